@@ -1,0 +1,24 @@
+"""The one exception that means: the person who runs passerby can mend this.
+
+`cli.main` prints its text as one sentence and exits with code 2. Everything else that escapes is a bug and keeps its
+traceback. A text says what was given, what is allowed, and the nearest match where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake in the input (recipe, folder, file, argument), told in one clear sentence."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the nearest known word, or `""` when nothing is near.
+
+    >>> did_you_mean("markt1501", ["market1501", "msmt17"])
+    "; did you mean 'market1501'?"
+    """
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,59 @@
+"""Identity classification: a linear layer over the training identities and a label-smoothed cross-entropy.
+
+The classifier lives here and not in the model, so that a new stage can bring a new one and an export needs none.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.settings import Settings
+from passerby.types import Output
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.1) -> Tensor:
+    """Return the mean cross-entropy against labels of which `smoothing` is spread evenly over all classes.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) int64 in [0, C).
+        smoothing: share in [0, 1) that goes to every class alike, the right one included.
+
+    Reference: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, section 7.
+
+    >>> import torch
+    >>> smoothed_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).item()  # ln 4
+    1.3862943649291992
+    """
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+
+class SoftmaxSettings(Settings):
+    """Label-smoothed softmax over identities."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")
+
+    def make(self, *, dimension: int, classes: int) -> Softmax:
+        """Build the loss for features of `dimension` and `classes` identities."""
+        return Softmax(self, dimension=dimension, classes=classes)
+
+
+class Softmax(nn.Module):
+    """A bias-free classifier, N(0, 0.001) at the start (Luo et al., 2019), with its loss."""
+
+    def __init__(self, settings: SoftmaxSettings, *, dimension: int, classes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classifier = nn.Linear(dimension, classes, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+
+    def forward(self, out: Output, labels: Tensor) -> Tensor:
+        """Return the scalar loss of a batch; labels (B,) in [0, C)."""
+        vectors = out.embedding if self.settings.feature == "embedding" else out.feature
+        return smoothed_cross_entropy(self.classifier(vectors), labels, smoothing=self.settings.smoothing)

@@ -1,0 +1,180 @@
+"""Backbones: any timm model by name, plus the last-stride surgery that re-identification wants on ResNets.
+
+Weights come from a local file (torchvision, timm or passerby) or from timm's hub; a file that does not fit is refused with
+the keys that differ, because a network that was silently left at random weights costs a person days.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from passerby.errors import UserError, did_you_mean
+
+_CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
+_HUB = ("huggingface.co", 443)
+
+
+class Backbone(nn.Module):
+    """A timm model that answers with its last map.
+
+    Args:
+        name: a timm model name, with or without a weights tag (`resnet50`, `resnet50.tv_in1k`).
+        size: (H, W) of the images; models with fixed position tables are built for it.
+        last_stride: stride of a ResNet's last stage, 1 or 2. Stride 1 doubles the map without dilation
+            (Luo et al., CVPR Workshops 2019, section 3.5).
+        pretrained: whether timm loads its own weights.
+
+    Raises:
+        UserError: an unknown name, a last stride on a model without one, or weights that cannot be had.
+
+    """
+
+    def __init__(self, name: str, size: tuple[int, int], *, last_stride: Literal[1, 2] = 2, pretrained: bool = False) -> None:
+        super().__init__()
+        _require_known(name)
+        if pretrained:
+            _require_reachable(name)
+        self.body = _create(name, size, pretrained=pretrained)
+        self.channels: int = self.body.num_features
+        if last_stride == 1:
+            set_last_stride(self.body, name)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""
+        features = self.body.forward_features(images)
+        if features.ndim == 4:
+            channels_first = features.shape[1] == self.channels
+            return (features if channels_first else features.permute(0, 3, 1, 2).contiguous()), None
+        pooled = self.body.forward_head(features, pre_logits=True)
+        tokens = features[:, getattr(self.body, "num_prefix_tokens", 0) :]  # (B, h*w, C)
+        height, width = self.body.patch_embed.grid_size
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width), pooled
+
+
+def _require_known(name: str) -> None:
+    if not timm.is_model(name.split(".")[0]):
+        hint = did_you_mean(name, timm.list_models()) or "; `timm.list_models()` names all"
+        raise UserError(f"model.backbone: {name!r} is not a timm model{hint}")
+
+
+def _create(name: str, size: tuple[int, int], *, pretrained: bool) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=size)
+    except TypeError:  # most convolutional networks take any size and know no img_size
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except RuntimeError as error:
+        raise UserError(f"model.backbone: timm cannot build {name!r}: {error}") from error
+    except AssertionError as error:
+        raise UserError(f"input.size {size} does not suit {name!r}: {error}") from error
+
+
+def set_last_stride(body: nn.Module, name: str) -> None:
+    """Give the last stage of a timm ResNet stride 1, in the convolution that carried it and in its shortcut."""
+    if not isinstance(body, timm.models.resnet.ResNet):
+        raise UserError(f"model.last_stride: 1 is for the ResNet family; {name!r} has no such stride, leave it at 2")
+    block = body.layer4[0]
+    shortcut = [] if block.downsample is None else list(block.downsample.modules())
+    for module in (block.conv1, block.conv2, *shortcut):
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)
+        elif isinstance(module, nn.AvgPool2d):  # the shortcut of the "d" variants pools first
+            module.kernel_size = module.stride = 1
+
+
+# ---- weights
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What came of loading a file: how many tensors matched, and what the file held beyond them."""
+
+    count_matched: int
+    unused: tuple[str, ...]
+
+
+def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
+    """Load torchvision's, timm's or passerby's weights into a backbone, every tensor or nothing.
+
+    Raises:
+        UserError: no such file, not a weights file, missing tensors, or tensors of another shape.
+
+    """
+    found = {_plain_key(key): value for key, value in read_weights(path).items()}
+    wanted = backbone.body.state_dict()
+    matched = {key: value for key, value in found.items() if key in wanted}
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    shapes = [k for k, v in matched.items() if v.shape != wanted[k].shape]
+    if missing or shapes:
+        odd = ", ".join([f"{k} missing" for k in missing[:3]] + [_shapes(k, matched[k], wanted[k]) for k in shapes[:3]])
+        raise UserError(
+            f"{path} does not fit the backbone: {len(matched) - len(shapes)} of {len(wanted)} tensors match, "
+            f"{len(missing)} are missing, {len(shapes)} have another shape ({odd})"
+        )
+    backbone.body.load_state_dict(matched, strict=False)
+    unused = tuple(k for k in found if k not in wanted and not k.startswith(_CLASSIFIERS))
+    return Loaded(len(matched), unused)
+
+
+def _shapes(key: str, found: Tensor, wanted: Tensor) -> str:
+    return f"{key} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+
+
+def _plain_key(key: str) -> str:
+    for prefix in ("module.", "model.", "backbone.", "body."):
+        key = key.removeprefix(prefix)
+    return key
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors, .pt or .pth file; nothing in the file is ever executed."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and torch each have several ways to say "not mine"
+        raise UserError(f"{path} is not a readable weights file ({str(error).splitlines()[0]})") from error
+    for key in ("state_dict", "model", "embedder"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path} holds no table of named tensors")
+    return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def _require_reachable(name: str) -> None:
+    """Say at once what is missing, where timm would try for a minute and then show a traceback."""
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise UserError(f"timm has no pretrained weights for {name!r}; set model.weights to a file or to 'none'")
+    if not config.hf_hub_id or _cached(config.hf_hub_id):
+        return
+    if os.environ.get("HF_HUB_OFFLINE") != "1":
+        try:
+            socket.create_connection(_HUB, timeout=3).close()
+            return
+        except OSError:
+            pass
+    raise UserError(
+        f"the pretrained weights of {name!r} are not on this machine and {_HUB[0]} cannot be reached; fetch "
+        f"https://{_HUB[0]}/{config.hf_hub_id}/resolve/main/model.safetensors elsewhere and set model.weights to that file"
+    )
+
+
+def _cached(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in files)

@@ -1,0 +1,137 @@
+"""The embedder: image in, vectors out. Classifiers belong to the losses, so this is all that search and export need.
+
+Images arrive as bytes; the mean and the standard deviation are buffers of the model. Whatever holds the weights
+therefore prepares its images in the same way, wherever it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from passerby.errors import UserError
+from passerby.files import atomic_write
+from passerby.inputs import InputSettings
+from passerby.models.backbones import Backbone, Loaded, load_backbone, read_weights
+from passerby.settings import Settings, build
+from passerby.types import Output
+
+
+class ModelSettings(Settings):
+    """Which network turns an image into a vector."""
+
+    backbone: str = Field("resnet50", description="any timm model, for example resnet50.tv_in1k")
+    weights: str = Field("none", description="none | pretrained (timm's, downloaded) | a local file")
+    last_stride: Literal[1, 2] = Field(2, description="1 doubles a ResNet's last map, without dilation")
+    pool: Literal["avg"] = "avg"
+    neck: Literal["bnneck", "none"] = "bnneck"
+
+
+class Embedder(nn.Module):
+    """Backbone, pooling and neck.
+
+    The neck is a batch norm without shift between the feature (which metric losses see) and the embedding (which the
+    classifier and the search see).
+
+    Args:
+        settings: the network.
+        input_settings: what its images look like.
+        load: whether to load the weights that the settings name; off when a checkpoint follows.
+
+    Reference: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPR Workshops 2019.
+
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: ModelSettings, input_settings: InputSettings, *, load: bool = True) -> None:
+        super().__init__()
+        self.settings = settings
+        self.input = input_settings
+        self.loaded: Loaded | None = None
+        pretrained = load and settings.weights == "pretrained"
+        self.backbone = Backbone(
+            settings.backbone, input_settings.size, last_stride=settings.last_stride, pretrained=pretrained
+        )
+        self.neck = _neck(settings.neck, self.dimension)
+        for name, values in (("mean", input_settings.mean), ("std", input_settings.std)):
+            self.register_buffer(name, 255 * torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+        if load and settings.weights not in ("none", "pretrained"):
+            self.loaded = load_backbone(self.backbone, settings.weights)
+
+    @property
+    def dimension(self) -> int:
+        """Length D of both vectors."""
+        return self.backbone.channels
+
+    def forward(self, images: Tensor) -> Output:
+        """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`."""
+        pixels = images.to(self.mean.dtype)
+        featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
+        feature = featuremap.mean(dim=(2, 3)) if pooled is None else pooled  # (B, D)
+        return Output(feature=feature, embedding=self.neck(feature), map=featuremap)
+
+
+def _neck(kind: Literal["bnneck", "none"], dimension: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    neck = nn.BatchNorm1d(dimension)
+    neck.bias.requires_grad_(False)
+    return neck
+
+
+# ---- one file that is all of a trained model
+
+
+def save_embedder(embedder: Embedder, path: str | Path, *, recipe: str) -> None:
+    """Write weights, input settings and recipe as one .safetensors, atomically.
+
+    Args:
+        embedder: the model.
+        path: the file.
+        recipe: YAML of the run that made it, kept for the record.
+
+    """
+    from safetensors.torch import save
+
+    state = {key: value.detach().contiguous().cpu() for key, value in embedder.state_dict().items()}
+    described = {"model": embedder.settings.model_dump(mode="json"), "input": embedder.input.model_dump(mode="json")}
+    with atomic_write(path) as file:
+        file.write(save(state, {"passerby": json.dumps(described), "recipe": recipe}))
+
+
+def load_embedder(path: str | Path) -> Embedder:
+    """Read a file written by `save_embedder`, ready to embed (`eval` mode).
+
+    Raises:
+        UserError: no such file, or one that passerby did not write.
+
+    """
+    from safetensors import safe_open
+
+    path = Path(path)
+    state = read_weights(path)
+    try:
+        with safe_open(path, "pt") as file:
+            described = json.loads((file.metadata() or {})["passerby"])
+    except Exception as error:  # safetensors raises its own kinds
+        raise UserError(f"{path} holds weights but no passerby settings; it was written by another program") from error
+    settings = build(ModelSettings, described["model"], source=str(path))
+    embedder = Embedder(settings, build(InputSettings, described["input"], source=str(path)), load=False)
+    load_state(embedder, state, source=str(path))
+    return embedder.eval()
+
+
+def load_state(embedder: Embedder, state: dict[str, Tensor], *, source: str) -> None:
+    """Load a full embedder state; a key or shape that differs is a `UserError` that names it."""
+    try:
+        embedder.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[1:2]).strip()
+        raise UserError(f"{source} was made by another model: {first}") from error

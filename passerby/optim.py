@@ -1,0 +1,104 @@
+"""Optimisers and learning-rate schedules. A schedule is a pure function of the global step, so resuming is exact.
+
+Settings, schedule and construction stand together because a schedule means nothing without its base rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from passerby.settings import Settings
+
+
+class OptimSettings(Settings):
+    """Optimiser and schedule.
+
+    `multistep` is piecewise constant; `cosine` stays flat for `delay_epochs` and then falls to `final_rate`. Both warm up
+    linearly by step from `warmup_factor` of the rate.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 3.5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="for sgd")
+    schedule: Literal["multistep", "cosine", "constant"] = "multistep"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 10
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field((40, 70), description="epochs, for multistep")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at each step, for multistep")
+    delay_epochs: Annotated[float, Field(ge=0)] = Field(0, description="epochs at the full rate, for cosine")
+    final_rate: Annotated[float, Field(ge=0)] = Field(7e-7, description="where cosine ends")
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        """Refuse a setting that would have no effect."""
+        owners = {"steps": "multistep", "gamma": "multistep", "delay_epochs": "cosine", "final_rate": "cosine"}
+        for field, owner in owners.items():
+            if field in self.model_fields_set and self.schedule != owner and not self._is_default(field):
+                raise ValueError(f"{field} has no effect with schedule: {self.schedule}")
+        if not self._is_default("momentum") and self.name != "sgd":
+            raise ValueError(f"momentum has no effect with name: {self.name}")
+        if list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"steps must rise, got {list(self.steps)}")
+        return self
+
+    def _is_default(self, field: str) -> bool:
+        return bool(getattr(self, field) == type(self).model_fields[field].default)
+
+
+def rate(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: int) -> float:
+    """Return the learning rate of one step.
+
+    With W warm-up steps, e the epoch of the step, s = max(delay, floor(W / steps_per_epoch)) and
+    T = epochs - max(ceil(W / steps_per_epoch), delay), the cosine is
+    final + (base - final) (1 + cos(pi max(0, e - s) / T)) / 2.
+
+    Args:
+        settings: the schedule.
+        step: optimiser steps done before this one in the stage, >= 0.
+        steps_per_epoch: optimiser steps in an epoch, >= 1.
+        epochs: epochs of the stage, >= 1.
+
+    Differs from fast-reid: `steps` are epochs of the stage, not epochs after the warm-up.
+
+    """
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    epoch = step // steps_per_epoch
+    base = settings.lr
+    if settings.schedule == "multistep":
+        base *= settings.gamma ** sum(epoch >= at for at in settings.steps)
+    elif settings.schedule == "cosine":
+        begin = max(settings.delay_epochs, warmup // steps_per_epoch)
+        length = epochs - max(math.ceil(warmup / steps_per_epoch), settings.delay_epochs)
+        if length > 0:
+            share = min(1.0, max(0.0, epoch - begin) / length)
+            base = settings.final_rate + (base - settings.final_rate) * (1 + math.cos(math.pi * share)) / 2
+    if step < warmup:
+        base *= settings.warmup_factor * (1 - step / warmup) + step / warmup
+    return base
+
+
+def make_optimiser(settings: OptimSettings, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
+    """Build the optimiser over every parameter of `modules` that wants a gradient."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    match settings.name:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            )
+
+
+def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Give every parameter group the same learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = value
