@@ -1,0 +1,58 @@
+"""CUHK03 with the 767/700 protocol (Li et al., CVPR 2014; protocol of Zhong et al., CVPR 2017).
+
+Only the extracted images (CUHK03-NP) are read. The first release packs 14,000 crops into a MATLAB file without file
+names, from which every toolkit extracts under names of its own, so that file lists could not be compared.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from passerby.data.readers.layout import Naming, Published, holds_three_folders, read_three_folders
+from passerby.data.readers.listing import locate
+from passerby.settings import Settings
+from passerby.types import Dataset
+
+NAMING = Naming(re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)_(?P<frame>\d+)"), "0003_c1_21.png")
+PUBLISHED = {
+    "labelled": Published("CUHK03-NP (labelled)", 7_368, 1_400, 5_328),
+    "detected": Published("CUHK03-NP (detected)", 7_365, 1_400, 5_332),
+}
+FOLDERS = {"labelled": "labeled", "detected": "detected"}
+
+
+class CUHK03(Settings):
+    """CUHK03-NP, in the folder `cuhk03-np` with `labeled` and `detected` below it.
+
+    Attributes:
+        boxes: `labelled` were drawn by people, `detected` come from a detector (the harder and more usual choice).
+
+    """
+
+    kind: Literal["cuhk03"] = "cuhk03"
+    root: str
+    boxes: Literal["labelled", "detected"] = "detected"
+
+
+def read_cuhk03(settings: CUHK03, name: str) -> Dataset:
+    """Read one of the two sets of boxes, and say which.
+
+    Raises:
+        UserError: the folders are not there or a file is named otherwise.
+
+    """
+    inner = FOLDERS[settings.boxes]
+    expected = (
+        f"the extracted CUHK03-NP images ({inner}/bounding_box_train, {inner}/query and {inner}/bounding_box_test; the "
+        "release as one MATLAB file is not read)"
+    )
+
+    def holds(folder: Path) -> bool:
+        return holds_three_folders(folder / inner)
+
+    folder = locate(settings.root, kind=settings.kind, holds=holds, expected=expected) / inner
+    dataset = read_three_folders(folder, name, naming=NAMING, published=PUBLISHED[settings.boxes])
+    return replace(dataset, notes=(f"CUHK03 with {settings.boxes} boxes, 767/700 protocol.", *dataset.notes))

@@ -1,0 +1,74 @@
+"""Who is for training, who for testing, and which test images are queries, where a data set does not say.
+
+People are drawn by a hash of their name: no seed, the same answer on every machine, and no tie to the order in which
+the people were recorded. No person is on both sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from passerby.data.readers.words import NOBODY, Division, WordShot
+
+DEFAULT_SHARE = 0.5
+
+
+def choose_test(identities: Iterable[str], share: float) -> frozenset[str]:
+    """Return the identities to test on: the nearest whole number to `share` of them, share in [0, 1]."""
+    ordered = sorted(set(identities), key=lambda word: (hashlib.sha256(word.encode()).hexdigest(), word))
+    return frozenset(ordered[: int(share * len(ordered) + 0.5)])
+
+
+def choose_queries(shots: Sequence[WordShot]) -> list[bool]:
+    """Choose the queries among the images of one person: the first of each camera.
+
+    A camera with a single image gives it to the gallery, so that the queries of the other cameras find a match; where
+    all cameras have a single image, the first image of all is the query. A lone image belongs to the gallery.
+    """
+    counts: dict[str, int] = {}
+    for shot in shots:
+        counts[shot.cam] = counts.get(shot.cam, 0) + 1
+    asking = {cam for cam, count in counts.items() if count > 1}
+    if not asking and len(shots) > 1:
+        asking = {shots[0].cam}
+    chosen: list[bool] = []
+    for shot in shots:
+        chosen.append(shot.cam in asking)
+        asking.discard(shot.cam)
+    return chosen
+
+
+def divide(shots: Sequence[WordShot], share: float) -> Division:
+    """Divide images into train, query and gallery; images of unknown identity go to train.
+
+    Args:
+        shots: in the order in which a person's first image of a camera is looked for.
+        share: of the identities to test on, in [0, 1].
+
+    """
+    test = choose_test((shot.pid for shot in shots if shot.pid not in NOBODY), share)
+    people: dict[str, list[WordShot]] = {}
+    for shot in shots:
+        if shot.pid in test:
+            people.setdefault(shot.pid, []).append(shot)
+    asking = {
+        shot for person in people.values() for shot, asks in zip(person, choose_queries(person), strict=True) if asks
+    }
+    tested = [shot for shot in shots if shot.pid in test]
+    return Division(
+        train=[shot for shot in shots if shot.pid not in test],
+        query=[shot for shot in tested if shot in asking],
+        gallery=[shot for shot in tested if shot not in asking],
+    )
+
+
+def division_note(division: Division) -> str:
+    """Tell in one sentence how the images were divided."""
+    learn, test = (
+        {shot.pid for shot in shots} - set(NOBODY) for shots in (division.train, [*division.query, *division.gallery])
+    )
+    return (
+        f"The set says nothing of training and testing: {len(learn)} identities are for training, {len(test)} for "
+        "testing (drawn by a hash of their names, always alike); one image per test identity and camera is a query."
+    )

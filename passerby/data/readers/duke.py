@@ -1,0 +1,38 @@
+"""DukeMTMC-reID (Zheng et al., ICCV 2017; Ristani et al., ECCV-W 2016), withdrawn by its authors.
+
+Only a copy that somebody already has is read; nothing leads to one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Literal
+
+from passerby.data.readers.layout import EXPECTED, Naming, Published, holds_three_folders, read_three_folders
+from passerby.data.readers.listing import locate
+from passerby.settings import Settings
+from passerby.types import Dataset
+
+NAMING = Naming(re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)_f(?P<frame>\d+)"), "0005_c2_f0046985.jpg")
+PUBLISHED = Published("DukeMTMC-reID", 16_522, 2_228, 17_661)
+WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors: use a copy only where you must compare with older work."
+
+
+class DukeMTMC(Settings):
+    """DukeMTMC-reID as released, in the folder `DukeMTMC-reID`."""
+
+    kind: Literal["dukemtmc"] = "dukemtmc"
+    root: str
+
+
+def read_dukemtmc(settings: DukeMTMC, name: str) -> Dataset:
+    """Read DukeMTMC-reID, and say that it was withdrawn.
+
+    Raises:
+        UserError: the folders are not there or a file is named otherwise.
+
+    """
+    folder = locate(settings.root, kind=settings.kind, holds=holds_three_folders, expected=EXPECTED)
+    dataset = read_three_folders(folder, name, naming=NAMING, published=PUBLISHED)
+    return replace(dataset, notes=(WITHDRAWN, *dataset.notes))

@@ -1,0 +1,125 @@
+"""The layout that Market-1501 made common: `bounding_box_train`, `query`, `bounding_box_test`, facts in file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from passerby.data.readers.listing import Shot, image_names, split_of
+from passerby.errors import UserError
+from passerby.types import UNKNOWN, Dataset
+
+TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+EXPECTED = f"the folders {TRAIN}, {QUERY} and {GALLERY}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """How many images a data set has as its authors released it.
+
+    Attributes:
+        title: the name people know it by.
+        train, query, gallery: images per split, after junk is dropped.
+
+    """
+
+    title: str
+    train: int
+    query: int
+    gallery: int
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How files are named.
+
+    Attributes:
+        regex: matched at the start of a file name; groups `pid`, `cam`, `frame`.
+        example: shown to people whose files are named otherwise.
+
+    """
+
+    regex: re.Pattern[str]
+    example: str
+
+
+def holds_three_folders(folder: Path) -> bool:
+    """Whether `folder` has all three folders of the layout."""
+    return all((folder / name).is_dir() for name in (TRAIN, QUERY, GALLERY))
+
+
+def read_shots(folder: Path, inner: str, naming: Naming) -> list[Shot]:
+    """Read every image name in `folder/inner`, junk (`-1`) included.
+
+    Raises:
+        UserError: a name does not fit, and which.
+
+    """
+    shots: list[Shot] = []
+    for name in image_names(folder / inner):
+        match = naming.regex.match(name)
+        if match is None:
+            raise UserError(
+                f"{folder / inner / name} is not named like {naming.example}; for other names use kind: folder"
+            )
+        shots.append(Shot(f"{inner}/{name}", int(match["pid"]), int(match["cam"]), int(match["frame"])))
+    return shots
+
+
+def without_junk(shots: Sequence[Shot]) -> list[Shot]:
+    """Leave out the images of pid -1: boxes that hit a person badly, in the originals neither right nor wrong."""
+    return [shot for shot in shots if shot.pid != UNKNOWN]
+
+
+def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Published) -> Dataset:
+    """Read a folder of the Market-1501 layout; junk is dropped, pid 0 stays in the gallery as a distractor.
+
+    Args:
+        folder: holds the three folders.
+        name: what the data set is to be called.
+        naming: how its files are named.
+        published: the counts of the original release; other counts are worth a note.
+
+    Raises:
+        UserError: a file name does not fit, or there is no image at all.
+
+    """
+    listed = [read_shots(folder, inner, naming) for inner in (TRAIN, QUERY, GALLERY)]
+    if not any(listed):
+        raise UserError(f"{folder} has {EXPECTED}, but not one image in them")
+    train, query, gallery = (without_junk(shots) for shots in listed)
+    labelled = [shot for shot in train if shot.pid != 0]
+    notes = (
+        *junk_note(sum(len(shots) for shots in listed) - len(train) - len(query) - len(gallery)),
+        *distractor_note(len(train) - len(labelled)),
+        *count_note(folder, published, (len(labelled), len(query), len(gallery))),
+    )
+    return Dataset(name, split_of(labelled, folder), split_of(query, folder), split_of(gallery, folder), notes)
+
+
+def junk_note(count: int) -> tuple[str, ...]:
+    """Say how many junk images were left out, if any were."""
+    return (f"{count} junk images (identity -1) are left out.",) if count else ()
+
+
+def distractor_note(count: int) -> tuple[str, ...]:
+    """Say how many images of identity 0 were left out of training, if any were."""
+    return (
+        (f"{count} images of identity 0 are left out of training: in this naming 0 marks distractors.",)
+        if count
+        else ()
+    )
+
+
+def count_note(folder: Path, published: Published, counts: tuple[int, int, int]) -> tuple[str, ...]:
+    """Say so when a folder does not have the counts (train, query, gallery) of the published data set."""
+    reference = (published.train, published.query, published.gallery)
+    if counts == reference:
+        return ()
+    got, wanted = ("/".join(f"{count:,}" for count in triple) for triple in (counts, reference))
+    return (
+        f"{folder.absolute().name} has {got} images (train/query/gallery), not the {wanted} of {published.title} as "
+        "published; its scores do not compare with published ones.",
+    )

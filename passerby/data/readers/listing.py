@@ -1,0 +1,150 @@
+"""Which image files a folder holds, in an order that is the same on every machine.
+
+Directory entries carry their own type, so nothing here asks the disk about single files: listing 30,000 names takes
+a fraction of a second, on a network drive too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from passerby.errors import UserError
+from passerby.types import Split
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""What counts as an image; upper or lower case."""
+
+MASK_FOLDER = "masks"
+"""Foreground masks lie below a folder of this name, so it is never read as images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One image and what its name says of it.
+
+    Attributes:
+        path: the part below the folder of the data set, with forward slashes.
+        pid, cam: numbers, -1 = unknown.
+        frame: number in the recording, or None.
+
+    """
+
+    path: str
+    pid: int
+    cam: int
+    frame: int | None = None
+
+
+def existing_folder(root: str, *, kind: str, expected: str) -> Path:
+    """Return `root` as a path with `~` expanded, or say what was expected there.
+
+    Raises:
+        UserError: there is no such folder.
+
+    """
+    path = Path(root).expanduser()
+    if path.is_dir():
+        return path
+    what = "is a file, not a folder" if path.exists() else "does not exist"
+    raise UserError(f"{kind}: {path} {what}; expected {expected} there")
+
+
+def image_names(folder: Path) -> list[str]:
+    """Return the sorted names of the images directly in `folder`, without hidden files."""
+    return _entries(folder, lambda entry: entry.name.lower().endswith(IMAGE_ENDINGS) and entry.is_file())
+
+
+def folder_names(folder: Path) -> list[str]:
+    """Return the sorted names of the folders directly in `folder`, without hidden ones and without masks."""
+    return _entries(folder, lambda entry: entry.name != MASK_FOLDER and entry.is_dir())
+
+
+def _entries(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and wanted(entry))
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+
+
+def locate(root: str, *, kind: str, holds: Callable[[Path], bool], expected: str) -> Path:
+    """Return the folder that has the layout: `root` itself or the only such folder one level below.
+
+    Args:
+        root: what the user gave.
+        kind: named at the start of an error.
+        holds: whether a folder has the layout.
+        expected: the layout in words, for the error.
+
+    Raises:
+        UserError: no such folder, the layout is not there, or several folders below `root` have it.
+
+    """
+    path = existing_folder(root, kind=kind, expected=expected)
+    if holds(path):
+        return path
+    below = folder_names(path)
+    found = [name for name in below if holds(path / name)]
+    if len(found) == 1:
+        return path / found[0]
+    if found:
+        raise UserError(f"{kind}: {path} holds several such folders ({', '.join(found)}); give one of them as root")
+    raise UserError(f"{kind}: expected {expected} in {path} or one level below, found {some(below, 'no folder')}")
+
+
+def some(names: Sequence[str], nothing: str) -> str:
+    """Return the first five names in words, or `nothing`.
+
+    >>> some(["a", "b", "c", "d", "e", "f", "g"], "no folder")
+    'a, b, c, d, e and 2 more'
+    """
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + rest if names else nothing
+
+
+def split_of(shots: Sequence[Shot], folder: Path) -> Split:
+    """Return the columns of `shots`, whose paths are below `folder`, with their masks where there are any."""
+    masks = find_masks([shot.path for shot in shots], folder)
+    return columns([replace(shot, path=f"{folder}/{shot.path}") for shot in shots], masks)
+
+
+def columns(shots: Sequence[Shot], masks: Sequence[str]) -> Split:
+    """Return the columns of `shots` as they are; `masks` has one path or `""` for each."""
+    frames = [shot.frame for shot in shots if shot.frame is not None]
+    return Split(
+        path=np.array([shot.path for shot in shots], dtype=np.str_),
+        pid=np.array([shot.pid for shot in shots], dtype=np.int64),
+        cam=np.array([shot.cam for shot in shots], dtype=np.int64),
+        frame=np.array(frames, dtype=np.int64) if shots and len(frames) == len(shots) else None,
+        mask_path=np.array(masks, dtype=np.str_) if any(masks) else None,
+    )
+
+
+def find_masks(relative: Iterable[str], folder: Path) -> list[str]:
+    """Return for each image the path of its mask, or `""`.
+
+    A mask has the image's relative path with the ending `.png`, below `folder/masks` or, beside the data set, below
+    `folder/../masks/<name of folder>`.
+    """
+    absolute = folder.absolute()
+    places = [folder / MASK_FOLDER, absolute.parent / MASK_FOLDER / absolute.name]
+    places = [place for place in places if place.is_dir()]
+    listed: dict[Path, frozenset[str]] = {}
+    return [_find_mask(path, places, listed) for path in relative]
+
+
+def _find_mask(path: str, places: Sequence[Path], listed: dict[Path, frozenset[str]]) -> str:
+    parent, _, name = path.rpartition("/")
+    wanted = name.rpartition(".")[0] + ".png"
+    for place in places:
+        folder = place / parent
+        if folder not in listed:
+            listed[folder] = frozenset(image_names(folder)) if folder.is_dir() else frozenset()
+        if wanted in listed[folder]:
+            return f"{folder}/{wanted}"
+    return ""
