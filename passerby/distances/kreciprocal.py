@@ -1,0 +1,169 @@
+"""k-reciprocal re-ranking in sparse rows, equal to the dense computation.
+
+Two images belong together when each is among the nearest neighbours of the other, and when their neighbourhoods
+overlap. Of every image only its neighbours are kept, so memory grows with N * k and not with N * N, and a re-ranked
+distance is made when it is asked for, a block of queries at a time.
+
+Reference: Zhong, Zheng, Cao, Li, "Re-ranking person re-identification with k-reciprocal encoding", CVPR 2017,
+equations 3 to 12. The clustering variant is the one of Ge et al., "Self-paced contrastive learning", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from passerby.distances.jaccard import jaccard_block
+from passerby.distances.nearest import smallest
+from passerby.distances.pairwise import SMALLEST_SQUARE, Metric, PairwiseDistances, Vectors, vectors_on
+from passerby.distances.reciprocal import Neighbours, Squares, encode, expand_queries
+from passerby.distances.sparse import SparseRows
+from passerby.errors import UserError
+from passerby.types import Floats, Rerank
+
+Variant = Literal["rerank", "cluster"]
+"""`rerank`: k1 + 1 neighbours, distances divided by the largest of their row; `cluster`: k1 neighbours, as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class RerankedDistances:
+    """(1 - weight) * Jaccard distance + weight * original distance, in [0, 1]; made by `rerank`.
+
+    Attributes:
+        original: distances from the queries to the gallery.
+        query_rows: (Q, Q + G) encoding of the queries.
+        gallery_columns: (Q + G, G) encoding of the gallery, by column.
+        largest: (Q,) what the squared distances of each query are divided by.
+        weight: share of the original distance.
+
+    """
+
+    original: PairwiseDistances
+    query_rows: SparseRows
+    gallery_columns: SparseRows
+    largest: Floats
+    weight: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Q, G)."""
+        return self.original.shape
+
+    @property
+    def offset(self) -> float:
+        """0: a block holds the distance itself."""
+        return 0.0
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """(0, 1)."""
+        return 0.0, 1.0
+
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (first row, (B, G) re-ranked distances)."""
+        jaccard = torch.empty(0)
+        for start, block in self.original.blocks():
+            if len(jaccard) < len(block):
+                jaccard = torch.empty(block.shape)
+            rows = jaccard[: len(block)]
+            jaccard_block(self.query_rows.slice(start, start + len(block)), self.gallery_columns, out=rows.numpy())
+            largest = torch.from_numpy(self.largest[start : start + len(block), None]).to(block.device)
+            squared_in_place(block, self.original.metric).mul_(self.weight / largest)
+            yield start, block.add_(rows.to(block.device), alpha=1 - self.weight)
+
+
+def rerank(
+    query: Floats, gallery: Floats, *, parameters: Rerank, metric: Metric = "euclidean", device: str = "cpu"
+) -> RerankedDistances:
+    """Re-rank the gallery (G, D) for every query (Q, D).
+
+    Query and gallery must come from one site: the neighbourhoods are those of their union.
+
+    Args:
+        query, gallery: float32 vectors.
+        parameters: k1, k2 and the weight of the original distance.
+        metric: `euclidean` takes the vectors as they are, `cosine` as if they were normalised.
+        device: where matrix products and nearest neighbours are computed; the sets are made on the CPU in any case.
+
+    >>> source = rerank(np.eye(3, 2, dtype=np.float32), np.eye(4, 2, dtype=np.float32), parameters=Rerank(k1=2, k2=1))
+    >>> source.shape
+    (3, 4)
+
+    Raises:
+        UserError: the two differ in D, or the device is not there.
+
+    """
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(f"query vectors have {query.shape[1]} dims, gallery vectors {gallery.shape[1]}")
+    left, right = (vectors_on(side, metric=metric, device=device) for side in (query, gallery))
+    k1, k2 = parameters.k1, parameters.k2
+    neighbours = nearest_neighbours((left, right), max(k1 + 1, k2), metric=metric)
+    rows = encode_set((left, right), neighbours, count=k1 + 1, count_half=round(k1 / 2) + 1, k2=k2, metric=metric)
+    return RerankedDistances(
+        original=PairwiseDistances((left,), (right,), metric),
+        query_rows=rows.slice(0, len(left)),
+        gallery_columns=rows.slice(len(left), len(rows)).transposed(),
+        largest=neighbours.largest[: len(left)],
+        weight=parameters.weight,
+    )
+
+
+def k_reciprocal_rows(
+    vectors: Floats,
+    *,
+    k1: int = 30,
+    k2: int = 6,
+    variant: Variant = "cluster",
+    metric: Metric = "cosine",
+    device: str = "cpu",
+) -> SparseRows:
+    """Return the (N, N) k-reciprocal encoding of one set of `vectors` (N, D); `jaccard_graph` makes distances of it.
+
+    Raises:
+        UserError: k1 or k2 below 1, or the device is not there.
+
+    """
+    if k1 < 1 or k2 < 1:
+        raise UserError(f"k1 and k2 must be at least 1, got k1={k1} and k2={k2}")
+    side = vectors_on(vectors, metric=metric, device=device)
+    count = k1 + 1 if variant == "rerank" else k1
+    neighbours = nearest_neighbours((side,), max(count, k2), metric=metric)
+    if variant == "cluster":
+        neighbours = Neighbours(neighbours.row, neighbours.square, np.ones_like(neighbours.largest))
+    return encode_set((side,), neighbours, count=count, count_half=round(k1 / 2) + 1, k2=k2, metric=metric)
+
+
+def nearest_neighbours(sides: tuple[Vectors, ...], count: int, *, metric: Metric) -> Neighbours:
+    """Return the `count` nearest neighbours (fewer in a smaller set) of every image of the joined sides, itself first."""
+    source = PairwiseDistances(sides, sides, metric)
+    count_rows = source.shape[0]
+    count = min(count, count_rows)
+    row, square = np.empty((count_rows, count), np.int64), np.empty((count_rows, count), np.float32)
+    largest = np.empty(count_rows, np.float32)
+    for start, block in source.blocks():
+        lines = slice(start, start + len(block))
+        row[lines], square[lines] = smallest(block, count, own=start)
+        largest[lines] = block.amax(dim=1).cpu().numpy()
+    square, largest = (squared_in_place(torch.from_numpy(values), metric).numpy() for values in (square, largest))
+    square[:, 0] = SMALLEST_SQUARE
+    return Neighbours(row, square, largest)
+
+
+def encode_set(
+    sides: tuple[Vectors, ...], neighbours: Neighbours, *, count: int, count_half: int, k2: int, metric: Metric
+) -> SparseRows:
+    """Return the encoding of the joined sides after local query expansion over k2 neighbours."""
+    first, second = sides[0].rows.cpu().numpy(), sides[-1].rows.cpu().numpy()
+    scale = torch.cat([side.scale for side in sides]).cpu().numpy()
+    squares = Squares(first, second, scale, metric == "cosine")
+    rows = encode(neighbours, squares, count=count, count_half=count_half)
+    return rows if k2 == 1 else expand_queries(rows, neighbours.row[:, :k2])
+
+
+def squared_in_place(values: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """Turn the values of a block into squared Euclidean distances: of unit vectors, 2 - 2 cos, where `cosine`."""
+    return values.mul_(2).add_(2).clamp_min_(SMALLEST_SQUARE) if metric == "cosine" else values

@@ -1,0 +1,186 @@
+"""Embeddings to scores: which queries count, what is left out, how well the rest is found.
+
+Gallery images of unknown identity (pid -1) are dropped; identities that no query has (pid 0 in Market-1501) stay as
+distractors. Queries that can find nothing are not valid and do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from passerby.distances.kreciprocal import rerank as rerank_distances
+from passerby.distances.pairwise import DistanceSource, Metric, pairwise
+from passerby.errors import UserError
+from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
+from passerby.metrics.relevance import Relevance, relevance
+from passerby.metrics.verification import RATES, PairCounts
+from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Protocol, Rerank, Scores, Split
+
+
+@dataclass(frozen=True, eq=False)
+class Skipped:
+    """Rows of the embeddings whose query finds nothing, by reason.
+
+    Attributes:
+        count_query: queries looked at.
+        unknown: the identity of the query is not known (pid -1).
+        absent: the identity does not occur in the gallery.
+        left_out: it occurs, but only in images that the rule leaves out (same camera, or the query's own file).
+        cameras: the rule that was applied.
+
+    """
+
+    count_query: int
+    unknown: Ints
+    absent: Ints
+    left_out: Ints
+    cameras: Cameras
+
+    @property
+    def count(self) -> int:
+        """Number of queries that are not valid."""
+        return len(self.unknown) + len(self.absent) + len(self.left_out)
+
+    def __str__(self) -> str:
+        """One sentence with the counts, and the way out where there is one."""
+        own = "an image of the query's own camera" if self.cameras == "standard" else "the query's own file"
+        reasons = [
+            f"{len(self.unknown)} have no known identity (pid -1)" if len(self.unknown) else "",
+            f"{len(self.absent)} have an identity that never occurs in the gallery" if len(self.absent) else "",
+            f"{len(self.left_out)} match nothing but {own}" if len(self.left_out) else "",
+        ]
+        hint = "; cameras='ignore' would count those" if len(self.left_out) and self.cameras == "standard" else ""
+        return f"of {self.count_query} queries, " + " and ".join(filter(None, reasons)) + hint
+
+
+def evaluate(
+    embeddings: Embeddings,
+    *,
+    cameras: Cameras = "standard",
+    distance: Metric = "cosine",
+    rerank: Rerank | None = None,
+    count_ranks: int = 50,
+    device: str = "cpu",
+) -> Scores:
+    """Rank the gallery for every query and score where the matches are.
+
+    Args:
+        embeddings: rows with role `query` and `gallery`; other rows are not looked at.
+        cameras: `standard` leaves out gallery images of the query's identity and camera; `ignore` leaves out only the
+            query's own file (known by `embeddings.path`).
+        distance: `cosine`, or `euclidean` (no normalisation).
+        rerank: parameters of k-reciprocal re-ranking, or None for the plain distance. With `cosine` the vectors are
+            normalised before.
+        count_ranks: length of the CMC row, >= 1.
+        device: where the matrix products run, e.g. `cpu` or `cuda`.
+
+    Raises:
+        UserError: no query or gallery rows, no valid query, or a device that is not there.
+
+    """
+    if count_ranks < 1:
+        raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
+    query, gallery = _roles(embeddings)
+    allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
+    if not len(allowed.match_row):
+        raise UserError(f"no query can be scored: {_skipped(allowed, embeddings, query, gallery, cameras)}")
+    source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery), distance, rerank, device)
+    pairs = PairCounts(source.bounds)
+    ranking = rank_matches(source, allowed, pairs=pairs)
+    ap, fpr = average_precision(ranking), np.array(RATES)
+    return Scores(
+        mAP=float(np.nanmean(ap)),
+        mINP=float(np.nanmean(inverse_negative_penalty(ranking))),
+        cmc=cumulative_matches(ranking, count_ranks),
+        ap=ap,
+        valid=ranking.valid,
+        fpr=fpr,
+        tpr=pairs.rates(fpr),
+        protocol=Protocol(
+            dataset=embeddings.dataset,
+            files=embeddings.fingerprint,
+            count_query=len(query),
+            count_gallery=len(gallery),
+            cameras=cameras,
+            distance=distance,
+            feature=embeddings.feature,
+            rerank=rerank,
+        ),
+    )
+
+
+def explain_skipped(embeddings: Embeddings, *, cameras: Cameras = "standard") -> Skipped:
+    """Return which queries cannot be scored, and why; `str()` of it is one sentence.
+
+    Raises:
+        UserError: no query or gallery rows.
+
+    """
+    query, gallery = _roles(embeddings)
+    allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
+    return _skipped(allowed, embeddings, query, gallery, cameras)
+
+
+def scores_json(scores: Scores) -> dict[str, object]:
+    """Return the scores as plain JSON values: rates in percent (0..100), None where a rate is not defined."""
+    return {
+        "mAP": _percent(scores.mAP),
+        "mINP": _percent(scores.mINP),
+        "cmc": {str(k): _percent(scores.rank(k)) for k in (1, 5, 10)},
+        "tpr_at_fpr": {f"{fpr:g}": _percent(tpr) for fpr, tpr in zip(scores.fpr, scores.tpr, strict=True)},
+        "queries": int(scores.valid.sum()),
+        "queries_skipped": int((~scores.valid).sum()),
+        "protocol": asdict(scores.protocol),
+    }
+
+
+def _percent(share: float) -> float | None:
+    return None if np.isnan(share) else 100 * float(share)
+
+
+def _roles(embeddings: Embeddings) -> tuple[Ints, Ints]:
+    """Return the rows of the queries and of the gallery without junk."""
+    query = np.flatnonzero(embeddings.role == "query")
+    gallery = np.flatnonzero((embeddings.role == "gallery") & (embeddings.pid != UNKNOWN))
+    if not len(query) or not len(gallery):
+        junk = int((embeddings.role == "gallery").sum()) - len(gallery)
+        raise UserError(
+            f"evaluation needs query and gallery images of known identity, got {len(query)} with role 'query' and "
+            f"{len(gallery)} with role 'gallery' (not counting {junk} of unknown identity)"
+        )
+    return query, gallery
+
+
+def _columns(embeddings: Embeddings, rows: Ints) -> Split:
+    path = np.full(len(rows), "") if embeddings.path is None else embeddings.path[rows]
+    return Split(path=path, pid=embeddings.pid[rows], cam=embeddings.cam[rows])
+
+
+def _rows(vectors: Floats, rows: Ints) -> Floats:
+    """Return the chosen ascending rows, without a copy when they lie together."""
+    first, last = int(rows[0]), int(rows[-1])
+    return vectors[first : last + 1] if last - first + 1 == len(rows) else vectors[rows]
+
+
+def _source(query: Floats, gallery: Floats, metric: Metric, rerank: Rerank | None, device: str) -> DistanceSource:
+    if rerank is None:
+        return pairwise(query, gallery, metric=metric, device=device)
+    return rerank_distances(query, gallery, parameters=rerank, metric=metric, device=device)
+
+
+def _skipped(allowed: Relevance, embeddings: Embeddings, query: Ints, gallery: Ints, cameras: Cameras) -> Skipped:
+    found = np.diff(allowed.match_start) > 0
+    present = np.isin(embeddings.pid[query], embeddings.pid[gallery])
+
+    def choose(mask: Bools) -> Ints:
+        return query[mask & ~found]
+
+    return Skipped(
+        count_query=len(query),
+        unknown=choose(~allowed.known),
+        absent=choose(allowed.known & ~present),
+        left_out=choose(allowed.known & present),
+        cameras=cameras,
+    )

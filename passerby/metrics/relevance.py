@@ -1,0 +1,77 @@
+"""Which gallery images a query may find, and which are left out of its list (the Market-1501 rule).
+
+Per query, in rows of the gallery: *matches* show the same person and count as found; *left out* rows are taken off the
+list before ranks are counted. All others are plain wrong answers, distractors (pid 0) among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from passerby.types import UNKNOWN, Bools, Cameras, Ints, Split
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """Matches and left-out rows of every query, as compressed rows.
+
+    Attributes:
+        match_start: (Q + 1,) query q owns `match_row[match_start[q]:match_start[q + 1]]`.
+        match_row: (M,) gallery rows, ascending within a query.
+        left_out_start, left_out_row: the same for the rows that are taken off the list.
+        known: (Q,) whether the identity of the query is known.
+        count_gallery: G.
+
+    """
+
+    match_start: Ints
+    match_row: Ints
+    left_out_start: Ints
+    left_out_row: Ints
+    known: Bools
+    count_gallery: int
+
+    @property
+    def count_query(self) -> int:
+        """Q."""
+        return len(self.known)
+
+    @property
+    def kept(self) -> Ints:
+        """(Q,) gallery rows that stay on the list of each query."""
+        return self.count_gallery - np.diff(self.left_out_start)
+
+
+def relevance(query: Split, gallery: Split, *, cameras: Cameras = "standard") -> Relevance:
+    """Apply the Market-1501 rule: same identity and same camera is left out; other images of the identity match.
+
+    With `cameras="ignore"` only the very file of the query is left out, which needs the file names (`""` = unknown).
+    A query whose pid is -1 has neither matches nor left-out rows. The gallery must not hold pid -1 (junk).
+    """
+    order = np.argsort(gallery.pid, kind="stable")
+    ordered = gallery.pid[order]
+    first = np.searchsorted(ordered, query.pid, side="left")
+    count = np.searchsorted(ordered, query.pid, side="right") - first
+    known = query.pid != UNKNOWN
+    count[~known] = 0
+    owner = np.repeat(np.arange(len(query)), count)  # (P,) one entry per pair of the same identity
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    row = order[first[owner] + within]
+    if cameras == "standard":
+        left_out = query.cam[owner] == gallery.cam[row]
+    else:
+        left_out = (query.path[owner] == gallery.path[row]) & (query.path[owner] != "")
+    return Relevance(
+        match_start=_starts(owner[~left_out], len(query)),
+        match_row=row[~left_out],
+        left_out_start=_starts(owner[left_out], len(query)),
+        left_out_row=row[left_out],
+        known=known,
+        count_gallery=len(gallery),
+    )
+
+
+def _starts(owner: Ints, count: int) -> Ints:
+    return np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))]).astype(np.int64)
