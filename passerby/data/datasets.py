@@ -6,19 +6,58 @@ Nothing is ever downloaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, assert_never
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
+from passerby.data.readers.auto import Auto, recognise
 from passerby.data.readers.cuhk03 import CUHK03, read_cuhk03
 from passerby.data.readers.duke import DukeMTMC, read_dukemtmc
 from passerby.data.readers.folder import Folder, read_folder
 from passerby.data.readers.market import Market1501, read_market1501
 from passerby.data.readers.msmt import MSMT17, read_msmt17
+from passerby.data.readers.table import Csv, read_csv
+from passerby.errors import UserError, did_you_mean
 from passerby.types import Dataset
 
-DatasetSettings = Annotated[Market1501 | DukeMTMC | MSMT17 | CUHK03 | Folder, Field(discriminator="kind")]
+DatasetSettings = Annotated[Market1501 | DukeMTMC | MSMT17 | CUHK03 | Folder | Csv | Auto, Field(discriminator="kind")]
 """Any data set, told by its `kind`."""
+
+ANY: TypeAdapter[DatasetSettings] = TypeAdapter(DatasetSettings)
+"""Builds the settings of whichever kind from plain data."""
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "market1501": "Market-1501: 1,501 people, 6 cameras, 32,217 images",
+        "dukemtmc": "DukeMTMC-reID: 1,812 people, 8 cameras, 36,411 images (withdrawn by its authors)",
+        "msmt17": "MSMT17 V1 or V2: 4,101 people, 15 cameras, 126,441 images",
+        "cuhk03": "CUHK03-NP: 1,467 people, 2 cameras, 14,097 detected or 14,096 labelled boxes",
+        "folder": "your own images: divided or not, one folder per person or facts in the file names",
+        "csv": "your own table of images: path, pid, and where known cam, role, frame, mask",
+        "auto": "whichever of these lies in a folder",
+    }
+)
+"""What can be read, one line each, for lists."""
+
+
+def dataset_settings(kind: str, root: str) -> DatasetSettings:
+    """Return the settings of a kind with its defaults.
+
+    Args:
+        kind: one of `KINDS`.
+        root: the folder that has the layout, or the one above it; for `csv` the file.
+
+    Raises:
+        UserError: the kind is not known.
+
+    """
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS) or f"; known: {', '.join(KINDS)}"
+        raise UserError(f"kind of data set {kind!r} is not known{hint}")
+    return ANY.validate_python({"kind": kind, "path" if kind == "csv" else "root": root})
 
 
 def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
@@ -43,5 +82,12 @@ def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
             return read_cuhk03(settings, name)
         case Folder():
             return read_folder(settings, name)
+        case Csv():
+            return read_csv(settings, name)
+        case Auto():
+            found = recognise(settings)
+            dataset = open_dataset(found, name)
+            place = found.path if isinstance(found, Csv) else found.root
+            return replace(dataset, notes=(f"{place} was taken for kind {found.kind}.", *dataset.notes))
         case _:
             assert_never(settings)

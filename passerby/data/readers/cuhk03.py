@@ -18,10 +18,10 @@ from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)_(?P<frame>\d+)"), "0003_c1_21.png")
 PUBLISHED = {
-    "labelled": Published("CUHK03-NP (labelled)", 7_368, 1_400, 5_328),
     "detected": Published("CUHK03-NP (detected)", 7_365, 1_400, 5_332),
+    "labelled": Published("CUHK03-NP (labelled)", 7_368, 1_400, 5_328),
 }
-FOLDERS = {"labelled": "labeled", "detected": "detected"}
+FOLDERS = {"detected": "detected", "labelled": "labeled"}
 
 
 class CUHK03(Settings):

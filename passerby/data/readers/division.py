@@ -63,12 +63,14 @@ def divide(shots: Sequence[WordShot], share: float) -> Division:
     )
 
 
-def division_note(division: Division) -> str:
-    """Tell in one sentence how the images were divided."""
+def division_note(division: Division) -> tuple[str, ...]:
+    """Tell in one sentence how the images were divided, unless no identity is known."""
     learn, test = (
         {shot.pid for shot in shots} - set(NOBODY) for shots in (division.train, [*division.query, *division.gallery])
     )
+    if not learn and not test:
+        return ()
     return (
         f"The set says nothing of training and testing: {len(learn)} identities are for training, {len(test)} for "
-        "testing (drawn by a hash of their names, always alike); one image per test identity and camera is a query."
+        "testing (drawn by a hash of their names, always alike); one image per test identity and camera is a query.",
     )

@@ -9,8 +9,7 @@ import re
 from dataclasses import replace
 from typing import Literal
 
-from passerby.data.readers.layout import EXPECTED, Naming, Published, holds_three_folders, read_three_folders
-from passerby.data.readers.listing import locate
+from passerby.data.readers.layout import Naming, Published, locate_three_folders, read_three_folders
 from passerby.settings import Settings
 from passerby.types import Dataset
 
@@ -33,6 +32,6 @@ def read_dukemtmc(settings: DukeMTMC, name: str) -> Dataset:
         UserError: the folders are not there or a file is named otherwise.
 
     """
-    folder = locate(settings.root, kind=settings.kind, holds=holds_three_folders, expected=EXPECTED)
+    folder = locate_three_folders(settings.root, kind=settings.kind, naming=NAMING)
     dataset = read_three_folders(folder, name, naming=NAMING, published=PUBLISHED)
     return replace(dataset, notes=(WITHDRAWN, *dataset.notes))

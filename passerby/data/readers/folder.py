@@ -137,9 +137,7 @@ def _read_divided(folder: Path, inner: Mapping[str, str], pattern: Pattern | Non
 def _read_undivided(folder: Path, pattern: Pattern | None, share: float) -> tuple[Division, tuple[str, ...]]:
     pile = _read_pile(folder, pattern, inner="")
     division = divide(pile.shots, share)
-    notes = [*pile.notes]
-    if any(shot.pid not in NOBODY for shot in pile.shots):
-        notes.append(division_note(division))
+    notes = [*pile.notes, *division_note(division)]
     if not division.gallery:
         return division, (*notes, *distractor_note(len(pile.distractors)))
     return Division(division.train, division.query, _sorted(division.gallery, pile.distractors)), tuple(notes)

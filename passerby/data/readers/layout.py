@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from passerby.data.readers.listing import Shot, image_names, split_of
+from passerby.data.readers.listing import Shot, image_names, locate, split_of
 from passerby.errors import UserError
 from passerby.types import UNKNOWN, Dataset
 
@@ -48,6 +48,28 @@ class Naming:
 def holds_three_folders(folder: Path) -> bool:
     """Whether `folder` has all three folders of the layout."""
     return all((folder / name).is_dir() for name in (TRAIN, QUERY, GALLERY))
+
+
+def locate_three_folders(root: str, *, kind: str, naming: Naming) -> Path:
+    """Return `root` or the only folder one level below that has the three folders and files named as expected.
+
+    Raises:
+        UserError: the layout is not there, or there several times.
+
+    """
+    path = Path(root).expanduser()
+    if holds_three_folders(path):
+        return path
+
+    def holds(folder: Path) -> bool:
+        return holds_three_folders(folder) and naming.regex.match(first_name(folder)) is not None
+
+    return locate(root, kind=kind, holds=holds, expected=f"{EXPECTED} with files like {naming.example}")
+
+
+def first_name(folder: Path) -> str:
+    """Return the first file name in the three folders, `""` when they hold no image."""
+    return next((name for inner in (TRAIN, QUERY, GALLERY) for name in image_names(folder / inner)), "")
 
 
 def read_shots(folder: Path, inner: str, naming: Naming) -> list[Shot]:

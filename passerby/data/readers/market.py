@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from passerby.data.readers.layout import EXPECTED, Naming, Published, holds_three_folders, read_three_folders
-from passerby.data.readers.listing import locate
+from passerby.data.readers.layout import Naming, Published, locate_three_folders, read_three_folders
 from passerby.settings import Settings
 from passerby.types import Dataset
 
@@ -28,5 +27,5 @@ def read_market1501(settings: Market1501, name: str) -> Dataset:
         UserError: the folders are not there or a file is named otherwise.
 
     """
-    folder = locate(settings.root, kind=settings.kind, holds=holds_three_folders, expected=EXPECTED)
+    folder = locate_three_folders(settings.root, kind=settings.kind, naming=NAMING)
     return read_three_folders(folder, name, naming=NAMING, published=PUBLISHED)

@@ -1,0 +1,83 @@
+"""A folder of which only the place is told: its layout shows of which kind it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from passerby.data.readers import cuhk03, duke, market
+from passerby.data.readers.cuhk03 import CUHK03
+from passerby.data.readers.duke import DukeMTMC
+from passerby.data.readers.folder import Folder, role_folders
+from passerby.data.readers.layout import first_name, holds_three_folders
+from passerby.data.readers.listing import existing_folder, folder_names, image_names
+from passerby.data.readers.market import Market1501
+from passerby.data.readers.msmt import MSMT17, msmt_version
+from passerby.data.readers.table import Csv
+from passerby.errors import UserError
+from passerby.settings import Settings
+
+LOOKED_FOR = (
+    "Market-1501 or DukeMTMC-reID (bounding_box_train, query, bounding_box_test), MSMT17 (list_train.txt and its kin), "
+    "CUHK03-NP (labeled, detected), folders train, query and gallery, one folder per person, images named like "
+    "0001_c2_000151.jpg, or a .csv file"
+)
+
+Recognised = Market1501 | DukeMTMC | MSMT17 | CUHK03 | Folder | Csv
+
+
+class Auto(Settings):
+    """Any folder or CSV file that one of the other kinds reads with its own defaults.
+
+    Attributes:
+        root: the folder that has the layout, the one above it, or a CSV file.
+
+    """
+
+    kind: Literal["auto"] = "auto"
+    root: str
+
+
+def recognise(settings: Auto) -> Recognised:
+    """Return the settings of the kind that lies at `root` or one level below.
+
+    Raises:
+        UserError: nothing known is there, or several data sets are.
+
+    """
+    if settings.root.lower().endswith(".csv"):
+        return Csv(path=settings.root)
+    root = existing_folder(settings.root, kind=settings.kind, expected=f"one of {LOOKED_FOR}")
+    here = layout_of(root)
+    if here is not None:
+        return here
+    inner = folder_names(root)
+    below = {name: found for name in inner if (found := layout_of(root / name)) is not None}
+    if len(below) > 1:
+        listed = ", ".join(f"{name} ({found.kind})" for name, found in below.items())
+        raise UserError(f"auto: several data sets lie in {root}: {listed}; give one of them as root")
+    if below:
+        return next(iter(below.values()))
+    if image_names(root) or any(image_names(root / name) for name in inner):
+        return Folder(root=settings.root)
+    raise UserError(f"auto: nothing known in {root} or one level below; looked for {LOOKED_FOR}")
+
+
+def layout_of(folder: Path) -> Recognised | None:
+    """Return the settings for a folder whose sub-folders or lists show what it is, else None.
+
+    The three folders of Market-1501 hold three data sets; the first file name tells which.
+    """
+    root = str(folder)
+    if msmt_version(folder) is not None:
+        return MSMT17(root=root)
+    for boxes, inner in cuhk03.FOLDERS.items():
+        if holds_three_folders(folder / inner):
+            return CUHK03(root=root) if boxes == "detected" else CUHK03(root=root, boxes="labelled")
+    if holds_three_folders(folder):
+        first = first_name(folder)
+        if market.NAMING.regex.match(first):
+            return Market1501(root=root)
+        if duke.NAMING.regex.match(first):
+            return DukeMTMC(root=root)
+    return Folder(root=root) if role_folders(folder) else None

@@ -1,0 +1,160 @@
+"""A table of images: a CSV file with the columns path and pid, and where known cam, role, frame and mask.
+
+Commas, semicolons or tabs may part the columns. Further columns are nobody's business and are left alone, unless their
+name shows that one of ours was meant.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
+from passerby.data.readers.listing import columns, some
+from passerby.data.readers.words import Division, WordShot, number_shots, word_notes
+from passerby.errors import UserError, did_you_mean
+from passerby.settings import Settings
+from passerby.types import Dataset
+
+ROLES = ("train", "query", "gallery")
+COLUMNS = ("path", "pid", "cam", "role", "frame", "mask")
+MEANT = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path"),
+    "pid": ("id", "identity", "person", "person_id", "personid", "label"),
+    "cam": ("camera", "camid", "cam_id", "camera_id", "cameraid"),
+    "role": ("split", "subset", "set"),
+    "frame": ("frame_id", "frameid", "frame_number"),
+    "mask": ("mask_path", "mask_file"),
+}
+"""What other programs call our columns; a table without ours but with one of these is refused, not misread."""
+
+
+class Csv(Settings):
+    """A CSV file; its relative paths are relative to the file itself.
+
+    Attributes:
+        path: the file.
+        test_share: share of the identities to test on, in [0, 1], for a table without a role column; 0.5 unless given.
+
+    """
+
+    kind: Literal["csv"] = "csv"
+    path: str
+    test_share: float | None = Field(default=None, ge=0, le=1)
+
+
+def read_csv(settings: Csv, name: str) -> Dataset:
+    """Read a table of images; an empty pid or cam is unknown, an empty role leaves the image out.
+
+    Raises:
+        UserError: no file, a column or cell that is missing or wrong (and the line), or `test_share` beside roles.
+
+    """
+    file = Path(settings.path).expanduser()
+    header, lines = _read_lines(file)
+    if "role" in header and settings.test_share is not None:
+        raise UserError(f"csv: test_share has no effect, because {file} has a column 'role'")
+    rows = [(_shot(line, file), _role(line, file)) for line in lines]
+    notes: list[str] = []
+    if "role" in header:
+        division = Division(*([shot for shot, role in rows if role == wanted] for wanted in ROLES))
+        notes.extend(_unused_note(len(rows) - len(division.all)))
+    else:
+        division = divide(
+            [shot for shot, _ in rows], DEFAULT_SHARE if settings.test_share is None else settings.test_share
+        )
+        notes.extend(division_note(division))
+    train, query, gallery = (
+        columns(numbered, [shot.mask for shot in shots])
+        for numbered, shots in zip(
+            number_shots(division), (division.train, division.query, division.gallery), strict=True
+        )
+    )
+    return Dataset(name, train, query, gallery, (*notes, *word_notes(division)))
+
+
+def _unused_note(count: int) -> tuple[str, ...]:
+    return (f"{count} images without a role are left out.",) if count else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        number: where it stands in the file, from 1.
+        cells: what stands below each of our columns.
+
+    """
+
+    number: int
+    cells: Mapping[str, str]
+
+
+def _read_lines(file: Path) -> tuple[list[str], list[Line]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            first = text.readline()
+            text.seek(0)
+            reader = csv.reader(text, delimiter=max(",;\t", key=first.count))
+            header = [title.strip() for title in next(reader, [])]
+            _check_header(file, header)
+            lines = [_line(file, reader.line_num, cells, header) for cells in reader if any(cells)]
+    except OSError as error:
+        raise UserError(f"csv: cannot read {file}: {(error.strerror or str(error)).lower()}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"csv: {file} is not a CSV file in UTF-8 ({error})") from error
+    if not lines:
+        raise UserError(f"csv: {file} has no line below its header")
+    return header, lines
+
+
+def _check_header(file: Path, header: Sequence[str]) -> None:
+    repeated = [column for column in COLUMNS if header.count(column) > 1]
+    if repeated:
+        raise UserError(f"csv: {file} has two columns {repeated[0]!r}")
+    for column in COLUMNS:
+        meant = [title for title in header if title.lower().replace(" ", "_") in (column, *MEANT[column])]
+        if column not in header and meant:
+            raise UserError(f"csv: {file} has a column {meant[0]!r}; call it {column!r}")
+    missing = [column for column in ("path", "pid") if column not in header]
+    if missing:
+        raise UserError(f"csv: {file} lacks the column {missing[0]!r}; it has {some(header, 'none')}")
+
+
+def _line(file: Path, number: int, cells: Sequence[str], header: Sequence[str]) -> Line:
+    if len(cells) != len(header):
+        raise UserError(f"csv: {file}, line {number} has {len(cells)} cells, the header has {len(header)}")
+    return Line(number, {title: cell.strip() for title, cell in zip(header, cells, strict=True) if title in COLUMNS})
+
+
+def _shot(line: Line, file: Path) -> WordShot:
+    cells = line.cells
+    if not cells["path"]:
+        raise UserError(f"csv: {file}, line {line.number} has no path")
+    frame = cells.get("frame", "")
+    if frame and not (frame.isascii() and frame.isdecimal()):
+        raise UserError(f"csv: {file}, line {line.number}: frame {frame!r} is not a whole number")
+    mask = cells.get("mask", "")
+    return WordShot(
+        path=str(file.parent / cells["path"]),
+        pid=cells["pid"],
+        cam=cells.get("cam", ""),
+        frame=int(frame) if frame else None,
+        mask=str(file.parent / mask) if mask else "",
+    )
+
+
+def _role(line: Line, file: Path) -> str:
+    role = line.cells.get("role", "")
+    if role and role not in ROLES:
+        hint = did_you_mean(role, ROLES)
+        raise UserError(
+            f"csv: {file}, line {line.number}: role {role!r} is not known; allowed: {', '.join(ROLES)}{hint}"
+        )
+    return role
