@@ -1,0 +1,347 @@
+"""The folder doctor: what is in a data set, and what would go wrong with it.
+
+A *problem* is what training or evaluation cannot work with; a *warning* is what makes scores doubtful or worse. The
+doctor looks at everything before it speaks, so one visit is enough.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from passerby.data.copies import contradictions, same_content
+from passerby.data.inspect import ImageFile, inspect_file
+from passerby.types import UNKNOWN, Cameras, Dataset, Ints, Split
+
+SMALL = 16
+"""An image with a side below this many pixels shows next to nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class SkippedQueries:
+    """Queries that an evaluation leaves out, by reason; rows of the query split.
+
+    Attributes:
+        unknown: the identity of the query is not known.
+        absent: the gallery has no image of the identity.
+        same_camera: the gallery has the identity, but only where the rule does not look: in the camera of the query
+            (`standard`) or in the very same file (`ignore`).
+
+    """
+
+    unknown: Ints
+    absent: Ints
+    same_camera: Ints
+
+    @property
+    def count(self) -> int:
+        """How many queries are left out."""
+        return len(self.unknown) + len(self.absent) + len(self.same_camera)
+
+
+def skipped_queries(query: Split, gallery: Split, *, cameras: Cameras) -> SkippedQueries:
+    """Find the queries for which no gallery image can count as a match.
+
+    Cameras are compared as numbers, so two unknown cameras (-1) count as the same one.
+    """
+    if cameras == "standard":
+        query_place, gallery_place = query.cam.tolist(), gallery.cam.tolist()
+    else:
+        query_place, gallery_place = query.path.tolist(), gallery.path.tolist()
+    query_pid, gallery_pid = query.pid.tolist(), gallery.pid.tolist()
+    images, left_out = Counter(gallery_pid), Counter(zip(gallery_pid, gallery_place, strict=True))
+    present = np.array([images[pid] > 0 for pid in query_pid], dtype=np.bool_)
+    kept = [images[pid] - left_out[pid, place] for pid, place in zip(query_pid, query_place, strict=True)]
+    found, known = np.array(kept, dtype=np.int64) > 0, query.pid != UNKNOWN
+    return SkippedQueries(
+        unknown=np.flatnonzero(~known),
+        absent=np.flatnonzero(known & ~present),
+        same_camera=np.flatnonzero(known & present & ~found),
+    )
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """How much one split holds."""
+
+    name: str
+    count_images: int
+    count_identities: int
+    count_cameras: int
+
+
+@dataclass(frozen=True)
+class CameraFacts:
+    """How much one camera holds, in training and in query and gallery together; cam -1 = unknown."""
+
+    cam: int
+    train_identities: int
+    train_images: int
+    test_identities: int
+    test_images: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Pixels of the readable images: smallest, median, largest."""
+
+    width: tuple[int, int, int]
+    height: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class CheckReport:
+    """What the doctor found.
+
+    Attributes:
+        dataset: what was looked at.
+        cameras: the rule that queries were tried with.
+        splits: train, query, gallery.
+        per_camera: one entry per camera.
+        sizes: of the images, None when none can be read.
+        broken: files that cannot be used.
+        small: readable images with a side below `SMALL` pixels.
+        copies: pairs (query, gallery) of paths with the same content.
+        leaked_copies: pairs (train, test) of paths with the same content.
+        contradictions: pairs of paths with the same content and different identities.
+        leaked: identities that are both trained on and tested.
+        lonely: training identities with a single image.
+        one_camera: training identities with several images, all from one camera, where there are several cameras.
+        without_mask: images without the mask that their split promises.
+        skipped: queries that an evaluation would leave out.
+
+    """
+
+    dataset: Dataset
+    cameras: Cameras
+    splits: tuple[SplitFacts, ...]
+    per_camera: tuple[CameraFacts, ...]
+    sizes: Sizes | None
+    broken: tuple[ImageFile, ...]
+    small: tuple[str, ...]
+    copies: tuple[tuple[str, str], ...]
+    leaked_copies: tuple[tuple[str, str], ...]
+    contradictions: tuple[tuple[str, str], ...]
+    leaked: tuple[int, ...]
+    lonely: tuple[int, ...]
+    one_camera: tuple[int, ...]
+    without_mask: tuple[str, ...]
+    skipped: SkippedQueries
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Sentences; with any of these training or evaluation cannot work."""
+        train, query, gallery = self.dataset.train, self.dataset.query, self.dataset.gallery
+        found: list[str] = []
+        if not len(query):
+            found.append("There is no query, so nothing can be evaluated.")
+        if not len(gallery):
+            found.append("There is no gallery, so nothing can be evaluated.")
+        if len(query) and len(gallery) and self.skipped.count == len(query):
+            found.append(f"No query can be evaluated: {_why_skipped(self)}.")
+        if train.count_identities == 1:
+            found.append("Training has one identity only; telling people apart needs two.")
+        if self.broken:
+            some_of = _examples([f"{file.path} {file.fault}" for file in self.broken])
+            found.append(f"{_count(len(self.broken), 'file')} cannot be used: {some_of}.")
+        return tuple(found)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on what makes training or scores worse, or doubtful."""
+        return (*_training_warnings(self), *_test_warnings(self), *_content_warnings(self))
+
+
+def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) -> CheckReport:
+    """Look at every file and every label of a data set.
+
+    Args:
+        dataset: as read.
+        cameras: the rule that it is to be evaluated with.
+        decode: read every pixel; False reads the headers only, which is faster and does not find cut files.
+
+    """
+    train, query, gallery = dataset.train, dataset.query, dataset.gallery
+    every = (train, query, gallery)
+    files = {path: inspect_file(path, decode=decode) for split in every for path in split.path.tolist()}
+    readable = [file for file in files.values() if not file.fault]
+    tested = set(query.pid.tolist()) | set(gallery.pid.tolist())
+    images, places = _images_per_identity(train), _cameras_per_identity(train)
+    return CheckReport(
+        dataset=dataset,
+        cameras=cameras,
+        splits=tuple(
+            SplitFacts(name, len(split), split.count_identities, split.count_cameras)
+            for name, split in zip(("train", "query", "gallery"), every, strict=True)
+        ),
+        per_camera=_camera_facts(dataset),
+        sizes=_sizes(readable),
+        broken=tuple(file for file in files.values() if file.fault),
+        small=tuple(file.path for file in readable if min(file.width, file.height) < SMALL),
+        copies=same_content([query], [gallery], files),
+        leaked_copies=same_content([train], [query, gallery], files),
+        contradictions=contradictions(every, files),
+        leaked=tuple(sorted(set(train.pid.tolist()) & tested - {UNKNOWN})),
+        lonely=tuple(pid for pid, count in images.items() if count == 1),
+        one_camera=tuple(
+            pid
+            for pid, seen in places.items()
+            if images[pid] > 1 and len(seen) == 1 and UNKNOWN not in seen and train.count_cameras > 1
+        ),
+        without_mask=_without_mask(every),
+        skipped=skipped_queries(query, gallery, cameras=cameras),
+    )
+
+
+def _images_per_identity(split: Split) -> Mapping[int, int]:
+    return dict(sorted(Counter(pid for pid in split.pid.tolist() if pid != UNKNOWN).items()))
+
+
+def _cameras_per_identity(split: Split) -> Mapping[int, set[int]]:
+    places: dict[int, set[int]] = {}
+    for pid, cam in zip(split.pid.tolist(), split.cam.tolist(), strict=True):
+        if pid != UNKNOWN:
+            places.setdefault(pid, set()).add(cam)
+    return dict(sorted(places.items()))
+
+
+def _camera_facts(dataset: Dataset) -> tuple[CameraFacts, ...]:
+    train = dataset.train
+    test_pid = np.concatenate([dataset.query.pid, dataset.gallery.pid])
+    test_cam = np.concatenate([dataset.query.cam, dataset.gallery.cam])
+    facts: list[CameraFacts] = []
+    for cam in sorted({*train.cam.tolist(), *test_cam.tolist()}):
+        learnt, tested = train.pid[train.cam == cam], test_pid[test_cam == cam]
+        people = [len(np.unique(pids[pids != UNKNOWN])) for pids in (learnt, tested)]
+        facts.append(CameraFacts(cam, people[0], len(learnt), people[1], len(tested)))
+    return tuple(facts)
+
+
+def _sizes(readable: Sequence[ImageFile]) -> Sizes | None:
+    if not readable:
+        return None
+    width, height = (sorted(side) for side in zip(*((file.width, file.height) for file in readable), strict=True))
+    middle = len(readable) // 2
+    return Sizes((width[0], width[middle], width[-1]), (height[0], height[middle], height[-1]))
+
+
+def _without_mask(splits: Iterable[Split]) -> tuple[str, ...]:
+    return tuple(
+        path
+        for split in splits
+        if split.mask_path is not None
+        for path, mask in zip(split.path.tolist(), split.mask_path.tolist(), strict=True)
+        if not mask or not Path(mask).is_file()
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun.replace('identity', 'identitie')}s"
+
+
+def _examples(words: Sequence[str]) -> str:
+    return ", ".join(words[:3]) + (f" and {len(words) - 3:,} more" if len(words) > 3 else "")
+
+
+def _why_skipped(report: CheckReport) -> str:
+    skipped, path = report.skipped, report.dataset.query.path
+    place = "the camera of the query" if report.cameras == "standard" else "the query's own file"
+    reasons = [
+        (skipped.unknown, "of unknown identity"),
+        (skipped.absent, "with no image of the identity in the gallery"),
+        (skipped.same_camera, f"with gallery images of the identity only in {place}"),
+    ]
+    told = [f"{len(rows):,} {reason} (such as {path[rows[0]]})" for rows, reason in reasons if len(rows)]
+    hint = "; `cameras: ignore` counts images of the same camera" if len(skipped.same_camera) else ""
+    return ", ".join(told) + (hint if report.cameras == "standard" else "")
+
+
+def _training_warnings(report: CheckReport) -> list[str]:
+    train = report.dataset.train
+    unknown = int((train.pid == UNKNOWN).sum())
+    found: list[str] = []
+    if not len(train):
+        found.append("There is nothing to train on.")
+    if unknown:
+        found.append(
+            f"{_count(unknown, 'training image')} of unknown identity: only training without labels uses these."
+        )
+    if report.lonely:
+        numbers = _examples([str(pid) for pid in report.lonely])
+        found.append(
+            f"{_count(len(report.lonely), 'training identity')} with a single image, which has no pair: {numbers}."
+        )
+    if report.one_camera:
+        numbers = _examples([str(pid) for pid in report.one_camera])
+        found.append(
+            f"{_count(len(report.one_camera), 'training identity')} seen by one camera only, which teaches nothing "
+            f"across cameras: {numbers}."
+        )
+    return found
+
+
+def _test_warnings(report: CheckReport) -> list[str]:
+    query, gallery = report.dataset.query, report.dataset.gallery
+    unknown = int((gallery.pid == UNKNOWN).sum())
+    found: list[str] = []
+    if len(gallery) and 0 < report.skipped.count < len(query):
+        count = f"{report.skipped.count:,} of {_count(len(query), 'query')}"
+        found.append(f"{count} would be left out of an evaluation: {_why_skipped(report)}.")
+    if unknown:
+        found.append(f"{_count(unknown, 'gallery image')} of unknown identity: an evaluation leaves these out.")
+    if report.leaked:
+        numbers = _examples([str(pid) for pid in report.leaked])
+        found.append(
+            f"{_count(len(report.leaked), 'identity')} both in training and in the test, so scores flatter: {numbers}."
+        )
+    return found
+
+
+def _content_warnings(report: CheckReport) -> list[str]:
+    pairs = (
+        (report.copies, "times a query and a gallery file hold the same image"),
+        (report.leaked_copies, "times a training and a test file hold the same image"),
+        (report.contradictions, "times one image has two identities"),
+    )
+    found = [f"{len(same):,} {what}: {_examples([f'{a} = {b}' for a, b in same])}." for same, what in pairs if same]
+    if report.small:
+        found.append(
+            f"{_count(len(report.small), 'image')} with a side below {SMALL} pixels: {_examples(report.small)}."
+        )
+    if report.without_mask:
+        found.append(f"{_count(len(report.without_mask), 'image')} without a mask: {_examples(report.without_mask)}.")
+    return found
+
+
+def describe(dataset: Dataset) -> str:
+    """Return a short table of the three splits, below the notes of the reader."""
+    rows = [
+        f"  {name:8}{len(split):>8,}{split.count_identities:>12,}{split.count_cameras:>9,}"
+        for name, split in (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery))
+    ]
+    notes = [f"  note: {note}" for note in dataset.notes]
+    return "\n".join([dataset.name, *notes, f"  {'split':8}{'images':>8}{'identities':>12}{'cameras':>9}", *rows])
+
+
+def render(report: CheckReport) -> str:
+    """Return the report as plain text."""
+    titles = ("camera", "train people", "images", "test people", "images")
+    cameras = [
+        (f.cam, f"{f.train_identities:,}", f"{f.train_images:,}", f"{f.test_identities:,}", f"{f.test_images:,}")
+        for f in report.per_camera
+    ]
+    lines = [describe(report.dataset), ""]
+    lines += ["  " + "".join(f"{cell:>14}" for cell in row) for row in (titles, *cameras)]
+    if report.sizes is not None:
+        sides = (("width", report.sizes.width), ("height", report.sizes.height))
+        lines += [f"  {side} {low} to {high} pixels, median {middle}" for side, (low, middle, high) in sides]
+    for title, sentences in (("problem", report.problems), ("warning", report.warnings)):
+        if sentences:
+            lines += ["", f"  {_count(len(sentences), title)}:", *(f"    {sentence}" for sentence in sentences)]
+    if not report.problems and not report.warnings:
+        lines += ["", "  nothing to complain about"]
+    return "\n".join(lines)

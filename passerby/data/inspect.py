@@ -1,0 +1,70 @@
+"""Whether an image file can be read, how large it is, and a hash that tells equal files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """What one file turned out to be.
+
+    Attributes:
+        path: the file.
+        fault: what is wrong with it, as the end of a sentence; `""` = nothing.
+        digest: hash of its content; equal content has equal digests. Empty when there is no content.
+        width, height: pixels, 0 when it cannot be read.
+
+    """
+
+    path: str
+    fault: str
+    digest: bytes = b""
+    width: int = 0
+    height: int = 0
+
+
+def inspect_file(path: str, *, decode: bool = True) -> ImageFile:
+    """Inspect one file; a fault is an answer, not an exception.
+
+    Args:
+        path: the file.
+        decode: read every pixel, which finds cut and damaged files; False reads the header only.
+
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        return ImageFile(path, "is missing")
+    except OSError as error:
+        return ImageFile(path, f"cannot be opened ({(error.strerror or str(error)).lower()})")
+    if not content:
+        return ImageFile(path, "is empty")
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    try:
+        width, height = _size(content, decode=decode)
+    except UnidentifiedImageError:
+        return ImageFile(path, "is not an image", digest)
+    except Exception as error:  # decoders raise many kinds on hostile bytes, SyntaxError among them
+        return ImageFile(path, f"is damaged ({error})", digest)
+    return ImageFile(path, "", digest, width, height)
+
+
+def _size(content: bytes, *, decode: bool) -> tuple[int, int]:
+    if decode and content[:2] == b"\xff\xd8":
+        try:
+            height, width, _ = simplejpeg.decode_jpeg(content).shape
+        except ValueError:
+            pass  # CMYK and damaged files: PIL knows more kinds, and says what is wrong
+        else:
+            return width, height
+    with Image.open(io.BytesIO(content)) as image:
+        if decode:
+            image.load()
+        return image.size
