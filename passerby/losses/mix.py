@@ -67,8 +67,9 @@ class LossMix(nn.Module):
 
 
 def _rows(out: Output, rows: Tensor) -> Output:
+    """Keep some rows of the vectors; the map stays whole, because losses look at vectors."""
     parts = None if out.parts is None else out.parts[rows]
-    return replace(out, feature=out.feature[rows], embedding=out.embedding[rows], map=out.map[rows], parts=parts)
+    return replace(out, feature=out.feature[rows], embedding=out.embedding[rows], parts=parts)
 
 
 def total(terms: dict[str, Term]) -> Tensor:

@@ -74,7 +74,7 @@ class Embedder(nn.Module):
         """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`."""
         pixels = images.to(self.mean.dtype)
         featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
-        feature = featuremap.mean(dim=(2, 3)) if pooled is None else pooled  # (B, D)
+        feature = featuremap.float().mean(dim=(2, 3)) if pooled is None else pooled.float()  # (B, D)
         return Output(feature=feature, embedding=self.neck(feature), map=featuremap)
 
 

@@ -1,0 +1,69 @@
+"""Checkpoints: tensors and plain Python only, written whole or not at all, loaded without running anything."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from passerby.errors import UserError
+from passerby.files import atomic_write
+
+State = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a run needs to go on as if it had never stopped.
+
+    Attributes:
+        recipe: the resolved recipe as YAML.
+        stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
+        embedder, losses, parts, optimiser, scaler: their states.
+        labels: the labels of the unfinished epoch, or None.
+        sums: running sums of the unfinished epoch's loss terms.
+
+    """
+
+    recipe: str
+    stage: int
+    epoch: int
+    iteration: int
+    embedder: dict[str, Tensor]
+    losses: dict[str, Tensor]
+    parts: dict[str, Tensor]
+    optimiser: State
+    scaler: State
+    labels: Tensor | None
+    sums: dict[str, list[float]]
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint beside `path` and rename it.
+
+    Raises:
+        UserError: the disk is full; the earlier checkpoint is untouched.
+
+    """
+    buffer = io.BytesIO()
+    torch.save(vars(checkpoint), buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the CPU.
+
+    Raises:
+        UserError: no such file, or not a checkpoint of passerby.
+
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}; leave out --resume to begin a run there")
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many kinds for a damaged or a foreign file
+        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,101 @@
+"""Several processes, one run: what is summed, what is gathered, and who writes.
+
+Gradients are averaged after the backward pass instead of by a wrapper around the model, because classifiers, memories
+and autoencoders that live outside the model must be averaged too, and because stages come and go.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn import functional as collective
+
+from passerby.types import Output
+
+
+def start() -> None:
+    """Join the other processes when `torchrun` started this one; nothing otherwise."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        idist.finalize()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(idist.get_rank())
+
+
+def world() -> int:
+    """Number of processes."""
+    return int(idist.get_world_size())
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over all processes; one message for all of them."""
+    if world() == 1:
+        return
+    wanting = [p for p in parameters if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanting]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= world()
+    for parameter, piece in zip(wanting, flat.split([g.numel() for g in gradients]), strict=True):
+        parameter.grad = piece.reshape(parameter.shape).clone()
+
+
+def share_state(modules: Iterable[nn.Module]) -> None:
+    """Give every process the parameters of process 0 and the mean of all floating-point buffers."""
+    if world() == 1:
+        return
+    with torch.no_grad():
+        for module in modules:
+            for parameter in module.parameters():
+                torch.distributed.broadcast(parameter.data, 0)
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    torch.distributed.all_reduce(buffer)
+                    buffer /= world()
+                else:
+                    torch.distributed.broadcast(buffer, 0)
+
+
+def gather(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
+    """Join the features and labels (B / world, ...) of all processes to (B, ...), with gradients to each owner.
+
+    Maps are not joined: losses look at vectors.
+
+    The backward pass sums over processes, so that averaging the parameters' gradients afterwards gives exactly the
+    gradient of the loss over the joined batch.
+    """
+    if world() == 1:
+        return out, labels
+
+    def join(vectors: Tensor) -> Tensor:
+        return torch.cat(list(collective.all_gather(vectors.contiguous())))
+
+    parts = None if out.parts is None else join(out.parts)
+    pieces = [torch.empty_like(labels) for _ in range(world())]
+    torch.distributed.all_gather(pieces, labels.contiguous())
+    return replace(out, feature=join(out.feature), embedding=join(out.embedding), parts=parts), torch.cat(pieces)
+
+
+def gather_rows(rows: Tensor, *, count: int) -> Tensor:
+    """Join the rows that each process holds of an interleaved table: row i of the result is held by process i % world."""
+    if world() == 1:
+        return rows
+    most = -(-count // world())
+    padded = torch.zeros((most, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
+    padded[: len(rows)] = rows
+    pieces = [torch.empty_like(padded) for _ in range(world())]
+    torch.distributed.all_gather(pieces, padded)
+    return torch.stack(pieces, dim=1).flatten(0, 1)[:count]

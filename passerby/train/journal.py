@@ -1,0 +1,106 @@
+"""The journal of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from passerby.errors import UserError
+
+
+@dataclass(frozen=True)
+class TermRecord:
+    """The mean over an epoch of one loss term, as computed and as added."""
+
+    value: float
+    weighted: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of training.
+
+    Attributes:
+        stage, epoch: both from 1; `epochs` is the length of the stage.
+        title: the stage's name.
+        lr: learning rate of the last step.
+        terms: each loss term by name.
+        images_per_second: over the whole epoch, waiting for images included.
+        busy: share of the epoch's time spent in the step rather than waiting for images, in [0, 1].
+
+    """
+
+    stage: int
+    title: str
+    epoch: int
+    epochs: int
+    lr: float
+    terms: dict[str, TermRecord]
+    images_per_second: float
+    busy: float
+    seconds: float
+    event: Literal["epoch"] = "epoch"
+
+    @property
+    def loss(self) -> float:
+        """The total of the weighted terms."""
+        return sum(term.weighted for term in self.terms.values())
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """One evaluation during training; scores are shares in [0, 1]."""
+
+    stage: int
+    epoch: int
+    dataset: str
+    mAP: float
+    mINP: float
+    rank1: float
+    event: Literal["scores"] = "scores"
+
+
+Record = EpochRecord | ScoreRecord
+
+
+def append(path: Path, record: Record) -> None:
+    """Add one line."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(record)) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def read(path: Path) -> list[Record]:
+    """Read a journal; where an epoch was repeated after a resume, its last record stands."""
+    records: dict[tuple[object, ...], Record] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            record = _parse(json.loads(line))
+        except (json.JSONDecodeError, TypeError, KeyError):
+            continue  # the last line of a killed run may be cut
+        extra = record.dataset if isinstance(record, ScoreRecord) else ""
+        records[record.event, record.stage, record.epoch, extra] = record
+    return sorted(records.values(), key=lambda record: (record.stage, record.epoch, record.event))
+
+
+def _parse(line: dict[str, object]) -> Record:
+    if line["event"] == "scores":
+        return ScoreRecord(**line)  # type: ignore[arg-type]
+    terms = line.pop("terms")
+    assert isinstance(terms, dict)
+    return EpochRecord(terms={name: TermRecord(**term) for name, term in terms.items()}, **line)  # type: ignore[arg-type]
+
+
+def epochs(records: Sequence[Record]) -> list[EpochRecord]:
+    """Only the epochs."""
+    return [record for record in records if isinstance(record, EpochRecord)]
+
+
+def scores(records: Sequence[Record]) -> list[ScoreRecord]:
+    """Only the evaluations."""
+    return [record for record in records if isinstance(record, ScoreRecord)]

@@ -1,0 +1,219 @@
+"""One stage on pytorch-ignite's engine: the step, the endless stream of batches, and what happens between epochs.
+
+Parts change what is learnt; handlers only watch. Everything random is a function of (seed, stage, epoch, batch), so a
+run may stop after any step and go on as if it had not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from passerby.data.loading import ImageStore, Place, training_batches
+from passerby.data.samplers import columns_of_rank, identity_batches
+from passerby.data.transforms import mix_seeds
+from passerby.errors import UserError
+from passerby.losses.mix import Term, total
+from passerby.optim import rate, set_rate
+from passerby.train import distributed
+from passerby.train.journal import EpochRecord, TermRecord
+from passerby.train.run import Run
+from passerby.types import Batch, Ints
+
+Watch = Callable[[Run, Engine], None]
+"""Attaches handlers that look at a stage's engine and change nothing."""
+
+
+class Clock:
+    """How long an epoch took, and how much of that was waiting for images."""
+
+    def __init__(self) -> None:
+        self.began = self.asked = time.perf_counter()
+        self.waited = 0.0
+        self.images = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine's batches."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get)
+
+    def _begin(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def _ask(self) -> None:
+        self.asked = time.perf_counter()
+
+    def _get(self, engine: Engine) -> None:
+        self.waited += time.perf_counter() - self.asked
+        self.images += len(engine.state.batch.images) * distributed.world()
+
+
+def run_stage(run: Run, *, stop: Callable[[], bool], watch: list[Watch], epoch_done: Callable[[EpochRecord], None]) -> bool:
+    """Train the present stage from where it stands.
+
+    Args:
+        run: its state, moved along.
+        stop: asked after every step; true ends the stage there.
+        watch: handlers to attach.
+        epoch_done: called with the record of every finished epoch, after the run's state has moved on to the next.
+
+    Returns:
+        Whether the stage came to its end.
+
+    """
+    settings = run.recipe.stages[run.stage_number]
+    data = run.recipe.data
+    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache)
+    count = max(1, len(store) // (data.identities * data.instances))
+    if run.epoch == run.iteration == 0:
+        for part in run.speaking_parts:
+            part.begin(run, run.stage)
+    engine = Engine(lambda _, batch: train_step(run, batch, count=count))
+    clock = Clock()
+    clock.attach(engine)
+
+    @engine.on(Events.ITERATION_COMPLETED)
+    def _advance() -> None:
+        run.iteration += 1
+        between_steps = run.iteration % run.recipe.engine.accumulate == 0
+        if between_steps and run.iteration < count and stop():
+            engine.terminate()
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def _close_epoch() -> None:
+        record = _record(run, clock, settings.epochs, count)
+        run.epoch, run.iteration, run.labels, run.sums = run.epoch + 1, 0, None, {}
+        distributed.share_state(run.modules)
+        epoch_done(record)
+        if stop():
+            engine.terminate()
+
+    for attach in watch:
+        attach(run, engine)
+    engine.state.epoch_length, engine.state.max_epochs = count, settings.epochs
+    engine.state.iteration, engine.state.epoch = run.epoch * count + run.iteration, run.epoch
+    if run.epoch < settings.epochs:
+        engine.run(_stream(run, store, count), max_epochs=settings.epochs, epoch_length=count)
+    if run.epoch < settings.epochs:
+        return False
+    for part in run.speaking_parts:
+        part.end(run, run.stage)
+    return True
+
+
+def _stream(run: Run, store: ImageStore, count: int) -> Iterator[Batch]:
+    """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
+    data, seed = run.recipe.data, run.recipe.engine.seed
+    columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
+    while True:
+        labels = _labels(run)
+        place = Place(seed, run.stage_number, run.epoch)
+        generator = np.random.default_rng([seed, run.stage_number, run.epoch])
+        key = labels if labels.ndim == 1 else labels[:, 0]
+        plan = identity_batches(
+            key, generator, identities=data.identities, instances=data.instances, count=count
+        )
+        yield from training_batches(
+            store, plan, labels=labels, cam=run.stage.train.cam, settings=data, place=place, columns=columns,
+            first=run.iteration,
+        )
+
+
+def _labels(run: Run) -> Ints:
+    """Return the labels of the coming epoch: those of the checkpoint, of a part, or of the data, in this order."""
+    if run.labels is None:
+        spoken = (part.labels(run, run.stage) for part in run.speaking_parts)
+        chosen = next((labels for labels in spoken if labels is not None), run.stage.train.pid)
+        run.labels = torch.from_numpy(np.ascontiguousarray(chosen))
+    return run.labels.numpy()
+
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def train_step(run: Run, batch: Batch, *, count: int) -> None:
+    """Do one forward and backward pass, and the optimiser's step when enough batches are together.
+
+    Losses are computed in float32 outside autocast. `count` is the number of batches in an epoch.
+
+    Raises:
+        UserError: the loss is not finite.
+
+    """
+    engine, settings = run.recipe.engine, run.recipe.stages[run.stage_number]
+    torch.manual_seed(mix_seeds(engine.seed, run.stage_number, run.epoch, run.iteration, distributed.rank()))
+    run.embedder.train()
+    batch = _to_device(batch, run)
+    with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
+        out = run.embedder(batch.images)
+    seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
+    terms: dict[str, Term] = run.losses(seen, labels)
+    for part in run.speaking_parts:
+        terms |= part.terms(run, batch, out)
+    loss = total(terms)
+    _require_finite(run, loss, terms)
+    run.scaler.scale(loss / engine.accumulate).backward()
+    _remember(run, terms)
+    if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
+        return
+    done = run.epoch * math.ceil(count / engine.accumulate) + run.iteration // engine.accumulate
+    per_epoch = math.ceil(count / engine.accumulate)
+    set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
+    distributed.average_gradients(p for module in run.modules for p in module.parameters())
+    run.scaler.step(run.optimiser)
+    run.scaler.update()
+    run.optimiser.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for part in run.speaking_parts:
+            part.after_step(run, batch, out)
+
+
+def _to_device(batch: Batch, run: Run) -> Batch:
+    layout = torch.channels_last if run.recipe.engine.channels_last else torch.contiguous_format
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(run.device, non_blocking=True)
+
+    mask = None if batch.mask is None else move(batch.mask)
+    images = move(batch.images).contiguous(memory_format=layout)
+    return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
+
+
+def _require_finite(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
+    if bool(torch.isfinite(loss)):
+        return
+    told = ", ".join(f"{name} {float(term.value.detach()):.4g}" for name, term in terms.items())
+    raise UserError(
+        f"the loss is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1} "
+        f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last finished epoch is kept in {run.folder}"
+    )
+
+
+def _remember(run: Run, terms: dict[str, Term]) -> None:
+    for name, term in terms.items():
+        sums = run.sums.setdefault(name, [0.0, 0.0])
+        value = float(term.value.detach())
+        sums[0] += value
+        sums[1] += value * term.weight
+
+
+def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:
+    seconds = time.perf_counter() - clock.began
+    return EpochRecord(
+        stage=run.stage_number + 1,
+        title=run.stage.name,
+        epoch=run.epoch + 1,
+        epochs=epochs,
+        lr=float(run.optimiser.param_groups[0]["lr"]),
+        terms={name: TermRecord(value / count, weighted / count) for name, (value, weighted) in run.sums.items()},
+        images_per_second=clock.images / seconds,
+        busy=1 - clock.waited / seconds,
+        seconds=seconds,
+    )

@@ -1,0 +1,183 @@
+"""The state of a run: the model, what teaches it, and where in which stage it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from passerby.data.datasets import open_dataset
+from passerby.data.transforms import mix_seeds
+from passerby.errors import UserError
+from passerby.evaluate import evaluate
+from passerby.extract import Precision, extract, label_vectors, tested_paths
+from passerby.losses.mix import LossMix
+from passerby.methods.part import Part
+from passerby.models.embedder import Embedder
+from passerby.optim import make_optimiser
+from passerby.recipe import EngineSettings, Recipe
+from passerby.train import distributed
+from passerby.train.checkpoint import Checkpoint, save_checkpoint
+from passerby.train.stages import make_stage
+from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
+
+
+@dataclass(eq=False)
+class Run:
+    """Everything that changes while a run goes on; `methods.part.RunState` is the part of it that methods see.
+
+    Attributes:
+        recipe, folder: what runs and where it writes.
+        datasets, stages: what is read, by name, and what is learnt, in order.
+        embedder: the model; it lives through all stages.
+        losses, parts, optimiser, scaler: made anew for each stage.
+        stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
+        labels: (N,) or (N, V) labels of the present epoch.
+        sums: running sums of the present epoch, per loss term (value, weighted value).
+
+    """
+
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    precision: Precision
+    datasets: dict[str, Dataset]
+    stages: list[Stage]
+    embedder: Embedder
+    losses: LossMix = field(init=False)
+    parts: nn.ModuleDict = field(init=False)
+    optimiser: torch.optim.Optimizer = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
+    stage_number: int = 0
+    epoch: int = 0
+    iteration: int = 0
+    labels: Tensor | None = None
+    sums: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> Stage:
+        """The present stage."""
+        return self.stages[self.stage_number]
+
+    @property
+    def speaking_parts(self) -> list[Part]:
+        """The parts of the present stage, in the order of the recipe."""
+        return [part for part in self.parts.values() if isinstance(part, Part)]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that learns or remembers."""
+        return [self.embedder, self.losses, self.parts]
+
+    def open_stage(self, number: int) -> None:
+        """Make the losses, parts and optimiser of a stage; the model is kept."""
+        self.stage_number, self.epoch, self.iteration = number, 0, 0
+        self.labels, self.sums = None, {}
+        settings = self.recipe.stages[number]
+        torch.manual_seed(mix_seeds(self.recipe.engine.seed, number))
+        classes = self.stage.train.count_identities
+        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
+        self.parts = nn.ModuleDict().to(self.device)
+        distributed.share_state(self.modules)
+        self.optimiser = make_optimiser(settings.optim, self.modules)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def save(self) -> None:
+        """Write `last.pt`, from which the run goes on bit for bit."""
+        if distributed.rank() != 0:
+            return
+        checkpoint = Checkpoint(
+            recipe=self.recipe.dump(),
+            stage=self.stage_number,
+            epoch=self.epoch,
+            iteration=self.iteration,
+            embedder=self.embedder.state_dict(),
+            losses=self.losses.state_dict(),
+            parts=self.parts.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            scaler=self.scaler.state_dict(),
+            labels=self.labels,
+            sums=self.sums,
+        )
+        save_checkpoint(checkpoint, self.folder / "last.pt")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was written."""
+        self.open_stage(checkpoint.stage)
+        self.embedder.load_state_dict(checkpoint.embedder)
+        self.losses.load_state_dict(checkpoint.losses)
+        self.parts.load_state_dict(checkpoint.parts)
+        self.optimiser.load_state_dict(checkpoint.optimiser)
+        self.scaler.load_state_dict(checkpoint.scaler)
+        self.epoch, self.iteration = checkpoint.epoch, checkpoint.iteration
+        self.labels, self.sums = checkpoint.labels, checkpoint.sums
+
+    def embed(self, name: str) -> Embeddings:
+        """Embed query and gallery of a data set; each process embeds its share and all know the whole."""
+        dataset, feature = self.datasets[name], self.recipe.test.feature
+        paths = tested_paths(dataset)
+        mine = paths[distributed.rank() :: distributed.world()]
+        vectors = extract(self.embedder, mine, feature=feature, precision=self.precision)
+        joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
+        return label_vectors(joined.cpu().numpy(), dataset, feature=feature)
+
+    def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
+        """Score embeddings by the recipe's protocol."""
+        test = self.recipe.test
+        return evaluate(
+            embeddings, cameras=test.cameras, distance=test.distance, rerank=rerank, device=self.device.type
+        )
+
+
+def make_run(recipe: Recipe, folder: Path) -> Run:
+    """Read the data, build the model, and check what can be checked before the first step.
+
+    Raises:
+        UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
+
+    """
+    names = dict.fromkeys((*(name for stage in recipe.stages for name in stage.train), *recipe.tested))
+    datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
+    stages = [make_stage(settings, datasets) for settings in recipe.stages]
+    for name in recipe.tested:
+        tested_paths(datasets[name])
+    for settings in recipe.stages:
+        if not settings.labelled:
+            raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
+    device = choose_device(recipe.engine)
+    torch.manual_seed(mix_seeds(recipe.engine.seed))
+    embedder = Embedder(recipe.model, recipe.input).to(device)
+    if recipe.engine.channels_last:
+        embedder = embedder.to(memory_format=torch.channels_last)
+    if recipe.engine.batch_norm == "synchronised":
+        embedder = _synchronise(embedder, device)
+    return Run(recipe, folder, device, choose_precision(recipe.engine, device), datasets, stages, embedder)
+
+
+def _synchronise(embedder: Embedder, device: torch.device) -> Embedder:
+    if device.type == "cpu":
+        raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(embedder)
+    assert isinstance(converted, Embedder)
+    return converted
+
+
+def choose_device(engine: EngineSettings) -> torch.device:
+    """Return the device that the settings name, or the best there is."""
+    if engine.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("engine.device is 'cuda', but torch sees no GPU here; set it to auto or cpu")
+    use_gpu = torch.cuda.is_available() and engine.device != "cpu"
+    return torch.device("cuda", torch.cuda.current_device()) if use_gpu else torch.device("cpu")
+
+
+def choose_precision(engine: EngineSettings, device: torch.device) -> Precision:
+    """Return the precision that the settings name, or the fastest safe one of the device."""
+    if engine.precision == "fp16" and device.type == "cpu":
+        raise UserError("engine.precision: fp16 is for GPUs; use bf16 or float32 on a CPU")
+    if engine.precision != "auto":
+        return engine.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"

@@ -1,0 +1,207 @@
+"""`train`: a recipe and a folder in, a trained and scored model out; safe to interrupt at any moment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from passerby.errors import UserError
+from passerby.evaluate import scores_json
+from passerby.files import atomic_write, write_json
+from passerby.models.embedder import save_embedder
+from passerby.recipe import Recipe
+from passerby.train import distributed, journal
+from passerby.train.checkpoint import load_checkpoint
+from passerby.train.environment import environment
+from passerby.train.journal import EpochRecord, Record, ScoreRecord
+from passerby.train.loop import Watch, run_stage
+from passerby.train.run import Run, make_run
+from passerby.types import Scores
+
+
+class Interrupted(KeyboardInterrupt):
+    """The person pressed Ctrl-C; the run is saved and the text says how to go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a finished run found on one data set; `reranked` is None when the recipe switches re-ranking off."""
+
+    dataset: str
+    plain: Scores
+    reranked: Scores | None
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    start: str = "fresh",
+    watch: Sequence[Watch] = (),
+    listen: Sequence[Callable[[Record], None]] = (),
+) -> list[Result]:
+    """Run a recipe and write the run folder.
+
+    Args:
+        recipe: what to run.
+        folder: where to write; made if need be.
+        start: `fresh` refuses a folder that holds a run, `resume` goes on with it.
+        watch: handlers for each stage's engine, which change nothing.
+        listen: called with each journal record, in the writing process only.
+
+    Raises:
+        UserError: anything that the person can mend; what is already written stays.
+        Interrupted: Ctrl-C; the state is saved first.
+
+    """
+    distributed.start()
+    try:
+        checkpoint = None if start == "fresh" else load_checkpoint(folder / "last.pt")
+        if checkpoint is None:
+            _claim(folder)
+        elif checkpoint.recipe != recipe.dump():
+            raise UserError(f"{folder / 'last.pt'} belongs to another recipe; resume with the run's own recipe.yaml")
+        run = make_run(recipe, folder)
+        session = _Session(run, watch, listen)
+        if checkpoint is None:
+            session.describe()
+            run.open_stage(0)
+        else:
+            run.restore(checkpoint)
+        session.learn()
+        return session.finish()
+    finally:
+        distributed.stop()
+
+
+def _claim(folder: Path) -> None:
+    if (folder / "recipe.yaml").exists():
+        raise UserError(f"{folder} already holds a run; go on with it by --resume, or choose another --out")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file, not a folder")
+
+
+class _Session:
+    """One call of `train`: the run and those who follow it."""
+
+    def __init__(
+        self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]
+    ) -> None:
+        self.run, self.watch, self.listen = run, list(watch), list(listen)
+        self.best = -1.0
+
+    def describe(self) -> None:
+        """Write what is run and where."""
+        if distributed.rank() != 0:
+            return
+        run = self.run
+        with atomic_write(run.folder / "recipe.yaml") as file:
+            file.write(run.recipe.dump().encode())
+        described = environment(device=str(run.device), precision=run.precision, processes=distributed.world())
+        write_json(run.folder / "environment.json", described)
+
+    def learn(self) -> None:
+        """Go through the stages that are left."""
+        run = self.run
+        with _interruptible() as interrupted:
+            for number in range(run.stage_number, len(run.stages)):
+                if number != run.stage_number:
+                    run.open_stage(number)
+                finished = run_stage(
+                    run, stop=lambda: _any(interrupted.is_set()), watch=self.watch, epoch_done=self._epoch_done
+                )
+                if not finished:
+                    run.save()
+                    where = f"stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1}"
+                    raise Interrupted(f"stopped before {where}; everything is saved in {run.folder}")
+
+    def finish(self) -> list[Result]:
+        """Score the model with and without re-ranking and write what stays."""
+        run, results = self.run, []
+        rerank = run.recipe.test.rerank
+        if distributed.rank() == 0:
+            save_embedder(run.embedder, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
+        for name in run.recipe.tested:
+            embeddings = run.embed(name)
+            plain = run.score(embeddings)
+            reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
+            results.append(Result(name, plain, reranked))
+            if distributed.rank() == 0:
+                embeddings.save(run.folder / "embeddings" / f"{name}.npz")
+                self._tell(self._score_record(name, plain, run.stage_number + 1, run.epoch))
+        if distributed.rank() == 0:
+            write_json(run.folder / "scores.json", {result.dataset: result_json(result) for result in results})
+        return results
+
+    def _epoch_done(self, record: EpochRecord) -> None:
+        run, test = self.run, self.run.recipe.test
+        run.save()
+        self._tell(record)
+        last = record.epoch == record.epochs
+        if last and run.stage_number + 1 == len(run.stages):
+            return  # `finish` is about to score it
+        if last or (test.every and record.epoch % test.every == 0):
+            found = [(name, run.score(run.embed(name))) for name in run.recipe.tested]
+            for name, scores in found:
+                self._tell(self._score_record(name, scores, record.stage, record.epoch))
+            self._keep_best(sum(scores.mAP for _, scores in found) / len(found))
+
+    def _keep_best(self, mAP: float) -> None:
+        run = self.run
+        if run.recipe.test.keep_best and mAP > self.best and distributed.rank() == 0:
+            self.best = mAP
+            save_embedder(run.embedder, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
+
+    def _score_record(self, name: str, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
+        return ScoreRecord(stage, epoch, name, scores.mAP, scores.mINP, scores.rank(1))
+
+    def _tell(self, record: Record) -> None:
+        if distributed.rank() != 0:
+            return
+        journal.append(self.run.folder / "journal.jsonl", record)
+        for listener in self.listen:
+            listener(record)
+
+
+def result_json(result: Result) -> dict[str, object]:
+    """Return the entry of one data set in scores.json."""
+    entry: dict[str, object] = {"plain": scores_json(result.plain)}
+    if result.reranked is not None:
+        entry["reranked"] = scores_json(result.reranked)
+    return entry
+
+
+def _any(flag: bool) -> bool:
+    """Whether the flag is up in any process, so that all of them stop after the same step."""
+    if distributed.world() == 1:
+        return flag
+    flags = torch.tensor([float(flag)], device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.all_reduce(flags)
+    return bool(flags.item())
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag that is looked at between steps; the second one stops at once."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def raise_flag(_number: int, _frame: FrameType | None) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = signal.signal(signal.SIGINT, raise_flag)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

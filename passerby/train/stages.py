@@ -1,0 +1,73 @@
+"""From the data sets that a stage names to one table of training images with identities 0..C-1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from passerby.errors import UserError
+from passerby.recipe import StageSettings
+from passerby.types import UNKNOWN, Dataset, Ints, Split, Stage
+
+
+def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stage:
+    """Join the training images of the stage's data sets.
+
+    Identities and cameras of different sets are kept apart even where their numbers agree, and both are relabelled from
+    sorted names, so that every process of a distributed run agrees.
+
+    Raises:
+        UserError: no training images, or (with labels) fewer than two identities, or one image of each only.
+
+    """
+    splits = [datasets[name].train for name in settings.train]
+    train = join(splits)
+    if len(train) == 0:
+        raise UserError(f"stage {settings.title!r} has no training images")
+    if settings.labelled:
+        train = train.select(train.pid != UNKNOWN)
+        _require_learnable(train, settings.title)
+    else:
+        train = Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
+    return Stage(settings.title, train, settings.labelled, settings.epochs)
+
+
+def join(splits: list[Split]) -> Split:
+    """Put splits one after another; pid and cam become 0..C-1, equal only within one split, and unknown stays -1."""
+    mask_path = None
+    if any(split.mask_path is not None for split in splits):
+        blank = [np.full(len(split), "") if split.mask_path is None else split.mask_path for split in splits]
+        mask_path = np.concatenate(blank)
+    return Split(
+        path=np.concatenate([split.path for split in splits]),
+        pid=_apart([split.pid for split in splits]),
+        cam=_apart([split.cam for split in splits]),
+        mask_path=mask_path,
+    )
+
+
+def _apart(columns: list[Ints]) -> Ints:
+    """Relabel each column from its sorted values, every column after the numbers of the one before."""
+    relabelled, offset = [], 0
+    for column in columns:
+        names, numbers = np.unique(column[column != UNKNOWN], return_inverse=True)
+        fresh = np.full(len(column), UNKNOWN, dtype=np.int64)
+        fresh[column != UNKNOWN] = numbers + offset
+        relabelled.append(fresh)
+        offset += len(names)
+    return np.concatenate(relabelled)
+
+
+def _require_learnable(train: Split, title: str) -> None:
+    counts = np.bincount(train.pid) if len(train) else np.zeros(0, int)
+    if len(counts) < 2:
+        raise UserError(
+            f"stage {title!r} shows {len(counts)} known {'identity' if len(counts) == 1 else 'identities'}; "
+            "training needs at least two people to tell apart"
+        )
+    if counts.max() < 2:
+        raise UserError(
+            f"stage {title!r} has one image per identity ({len(counts)} of each); training needs several images of a "
+            "person, best from several cameras"
+        )
