@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from passerby.data.synthetic.bags import add_bag
+from passerby.data.synthetic.head import add_head
 from passerby.data.synthetic.solids import Point, Sculpture
+from passerby.data.synthetic.trunk import Trunk
 from passerby.data.synthetic.wardrobe import Appearance, Material
 
 THIGH, SHIN, SOLE = 0.245, 0.235, 0.04  # shares of the height
 UPPER_ARM, FOREARM = 0.160, 0.140
-WAIST, CHEST, SHOULDER, HEAD = 0.085, 0.205, 0.275, 0.388  # above the hip joints
+WAIST, CHEST, SHOULDER = 0.085, 0.205, 0.264  # above the hip joints
 
 ARMS = ("swing", "telephone", "pockets", "folded")
 
@@ -52,26 +55,6 @@ class Leg:
     foot_pitch: float
 
 
-@dataclass(frozen=True)
-class Trunk:
-    """The frame of the upper body: where the hips are, which way is up, and which way the chest looks."""
-
-    height: float
-    root: float
-    up: Point
-    front: Point
-    side: Point
-
-    def at(self, across: float, ahead: float, above: float) -> Point:
-        """Return the point that many heights to the right of, before and above the middle of the hips."""
-        u, f, s, h = self.up, self.front, self.side, self.height
-        return (
-            h * (across * s[0] + ahead * f[0] + above * u[0]),
-            h * (across * s[1] + ahead * f[1] + above * u[1]),
-            self.root + h * (across * s[2] + ahead * f[2] + above * u[2]),
-        )
-
-
 def _step(start: Point, angle: float, spread: float, length: float) -> Point:
     """Go `length` down from `start`, swung forward by `angle` and sideways by `spread`."""
     return (
@@ -100,20 +83,15 @@ def sculpt(person: Appearance, pose: Pose) -> Sculpture:
     turn = pose.twist * math.sin(pose.phase) * pose.stride / 0.45
     front = (math.sin(turn), math.cos(turn) * math.cos(pose.lean), -math.sin(pose.lean))
     up = (0.0, math.sin(pose.lean), math.cos(pose.lean))
-    side = (
-        front[1] * up[2] - front[2] * up[1],
-        front[2] * up[0] - front[0] * up[2],
-        front[0] * up[1] - front[1] * up[0],
-    )
-    trunk = Trunk(person.height, root, up, front, side)
+    trunk = Trunk(person.height, root, up, front)
     shape = Sculpture()
     for leg in legs.values():
         _add_leg(shape, person, _raise(leg, root))
     _add_trunk(shape, person, trunk)
     _add_skirts(shape, person, trunk, legs)
     hands = {s: _add_arm(shape, person, pose, trunk, s) for s in (1, -1)}
-    _add_head(shape, person, pose, trunk)
-    _add_bag(shape, person, trunk, hands[person.bag_side])
+    add_head(shape, person, trunk, yaw=pose.head_yaw, pitch=pose.head_pitch)
+    add_bag(shape, person, trunk, hands[person.bag_side])
     return shape
 
 
@@ -160,7 +138,7 @@ def _add_trunk(shape: Sculpture, person: Appearance, trunk: Trunk) -> None:
     shape.capsule(
         trunk.at(0, 0, WAIST),
         trunk.at(0, 0, CHEST),
-        radii=(waist, 0.097 * h * person.shoulders * girth**0.3 + thick),
+        radii=(waist, 0.089 * h * person.shoulders * girth**0.3 + thick),
         material=Material.UPPER,
         depth=0.66 * girth**0.4,
         front=trunk.front,
@@ -221,12 +199,12 @@ def _add_arm(shape: Sculpture, person: Appearance, pose: Pose, trunk: Trunk, sid
     elif pose.arms == "folded":
         swing, bend, spread, inward = 0.35, 1.25, 0.2, -0.75
     thick = person.bulk * h + (0.003 * h if person.sleeve_length > 0.05 else 0.0)
-    shoulder = trunk.at(side * 0.107 * person.shoulders * girth**0.5, 0.0, SHOULDER)
+    shoulder = trunk.at(side * 0.099 * person.shoulders * girth**0.5, 0.0, SHOULDER)
     elbow = _step(shoulder, swing, side * spread, UPPER_ARM * h)
     wrist = _step(elbow, swing + bend, side * inward, FOREARM * h)
     hand = _step(wrist, swing + bend, side * inward, 0.04 * h)
     shape.capsule(
-        shoulder, elbow, radii=(0.036 * h * girth + thick, 0.026 * h * girth + thick), material=Material.SLEEVE
+        shoulder, elbow, radii=(0.033 * h * girth + thick, 0.0255 * h * girth + thick), material=Material.SLEEVE
     )
     shape.capsule(
         elbow,
@@ -237,143 +215,6 @@ def _add_arm(shape: Sculpture, person: Appearance, pose: Pose, trunk: Trunk, sid
     )
     shape.capsule(wrist, hand, radii=(0.0175 * h, 0.0165 * h), material=Material.SKIN)
     return hand
-
-
-def _add_head(shape: Sculpture, person: Appearance, pose: Pose, trunk: Trunk) -> None:
-    h = person.height
-    yaw, pitch = pose.head_yaw, pose.head_pitch
-    front = (
-        -math.sin(yaw) * math.cos(pitch) + trunk.front[0],
-        math.cos(yaw) * math.cos(pitch),
-        math.sin(pitch),
-    )
-    length = math.sqrt(sum(v * v for v in front))
-    front = (front[0] / length, front[1] / length, front[2] / length)
-    up = (-front[0] * front[2], -front[1] * front[2], 1.0 - front[2] * front[2])
-    side = (
-        front[1] * up[2] - front[2] * up[1],
-        front[2] * up[0] - front[0] * up[2],
-        front[0] * up[1] - front[1] * up[0],
-    )
-    centre = trunk.at(0, 0.012, HEAD)
-    skull = Trunk(h, centre[2], up, front, side)
-
-    def at(across: float, ahead: float, above: float) -> Point:
-        x, y, z = skull.at(across, ahead, above)
-        return x + centre[0], y + centre[1], z
-
-    shape.ball(centre, radii=(0.043 * h, 0.053 * h, 0.062 * h), material=Material.FACE, axis=up, front=front)
-    shape.ball(
-        at(0, 0.018, -0.038), radii=(0.032 * h, 0.034 * h, 0.034 * h), material=Material.SKIN, axis=up, front=front
-    )
-    shape.ball(
-        at(0, 0.055, -0.010), radii=(0.007 * h, 0.009 * h, 0.012 * h), material=Material.SKIN, axis=up, front=front
-    )
-    for point, radii in _hair_balls(person.hair):
-        size = (radii[0] * h, radii[1] * h, radii[2] * h)
-        shape.ball(at(*point), radii=size, material=Material.HAIR, axis=up, front=front)
-    if person.hair == "long":
-        shape.capsule(
-            at(0, -0.022, 0.0),
-            trunk.at(0, -0.068, 0.225),
-            radii=(0.046 * h, 0.040 * h),
-            material=Material.HAIR,
-            depth=0.62,
-            front=front,
-        )
-    if person.hair == "ponytail":
-        shape.capsule(
-            at(0, -0.058, 0.012), trunk.at(0, -0.095, 0.25), radii=(0.018 * h, 0.015 * h), material=Material.HAIR
-        )
-    _add_hat(shape, person, at, up, front)
-
-
-def _hair_balls(style: str) -> tuple[tuple[Point, Point], ...]:
-    """Centres and half axes of the hair around the middle of the skull, shares of the height."""
-    cap = ((0.0, -0.012, 0.014), (0.047, 0.052, 0.057))
-    styles: dict[str, tuple[tuple[Point, Point], ...]] = {
-        "bald": (),
-        "short": (cap,),
-        "long": (cap, ((0.0, -0.012, -0.020), (0.050, 0.044, 0.058))),
-        "bob": (cap, ((0.0, -0.014, -0.022), (0.053, 0.042, 0.050))),
-        "ponytail": (cap,),
-        "bun": (cap, ((0.0, -0.050, 0.045), (0.026, 0.026, 0.026))),
-        "curly": (((0.0, -0.012, 0.020), (0.062, 0.062, 0.062)),),
-    }
-    return styles[style]
-
-
-def _add_hat(shape: Sculpture, person: Appearance, at: object, up: Point, front: Point) -> None:
-    h = person.height
-    if person.hat == "none" or not callable(at):
-        return
-    dome = {"cap": (0.050, 0.060, 0.050), "beanie": (0.052, 0.060, 0.064), "brim": (0.049, 0.058, 0.060)}[person.hat]
-    size = (dome[0] * h, dome[1] * h, dome[2] * h)
-    shape.ball(at(0, -0.003, 0.018), radii=size, material=Material.HAT, axis=up, front=front, clip=-0.05)
-    if person.hat == "cap":
-        shape.ball(
-            at(0, 0.060, 0.020), radii=(0.040 * h, 0.045 * h, 0.006 * h), material=Material.HAT, axis=up, front=front
-        )
-    if person.hat == "brim":
-        shape.ball(at(0, 0, 0.02), radii=(0.09 * h, 0.095 * h, 0.008 * h), material=Material.HAT, axis=up, front=front)
-
-
-def _add_bag(shape: Sculpture, person: Appearance, trunk: Trunk, hand: Point) -> None:
-    h, side = person.height, person.bag_side
-    deep = 0.066 * person.girth**0.6 + person.bulk
-    if person.bag == "backpack":
-        back = -deep - 0.035
-        shape.capsule(
-            trunk.at(0, back, 0.105),
-            trunk.at(0, back + 0.01, 0.225),
-            radii=(0.078 * h, 0.066 * h),
-            material=Material.BAG,
-            depth=0.62,
-            front=trunk.front,
-        )
-        shape.box(
-            trunk.at(0, back - 0.042, 0.11),
-            halves=(0.05 * h, 0.014 * h, 0.035 * h),
-            material=Material.BAG_TRIM,
-            front=trunk.front,
-        )
-        for across in (-0.062, 0.062):
-            _strap(
-                shape,
-                trunk,
-                person,
-                ((across, -0.04, 0.296), (across, 0.035, 0.292), (across * 1.1, deep + 0.002, 0.15)),
-            )
-    if person.bag == "shoulder bag":
-        shape.box(
-            trunk.at(side * 0.125, 0.0, -0.01),
-            halves=(0.026 * h, 0.078 * h, 0.058 * h),
-            material=Material.BAG,
-            front=trunk.front,
-        )
-        for y in (-1.0, 1.0):
-            over = ((-side * 0.055, y * 0.02, 0.30), (0.0, y * (deep + 0.004), 0.17), (side * 0.10, y * 0.06, 0.04))
-            _strap(shape, trunk, person, over)
-    if person.bag == "handbag":
-        middle = (hand[0], hand[1], hand[2] - 0.095 * h)
-        shape.box(middle, halves=(0.028 * h, 0.085 * h, 0.06 * h), material=Material.BAG)
-        for y in (-0.03, 0.03):
-            shape.capsule(
-                hand,
-                (hand[0], hand[1] + y * h, hand[2] - 0.04 * h),
-                radii=(0.006 * h, 0.006 * h),
-                material=Material.BAG_TRIM,
-            )
-    if person.bag == "trolley":
-        foot = (hand[0] + side * 0.02 * h, hand[1] - 0.20 * h, 0.19 * h)
-        shape.box(foot, halves=(0.095 * h, 0.06 * h, 0.165 * h), material=Material.BAG)
-        shape.capsule(hand, (foot[0], foot[1], 0.34 * h), radii=(0.007 * h, 0.007 * h), material=Material.BAG_TRIM)
-
-
-def _strap(shape: Sculpture, trunk: Trunk, person: Appearance, points: tuple[Point, ...]) -> None:
-    radius = 0.0105 * person.height
-    for start, end in zip(points, points[1:], strict=False):
-        shape.capsule(trunk.at(*start), trunk.at(*end), radii=(radius, radius), material=Material.BAG_TRIM)
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:

@@ -1,8 +1,8 @@
 """Where the cameras of a site hang, what they see behind the people, and how they see it.
 
-Everything about a camera is drawn from (seed, site, camera number) within limits that belong to the site: `plaza` is a
-sunny square seen from about head height, `campus` is seen from masts on grey days, and `station` mixes outdoor platforms
-with dim halls of strong colour casts.
+Everything about a camera is drawn from (seed, site, camera number) within limits that belong to the site: `plaza` is
+a sunny square seen from about head height, `campus` is seen from masts on grey days, and `station` mixes outdoor
+platforms with dim halls of strong colour casts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from passerby.data.synthetic.wardrobe import (
     CLOTHES,
     COUNT_MATERIAL_COLUMNS,
     FIRST,
+    HIGH,
+    LOW,
     MODE,
     PATTERN,
     PATTERNS,
@@ -73,25 +75,61 @@ class Climate:
 
 CLIMATES: dict[str, Climate] = {
     "plaza": Climate(
-        count_cameras=6, eye=(1.9, 3.0), far=(5.0, 9.0), focal=(330.0, 800.0), sun=(0.7, 1.5), cast=0.10, exposure=0.20,
-        veil=0.10, noise=0.025, indoors=0.1, looseness=0.030, occluded=0.13, season=Season(0.75, 0.9, 0.45, 0.45),
-        grounds=("slabs", "cobbles", "chequers", "asphalt"), walls=("windows", "arcade", "panels", "hedge", "bricks"),
+        count_cameras=6,
+        eye=(1.9, 3.0),
+        far=(5.0, 9.0),
+        focal=(330.0, 800.0),
+        sun=(0.7, 1.5),
+        cast=0.10,
+        exposure=0.20,
+        veil=0.10,
+        noise=0.025,
+        indoors=0.1,
+        looseness=0.030,
+        occluded=0.13,
+        season=Season(warm=0.75, bright=0.75, patterned=0.40, bags=0.45),
+        grounds=("slabs", "cobbles", "chequers", "asphalt"),
+        walls=("windows", "arcade", "panels", "hedge", "bricks"),
     ),
     "campus": Climate(
-        count_cameras=8, eye=(4.2, 7.0), far=(8.0, 15.0), focal=(550.0, 1300.0), sun=(0.0, 0.35), cast=0.09, exposure=0.18,
-        veil=0.35, noise=0.03, indoors=0.0, looseness=0.045, occluded=0.15, season=Season(0.15, 0.5, 0.35, 0.55),
-        grounds=("grass", "asphalt", "slabs"), walls=("hedge", "bricks", "windows"),
+        count_cameras=8,
+        eye=(4.2, 7.0),
+        far=(8.0, 15.0),
+        focal=(550.0, 1300.0),
+        sun=(0.0, 0.35),
+        cast=0.09,
+        exposure=0.18,
+        veil=0.35,
+        noise=0.03,
+        indoors=0.0,
+        looseness=0.045,
+        occluded=0.15,
+        season=Season(warm=0.15, bright=0.45, patterned=0.30, bags=0.55),
+        grounds=("grass", "asphalt", "slabs"),
+        walls=("hedge", "bricks", "windows"),
     ),
     "station": Climate(
-        count_cameras=12, eye=(2.0, 4.0), far=(5.0, 11.0), focal=(360.0, 900.0), sun=(0.2, 1.3), cast=0.19, exposure=0.30,
-        veil=0.18, noise=0.06, indoors=0.5, looseness=0.035, occluded=0.16, season=Season(0.45, 0.7, 0.4, 0.6),
-        grounds=("slabs", "boards", "chequers", "asphalt", "cobbles"), walls=("panels", "posters", "arcade", "bricks", "windows"),
+        count_cameras=12,
+        eye=(2.0, 4.0),
+        far=(5.0, 11.0),
+        focal=(360.0, 900.0),
+        sun=(0.2, 1.3),
+        cast=0.19,
+        exposure=0.30,
+        veil=0.18,
+        noise=0.06,
+        indoors=0.5,
+        looseness=0.035,
+        occluded=0.16,
+        season=Season(warm=0.45, bright=0.60, patterned=0.35, bags=0.6),
+        grounds=("slabs", "boards", "chequers", "asphalt", "cobbles"),
+        walls=("panels", "posters", "arcade", "bricks", "windows"),
     ),
-}  # fmt: skip
+}
 
 TONES: tuple[tuple[float, float, float], ...] = (
-    (0.62, 0.60, 0.57), (0.47, 0.47, 0.48), (0.55, 0.49, 0.42), (0.36, 0.37, 0.39), (0.70, 0.66, 0.58), (0.45, 0.38, 0.34),
-    (0.52, 0.55, 0.60), (0.60, 0.42, 0.34),
+    (0.62, 0.60, 0.57), (0.47, 0.47, 0.48), (0.55, 0.49, 0.42), (0.36, 0.37, 0.39),
+    (0.70, 0.66, 0.58), (0.45, 0.38, 0.34), (0.52, 0.55, 0.60), (0.60, 0.42, 0.34),
 )  # fmt: skip
 GREENS: tuple[tuple[float, float, float], ...] = ((0.30, 0.40, 0.18), (0.17, 0.27, 0.11), (0.38, 0.44, 0.22))
 
@@ -218,7 +256,7 @@ def _draw_response(rng: np.random.Generator, climate: Climate, indoors: bool) ->
 def _draw_materials(rng: np.random.Generator) -> Doubles:
     """Materials of things: 0 and 1 foliage, the others stone, metal and paint."""
     table = np.zeros((PERSON_ROWS, COUNT_MATERIAL_COLUMNS))
-    table[:, 12], table[:, 13] = -99.0, 99.0
+    table[:, LOW], table[:, HIGH] = -99.0, 99.0
     table[:, MODE] = SMOOTH_MODE
     for row in range(PERSON_ROWS):
         table[row, FIRST : FIRST + 3] = _tone(rng, GREENS if row < 2 else TONES) * (

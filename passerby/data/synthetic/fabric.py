@@ -99,7 +99,7 @@ def printed(shape: int, seed: int, x: float, z: float) -> bool:
     elif shape == 3:  # bar
         covers = abs(x) < 1.7 and abs(z) < 0.42
     elif shape == 4:  # glyph: five by five cells, mirrored
-        column, row = int(math.floor((abs(x) + 0.2) * 2.5)), int(math.floor((z + 1.0) * 2.5))
+        column, row = math.floor((abs(x) + 0.2) * 2.5), math.floor((z + 1.0) * 2.5)
         if 0 <= column < 3 and 0 <= row < 5:
             covers = (seed >> (column * 5 + row)) & 1 == 1
     elif shape == 5:  # ring
@@ -146,7 +146,7 @@ def surface(table: Doubles, row: int, base: int, x: float, y: float, z: float, o
     if mode == FACE_MODE and y > 0.5:
         eyes = 0.05 < z < 0.28 and 0.18 < abs(x) < 0.62
         mouth = -0.58 < z < -0.46 and abs(x) < 0.3
-        share = 0.75 if eyes else (0.35 if mouth else 0.0)
+        share = 0.6 if eyes else (0.35 if mouth else 0.0)
     for channel in range(3):
         out[channel] = table[row, colour + channel] * (1.0 - share) + table[row, SECOND + channel] * share
     if mode < FACE_MODE and table[row, MODE] != SMOOTH_MODE:

@@ -1,7 +1,7 @@
 """Which pictures a site consists of, and what their files are called; nothing is drawn here.
 
-File layouts of Market-1501 (Zheng et al., ICCV 2015) for `plaza`, DukeMTMC-reID (Ristani et al., ECCVW 2016; Zheng et al.,
-ICCV 2017) for `campus` and MSMT17 V1 (Wei et al., CVPR 2018) for `station`.
+File layouts: Market-1501 (Zheng et al., ICCV 2015) for `plaza`, DukeMTMC-reID (Ristani et al., ECCVW 2016;
+Zheng et al., ICCV 2017) for `campus`, MSMT17 V1 (Wei et al., CVPR 2018) for `station`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,12 @@ class Shot:
 def plan_members(site: str, size: SiteSize, rng: np.random.Generator) -> list[Member]:
     """Return the identities of a site; about one in ten is a look-alike of an earlier one of the same role."""
     count_alone = size.count_test // 4 if site == "campus" else 0
-    roles: list[Role] = ["train"] * size.count_train + ["test"] * size.count_test + ["alone"] * count_alone
+    counts: tuple[tuple[Role, int], ...] = (
+        ("train", size.count_train),
+        ("test", size.count_test),
+        ("alone", count_alone),
+    )
+    roles = [role for role, count in counts for _ in range(count)]
     if site == "station":
         pids = [*range(size.count_train), *range(size.count_test)]
     else:

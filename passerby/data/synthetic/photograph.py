@@ -1,4 +1,4 @@
-"""From light to a file: colour response, blur, noise and resolution of a camera, JPEG for the picture, PNG for the mask."""
+"""From light to a file: a camera's colour response, blur, noise and resolution; JPEG for pictures, PNG for masks."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def ground_colour(scene: Doubles, x: float, y: float, out: Doubles) -> None:
     else:
         half = u + 0.5 * (int(row) % 2)
         joint = half - math.floor(half) < 0.10 or v - row < 0.10
-        share = 1.0 if joint else 0.45 * scatter(int(math.floor(half)), int(row))
+        share = 1.0 if joint else 0.45 * scatter(math.floor(half), int(row))
     dirt = 1.0 + scene[GRAIN] * (clouds(1.7 * x + 9.0, 1.7 * y) + 0.6 * clouds(9.0 * x, 9.0 * y) - 0.8)
     for channel in range(3):
         blend = scene[GROUND_A + channel] * (1.0 - share) + scene[GROUND_B + channel] * share
@@ -58,7 +58,7 @@ def wall_colour(scene: Doubles, x: float, z: float, out: Doubles) -> None:
         row = math.floor(z / 0.16)
         along = x / 0.42 + 0.5 * (int(row) % 2)
         joint = z / 0.16 - row < 0.13 or along - math.floor(along) < 0.06
-        second = 1.0 if joint else 0.3 * scatter(int(math.floor(along)), int(row))
+        second = 1.0 if joint else 0.3 * scatter(math.floor(along), int(row))
     elif kind == 1:
         u -= column
         v = z / 3.1
@@ -67,7 +67,7 @@ def wall_colour(scene: Doubles, x: float, z: float, out: Doubles) -> None:
         frame = inside and (u < 0.24 or u > 0.76 or v < 0.31 or v > 0.82 or 0.48 < u < 0.52)
         second, third = (1.0, 0.0) if frame else (0.0, 1.0 if inside else 0.0)
     elif kind == 2:
-        tone = scatter(int(column), int(math.floor(z / 1.35)))
+        tone = scatter(int(column), math.floor(z / 1.35))
         second, third = (tone, 0.0) if tone < 0.6 else (0.0, tone)
     elif kind == 3:
         second = clouds(5.0 * x, 5.0 * z)

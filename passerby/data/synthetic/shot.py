@@ -129,10 +129,10 @@ def take(
     people, tables = [rows], [camera.materials, materials_of(person)]
     if box == "distractor":
         people, tables = [], [camera.materials]
-    for at in _passers_by(track, rng, crowded=box == "distractor"):
+    for spot in _passers_by(track, rng, crowded=box == "distractor"):
         stranger = draw_appearance(rng, season)
         yaw, pose = float(rng.uniform(0, 2 * math.pi)), draw_pose(rng)
-        people.append(place(sculpt(stranger, pose), CROWD, at=at, yaw=yaw, material_offset=PERSON_ROWS * len(tables)))
+        people.append(place(sculpt(stranger, pose), CROWD, at=spot, yaw=yaw, material_offset=PERSON_ROWS * len(tables)))
         tables.append(materials_of(stranger))
     solids = [camera.things, *people]
     if rng.random() < camera.occluded:

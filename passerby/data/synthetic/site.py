@@ -21,7 +21,7 @@ from passerby.data.synthetic.cameras import CLIMATES, Camera, Climate, draw_came
 from passerby.data.synthetic.layout import ROOTS, Member, Shot, SiteSize, plan_members, plan_shots, station_lists
 from passerby.data.synthetic.photograph import encode_mask, encode_picture
 from passerby.data.synthetic.shot import Photo, advance, draw_track, take
-from passerby.data.synthetic.wardrobe import Appearance, Garment, draw_appearance, draw_lookalike
+from passerby.data.synthetic.wardrobe import Appearance, Garment, colour_name, draw_appearance, draw_lookalike
 from passerby.errors import UserError, did_you_mean
 from passerby.files import read_json, write_json
 
@@ -136,7 +136,7 @@ def _check_request(site: str, seed: int, size: SiteSize) -> None:
 
 
 def _is_finished(directory: Path, request: dict[str, object]) -> bool:
-    """Return whether the directory already holds just what is asked for; refuse anything that is not ours to write over."""
+    """Return whether the directory already holds just what is asked for; refuse what is not ours to write over."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file, not a directory")
     for name in (MANIFEST, STARTED):
@@ -178,7 +178,7 @@ def _columns(person: Appearance) -> list[tuple[str, str]]:
     for item in fields(person):
         value = getattr(person, item.name)
         if isinstance(value, Garment):
-            columns += [(item.name, value.name), (f"{item.name}_rgb", _hex(value.colour))]
+            columns += [(item.name, colour_name(value.colour)), (f"{item.name}_rgb", _hex(value.colour))]
             columns.append((f"{item.name}_pattern", value.pattern))
         elif isinstance(value, tuple):
             columns.append((item.name, _hex(value)))

@@ -1,8 +1,8 @@
 """Solids: tapered capsules, ellipsoids, boxes and open cones, as the rows of one table that the ray caster reads.
 
-Every solid is a simple shape in its own space and an affine map into that space, so one ray test per shape is enough for
-flattened torsos, oval skirts and tilted hats alike. A part is first described in the space of its owner (x to the right,
-y forward, z up, metres), and `place` turns a list of parts into world rows in one go.
+Every solid is a simple shape in its own space and an affine map into that space, so one ray test per shape is enough
+for flattened torsos, oval skirts and tilted hats alike. A part is first described in the space of its owner (x to the
+right, y forward, z up, metres), and `place` turns a list of parts into world rows in one go.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Sculpture:
         front: Point = FORWARD,
         clip: float = -2.0,
     ) -> None:
-        """Add an ellipsoid with half axes `radii` (right, front, along `axis`); nothing below `clip` half axes is kept."""
+        """Add an ellipsoid with half axes `radii` (right, front, along `axis`), cut off below `clip` half axes."""
         self._add(BALL, material, centre, axis, front, radii, (0.0, 1.0, 1.0), 0.0, clip)
 
     def box(self, centre: Point, *, halves: Point, material: int, axis: Point = UP, front: Point = FORWARD) -> None:

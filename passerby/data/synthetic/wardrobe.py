@@ -36,16 +36,22 @@ CLOTHES: tuple[tuple[str, Colour], ...] = (
     ("brown", (0.38, 0.25, 0.16)),
     ("teal", (0.10, 0.47, 0.49)),
 )
+SOBER: tuple[Colour, ...] = (
+    (0.07, 0.07, 0.08), (0.21, 0.22, 0.24), (0.10, 0.13, 0.27), (0.42, 0.43, 0.45),
+    (0.72, 0.64, 0.50), (0.33, 0.33, 0.21), (0.32, 0.22, 0.15), (0.88, 0.88, 0.86),
+)  # fmt: skip
 DENIM: tuple[tuple[str, Colour], ...] = (
     ("jeans", (0.25, 0.34, 0.50)),
     ("dark jeans", (0.14, 0.19, 0.31)),
     ("light jeans", (0.52, 0.62, 0.74)),
 )
 SKINS: tuple[Colour, ...] = (
-    (0.94, 0.78, 0.68), (0.87, 0.69, 0.56), (0.76, 0.57, 0.43), (0.60, 0.42, 0.30), (0.43, 0.29, 0.21), (0.30, 0.20, 0.15),
+    (0.90, 0.73, 0.62), (0.84, 0.65, 0.52), (0.74, 0.55, 0.41),
+    (0.60, 0.42, 0.30), (0.43, 0.29, 0.21), (0.30, 0.20, 0.15),
 )  # fmt: skip
 HAIRS: tuple[Colour, ...] = (
-    (0.06, 0.05, 0.05), (0.15, 0.10, 0.07), (0.30, 0.19, 0.11), (0.66, 0.51, 0.30), (0.46, 0.20, 0.10), (0.60, 0.60, 0.60),
+    (0.06, 0.05, 0.05), (0.15, 0.10, 0.07), (0.30, 0.19, 0.11),
+    (0.62, 0.48, 0.29), (0.42, 0.20, 0.11), (0.58, 0.58, 0.58),
 )  # fmt: skip
 
 PATTERNS = ("plain", "hoops", "pinstripes", "checks", "dots", "block", "camouflage", "diagonals", "sides")
@@ -54,7 +60,15 @@ PRINTS = ("none", "disc", "square", "bar", "glyph", "ring", "wedge")
 
 @dataclass(frozen=True)
 class Season:
-    """How the people of a site tend to dress; every field is a probability in [0, 1]."""
+    """How the people of a site tend to dress; every field is a probability in [0, 1].
+
+    Attributes:
+        warm: of summer clothes.
+        bright: of an upper garment in any colour, not only a sober one.
+        patterned: of a pattern on it.
+        bags: of carrying something.
+
+    """
 
     warm: float
     bright: float
@@ -70,7 +84,6 @@ class Garment:
     second: Colour
     pattern: str
     size: float  # metres
-    name: str  # of the main colour
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ class Appearance:
     @property
     def bulk(self) -> float:
         """Thickness of the upper garment, share of the height."""
-        return {"jacket": 0.008, "coat": 0.010, "hoodie": 0.009}.get(self.upper, 0.002)
+        return {"jacket": 0.005, "coat": 0.006, "hoodie": 0.006}.get(self.upper, 0.001)
 
 
 class Material(IntEnum):
@@ -167,18 +180,29 @@ def _choice(words: tuple[str, ...], rng: np.random.Generator, weights: tuple[flo
     return words[min(int(np.searchsorted(share, rng.random(), side="right")), len(words) - 1)]
 
 
-def _cloth(rng: np.random.Generator, season: Season, *, denim: float, patterned: float) -> Garment:
-    if rng.random() < denim:
-        name, colour = DENIM[int(rng.integers(len(DENIM)))]
-    else:
-        first = 0 if rng.random() < season.bright else -10
-        name, colour = CLOTHES[int(rng.integers(len(CLOTHES) + first))]
-    _, second = CLOTHES[int(rng.integers(len(CLOTHES)))]
+def _colour(rng: np.random.Generator, *, sober: float) -> Colour:
+    """Draw a colour, with probability `sober` one of those of most trousers, shoes and bags."""
+    if rng.random() < sober:
+        return _jitter(SOBER[int(rng.integers(len(SOBER)))], rng)
+    return _jitter(CLOTHES[int(rng.integers(len(CLOTHES)))][1], rng)
+
+
+def _cloth(rng: np.random.Generator, *, denim: float, sober: float, patterned: float) -> Garment:
+    colour = (
+        _jitter(DENIM[int(rng.integers(len(DENIM)))][1], rng) if rng.random() < denim else _colour(rng, sober=sober)
+    )
+    second = _colour(rng, sober=0.4)
     if sum(abs(a - b) for a, b in zip(colour, second, strict=True)) < 0.6:
         second = (0.9, 0.9, 0.88) if sum(colour) < 1.5 else (0.09, 0.10, 0.13)
     pattern = _choice(PATTERNS[1:], rng) if rng.random() < patterned else "plain"
     size = float(rng.choice((0.035, 0.05, 0.075, 0.11)))
-    return Garment(_jitter(colour, rng), _jitter(second, rng), pattern, size, name)
+    return Garment(colour, second, pattern, size)
+
+
+def colour_name(colour: Colour) -> str:
+    """Return the name of the clothing colour nearest to an sRGB colour."""
+    known = (*CLOTHES, *DENIM)
+    return min(known, key=lambda item: sum((a - b) ** 2 for a, b in zip(item[1], colour, strict=True)))[0]
 
 
 def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
@@ -189,15 +213,14 @@ def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
     lowers = ("trousers", "shorts", "capris") if warm else ("trousers",)
     if female:
         lowers = (*lowers, "skirt", "long skirt") if warm else (*lowers, "trousers", "skirt", "long skirt")
-    upper_cloth = _cloth(rng, season, denim=0.06, patterned=season.patterned)
+    upper_cloth = _cloth(rng, denim=0.06, sober=1.0 - season.bright, patterned=season.patterned)
     sleeve = upper_cloth
     if rng.random() < 0.15:
-        sleeve = _cloth(rng, season, denim=0.0, patterned=0.0)
-    lower_cloth = _cloth(rng, season, denim=0.38, patterned=0.35 * season.patterned)
+        sleeve = _cloth(rng, denim=0.0, sober=0.4, patterned=0.0)
+    lower_cloth = _cloth(rng, denim=0.35, sober=0.75, patterned=0.3 * season.patterned)
     printed = rng.random() < 0.4
     skin = _jitter(SKINS[int(rng.integers(len(SKINS)))], rng, 0.02)
-    hairs = ("long", "ponytail", "bun", "bob", "short") if female else ("short", "short", "curly", "bald", "bob")
-    any_colour = [_jitter(CLOTHES[int(k)][1], rng) for k in rng.integers(len(CLOTHES), size=6)]
+    hairs = ("long", "long", "ponytail", "bun", "bob", "short") if female else ("short", "short", "short", "short", "curly", "curly", "bald", "bob")
     bags = ("backpack", "shoulder bag", "handbag", "trolley")
     return Appearance(
         height=float(np.clip(rng.normal(1.66 if female else 1.78, 0.07), 1.48, 1.98)),
@@ -209,12 +232,12 @@ def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
         hair=_choice(hairs, rng),
         hair_colour=_jitter(HAIRS[int(rng.integers(len(HAIRS)))], rng, 0.02),
         hat=_choice(("none", "cap", "beanie", "brim"), rng, (0.78, 0.10, 0.08, 0.04)),
-        hat_colour=any_colour[0],
+        hat_colour=_colour(rng, sober=0.4),
         upper=_choice(uppers, rng),
         upper_cloth=upper_cloth,
         sleeve=sleeve,
-        inner=any_colour[1],
-        print_colour=any_colour[2] if rng.random() < 0.4 else upper_cloth.second,
+        inner=_colour(rng, sober=0.5),
+        print_colour=_colour(rng, sober=0.1) if rng.random() < 0.4 else upper_cloth.second,
         front_print=_choice(PRINTS[1:], rng) if printed else "none",
         back_print=_choice(PRINTS, rng) if printed else "none",
         print_seed=int(rng.integers(1, 2**15)),
@@ -222,10 +245,10 @@ def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
         lower_cloth=lower_cloth,
         legs=skin if warm or rng.random() < 0.3 else (0.12, 0.11, 0.13),
         shoes=_choice(("trainers", "shoes", "boots"), rng),
-        shoe_colour=any_colour[3],
+        shoe_colour=_colour(rng, sober=0.75),
         bag=_choice(bags, rng, (0.4, 0.3, 0.2, 0.1)) if rng.random() < season.bags else "none",
-        bag_colour=any_colour[4],
-        bag_trim=any_colour[5],
+        bag_colour=_colour(rng, sober=0.5),
+        bag_trim=_colour(rng, sober=0.7),
         bag_side=1 if rng.random() < 0.5 else -1,
     )
 
@@ -279,7 +302,7 @@ def materials_of(person: Appearance) -> Doubles:
         _weave(table[row], person.lower_cloth)
     table[[Material.SKIN, Material.BARE_LEG], MODE] = SMOOTH_MODE
     table[Material.FACE, MODE] = FACE_MODE
-    table[Material.FACE, SECOND : SECOND + 3] = linear(person.hair_colour) * 0.5
+    table[Material.FACE, SECOND : SECOND + 3] = linear(person.skin) * 0.25
     table[Material.BAG, SECOND : SECOND + 3] = linear(person.bag_trim)
     table[Material.BAG, PATTERN], table[Material.BAG, SIZE] = float(PATTERNS.index("block")), 0.12
     _cut(table, person)
