@@ -19,7 +19,15 @@ import torch
 
 from passerby.distances.jaccard import jaccard_block
 from passerby.distances.nearest import smallest
-from passerby.distances.pairwise import SMALLEST_SQUARE, Metric, PairwiseDistances, Vectors, vectors_on
+from passerby.distances.pairwise import (
+    SMALLEST_SQUARE,
+    Metric,
+    PairwiseDistances,
+    Vectors,
+    empty_block,
+    rows_per_block,
+    vectors_on,
+)
 from passerby.distances.reciprocal import Neighbours, Squares, encode, expand_queries
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
@@ -65,10 +73,8 @@ class RerankedDistances:
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (first row, (B, G) re-ranked distances)."""
-        jaccard = torch.empty(0)
+        jaccard = empty_block(rows_per_block(*self.shape), self.shape[1], device=torch.device("cpu"))
         for start, block in self.original.blocks():
-            if len(jaccard) < len(block):
-                jaccard = torch.empty(block.shape)
             rows = jaccard[: len(block)]
             jaccard_block(self.query_rows.slice(start, start + len(block)), self.gallery_columns, out=rows.numpy())
             largest = torch.from_numpy(self.largest[start : start + len(block), None]).to(block.device)
@@ -138,7 +144,7 @@ def k_reciprocal_rows(
 
 
 def nearest_neighbours(sides: tuple[Vectors, ...], count: int, *, metric: Metric) -> Neighbours:
-    """Return the `count` nearest neighbours (fewer in a smaller set) of every image of the joined sides, itself first."""
+    """Return the `count` nearest (fewer in a smaller set) of every image of the joined sides, itself first."""
     source = PairwiseDistances(sides, sides, metric)
     count_rows = source.shape[0]
     count = min(count, count_rows)

@@ -106,7 +106,7 @@ class PairwiseDistances:
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (first row, (B, G) negated cosine similarities, or squared Euclidean distances >= 1e-12)."""
         rows = rows_per_block(*self.shape)
-        buffer = self.left[0].rows.new_empty(rows, self.shape[1])
+        buffer = empty_block(rows, self.shape[1], device=self.left[0].rows.device)
         done = 0
         for part in self.left:
             for start in range(0, len(part), rows):
@@ -166,6 +166,13 @@ def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> Vectors:
         raise UserError(f"device {device!r} cannot be used ({reason}); 'cpu' always can") from error
     norms = torch.linalg.vector_norm(rows, dim=1)
     return Vectors(rows, norms.clamp_min_(SMALLEST_SQUARE).reciprocal_() if metric == "cosine" else norms.square_())
+
+
+def empty_block(count_rows: int, count_columns: int, *, device: torch.device) -> torch.Tensor:
+    """Return an uninitialised float32 block; on the CPU from numpy, which asks for huge pages."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty((count_rows, count_columns), np.float32))
+    return torch.empty(count_rows, count_columns, device=device)
 
 
 def rows_per_block(count_rows: int, count_columns: int) -> int:

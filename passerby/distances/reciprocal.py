@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from passerby.distances.pairwise import SMALLEST_SQUARE
 from passerby.distances.sparse import Chunk, SparseRows
 from passerby.distances.threads import over_rows
 from passerby.types import Floats, Ints
@@ -65,9 +66,17 @@ def encode(neighbours: Neighbours, squares: Squares, *, count: int, count_half: 
         return _encode_rows(
             first,
             last,
-            *(neighbours.row, neighbours.square, neighbours.largest),
-            *(sets, sizes, half_sets, half_sizes),
-            *(squares.first, squares.second, squares.scale, squares.cosine),
+            neighbours.row,
+            neighbours.square,
+            neighbours.largest,
+            sets,
+            sizes,
+            half_sets,
+            half_sizes,
+            squares.first,
+            squares.second,
+            squares.scale,
+            squares.cosine,
         )
 
     return SparseRows.gather(kernel, len(sets), count_columns=len(sets))
@@ -103,7 +112,7 @@ def _mutual_rows(first: int, last: int, row: Ints, sets: Ints, sizes: Ints) -> N
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _dot(left: Floats, right: Floats) -> float:
+def _dot(left: Floats, right: Floats) -> np.float32:
     total = np.float32(0)
     for d in range(left.shape[0]):
         total += left[d] * right[d]
@@ -111,13 +120,13 @@ def _dot(left: Floats, right: Floats) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _square(i: int, j: int, first: Floats, second: Floats, scale: Floats, cosine: bool) -> float:
+def _square(i: int, j: int, first: Floats, second: Floats, scale: Floats, cosine: bool) -> np.float32:
     count = first.shape[0]
     left = first[i] if i < count else second[i - count]
     right = first[j] if j < count else second[j - count]
     product = _dot(left, right)
     square = 2 - 2 * product * scale[i] * scale[j] if cosine else scale[i] + scale[j] - 2 * product
-    return max(square, 1e-12)
+    return np.float32(max(square, SMALLEST_SQUARE))
 
 
 @njit(cache=True, nogil=True)
@@ -125,7 +134,7 @@ def _expanded(
     image: int, sets: Ints, sizes: Ints, half_sets: Ints, half_sizes: Ints, member: Ints, original: Ints, out: Ints
 ) -> int:
     """Write the expanded reciprocal set of `image` to `out` and return its size."""
-    size = sizes[image]
+    size = int(sizes[image])
     for place in range(size):
         out[place] = sets[image, place]
         member[out[place]] = original[out[place]] = image

@@ -21,6 +21,7 @@ from passerby.metrics.verification import PairCounts
 from passerby.types import Bools, Doubles, Floats, Ints
 
 _COMPARISONS_AT_ONCE = 1 << 26
+_PIECE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,18 +94,6 @@ def count_ranks(block: torch.Tensor, start: int, *, relevance: Relevance, rank: 
 
 
 @njit(cache=True, nogil=True)
-def _before(row: Floats, column: int) -> int:
-    """Count the entries of `row` that come before `column` in the order (distance, index)."""
-    distance = row[column]
-    count = np.int32(0)
-    for other in range(column):
-        count = np.int32(count + (row[other] <= distance))
-    for other in range(column + 1, row.shape[0]):
-        count = np.int32(count + (row[other] < distance))
-    return count
-
-
-@njit(cache=True, nogil=True)
 def _count_rows(
     block: Floats,
     start: int,
@@ -115,15 +104,39 @@ def _count_rows(
     rank: Ints,
 ) -> None:
     for line in range(block.shape[0]):
-        row = block[line]
-        query = start + line
-        for entry in range(match_start[query], match_start[query + 1]):
-            column = match_row[entry]
-            count = 1 + _before(row, column)
-            for other in left_out_row[left_out_start[query] : left_out_start[query + 1]]:
-                if row[other] < row[column] or (row[other] == row[column] and other < column):
-                    count -= 1
-            rank[entry] = count
+        row, query = block[line], start + line
+        matches = match_row[match_start[query] : match_start[query + 1]]
+        ranks = rank[match_start[query] : match_start[query + 1]]
+        ranks[:] = 1
+        # piece by piece, so that all matches compare while a piece is in the first-level cache
+        for first in range(0, row.shape[0], _PIECE):
+            last = min(first + _PIECE, row.shape[0])
+            for entry in range(matches.shape[0]):
+                column = matches[entry]
+                middle = min(max(column, first), last)
+                ranks[entry] += _count_up_to(row[first:middle], row[column]) + _count_below(
+                    row[middle:last], row[column]
+                )
+        for other in left_out_row[left_out_start[query] : left_out_start[query + 1]]:
+            for entry in range(matches.shape[0]):
+                column = matches[entry]
+                ranks[entry] -= row[other] < row[column] or (row[other] == row[column] and other < column)
+
+
+@njit(cache=True, nogil=True)
+def _count_up_to(values: Floats, limit: np.float32) -> np.int32:
+    count = np.int32(0)
+    for place in range(values.shape[0]):
+        count = np.int32(count + (values[place] <= limit))
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _count_below(values: Floats, limit: np.float32) -> np.int32:
+    count = np.int32(0)
+    for place in range(values.shape[0]):
+        count = np.int32(count + (values[place] < limit))
+    return count
 
 
 def count_ranks_by_torch(block: torch.Tensor, start: int, *, relevance: Relevance, rank: Ints) -> None:
