@@ -9,11 +9,13 @@ Ties: of two gallery rows at equal float32 distance the one with the lower index
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numba import njit
 
+from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import DistanceSource
 from passerby.distances.threads import over_rows
 from passerby.metrics.relevance import Relevance
@@ -165,6 +167,59 @@ def _entries(starts: Ints, rows: Ints, start: int, block: torch.Tensor) -> tuple
     line = np.repeat(np.arange(len(block)), np.diff(window))
     columns = rows[window[0] : window[-1]]
     return torch.from_numpy(line).to(block.device), torch.from_numpy(columns).to(block.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The first K gallery rows of every query, for pictures and for search.
+
+    Attributes:
+        row: (Q, K) gallery rows, nearest first.
+        distance: (Q, K) float32.
+        relation: (Q, K) `MATCH`, `OTHER` or `LEFT_OUT`.
+
+    """
+
+    row: Ints
+    distance: Floats
+    relation: Ints
+
+
+MATCH, OTHER, LEFT_OUT = 1, 0, -1
+
+
+def nearest(
+    source: DistanceSource, relevance: Relevance, *, count: int, left_out: Literal["skip", "show"] = "skip"
+) -> Nearest:
+    """Return the `count` nearest gallery rows of every query (all of a smaller gallery), ties by row.
+
+    Args:
+        source: distances of shape (Q, G).
+        relevance: matches and left-out rows of the same Q queries and G gallery rows.
+        count: K, >= 1.
+        left_out: `show` them at their place, or `skip` them: then they only fill up the end of a list that is too short.
+
+    """
+    count_query, count_gallery = source.shape
+    extra = int(np.diff(relevance.left_out_start).max(initial=0)) if left_out == "skip" else 0
+    row = np.empty((count_query, min(count + extra, count_gallery)), np.int64)
+    distance = np.empty(row.shape, np.float32)
+    for start, block in source.blocks():
+        lines = slice(start, start + len(block))
+        row[lines], distance[lines] = smallest(block, row.shape[1])
+    pair = np.arange(count_query)[:, None] * count_gallery + row
+    relation = np.full(row.shape, OTHER, np.int64)
+    relation[np.isin(pair, _pairs(relevance.match_start, relevance.match_row, count_gallery))] = MATCH
+    relation[np.isin(pair, _pairs(relevance.left_out_start, relevance.left_out_row, count_gallery))] = LEFT_OUT
+    order = np.broadcast_to(np.arange(row.shape[1]), row.shape)
+    if left_out == "skip":
+        order = np.argsort(relation == LEFT_OUT, axis=1, kind="stable")
+    row, distance, relation = (np.take_along_axis(a, order[:, :count], axis=1) for a in (row, distance, relation))
+    return Nearest(row, distance + np.float32(source.offset), relation)
+
+
+def _pairs(starts: Ints, rows: Ints, count_gallery: int) -> Ints:
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts)) * count_gallery + rows
 
 
 def average_precision(ranking: Ranking) -> Doubles:
