@@ -240,7 +240,8 @@ def _without_mask(splits: Iterable[Split]) -> tuple[str, ...]:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun.replace('identity', 'identitie')}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _examples(words: Sequence[str]) -> str:
@@ -303,11 +304,11 @@ def _test_warnings(report: CheckReport) -> list[str]:
 
 def _content_warnings(report: CheckReport) -> list[str]:
     pairs = (
-        (report.copies, "times a query and a gallery file hold the same image"),
-        (report.leaked_copies, "times a training and a test file hold the same image"),
-        (report.contradictions, "times one image has two identities"),
+        (report.copies, "Query and gallery files with the same image"),
+        (report.leaked_copies, "Training and test files with the same image"),
+        (report.contradictions, "Images with two identities"),
     )
-    found = [f"{len(same):,} {what}: {_examples([f'{a} = {b}' for a, b in same])}." for same, what in pairs if same]
+    found = [f"{what}: {len(same):,} ({_examples([f'{a} = {b}' for a, b in same])})." for same, what in pairs if same]
     if report.small:
         found.append(
             f"{_count(len(report.small), 'image')} with a side below {SMALL} pixels: {_examples(report.small)}."

@@ -123,13 +123,13 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
 
 def junk_note(count: int) -> tuple[str, ...]:
     """Say how many junk images were left out, if any were."""
-    return (f"{count} junk images (identity -1) are left out.",) if count else ()
+    return (f"Junk images (identity -1) left out: {count:,}.",) if count else ()
 
 
 def distractor_note(count: int) -> tuple[str, ...]:
     """Say how many images of identity 0 were left out of training, if any were."""
     return (
-        (f"{count} images of identity 0 are left out of training: in this naming 0 marks distractors.",)
+        (f"Images of identity 0 left out of training, because this naming marks distractors with 0: {count:,}.",)
         if count
         else ()
     )

@@ -1,7 +1,8 @@
 """File names told by a template: `"{pid}_{cam}_*"` instead of a regular expression.
 
-`{pid}` and `{cam}` are words, `{frame}` is a whole number, `*` is anything, `/` goes one folder down. A word ends
-before any of the separators (`_`, `-`, a space ...) that the template itself contains, so nothing is read two ways.
+`{pid}` and `{cam}` are words, `{frame}` is a whole number, `*` is anything, the shorter the better, `/` goes one
+folder down. A word never holds one of the separators (`_`, `-`, a space ...) that stand in the template itself, so a
+name with one part too many is refused and not misread.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.errors import UserError, did_you_mean
 
 FIELDS = ("pid", "cam", "frame")
-MOST_STARS = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def compile_pattern(text: str) -> Pattern:
     {'pid': '0001', 'cam': '2', 'frame': '0015'}
 
     Raises:
-        UserError: an unknown or repeated field, fields with nothing between them, or too many stars.
+        UserError: an unknown or repeated field, or fields with nothing between them.
 
     """
     stem = next((text[: -len(end)] for end in (*IMAGE_ENDINGS, ".*") if text.lower().endswith(end)), text)
@@ -53,17 +53,28 @@ def compile_pattern(text: str) -> Pattern:
     _refuse(text, pieces)
     separators = {letter for piece in pieces if not _is_open(piece) for letter in piece if not letter.isalnum()} | {"/"}
     word = f"[^{re.escape(''.join(sorted(separators)))}]+?"
-    regex = "".join(_regex_of(piece, word) for piece in pieces)
-    return Pattern(text, stem.count("/"), re.compile(regex))
+    return Pattern(text, stem.count("/"), re.compile(_regex(pieces, word)))
 
 
 def _is_open(piece: str) -> bool:
     return piece == "*" or piece.startswith("{")
 
 
+def _regex(pieces: list[str], word: str) -> str:
+    """Join the pieces; what ends at a star is atomic, so no name can make the search go back and forth.
+
+    The earliest end of the part before a star leaves the most to what follows, hence nothing is missed.
+    """
+    parts = [""]
+    for piece in pieces:
+        if piece == "*":
+            parts.append("[^/]*?")
+        else:
+            parts[-1] += _regex_of(piece, word)
+    return "".join(f"(?>{part})" for part in parts[:-1]) + parts[-1]
+
+
 def _regex_of(piece: str, word: str) -> str:
-    if piece == "*":
-        return "[^/]*?"
     if not _is_open(piece):
         return re.escape(piece)
     name = piece[1:-1]
@@ -81,8 +92,6 @@ def _refuse(text: str, pieces: list[str]) -> None:
         problem = "a field stands in it twice"
     elif any("{" in piece or "}" in piece for piece in pieces if not (piece.startswith("{") and piece.endswith("}"))):
         problem = "a brace is not closed or not opened"
-    elif pieces.count("*") > MOST_STARS:
-        problem = f"it has more than {MOST_STARS} *"
     elif any(_is_open(left) and _is_open(right) for left, right in pairwise(pieces)):
         problem = "two fields or * stand side by side, so nothing tells where one ends"
     elif not pieces:

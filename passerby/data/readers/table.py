@@ -63,6 +63,8 @@ def read_csv(settings: Csv, name: str) -> Dataset:
     notes: list[str] = []
     if "role" in header:
         division = Division(*([shot for shot, role in rows if role == wanted] for wanted in ROLES))
+        if not division.all:
+            raise UserError(f"csv: no line of {file} has a role; allowed: {', '.join(ROLES)}")
         notes.extend(_unused_note(len(rows) - len(division.all)))
     else:
         division = divide(
@@ -79,7 +81,7 @@ def read_csv(settings: Csv, name: str) -> Dataset:
 
 
 def _unused_note(count: int) -> tuple[str, ...]:
-    return (f"{count} images without a role are left out.",) if count else ()
+    return (f"Images without a role left out: {count:,}.",) if count else ()
 
 
 @dataclass(frozen=True, slots=True)

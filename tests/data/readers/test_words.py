@@ -1,0 +1,46 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passerby.data.readers.words import Division, WordShot, number_shots, number_words, word_notes
+
+
+def test_numbers_keep_their_value():
+    assert number_words(["0007", "12", "-1", ""]) == {"0007": 7, "12": 12, "": -1, "-1": -1}
+
+
+def test_words_are_numbered_in_sorted_order():
+    assert number_words(["ben", "anna", "7"]) == {"7": 0, "anna": 1, "ben": 2, "": -1, "-1": -1}
+
+
+def test_two_spellings_of_a_number_are_two_people():
+    assert number_words(["1", "01"]) == {"01": 0, "1": 1, "": -1, "-1": -1}
+
+
+@given(st.lists(st.text(alphabet="0129-²a", max_size=3)))
+def test_different_words_never_share_a_number(words):
+    numbers = number_words(words)
+    known = {word for word in words if word not in ("", "-1")}
+    assert len({numbers[word] for word in known}) == len(known)
+    assert all(numbers[word] >= 0 for word in known)
+
+
+def test_a_word_is_the_same_number_in_every_split():
+    shots = [WordShot("a", "anna", "door"), WordShot("b", "ben", "hall", 5), WordShot("c", "anna", "hall")]
+    train, query, gallery = number_shots(Division(shots[:1], shots[1:2], shots[2:]))
+    assert [(shot.pid, shot.cam, shot.frame) for shot in (*train, *query, *gallery)] == [
+        (0, 0, None),
+        (1, 1, 5),
+        (0, 1, None),
+    ]
+
+
+def test_notes_tell_how_words_were_numbered():
+    division = Division([WordShot("a", "anna", "1"), WordShot("b", "ben", "2")], [], [])
+    assert word_notes(division) == ("The identities are words and are numbered in sorted order: anna = 0, ben = 1.",)
+
+
+def test_notes_tell_what_is_unknown():
+    assert word_notes(Division([WordShot("a", "", "")], [], [])) == (
+        "No identity is known, so only training without labels is possible.",
+        "No camera is known: evaluate with `cameras: ignore`, or every query is left out.",
+    )

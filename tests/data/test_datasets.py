@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from passerby.data.datasets import (
+    ANY,
+    KINDS,
+    Auto,
+    Csv,
+    DatasetSettings,
+    Folder,
+    Market1501,
+    dataset_settings,
+    open_dataset,
+)
+from passerby.errors import UserError
+
+
+def test_every_kind_of_the_union_is_listed_once():
+    union = get_args(get_args(DatasetSettings)[0])
+    assert [kind.model_fields["kind"].default for kind in union] == list(KINDS)
+
+
+def test_the_withdrawn_set_is_marked_in_the_list():
+    assert [kind for kind, line in KINDS.items() if "withdrawn by its authors" in line] == ["dukemtmc"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_folder_is_one_sentence_for_every_kind(tmp_path, kind):
+    with pytest.raises(UserError, match=rf"^{kind}: .*gone.*(does not exist; expected|no such file)") as caught:
+        open_dataset(dataset_settings(kind, str(tmp_path / "gone")), "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_a_kind_alone():
+    assert dataset_settings("market1501", "data") == Market1501(root="data")
+    assert dataset_settings("csv", "list.csv") == Csv(path="list.csv")
+    with pytest.raises(UserError, match=r"^kind of data set 'markt1501' is not known; did you mean 'market1501'\?$"):
+        dataset_settings("markt1501", "data")
+    with pytest.raises(UserError, match=r"^kind of data set 'xyz' is not known; known: market1501, dukemtmc, msmt17, "):
+        dataset_settings("xyz", "data")
+
+
+def test_the_kind_leads_to_its_settings():
+    assert ANY.validate_python({"kind": "folder", "root": "x"}) == Folder(root="x")
+    with pytest.raises(ValidationError, match="does not match any of the expected tags"):
+        ANY.validate_python({"kind": "folders", "root": "x"})
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        ANY.validate_python({"kind": "market1501", "root": "x", "split": "train"})
+
+
+def test_auto_says_what_it_found(tmp_path, make_images):
+    make_images(tmp_path / "mine", ["train/1/c1.jpg"])
+    dataset = open_dataset(Auto(root=str(tmp_path)), "x")
+    assert (dataset.name, len(dataset.train)) == ("x", 1)
+    assert dataset.notes == (f"{tmp_path}/mine was taken for kind folder.",)
+
+
+def test_auto_reads_a_table(tmp_path):
+    (tmp_path / "list.csv").write_text("path,pid,cam,role\n1.jpg,1,2,train\n")
+    dataset = open_dataset(Auto(root=f"{tmp_path}/list.csv"), "x")
+    assert dataset.notes == (f"{tmp_path}/list.csv was taken for kind csv.",)
+
+
+def test_reading_needs_no_torch():
+    heavy = "{'torch', 'timm', 'sklearn'} & set(sys.modules)"
+    code = f"import sys, passerby.data.check, passerby.data.datasets; print(sorted({heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
