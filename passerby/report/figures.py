@@ -1,0 +1,135 @@
+"""The curves of a run as matplotlib figures: losses, scores and learning rate over the epochs, and the CMC.
+
+Each function takes the tables of a run and returns a `Figure` of its own, which can be saved, shown or put on a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from passerby.optim import rate
+from passerby.recipe import Recipe
+from passerby.report.palette import QUIET, look, panels, style
+from passerby.train import journal
+from passerby.train.journal import EpochRecord, Record
+from passerby.types import Scores
+
+_STEPS_DRAWN = 50  # per epoch: enough to see a warm-up as the line it is
+_MANY = 30  # points beyond which markers would touch
+
+
+def loss_curves(records: Sequence[Record]) -> Figure:
+    """Draw every loss term over the epochs, each in a panel with a scale of its own, all stages in a row.
+
+    Values are as computed, before the weight; a weight other than 1 stands in the panel's title.
+    """
+    found = journal.epochs(records)
+    names = list(dict.fromkeys(name for record in found for name in record.terms))
+    with style():
+        figure, axes = panels(max(len(names), 1), height=0.8 + 1.2 * max(len(names), 1))
+        for number, (name, panel) in enumerate(zip(names, axes, strict=False)):
+            x = [place(found, r.stage, r.epoch) for r in found if name in r.terms]
+            y = [r.terms[name].value for r in found if name in r.terms]
+            _line(panel, x, y, number=number, label=name)
+            panel.set_title(_loss_title(found, name))
+            panel.set_ylim(bottom=min(0.0, *y))
+            _mark_stages(panel, found)
+        _epochs_below(axes[-1])
+    return figure
+
+
+def _loss_title(found: Sequence[EpochRecord], name: str) -> str:
+    last = [record.terms[name] for record in found if name in record.terms][-1]
+    weight = last.weighted / last.value if last.value else 1.0
+    return name if abs(weight - 1) < 1e-6 else f"{name} (weight {weight:.3g})"
+
+
+def score_curves(records: Sequence[Record]) -> Figure:
+    """Draw mAP and rank-1 of each data set at every evaluation, in percent, without re-ranking."""
+    found, epochs = journal.scores(records), journal.epochs(records)
+    names = list(dict.fromkeys(record.dataset for record in found))
+    with style():
+        figure, (panel,) = panels(1)
+        for number, name in enumerate(names):
+            mine = [record for record in found if record.dataset == name]
+            x = [place(epochs, record.stage, record.epoch) for record in mine]
+            of = f", {name}" if len(names) > 1 else ""
+            _line(panel, x, [100 * r.rank1 for r in mine], number=2 * number, label=f"rank-1{of}")
+            _line(panel, x, [100 * r.mAP for r in mine], number=2 * number + 1, label=f"mAP{of}")
+        _percent_axis(panel)
+        _mark_stages(panel, epochs)
+        _epochs_below(panel)
+        panel.legend(loc="best")
+    return figure
+
+
+def rate_curve(recipe: Recipe) -> Figure:
+    """Draw the learning rate of every stage as the recipe's schedule gives it, warm-up and all."""
+    with style():
+        figure, (panel,) = panels(1)
+        start = 0
+        for number, stage in enumerate(recipe.stages):
+            steps = np.arange(stage.epochs * _STEPS_DRAWN)
+            y = [rate(stage.optim, int(s), steps_per_epoch=_STEPS_DRAWN, epochs=stage.epochs) for s in steps]
+            panel.plot(start + steps / _STEPS_DRAWN, y, color=look(0).colour, label=stage.title)
+            if number:
+                panel.axvline(start, color=QUIET, linewidth=0.8, linestyle=":")
+            start += stage.epochs
+        rates = [line.get_ydata() for line in panel.lines if len(np.atleast_1d(line.get_ydata())) > 2]
+        lowest, highest = min(map(np.min, rates)), max(map(np.max, rates))
+        if highest > 30 * lowest:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(bottom=0)
+        panel.set_ylabel("learning rate" + (" (logarithmic)" if highest > 30 * lowest else ""))
+        _epochs_below(panel)
+    return figure
+
+
+def cmc_curve(plain: Scores, reranked: Scores | None = None, *, ranks: int = 20) -> Figure:
+    """Draw for how many queries a right image is among the first k, k = 1..`ranks`, in percent."""
+    with style():
+        figure, (panel,) = panels(1)
+        for number, (scores, label) in enumerate(((plain, "plain ranking"), (reranked, "with re-ranking"))):
+            if scores is None:
+                continue
+            y = 100 * scores.cmc[:ranks]
+            _line(panel, list(range(1, len(y) + 1)), list(y), number=number, label=label)
+        _percent_axis(panel)
+        panel.set_xlabel("the first k images of the list")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.legend(loc="lower right")
+    return figure
+
+
+def place(found: Sequence[EpochRecord], stage: int, epoch: int) -> int:
+    """Return the epoch counted over all stages."""
+    lengths = {record.stage: record.epochs for record in found}
+    return epoch + sum(length for number, length in lengths.items() if number < stage)
+
+
+def _line(panel: Axes, x: Sequence[float], y: Sequence[float], *, number: int, label: str) -> None:
+    chosen = look(number)
+    every = max(1, len(x) // _MANY)
+    panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, markevery=every, label=label)
+
+
+def _percent_axis(panel: Axes) -> None:
+    panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    low, high = panel.get_ylim()
+    panel.set_ylim(max(0.0, low), min(102.0, high))
+
+
+def _epochs_below(panel: Axes) -> None:
+    panel.set_xlabel("epoch")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _mark_stages(panel: Axes, found: Sequence[EpochRecord]) -> None:
+    for stage in sorted({record.stage for record in found})[1:]:
+        panel.axvline(place(found, stage, 0) + 0.5, color=QUIET, linewidth=0.8, linestyle=":")

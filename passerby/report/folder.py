@@ -1,0 +1,169 @@
+"""What a run folder holds, read into typed tables; what is not there yet is simply absent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from passerby.errors import UserError
+from passerby.files import read_json
+from passerby.recipe import Recipe, load_recipe
+from passerby.train import journal
+from passerby.train.journal import EpochRecord, Record, ScoreRecord
+from passerby.types import Protocol, Rerank
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one evaluation, in percent (0..100); None where a rate is not defined."""
+
+    mAP: float
+    mINP: float
+    rank: dict[int, float]
+    verified: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a run found on one data set.
+
+    Attributes:
+        name: the data set.
+        plain, reranked: the figures; `reranked` is None when the recipe switches re-ranking off.
+        protocol: how the plain ones were produced.
+        count_valid: queries that could be scored.
+        rerank: the parameters of the re-ranked ones.
+
+    """
+
+    name: str
+    plain: Row
+    reranked: Row | None
+    protocol: Protocol
+    count_valid: int
+    rerank: Rerank | None
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """A run as it lies on disk.
+
+    Attributes:
+        path: the folder.
+        recipe: what ran.
+        records: the journal.
+        sites: the final scores; empty while the run goes on.
+        environment: versions, machine and command.
+
+    """
+
+    path: Path
+    recipe: Recipe
+    records: list[Record]
+    sites: list[Site]
+    environment: dict[str, str]
+
+    @property
+    def epochs(self) -> list[EpochRecord]:
+        """The epochs of the journal."""
+        return journal.epochs(self.records)
+
+    @property
+    def scores(self) -> list[ScoreRecord]:
+        """The evaluations of the journal."""
+        return journal.scores(self.records)
+
+    def embeddings(self, name: str) -> Path | None:
+        """The embeddings of a data set, or None when they are not in the folder."""
+        path = self.path / "embeddings" / f"{name}.npz"
+        return path if path.is_file() else None
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run folder, finished or not.
+
+    Raises:
+        UserError: it is no run folder, or one of its files is broken.
+
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder; a report is made of a run folder, which `passerby train` writes")
+    if not (path / "recipe.yaml").is_file():
+        raise UserError(f"{path} holds no recipe.yaml, so it is not a run folder as `passerby train` writes it")
+    environment = _optional(path / "environment.json")
+    return RunFolder(
+        path=path,
+        recipe=load_recipe(str(path / "recipe.yaml")),
+        records=journal.read(path / "journal.jsonl"),
+        sites=_sites(path / "scores.json"),
+        environment={key: str(value) for key, value in environment.items()},
+    )
+
+
+def _optional(path: Path) -> dict[str, object]:
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object, got a {type(found).__name__}")
+    return found
+
+
+def _sites(path: Path) -> list[Site]:
+    try:
+        return [_site(name, entry) for name, entry in _optional(path).items()]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not hold scores as `passerby train` writes them ({error!r})") from error
+
+
+def _site(name: str, entry: object) -> Site:
+    found = _mapping(entry)
+    plain, protocol = _mapping(found["plain"]), _mapping(_mapping(found["plain"])["protocol"])
+    reranked = _mapping(found["reranked"]) if "reranked" in found else None
+    return Site(
+        name=name,
+        plain=_row(plain),
+        reranked=None if reranked is None else _row(reranked),
+        protocol=Protocol(
+            dataset=str(protocol["dataset"]),
+            files=str(protocol["files"]),
+            count_query=_int(protocol["count_query"]),
+            count_gallery=_int(protocol["count_gallery"]),
+            cameras="ignore" if protocol["cameras"] == "ignore" else "standard",
+            distance="euclidean" if protocol["distance"] == "euclidean" else "cosine",
+            feature=str(protocol["feature"]),
+            ap_rule=str(protocol["ap_rule"]),
+        ),
+        count_valid=_int(plain["queries"]),
+        rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
+    )
+
+
+def _rerank(entry: dict[str, object]) -> Rerank:
+    return Rerank(k1=_int(entry["k1"]), k2=_int(entry["k2"]), weight=_float(entry["weight"]))
+
+
+def _row(entry: dict[str, object]) -> Row:
+    verified = _mapping(entry["tpr_at_fpr"])
+    return Row(
+        mAP=_float(entry["mAP"]),
+        mINP=_float(entry["mINP"]),
+        rank={int(k): _float(value) for k, value in _mapping(entry["cmc"]).items()},
+        verified={rate: None if value is None else _float(value) for rate, value in verified.items()},
+    )
+
+
+def _mapping(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return value
+
+
+def _float(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {value!r}")
+    return float(value)
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"expected a whole number, got {value!r}")
+    return value

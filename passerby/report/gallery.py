@@ -1,0 +1,149 @@
+"""The ranked lists of a page: which queries are shown, and their images as small JPEGs inside the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from passerby.evaluate import evaluate, explain_skipped
+from passerby.report.folder import RunFolder, Site
+from passerby.report.palette import data_uri
+from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for, read_shot
+from passerby.types import Embeddings, Rerank, Scores
+
+_HEIGHT = 144  # pixels: sharp at the size shown, and about 3 kB
+_QUALITY = 80
+_SEED = 0
+_HEADINGS: dict[Kind, str] = {
+    "best": "The best lists",
+    "worst": "The worst lists",
+    "random": "Lists drawn at random",
+}
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One ranked list on the page, and what re-ranking made of it where that is shown."""
+
+    plain: RankedList
+    reranked: RankedList | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """Ranked lists of one kind."""
+
+    heading: str
+    exhibits: tuple[Exhibit, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """What is shown of one data set.
+
+    Attributes:
+        site: its scores.
+        plain, reranked: the same with a value for every query, None without embeddings.
+        sections: ranked lists by kind.
+        images: address of each image by file name, for the files that could be read.
+        notes: sentences about the data and about what could not be shown.
+
+    """
+
+    site: Site
+    plain: Scores | None
+    reranked: Scores | None
+    sections: tuple[Section, ...]
+    images: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8) -> Gallery:
+    """Choose and draw the ranked lists of one data set.
+
+    Args:
+        run: the run.
+        site: which data set of it.
+        count: lists of each kind.
+        k: images shown of each list.
+
+    """
+    path = run.embeddings(site.name)
+    if path is None:
+        return _without_lists(site, f"No ranked lists: {run.path} holds no embeddings of {site.name}.")
+    embeddings = Embeddings.load(path)
+    protocol = site.protocol
+    if embeddings.fingerprint != protocol.files:
+        return _without_lists(site, f"No ranked lists: {path} was written for other images than the scores.")
+    plain = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance)
+    reranked = None
+    if site.rerank is not None:
+        reranked = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance, rerank=site.rerank)
+    sections = _sections(embeddings, plain, site, count=count, k=k)
+    wanted = _paths(sections)
+    images = {path: uri for path in wanted if (uri := _inline(path)) is not None}
+    notes = [_missing(wanted, images)] if len(images) < len(wanted) or not wanted else []
+    skipped = explain_skipped(embeddings, cameras=protocol.cameras)
+    if skipped.count:
+        notes.append(f"Queries that are not scored: {skipped}.")
+    return Gallery(site, plain, reranked, sections, images, tuple(notes))
+
+
+def _without_lists(site: Site, note: str) -> Gallery:
+    return Gallery(site, None, None, (), {}, (note,))
+
+
+def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int) -> tuple[Section, ...]:
+    chosen: dict[Kind, list[int]] = {
+        kind: choose_queries(scores, kind=kind, count=count, generator=np.random.default_rng(_SEED))
+        for kind in _HEADINGS
+    }
+    everyone = [query for queries in chosen.values() for query in queries]
+    protocol = site.protocol
+
+    def lists(queries: Sequence[int], rerank: Rerank | None) -> dict[int, RankedList]:
+        found = rank_for(embeddings, queries, k=k, rerank=rerank, cameras=protocol.cameras, distance=protocol.distance)
+        return dict(zip(queries, found, strict=True))
+
+    plain = lists(everyone, None)
+    reranked = lists(chosen["worst"], site.rerank) if site.rerank is not None else {}
+    return tuple(
+        Section(
+            _HEADINGS[kind],
+            tuple(Exhibit(plain[q], reranked.get(q) if kind == "worst" else None) for q in queries),
+        )
+        for kind, queries in chosen.items()
+    )
+
+
+def _paths(sections: Sequence[Section]) -> list[str]:
+    """Return the files of all images that are shown, each once; none where the embeddings name no files."""
+    lists = [e for section in sections for exhibit in section.exhibits for e in (exhibit.plain, exhibit.reranked) if e]
+    shots: list[Shot] = [shot for found in lists for shot in (found.query, *found.shots)]
+    return list(dict.fromkeys(shot.path for shot in shots if shot.path))
+
+
+def _inline(path: str) -> str | None:
+    pixels = read_shot(path)
+    if pixels is None:
+        return None
+    image = Image.fromarray(pixels)
+    if image.height > _HEIGHT:
+        image = image.resize((max(1, round(image.width * _HEIGHT / image.height)), _HEIGHT), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return data_uri(buffer.getvalue(), kind="jpeg")
+
+
+def _missing(wanted: Sequence[str], images: dict[str, str]) -> str:
+    if not wanted:
+        return "The embeddings name no image files, so the lists are shown without pictures."
+    gone = [path for path in wanted if path not in images]
+    return (
+        f"{len(gone)} of the {len(wanted)} images of the lists cannot be read, the first being {gone[0]}; "
+        "they have moved or were deleted since the run."
+    )

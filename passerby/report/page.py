@@ -1,0 +1,136 @@
+"""The report: one HTML file that needs nothing else, made of what a run folder holds."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template
+from matplotlib.figure import Figure
+
+from passerby import __version__
+from passerby.files import atomic_write
+from passerby.report.figures import cmc_curve, loss_curves, rate_curve, score_curves
+from passerby.report.folder import Row, RunFolder, Site, read_run
+from passerby.report.gallery import Gallery, gallery_of
+from passerby.report.palette import data_uri, svg_text
+from passerby.report.ranks import describe
+from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: where its bytes are, what it shows for those who cannot see it, and its caption."""
+
+    source: str
+    alternative: str
+    caption: str
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a run folder and return where it is.
+
+    The file is all there is: pictures are inside, and nothing is fetched. A run that is still going on gets a report of
+    what there is so far; images that have moved are named in a sentence instead of shown.
+
+    Raises:
+        UserError: it is no run folder, or one of its files is broken.
+
+    """
+    run = read_run(folder)
+    path = folder / "report.html"
+    with atomic_write(path) as file:
+        file.write(render(run).encode())
+    return path
+
+
+def render(run: RunFolder) -> str:
+    """Return the page of a run as HTML."""
+    galleries = [gallery_of(run, site) for site in run.sites]
+    return _template().render(
+        title=run.path.resolve().name,
+        version=__version__,
+        run=run,
+        recipe=run.recipe,
+        headlines=[headline(site, count_sites=len(run.sites)) for site in run.sites],
+        progress=progress(run),
+        measures=MEASURES,
+        cards=_cards,
+        rows=_rows,
+        describe=describe,
+        cameras_rule=cameras_rule,
+        galleries=galleries,
+        curves=_curves(run, galleries),
+        again=f"passerby train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {shlex.quote(f'{run.path}-again')}",
+    )
+
+
+def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:
+    pictures = []
+    if run.epochs:
+        last = ", ".join(f"{name} {term.value:.3g}" for name, term in run.epochs[-1].terms.items())
+        pictures.append(
+            _picture(
+                loss_curves(run.records),
+                f"Loss terms over the epochs; at the end {last}.",
+                "What is learnt from: each loss, on a scale of its own.",
+            )
+        )
+    if run.scores:
+        last_scores = "; ".join(
+            f"{s.dataset}: rank-1 {100 * s.rank1:.1f} %, mAP {100 * s.mAP:.1f} %"
+            for s in run.scores[-len(run.recipe.tested) :]
+        )
+        pictures.append(
+            _picture(
+                score_curves(run.records),
+                f"Scores over the epochs; at the end {last_scores}.",
+                "What it brings: scores on the test images, without re-ranking.",
+            )
+        )
+    pictures.append(
+        _picture(
+            rate_curve(run.recipe),
+            "Learning rate over the epochs.",
+            "How fast it learns: the learning rate as the recipe plans it.",
+        )
+    )
+    for gallery in galleries:
+        if gallery.plain is not None:
+            of = f" on {gallery.site.name}" if len(galleries) > 1 else ""
+            pictures.append(
+                _picture(
+                    cmc_curve(gallery.plain, gallery.reranked),
+                    f"CMC curve{of}.",
+                    f"How far one must look{of}: queries with a right image among the first k.",
+                )
+            )
+    return pictures
+
+
+def _picture(figure: Figure, alternative: str, caption: str) -> Picture:
+    return Picture(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
+
+
+def _cards(site: Site) -> list[tuple[str, float, float | None]]:
+    """Return (measure, plain, re-ranked) of the three figures that are shown large."""
+    reranked = site.reranked
+    return [
+        ("mAP", site.plain.mAP, None if reranked is None else reranked.mAP),
+        ("rank-1", site.plain.rank[1], None if reranked is None else reranked.rank[1]),
+        ("mINP", site.plain.mINP, None if reranked is None else reranked.mINP),
+    ]
+
+
+def _rows(site: Site) -> list[tuple[str, Row]]:
+    rows = [("plain ranking", site.plain)]
+    return rows if site.reranked is None else [*rows, ("with re-ranking", site.reranked)]
+
+
+@cache
+def _template() -> Template:
+    source = resources.files("passerby.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined).from_string(source)

@@ -1,0 +1,94 @@
+"""What the figures mean, in plain words, for a reader who meets re-identification for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from passerby.report.folder import RunFolder, Site
+from passerby.train.journal import EpochRecord
+
+MEASURES = {
+    "rank-1": (
+        "For how many queries the first image found shows the right person. Rank-5 and rank-10: the right person is "
+        "among the first five, or ten."
+    ),
+    "mAP": (
+        "Mean average precision. Walk down a list and note, at every right image, the share of right ones so far; the "
+        "mean of these is the list's average precision (AP), and mAP is the mean over all queries. It is 100 % only "
+        "when every right image comes before every wrong one."
+    ),
+    "mINP": (
+        "Mean inverse negative penalty. How far down the hardest right image lies: with 4 right images of which the "
+        "last is at rank 8, a list has 4 / 8 = 50 %. It says how much one must look through to find them all."
+    ),
+    "re-ranking": (
+        "After the search, images are moved up when they and the query are among each other's nearest neighbours. It "
+        "needs the whole set of queries and gallery at once, so compare re-ranked scores with re-ranked scores only."
+    ),
+}
+"""Every measure of the score table, explained without formulas."""
+
+
+def of_hundred(percent: float) -> str:
+    """Return a rate as a count of 100, never rounded up to all nor down to none.
+
+    >>> of_hundred(81.3), of_hundred(99.8), of_hundred(0.2)
+    ('81 of 100', 'more than 99 of 100', 'fewer than 1 of 100')
+    """
+    if 99.5 <= percent < 100:
+        return "more than 99 of 100"
+    if 0 < percent < 0.5:
+        return "fewer than 1 of 100"
+    return f"{percent:.0f} of 100"
+
+
+def headline(site: Site, *, count_sites: int) -> str:
+    """Return the result on one data set as a sentence."""
+    on = f"On {site.name}, for" if count_sites > 1 else "For"
+    text = f"{on} {of_hundred(site.plain.rank[1])} queries the first image found shows the same person"
+    if site.reranked is None:
+        return f"{text}."
+    return f"{text}; with re-ranking, for {of_hundred(site.reranked.rank[1])}."
+
+
+def progress(run: RunFolder) -> str:
+    """Return how far the run has come, as a sentence."""
+    found = run.epochs
+    planned = sum(stage.epochs for stage in run.recipe.stages)
+    if not found:
+        return "No epoch is finished yet."
+    seconds = sum(record.seconds for record in found)
+    images = sum(record.images_per_second * record.seconds for record in found) / max(seconds, 1e-9)
+    waiting = 1 - sum(record.busy * record.seconds for record in found) / max(seconds, 1e-9)
+    stages = f" in {len(run.recipe.stages)} stages" if len(run.recipe.stages) > 1 else ""
+    done = f"{planned}" if run.sites else f"{_done(run, found)} of {planned}"
+    return (
+        f"Trained for {done} {'epoch' if done == '1' else 'epochs'}{stages} in {duration(seconds)}, {images:,.0f} images per second, "
+        f"{100 * waiting:.0f} % of the time waiting for images."
+    )
+
+
+def _done(run: RunFolder, found: Sequence[EpochRecord]) -> int:
+    last = found[-1]
+    return sum(stage.epochs for stage in run.recipe.stages[: last.stage - 1]) + last.epoch
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it.
+
+    >>> duration(42.4), duration(252), duration(7500)
+    ('42 s', '4 min 12 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def cameras_rule(rule: str) -> str:
+    """Return what a camera rule does, in words."""
+    if rule == "standard":
+        return "standard: images of the same person from the query's own camera are left out"
+    return "ignore: cameras play no part; only the query's own file is left out"
