@@ -227,7 +227,7 @@ def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
         girth=float(np.clip(rng.normal(1.0, 0.11), 0.82, 1.32)),
         shoulders=float(rng.normal(0.94 if female else 1.05, 0.035)),
         hips=float(rng.normal(1.06 if female else 0.98, 0.04)),
-        bust=float(rng.uniform(0.7, 1.2)) if female else 0.0,
+        bust=float(rng.uniform(0.6, 1.0)) if female else 0.0,
         skin=skin,
         hair=_choice(hairs, rng),
         hair_colour=_jitter(HAIRS[int(rng.integers(len(HAIRS)))], rng, 0.02),
