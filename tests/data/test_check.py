@@ -144,6 +144,19 @@ def test_copies_leaks_and_contradictions(site, tmp_path):
     )
 
 
+def test_an_unknown_identity_contradicts_nothing(site, tmp_path):
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    report = check(replace(site, train=replace(site.train, pid=np.array([1, -1, 2, 2]))))
+    assert report.contradictions == ()
+
+
+def test_missing_files_are_not_copies(site, tmp_path):
+    (tmp_path / "e.png").unlink()
+    (tmp_path / "f.png").unlink()
+    report = check(site)
+    assert (report.copies, len(report.broken)) == ((), 2)
+
+
 def test_tested_people_must_not_be_trained_on(site):
     report = check(replace(site, train=replace(site.train, pid=np.array([1, 1, 3, 3]))))
     assert report.leaked == (3,)
@@ -161,6 +174,11 @@ def test_people_who_teach_little(site):
 
 def test_one_camera_is_no_fault_where_there_is_only_one(site):
     assert check(replace(site, train=replace(site.train, cam=np.zeros(4, dtype=np.int64)))).one_camera == ()
+
+
+def test_an_unknown_camera_is_not_one_camera(site):
+    train = replace(site.train, pid=np.array([1, 1, 2, 2]), cam=np.array([-1, -1, 1, 2]))
+    assert check(replace(site, train=train)).one_camera == ()
 
 
 def test_unknown_identities(site):

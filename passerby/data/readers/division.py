@@ -71,6 +71,7 @@ def division_note(division: Division) -> tuple[str, ...]:
     if not learn and not test:
         return ()
     return (
-        f"The set says nothing of training and testing; identities for training: {len(learn)}, for testing: {len(test)} "
-        "(drawn by a hash of their names, always alike); one image per test identity and camera is a query.",
+        f"The set says nothing of training and testing; identities for training: {len(learn)}, for testing: "
+        f"{len(test)} (drawn by a hash of their names, always alike); one image per test identity "
+        "and camera is a query.",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -109,15 +109,15 @@ def some(names: Sequence[str], nothing: str) -> str:
 
 def split_of(shots: Sequence[Shot], folder: Path) -> Split:
     """Return the columns of `shots`, whose paths are below `folder`, with their masks where there are any."""
-    masks = find_masks([shot.path for shot in shots], folder)
-    return columns([replace(shot, path=f"{folder}/{shot.path}") for shot in shots], masks)
+    relative = [shot.path for shot in shots]
+    return columns(shots, [f"{folder}/{path}" for path in relative], masks=find_masks(relative, folder))
 
 
-def columns(shots: Sequence[Shot], masks: Sequence[str]) -> Split:
-    """Return the columns of `shots` as they are; `masks` has one path or `""` for each."""
+def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]) -> Split:
+    """Return the columns of `shots` with their full paths; `masks` has one path or `""` for each."""
     frames = [shot.frame for shot in shots if shot.frame is not None]
     return Split(
-        path=np.array([shot.path for shot in shots], dtype=np.str_),
+        path=np.array(paths, dtype=np.str_),
         pid=np.array([shot.pid for shot in shots], dtype=np.int64),
         cam=np.array([shot.cam for shot in shots], dtype=np.int64),
         frame=np.array(frames, dtype=np.int64) if shots and len(frames) == len(shots) else None,
@@ -134,17 +134,16 @@ def find_masks(relative: Iterable[str], folder: Path) -> list[str]:
     absolute = folder.absolute()
     places = [folder / MASK_FOLDER, absolute.parent / MASK_FOLDER / absolute.name]
     places = [place for place in places if place.is_dir()]
-    listed: dict[Path, frozenset[str]] = {}
-    return [_find_mask(path, places, listed) for path in relative]
+    below: dict[str, dict[str, str]] = {}
+    found: list[str] = []
+    for path in relative:
+        parent, _, name = path.rpartition("/")
+        if parent not in below:
+            below[parent] = _masks_below(places, parent)
+        found.append(below[parent].get(name.rpartition(".")[0] + ".png", ""))
+    return found
 
 
-def _find_mask(path: str, places: Sequence[Path], listed: dict[Path, frozenset[str]]) -> str:
-    parent, _, name = path.rpartition("/")
-    wanted = name.rpartition(".")[0] + ".png"
-    for place in places:
-        folder = place / parent
-        if folder not in listed:
-            listed[folder] = frozenset(image_names(folder)) if folder.is_dir() else frozenset()
-        if wanted in listed[folder]:
-            return f"{folder}/{wanted}"
-    return ""
+def _masks_below(places: Sequence[Path], parent: str) -> dict[str, str]:
+    folders = [place / parent for place in reversed(places) if (place / parent).is_dir()]
+    return {name: f"{folder}/{name}" for folder in folders for name in image_names(folder)}

@@ -72,7 +72,7 @@ def read_csv(settings: Csv, name: str) -> Dataset:
         )
         notes.extend(division_note(division))
     train, query, gallery = (
-        columns(numbered, [shot.mask for shot in shots])
+        columns(numbered, [shot.path for shot in shots], masks=[shot.mask for shot in shots])
         for numbered, shots in zip(
             number_shots(division), (division.train, division.query, division.gallery), strict=True
         )

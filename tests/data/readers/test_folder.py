@@ -191,6 +191,12 @@ MISTAKES = [
         'ROOT/x.jpg does not begin like 0001_c2_; give a pattern such as "{pid}_{cam}_*", or put each person into a '
         "folder of their own",
     ),
+    (
+        ["0001_c1x.jpg"],
+        {},
+        'ROOT/0001_c1x.jpg does not begin like 0001_c2_; give a pattern such as "{pid}_{cam}_*", or put each person '
+        "into a folder of their own",
+    ),
     (["query/x.jpg"], {"pattern": "{pid}_*"}, "query/x.jpg does not fit the pattern '{pid}_*'"),
     (["x.jpg"], {"pattern": "{pid}/{cam}/*"}, "no image 2 levels below ROOT, where the pattern '{pid}/{cam}/*' looks"),
     (["a/x.jpg"], {"pattern": "{pid}"}, "no image directly in ROOT, where the pattern '{pid}' looks"),

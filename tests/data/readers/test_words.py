@@ -16,6 +16,11 @@ def test_two_spellings_of_a_number_are_two_people():
     assert number_words(["1", "01"]) == {"01": 0, "1": 1, "": -1, "-1": -1}
 
 
+def test_numbers_that_fit_no_column_are_words():
+    assert number_words(["9" * 18, "1"])["9" * 18] == 10**18 - 1
+    assert number_words(["9" * 19, "1"]) == {"1": 0, "9" * 19: 1, "": -1, "-1": -1}
+
+
 @given(st.lists(st.text(alphabet="0129-²a", max_size=3)))
 def test_different_words_never_share_a_number(words):
     numbers = number_words(words)
