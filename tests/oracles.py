@@ -43,9 +43,9 @@ def tpr_at_fpr(same, different, fpr, edges):
 
 
 def squared_euclidean(left, right):
-    """Return (N, M) squared distances in float64."""
+    """Return (N, M) squared distances in float64, at least 1e-12."""
     difference = np.asarray(left, np.float64)[:, None] - np.asarray(right, np.float64)[None]
-    return (difference**2).sum(axis=2)
+    return np.maximum((difference**2).sum(axis=2), 1e-12)
 
 
 def neighbour_order(squares):

@@ -164,8 +164,10 @@ def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> Vectors:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {device!r} cannot be used ({reason}); 'cpu' always can") from error
-    norms = torch.linalg.vector_norm(rows, dim=1)
-    return Vectors(rows, norms.clamp_min_(SMALLEST_SQUARE).reciprocal_() if metric == "cosine" else norms.square_())
+    if metric == "cosine":
+        return Vectors(rows, torch.linalg.vector_norm(rows, dim=1).clamp_min_(SMALLEST_SQUARE).reciprocal_())
+    # not the square of the norm: its rounding would part distances that are equal
+    return Vectors(rows, torch.cat([part.square().sum(dim=1) for part in rows.split(_EFFICIENT_ROWS)]))
 
 
 def empty_block(count_rows: int, count_columns: int, *, device: torch.device) -> torch.Tensor:
