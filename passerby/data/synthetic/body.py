@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +78,8 @@ def leg_joints(person: Appearance, pose: Pose, *, side: int) -> Leg:
 
 def sculpt(person: Appearance, pose: Pose) -> Sculpture:
     """Return the solids of a dressed person who stands on the ground at the origin and looks along +y."""
+    if person.lower in ("skirt", "long skirt"):
+        pose = replace(pose, stride=0.7 * pose.stride)
     legs = {side: leg_joints(person, pose, side=side) for side in (1, -1)}
     root = SOLE * person.height - min(leg.ankle[2] for leg in legs.values())
     turn = pose.twist * math.sin(pose.phase) * pose.stride / 0.45
@@ -171,11 +173,17 @@ def _add_skirts(shape: Sculpture, person: Appearance, trunk: Trunk, legs: dict[i
     h = person.height
     reach = max(abs(leg.knee[1]) for leg in legs.values()) / h
     if person.lower in ("skirt", "long skirt"):
-        length, flare = (0.21, 0.118) if person.lower == "skirt" else (0.38, 0.125)
-        spread = max(0.8, (0.75 * reach + 0.05) / flare)
+        length, flare, knees = (0.21, 0.118, 0.75) if person.lower == "skirt" else (0.38, 0.125, 1.1)
+        spread = max(0.8, (knees * reach + 0.05) / flare)
         radii = (0.086 * h * person.girth**0.5, flare * h)
         top = trunk.at(0, 0, 0.05)
         shape.cone(top, (0.0, 0.0, top[2] - length * h), radii=radii, material=Material.PELVIS, depth=spread)
+    if person.upper in ("t-shirt", "shirt", "hoodie", "jacket"):
+        wide = (0.104 * person.hips * person.girth**0.5 + person.bulk) * h
+        spread = max(0.74, (0.3 * reach + 0.056) * h / wide)
+        top = trunk.at(0, 0, WAIST)
+        radii = (0.074 * h * person.girth + person.bulk * h, wide)
+        shape.cone(top, trunk.at(0, 0, -0.02), radii=radii, material=Material.TAIL, depth=spread, front=trunk.front)
     if person.upper == "coat":
         spread = max(0.86, (0.6 * reach + 0.06) / 0.12)
         top = trunk.at(0, 0, 0.06)
@@ -199,12 +207,12 @@ def _add_arm(shape: Sculpture, person: Appearance, pose: Pose, trunk: Trunk, sid
     elif pose.arms == "folded":
         swing, bend, spread, inward = 0.35, 1.25, 0.2, -0.75
     thick = person.bulk * h + (0.003 * h if person.sleeve_length > 0.05 else 0.0)
-    shoulder = trunk.at(side * 0.099 * person.shoulders * girth**0.5, 0.0, SHOULDER)
+    shoulder = trunk.at(side * 0.094 * person.shoulders * girth**0.5, 0.0, SHOULDER)
     elbow = _step(shoulder, swing, side * spread, UPPER_ARM * h)
     wrist = _step(elbow, swing + bend, side * inward, FOREARM * h)
     hand = _step(wrist, swing + bend, side * inward, 0.04 * h)
     shape.capsule(
-        shoulder, elbow, radii=(0.033 * h * girth + thick, 0.0255 * h * girth + thick), material=Material.SLEEVE
+        shoulder, elbow, radii=(0.0315 * h * girth + thick, 0.0255 * h * girth + thick), material=Material.SLEEVE
     )
     shape.capsule(
         elbow,

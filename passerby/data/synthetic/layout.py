@@ -23,7 +23,7 @@ SESSIONS: tuple[Session, ...] = (
     Session("morning", (1.0, 0.95, 0.86), 1.0),
     Session("noon", (1.12, 1.12, 1.12), 0.8),
     Session("afternoon", (1.04, 0.96, 0.82), 1.0),
-    Session("night", (0.50, 0.46, 0.44), 1.8),
+    Session("night", (0.55, 0.51, 0.49), 1.5),
 )
 
 

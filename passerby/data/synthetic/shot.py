@@ -144,7 +144,7 @@ def take(
     paint(np.concatenate(solids), np.concatenate(tables), shadows, camera.scene, camera.light, view, light, cover)
     gain = tuple(a * b for a, b in zip(camera.response.gain, session.gain, strict=True))
     response = replace(
-        camera.response, gain=(gain[0], gain[1], gain[2]), noise=min(0.12, camera.response.noise * session.noise)
+        camera.response, gain=(gain[0], gain[1], gain[2]), noise=min(0.06, camera.response.noise * session.noise)
     )
     motion = int(rng.integers(3, 6)) if rng.random() < 0.12 else 0
     picture = develop(light, response, size=(HEIGHT, WIDTH), motion=motion * height // HEIGHT, rng=rng)

@@ -220,7 +220,11 @@ def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
     lower_cloth = _cloth(rng, denim=0.35, sober=0.75, patterned=0.3 * season.patterned)
     printed = rng.random() < 0.4
     skin = _jitter(SKINS[int(rng.integers(len(SKINS)))], rng, 0.02)
-    hairs = ("long", "long", "ponytail", "bun", "bob", "short") if female else ("short", "short", "short", "short", "curly", "curly", "bald", "bob")
+    hairs = (
+        ("long", "long", "ponytail", "bun", "bob", "short")
+        if female
+        else ("short", "short", "short", "short", "curly", "curly", "bald", "bob")
+    )
     bags = ("backpack", "shoulder bag", "handbag", "trolley")
     return Appearance(
         height=float(np.clip(rng.normal(1.66 if female else 1.78, 0.07), 1.48, 1.98)),
@@ -318,7 +322,7 @@ def _cut(table: Doubles, person: Appearance) -> None:
     height = person.height
     upper = table[Material.UPPER]
     upper[MODE] = TORSO_MODE
-    upper[LOW], upper[BEYOND] = {"vest": 0.02, "blouse": 0.05}.get(person.upper, -0.03) * height, Material.PELVIS
+    upper[LOW], upper[BEYOND] = {"vest": 0.05, "blouse": 0.06}.get(person.upper, -0.02) * height, Material.PELVIS
     upper[OPENING] = {"jacket": 0.028, "coat": 0.016}.get(person.upper, 0.0) * height
     upper[UNDER] = Material.INNER
     upper[NECK] = {"vest": 0.26, "blouse": 0.255, "jacket": 0.25, "coat": 0.27}.get(person.upper, 0.28) * height
