@@ -78,7 +78,7 @@ def leg_joints(person: Appearance, pose: Pose, *, side: int) -> Leg:
 
 def sculpt(person: Appearance, pose: Pose) -> Sculpture:
     """Return the solids of a dressed person who stands on the ground at the origin and looks along +y."""
-    if person.lower in ("skirt", "long skirt"):
+    if person.skirted:
         pose = replace(pose, stride=0.7 * pose.stride)
     legs = {side: leg_joints(person, pose, side=side) for side in (1, -1)}
     root = SOLE * person.height - min(leg.ankle[2] for leg in legs.values())
@@ -107,7 +107,8 @@ def _add_leg(shape: Sculpture, person: Appearance, leg: Leg) -> None:
     loose = {"trousers": 0.005, "shorts": 0.008, "capris": 0.004}.get(person.lower, 0.0) * h
     low = loose if person.lower == "trousers" else 0.0
     knee = 0.034 * h * girth + loose
-    shape.capsule(leg.hip, leg.knee, radii=(0.054 * h * girth + 0.5 * loose, knee), material=Material.LEG)
+    hip = (0.046 if person.skirted else 0.054) * h * girth + 0.5 * loose
+    shape.capsule(leg.hip, leg.knee, radii=(hip, knee), material=Material.LEG)
     shape.capsule(
         leg.knee,
         leg.ankle,
@@ -150,8 +151,8 @@ def _add_trunk(shape: Sculpture, person: Appearance, trunk: Trunk) -> None:
         size = 0.034 * h * person.bust
         for side in (-1, 1):
             shape.ball(
-                trunk.at(side * 0.038, 0.052, 0.19),
-                radii=(size * 1.15, size, size),
+                trunk.at(side * 0.036, 0.036, 0.185),
+                radii=(size * 1.2, size, size * 1.2),
                 material=Material.TAIL,
                 front=trunk.front,
             )
@@ -172,13 +173,14 @@ def _add_trunk(shape: Sculpture, person: Appearance, trunk: Trunk) -> None:
 def _add_skirts(shape: Sculpture, person: Appearance, trunk: Trunk, legs: dict[int, Leg]) -> None:
     h = person.height
     reach = max(abs(leg.knee[1]) for leg in legs.values()) / h
-    if person.lower in ("skirt", "long skirt"):
-        length, flare, knees = (0.21, 0.118, 0.75) if person.lower == "skirt" else (0.38, 0.125, 1.1)
+    if person.skirted:
+        length, flare, knees = (0.21, 0.128, 0.75) if person.lower == "skirt" else (0.38, 0.140, 1.1)
         spread = max(0.8, (knees * reach + 0.05) / flare)
-        radii = (0.086 * h * person.girth**0.5, flare * h)
+        wide = h * person.hips * person.girth**0.5
+        radii = (0.092 * wide, flare * wide)
         top = trunk.at(0, 0, 0.05)
         shape.cone(top, (0.0, 0.0, top[2] - length * h), radii=radii, material=Material.PELVIS, depth=spread)
-    if person.upper in ("t-shirt", "shirt", "hoodie", "jacket"):
+    if person.upper in ("t-shirt", "shirt", "hoodie", "jacket") and not person.skirted:
         wide = (0.104 * person.hips * person.girth**0.5 + person.bulk) * h
         spread = max(0.74, (0.3 * reach + 0.056) * h / wide)
         top = trunk.at(0, 0, WAIST)

@@ -129,6 +129,11 @@ class Appearance:
         return {"shorts": 0.21, "capris": 0.36, "skirt": 0.03, "long skirt": 0.03}.get(self.lower, 0.46)
 
     @property
+    def skirted(self) -> bool:
+        """Whether a skirt of any length is worn."""
+        return self.lower in ("skirt", "long skirt")
+
+    @property
     def bulk(self) -> float:
         """Thickness of the upper garment, share of the height."""
         return {"jacket": 0.005, "coat": 0.006, "hoodie": 0.006}.get(self.upper, 0.001)
@@ -199,6 +204,14 @@ def _cloth(rng: np.random.Generator, *, denim: float, sober: float, patterned: f
     return Garment(colour, second, pattern, size)
 
 
+def _unlike_skin(cloth: Garment, skin: Colour) -> Garment:
+    """Return the cloth, of half the brightness where it would pass for bare skin."""
+    if sum(abs(a - b) for a, b in zip(cloth.colour, skin, strict=True)) > 0.45:
+        return cloth
+    red, green, blue = cloth.colour
+    return replace(cloth, colour=(0.5 * red, 0.5 * green, 0.5 * blue))
+
+
 def colour_name(colour: Colour) -> str:
     """Return the name of the clothing colour nearest to an sRGB colour."""
     known = (*CLOTHES, *DENIM)
@@ -213,13 +226,13 @@ def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
     lowers = ("trousers", "shorts", "capris") if warm else ("trousers",)
     if female:
         lowers = (*lowers, "skirt", "long skirt") if warm else (*lowers, "trousers", "skirt", "long skirt")
-    upper_cloth = _cloth(rng, denim=0.06, sober=1.0 - season.bright, patterned=season.patterned)
+    skin = _jitter(SKINS[int(rng.integers(len(SKINS)))], rng, 0.02)
+    upper_cloth = _unlike_skin(_cloth(rng, denim=0.06, sober=1.0 - season.bright, patterned=season.patterned), skin)
     sleeve = upper_cloth
     if rng.random() < 0.15:
         sleeve = _cloth(rng, denim=0.0, sober=0.4, patterned=0.0)
-    lower_cloth = _cloth(rng, denim=0.35, sober=0.75, patterned=0.3 * season.patterned)
+    lower_cloth = _unlike_skin(_cloth(rng, denim=0.35, sober=0.75, patterned=0.3 * season.patterned), skin)
     printed = rng.random() < 0.4
-    skin = _jitter(SKINS[int(rng.integers(len(SKINS)))], rng, 0.02)
     hairs = (
         ("long", "long", "ponytail", "bun", "bob", "short")
         if female
@@ -322,7 +335,8 @@ def _cut(table: Doubles, person: Appearance) -> None:
     height = person.height
     upper = table[Material.UPPER]
     upper[MODE] = TORSO_MODE
-    upper[LOW], upper[BEYOND] = {"vest": 0.05, "blouse": 0.06}.get(person.upper, -0.02) * height, Material.PELVIS
+    tucked = person.skirted or person.upper in ("vest", "blouse")
+    upper[LOW], upper[BEYOND] = (0.055 if tucked else -0.02) * height, Material.PELVIS
     upper[OPENING] = {"jacket": 0.028, "coat": 0.016}.get(person.upper, 0.0) * height
     upper[UNDER] = Material.INNER
     upper[NECK] = {"vest": 0.26, "blouse": 0.255, "jacket": 0.25, "coat": 0.27}.get(person.upper, 0.28) * height
