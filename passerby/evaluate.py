@@ -45,6 +45,8 @@ class Skipped:
 
     def __str__(self) -> str:
         """One sentence with the counts, and the way out where there is one."""
+        if not self.count:
+            return f"all {self.count_query} queries can be scored"
         own = "an image of the query's own camera" if self.cameras == "standard" else "the query's own file"
         reasons = [
             f"{len(self.unknown)} have no known identity (pid -1)" if len(self.unknown) else "",

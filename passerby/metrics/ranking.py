@@ -197,7 +197,7 @@ def nearest(
         source: distances of shape (Q, G).
         relevance: matches and left-out rows of the same Q queries and G gallery rows.
         count: K, >= 1.
-        left_out: `show` them at their place, or `skip` them: then they only fill up the end of a list that is too short.
+        left_out: `show` them at their place, or `skip` them: then they only fill up a list that is too short.
 
     """
     count_query, count_gallery = source.shape
@@ -214,8 +214,12 @@ def nearest(
     order = np.broadcast_to(np.arange(row.shape[1]), row.shape)
     if left_out == "skip":
         order = np.argsort(relation == LEFT_OUT, axis=1, kind="stable")
-    row, distance, relation = (np.take_along_axis(a, order[:, :count], axis=1) for a in (row, distance, relation))
-    return Nearest(row, distance + np.float32(source.offset), relation)
+    order = order[:, :count]
+    return Nearest(
+        row=np.take_along_axis(row, order, axis=1),
+        distance=np.take_along_axis(distance, order, axis=1) + np.float32(source.offset),
+        relation=np.take_along_axis(relation, order, axis=1),
+    )
 
 
 def _pairs(starts: Ints, rows: Ints, count_gallery: int) -> Ints:

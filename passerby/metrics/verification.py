@@ -48,10 +48,7 @@ class PairCounts:
         known = relevance.known[start : start + len(block)]
         same = self._of_entries(block, start, relevance.match_start, relevance.match_row)
         left_out = self._of_entries(block, start, relevance.left_out_start, relevance.left_out_row)
-        if block.device.type == "cpu":
-            all_pairs = count_steps(block.numpy(), known, low=self.low, scale=self.scale)
-        else:
-            all_pairs = count_steps_by_torch(block, known, low=self.low, scale=self.scale)
+        all_pairs = count_steps(block, known, low=self.low, scale=self.scale)
         self.same += same
         self.different += all_pairs - same - left_out
 
@@ -59,7 +56,7 @@ class PairCounts:
         window = starts[start : start + len(block) + 1]
         line = torch.from_numpy(np.repeat(np.arange(len(block)), np.diff(window))).to(block.device)
         column = torch.from_numpy(rows[window[0] : window[-1]]).to(block.device)
-        values = block[line, column].cpu().numpy()[None]
+        values = block[line, column][None]
         return count_steps(values, np.ones(1, np.bool_), low=self.low, scale=self.scale)
 
     def rates(self, fpr: Doubles) -> Doubles:
@@ -74,11 +71,14 @@ class PairCounts:
         return np.asarray(accepted_same[steps] / count_same, np.float64)
 
 
-def count_steps(block: Floats, known: Bools, *, low: float, scale: float) -> Ints:
+def count_steps(block: torch.Tensor, known: Bools, *, low: float, scale: float) -> Ints:
     """Return (COUNT_STEPS,) how many values of the known rows of a (B, G) block fall into each step of the grid."""
+    if block.device.type != "cpu":
+        return count_steps_by_torch(block, known, low=low, scale=scale)
+    values = block.numpy()
     parts = over_rows(
-        lambda first, last: _count_steps(block[first:last], known[first:last], np.float32(low), np.float32(scale)),
-        len(block),
+        lambda first, last: _count_steps(values[first:last], known[first:last], np.float32(low), np.float32(scale)),
+        len(values),
     )
     return np.asarray(np.sum(parts, axis=0), np.int64)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +74,9 @@ def test_equals_the_larger_oracle():
 def test_equals_the_dense_loop_with_ties_and_duplicates(seed, count_query, count_gallery, spread, k1, k2):
     """Whole numbers, so that squared distances are exact and ties are ties in both."""
     rng = np.random.default_rng(seed)
-    query, gallery = (rng.integers(-spread, spread + 1, (n, 3)).astype(np.float32) for n in (count_query, count_gallery))
+    query, gallery = (
+        rng.integers(-spread, spread + 1, (n, 3)).astype(np.float32) for n in (count_query, count_gallery)
+    )
     found = full(rerank(query, gallery, parameters=Rerank(k1=k1, k2=k2, weight=0.3)))
     np.testing.assert_allclose(found, reranked(query, gallery, k1=k1, k2=k2, weight=0.3), atol=1e-5)
 
@@ -96,17 +97,6 @@ def test_small_blocks_change_nothing(monkeypatch):
     source = rerank(query, gallery, parameters=Rerank())
     assert len(list(source.blocks())) > 2
     np.testing.assert_allclose(full(source), at_once, atol=1e-6)
-
-
-def test_one_thread_gives_the_same():
-    _, query, gallery = oracle("kreciprocal_100x400")
-    threads = torch.get_num_threads()
-    several = full(rerank(query, gallery, parameters=Rerank()))
-    try:
-        torch.set_num_threads(1)
-        np.testing.assert_allclose(full(rerank(query, gallery, parameters=Rerank())), several, atol=1e-6)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("variant", ["rerank", "cluster"])

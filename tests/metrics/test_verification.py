@@ -66,8 +66,9 @@ def test_the_torch_path_counts_alike(bounds):
     block = rng.uniform(bounds[0] - 0.01, bounds[1] + 0.01, (5, 3000)).astype(np.float32)
     known = np.array([True, False, True, True, True])
     options = {"low": bounds[0], "scale": COUNT_STEPS / (bounds[1] - bounds[0])}
+    block = torch.from_numpy(block)
     counted = count_steps(block, known, **options)
     assert counted.sum() == 4 * 3000
     assert counted[0] > 0
     assert counted[-1] > 0
-    np.testing.assert_array_equal(counted, count_steps_by_torch(torch.from_numpy(block), known, **options))
+    np.testing.assert_array_equal(counted, count_steps_by_torch(block, known, **options))

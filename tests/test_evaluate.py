@@ -1,0 +1,198 @@
+"""From embeddings to scores, and the sentences a person reads when nothing can be scored."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from passerby.distances import kreciprocal
+from passerby.distances.nearest import smallest_by_torch
+from passerby.errors import UserError
+from passerby.evaluate import evaluate, explain_skipped, scores_json
+from passerby.metrics import ranking, verification
+from passerby.types import Embeddings, Rerank
+from tests.oracles import market_scores, ranked_gallery, reranked, squared_euclidean, tpr_at_fpr
+
+
+def people(*, count=240, count_query=40, identities=12, shuffle=False, seed=0):
+    """Return clustered vectors: some junk (-1) and distractors (0), four cameras."""
+    rng = np.random.default_rng(seed)
+    pid = rng.integers(-1, identities, count)
+    vectors = rng.standard_normal((identities + 1, 16))[pid] + rng.standard_normal((count, 16))
+    role = np.where(np.arange(count) < count_query, "query", "gallery")
+    if shuffle:
+        role = rng.permutation(role)
+    return Embeddings(vectors.astype(np.float32), pid, rng.integers(0, 4, count), role, dataset="town")
+
+
+def slow_scores(embeddings, distances_of, *, cameras="standard"):
+    query, gallery = embeddings.query, embeddings.gallery
+    gallery = gallery.select(gallery.pid != -1)
+    lists = ranked_gallery(
+        distances_of(query.vectors, gallery.vectors), query.pid, query.cam, gallery.pid, gallery.cam, cameras=cameras
+    )
+    return market_scores(lists, 50)
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def _path(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(ranking, "count_ranks", ranking.count_ranks_by_torch)
+        monkeypatch.setattr(verification, "count_steps", verification.count_steps_by_torch)
+        monkeypatch.setattr(kreciprocal, "smallest", smallest_by_torch)
+
+
+@pytest.mark.usefixtures("_path")
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    ("options", "distances_of"),
+    [
+        ({}, lambda q, g: -unit(q) @ unit(g).T),
+        ({"cameras": "ignore"}, lambda q, g: -unit(q) @ unit(g).T),
+        ({"distance": "euclidean"}, squared_euclidean),
+        (
+            {"distance": "euclidean", "rerank": Rerank(k1=9, k2=3)},
+            lambda q, g: reranked(q, g, k1=9, k2=3, weight=0.3),
+        ),
+        ({"rerank": Rerank(k1=7, k2=1)}, lambda q, g: reranked(unit(q), unit(g), k1=7, k2=1, weight=0.3)),
+    ],
+    ids=["cosine", "no cameras", "euclidean", "re-ranked euclidean", "re-ranked cosine"],
+)
+def test_equals_the_slow_loop(options, distances_of, shuffle):
+    embeddings = people(shuffle=shuffle)
+    scores = evaluate(embeddings, **options)
+    ap, inp, cmc = slow_scores(embeddings, distances_of, cameras=options.get("cameras", "standard"))
+    np.testing.assert_allclose(scores.ap, ap, atol=1e-9)
+    np.testing.assert_allclose(scores.cmc, cmc, atol=1e-12)
+    assert scores.mAP == pytest.approx(np.nanmean(ap))
+    assert scores.mINP == pytest.approx(np.nanmean(inp))
+    np.testing.assert_array_equal(scores.valid, ~np.isnan(ap))
+    assert 0 < scores.valid.sum() < len(scores.valid)
+
+
+def test_verification_rates_equal_the_slow_loop():
+    embeddings = people()
+    query, gallery = embeddings.query, embeddings.gallery
+    gallery = gallery.select(gallery.pid != -1)
+    distances = -unit(query.vectors) @ unit(gallery.vectors).T
+    together = query.pid[:, None] == gallery.pid[None]
+    kept = (query.pid[:, None] != -1) & ~(together & (query.cam[:, None] == gallery.cam[None]))
+    scores = evaluate(embeddings)
+    same, different = distances[together & kept], np.sort(distances[~together & kept])
+    edges = [different[int(rate * len(different))] for rate in scores.fpr]
+    expected = tpr_at_fpr(same, different, scores.fpr, [-2.0, *edges])
+    np.testing.assert_allclose(scores.tpr, expected, atol=2 / len(same))
+    assert (np.diff(scores.tpr) >= 0).all()
+    assert scores.tpr[-1] > 0.3
+
+
+def test_the_number_of_threads_changes_nothing():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = evaluate(people(count=600, count_query=300), rerank=Rerank(k1=5))
+        torch.set_num_threads(3)
+        together = evaluate(people(count=600, count_query=300), rerank=Rerank(k1=5))
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(alone.ap, together.ap, atol=1e-9)
+    np.testing.assert_allclose(alone.tpr, together.tpr, atol=1e-3)
+
+
+def test_order_of_rows_changes_no_score():
+    embeddings = people()
+    order = np.random.default_rng(5).permutation(len(embeddings))
+    first, second = evaluate(embeddings), evaluate(embeddings.select(order))
+    assert first.mAP == pytest.approx(second.mAP, abs=1e-9)
+    assert first.mINP == pytest.approx(second.mINP, abs=1e-9)
+
+
+def test_cmc_is_as_long_as_asked_even_for_a_small_gallery():
+    embeddings = Embeddings(
+        np.eye(4, dtype=np.float32), [1, 1, 2, 1], [0, 1, 1, 2], ["query", "gallery", "gallery", "gallery"]
+    )
+    scores = evaluate(embeddings, count_ranks=7)
+    assert scores.cmc.tolist() == [1.0] * 7
+    assert scores.rank(10) == 1.0
+
+
+def test_the_same_file_is_left_out_when_cameras_are_ignored():
+    vectors = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+    role = ["query", "gallery", "gallery", "gallery"]
+    embeddings = Embeddings(vectors, [1, 1, 2, 1], [-1] * 4, role, ["a.jpg", "a.jpg", "b.jpg", "c.jpg"])
+    assert evaluate(embeddings, cameras="ignore").ap.tolist() == [1.0]
+    unnamed = Embeddings(vectors, [1, 1, 2, 1], [-1] * 4, role)
+    assert evaluate(unnamed, cameras="ignore").mINP == 1.0
+    alone = embeddings.select(np.array([0, 1, 2]))
+    with pytest.raises(UserError, match=r"1 match nothing but the query's own file$"):
+        evaluate(alone, cameras="ignore")
+
+
+def test_no_valid_query_says_why():
+    role = ["query", "query", "query", "gallery", "gallery"]
+    embeddings = Embeddings(np.eye(5, dtype=np.float32), [1, 2, -1, 1, 3], [0, 0, 0, 0, 0], role)
+    with pytest.raises(UserError) as caught:
+        evaluate(embeddings)
+    assert str(caught.value) == (
+        "no query can be scored: of 3 queries, 1 have no known identity (pid -1) and 1 have an identity that never "
+        "occurs in the gallery and 1 match nothing but an image of the query's own camera; "
+        "cameras='ignore' would count those"
+    )
+    assert evaluate(embeddings, cameras="ignore").valid.tolist() == [True, False, False]
+
+
+def test_skipped_queries_are_named_by_row_and_reason():
+    embeddings = Embeddings(
+        np.eye(7, dtype=np.float32),
+        [9, 1, 2, -1, 1, 3, 3],
+        [0, 0, 0, 0, 0, 1, 0],
+        ["gallery", "query", "query", "query", "gallery", "gallery", "query"],
+    )
+    skipped = explain_skipped(embeddings)
+    assert (skipped.count_query, skipped.count) == (4, 3)
+    assert skipped.unknown.tolist() == [3]
+    assert skipped.absent.tolist() == [2]
+    assert skipped.left_out.tolist() == [1]
+
+
+def test_nothing_skipped_reads_well():
+    embeddings = Embeddings(np.eye(2, dtype=np.float32), [1, 1], [0, 1], ["query", "gallery"])
+    assert str(explain_skipped(embeddings)) == "all 1 queries can be scored"
+
+
+@pytest.mark.parametrize("missing", ["query", "gallery"])
+def test_a_missing_role_is_refused(missing):
+    embeddings = people()
+    with pytest.raises(UserError, match=f"0 with role '{missing}'"):
+        evaluate(embeddings.select(embeddings.role != missing))
+
+
+def test_impossible_arguments_are_refused():
+    with pytest.raises(UserError, match="count_ranks must be at least 1, got 0"):
+        evaluate(people(), count_ranks=0)
+    with pytest.raises(UserError, match="device 'cuda:99' cannot be used"):
+        evaluate(people(), device="cuda:99")
+
+
+def test_json_holds_percent_and_the_protocol():
+    scores = evaluate(people(), rerank=Rerank(k1=5))
+    record = scores_json(scores)
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["mAP"] == pytest.approx(100 * scores.mAP)
+    assert record["cmc"] == {k: pytest.approx(100 * scores.rank(int(k))) for k in ("1", "5", "10")}
+    assert list(record["tpr_at_fpr"]) == ["0.0001", "0.001", "0.01", "0.1"]
+    assert record["queries"] + record["queries_skipped"] == 40
+    assert record["protocol"]["rerank"] == {"k1": 5, "k2": 6, "weight": 0.3}
+    assert record["protocol"]["dataset"] == "town"
+
+
+def test_json_of_undefined_rates_is_null():
+    embeddings = Embeddings(np.eye(2, dtype=np.float32), [1, 1], [0, 1], ["query", "gallery"])
+    assert scores_json(evaluate(embeddings))["tpr_at_fpr"]["0.1"] is None
