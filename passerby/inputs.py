@@ -1,4 +1,4 @@
-"""What a model expects an image to be. These settings travel with the weights, so that training, search and export agree."""
+"""What a model expects an image to be. These settings travel with the weights, so that training and search agree."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class InputSettings(Settings):
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     colour: Literal["rgb", "bgr"] = Field("rgb", description="order of the three channels")
     mean: tuple[Share, Share, Share] = Field((0.485, 0.456, 0.406), description="per channel, of values in [0, 1]")
-    std: tuple[
-        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-    ] = Field((0.229, 0.224, 0.225), description="per channel, of values in [0, 1]")
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        (0.229, 0.224, 0.225), description="per channel, of values in [0, 1]"
+    )

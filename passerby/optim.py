@@ -19,8 +19,8 @@ from passerby.settings import Settings
 class OptimSettings(Settings):
     """Optimiser and schedule.
 
-    `multistep` is piecewise constant; `cosine` stays flat for `delay_epochs` and then falls to `final_rate`. Both warm up
-    linearly by step from `warmup_factor` of the rate.
+    `multistep` is piecewise constant; `cosine` stays flat for `delay_epochs` and then falls to `final_rate`. Both warm
+    up linearly by step from `warmup_factor` of the rate.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"

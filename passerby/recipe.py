@@ -99,7 +99,7 @@ class Recipe(Settings):
 
     description: str = ""
     root: str = Field("data", description="folder of the data sets that are named by kind alone")
-    datasets: dict[Name, DatasetSettings] = {}
+    datasets: dict[Name, DatasetSettings] = Field(default_factory=dict)
     input: InputSettings = InputSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()

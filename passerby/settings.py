@@ -1,7 +1,7 @@
 """Settings: typed, strict and frozen; read from YAML with `extends`, changed by dotted overrides, and kind when wrong.
 
-Three ideas, in this order: a `Settings` class says what is allowed; `read_yaml`, `merge` and `override` make plain data;
-`build` turns the data into the class, or into one `UserError` that names every mistake with its full path.
+Three ideas, in this order: a `Settings` class says what is allowed; `read_yaml`, `merge` and `override` make plain
+data; `build` turns the data into the class, or into one `UserError` that names every mistake with its full path.
 YAML is read with the scalars of YAML 1.2, so `1e-4` is a number and `off` is a word.
 """
 
@@ -39,7 +39,7 @@ S = TypeVar("S", bound=Settings)
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the core schema of YAML 1.2 and without duplicate keys."""
 
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps them on the class
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[object] = set()
@@ -54,7 +54,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node), 0) if "0" in node.value[:2] and len(node.value) > 2 and node.value[1] in "xo" else int(node.value)
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text.startswith(("0x", "0o")) else int(text)
 
 
 def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
@@ -62,11 +63,12 @@ def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return float(text.replace(".inf", "inf").replace(".nan", "nan") if text.lstrip("+-")[:2] in (".i", ".n") else text)
 
 
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", "~nN", None),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF", None),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789", _construct_int),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789", _construct_float),
+    ("float", _FLOAT, "-+.0123456789", _construct_float),
 )
 for _name, _pattern, _first, _constructor in _SCALARS:
     _tag = f"tag:yaml.org,2002:{_name}"
@@ -87,7 +89,7 @@ def parse_yaml(text: str, *, source: str) -> Plain:
 
     """
     try:
-        return typing.cast("Plain", yaml.load(text, Loader=_Loader))  # noqa: S506 - _Loader is a SafeLoader
+        return typing.cast("Plain", yaml.load(text, Loader=_Loader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
@@ -245,4 +247,6 @@ def _known_names(kind: object, location: Sequence[int | str]) -> Iterator[str]:
 
 def dump_yaml(settings: Settings) -> str:
     """Return every value of `settings`, defaults included, as YAML that reads back to the same settings."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return yaml.safe_dump(
+        settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
+    )

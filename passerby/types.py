@@ -10,7 +10,7 @@ import hashlib
 import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,15 @@ from passerby.files import atomic_write
 
 if TYPE_CHECKING:
     import torch
+    from _typeshed import DataclassInstance
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.str_]
+
+T = TypeVar("T", bound="DataclassInstance")
 
 UNKNOWN = -1
 """The pid of an image whose identity nobody knows."""
@@ -78,7 +81,7 @@ class Split:
 
     def select(self, rows: Bools | Ints) -> Split:
         """Return the rows chosen by a mask (N,) or by indices, in that order."""
-        return replace(self, **{f.name: _take(getattr(self, f.name), rows) for f in fields(self)})
+        return _rows_of(self, tuple(field.name for field in fields(self)), rows)
 
     @property
     def count_identities(self) -> int:
@@ -96,8 +99,10 @@ class Split:
         return cls(np.empty(0, np.str_), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def _take(column: npt.NDArray[np.generic] | None, rows: Bools | Ints) -> npt.NDArray[np.generic] | None:
-    return None if column is None else column[rows]
+def _rows_of(table: T, columns: tuple[str, ...], rows: Bools | Ints) -> T:
+    """Return a copy of a table of which every named column that is present keeps only `rows`."""
+    present = {name: value for name in columns if (value := getattr(table, name)) is not None}
+    return replace(table, **{name: value[rows] for name, value in present.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +205,7 @@ class Embeddings:
 
     def select(self, rows: Bools | Ints) -> Self:
         """Return the rows chosen by a mask (N,) or by indices, in that order."""
-        columns = ("vectors", "pid", "cam", "role", "path")
-        return replace(self, **{name: _take(getattr(self, name), rows) for name in columns})
+        return _rows_of(self, ("vectors", "pid", "cam", "role", "path"), rows)
 
     @property
     def query(self) -> Self:
@@ -215,11 +219,12 @@ class Embeddings:
 
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
-        columns = {"vectors": self.vectors, "pid": self.pid, "cam": self.cam, "role": self.role}
+        columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
+        columns |= {"dataset": np.str_(self.dataset), "feature": np.str_(self.feature)}
         if self.path is not None:
             columns["path"] = self.path
         with atomic_write(path) as file:
-            np.savez(file, dataset=np.str_(self.dataset), feature=np.str_(self.feature), **columns)
+            np.savez(file, allow_pickle=False, **columns)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -315,7 +320,8 @@ class Protocol:
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""
         names = [field.name for field in fields(self) if field.name not in apart_from]
-        differing = [f"{n} ({getattr(self, n)} and {getattr(other, n)})" for n in names if getattr(self, n) != getattr(other, n)]
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        differing = [f"{name} ({mine} and {theirs})" for name, mine, theirs in pairs if mine != theirs]
         if differing:
             raise UserError(f"these scores cannot be compared: they differ in {', '.join(differing)}")
 

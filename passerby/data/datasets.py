@@ -86,7 +86,7 @@ def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
             return read_csv(settings, name)
         case Auto():
             found = recognise(settings)
-            dataset = open_dataset(found, name)
+            dataset = open_dataset(found, found.kind if name == "auto" else name)
             place = found.path if isinstance(found, Csv) else found.root
             return replace(dataset, notes=(f"{place} was taken for kind {found.kind}.", *dataset.notes))
         case _:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 import simplejpeg
 import torch
 from PIL import Image
@@ -26,6 +27,8 @@ from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Words
+
+Pixels = npt.NDArray[np.uint8]
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -45,7 +48,7 @@ class DataSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
 
 
-def decode(path: str | Path) -> np.ndarray:
+def decode(path: str | Path) -> Pixels:
     """Read an image file into (H, W, 3) uint8 RGB.
 
     Raises:
@@ -60,7 +63,8 @@ def decode(path: str | Path) -> np.ndarray:
         raise UserError(f"the image {path} is empty (0 bytes)")
     if content[:2] == b"\xff\xd8":
         try:
-            return simplejpeg.decode_jpeg(content, strict=True)
+            pixels: Pixels = simplejpeg.decode_jpeg(content, strict=True)
+            return pixels
         except ValueError:
             pass  # grey, CMYK and damaged files: PIL knows more kinds, and says what is wrong
     try:
@@ -70,7 +74,7 @@ def decode(path: str | Path) -> np.ndarray:
         raise UserError(f"{path} is not a readable image ({error})") from error
 
 
-def prepare(pixels: np.ndarray, inputs: InputSettings) -> Tensor:
+def prepare(pixels: Pixels, inputs: InputSettings) -> Tensor:
     """Resize (H, W, 3) RGB bytes to the model's size and colour order: (3, h, w) uint8.
 
     PIL's filters widen when they shrink, so fine cloth patterns do not alias.
@@ -94,7 +98,9 @@ class ImageStore:
 
     """
 
-    def __init__(self, paths: Words, inputs: InputSettings, *, cache: Literal["auto", "memory", "none"] = "auto") -> None:
+    def __init__(
+        self, paths: Words, inputs: InputSettings, *, cache: Literal["auto", "memory", "none"] = "auto"
+    ) -> None:
         self.paths = paths
         self.inputs = inputs
         size = len(paths) * 3 * inputs.size[0] * inputs.size[1]
@@ -184,7 +190,9 @@ def training_batches(
         )
 
 
-def plain_batches(paths: Sequence[str] | Words, inputs: InputSettings, *, size: int, workers: int = 0) -> Iterator[Tensor]:
+def plain_batches(
+    paths: Sequence[str] | Words, inputs: InputSettings, *, size: int, workers: int = 0
+) -> Iterator[Tensor]:
     """Yield (B, 3, H, W) uint8 batches of files in order, without augmentation; B = `size` but for the last."""
     store = ImageStore(np.asarray(paths, dtype=np.str_), inputs, cache="none")
     if workers == 0:

@@ -18,8 +18,8 @@ def identity_batches(
     """Plan one epoch.
 
     The images of each identity are shuffled and dealt in groups of `instances`; batches take `identities` groups of
-    different people until too few are left, and then everything is dealt again until the epoch is full. An identity with
-    fewer images than `instances` repeats some. Images with label -1 are left out.
+    different people until too few are left, and then everything is dealt again until the epoch is full. An identity
+    with fewer images than `instances` repeats some. Images with label -1 are left out.
 
     Args:
         labels: (N,) identity of each image, -1 = not to be used.

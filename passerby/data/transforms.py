@@ -94,4 +94,5 @@ def mix_seeds(*parts: int) -> int:
 def augment(transform: v2.Compose, image: Tensor, *, seed: int) -> Tensor:
     """Apply `transform` to one image (3, H, W) with its own randomness."""
     with seeded(seed):
-        return transform(image)
+        changed: Tensor = transform(image)
+    return changed

@@ -15,8 +15,8 @@ from passerby.settings import Settings
 from passerby.types import Output
 
 Distance = Literal["euclidean", "euclidean_norm", "cosine_sq"]
-"""`euclidean`: of the vectors as they are; `euclidean_norm`: of L2-normalised vectors, in [0, 2]; `cosine_sq`: the square of
-that, 2 - 2 cos, in [0, 4]. The last two order pairs alike but give a margin another meaning."""
+"""`euclidean`: of the vectors as they are; `euclidean_norm`: of L2-normalised vectors, in [0, 2]; `cosine_sq`: the
+square of that, 2 - 2 cos, in [0, 4]. The last two order pairs alike but give a margin another meaning."""
 
 _FLOOR = 1e-12  # a root has no gradient at 0
 

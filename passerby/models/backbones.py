@@ -1,7 +1,7 @@
 """Backbones: any timm model by name, plus the last-stride surgery that re-identification wants on ResNets.
 
-Weights come from a local file (torchvision, timm or passerby) or from timm's hub; a file that does not fit is refused with
-the keys that differ, because a network that was silently left at random weights costs a person days.
+Weights come from a local file (torchvision, timm or passerby) or from timm's hub; a file that does not fit is refused
+with the keys that differ, because a network that was silently left at random weights costs a person days.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -37,13 +37,15 @@ class Backbone(nn.Module):
 
     """
 
-    def __init__(self, name: str, size: tuple[int, int], *, last_stride: Literal[1, 2] = 2, pretrained: bool = False) -> None:
+    def __init__(
+        self, name: str, size: tuple[int, int], *, last_stride: Literal[1, 2] = 2, pretrained: bool = False
+    ) -> None:
         super().__init__()
         _require_known(name)
         if pretrained:
             _require_reachable(name)
         self.body = _create(name, size, pretrained=pretrained)
-        self.channels: int = self.body.num_features
+        self.channels = int(self.body.num_features)
         if last_stride == 1:
             set_last_stride(self.body, name)
 
@@ -65,7 +67,7 @@ def _require_known(name: str) -> None:
         raise UserError(f"model.backbone: {name!r} is not a timm model{hint}")
 
 
-def _create(name: str, size: tuple[int, int], *, pretrained: bool) -> nn.Module:
+def _create(name: str, size: tuple[int, int], *, pretrained: bool) -> Any:  # timm's models share a manner, not a class
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=size)
     except TypeError:  # most convolutional networks take any size and know no img_size
@@ -76,11 +78,12 @@ def _create(name: str, size: tuple[int, int], *, pretrained: bool) -> nn.Module:
         raise UserError(f"input.size {size} does not suit {name!r}: {error}") from error
 
 
-def set_last_stride(body: nn.Module, name: str) -> None:
+def set_last_stride(body: Any, name: str) -> None:
     """Give the last stage of a timm ResNet stride 1, in the convolution that carried it and in its shortcut."""
     if not isinstance(body, timm.models.resnet.ResNet):
         raise UserError(f"model.last_stride: 1 is for the ResNet family; {name!r} has no such stride, leave it at 2")
-    block = body.layer4[0]
+    last: Any = body.layer4
+    block = last[0]
     shortcut = [] if block.downsample is None else list(block.downsample.modules())
     for module in (block.conv1, block.conv2, *shortcut):
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
@@ -169,7 +172,7 @@ def _require_reachable(name: str) -> None:
             pass
     raise UserError(
         f"the pretrained weights of {name!r} are not on this machine and {_HUB[0]} cannot be reached; fetch "
-        f"https://{_HUB[0]}/{config.hf_hub_id}/resolve/main/model.safetensors elsewhere and set model.weights to that file"
+        f"https://{_HUB[0]}/{config.hf_hub_id}/resolve/main/model.safetensors elsewhere and set model.weights to it"
     )
 
 

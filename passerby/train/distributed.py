@@ -90,7 +90,7 @@ def gather(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
 
 
 def gather_rows(rows: Tensor, *, count: int) -> Tensor:
-    """Join the rows that each process holds of an interleaved table: row i of the result is held by process i % world."""
+    """Join the rows of an interleaved table: row i of the result was held by process i % world."""
     if world() == 1:
         return rows
     most = -(-count // world())

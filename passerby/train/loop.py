@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -52,10 +53,13 @@ class Clock:
 
     def _get(self, engine: Engine) -> None:
         self.waited += time.perf_counter() - self.asked
-        self.images += len(engine.state.batch.images) * distributed.world()
+        batch = cast("Batch", engine.state.batch)
+        self.images += len(batch.images) * distributed.world()
 
 
-def run_stage(run: Run, *, stop: Callable[[], bool], watch: list[Watch], epoch_done: Callable[[EpochRecord], None]) -> bool:
+def run_stage(
+    run: Run, *, stop: Callable[[], bool], watch: list[Watch], epoch_done: Callable[[EpochRecord], None]
+) -> bool:
     """Train the present stage from where it stands.
 
     Args:
@@ -117,11 +121,15 @@ def _stream(run: Run, store: ImageStore, count: int) -> Iterator[Batch]:
         place = Place(seed, run.stage_number, run.epoch)
         generator = np.random.default_rng([seed, run.stage_number, run.epoch])
         key = labels if labels.ndim == 1 else labels[:, 0]
-        plan = identity_batches(
-            key, generator, identities=data.identities, instances=data.instances, count=count
-        )
+        plan = identity_batches(key, generator, identities=data.identities, instances=data.instances, count=count)
         yield from training_batches(
-            store, plan, labels=labels, cam=run.stage.train.cam, settings=data, place=place, columns=columns,
+            store,
+            plan,
+            labels=labels,
+            cam=run.stage.train.cam,
+            settings=data,
+            place=place,
+            columns=columns,
             first=run.iteration,
         )
 

@@ -91,9 +91,7 @@ def _claim(folder: Path) -> None:
 class _Session:
     """One call of `train`: the run and those who follow it."""
 
-    def __init__(
-        self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]
-    ) -> None:
+    def __init__(self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]) -> None:
         self.run, self.watch, self.listen = run, list(watch), list(listen)
         self.best = -1.0
 
@@ -132,10 +130,10 @@ class _Session:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            results.append(Result(name, plain, reranked))
+            results.append(Result(embeddings.dataset, plain, reranked))
             if distributed.rank() == 0:
-                embeddings.save(run.folder / "embeddings" / f"{name}.npz")
-                self._tell(self._score_record(name, plain, run.stage_number + 1, run.epoch))
+                embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
+                self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
         if distributed.rank() == 0:
             write_json(run.folder / "scores.json", {result.dataset: result_json(result) for result in results})
         return results
@@ -148,10 +146,10 @@ class _Session:
         if last and run.stage_number + 1 == len(run.stages):
             return  # `finish` is about to score it
         if last or (test.every and record.epoch % test.every == 0):
-            found = [(name, run.score(run.embed(name))) for name in run.recipe.tested]
-            for name, scores in found:
-                self._tell(self._score_record(name, scores, record.stage, record.epoch))
-            self._keep_best(sum(scores.mAP for _, scores in found) / len(found))
+            found = [run.score(run.embed(name)) for name in run.recipe.tested]
+            for scores in found:
+                self._tell(self._score_record(scores, record.stage, record.epoch))
+            self._keep_best(sum(scores.mAP for scores in found) / len(found))
 
     def _keep_best(self, mAP: float) -> None:
         run = self.run
@@ -159,8 +157,8 @@ class _Session:
             self.best = mAP
             save_embedder(run.embedder, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
 
-    def _score_record(self, name: str, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
-        return ScoreRecord(stage, epoch, name, scores.mAP, scores.mINP, scores.rank(1))
+    def _score_record(self, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
+        return ScoreRecord(stage, epoch, scores.protocol.dataset, scores.mAP, scores.mINP, scores.rank(1))
 
     def _tell(self, record: Record) -> None:
         if distributed.rank() != 0:
