@@ -11,7 +11,19 @@ from passerby.data.synthetic.cameras import CLIMATES, draw_camera
 from passerby.data.synthetic.photograph import Response, develop, encode_mask, encode_picture, enlarge_cover
 from passerby.data.synthetic.raycast import cast
 from passerby.data.synthetic.shot import Session, Track, advance, take
-from passerby.data.synthetic.solids import COUNT_COLUMNS, OWNER, TARGET, Sculpture, place
+from passerby.data.synthetic.solids import (
+    CAPSULE,
+    COUNT_COLUMNS,
+    END_A,
+    END_B,
+    KIND,
+    OWNER,
+    RADIUS_A,
+    RADIUS_B,
+    TARGET,
+    Sculpture,
+    place,
+)
 from passerby.data.synthetic.wardrobe import PATTERNS, PRINTS, Appearance, draw_appearance, draw_lookalike
 
 NOON = Session("noon", (1.0, 1.0, 1.0), 1.0)
@@ -73,8 +85,11 @@ def test_feet_stand_on_the_ground_and_the_head_is_at_full_height(number: int) ->
         assert rows.shape[1] == COUNT_COLUMNS
         assert (rows[:, OWNER] == TARGET).all()
         assert np.isfinite(rows).all()
-        top = max(rows[:, 17] + rows[:, 21])
-        assert top == pytest.approx(who.height, rel=0.06)
+        z_a, z_b = rows[:, END_A + 2], rows[:, END_B + 2]
+        assert max(z_a + rows[:, RADIUS_A]) == pytest.approx(who.height, rel=0.06)
+        capsules = rows[:, KIND] == CAPSULE
+        lowest = np.minimum(z_a - rows[:, RADIUS_A], z_b - rows[:, RADIUS_B])[capsules].min()
+        assert lowest == pytest.approx(0.0, abs=0.015)
 
 
 def test_legs_swing_against_each_other() -> None:

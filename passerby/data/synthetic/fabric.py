@@ -38,7 +38,7 @@ from passerby.types import Doubles
 SKIN_ROW = int(Material.SKIN)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def scatter(x: int, y: int) -> float:
     """Return a fixed pseudo-random number in [0, 1) for a whole-numbered place."""
     h = np.uint32((x * 374761393 + y * 668265263) & 0xFFFFFFFF)
@@ -47,7 +47,7 @@ def scatter(x: int, y: int) -> float:
     return float(h) / 4294967296.0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def clouds(x: float, y: float) -> float:
     """Return smooth noise in [0, 1] with features of size 1 (bilinear between scattered values)."""
     column, row = math.floor(x), math.floor(y)
@@ -59,7 +59,7 @@ def clouds(x: float, y: float) -> float:
     return top * (1.0 - v) + bottom * v
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def weave(pattern: int, size: float, x: float, y: float, z: float) -> float:
     """Return the share in [0, 1] of the second colour at a point of the cloth (x across, y ahead, z along; metres)."""
     share = 0.0
@@ -87,7 +87,7 @@ def weave(pattern: int, size: float, x: float, y: float, z: float) -> float:
     return share
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def printed(shape: int, seed: int, x: float, z: float) -> bool:
     """Return whether a print of a given shape covers a point (units of its half width)."""
     covers = False
@@ -109,7 +109,7 @@ def printed(shape: int, seed: int, x: float, z: float) -> bool:
     return covers
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def surface(table: Doubles, row: int, base: int, x: float, y: float, z: float, out: Doubles) -> None:
     """Write the colour of a point into `out` (3,).
 

@@ -8,11 +8,15 @@ forty solids within a few milliseconds.
 from __future__ import annotations
 
 import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numba import njit
 
 from passerby.data.synthetic.fabric import surface
+from passerby.data.synthetic.intersection import capsule, cube, quadric, sphere
 from passerby.data.synthetic.scenery import (
     SKY,
     WALL_DISTANCE,
@@ -45,6 +49,7 @@ from passerby.data.synthetic.wardrobe import Material
 from passerby.types import Doubles, Floats, Ints
 
 SAMPLES = 2
+SOURCES = ("raycast", "intersection", "fabric", "scenery", "solids", "wardrobe")
 PERSON_ROWS = len(Material)
 
 # View vector: eye height, sine and cosine of the downward pitch, then the crop's left, right, top, bottom at depth 1.
@@ -55,91 +60,7 @@ SUN, SUN_COLOUR, SKY_COLOUR, SHADOW, SOFTNESS = 0, 3, 6, 9, 10
 COUNT_LIGHT = 11
 
 
-@njit(cache=True, nogil=True)
-def _quadric(
-    ox: float,
-    oy: float,
-    oz: float,
-    dx: float,
-    dy: float,
-    dz: float,
-    radius: float,
-    slope: float,
-    low: float,
-    high: float,
-    far: float,
-) -> float:
-    """Return the nearest way along a ray to x*x + y*y = (radius + slope z)^2 with low <= z <= high, or `far`."""
-    base, rise = radius + slope * oz, slope * dz
-    a = dx * dx + dy * dy - rise * rise
-    b = ox * dx + oy * dy - rise * base
-    c = ox * ox + oy * oy - base * base
-    root = b * b - a * c
-    if root < 0.0 or abs(a) < 1e-12:
-        return far
-    root = math.sqrt(root)
-    for sign in (-1.0, 1.0):
-        t = (-b + sign * root) / a
-        z = oz + t * dz
-        if 0.0 < t < far and low <= z <= high and radius + slope * z > 0.0:
-            far = t
-    return far
-
-
-@njit(cache=True, nogil=True)
-def _sphere(
-    ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, radius: float, clip: float, far: float
-) -> float:
-    """Return the nearest way along a ray to the sphere around the origin, leaving out z < `clip`, or `far`."""
-    a = dx * dx + dy * dy + dz * dz
-    b = ox * dx + oy * dy + oz * dz
-    root = b * b - a * (ox * ox + oy * oy + oz * oz - radius * radius)
-    if root < 0.0:
-        return far
-    root = math.sqrt(root)
-    t = (-b - root) / a
-    if 0.0 < t < far and oz + t * dz >= clip:
-        return t
-    t = (-b + root) / a
-    return t if 0.0 < t < far and oz + t * dz >= clip else far
-
-
-@njit(cache=True, nogil=True)
-def _cube(ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, far: float) -> float:
-    """Return the way to where a ray enters the cube of half side 1, or `far`."""
-    enter, leave = 0.0, far
-    for o, d in ((ox, dx), (oy, dy), (oz, dz)):
-        step = d if abs(d) > 1e-9 else 1e-9
-        t1, t2 = (-1.0 - o) / step, (1.0 - o) / step
-        enter, leave = max(enter, min(t1, t2)), min(leave, max(t1, t2))
-    return enter if 0.0 < enter < leave else far
-
-
-@njit(cache=True, nogil=True)
-def _capsule(
-    ox: float,
-    oy: float,
-    oz: float,
-    dx: float,
-    dy: float,
-    dz: float,
-    length: float,
-    r1: float,
-    r2: float,
-    lean: float,
-    even: float,
-    far: float,
-) -> float:
-    """Return the way to a tapered capsule whose flank leans by asin(`lean`), `even` its cosine, or `far`."""
-    if even > 0.0:
-        low, high = r1 * lean, length + r2 * lean
-        slope = (r2 - r1) * even / (high - low)
-        far = _quadric(ox, oy, oz, dx, dy, dz, r1 * even - slope * low, slope, low, high, far)
-    far = _sphere(ox, oy, oz, dx, dy, dz, r1, -1e9, far)
-    return _sphere(ox, oy, oz - length, dx, dy, dz, r2, -1e9, far)
-
-
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bounds(solid: Doubles, view: Doubles, height: int, width: int) -> tuple[int, int, int, int]:
     """Return the rectangle (left, right, top, bottom; end exclusive) of samples that a solid may cover."""
     left, right, top, bottom = 1e9, -1e9, -1e9, 1e9
@@ -166,14 +87,14 @@ def _bounds(solid: Doubles, view: Doubles, height: int, width: int) -> tuple[int
     return first, last, upper, lower
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _direction(view: Doubles, u: float, v: float, out: Doubles) -> None:
     out[0] = u
     out[1] = view[COSINE] + v * view[SINE]
     out[2] = -view[SINE] + v * view[COSINE]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def cast(solids: Doubles, view: Doubles, height: int, width: int, distance: Floats, hit: Ints) -> None:
     """Write the way to the first solid and its row into `distance` and `hit` (height, width); -1 = none."""
     distance[:] = 1e9
@@ -203,19 +124,19 @@ def cast(solids: Doubles, view: Doubles, height: int, width: int, distance: Floa
                 dz = ahead[2] + u * across[2] + v * above[2]
                 far = distance[row, column]
                 if kind == CAPSULE:
-                    t = _capsule(ox, oy, oz, dx, dy, dz, length, r1, r2, lean, even, far)
+                    t = capsule(ox, oy, oz, dx, dy, dz, length, r1, r2, lean, even, far)
                 elif kind == BALL:
-                    t = _sphere(ox, oy, oz, dx, dy, dz, 1.0, clip, far)
+                    t = sphere(ox, oy, oz, dx, dy, dz, 1.0, clip, far)
                 elif kind == BOX:
-                    t = _cube(ox, oy, oz, dx, dy, dz, far)
+                    t = cube(ox, oy, oz, dx, dy, dz, far)
                 else:
-                    t = _quadric(ox, oy, oz, dx, dy, dz, r1, -lean, 0.0, length, far)
+                    t = quadric(ox, oy, oz, dx, dy, dz, r1, -lean, 0.0, length, far)
                 if t < far:
                     distance[row, column] = t
                     hit[row, column] = p
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shade_solid(
     solid: Doubles, table: Doubles, view: Doubles, light: Doubles, ray: Doubles, t: float, local: Doubles, out: Doubles
 ) -> None:
@@ -242,7 +163,7 @@ def _shade_solid(
         out[channel] *= rim * (light[SKY_COLOUR + channel] * above + light[SUN_COLOUR + channel] * sun)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _normal(solid: Doubles, local: Doubles) -> None:
     """Replace a local point on the surface of a solid by the local normal there (of any length)."""
     kind, length, r1, r2 = solid[KIND], solid[LENGTH], solid[R1], solid[R2]
@@ -266,7 +187,7 @@ def _normal(solid: Doubles, local: Doubles) -> None:
             local[2] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shade_background(
     scene: Doubles, shadows: Doubles, view: Doubles, light: Doubles, ray: Doubles, out: Doubles
 ) -> None:
@@ -292,7 +213,7 @@ def _shade_background(
             out[channel] = scene[SKY + channel] * (light[SKY_COLOUR + channel] + 0.3 * light[SUN_COLOUR + channel])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shade(shadows: Doubles, softness: float, x: float, y: float) -> float:
     """Return how far a ground point lies in the shadow, 0..1; `shadows` (S, 6) are tapered strokes on the ground."""
     darkest = 0.0
@@ -312,8 +233,8 @@ def _shade(shadows: Doubles, softness: float, x: float, y: float) -> float:
     return darkest
 
 
-@njit(cache=True, nogil=True)
-def paint(
+@njit(nogil=True)
+def _paint(
     solids: Doubles,
     table: Doubles,
     shadows: Doubles,
@@ -323,18 +244,7 @@ def paint(
     picture: Doubles,
     cover: Doubles,
 ) -> None:
-    """Draw a picture: linear light into `picture` (h, w, 3), share of the target person into `cover` (h, w).
-
-    Args:
-        solids: (P, COUNT_COLUMNS) everything that stands in the scene.
-        table: materials, in blocks of `PERSON_ROWS` rows for each owner.
-        shadows: (S, 6) strokes on the ground: two ends and the radius at each.
-        scene: (COUNT_SCENE,) ground, wall and sky.
-        light: (COUNT_LIGHT,) sun direction, colours of sun and sky, strength and softness of shadows.
-        view: (7,) eye height, sine and cosine of the downward pitch, and the crop at depth 1.
-        picture, cover: written.
-
-    """
+    """Do what `paint` says."""
     height, width = cover.shape
     distance = np.empty((height * SAMPLES, width * SAMPLES), dtype=np.float32)
     hit = np.empty((height * SAMPLES, width * SAMPLES), dtype=np.int64)
@@ -362,3 +272,49 @@ def paint(
                     _shade_background(scene, shadows, view, light, ray, colour)
                 for channel in range(3):
                     picture[row, column, channel] += share * colour[channel]
+
+
+def _entry(
+    fingerprint: int,
+) -> Callable[[Doubles, Doubles, Doubles, Doubles, Doubles, Doubles, Doubles, Doubles], None]:
+    @njit(cache=True, nogil=True)
+    def paint(
+        solids: Doubles,
+        table: Doubles,
+        shadows: Doubles,
+        scene: Doubles,
+        light: Doubles,
+        view: Doubles,
+        picture: Doubles,
+        cover: Doubles,
+    ) -> None:
+        """Draw a picture: linear light into `picture` (h, w, 3), share of the target person into `cover` (h, w).
+
+        Args:
+            solids: (P, COUNT_COLUMNS) everything that stands in the scene.
+            table: materials, in blocks of `PERSON_ROWS` rows for each owner.
+            shadows: (S, 6) strokes on the ground: two ends and the radius at each.
+            scene: (COUNT_SCENE,) ground, wall and sky.
+            light: (COUNT_LIGHT,) sun direction, colours of sun and sky, strength and softness of shadows.
+            view: (7,) eye height, sine and cosine of the downward pitch, and the crop at depth 1.
+            picture, cover: written.
+
+        """
+        # Always true: a closed-over value is part of the key of numba's cache.
+        if fingerprint >= 0:
+            _paint(solids, table, shadows, scene, light, view, picture, cover)
+
+    return paint
+
+
+def _fingerprint() -> int:
+    """Return a checksum of every file from which `paint` takes code or constants.
+
+    Numba's cache looks at the file of the cached function alone, so without this a change to the others, or a new
+    release of passerby, would go on drawing the old pictures.
+    """
+    here = Path(__file__).parent
+    return zlib.crc32(b"".join((here / f"{name}.py").read_bytes() for name in SOURCES))
+
+
+paint = _entry(_fingerprint())

@@ -18,7 +18,7 @@ WALL_DISTANCE, WALL_SLOPE, WALL_HEIGHT, SKY, GRAIN, ORIGIN = 19, 20, 21, 22, 25,
 COUNT_SCENE = 27
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def ground_colour(scene: Doubles, x: float, y: float, out: Doubles) -> None:
     """Write the colour of the ground at (x, y) metres into `out` (3,)."""
     kind, size = int(scene[GROUND]), scene[GROUND_SIZE]
@@ -47,7 +47,7 @@ def ground_colour(scene: Doubles, x: float, y: float, out: Doubles) -> None:
         out[channel] = blend * dirt
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def wall_colour(scene: Doubles, x: float, z: float, out: Doubles) -> None:
     """Write the colour of the back wall at (x along, z up) metres into `out` (3,)."""
     kind, size = int(scene[WALL]), scene[WALL_SIZE]
