@@ -68,28 +68,10 @@ def make_site(
         return root
     write_json(directory / STARTED, request)
     rng = _generator(site, seed, _PLAN)
-    climate = CLIMATES[site]
     members = plan_members(site, size, rng)
-    shots = plan_shots(site, size, members, cameras=climate.count_cameras, rng=rng)
+    shots = plan_shots(site, size, members, cameras=CLIMATES[site].count_cameras, rng=rng)
     people = dress_members(site, seed, members)
-    cameras = [
-        draw_camera(_generator(site, seed, _CAMERA, k), climate, number=k) for k in range(1, climate.count_cameras + 1)
-    ]
-    for folder in sorted({str(Path(shot.path).parent) for shot in shots}):
-        (directory / folder).mkdir(parents=True, exist_ok=True)
-        (directory / "masks" / folder).mkdir(parents=True, exist_ok=True)
-
-    def make(shot: Shot) -> None:
-        person = people[shot.member if shot.member < len(people) else 0]
-        camera = cameras[shot.cam - 1]
-        photo = photograph_shot(shot, person, camera, site=site, seed=seed, climate=climate)
-        (directory / shot.path).write_bytes(encode_picture(photo.picture, camera.response.quality))
-        (directory / "masks" / shot.path).with_suffix(".png").write_bytes(encode_mask(photo.mask))
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) as pool:
-        for done, _ in enumerate(pool.map(make, shots), start=1):
-            if progress is not None:
-                progress(done, len(shots))
+    _write_pictures(directory, shots, people, site=site, seed=seed, progress=progress)
     if site == "station":
         for name, text in station_lists(shots).items():
             (root / name).write_text(text, encoding="utf-8")
@@ -98,6 +80,39 @@ def make_site(
     write_json(directory / MANIFEST, {**request, "count_images": len(shots)})
     (directory / STARTED).unlink()
     return root
+
+
+def _write_pictures(
+    directory: Path,
+    shots: list[Shot],
+    people: list[Appearance],
+    *,
+    site: str,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Take every shot and write picture and mask; threads may share the work because no shot depends on another."""
+    climate = CLIMATES[site]
+    cameras = [
+        draw_camera(_generator(site, seed, _CAMERA, k), climate, number=k) for k in range(1, climate.count_cameras + 1)
+    ]
+    for folder in sorted({str(Path(shot.path).parent) for shot in shots}):
+        (directory / folder).mkdir(parents=True, exist_ok=True)
+        (directory / "masks" / folder).mkdir(parents=True, exist_ok=True)
+
+    def make(shot: Shot) -> None:
+        # A distractor belongs to nobody: the first person only says how large a box is.
+        person = people[shot.member if shot.member < len(people) else 0]
+        camera = cameras[shot.cam - 1]
+        photo = photograph_shot(shot, person, camera, site=site, seed=seed, climate=climate)
+        (directory / shot.path).write_bytes(encode_picture(photo.picture, camera.response.quality))
+        (directory / "masks" / shot.path).with_suffix(".png").write_bytes(encode_mask(photo.mask))
+
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        for done, _ in enumerate(pool.map(make, shots), start=1):
+            if progress is not None:
+                progress(done, len(shots))
 
 
 def dress_members(site: str, seed: int, members: list[Member]) -> list[Appearance]:
@@ -198,7 +213,8 @@ def _readme(site: str, seed: int, size: SiteSize, count_images: int) -> str:
 layout of {ROOTS[site]}. **No real person is shown**: every figure, garment and background is computed. Scores on these
 pictures say nothing about scores on the data set whose layout they borrow.
 
-Made by `passerby data make DIR --site {site} --seed {seed}` (edition {EDITION}); the same command gives the same bytes.
+Made by `passerby data make DIR --site {site} --seed {seed}` (edition {EDITION}); the same command gives the same
+bytes wherever the same versions of passerby, numpy, numba and the JPEG library run on the same kind of machine.
 
 - `{ROOTS[site]}/`: the pictures, 128 x 64 JPEG.
 - `masks/`: the same paths with `.png`, 1 bit, true where the person (with clothes and bag) is visible. Pictures without
