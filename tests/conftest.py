@@ -1,0 +1,78 @@
+"""What many tests share: a tiny site of coloured people, a tiny recipe, and one thread so that times and bits repeat."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from passerby.recipe import Recipe, load_recipe
+
+torch.set_num_threads(1)
+
+TRAIN_IDENTITIES, TEST_IDENTITIES, CAMERAS, IMAGES_PER_CAMERA = 6, 4, 2, 4
+SIZE = (64, 32)  # height, width
+
+
+def draw_person(identity: int, generator: np.random.Generator) -> np.ndarray:
+    """Return (64, 32, 3) uint8: a coat and trousers in the person's own colours on a grey wall, with some noise."""
+    colours = np.random.default_rng(1000 + identity).integers(30, 226, (2, 3))
+    pixels = np.full((*SIZE, 3), 128, dtype=np.int64)
+    left = int(generator.integers(6, 10))
+    pixels[8:36, left : left + 16] = colours[0]
+    pixels[36:60, left : left + 16] = colours[1]
+    return np.clip(pixels + generator.integers(-20, 21, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def write_site(root: Path) -> Path:
+    """Write a site in the layout of Market-1501."""
+    generator = np.random.default_rng(0)
+    people = range(1, TRAIN_IDENTITIES + TEST_IDENTITIES + 1)
+    for identity in people:
+        for cam in range(1, CAMERAS + 1):
+            for number in range(IMAGES_PER_CAMERA):
+                gallery = "query" if number == 0 else "bounding_box_test"
+                folder = root / ("bounding_box_train" if identity <= TRAIN_IDENTITIES else gallery)
+                folder.mkdir(parents=True, exist_ok=True)
+                image = Image.fromarray(draw_person(identity, generator))
+                image.save(folder / f"{identity:04d}_c{cam}s1_{number:06d}_00.jpg", quality=95)
+    return root
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6 people to learn from (2 cameras x 4 images), 4 others to test on (8 query and 24 gallery images), 64x32 pixels."""
+    return write_site(tmp_path_factory.mktemp("site") / "Market-1501-v15.09.15")
+
+
+TINY = {
+    "input": {"size": [32, 16]},
+    "data": {"identities": 4, "instances": 2, "workers": 0, "augment": {"pad": 2, "jitter": {}}},
+    "model": {"backbone": "test_resnet", "last_stride": 1},
+    "optim": {"lr": 1e-3, "warmup_epochs": 1, "schedule": "constant"},
+    "stages": [{"train": ["market1501"], "epochs": 2}],
+    "test": {"every": 0, "rerank": {"k1": 6, "k2": 2}},
+    "engine": {"device": "cpu", "precision": "float32"},
+}
+"""Six batches of 4 x 2 images per epoch, with every augmentation on."""
+
+
+@pytest.fixture(scope="session")
+def tiny_file(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe as a file, so that overrides and `extends` work on it."""
+    import yaml
+
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"root": str(site.parent), **TINY}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_file: Path):
+    """Make a recipe for the tiny site: `tiny("optim.lr=0.1")`."""
+
+    def make(*overrides: str) -> Recipe:
+        return load_recipe(str(tiny_file), overrides)
+
+    return make
