@@ -140,6 +140,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     """
     names = dict.fromkeys((*(name for stage in recipe.stages for name in stage.train), *recipe.tested))
     datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
+    called = [dataset.name for dataset in datasets.values()]
+    if twice := {name for name in called if called.count(name) > 1}:
+        raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
         tested_paths(datasets[name])

@@ -46,6 +46,7 @@ def train(
     start: str = "fresh",
     watch: Sequence[Watch] = (),
     listen: Sequence[Callable[[Record], None]] = (),
+    say: Callable[[str], None] | None = None,
 ) -> list[Result]:
     """Run a recipe and write the run folder.
 
@@ -55,6 +56,7 @@ def train(
         start: `fresh` refuses a folder that holds a run, `resume` goes on with it.
         watch: handlers for each stage's engine, which change nothing.
         listen: called with each journal record, in the writing process only.
+        say: called with sentences a person should see before the first step, in the writing process only.
 
     Raises:
         UserError: anything that the person can mend; what is already written stays.
@@ -69,6 +71,9 @@ def train(
         elif checkpoint.recipe != recipe.dump():
             raise UserError(f"{folder / 'last.pt'} belongs to another recipe; resume with the run's own recipe.yaml")
         run = make_run(recipe, folder)
+        if say is not None and distributed.rank() == 0:
+            for sentence in opening(run):
+                say(sentence)
         session = _Session(run, watch, listen)
         if checkpoint is None:
             session.describe()
@@ -79,6 +84,26 @@ def train(
         return session.finish()
     finally:
         distributed.stop()
+
+
+def opening(run: Run) -> list[str]:
+    """Say what is about to be learnt, from what, and how."""
+    sentences = [f"{dataset.name}: {note}" for dataset in run.datasets.values() for note in dataset.notes]
+    for stage in run.stages:
+        found = stage.train
+        sentences.append(
+            f"{stage.name}: {len(found)} images of {found.count_identities} people from {found.count_cameras} cameras, "
+            f"{stage.epochs} epochs"
+        )
+    if (loaded := run.embedder.loaded) is not None:
+        sentences.append(
+            f"{run.recipe.model.weights}: {loaded.count_matched} tensors match"
+            + (f", unused: {', '.join(loaded.unused[:5])}" if loaded.unused else "")
+        )
+    sentences.append(
+        f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
+    )
+    return sentences
 
 
 def _claim(folder: Path) -> None:

@@ -1,0 +1,266 @@
+"""The command line. Each command parses, calls one public function and prints; nothing heavy is imported up here.
+
+A mistake that a person can mend is one sentence on standard error and exit code 2. Ctrl-C is 130; training saves first.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from passerby.errors import UserError
+from passerby.files import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class _Commands(TyperGroup):
+    """Turns the exceptions that are meant for people into sentences and exit codes."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own class, or click's, by version
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as interruption:
+            typer.secho(str(interruption) or "interrupted", fg="yellow", err=True)
+            raise typer.Exit(130) from interruption
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, help="Person re-identification.")
+data_app = typer.Typer(cls=_Commands, no_args_is_help=True, help="Look at data sets, check them, make generated ones.")
+recipe_app = typer.Typer(cls=_Commands, no_args_is_help=True, help="Look at recipes.")
+bench_app = typer.Typer(cls=_Commands, no_args_is_help=True, help="Measure speed against what others do.")
+app.add_typer(data_app, name="data")
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(bench_app, name="bench")
+
+RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
+RecipeName = Annotated[str, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)]
+DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
+CamerasRule = Literal["standard", "ignore"]
+
+
+# ---- train, score, use
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where to write")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="of the generated people and of the training")] = 0,
+) -> None:
+    """Tell the whole story on generated people: data, training, exact scores, report."""
+    from passerby.demo import run_demo
+
+    report = run_demo(out, seed=seed, console=_console())
+    typer.echo(f"\nopen {report.resolve()} in a browser")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="the run folder", show_default=False)] = Path("runs/latest"),
+    data: DataFolder = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+) -> None:
+    """Train by a recipe, score the model and write a report."""
+    from passerby.commands import train_and_report
+
+    chosen = [*(overrides or []), *([f"root={json.dumps(data)}"] if data else [])]
+    typer.echo(f"report: {train_and_report(recipe, chosen, out, resume=resume, console=_console())}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="a run folder", show_default=False)] = None,
+    on: Annotated[str | None, typer.Option(help="a data set the recipe knows, or a kind", show_default=False)] = None,
+    data: DataFolder = None,
+    embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Score a trained model, or the vectors of any program."""
+    from passerby.commands import evaluate_run, evaluate_vectors, print_scores
+    from passerby.evaluate import scores_json
+
+    console = _console()
+    if (run is None) == (embeddings is None):
+        raise UserError("give either a run folder or --embeddings FILE.npz")
+    if run is not None:
+        result = evaluate_run(run, on=on, data=data, cameras=cameras, rerank=rerank, console=console)
+    else:
+        assert embeddings is not None
+        result = evaluate_vectors(embeddings, cameras=cameras or "standard", rerank=rerank, console=console)
+    print_scores([result], console)
+    if json_file is not None:
+        write_json(json_file, scores_json(result.reranked or result.plain))
+
+
+@app.command()
+def embed(
+    run: RunPath,
+    places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write")] = Path("embeddings.npz"),
+    on: Annotated[
+        str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
+    ] = None,
+    data: DataFolder = None,
+) -> None:
+    """Turn images into vectors."""
+    from passerby.commands import embed_places
+
+    table = embed_places(run, places or [], on=on, data=data, console=_console())
+    table.save(out)
+    typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
+
+
+@app.command()
+def search(
+    table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="the person to look for", show_default=False)],
+    run: Annotated[Path, typer.Option(help="the run that made the .npz", show_default=False)],
+    count: Annotated[int, typer.Option(min=1, help="how many answers")] = 10,
+) -> None:
+    """Find the images that look most like one person."""
+    from passerby.trained import load_trained
+    from passerby.trained import search as find
+    from passerby.types import Embeddings
+
+    for place, found in enumerate(find(load_trained(run), Embeddings.load(table), image, count=count), start=1):
+        typer.echo(f"{place:>3}  distance {found.distance:.4f}  {found.path or f'row {found.row}'}")
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write the report of a run again, for example after the images were moved."""
+    from passerby.report.page import write_report
+
+    typer.echo(write_report(run))
+
+
+# ---- data
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the kinds of data sets that can be read."""
+    from passerby.data.datasets import KINDS
+
+    for kind, description in KINDS.items():
+        typer.echo(f"{kind:12} {description}")
+
+
+KindName = Annotated[str, typer.Option("--kind", help="see `passerby data list`")]
+Folder = Annotated[str, typer.Argument(help="the folder of images (for csv: the file)", show_default=False)]
+
+
+@data_app.command("check")
+def data_check(
+    folder: Folder,
+    kind: KindName = "auto",
+    cameras: Annotated[CamerasRule, typer.Option(help="ignore: same-camera matches count")] = "standard",
+) -> None:
+    """Look for broken files, leaks and queries that cannot be scored; exit 1 when evaluation could not work."""
+    from passerby.data.check import check_dataset, render
+    from passerby.data.datasets import dataset_settings, open_dataset
+
+    found = check_dataset(open_dataset(dataset_settings(kind, folder), kind), cameras=cameras)
+    typer.echo(render(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@data_app.command("describe")
+def data_describe(folder: Folder, kind: KindName = "auto") -> None:
+    """Say how many images, people and cameras a folder has."""
+    from passerby.data.check import describe
+    from passerby.data.datasets import dataset_settings, open_dataset
+
+    typer.echo(describe(open_dataset(dataset_settings(kind, folder), kind)))
+
+
+@data_app.command("make")
+def data_make(
+    folder: Annotated[Path, typer.Argument(help="where to write", show_default=False)],
+    site: Annotated[str, typer.Option(help="plaza, campus or station")] = "plaza",
+    seed: Annotated[int, typer.Option(help="other seeds give other people and cameras")] = 0,
+    train_people: Annotated[int, typer.Option(help="identities to train on")] = 80,
+    test_people: Annotated[int, typer.Option(help="identities to search for")] = 50,
+    images: Annotated[int, typer.Option(help="images of each identity, on average")] = 12,
+) -> None:
+    """Make a site of generated people in the layout of a public data set, with masks."""
+    from passerby.console import bar
+    from passerby.data.synthetic.layout import SiteSize
+    from passerby.data.synthetic.site import make_site
+
+    with bar("drawing people", _console()) as progress:
+        root = make_site(folder, site, seed=seed, size=SiteSize(train_people, test_people, images), progress=progress)
+    typer.echo(root)
+
+
+# ---- recipes
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """List the shipped recipes."""
+    from passerby.recipe import shipped_recipes
+
+    for name, description in shipped_recipes().items():
+        typer.echo(f"{name:16} {description}")
+
+
+@recipe_app.command("show")
+def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
+    """Print a recipe with every value, as it would run."""
+    from passerby.recipe import load_recipe
+
+    typer.echo(load_recipe(recipe, overrides or []).dump())
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON schema of recipes, for editors that complete and check YAML."""
+    from passerby.recipe import Recipe
+
+    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+
+
+@recipe_app.command("draw")
+def recipe_draw(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .svg to write")] = Path("framework.svg"),
+) -> None:
+    """Draw the framework that a recipe runs."""
+    from passerby.files import atomic_write
+    from passerby.recipe import load_recipe
+    from passerby.report.diagrams import draw
+
+    text = draw(load_recipe(recipe, overrides or []))
+    with atomic_write(out) as file:
+        file.write(text.encode())
+    typer.echo(out)
+
+
+# ---- printing
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

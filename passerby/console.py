@@ -1,0 +1,26 @@
+"""One progress bar for anything that counts, quiet where nobody is looking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int, int], None]
+"""Called with (done, of how many)."""
+
+
+def make_progress(console: Console) -> Progress:
+    """Return the bar of the house; on anything but a terminal it shows nothing."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def bar(text: str, console: Console) -> Iterator[Advance]:
+    """Show a bar while the block runs; the block calls what it is given."""
+    with make_progress(console) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,33 @@
+"""The whole story on generated people: make a site, train, score, report. No download, no GPU, a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from passerby.commands import train_and_report
+from passerby.console import bar
+from passerby.data.synthetic.site import make_site
+
+
+def run_demo(folder: Path, *, seed: int, console: Console) -> Path:
+    """Run the demo in `folder` and return its report.
+
+    What is finished is kept: a demo that was interrupted goes on where it stopped.
+    """
+    console.rule("1. draw a site of generated people, no real person among them")
+    with bar("drawing", console) as advance:
+        root = make_site(folder / "people", "plaza", seed=seed, progress=advance)
+    console.print(f"{len(list(root.rglob('*.jpg')))} images in the layout of Market-1501: {root}", highlight=False)
+    console.rule("2. train an embedder on them, and score it on people it has never seen")
+    run = folder / "run"
+    overrides = [f"root={root}", f"engine.seed={seed}"]
+    report = train_and_report("demo", overrides, run, resume=(run / "last.pt").exists(), console=console)
+    console.rule("3. look at it")
+    console.print(
+        f"use the model:  passerby embed {run} YOUR_IMAGES -o vectors.npz\n"
+        f"your own site:  passerby train small --data YOUR_FOLDER --out runs/mine",
+        highlight=False,
+    )
+    return report

@@ -1,0 +1,62 @@
+"""What a person sees while a run goes on: a bar for the epoch, and a line for each epoch and each evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ignite.engine import Engine, Events
+from rich.console import Console
+from rich.progress import TaskID
+
+from passerby.console import make_progress
+from passerby.train.journal import EpochRecord, Record
+from passerby.train.run import Run
+
+
+class ProgressBar:
+    """Follows a run on a terminal; on anything else only the lines are printed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = make_progress(console)
+        self.task: TaskID | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[ProgressBar]:
+        """Show the bar while the block runs."""
+        with self.bar:
+            yield self
+
+    def watch(self, run: Run, engine: Engine) -> None:
+        """Follow one stage."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin, run)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._move, run)
+
+    def _begin(self, engine: Engine, run: Run) -> None:
+        epochs = run.recipe.stages[run.stage_number].epochs
+        text = f"{run.stage.name}, epoch {run.epoch + 1} of {epochs}"
+        if self.task is None:
+            self.task = self.bar.add_task(text, total=engine.state.epoch_length)
+        self.bar.reset(self.task, description=text, total=engine.state.epoch_length, completed=run.iteration)
+
+    def _move(self, run: Run) -> None:
+        assert self.task is not None
+        self.bar.update(self.task, completed=run.iteration)
+
+    def tell(self, record: Record) -> None:
+        """Print one record as a line."""
+        if isinstance(record, EpochRecord):
+            terms = "  ".join(f"{name} {term.value:.3f}" for name, term in record.terms.items())
+            self.console.print(
+                f"epoch {record.epoch:>3}/{record.epochs}  {terms}  lr {record.lr:.1e}  "
+                f"{record.images_per_second:.0f} images/s",
+                highlight=False,
+            )
+        else:
+            self.console.print(
+                f"  {record.dataset}: mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}  "
+                f"mINP {100 * record.mINP:.1f}",
+                style="bold",
+                highlight=False,
+            )
