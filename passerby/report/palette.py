@@ -30,7 +30,7 @@ class Look:
     """How one series is drawn."""
 
     colour: str
-    line: str
+    line: str | tuple[float, tuple[float, ...]]
     marker: str
 
 
@@ -39,33 +39,9 @@ LOOKS = (
     Look(VERMILION, "--", "s"),
     Look(GREEN, "-.", "^"),
     Look(PURPLE, ":", "D"),
-    Look(ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),  # type: ignore[arg-type] - matplotlib takes dash patterns too
+    Look(ORANGE, (0, (5, 1, 1, 1, 1, 1)), "v"),
     Look(BLACK, "-", "x"),
 )
-
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": QUIET,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-    "legend.frameon": False,
-    "legend.handlelength": 3,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "passerby",
-}
 
 
 def look(number: int) -> Look:
@@ -76,12 +52,36 @@ def look(number: int) -> Look:
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the report's style inside the block; the reader's own matplotlib settings come back after it."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(
+        {
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": QUIET,
+            "axes.titlesize": 10,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": RULE,
+            "grid.linewidth": 0.6,
+            "xtick.color": QUIET,
+            "ytick.color": QUIET,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 5,
+            "legend.frameon": False,
+            "legend.handlelength": 3,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "passerby",
+        }
+    ):
         yield
 
 
 def panels(count: int, *, width: float = 4.8, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `count` axes above one another that share their x axis; sizes in inches, height of the whole."""
+    """Return a figure of `width` x `height` inches with `count` axes above one another that share their x axis."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     grid = figure.subplots(count, 1, sharex=True, squeeze=False)
     return figure, [grid[row, 0] for row in range(count)]

@@ -61,10 +61,11 @@ def progress(run: RunFolder) -> str:
     images = sum(record.images_per_second * record.seconds for record in found) / max(seconds, 1e-9)
     waiting = 1 - sum(record.busy * record.seconds for record in found) / max(seconds, 1e-9)
     stages = f" in {len(run.recipe.stages)} stages" if len(run.recipe.stages) > 1 else ""
-    done = f"{planned}" if run.sites else f"{_done(run, found)} of {planned}"
+    done = planned if run.sites else _done(run, found)
+    of = "" if done == planned else f" of {planned}"
     return (
-        f"Trained for {done} {'epoch' if done == '1' else 'epochs'}{stages} in {duration(seconds)}, {images:,.0f} images per second, "
-        f"{100 * waiting:.0f} % of the time waiting for images."
+        f"Trained for {done}{of} {'epoch' if planned == 1 else 'epochs'}{stages} in {duration(seconds)}, "
+        f"{images:,.0f} images per second, {100 * waiting:.0f} % of the time waiting for images."
     )
 
 

@@ -1,0 +1,171 @@
+"""The drawing of the framework as a recipe runs it.
+
+Everything in it is read off the recipe: a loss, a stage or a part of a method that a recipe adds is in the drawing
+without a word being changed here, and what the recipe does not have is not drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from passerby.optim import OptimSettings
+from passerby.recipe import Recipe, StageSettings
+from passerby.report.boxes import Box, Column, Panel, draw_panels
+from passerby.settings import Settings
+
+WIDE, NARROW = 1100.0, 360.0
+
+
+def draw(recipe: Recipe, *, width: float = WIDE) -> str:
+    """Return the drawing of a recipe as SVG text.
+
+    Args:
+        recipe: what is drawn.
+        width: in pixels; below 700 everything stands in one column.
+
+    """
+    panels = [_training(recipe, number) for number in range(len(recipe.stages))]
+    names = ", ".join(stage.title for stage in recipe.stages)
+    label = f"From images to losses and scores: training on {names}, test on {', '.join(recipe.tested)}."
+    return draw_panels([*panels, _test(recipe)], width=width, label=label)
+
+
+def _training(recipe: Recipe, number: int) -> Panel:
+    stage = recipe.stages[number]
+    losses = _losses(stage)
+    network = _network(recipe, number)
+    sources = {box.key for box in network if box.tone == "value"}
+    links = [("augment", network[0].key)]
+    for box, source in losses:
+        links += [(source if source in sources else network[-1].key, box.key), (box.key, "sum")]
+    several = f"Stage {number + 1} of {len(recipe.stages)}" if len(recipe.stages) > 1 else "Training"
+    return Panel(
+        f"{several}: {stage.title}, {_count(stage.epochs, 'epoch')}",
+        (
+            Column("Images", _images(recipe, stage)),
+            Column("Network", network),
+            Column("Losses", tuple(box for box, _ in losses), chained=False),
+            Column("Learning", _learning(stage)),
+        ),
+        tuple(links),
+    )
+
+
+def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
+    data = recipe.data
+    sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
+    known = "identities known" if stage.labelled else "identities not used"
+    size = data.identities * data.instances
+    steps = tuple(facts(data.augment))
+    return (
+        Box("data", "Training images", (*sites, known)),
+        Box("sampler", "P × K batches", (f"{data.identities} people × {data.instances} images = {size}",)),
+        Box("augment", "Augmentation" if steps else "No augmentation", steps),
+    )
+
+
+def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
+    model, (height, width) = recipe.model, recipe.input.size
+    if number:
+        first = Box("backbone", "The same network", (f"as stage {number} left it",), "network")
+        return first, *_vectors(recipe)
+    others = facts(model, without=("backbone", "pool", "neck"))
+    backbone = Box("backbone", model.backbone, (f"input {height} × {width} px, {recipe.input.colour}", *others), "network")
+    return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
+
+
+def _vectors(recipe: Recipe) -> tuple[Box, ...]:
+    neck = recipe.model.neck
+    feature, embedding = Box("feature", "feature", (), "value"), Box("embedding", "embedding", (), "value")
+    if neck == "none":
+        return feature, Box("embedding", "embedding", ("no neck: the same vector",), "value")
+    return feature, Box("neck", f"Neck: {value_text(neck)}", (), "network"), embedding
+
+
+def _losses(stage: StageSettings) -> list[tuple[Box, str]]:
+    """Return a box for each loss and each part of the method, with the vector it looks at, feature before embedding."""
+    boxes = []
+    for name, chosen in stage.losses.chosen.items():
+        source = str(getattr(chosen, "feature", ""))
+        sees = (f"sees the {source}",) if source else ()
+        weight = getattr(chosen, "weight", None)
+        title = name if weight is None else f"{name} × {value_text(weight)}"
+        lines = (*sees, *facts(chosen, without=("feature", "weight")))
+        boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
+    for name in type(stage.method).model_fields:
+        part = getattr(stage.method, name)
+        if part is not None:
+            boxes.append((Box(f"part {name}", f"method: {name}", tuple(facts(part)), "loss"), ""))
+    order = ["feature", "embedding"]
+    return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
+
+
+def _learning(stage: StageSettings) -> tuple[Box, ...]:
+    optim = stage.optim
+    momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
+    decay = f"weight decay {value_text(optim.weight_decay)}"
+    count = len(_losses(stage))
+    return (
+        Box("sum", "Sum" if count > 1 else "Total", (f"of {_count(count, 'weighted term')}",), "learning"),
+        Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum), "learning"),
+        Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
+    )
+
+
+def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
+    if optim.warmup_epochs:
+        yield f"warm-up over {_count(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
+    yield f"full rate {value_text(optim.lr)}"
+    if optim.schedule == "multistep":
+        reached = [str(step) for step in optim.steps if step < epochs]
+        yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no step is reached"
+    elif optim.schedule == "cosine":
+        after = f"after epoch {value_text(optim.delay_epochs)} " if optim.delay_epochs else ""
+        yield f"{after}falling to {value_text(optim.final_rate)} at epoch {epochs}"
+
+
+def _test(recipe: Recipe) -> Panel:
+    test = recipe.test
+    left_out = "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
+    compare = [
+        Box("distance", f"Distance: {test.distance}", (), "test"),
+        Box("ranking", "Ranking", (f"gallery, nearest first, {left_out}",), "test"),
+    ]
+    if test.rerank is not None:
+        compare.append(Box("rerank", "Re-ranking", ("k-reciprocal neighbours", *facts(test.rerank)), "test"))
+    both = ("with and without re-ranking",) if test.rerank is not None else ()
+    every = (f"every {_count(test.every, 'epoch')}, plain", "at the end") if test.every else ("at the end",)
+    return Panel(
+        "Test",
+        (
+            Column("Images", (Box("tested", "Query and gallery", recipe.tested, "test"),)),
+            Column("Network", (Box("trained", "The trained network", (f"gives the {test.feature}",), "network"),)),
+            Column("Search", tuple(compare)),
+            Column("Scores", (Box("scores", "mAP, rank-k, mINP", (*every, *both), "test"),)),
+        ),
+        (("tested", "trained"), ("trained", "distance"), (compare[-1].key, "scores")),
+    )
+
+
+def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield one line for each value of the settings that is on, apart from some names."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        off = value is None or value is False or (isinstance(value, int | float) and value == 0)
+        if name not in without and not off:
+            yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
+
+
+def value_text(value: object) -> str:
+    """Return a value of a recipe as a person writes it."""
+    if isinstance(value, Settings):
+        return f"({', '.join(facts(value))})" if list(facts(value)) else ""
+    if isinstance(value, tuple | list):
+        return " to ".join(map(value_text, value)) if len(value) == 2 else ", ".join(map(value_text, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{value_text(float(number))} {noun}{'' if number == 1 else 's'}"
