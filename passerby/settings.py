@@ -37,7 +37,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the core schema of YAML 1.2 and without duplicate keys."""
+    """SafeLoader with the core schema of YAML 1.2, without duplicate keys and without tags that build objects."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps them on the class
 
@@ -70,6 +70,11 @@ _SCALARS = (
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789", _construct_int),
     ("float", _FLOAT, "-+.0123456789", _construct_float),
 )
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rsplit(":", 1)[-1] in ("null", "bool", "int", "float", "str", "seq", "map")
+}
 for _name, _pattern, _first, _constructor in _SCALARS:
     _tag = f"tag:yaml.org,2002:{_name}"
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), [*_first, *([""] if _name == "null" else [])])
@@ -89,13 +94,18 @@ def parse_yaml(text: str, *, source: str) -> Plain:
 
     """
     try:
-        return typing.cast("Plain", yaml.load(text, Loader=_Loader))
+        data = yaml.load(text, Loader=_Loader)
+        json.dumps(data)  # an anchor that holds itself has no end
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{source}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{source}{where}: not valid YAML ({problem})") from error
     except UserError as error:
         raise UserError(f"{source}, {error}") from error
+    except (ValueError, KeyError, RecursionError) as error:  # a value that its tag does not fit, or no end of nesting
+        raise UserError(f"{source}: not valid YAML ({error})") from error
+    return typing.cast("Plain", data)
 
 
 def read_mapping(path: Path) -> dict[str, Plain]:
@@ -135,17 +145,18 @@ def read_yaml(path: Path, find: Callable[[str, Path], Path], *, _seen: tuple[Pat
 
 
 def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Lay `changes` over `base`: mappings merge by key, `null` removes a key, anything else replaces.
+    """Lay `changes` over `base`: mappings merge by key, anything else replaces.
+
+    A `null` stays in the result, because it must also take away what the settings would have by default; `build` makes
+    of it what the setting means by it.
 
     >>> merge({"losses": {"softmax": {}, "center": {}}}, {"losses": {"center": None}})
-    {'losses': {'softmax': {}}}
+    {'losses': {'softmax': {}, 'center': None}}
     """
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             merged[key] = merge(old if isinstance(old, dict) else {}, value)
         else:
             merged[key] = value
@@ -169,8 +180,9 @@ def override(data: dict[str, Plain], assignment: str) -> dict[str, Plain]:
 def _put(node: Plain, keys: Sequence[str], value: Plain, path: str) -> Plain:
     key, *rest = keys
     if isinstance(node, list):
-        if not key.isdigit() or int(key) >= len(node):
-            raise UserError(f"{path}: {key!r} must be a number from 0 to {len(node) - 1}")
+        if not (key.isascii() and key.isdigit() and int(key) < len(node)):
+            places = f"a number from 0 to {len(node) - 1}" if node else "left out, the list is empty"
+            raise UserError(f"{path}: {key!r} must be {places}")
         items = list(node)
         items[int(key)] = _put(items[int(key)], rest, value, path) if rest else value
         return items
@@ -186,16 +198,53 @@ def _put(node: Plain, keys: Sequence[str], value: Plain, path: str) -> Plain:
 def build(kind: type[S], data: Mapping[str, Plain], *, source: str) -> S:
     """Validate `data` as `kind`.
 
+    `null` switches a setting off that can be off, and means the default of any other.
+
     Raises:
         UserError: every mistake at once, each with its full path and, for an unknown key, the nearest known one.
 
     """
     try:
         # The JSON way in is as strict as the Python one, but lets a list stand for a tuple.
-        return kind.model_validate_json(json.dumps(data))
+        return kind.model_validate_json(json.dumps(_without_nulls(kind, dict(data))))
     except pydantic.ValidationError as error:
         found = [_explain(kind, detail) for detail in error.errors(include_url=False)]
         raise UserError(f"{source}: {'; '.join(found)}") from error
+
+
+def _without_nulls(kind: object, data: Plain) -> Plain:
+    """Leave out every `null` that the annotation `kind` has no place for."""
+    if not isinstance(data, dict):
+        items = _inner(kind, list, tuple)
+        return [_without_nulls(items[0], item) for item in data] if isinstance(data, list) and items else data
+    annotations: dict[str, object] = {}
+    for member in _members(kind):
+        if isinstance(member, type) and issubclass(member, Settings) and _is_of_kind(member, data.get("kind")):
+            annotations |= {name: field.annotation for name, field in member.model_fields.items()}
+        elif typing.get_origin(member) is dict:
+            annotations |= dict.fromkeys(data, typing.get_args(member)[1])
+    return {
+        key: _without_nulls(annotations.get(key), value)
+        for key, value in data.items()
+        if value is not None or key not in annotations or type(None) in _members(annotations[key])
+    }
+
+
+def _members(kind: object) -> tuple[object, ...]:
+    """Return what an annotation allows: the members of a union, or itself."""
+    if typing.get_origin(kind) is Annotated:
+        return _members(typing.get_args(kind)[0])
+    return typing.get_args(kind) if typing.get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _inner(kind: object, *origins: type) -> tuple[object, ...]:
+    """Return the arguments of the first member of an annotation that is one of these containers."""
+    return next((typing.get_args(member) for member in _members(kind) if typing.get_origin(member) in origins), ())
+
+
+def _is_of_kind(member: type[Settings], kind: object) -> bool:
+    """Whether a member of a union is the one that the tag `kind` chooses; without a tag all may be meant."""
+    return "kind" not in member.model_fields or kind in (None, member.model_fields["kind"].default)
 
 
 def _explain(kind: type[Settings], detail: typing.Any) -> str:  # pydantic's ErrorDetails
@@ -226,27 +275,32 @@ def _explain(kind: type[Settings], detail: typing.Any) -> str:  # pydantic's Err
 
 def _known_names(kind: object, location: Sequence[int | str]) -> Iterator[str]:
     """Yield the keys that are allowed below `location` inside the annotation `kind`."""
-    origin = typing.get_origin(kind)
-    if isinstance(kind, type) and issubclass(kind, Settings):
-        if not location:
-            yield from kind.model_fields
-        elif str(location[0]) in kind.model_fields:
-            yield from _known_names(kind.model_fields[str(location[0])].annotation, location[1:])
-        else:  # the tag of a discriminated union stands in the location as well
-            yield from _known_names(kind, location[1:])
-    elif origin is Annotated:
-        yield from _known_names(typing.get_args(kind)[0], location)
-    elif origin in (Union, types.UnionType):
-        for member in typing.get_args(kind):
-            yield from _known_names(member, location)
-    elif origin is dict:
-        yield from _known_names(typing.get_args(kind)[1], location[1:])
-    elif origin in (list, tuple):
-        yield from _known_names(typing.get_args(kind)[0], location[1:])
+    for member in _members(kind):
+        inner = typing.get_args(member)
+        if isinstance(member, type) and issubclass(member, Settings):
+            if not location:
+                yield from member.model_fields
+            elif str(location[0]) in member.model_fields:
+                yield from _known_names(member.model_fields[str(location[0])].annotation, location[1:])
+            elif _is_of_kind(member, location[0]):  # the tag of a discriminated union stands in the location as well
+                yield from _known_names(member, location[1:])
+        elif typing.get_origin(member) is dict:
+            yield from _known_names(inner[1], location[1:])
+        elif typing.get_origin(member) in (list, tuple):
+            yield from _known_names(inner[0], location[1:])
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes what only YAML 1.2 would take for a number, such as the word `1e-4`."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
 
 
 def dump_yaml(settings: Settings) -> str:
     """Return every value of `settings`, defaults included, as YAML that reads back to the same settings."""
-    return yaml.safe_dump(
-        settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
-    )
+    data = settings.model_dump(mode="json")
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)
