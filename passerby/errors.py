@@ -22,3 +22,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error text, or the name of its kind when it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

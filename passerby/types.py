@@ -7,7 +7,6 @@ folder to the features to the report. Nothing here imports torch at run time, so
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 from passerby.files import atomic_write
 
 if TYPE_CHECKING:
@@ -187,7 +186,8 @@ class Embeddings:
         vectors = np.asarray(self.vectors)
         if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
             raise UserError(f"'vectors' must be a float array of shape (N, D), got {vectors.dtype} {vectors.shape}")
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 is told in the sentence below
+            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         bad = int((~np.isfinite(vectors).all(axis=1)).sum())
         if bad:
             raise UserError(f"{bad} of {len(vectors)} vectors hold NaN or infinity")
@@ -238,10 +238,10 @@ class Embeddings:
         if not path.is_file():
             raise UserError(f"no embeddings file {path}")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 columns = {key: archive[key] for key in archive.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise UserError(f"{path} is not a readable .npz of plain arrays ({error})") from error
+        except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for a damaged or a foreign file
+            raise UserError(f"{path} is not a readable .npz of plain arrays ({first_line(error)})") from error
         missing = [key for key in ("vectors", "pid", "cam", "role") if key not in columns]
         if missing:
             raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(columns)) or 'nothing'}")

@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from passerby.errors import UserError, did_you_mean
+from passerby.errors import UserError, did_you_mean, first_line
 
 _CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
 _HUB = ("huggingface.co", 443)
@@ -148,7 +148,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch each have several ways to say "not mine"
-        raise UserError(f"{path} is not a readable weights file ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} is not a readable weights file ({first_line(error)})") from error
     for key in ("state_dict", "model", "embedder"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

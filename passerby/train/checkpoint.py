@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 from passerby.files import atomic_write
 
 State = dict[str, object]
@@ -66,4 +66,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds for a damaged or a foreign file
-        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} is not a readable checkpoint ({first_line(error)})") from error
