@@ -1,4 +1,4 @@
-"""What many tests share: a tiny site of coloured people, a tiny recipe, and one thread so that times and bits repeat."""
+"""What many tests share: a tiny site of coloured people, a tiny recipe, one thread so that times and bits repeat."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def write_site(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6 people to learn from (2 cameras x 4 images), 4 others to test on (8 query and 24 gallery images), 64x32 pixels."""
+    """6 people to learn from (2 cameras x 4 images) and 4 others to test on (8 query, 24 gallery images)."""
     return write_site(tmp_path_factory.mktemp("site") / "Market-1501-v15.09.15")
 
 
