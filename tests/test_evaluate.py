@@ -193,6 +193,12 @@ def test_json_holds_percent_and_the_protocol():
     assert record["protocol"]["dataset"] == "town"
 
 
+def test_without_verification_the_other_scores_stay():
+    full, quick = evaluate(people()), evaluate(people(), verification=False)
+    np.testing.assert_array_equal(full.ap, quick.ap)
+    assert np.isnan(quick.tpr).all()
+
+
 def test_json_of_undefined_rates_is_null():
     embeddings = Embeddings(np.eye(2, dtype=np.float32), [1, 1], [0, 1], ["query", "gallery"])
     assert scores_json(evaluate(embeddings))["tpr_at_fpr"]["0.1"] is None

@@ -21,6 +21,7 @@ from passerby.distances.jaccard import jaccard_block
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import (
     SMALLEST_SQUARE,
+    DistanceSource,
     Metric,
     PairwiseDistances,
     Vectors,
@@ -43,6 +44,7 @@ class RerankedDistances:
 
     Attributes:
         original: distances from the queries to the gallery.
+        metric: what the blocks of `original` hold.
         query_rows: (Q, Q + G) encoding of the queries.
         gallery_columns: (Q + G, G) encoding of the gallery, by column.
         largest: (Q,) what the squared distances of each query are divided by.
@@ -50,7 +52,8 @@ class RerankedDistances:
 
     """
 
-    original: PairwiseDistances
+    original: DistanceSource
+    metric: Metric
     query_rows: SparseRows
     gallery_columns: SparseRows
     largest: Floats
@@ -78,7 +81,7 @@ class RerankedDistances:
             rows = jaccard[: len(block)]
             jaccard_block(self.query_rows.slice(start, start + len(block)), self.gallery_columns, out=rows.numpy())
             largest = torch.from_numpy(self.largest[start : start + len(block), None]).to(block.device)
-            squared_in_place(block, self.original.metric).mul_(self.weight / largest)
+            squared_in_place(block, self.metric).mul_(self.weight / largest)
             yield start, block.add_(rows.to(block.device), alpha=1 - self.weight)
 
 
@@ -111,6 +114,7 @@ def rerank(
     rows = encode_set((left, right), neighbours, count=k1 + 1, count_half=round(k1 / 2) + 1, k2=k2, metric=metric)
     return RerankedDistances(
         original=PairwiseDistances((left,), (right,), metric),
+        metric=metric,
         query_rows=rows.slice(0, len(left)),
         gallery_columns=rows.slice(len(left), len(rows)).transposed(),
         largest=neighbours.largest[: len(left)],

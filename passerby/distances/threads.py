@@ -15,16 +15,16 @@ import torch
 Result = TypeVar("Result")
 
 
-def over_rows(kernel: Callable[[int, int], Result], count_rows: int) -> list[Result]:
+def over_rows(kernel: Callable[[int, int], Result], count_rows: int, *, ranges_per_thread: int = 4) -> list[Result]:
     """Call `kernel(first, last)` on consecutive ranges that cover `0..count_rows`, and return the results in order.
 
     As many threads run as torch uses (`torch.set_num_threads`); there are more ranges than threads, so that one slow
-    range does not hold up the rest.
+    range does not hold up the rest. A kernel that returns something large is better off with one range per thread.
     """
     count_threads = min(torch.get_num_threads(), count_rows)
     if count_threads <= 1:
         return [kernel(0, count_rows)]
-    step = -(-count_rows // (4 * count_threads))
+    step = -(-count_rows // (ranges_per_thread * count_threads))
     ranges = [(first, min(first + step, count_rows)) for first in range(0, count_rows, step)]
     with ThreadPoolExecutor(count_threads) as pool:
         return list(pool.map(lambda pair: kernel(*pair), ranges))

@@ -12,6 +12,7 @@ contribute pairs of different persons. (Some toolkits publish the mirrored rates
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit
 
@@ -79,13 +80,14 @@ def count_steps(block: torch.Tensor, known: Bools, *, low: float, scale: float) 
     parts = over_rows(
         lambda first, last: _count_steps(values[first:last], known[first:last], np.float32(low), np.float32(scale)),
         len(values),
+        ranges_per_thread=1,
     )
-    return np.asarray(np.sum(parts, axis=0), np.int64)
+    return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
 
 @njit(cache=True, nogil=True)
-def _count_steps(block: Floats, known: Bools, low: np.float32, scale: np.float32) -> Ints:
-    counts, steps = np.zeros(COUNT_STEPS, np.int64), np.empty(_PIECE, np.int32)
+def _count_steps(block: Floats, known: Bools, low: np.float32, scale: np.float32) -> npt.NDArray[np.int32]:
+    counts, steps = np.zeros(COUNT_STEPS, np.int32), np.empty(_PIECE, np.int32)
     for line in range(block.shape[0]):
         for first in range(0, block.shape[1] if known[line] else 0, _PIECE):
             values = block[line, first : first + _PIECE]
