@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 Problem = TypeVar("Problem")
 
@@ -146,6 +148,16 @@ def resident_mb(*, forget_peak: bool = False) -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def print_bench(found: BenchTable, console: Console) -> None:
+    """Print a table: seconds, the ratio to the contender it is compared to, and memory above the input."""
+    table = Table("", "seconds", "ratio", "of", "MB above the input", title=found.title, caption=found.machine)
+    for row in found.rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        peak = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
+        table.add_row(row.name, f"{row.seconds:.3f}", ratio, row.against, peak)
+    console.print(table)
 
 
 def machine() -> str:
