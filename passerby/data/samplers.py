@@ -35,12 +35,7 @@ def identity_batches(
         UserError: fewer than P identities.
 
     """
-    people = np.unique(labels[labels >= 0])
-    if len(people) < identities:
-        raise UserError(
-            f"data.identities asks for batches of {identities} people, the training images show {len(people)}; "
-            f"set data.identities to {len(people)} or less"
-        )
+    people = require_people(labels, identities=identities)
     rows = {int(person): np.flatnonzero(labels == person) for person in people}
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     batches: list[Ints] = []
@@ -52,6 +47,22 @@ def identity_batches(
         batches.append(np.concatenate([hands[int(person)].pop() for person in chosen]))
         hands = {person: hand for person, hand in hands.items() if hand}
     return np.stack(batches)
+
+
+def require_people(labels: Ints, *, identities: int) -> Ints:
+    """Return the identities in `labels` (N,), sorted.
+
+    Raises:
+        UserError: fewer than a batch needs.
+
+    """
+    people = np.unique(labels[labels >= 0])
+    if len(people) < identities:
+        raise UserError(
+            f"data.identities asks for batches of {identities} people, the training images show {len(people)}; "
+            f"set data.identities to {len(people)} or less"
+        )
+    return people
 
 
 def _deal(rows: Ints, instances: int, generator: np.random.Generator) -> list[Ints]:

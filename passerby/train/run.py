@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.data.datasets import open_dataset
+from passerby.data.samplers import columns_of_rank, require_people
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
@@ -149,6 +150,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     for settings in recipe.stages:
         if not settings.labelled:
             raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
+    for stage in stages:
+        require_people(stage.train.pid, identities=recipe.data.identities)
+    columns_of_rank(recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world())
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(recipe.model, recipe.input).to(device)
