@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,10 +68,14 @@ Record = EpochRecord | ScoreRecord
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line."""
+    """Add one line, on a new one where a killed run left half a line."""
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            cut = file.read() not in (b"", b"\n")
+            file.write(b"\n" * cut + json.dumps(asdict(record)).encode() + b"\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
