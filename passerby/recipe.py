@@ -107,7 +107,9 @@ class Recipe(Settings):
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (StageSettings(train=("auto",)),)
-    evaluate: tuple[Name, ...] | None = Field(None, description="data sets to test on; null = those trained on")
+    evaluate: tuple[Name, ...] | None = Field(
+        None, description="data sets to test on; null = those trained on; [] = none"
+    )
     test: TestSettings = TestSettings()
     engine: EngineSettings = EngineSettings()
 
@@ -123,7 +125,9 @@ class Recipe(Settings):
     @property
     def tested(self) -> tuple[str, ...]:
         """The data sets to evaluate on, in order."""
-        return self.evaluate or tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
+        if self.evaluate is not None:
+            return self.evaluate
+        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
 
     def dataset(self, name: str) -> DatasetSettings:
         """Where a named data set is read from."""
