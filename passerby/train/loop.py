@@ -6,9 +6,11 @@ run may stop after any step and go on as if it had not.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import cast
 
 import numpy as np
@@ -80,6 +82,7 @@ def run_stage(
         for part in run.speaking_parts:
             part.begin(run, run.stage)
     engine = Engine(lambda _, batch: train_step(run, batch, count=count))
+    engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called
     clock = Clock()
     clock.attach(engine)
 
@@ -104,7 +107,8 @@ def run_stage(
     engine.state.epoch_length, engine.state.max_epochs = count, settings.epochs
     engine.state.iteration, engine.state.epoch = run.epoch * count + run.iteration, run.epoch
     if run.epoch < settings.epochs:
-        engine.run(_stream(run, store, count), max_epochs=settings.epochs, epoch_length=count)
+        with closing(_stream(run, store, count)) as batches:  # or loader processes outlive the stage
+            engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
     if run.epoch < settings.epochs:
         return False
     for part in run.speaking_parts:
@@ -112,7 +116,7 @@ def run_stage(
     return True
 
 
-def _stream(run: Run, store: ImageStore, count: int) -> Iterator[Batch]:
+def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, None]:
     """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
     data, seed = run.recipe.data, run.recipe.engine.seed
     columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
@@ -200,7 +204,7 @@ def _require_finite(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
     told = ", ".join(f"{name} {float(term.value.detach()):.4g}" for name, term in terms.items())
     raise UserError(
         f"the loss is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1} "
-        f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last finished epoch is kept in {run.folder}"
+        f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last saved state is kept in {run.folder}"
     )
 
 
