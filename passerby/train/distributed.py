@@ -30,6 +30,12 @@ def stop() -> None:
         idist.finalize()
 
 
+def wait() -> None:
+    """Wait until every process is here."""
+    if world() > 1:
+        torch.distributed.barrier()
+
+
 def rank() -> int:
     """Number of this process, from 0."""
     return int(idist.get_rank())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import torch
 
@@ -43,7 +44,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
-    start: str = "fresh",
+    start: Literal["fresh", "resume"] = "fresh",
     watch: Sequence[Watch] = (),
     listen: Sequence[Callable[[Record], None]] = (),
     say: Callable[[str], None] | None = None,
@@ -68,6 +69,7 @@ def train(
         checkpoint = None if start == "fresh" else load_checkpoint(folder / "last.pt")
         if checkpoint is None:
             _claim(folder)
+            distributed.wait()  # or the first process would write what makes the last one refuse the folder
         elif checkpoint.recipe != recipe.dump():
             raise UserError(f"{folder / 'last.pt'} belongs to another recipe; resume with the run's own recipe.yaml")
         run = make_run(recipe, folder)
@@ -76,8 +78,9 @@ def train(
                 say(sentence)
         session = _Session(run, watch, listen)
         if checkpoint is None:
-            session.describe()
             run.open_stage(0)
+            run.save()  # before anything says that the folder holds a run, so that there is always something to resume
+            session.describe()
         else:
             run.restore(checkpoint)
         session.learn()
@@ -118,7 +121,7 @@ class _Session:
 
     def __init__(self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]) -> None:
         self.run, self.watch, self.listen = run, list(watch), list(listen)
-        self.best = -1.0
+        self.best = _best_before(run.folder)
 
     def describe(self) -> None:
         """Write what is run and where."""
@@ -159,14 +162,15 @@ class _Session:
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
+        self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
             write_json(run.folder / "scores.json", {result.dataset: result_json(result) for result in results})
         return results
 
     def _epoch_done(self, record: EpochRecord) -> None:
         run, test = self.run, self.run.recipe.test
+        self._tell(record)  # first: a record is written twice when the run is killed in between, and not lost
         run.save()
-        self._tell(record)
         last = record.epoch == record.epochs
         if last and run.stage_number + 1 == len(run.stages):
             return  # `finish` is about to score it
@@ -174,11 +178,14 @@ class _Session:
             found = [run.score(run.embed(name)) for name in run.recipe.tested]
             for scores in found:
                 self._tell(self._score_record(scores, record.stage, record.epoch))
-            self._keep_best(sum(scores.mAP for scores in found) / len(found))
+            self._keep_best(found)
 
-    def _keep_best(self, mAP: float) -> None:
+    def _keep_best(self, found: Sequence[Scores]) -> None:
         run = self.run
-        if run.recipe.test.keep_best and mAP > self.best and distributed.rank() == 0:
+        if not run.recipe.test.keep_best or not found or distributed.rank() != 0:
+            return
+        mAP = sum(scores.mAP for scores in found) / len(found)
+        if mAP > self.best:
             self.best = mAP
             save_embedder(run.embedder, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
 
@@ -191,6 +198,14 @@ class _Session:
         journal.append(self.run.folder / "journal.jsonl", record)
         for listener in self.listen:
             listener(record)
+
+
+def _best_before(folder: Path) -> float:
+    """Return the best mean mAP in the journal of a run that is resumed, -1 when nothing was scored yet."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for record in journal.scores(journal.read(folder / "journal.jsonl")):
+        found.setdefault((record.stage, record.epoch), []).append(record.mAP)
+    return max((sum(values) / len(values) for values in found.values()), default=-1.0)
 
 
 def result_json(result: Result) -> dict[str, object]:
