@@ -1,0 +1,151 @@
+"""A run that was stopped, in whatever way and wherever, ends with the same bits as one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ignite.engine import Events
+
+from passerby.train import journal
+from passerby.train.session import Interrupted, train
+from tests.train.runs import interrupt_after, optimiser_hash, run, run_interrupted, weights
+
+TWO_STAGES = (
+    "stages=[{train: [market1501], epochs: 1, optim: {lr: 1.0e-3, warmup_epochs: 0, schedule: cosine}},"
+    " {train: [market1501], name: again, epochs: 2, losses: {triplet: null}}]"
+)
+
+VARIANTS = {
+    "plain": [],
+    "accumulated": ["engine.accumulate=2"],
+    "accumulated unevenly": ["engine.accumulate=4"],
+    "bf16": ["engine.precision=bf16"],
+    "two stages": [TWO_STAGES],
+    "uncached": ["data.cache=none"],
+    "workers": ["data.cache=none", "data.workers=2"],
+    "sgd": ["optim.name=sgd", "optim.lr=0.01"],
+    "dropout": ["model.backbone=test_vit", "model.last_stride=2"],
+    "channels first": ["engine.channels_last=false"],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """Train a variant without a stop, once."""
+    done = {}
+
+    def get(variant):
+        if variant not in done:
+            done[variant] = run(tiny(*VARIANTS[variant]), tmp_path_factory.mktemp("whole") / "run")
+        return done[variant]
+
+    return get
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopped_and_resumed_equals_never_stopped(tiny, whole, tmp_path, variant):
+    steps = (2, 3) if variant == "two stages" else (2, 9)  # the second stage counts its own steps
+    folder = run_interrupted(tiny(*VARIANTS[variant]), tmp_path / "run", steps=steps)
+    assert weights(folder) == weights(whole(variant))
+    assert optimiser_hash(folder) == optimiser_hash(whole(variant))
+    one, other = (journal.epochs(journal.read(f / "journal.jsonl")) for f in (folder, whole(variant)))
+    assert [(r.stage, r.epoch, r.lr, r.terms) for r in one] == [(r.stage, r.epoch, r.lr, r.terms) for r in other]
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(step=st.integers(1, 12))
+def test_after_any_step(tiny, whole, tmp_path_factory, step):
+    folder = tmp_path_factory.mktemp("any") / "run"
+    try:
+        train(tiny(), folder, watch=[interrupt_after(step)])
+    except Interrupted as interrupted:
+        assert "everything is saved in" in str(interrupted)
+        train(tiny(), folder, start="resume")
+    else:
+        assert step == 12  # nothing is left to stop
+    assert weights(folder) == weights(whole("plain"))
+    assert optimiser_hash(folder) == optimiser_hash(whole("plain"))
+
+
+def test_a_stop_waits_for_the_optimiser_step(tiny, tmp_path):
+    with pytest.raises(Interrupted, match="stopped before stage 1, epoch 1, batch 5"):
+        train(tiny("engine.accumulate=4"), tmp_path / "run", watch=[interrupt_after(2)])
+
+
+def test_a_finished_run_can_be_resumed_without_harm(tiny, whole, tmp_path):
+    folder = run(tiny(), tmp_path / "run")
+    before = weights(folder)
+    train(tiny(), folder, start="resume")
+    assert weights(folder) == before
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_run_killed_before_its_first_epoch_can_be_resumed(tiny, whole, tmp_path):
+    def fail(_run, engine):
+        @engine.on(Events.ITERATION_STARTED)
+        def _raise():
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(tiny(), tmp_path / "run", watch=[fail])
+    train(tiny(), tmp_path / "run", start="resume")
+    assert weights(tmp_path / "run") == weights(whole("plain"))
+
+
+def test_the_best_epoch_is_remembered_over_a_stop(tiny, tmp_path):
+    from passerby.train.journal import ScoreRecord
+
+    recipe = tiny("test.every=1", "test.keep_best=true")
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run", watch=[interrupt_after(7)])
+    (tmp_path / "run" / "best-on-test.safetensors").write_bytes(b"kept")
+    journal.append(tmp_path / "run" / "journal.jsonl", ScoreRecord(1, 1, "market1501", 2.0, 1.0, 1.0))
+    train(recipe, tmp_path / "run", start="resume")
+    assert (tmp_path / "run" / "best-on-test.safetensors").read_bytes() == b"kept"
+
+
+def test_the_signal_handler_is_put_back(tiny, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        train(tiny(), tmp_path / "run", watch=[interrupt_after(1)])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+from passerby.recipe import load_recipe
+from passerby.train.session import train
+torch.set_num_threads(1)
+overrides = sys.argv[3:]
+train(load_recipe(sys.argv[1], overrides), Path(sys.argv[2]))
+"""
+
+
+def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):
+    changes = ("stages.0.epochs=20", "evaluate=[]")
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tiny_file), str(folder), *changes])
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "journal.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(float(torch.rand(())) * 0.3)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (folder / "scores.json").exists()
+    assert torch.load(folder / "last.pt", weights_only=True)["epoch"] < 20
+    train(tiny(*changes), folder, start="resume")
+    assert weights(folder) == weights(run(tiny(*changes), tmp_path / "whole"))
+    assert [r.epoch for r in journal.epochs(journal.read(folder / "journal.jsonl"))] == list(range(1, 21))
