@@ -30,7 +30,8 @@ def names(folder):
 
 def test_a_run_writes_its_folder(finished, tiny):
     assert names(finished) == [
-        "embedder.safetensors", "embeddings", "environment.json", "journal.jsonl", "last.pt", "recipe.yaml", "scores.json",
+        "embedder.safetensors", "embeddings", "environment.json", "journal.jsonl", "last.pt", "recipe.yaml",
+        "scores.json",
     ]  # fmt: skip
     records = journal.read(finished / "journal.jsonl")
     assert [record.event for record in records] == ["epoch", "epoch", "scores"]

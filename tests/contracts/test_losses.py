@@ -1,0 +1,132 @@
+"""What every loss must hold to; a new one is tested the moment it is listed in `LossSettings`."""
+
+import typing
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passerby.losses.mix import LossMix, LossSettings
+from passerby.settings import build
+from passerby.types import Output
+
+DIMENSION, CLASSES = 5, 4
+LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def kinds():
+    """Every loss of the union with its settings class."""
+    for name, field in LossSettings.model_fields.items():
+        (kind,) = [member for member in typing.get_args(field.annotation) if member is not type(None)]
+        yield name, kind
+
+
+LOSSES = dict(kinds())
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def make(name, *, dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    loss = LOSSES[name]().make(dimension=DIMENSION, classes=CLASSES)
+    for parameter in loss.parameters():
+        torch.nn.init.normal_(parameter)
+    return loss.to(dtype)
+
+
+def output(*, dtype=torch.float32, count=len(LABELS), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    vectors = [torch.randn(count, DIMENSION, generator=generator, dtype=dtype, requires_grad=True) for _ in range(2)]
+    return Output(*vectors, map=torch.zeros(count, DIMENSION, 1, 1))
+
+
+def rows(out, order):
+    return replace(out, feature=out.feature[order], embedding=out.embedding[order])
+
+
+@every_loss
+def test_has_a_weight_and_is_found_by_its_name(name):
+    assert LOSSES[name]().weight > 0
+    chosen = build(LossSettings, {name: {}}, source="test").chosen
+    assert list(chosen) == [name]
+    mix = LossMix(LossSettings(**chosen), dimension=DIMENSION, classes=CLASSES)
+    assert list(mix(output(), LABELS)) == [name]
+
+
+@every_loss
+def test_is_a_finite_scalar_with_a_gradient(name):
+    loss, out = make(name), output()
+    value = loss(out, LABELS)
+    assert value.shape == ()
+    assert torch.isfinite(value)
+    value.backward()
+    gradients = [v.grad for v in (out.feature, out.embedding) if v.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert any(g.any() for g in gradients)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in loss.parameters())
+
+
+@every_loss
+def test_gradients_are_those_of_finite_differences(name):
+    loss = make(name, dtype=torch.float64)
+    out = output(dtype=torch.float64)
+
+    def value(feature, embedding):
+        # losses answer in float32 when they must; the inputs here are double all the way
+        return loss(replace(out, feature=feature, embedding=embedding), LABELS).double()
+
+    exact = value(out.feature, out.embedding)
+    wanted = torch.autograd.grad(exact, [out.feature, out.embedding], allow_unused=True)
+    for place, gradient in enumerate(wanted):
+        if gradient is None:
+            continue
+        direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        inputs = [out.feature.detach(), out.embedding.detach()]
+        step = 1e-3 if name == "softmax" else 1e-6
+        moved = []
+        for sign in (1, -1):
+            changed = list(inputs)
+            changed[place] = inputs[place] + sign * step * direction
+            moved.append(value(*changed).item())
+        slope = (moved[0] - moved[1]) / (2 * step)
+        assert slope == pytest.approx((gradient * direction).sum().item(), rel=1e-3, abs=1e-5)
+
+
+@every_loss
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(range(len(LABELS))))
+def test_the_order_in_the_batch_does_not_matter(name, order):
+    loss, out = make(name), output()
+    torch.testing.assert_close(loss(rows(out, order), LABELS[order]), loss(out, LABELS), rtol=1e-5, atol=1e-5)
+
+
+@every_loss
+@pytest.mark.parametrize("labels", [[1, 1, 1, 1], [2]])
+def test_a_batch_of_one_identity_is_finite(name, labels):
+    loss, out = make(name), output(count=len(labels))
+    value = loss(out, torch.tensor(labels))
+    assert torch.isfinite(value)
+    value.backward()
+    for vectors in (out.feature, out.embedding):
+        assert vectors.grad is None or torch.isfinite(vectors.grad).all()
+
+
+@every_loss
+def test_state_round_trip(name):
+    loss, other = make(name, seed=0), make(name, seed=1)
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(loss(output(), LABELS), other(output(), LABELS))
+
+
+@every_loss
+def test_half_precision_is_computed_in_float32(name):
+    out = output()
+    half = Output(out.feature.bfloat16(), out.embedding.bfloat16(), out.map)
+    wide = Output(half.feature.float(), half.embedding.float(), out.map)
+    with torch.autocast("cpu", torch.bfloat16, enabled=False):
+        loss = make(name)
+        if not list(loss.parameters()):
+            assert loss(half, LABELS).dtype == torch.float32
+            torch.testing.assert_close(loss(half, LABELS), loss(wide, LABELS))

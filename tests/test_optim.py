@@ -1,0 +1,102 @@
+"""Schedules are functions of the step; settings without effect are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import nn
+
+from passerby.optim import OptimSettings, make_optimiser, rate, set_rate
+
+ORACLE = json.loads((Path(__file__).parent / "oracles_data" / "lr_schedule.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["sbs_cosine_flat", "cosine_no_delay"])
+def test_cosine_equals_the_published_schedule(name):
+    wanted = ORACLE[name]
+    per_epoch, epochs = wanted["iters_per_epoch"], wanted["max_epoch"]
+    settings = OptimSettings(
+        lr=wanted["base"], schedule="cosine", warmup_epochs=wanted["warmup_iters"] / per_epoch,
+        warmup_factor=wanted["warmup_factor"], delay_epochs=wanted["delay_epochs"], final_rate=wanted["eta_min"],
+    )  # fmt: skip
+
+    def at(step):
+        return rate(settings, step, steps_per_epoch=per_epoch, epochs=epochs)
+
+    found = [at(epoch * per_epoch) for epoch in range(epochs)]
+    assert found == pytest.approx(wanted["lr_at_first_iter_of_epoch"], rel=1e-6)
+    for step, value in wanted["iter_trace"]:
+        if step < wanted["warmup_iters"]:
+            assert at(step) == pytest.approx(value, rel=1e-6)
+
+
+def test_multistep_counts_epochs_of_the_stage():
+    wanted = ORACLE["bagtricks_multistep"]
+    settings = OptimSettings(
+        lr=wanted["base"], steps=(40, 90), warmup_epochs=2000 / 202, warmup_factor=wanted["warmup_factor"]
+    )
+    found = [rate(settings, epoch * 202, steps_per_epoch=202, epochs=120) for epoch in range(120)]
+    assert found[:40] == pytest.approx(wanted["lr_at_first_iter_of_epoch"][:40], rel=1e-6)
+    assert found[40:90] == pytest.approx([3.5e-5] * 50)  # the published code falls 9 epochs later
+    assert found[90:] == pytest.approx([3.5e-6] * 30)
+    assert found[99:] == pytest.approx(wanted["lr_at_first_iter_of_epoch"][99:])
+
+
+@given(
+    st.sampled_from(["multistep", "cosine", "constant"]), st.integers(1, 7), st.integers(1, 12), st.floats(0, 15),
+    st.floats(0, 15),
+)  # fmt: skip
+def test_a_rate_stays_between_its_ends(schedule, per_epoch, epochs, warmup, delay):
+    settings = OptimSettings(
+        lr=1.0, schedule=schedule, warmup_epochs=warmup, warmup_factor=0.1, final_rate=0.0 if schedule == "cosine" else 7e-7,
+        delay_epochs=delay if schedule == "cosine" else 0,
+    )  # fmt: skip
+    found = [rate(settings, step, steps_per_epoch=per_epoch, epochs=epochs) for step in range(per_epoch * epochs)]
+    assert all(0 <= value <= 1 + 1e-12 for value in found)
+    warm = round(warmup * per_epoch)
+    rising = found[: warm if schedule == "constant" else 0]
+    assert rising == sorted(rising)
+    if not warm:
+        assert found[0] == 1.0 or schedule == "cosine"
+        assert found == sorted(found, reverse=True)
+
+
+def test_no_warm_up():
+    assert rate(OptimSettings(warmup_epochs=0), 0, steps_per_epoch=1, epochs=1) == 3.5e-4
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"schedule": "cosine", "steps": (5,)}, "steps has no effect with schedule: cosine"),
+        ({"schedule": "constant", "gamma": 0.5}, "gamma has no effect with schedule: constant"),
+        ({"delay_epochs": 3}, "delay_epochs has no effect with schedule: multistep"),
+        ({"schedule": "constant", "final_rate": 0.0}, "final_rate has no effect with schedule: constant"),
+        ({"momentum": 0.5}, "momentum has no effect with name: adam"),
+        ({"steps": (5, 5)}, r"steps must rise, got \[5, 5\]"),
+        ({"steps": (7, 5)}, "steps must rise"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(values, told):
+    with pytest.raises(ValidationError, match=told):
+        OptimSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_the_optimiser_holds_what_wants_a_gradient(name, kind):
+    modules = [nn.Linear(2, 3), nn.BatchNorm1d(3)]
+    modules[1].bias.requires_grad_(False)
+    optimiser = make_optimiser(OptimSettings(name=name, lr=0.5, weight_decay=0.25), modules)
+    assert type(optimiser) is kind
+    (group,) = optimiser.param_groups
+    assert {id(p) for p in group["params"]} == {id(p) for p in (*modules[0].parameters(), modules[1].weight)}
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
+    assert name != "sgd" or group["momentum"] == 0.9
+    set_rate(optimiser, 0.125)
+    assert group["lr"] == 0.125
