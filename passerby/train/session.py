@@ -85,6 +85,12 @@ def train(
             run.restore(checkpoint)
         session.learn()
         return session.finish()
+    except Interrupted:
+        raise
+    except KeyboardInterrupt as interruption:  # between stages, or while scoring: nothing is in the middle of a step
+        if not (folder / "last.pt").exists():
+            raise
+        raise Interrupted(f"stopped; all finished epochs are saved in {folder}") from interruption
     finally:
         distributed.stop()
 

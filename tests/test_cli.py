@@ -1,0 +1,285 @@
+"""The command line as people meet it: what works says what it made, every mistake is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from passerby.cli import app
+from passerby.train.checkpoint import load_checkpoint
+from passerby.types import Embeddings
+
+TINY = (
+    "model.backbone=test_resnet",
+    "model.last_stride=2",
+    "model.weights=none",
+    "input.size=[32, 16]",
+    "data.identities=4",
+    "data.instances=2",
+    "stages.0.epochs=2",
+    "engine.precision=float32",
+    "data.augment.pad=2",
+)
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def refused(*words: object) -> str:
+    """Run a command that must fail by the person's mistake, and return its sentence."""
+    found = run(*words)
+    assert found.exit_code == 2, found.output
+    lines = found.output.strip().splitlines()
+    assert len([line for line in lines if line.startswith("Error: ")]) == 1, found.output
+    assert "Traceback" not in found.output
+    return found.output
+
+
+def paint(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    colour = np.random.default_rng(seed // 100).integers(0, 256, 3)
+    pixels = np.clip(colour + generator.integers(-20, 20, (32, 16, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight people to learn and five to find, two cameras, in the Market-1501 layout."""
+    root = tmp_path_factory.mktemp("site")
+    for person in range(1, 9):
+        for camera in (1, 2):
+            for number in range(2):
+                name = f"{person:04d}_c{camera}s1_{number:06d}_00.jpg"
+                paint(root / "bounding_box_train" / name, 100 * person + 10 * camera + number)
+    for person in range(11, 16):
+        paint(root / "query" / f"{person:04d}_c1s1_000000_00.jpg", 100 * person)
+        for number in range(2):
+            paint(root / "bounding_box_test" / f"{person:04d}_c2s1_{number:06d}_00.jpg", 100 * person + 20 + number)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    found = run("train", "small", *TINY, "--data", site, "--out", folder)
+    assert found.exit_code == 0, found.output
+    return folder
+
+
+def test_a_run_leaves_everything_that_the_design_promises(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    expected = {"recipe.yaml", "environment.json", "journal.jsonl", "last.pt", "embedder.safetensors", "scores.json"}
+    assert expected | {"report.html", "embeddings"} <= names
+
+
+def test_evaluate_a_run_writes_the_agreed_json(trained: Path, tmp_path: Path) -> None:
+    found = run("evaluate", trained, "--json", tmp_path / "scores.json")
+    assert found.exit_code == 0, found.output
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert {"mAP", "mINP", "cmc", "queries", "protocol"} <= set(scores)
+    assert set(scores["cmc"]) == {"1", "5", "10"}
+    assert scores["queries"] == 5
+    stored = json.loads((trained / "scores.json").read_text())["market1501"]["plain"]
+    assert scores["mAP"] == pytest.approx(stored["mAP"], abs=0.01)
+
+
+def test_embeddings_go_out_and_their_scores_come_back_the_same(trained: Path, site: Path, tmp_path: Path) -> None:
+    table = tmp_path / "site.npz"
+    assert run("embed", trained, "--data", site, "-o", table).exit_code == 0
+    for flags in ((), ("--rerank",)):
+        for source in ((trained,), ("--embeddings", table)):
+            target = tmp_path / f"{len(flags)}{len(source)}.json"
+            assert run("evaluate", *source, *flags, "--json", target).exit_code == 0
+        first, second = (json.loads((tmp_path / f"{len(flags)}{n}.json").read_text()) for n in (1, 2))
+        assert first == second
+        assert (first["protocol"]["rerank"] is not None) == bool(flags)
+
+
+def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path: Path) -> None:
+    gallery = site / "bounding_box_test"
+    assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
+    image = sorted(gallery.iterdir())[3]
+    found = run("search", tmp_path / "g.npz", image, "--run", trained, "--count", 3)
+    assert found.exit_code == 0, found.output
+    assert str(image) in found.output.splitlines()[0]
+    assert len(found.output.splitlines()) == 3
+
+
+def test_report_can_be_written_again(trained: Path) -> None:
+    (trained / "report.html").unlink()
+    assert run("report", trained).exit_code == 0
+    assert (trained / "report.html").stat().st_size > 10_000
+
+
+def test_recipes_are_listed_shown_drawn_and_described(tmp_path: Path) -> None:
+    assert "bag_of_tricks" in run("recipe", "list").output
+    assert "margin: 0.7" in run("recipe", "show", "small", "losses.triplet.margin=0.7").output
+    assert json.loads(run("recipe", "schema").output)["title"] == "Recipe"
+    assert run("recipe", "draw", "small", "-o", tmp_path / "f.svg").exit_code == 0
+    assert (tmp_path / "f.svg").read_text().startswith("<svg")
+
+
+def test_data_commands(site: Path, tmp_path: Path) -> None:
+    assert "withdrawn" in run("data", "list").output
+    assert run("data", "check", site).exit_code == 0
+    assert run("data", "describe", site).exit_code == 0
+    small = ("--train-people", 4, "--test-people", 3, "--images", 4)
+    assert run("data", "make", tmp_path / "people", "--site", "station", *small).exit_code == 0
+    assert run("data", "check", tmp_path / "people").exit_code == 0
+
+
+def test_data_check_exits_1_when_evaluation_could_not_work(site: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(site, tmp_path / "site")
+    shutil.rmtree(copied / "query")
+    (copied / "query").mkdir()
+    assert run("data", "check", copied).exit_code == 1
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("losses.triplt.margin=1", "did you mean 'triplet'?"),
+        ("losses.triplet.margn=1", "unknown key losses.triplet.margn; did you mean 'margin'?"),
+        ("optim.lr=fast", "optim.lr"),
+        ("optim.lr=-1", "greater than 0"),
+        ("model.backbone=resnt18", "did you mean 'resnet18'?"),
+        ("stages.0.train=[markt1501]", "did you mean 'market1501'?"),
+        ("stages.0.epochs=0", "greater than or equal to 1"),
+        ("engine.precision=fp16", "fp16 is for GPUs"),
+        ("model.weights=/no/such.pth", "no weights file"),
+        ("data.identities=40", "the training images show 8"),
+        ("losses.softmax", "write key=value"),
+    ],
+)
+def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str) -> None:
+    assert sentence in refused("train", "small", *TINY, change, "--data", site, "--out", tmp_path / "run")
+
+
+def test_unknown_recipe_and_folders(site: Path, tmp_path: Path) -> None:
+    assert "did you mean 'small'?" in refused("train", "smal", "--data", site, "--out", tmp_path / "r")
+    missing = tmp_path / "nowhere"
+    assert str(missing) in refused("train", "small", *TINY, "--data", missing, "--out", tmp_path / "r")
+    assert "no trained model" in refused("evaluate", missing)
+    assert "name a recipe" in refused("train", "--out", tmp_path / "r")
+    assert "no run to resume" in refused("train", "--resume", "--out", tmp_path / "r")
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(trained: Path, site: Path) -> None:
+    before = (trained / "last.pt").read_bytes()
+    assert "already holds a run" in refused("train", "small", *TINY, "--data", site, "--out", trained)
+    assert (trained / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"", "is empty (0 bytes)"), (b"just some text", "is not a readable image"), (None, "is not a readable image")],
+    ids=["zero bytes", "text", "truncated"],
+)
+def test_broken_images(site: Path, tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    copied = shutil.copytree(site, tmp_path / "site")
+    victim = sorted((copied / "bounding_box_train").iterdir())[5]
+    victim.write_bytes(victim.read_bytes()[:200] if content is None else content)
+    found = refused("train", "small", *TINY, "--data", copied, "--out", tmp_path / "run")
+    assert victim.name in found.replace("\n", "")
+    assert sentence in found
+
+
+def _keep(site: Path, target: Path, *, people: int, images: int) -> Path:
+    copied = shutil.copytree(site, target)
+    for path in sorted((copied / "bounding_box_train").iterdir()):
+        mine = sorted((copied / "bounding_box_train").glob(f"{path.name[:4]}_*"))
+        if int(path.name[:4]) > people or path not in mine[:images]:
+            path.unlink()
+    return copied
+
+
+def test_one_identity_and_one_image_each(site: Path, tmp_path: Path) -> None:
+    one = _keep(site, tmp_path / "one", people=1, images=4)
+    assert "needs at least two people" in refused("train", "small", *TINY, "--data", one, "--out", tmp_path / "r")
+    single = _keep(site, tmp_path / "single", people=8, images=1)
+    assert "one image per identity" in refused("train", "small", *TINY, "--data", single, "--out", tmp_path / "r")
+
+
+def test_gallery_without_matches(trained: Path, site: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(site, tmp_path / "site")
+    for path in sorted((copied / "bounding_box_test").iterdir()):
+        path.rename(path.with_name("09" + path.name[2:]))
+    assert "no query can be scored" in refused("evaluate", trained, "--data", copied)
+
+
+def _table(count: int = 6) -> Embeddings:
+    vectors = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    pid, cam = np.arange(count) // 2, np.arange(count) % 2
+    return Embeddings(vectors, pid, cam, np.where(cam == 0, "query", "gallery"))
+
+
+def test_vectors_of_another_program(tmp_path: Path) -> None:
+    file = tmp_path / "v.npz"
+    _table().save(file)
+    assert run("evaluate", "--embeddings", file).exit_code == 0
+    with np.load(file) as archive:
+        columns = dict(archive)
+    broken = columns["vectors"].copy()
+    broken[2, 1] = np.nan
+    np.savez(tmp_path / "nan.npz", **(columns | {"vectors": broken}))
+    assert "1 of 6 vectors hold NaN" in refused("evaluate", "--embeddings", tmp_path / "nan.npz")
+    np.savez(tmp_path / "short.npz", vectors=columns["vectors"], pid=columns["pid"])
+    assert "lacks cam, role" in refused("evaluate", "--embeddings", tmp_path / "short.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    assert "not a readable .npz" in refused("evaluate", "--embeddings", tmp_path / "text.npz")
+    assert "give either" in refused("evaluate")
+
+
+def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(trained, tmp_path / "run")
+    assert "another recipe" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
+    (copied / "last.pt").write_bytes(b"PK no checkpoint")
+    assert "not a readable checkpoint" in refused("train", "--resume", "--out", copied)
+
+
+def test_ctrl_c_saves_and_the_resumed_run_ends_alike(trained: Path, site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [sys.executable, "-m", "passerby", "train", "small", *TINY, "stages.0.epochs=40", "--data", str(site)]
+    child = subprocess.Popen([*words, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 130, told
+    assert f"passerby train --resume --out {folder}" in told
+    assert load_checkpoint(folder / "last.pt").epoch < 40
+    done = run("train", "--resume", "--out", folder)
+    assert done.exit_code == 0, done.output
+    straight = run("train", "small", *TINY, "stages.0.epochs=40", "--data", site, "--out", tmp_path / "straight")
+    assert straight.exit_code == 0
+    first, second = (load_checkpoint(place / "last.pt") for place in (folder, tmp_path / "straight"))
+    assert all(bool((first.embedder[key] == second.embedder[key]).all()) for key in first.embedder)
+
+
+def test_help_is_quick_and_light() -> None:
+    heavy = (
+        "import sys; import passerby.cli; print([m for m in ('torch','timm','matplotlib','numba') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", heavy], text=True).strip() == "[]"
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "passerby", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
