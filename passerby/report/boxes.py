@@ -1,8 +1,8 @@
 """A small layout for drawings of boxes and arrows: text is measured and wrapped, and each box is as tall as its text.
 
-A drawing is a list of panels, a panel a row of columns, a column a stack of boxes. On a wide page the columns stand side
-by side, on a narrow one below each other. Text is measured in DejaVu Sans, which is as wide as any usual screen font, so
-it fits whatever font the reader has.
+A drawing is a list of panels, a panel a row of columns, a column a stack of boxes. On a wide page the columns stand
+side by side, on a narrow one below each other. Text is measured in DejaVu Sans, which is as wide as any usual screen
+font, so it fits whatever font the reader has.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
 from matplotlib.font_manager import FontProperties, findfont
@@ -88,7 +89,7 @@ class _Placed:
 
 @cache
 def _font(weight: str) -> FT2Font:
-    return FT2Font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))  # type: ignore[arg-type]
+    return FT2Font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))
 
 
 @cache
@@ -140,7 +141,7 @@ def draw_panels(panels: Sequence[Panel], *, width: float, label: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {y + 1:.1f}" width="{width:g}" '
         f'height="{y + 1:.1f}" role="img" aria-label="{escape(label)}" '
-        'font-family="system-ui, -apple-system, \'Segoe UI\', \'Helvetica Neue\', Arial, \'DejaVu Sans\', sans-serif">'
+        "font-family=\"system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\">"
         f"<title>{escape(label)}</title>{''.join(parts)}</svg>"
     )
 
@@ -191,14 +192,14 @@ def _chain(column: Column, stack: Sequence[_Placed]) -> list[str]:
         return []
     return [
         _arrow([(above.x + above.width / 2, above.bottom), (below.x + below.width / 2, below.y)])
-        for above, below in zip(stack, stack[1:], strict=False)
+        for above, below in pairwise(stack)
     ]
 
 
 def _descents(stacks: Sequence[Sequence[_Placed]]) -> list[str]:
     """On a narrow page: one arrow from each column to the next, past the heading of the next at its right end."""
     arrows = []
-    for above, below in zip(stacks, stacks[1:], strict=False):
+    for above, below in pairwise(stacks):
         x = above[-1].x + above[-1].width - 24
         arrows.append(_arrow([(x, above[-1].bottom), (x, below[0].y)]))
     return arrows
@@ -210,7 +211,7 @@ def _links(panel: Panel, stacks: Sequence[Sequence[_Placed]]) -> list[str]:
     Arrows that share their fewer ends share a lane of the gutter, and lanes are ordered so that none crosses another.
     """
     arrows = []
-    for left, right in zip(stacks, stacks[1:], strict=False):
+    for left, right in pairwise(stacks):
         sources, targets = ({placed.box.key: placed for placed in stack} for stack in (left, right))
         links = [(sources[a], targets[b]) for a, b in panel.links if a in sources and b in targets]
         if not links:
@@ -251,7 +252,7 @@ def _text(
 
 def _arrow(points: Sequence[tuple[float, float]]) -> str:
     """Draw a line through the points with a head at the last one, which is reached downwards or to the right."""
-    (x0, y0), (x1, y1) = points[-2], points[-1]
+    (x0, _), (x1, y1) = points[-2], points[-1]
     head = [(x1 - 4, y1 - 7), (x1 + 4, y1 - 7)] if x0 == x1 else [(x1 - 7, y1 - 4), (x1 - 7, y1 + 4)]
     end = (x1, y1 - 6) if x0 == x1 else (x1 - 6, y1)
     path = " L".join(f"{x:.1f} {y:.1f}" for x, y in (*points[:-1], end))

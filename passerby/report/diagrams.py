@@ -70,7 +70,9 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
         first = Box("backbone", "The same network", (f"as stage {number} left it",), "network")
         return first, *_vectors(recipe)
     others = facts(model, without=("backbone", "pool", "neck"))
-    backbone = Box("backbone", model.backbone, (f"input {height} × {width} px, {recipe.input.colour}", *others), "network")
+    backbone = Box(
+        "backbone", model.backbone, (f"input {height} × {width} px, {recipe.input.colour}", *others), "network"
+    )
     return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
 
 
@@ -90,14 +92,20 @@ def _losses(stage: StageSettings) -> list[tuple[Box, str]]:
         sees = (f"sees the {source}",) if source else ()
         weight = getattr(chosen, "weight", None)
         title = name if weight is None else f"{name} × {value_text(weight)}"
-        lines = (*sees, *facts(chosen, without=("feature", "weight")))
+        lines = (*_summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
     for name in type(stage.method).model_fields:
         part = getattr(stage.method, name)
         if part is not None:
-            boxes.append((Box(f"part {name}", f"method: {name}", tuple(facts(part)), "loss"), ""))
+            boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(part), *facts(part)), "loss"), ""))
     order = ["feature", "embedding"]
     return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
+
+
+def _summary(settings: Settings) -> tuple[str, ...]:
+    """Return the first line of the settings' docstring, which says what they are."""
+    first = (type(settings).__doc__ or "").strip().split("\n")[0].removesuffix(".")
+    return (first,) if first else ()
 
 
 def _learning(stage: StageSettings) -> tuple[Box, ...]:
@@ -126,7 +134,9 @@ def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
 
 def _test(recipe: Recipe) -> Panel:
     test = recipe.test
-    left_out = "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
+    left_out = (
+        "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
+    )
     compare = [
         Box("distance", f"Distance: {test.distance}", (), "test"),
         Box("ranking", "Ranking", (f"gallery, nearest first, {left_out}",), "test"),

@@ -61,7 +61,7 @@ def score_curves(records: Sequence[Record]) -> Figure:
             of = f", {name}" if len(names) > 1 else ""
             _line(panel, x, [100 * r.rank1 for r in mine], number=2 * number, label=f"rank-1{of}")
             _line(panel, x, [100 * r.mAP for r in mine], number=2 * number + 1, label=f"mAP{of}")
-        _percent_axis(panel)
+        _percent_axis(panel, from_zero=True)
         _mark_stages(panel, epochs)
         _epochs_below(panel)
         panel.legend(loc="best")
@@ -119,15 +119,19 @@ def _line(panel: Axes, x: Sequence[float], y: Sequence[float], *, number: int, l
     panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, markevery=every, label=label)
 
 
-def _percent_axis(panel: Axes) -> None:
-    panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+def _percent_axis(panel: Axes, *, from_zero: bool = False) -> None:
     low, high = panel.get_ylim()
-    panel.set_ylim(max(0.0, low), min(102.0, high))
+    panel.set_ylim(0.0 if from_zero else max(0.0, low), min(101.0, high))
+    panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    panel.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _epochs_below(panel: Axes) -> None:
     panel.set_xlabel("epoch")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    low, high = panel.get_xlim()
+    if high - low < 2:  # a single epoch
+        panel.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
 
 
 def _mark_stages(panel: Axes, found: Sequence[EpochRecord]) -> None:

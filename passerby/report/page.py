@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 
 from passerby import __version__
 from passerby.files import atomic_write
+from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, rate_curve, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
 from passerby.report.gallery import Gallery, gallery_of
 from passerby.report.palette import data_uri, svg_text
 from passerby.report.ranks import describe
 from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
+from passerby.report.sources import sources
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def render(run: RunFolder) -> str:
         cameras_rule=cameras_rule,
         galleries=galleries,
         curves=_curves(run, galleries),
+        drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
+        sources=sources(run.recipe),
         again=f"passerby train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {shlex.quote(f'{run.path}-again')}",
     )
 
@@ -72,47 +76,32 @@ def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:
     pictures = []
     if run.epochs:
         last = ", ".join(f"{name} {term.value:.3g}" for name, term in run.epochs[-1].terms.items())
-        pictures.append(
-            _picture(
-                loss_curves(run.records),
-                f"Loss terms over the epochs; at the end {last}.",
-                "What is learnt from: each loss, on a scale of its own.",
-            )
-        )
+        told = f"Loss terms over the epochs; at the end {last}."
+        caption = "What it learns from: each loss by itself, on a scale of its own"
+        pictures.append(_picture(loss_curves(run.records), told, caption))
     if run.scores:
-        last_scores = "; ".join(
-            f"{s.dataset}: rank-1 {100 * s.rank1:.1f} %, mAP {100 * s.mAP:.1f} %"
-            for s in run.scores[-len(run.recipe.tested) :]
-        )
-        pictures.append(
-            _picture(
-                score_curves(run.records),
-                f"Scores over the epochs; at the end {last_scores}.",
-                "What it brings: scores on the test images, without re-ranking.",
-            )
-        )
-    pictures.append(
-        _picture(
-            rate_curve(run.recipe),
-            "Learning rate over the epochs.",
-            "How fast it learns: the learning rate as the recipe plans it.",
-        )
-    )
+        final = {s.dataset: f"{s.dataset} rank-1 {100 * s.rank1:.1f} %, mAP {100 * s.mAP:.1f} %" for s in run.scores}
+        told = f"Scores over the epochs; at the end {'; '.join(final.values())}."
+        caption = "What comes of it: scores on the test images, without re-ranking"
+        pictures.append(_picture(score_curves(run.records), told, caption))
+    told = "Learning rate over the epochs of all stages."
+    pictures.append(_picture(rate_curve(run.recipe), told, "How big its steps are: the learning rate of the recipe"))
     for gallery in galleries:
-        if gallery.plain is not None:
-            of = f" on {gallery.site.name}" if len(galleries) > 1 else ""
-            pictures.append(
-                _picture(
-                    cmc_curve(gallery.plain, gallery.reranked),
-                    f"CMC curve{of}.",
-                    f"How far one must look{of}: queries with a right image among the first k.",
-                )
-            )
+        if gallery.plain is None:
+            continue
+        on = f" on {gallery.site.name}" if len(galleries) > 1 else ""
+        told = "; ".join(f"rank-{k} {value:.1f} %" for k, value in gallery.site.plain.rank.items())
+        caption = f"How far one must look{on}: queries with a right image among the first k (CMC)"
+        pictures.append(_picture(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {told}.", caption))
     return pictures
 
 
 def _picture(figure: Figure, alternative: str, caption: str) -> Picture:
     return Picture(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
+
+
+def _drawing(run: RunFolder, width: float) -> str:
+    return data_uri(draw(run.recipe, width=width).encode(), kind="svg+xml")
 
 
 def _cards(site: Site) -> list[tuple[str, float, float | None]]:

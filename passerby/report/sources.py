@@ -1,0 +1,60 @@
+"""What the page says about the data: how much there is of it, where it lies, and what one must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from passerby.data.datasets import open_dataset
+from passerby.errors import UserError
+from passerby.recipe import Recipe
+from passerby.types import Dataset, Split
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many images, people and cameras a split has."""
+
+    split: str
+    images: int
+    identities: int
+    cameras: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it lies on disk now.
+
+    Attributes:
+        name: as the recipe or its reader calls it.
+        use: what the run does with it.
+        counts: per split; empty when it cannot be read any more.
+        notes: sentences a person must see.
+
+    """
+
+    name: str
+    use: str
+    counts: tuple[Count, ...]
+    notes: tuple[str, ...]
+
+
+def sources(recipe: Recipe) -> list[Source]:
+    """Read every data set of a recipe again; one that is gone gets a sentence instead of counts."""
+    trained = dict.fromkeys(name for stage in recipe.stages for name in stage.train)
+    return [_source(recipe, name, list(trained)) for name in dict.fromkeys((*trained, *recipe.tested))]
+
+
+def _source(recipe: Recipe, name: str, trained: Sequence[str]) -> Source:
+    learnt, tested = name in trained, name in recipe.tested
+    use = "training and test" if learnt and tested else "training" if learnt else "test"
+    try:
+        found = open_dataset(recipe.dataset(name), name)
+    except UserError as error:
+        return Source(name, use, (), (f"It cannot be read any more: {error}.",))
+    return Source(found.name, use, _counts(found), found.notes)
+
+
+def _counts(dataset: Dataset) -> tuple[Count, ...]:
+    splits: dict[str, Split] = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
+    return tuple(Count(name, len(split), split.count_identities, split.count_cameras) for name, split in splits.items())
