@@ -11,8 +11,9 @@ from rich.table import Table
 from passerby.console import bar
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
-from passerby.recipe import Recipe, load_recipe
+from passerby.recipe import Recipe, load_recipe, recipe_from_text
 from passerby.report.page import write_report
+from passerby.train.checkpoint import load_checkpoint
 from passerby.train.loop import Watch
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
@@ -51,10 +52,8 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
 
 def _recipe(name: str | None, overrides: Sequence[str], out: Path, *, resume: bool) -> Recipe:
     if resume and name is None:
-        stored = out / "recipe.yaml"
-        if not stored.is_file():
-            raise UserError(f"{out} holds no run to resume: there is no {stored.name}")
-        return load_recipe(str(stored), overrides)
+        text = load_checkpoint(out / "last.pt").recipe
+        return recipe_from_text(text, overrides, source=str(out / "last.pt"))
     if name is None:
         raise UserError("name a recipe to train by, for example: passerby train small --data FOLDER --out runs/first")
     return load_recipe(name, overrides)

@@ -20,7 +20,7 @@ from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
-from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, read_mapping, read_yaml
+from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_mapping, read_yaml
 from passerby.types import Cameras, Rerank
 
 Name = Annotated[str, Field(min_length=1)]
@@ -174,6 +174,16 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     for assignment in overrides:
         data = override(_with_defaults(data), assignment)
     return make_recipe(data, source=f"recipe {name}")
+
+
+def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
+    """Read a resolved recipe, as runs and models carry it, and apply `key=value` overrides."""
+    data = parse_yaml(text, source=source)
+    if not isinstance(data, dict):
+        raise UserError(f"{source} carries no recipe")
+    for assignment in overrides:
+        data = override(data, assignment)
+    return make_recipe(data, source=source)
 
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:

@@ -15,8 +15,7 @@ from passerby.distances.pairwise import pairwise
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import Feature, embed_dataset, extract
 from passerby.models.embedder import Embedder, load_embedder
-from passerby.recipe import Recipe, make_recipe
-from passerby.settings import parse_yaml
+from passerby.recipe import Recipe, recipe_from_text
 from passerby.types import UNKNOWN, Dataset, Embeddings
 
 Progress = Callable[[int, int], None]
@@ -53,9 +52,7 @@ def load_trained(path: Path) -> Trained:
     embedder = load_embedder(file)
     with safe_open(file, "pt") as opened:
         text = opened.metadata()["recipe"]
-    data = parse_yaml(text, source=f"the recipe in {file}")
-    assert isinstance(data, dict)
-    return Trained(embedder, make_recipe(data, source=f"the recipe in {file}"), file)
+    return Trained(embedder, recipe_from_text(text, source=f"the recipe in {file}"), file)
 
 
 def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Dataset:

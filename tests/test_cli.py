@@ -176,7 +176,7 @@ def test_unknown_recipe_and_folders(site: Path, tmp_path: Path) -> None:
     assert str(missing) in refused("train", "small", *TINY, "--data", missing, "--out", tmp_path / "r")
     assert "no trained model" in refused("evaluate", missing)
     assert "name a recipe" in refused("train", "--out", tmp_path / "r")
-    assert "no run to resume" in refused("train", "--resume", "--out", tmp_path / "r")
+    assert "no checkpoint" in refused("train", "--resume", "--out", tmp_path / "r")
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(trained: Path, site: Path) -> None:

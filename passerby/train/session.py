@@ -80,9 +80,9 @@ def train(
         if checkpoint is None:
             run.open_stage(0)
             run.save()  # before anything says that the folder holds a run, so that there is always something to resume
-            session.describe()
         else:
             run.restore(checkpoint)
+        session.describe()
         session.learn()
         return session.finish()
     except Interrupted:
@@ -130,8 +130,8 @@ class _Session:
         self.best = _best_before(run.folder)
 
     def describe(self) -> None:
-        """Write what is run and where."""
-        if distributed.rank() != 0:
+        """Write what is run and where, unless it is there."""
+        if distributed.rank() != 0 or (self.run.folder / "recipe.yaml").exists():
             return
         run = self.run
         with atomic_write(run.folder / "recipe.yaml") as file:
