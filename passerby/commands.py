@@ -34,7 +34,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
 
     """
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
-        name, overrides = None, [name, *overrides]
+        overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
     progress = ProgressBar(console)
     listen = [progress.tell, *([tensorboard_listener(out)] if recipe.engine.tensorboard else [])]

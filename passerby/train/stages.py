@@ -30,7 +30,8 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
         _require_learnable(train, settings.title)
     else:
         train = Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
-    return Stage(settings.title, train, settings.labelled, settings.epochs)
+    title = settings.name or " + ".join(datasets[name].name for name in settings.train)
+    return Stage(title, train, settings.labelled, settings.epochs)
 
 
 def join(splits: list[Split]) -> Split:
