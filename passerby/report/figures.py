@@ -102,7 +102,7 @@ def cmc_curve(plain: Scores, reranked: Scores | None = None, *, ranks: int = 20)
             _line(panel, list(range(1, len(y) + 1)), list(y), number=number, label=label)
         _percent_axis(panel)
         panel.set_xlabel("the first k images of the list")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xticks([1, *range(5, ranks + 1, 5)])
         panel.legend(loc="lower right")
     return figure
 
@@ -128,10 +128,8 @@ def _percent_axis(panel: Axes, *, from_zero: bool = False) -> None:
 
 def _epochs_below(panel: Axes) -> None:
     panel.set_xlabel("epoch")
+    panel.set_xlim(left=0)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    low, high = panel.get_xlim()
-    if high - low < 2:  # a single epoch
-        panel.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
 
 
 def _mark_stages(panel: Axes, found: Sequence[EpochRecord]) -> None:

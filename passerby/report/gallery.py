@@ -99,7 +99,9 @@ def _without_lists(site: Site, note: str) -> Gallery:
 
 def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int) -> tuple[Section, ...]:
     chosen: dict[Kind, list[int]] = {
-        kind: choose_queries(scores, kind=kind, count=count, generator=np.random.default_rng(_SEED))
+        kind: choose_queries(
+            scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(_SEED)
+        )
         for kind in _HEADINGS
     }
     everyone = [query for queries in chosen.values() for query in queries]

@@ -115,8 +115,8 @@ def _cards(site: Site) -> list[tuple[str, float, float | None]]:
 
 
 def _rows(site: Site) -> list[tuple[str, Row]]:
-    rows = [("plain ranking", site.plain)]
-    return rows if site.reranked is None else [*rows, ("with re-ranking", site.reranked)]
+    rows = [("plain", site.plain)]
+    return rows if site.reranked is None else [*rows, ("re-ranked", site.reranked)]
 
 
 @cache

@@ -34,6 +34,7 @@ class Shot:
     Attributes:
         path: the file, `""` when unknown.
         pid, cam: as in `Split`.
+        rank: place in the list from 1; 0 for the query.
         right: whether it shows the person of the query.
 
     """
@@ -41,6 +42,7 @@ class Shot:
     path: str
     pid: int
     cam: int
+    rank: int
     right: bool
 
 
@@ -50,7 +52,7 @@ class RankedList:
 
     Attributes:
         query: the image that was searched for.
-        shots: the first K of the list, nearest first.
+        shots: the first K of the list, nearest first; where none of them is right, the first right one follows them.
         hits: 1-based ranks of all right images of the gallery.
         count: length of the whole list.
 
@@ -68,25 +70,27 @@ class RankedList:
 
 
 def choose_queries(
-    scores: Scores, *, kind: Kind, count: int, generator: np.random.Generator | None = None
+    scores: Scores, *, kind: Kind, count: int, pid: Ints, generator: np.random.Generator | None = None
 ) -> list[int]:
-    """Return up to `count` valid queries as numbers 0..Q-1, in the order of the embeddings' queries.
+    """Return up to `count` valid queries as numbers 0..Q-1, each of another person.
 
     Args:
         scores: of the plain ranking.
         kind: `best` or `worst` by average precision (ties by number), or `random`.
         count: how many, >= 1.
+        pid: (Q,) identities of the queries.
         generator: for `random`, where it is needed.
 
     """
     valid = np.flatnonzero(scores.valid)
     if kind == "random":
-        if generator is None:
-            raise ValueError("random queries need a generator")
-        return [int(q) for q in np.sort(generator.choice(valid, size=min(count, len(valid)), replace=False))]
-    ap = scores.ap[valid]
-    order = np.argsort(-ap if kind == "best" else ap, kind="stable")
-    return [int(q) for q in valid[order[:count]]]
+        assert generator is not None, "random queries need a generator"
+        order = generator.permutation(valid)
+    else:
+        ap = scores.ap[valid]
+        order = valid[np.argsort(-ap if kind == "best" else ap, kind="stable")]
+    _, first = np.unique(pid[order], return_index=True)
+    return [int(query) for query in order[np.sort(first)[:count]]]
 
 
 def rank_for(
@@ -136,17 +140,19 @@ def rank_for(
 
 
 def _list(chosen: Embeddings, line: int, gallery: Embeddings, *, order: Ints, right: np.ndarray, k: int) -> RankedList:
+    hits = np.flatnonzero(right)
+    shown = [*range(min(k, len(order))), *(hits[:1] if len(hits) and hits[0] >= k else [])]
     return RankedList(
-        query=_shot(chosen, line, right=True),
-        shots=tuple(_shot(gallery, int(row), right=bool(r)) for row, r in zip(order[:k], right[:k], strict=True)),
-        hits=tuple(int(rank) for rank in np.flatnonzero(right) + 1),
+        query=_shot(chosen, line, rank=0, right=True),
+        shots=tuple(_shot(gallery, int(order[at]), rank=int(at) + 1, right=bool(right[at])) for at in shown),
+        hits=tuple(int(hit) + 1 for hit in hits),
         count=len(order),
     )
 
 
-def _shot(table: Embeddings, row: int, *, right: bool) -> Shot:
+def _shot(table: Embeddings, row: int, *, rank: int, right: bool) -> Shot:
     path = "" if table.path is None else str(table.path[row])
-    return Shot(path, int(table.pid[row]), int(table.cam[row]), right)
+    return Shot(path, int(table.pid[row]), int(table.cam[row]), rank, right)
 
 
 def _columns(table: Embeddings) -> Split:
@@ -196,11 +202,11 @@ def draw_lists(lists: Sequence[RankedList]) -> Figure:
         figure = Figure(figsize=(0.95 * columns + 0.3, 2.55 * max(len(lists), 1)), facecolor="white")
         for line, found in enumerate(lists):
             top = 1 - line / len(lists)
-            figure.text(0.012, top - 0.02 / len(lists), describe(found), va="top", fontsize=9)
+            figure.text(0.012, top - 0.10 / len(lists), describe(found), va="bottom", fontsize=9)
             for column, shot in enumerate((found.query, *found.shots)):
                 place = ((column + 0.06 + 0.25 * (column > 0)) / (columns + 0.3), top - 0.94 / len(lists))
                 panel = figure.add_axes((*place, 0.86 / (columns + 0.3), 0.80 / len(lists)))
-                _draw_shot(panel, shot, rank=column)
+                _draw_shot(panel, shot)
     return figure
 
 
@@ -209,13 +215,15 @@ def describe(found: RankedList, *, short: bool = False) -> str:
     who = "" if short else f"Person {found.query.pid}, camera {found.query.cam}: "
     if not found.hits:
         return f"{who}no right image in the gallery."
+    if found.hits[-1] == len(found.hits):
+        return f"{who}AP 100 %, all {len(found.hits)} right images come first."
     rest = "the only right image" if len(found.hits) == 1 else f"the first of {len(found.hits)} right images"
     return f"{who}AP {100 * found.ap:.0f} %, {rest} is at rank {found.hits[0]} of {found.count}."
 
 
-def _draw_shot(panel: Axes, shot: Shot, *, rank: int) -> None:
-    """Draw one image with its frame and words; rank 0 is the query."""
-    pixels = read_shot(shot.path)
+def _draw_shot(panel: Axes, shot: Shot) -> None:
+    """Draw one image with its frame and words."""
+    rank, pixels = shot.rank, read_shot(shot.path)
     panel.set_axis_off()
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 2.35)
@@ -228,7 +236,7 @@ def _draw_shot(panel: Axes, shot: Shot, *, rank: int) -> None:
         Rectangle((0.02, 0.34), 0.96, 1.88, fill=False, edgecolor=colour, linestyle=dashes, linewidth=2.6, gid=word)
     )
     label = word if rank == 0 else f"{rank} {word}"
-    panel.text(0.56 if rank else 0.5, 0.14, label, ha="center", va="center", fontsize=8)
+    panel.text(0.31 if rank else 0.5, 0.14, label, ha="left" if rank else "center", va="center", fontsize=8)
     if rank:
         _draw_sign(panel, right=shot.right, colour=colour)
 
