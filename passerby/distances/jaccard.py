@@ -23,6 +23,9 @@ def jaccard_block(left: SparseRows, inverted: SparseRows, *, out: Floats) -> Non
         out: where to write.
 
     """
+    # the kernel does not check bounds
+    assert out.shape == (len(left), inverted.count_columns)
+    assert left.count_columns == len(inverted)
     over_rows(
         lambda first, last: _fill_rows(
             first,

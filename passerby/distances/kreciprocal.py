@@ -26,7 +26,6 @@ from passerby.distances.pairwise import (
     PairwiseDistances,
     Vectors,
     empty_block,
-    rows_per_block,
     vectors_on,
 )
 from passerby.distances.reciprocal import Neighbours, Squares, encode, expand_queries
@@ -76,8 +75,10 @@ class RerankedDistances:
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (first row, (B, G) re-ranked distances)."""
-        jaccard = empty_block(rows_per_block(*self.shape), self.shape[1], device=torch.device("cpu"))
+        jaccard = torch.empty(0, self.shape[1])
         for start, block in self.original.blocks():
+            if len(jaccard) < len(block):
+                jaccard = empty_block(len(block), self.shape[1], device=torch.device("cpu"))
             rows = jaccard[: len(block)]
             jaccard_block(self.query_rows.slice(start, start + len(block)), self.gallery_columns, out=rows.numpy())
             largest = torch.from_numpy(self.largest[start : start + len(block), None]).to(block.device)

@@ -65,6 +65,7 @@ def rank_matches(source: DistanceSource, relevance: Relevance, *, pairs: PairCou
     Complexity: M * G comparisons for M matches in all; memory of one block.
 
     """
+    _require_same_shape(source, relevance)
     rank = np.zeros(len(relevance.match_row), np.int64)
     for start, block in source.blocks():
         count_ranks(block, start, relevance=relevance, rank=rank)
@@ -73,6 +74,13 @@ def rank_matches(source: DistanceSource, relevance: Relevance, *, pairs: PairCou
     owner = np.repeat(np.arange(relevance.count_query), np.diff(relevance.match_start))
     order = np.lexsort((rank, owner))
     return Ranking(relevance.match_start, rank[order], relevance.match_row[order], relevance.kept)
+
+
+def _require_same_shape(source: DistanceSource, relevance: Relevance) -> None:
+    """Raise `ValueError` unless both speak of the same images; compiled loops do not check bounds."""
+    if source.shape != (relevance.count_query, relevance.count_gallery):
+        expected = (relevance.count_query, relevance.count_gallery)
+        raise ValueError(f"distances have shape {source.shape}, relevance speaks of {expected}")
 
 
 def count_ranks(block: torch.Tensor, start: int, *, relevance: Relevance, rank: Ints) -> None:
@@ -200,6 +208,7 @@ def nearest(
         left_out: `show` them at their place, or `skip` them: then they only fill up a list that is too short.
 
     """
+    _require_same_shape(source, relevance)
     count_query, count_gallery = source.shape
     extra = int(np.diff(relevance.left_out_start).max(initial=0)) if left_out == "skip" else 0
     row = np.empty((count_query, min(count + extra, count_gallery)), np.int64)

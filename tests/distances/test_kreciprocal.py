@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +89,25 @@ def test_cosine_is_euclidean_on_normalised_vectors():
     by_cosine = full(rerank(query, scaled, parameters=Rerank(), metric="cosine"))
     unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (query, gallery)]
     np.testing.assert_allclose(by_cosine, full(rerank(*unit, parameters=Rerank())), atol=1e-5)
+
+
+def test_blocks_of_another_height_change_nothing():
+    """The source of the original distances decides how many rows come at once."""
+
+    class AtOnce:
+        offset, bounds = 0.0, (0.0, 1.0)
+
+        def __init__(self, values):
+            self.values, self.shape = values, values.shape
+
+        def blocks(self):
+            for start, stop in ((0, 3), (3, len(self.values))):
+                yield start, torch.from_numpy(self.values[start:stop].copy())
+
+    _, query, gallery = oracle("kreciprocal_100x400")
+    source = rerank(query, gallery, parameters=Rerank())
+    other = replace(source, original=AtOnce(full(source.original)))
+    np.testing.assert_allclose(full(other), full(source), atol=1e-6)
 
 
 def test_small_blocks_change_nothing(monkeypatch):

@@ -178,3 +178,9 @@ def test_only_the_file_itself_is_left_out_without_cameras():
     allowed = relevance(query, gallery, cameras="ignore")
     assert allowed.left_out_row.tolist() == [0]
     assert allowed.match_start.tolist() == [0, 1, 3]
+
+
+def test_distances_of_other_images_are_refused():
+    allowed = relevance(columns([1], [0]), columns([2, 1, 3], [1, 1, 1]))
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), relevance speaks of \(1, 3\)"):
+        rank_matches(Given([[0.0, 1.0]]), allowed)
