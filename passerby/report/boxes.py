@@ -108,10 +108,8 @@ def wrap(text: str, width: float, *, size: float, weight: Literal["normal", "bol
     for word in text.split():
         while text_width(word, size, weight) > width and len(word) > 1:
             room = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or text_width(word[:n], size, weight) <= width)
-            if line:
-                lines.append(line)
+            lines += [line, word[:room]] if line else [word[:room]]
             line, word = "", word[room:]
-            lines.append(text[text.index(word) - room : text.index(word)])
         joined = f"{line} {word}".strip()
         if line and text_width(joined, size, weight) > width:
             lines.append(line)

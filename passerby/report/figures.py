@@ -58,13 +58,15 @@ def score_curves(records: Sequence[Record]) -> Figure:
         for number, name in enumerate(names):
             mine = [record for record in found if record.dataset == name]
             x = [place(epochs, record.stage, record.epoch) for record in mine]
-            of = f", {name}" if len(names) > 1 else ""
+            dollars = name.replace("$", r"\$")  # or matplotlib would take what is between two of them for a formula
+            of = f", {dollars}" if len(names) > 1 else ""
             _line(panel, x, [100 * r.rank1 for r in mine], number=2 * number, label=f"rank-1{of}")
             _line(panel, x, [100 * r.mAP for r in mine], number=2 * number + 1, label=f"mAP{of}")
         _percent_axis(panel, from_zero=True)
         _mark_stages(panel, epochs)
         _epochs_below(panel)
-        panel.legend(loc="best")
+        if names:
+            panel.legend(loc="best")
     return figure
 
 
@@ -76,7 +78,7 @@ def rate_curve(recipe: Recipe) -> Figure:
         for number, stage in enumerate(recipe.stages):
             steps = np.arange(stage.epochs * _STEPS_DRAWN)
             y = [rate(stage.optim, int(s), steps_per_epoch=_STEPS_DRAWN, epochs=stage.epochs) for s in steps]
-            panel.plot(start + steps / _STEPS_DRAWN, y, color=look(0).colour, label=stage.title)
+            panel.plot(start + steps / _STEPS_DRAWN, y, color=look(0).colour)
             if number:
                 panel.axvline(start, color=QUIET, linewidth=0.8, linestyle=":")
             start += stage.epochs

@@ -1,0 +1,78 @@
+"""The drawing follows the recipe: what it has is drawn, what it has not is not."""
+
+import html
+from xml.etree import ElementTree
+
+import pytest
+
+from passerby.recipe import load_recipe, shipped_recipes
+from passerby.report.diagrams import NARROW, draw
+from tests.report.conftest import plain_recipe
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def words(svg):
+    return " ".join(element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}text"))
+
+
+def test_the_whole_path_is_named():
+    drawn = words(draw(plain_recipe()))
+    for step in ("16 people × 4 images = 64", "test_resnet", "Pooling: avg", "feature", "Neck: bnneck", "embedding"):
+        assert step in drawn
+    for step in ("softmax × 1", "triplet × 1", "margin 0.3", "Optimiser: adam", "multistep", "Distance: cosine"):
+        assert step in drawn
+    assert "Re-ranking" in drawn
+    assert "k1 4" in drawn
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_chosen_loss_and_stage_of_a_shipped_recipe_is_drawn(name):
+    recipe = load_recipe(name)
+    for width in (1100, NARROW):
+        drawn = words(draw(recipe, width=width))
+        for stage in recipe.stages:
+            assert stage.title in drawn
+            for loss in stage.losses.chosen:
+                assert f"{loss} ×" in drawn
+
+
+def test_another_recipe_is_another_drawing():
+    stages = [
+        {"train": ["plaza"], "epochs": 3},
+        {
+            "train": ["plaza"],
+            "name": "second site",
+            "epochs": 5,
+            "losses": {"softmax": None, "triplet": {"weight": 2.0}},
+        },
+    ]
+    drawn = words(draw(plain_recipe(stages=stages, test={"rerank": None}, data={"augment": {"erase": None}})))
+    assert "Stage 1 of 2: plaza, 3 epochs" in drawn
+    assert "Stage 2 of 2: second site, 5 epochs" in drawn
+    assert drawn.count("softmax ×") == 1
+    assert "triplet × 2" in drawn
+    assert "as stage 1 left it" in drawn
+    assert "Re-ranking" not in drawn
+    assert "erase" not in drawn
+
+
+def test_a_schedule_is_told_as_it_runs():
+    cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "final_rate": 1e-6})
+    drawn = words(draw(cosine))
+    assert "falling to 1e-06" in drawn
+    assert "warm-up" not in drawn
+    assert "no step is reached" in words(draw(plain_recipe(optim={"steps": [40]})))
+
+
+def test_names_are_escaped():
+    svg = draw(plain_recipe('<b> & "c"'))
+    assert "<b>" not in svg
+    assert html.escape("<b>") in svg
+    assert '<b> & "c"' in words(svg)
+
+
+def test_without_a_neck_the_vectors_are_told_to_be_the_same():
+    drawn = words(draw(plain_recipe(model={"backbone": "test_resnet", "neck": "none"})))
+    assert "no neck: the same vector" in drawn
+    assert "Neck:" not in drawn

@@ -1,0 +1,167 @@
+"""The page: self-contained, escaped, honest about what is missing, and with the figures of the run."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from passerby.errors import UserError
+from passerby.evaluate import evaluate
+from passerby.report.page import write_report
+from passerby.report.sentences import duration, of_hundred
+from tests.report.conftest import PEOPLE, plain_recipe, write_run
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its text, and its open tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.words, self.open = [], [], []
+        self.classes, self.signs = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.addresses += [found[key] for key in ("src", "href", "srcset", "data", "xlink:href") if key in found]
+        self.classes += (found.get("class") or "").split()
+        self.signs += [found["data-sign"]] if "data-sign" in found else []
+        if tag not in ("meta", "img", "source", "path"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass  # the strokes of the signs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    path = write_report(run.folder)
+    assert path == run.folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_nothing_is_fetched(html):
+    page = Page(html)
+    assert page.open == []
+    assert len(page.addresses) > 20
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert not re.search(r"url\(|@import|<script|<link|<iframe", html)
+    assert len(html) < 1_500_000
+
+
+def test_the_headline_and_the_table_say_the_scores(html, run):
+    plain = evaluate(run.embeddings)
+    text = Page(html).text
+    assert f"For {100 * plain.rank(1):.0f} of 100 queries the first image found shows the same person" in text
+    for share in (plain.mAP, plain.mINP, plain.rank(5)):
+        assert f"{100 * share:.1f}" in text
+    assert run.embeddings.fingerprint in text
+    assert f"{PEOPLE} queries" in text
+    assert "k1 4, k2 2, weight 0.3" in text
+
+
+def test_marks_are_more_than_colour(html):
+    page = Page(html)
+    key = 1  # the explanation above the lists shows each sign once
+    assert page.signs.count("tick") == page.classes.count("same") + key
+    assert page.signs.count("cross") == page.classes.count("other") + key
+    assert page.classes.count("same") > 3
+    assert page.classes.count("other") > 3
+    assert re.search(r"\.other img[^}]*dashed", html)
+    assert not re.search(r"\.same img[^}]*dashed", html)
+
+
+def test_what_ran_is_there(html, run):
+    text = Page(html).text
+    assert "passerby train <x> & y" in text
+    assert "backbone: test_resnet" in text
+    assert f"--out {run.folder}-again" in text
+
+
+def test_names_are_escaped(tmp_path):
+    written = write_run(tmp_path, name="<b>")
+    html = write_report(written.folder).read_text()
+    assert "<b>plaza" not in html
+    assert "&lt;b&gt;" in html
+    assert Page(html).open == []
+
+
+def test_moved_images_are_told_in_a_sentence(tmp_path):
+    written = write_run(tmp_path)
+    shutil.rmtree(written.images)
+    text = Page(write_report(written.folder).read_text()).text
+    assert "have moved or were deleted since the run" in text
+    assert "image not found" in text
+
+
+def test_a_data_set_that_is_gone_is_told_in_a_sentence(html):
+    assert "It cannot be read any more" in Page(html).text
+
+
+def test_embeddings_of_other_images_are_not_shown(tmp_path):
+    written = write_run(tmp_path)
+    other = written.embeddings.select(written.embeddings.pid != 1)
+    other.save(written.folder / "embeddings" / "plaza.npz")
+    html = write_report(written.folder).read_text()
+    assert "was written for other images than the scores" in Page(html).text
+    assert "shot" not in Page(html).classes
+
+
+def test_a_run_that_goes_on_has_a_report_too(tmp_path):
+    written = write_run(tmp_path)
+    (written.folder / "scores.json").unlink()
+    lines = (written.folder / "journal.jsonl").read_text().splitlines()
+    (written.folder / "journal.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    text = Page(write_report(written.folder).read_text()).text
+    assert "This run is not finished" in text
+    assert "Trained for 2 of 3 epochs" in text
+    (written.folder / "journal.jsonl").unlink()
+    assert "No epoch is finished yet" in Page(write_report(written.folder).read_text()).text
+
+
+def test_without_re_ranking_none_is_shown(tmp_path):
+    written = write_run(tmp_path, recipe=plain_recipe(test={"rerank": None}))
+    scores = json.loads((written.folder / "scores.json").read_text())
+    del scores["plaza"]["reranked"]
+    (written.folder / "scores.json").write_text(json.dumps(scores))
+    assert "with re-ranking" not in Page(write_report(written.folder).read_text()).text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no recipe\.yaml, so it is not a run folder"):
+        write_report(tmp_path)
+    with pytest.raises(UserError, match="is not a folder"):
+        write_report(tmp_path / "nothing")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_broken_scores_are_refused(tmp_path):
+    written = write_run(tmp_path)
+    (written.folder / "scores.json").write_text('{"plaza": {"plain": {"mAP": "high"}}}')
+    with pytest.raises(UserError, match=r"scores\.json does not hold scores"):
+        write_report(written.folder)
+
+
+def test_rates_are_never_rounded_to_all_or_none():
+    assert of_hundred(100) == "100 of 100"
+    assert of_hundred(99.9) == "more than 99 of 100"
+    assert of_hundred(0.1) == "fewer than 1 of 100"
+    assert of_hundred(0) == "0 of 100"
+
+
+def test_durations_carry_over():
+    assert duration(59.6) == "1 min 0 s"
+    assert duration(3599.7) == "1 h 0 min"

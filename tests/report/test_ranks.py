@@ -1,0 +1,81 @@
+"""Ranked lists agree with the evaluation, and right differs from wrong by more than colour."""
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+
+from passerby.errors import UserError
+from passerby.evaluate import evaluate
+from passerby.report.ranks import choose_queries, describe, draw_lists, rank_for, ranked_lists
+from tests.report.conftest import PEOPLE, RERANK
+
+
+@pytest.mark.parametrize("rerank", [None, RERANK])
+@pytest.mark.parametrize("cameras", ["standard", "ignore"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_average_precision_is_that_of_the_evaluation(run, rerank, cameras, distance):
+    scores = evaluate(run.embeddings, rerank=rerank, cameras=cameras, distance=distance)
+    lists = rank_for(run.embeddings, range(PEOPLE), rerank=rerank, cameras=cameras, distance=distance)
+    np.testing.assert_allclose([found.ap for found in lists], scores.ap)
+
+
+def test_what_the_protocol_leaves_out_is_not_in_the_list(run):
+    for found in rank_for(run.embeddings, range(PEOPLE), k=100):
+        assert all(shot.pid != -1 for shot in found.shots)
+        assert not any(shot.right and shot.cam == found.query.cam for shot in found.shots)
+        assert found.count == len(found.shots) == 28
+        assert tuple(shot.rank for shot in found.shots if shot.right) == found.hits
+
+
+def test_the_first_right_image_follows_a_list_without_one(run):
+    flipped = run.embeddings.select(np.arange(len(run.embeddings)))
+    flipped.vectors[flipped.role == "query"] *= -1  # now the right ones are the farthest
+    found = rank_for(flipped, [0], k=2)[0]
+    assert [shot.rank for shot in found.shots] == [1, 2, found.hits[0]]
+    assert [shot.right for shot in found.shots] == [False, False, True]
+    assert f"at rank {found.hits[0]} of 28" in describe(found)
+
+
+def test_chosen_queries_are_the_extremes_and_of_different_people(run):
+    pid = run.embeddings.query.pid
+    scores = evaluate(run.embeddings)
+    best = choose_queries(scores, kind="best", count=2, pid=pid)
+    worst = choose_queries(scores, kind="worst", count=2, pid=pid)
+    assert scores.ap[best[0]] == np.nanmax(scores.ap)
+    assert scores.ap[worst[0]] == np.nanmin(scores.ap)
+    assert choose_queries(scores, kind="worst", count=9, pid=np.zeros_like(pid)) == worst[:1]
+    draws = [
+        choose_queries(scores, kind="random", count=3, pid=pid, generator=np.random.default_rng(7)) for _ in range(2)
+    ]
+    assert draws[0] == draws[1]
+    assert len(set(draws[0])) == 3
+
+
+def test_marks_are_signs_lines_and_words(run):
+    lists = rank_for(run.embeddings, range(PEOPLE), k=8)
+    figure = draw_lists(lists)
+    shots = [shot for found in lists for shot in (found.query, *found.shots)]
+    assert len(figure.axes) == len(shots)
+    kinds = set()
+    for panel, shot in zip(figure.axes, shots, strict=True):
+        (frame,) = [patch for patch in panel.patches if isinstance(patch, Rectangle) and patch.get_gid()]
+        word = "query" if shot.rank == 0 else "same" if shot.right else "other"
+        assert frame.get_gid() == word
+        assert any(word in text.get_text() for text in panel.texts)
+        if shot.rank:
+            assert {line.get_gid() for line in panel.lines} == {"tick" if shot.right else "cross"}
+            kinds.add((word, frame.get_linestyle() == "-"))
+    assert kinds == {("same", True), ("other", False)}
+
+
+def test_a_missing_image_is_said_and_not_a_crash(run, tmp_path):
+    moved = run.embeddings.select(np.arange(len(run.embeddings)))
+    moved.path[:] = [str(tmp_path / "gone.jpg")] * len(moved)
+    figure = ranked_lists(moved, [0], k=2)
+    assert all("not found" in panel.texts[0].get_text() for panel in figure.axes)
+
+
+@pytest.mark.parametrize(("queries", "k"), [([PEOPLE], 5), ([-1], 5), ([0], 0)])
+def test_a_query_that_is_none_is_refused(run, queries, k):
+    with pytest.raises(UserError, match="queries from 0 to 4"):
+        rank_for(run.embeddings, queries, k=k)
