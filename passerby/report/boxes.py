@@ -217,7 +217,7 @@ def _links(panel: Panel, stacks: Sequence[Sequence[_Placed]]) -> list[str]:
         by_source = len({a.y for a, _ in links}) <= len({b.y for _, b in links})
         hubs = sorted({(a if by_source else b).middle for a, b in links})
         falling = sum(b.middle - a.middle for a, b in links) > 0
-        lanes = {hub: n for n, hub in enumerate(reversed(hubs) if falling == by_source else hubs)}
+        lanes = {hub: n for n, hub in enumerate(reversed(hubs) if falling else hubs)}
         for a, b in links:
             begin, end = a.x + a.width, b.x
             lane = begin + (end - begin) * (lanes[(a if by_source else b).middle] + 1) / (len(lanes) + 1.6)

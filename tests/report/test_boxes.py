@@ -50,10 +50,18 @@ def test_boxes_do_not_overlap_and_hold_their_text(recipe, width):
             assert y + 0.25 * size <= holders[0][3]
 
 
-def test_lanes_of_two_sources_do_not_cross():
-    left = Column("l", tuple(Box(f"s{n}", "source", ("a", "b", "c")) for n in range(2)))
-    right = Column("r", tuple(Box(f"t{n}", "target") for n in range(4)), chained=False)
-    panel = Panel("p", (left, right), (("s0", "t0"), ("s0", "t1"), ("s1", "t2"), ("s1", "t3")))
+TALL = Box("tall", "spacer", tuple("abcdefghijklmnopq"))
+
+
+@pytest.mark.parametrize("arrows_go", ["up", "down"])
+@pytest.mark.parametrize("hubs", ["sources", "targets"])
+def test_lanes_of_two_hubs_do_not_cross(arrows_go, hubs):
+    few, many = (tuple(Box(f"{letter}{n}", letter) for n in range(count)) for letter, count in (("f", 2), ("m", 4)))
+    left, right = (few, many) if hubs == "sources" else (many, few)
+    above = ((TALL,), ()) if arrows_go == "up" else ((), (TALL,))
+    columns = tuple(Column("c", (*over, *side), chained=False) for over, side in zip(above, (left, right), strict=True))
+    pairs = (("f0", "m0"), ("f0", "m1"), ("f1", "m2"), ("f1", "m3"))
+    panel = Panel("p", columns, pairs if hubs == "sources" else tuple((b, a) for a, b in pairs))
     svg = draw_panels([panel], width=900, label="x")
     paths = [[tuple(map(float, p.split())) for p in d.split(" L")] for d in re.findall(r'<path d="M([^"]*)"', svg)]
     arrows = [path for path in paths if len(path) == 4]
