@@ -23,6 +23,9 @@ from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
 from passerby.report.sources import sources
 
 
+_LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 1.5 MB
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure on the page: where its bytes are, what it shows for those who cannot see it, and its caption."""
@@ -51,7 +54,8 @@ def write_report(folder: Path) -> Path:
 
 def render(run: RunFolder) -> str:
     """Return the page of a run as HTML."""
-    galleries = [gallery_of(run, site) for site in run.sites]
+    count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
+    galleries = [gallery_of(run, site, count=count) for site in run.sites]
     return _template().render(
         title=run.path.resolve().name,
         version=__version__,
