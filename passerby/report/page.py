@@ -22,7 +22,6 @@ from passerby.report.ranks import describe
 from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
 from passerby.report.sources import sources
 
-
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 1.5 MB
 
 
