@@ -66,11 +66,12 @@ def require_people(labels: Ints, *, identities: int) -> Ints:
 
 
 def _deal(rows: Ints, instances: int, generator: np.random.Generator) -> list[Ints]:
-    """Split shuffled rows into groups of `instances`; the last group is filled up from the others."""
+    """Split shuffled rows into groups of `instances`; the last group is filled up from the others, or by repeating."""
     shuffled = generator.permutation(rows)
     short = -len(shuffled) % instances
     if short:
-        pool = shuffled if len(shuffled) >= short else np.tile(shuffled, -(-short // len(shuffled)))
+        others = shuffled[: len(shuffled) // instances * instances]
+        pool = others if len(others) else np.tile(shuffled, -(-short // len(shuffled)))
         shuffled = np.concatenate([shuffled, generator.permutation(pool)[:short]])
     return list(shuffled.reshape(-1, instances))
 
