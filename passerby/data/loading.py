@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from passerby.data.transforms import AugmentSettings, augment, mix_seeds, training_transform
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 from passerby.inputs import InputSettings
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Words
@@ -70,8 +71,10 @@ def decode(path: str | Path) -> Pixels:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not a readable image (no known format)") from error
     except Exception as error:  # PIL raises many kinds, SyntaxError among them
-        raise UserError(f"{path} is not a readable image ({error})") from error
+        raise UserError(f"{path} is not a readable image ({first_line(error)})") from error
 
 
 def prepare(pixels: Pixels, inputs: InputSettings) -> Tensor:
@@ -183,11 +186,21 @@ def training_batches(
         pin_memory=torch.cuda.is_available(),
         collate_fn=None,
     )
-    for images, rows in loader:
-        index = torch.as_tensor(rows)
-        yield Batch(
-            images=images, labels=torch.from_numpy(labels)[index], cam=torch.from_numpy(cam)[index], index=index
-        )
+    with _one_sentence():
+        for images, rows in loader:
+            index = torch.as_tensor(rows)
+            yield Batch(
+                images=images, labels=torch.from_numpy(labels)[index], cam=torch.from_numpy(cam)[index], index=index
+            )
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Take off the traceback that torch writes around a user's mistake in a loader process."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).strip().rpartition(f"{UserError.__name__}: ")[2]) from error
 
 
 def plain_batches(
@@ -199,7 +212,8 @@ def plain_batches(
         for start in range(0, len(store), size):
             yield torch.stack([store[row] for row in range(start, min(start + size, len(store)))])
         return
-    yield from DataLoader(_Rows(store), batch_size=size, num_workers=workers)
+    with _one_sentence():
+        yield from DataLoader(_Rows(store), batch_size=size, num_workers=workers)
 
 
 class _Rows(Dataset[Tensor]):
