@@ -48,6 +48,20 @@ class Backbone(nn.Module):
         self.channels = int(self.body.num_features)
         if last_stride == 1:
             set_last_stride(self.body, name)
+        self._require_fit(name, size)
+
+    def _require_fit(self, name: str, size: tuple[int, int]) -> None:
+        """Look at one black image, because many models find out only then that a size does not suit them."""
+        self.eval()
+        try:
+            with torch.no_grad():
+                featuremap, _ = self(torch.zeros(1, 3, *size))
+        except Exception as error:  # each family has its own way to say no
+            raise UserError(f"{name!r} cannot take images of input.size {size} ({first_line(error)})") from error
+        finally:
+            self.train()
+        if featuremap.shape[1] != self.channels:
+            raise UserError(f"model.backbone: {name!r} makes maps of a kind that passerby does not know")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""
