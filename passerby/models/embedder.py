@@ -103,7 +103,17 @@ def save_embedder(embedder: Embedder, path: str | Path, *, recipe: str) -> None:
     state = {key: value.detach().contiguous().cpu() for key, value in embedder.state_dict().items()}
     described = {"model": embedder.settings.model_dump(mode="json"), "input": embedder.input.model_dump(mode="json")}
     with atomic_write(path) as file:
-        file.write(save(state, {"passerby": json.dumps(described), "recipe": recipe}))
+        file.write(_in_order(save(state, {"passerby": json.dumps(described), "recipe": recipe})))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the metadata of a .safetensors, which come in any order, so that the same model gives the same file."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def load_embedder(path: str | Path) -> Embedder:
@@ -120,10 +130,11 @@ def load_embedder(path: str | Path) -> Embedder:
     try:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})["passerby"])
+        model, inputs = dict(described["model"]), dict(described["input"])
     except Exception as error:  # safetensors raises its own kinds
         raise UserError(f"{path} holds weights but no passerby settings; it was written by another program") from error
-    settings = build(ModelSettings, described["model"], source=str(path))
-    embedder = Embedder(settings, build(InputSettings, described["input"], source=str(path)), load=False)
+    settings = build(ModelSettings, model, source=str(path))
+    embedder = Embedder(settings, build(InputSettings, inputs, source=str(path)), load=False)
     load_state(embedder, state, source=str(path))
     return embedder.eval()
 
