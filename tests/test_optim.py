@@ -52,7 +52,8 @@ def test_multistep_counts_epochs_of_the_stage():
 )  # fmt: skip
 def test_a_rate_stays_between_its_ends(schedule, per_epoch, epochs, warmup, delay):
     settings = OptimSettings(
-        lr=1.0, schedule=schedule, warmup_epochs=warmup, warmup_factor=0.1, final_rate=0.0 if schedule == "cosine" else 7e-7,
+        lr=1.0, schedule=schedule, warmup_epochs=warmup, warmup_factor=0.1,
+        final_rate=0.0 if schedule == "cosine" else 7e-7,
         delay_epochs=delay if schedule == "cosine" else 0,
     )  # fmt: skip
     found = [rate(settings, step, steps_per_epoch=per_epoch, epochs=epochs) for step in range(per_epoch * epochs)]

@@ -35,7 +35,7 @@ def make(name, *, dtype=torch.float32, seed=0):
     return loss.to(dtype)
 
 
-def output(*, dtype=torch.float32, count=len(LABELS), seed=0):
+def output(*, dtype=torch.float32, count=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     vectors = [torch.randn(count, DIMENSION, generator=generator, dtype=dtype, requires_grad=True) for _ in range(2)]
     return Output(*vectors, map=torch.zeros(count, DIMENSION, 1, 1))

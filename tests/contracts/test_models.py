@@ -1,0 +1,65 @@
+"""What every embedder must hold to, over families of backbones."""
+
+import pytest
+import torch
+
+from passerby.inputs import InputSettings
+from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
+
+SIZE = (64, 32)
+FAMILIES = {
+    "resnet18": (4, 2),
+    "resnet50": (4, 2),
+    "test_resnet": (4, 2),
+    "test_vit": (4, 2),
+    "vit_tiny_patch16_224": (4, 2),
+    "test_convnext": (2, 1),
+    "test_efficientnet": (2, 1),
+    "mobilenetv3_small_050": (2, 1),
+    "swin_tiny_patch4_window7_224": (2, 1),
+}
+"""Backbone and the map that it makes of 64 x 32 pixels, ResNets with last stride 1."""
+
+every_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+def make(name, *, neck="bnneck", seed=0):
+    torch.manual_seed(seed)
+    stride = 1 if "resnet" in name else 2
+    return Embedder(ModelSettings(backbone=name, last_stride=stride, neck=neck), InputSettings(size=SIZE))
+
+
+def images(count=3, dtype=torch.uint8):
+    return torch.randint(256, (count, 3, *SIZE), generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+@every_family
+def test_shapes_gradients_and_one_file(name, tmp_path):
+    embedder = make(name)
+    out = embedder(images())
+    assert out.feature.shape == out.embedding.shape == (3, embedder.dimension)
+    assert out.map.shape == (3, embedder.dimension, *FAMILIES[name])
+    assert out.parts is None
+    (out.embedding.square().mean() + out.feature.mean()).backward()
+    without = [n for n, p in embedder.named_parameters() if p.requires_grad and p.grad is None]
+    assert all("head" in n for n in without)  # what some families keep between their map and their classifier
+    assert all(torch.isfinite(p.grad).all() for p in embedder.parameters() if p.grad is not None)
+
+    save_embedder(embedder, tmp_path / "e.safetensors", recipe="description: a run")
+    loaded = load_embedder(tmp_path / "e.safetensors")
+    assert not loaded.training
+    assert (loaded.settings, loaded.input) == (embedder.settings, embedder.input)
+    embedder.eval()
+    with torch.inference_mode():
+        one, other = embedder(images()), loaded(images())
+    assert torch.equal(one.feature, other.feature)
+    assert torch.equal(one.embedding, other.embedding)
+    assert torch.equal(one.map, other.map)
+
+
+@every_family
+def test_an_image_does_not_look_at_its_neighbours(name):
+    embedder = make(name).eval()
+    with torch.inference_mode():
+        alone, together = embedder(images()[:1]), embedder(images())
+    torch.testing.assert_close(alone.embedding, together.embedding[:1], atol=1e-4, rtol=1e-4)

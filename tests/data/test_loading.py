@@ -1,0 +1,207 @@
+"""From files to batches: decoding, resizing, and batches that do not depend on who loads them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from passerby.data.loading import DataSettings, ImageStore, Place, decode, plain_batches, prepare, training_batches
+from passerby.data.transforms import AugmentSettings, JitterSettings
+from passerby.errors import UserError
+from passerby.inputs import InputSettings
+
+INPUT = InputSettings(size=(32, 16))
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 10, 3)).astype(np.uint8)
+SMOOTH = np.asarray(Image.fromarray(PIXELS).resize((40, 80), Image.Resampling.BICUBIC))
+
+
+def saved(path, pixels=SMOOTH, mode="RGB", **options):
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [75, 100])
+def test_a_jpeg_is_what_pil_makes_of_it(tmp_path, mode, quality):
+    path = saved(tmp_path / "a.jpg", mode=mode, quality=quality)
+    wanted = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    found = decode(path)
+    assert found.shape == (80, 40, 3)
+    assert found.dtype == np.uint8
+    assert np.abs(found - wanted).max() <= 4  # two decoders may round apart
+    assert np.abs(found - wanted).mean() < 1.5
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA"])
+def test_a_png_is_what_pil_makes_of_it(tmp_path, mode):
+    path = saved(tmp_path / "a.png", mode=mode)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(decode(path), np.asarray(image.convert("RGB")))
+
+
+def test_a_jpeg_may_be_called_png(tmp_path):
+    saved(tmp_path / "a.jpg").rename(tmp_path / "a.png")
+    assert decode(tmp_path / "a.png").shape == (80, 40, 3)
+
+
+def jpeg():
+    buffer = io.BytesIO()
+    Image.fromarray(SMOOTH).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", r"the image .*a\.jpg is empty \(0 bytes\)"),
+        (b"just text", r"a\.jpg is not a readable image"),
+        (jpeg()[: len(jpeg()) // 2], r"a\.jpg is not a readable image"),
+        (jpeg()[:3], r"a\.jpg is not a readable image"),
+        (b"\xff\xd8" + bytes(500), r"a\.jpg is not a readable image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), r"a\.jpg is not a readable image"),
+    ],
+)
+def test_a_broken_image_is_told(tmp_path, content, told):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=told) as caught:
+        decode(tmp_path / "a.jpg")
+    assert "\n" not in str(caught.value)
+    assert " object at 0x" not in str(caught.value)
+
+
+def test_a_missing_image_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the image .*b\.jpg: no such file"):
+        decode(tmp_path / "b.jpg")
+    with pytest.raises(UserError, match=r"cannot read the image .*: is a directory"):
+        decode(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "nearest"])
+def test_resizing_is_that_of_pil(name):
+    inputs = InputSettings(size=(32, 16), interpolation=name)
+    wanted = Image.fromarray(SMOOTH).resize((16, 32), getattr(Image.Resampling, name.upper()))
+    found = prepare(SMOOTH, inputs)
+    assert found.shape == (3, 32, 16)
+    np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("size", [(32, 16), (80, 40)])
+def test_bgr_turns_the_channels(size):
+    rgb, bgr = (prepare(SMOOTH, InputSettings(size=size, colour=colour)) for colour in ("rgb", "bgr"))
+    assert torch.equal(rgb.flip(0), bgr)
+    bgr[0] = 0  # the tensor owns its memory
+
+
+# ---- batches
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    files = [saved(folder / f"{n}.png", generator.integers(0, 256, (40, 20, 3)).astype(np.uint8)) for n in range(12)]
+    return np.array([str(file) for file in files])
+
+
+PLAN = np.random.default_rng(1).integers(0, 12, (4, 6))
+LABELS = np.arange(12) // 2
+CAM = np.arange(12) % 3
+START = Place(0, 0, 0)
+AUGMENT = AugmentSettings(pad=2, jitter=JitterSettings())
+
+
+def load(paths, *, cache="none", workers=0, labels=LABELS, place=START, **options):
+    store = ImageStore(paths, INPUT, cache=cache)
+    settings = DataSettings(workers=workers, augment=AUGMENT)
+    return list(training_batches(store, PLAN, labels=labels, cam=CAM, settings=settings, place=place, **options))
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        for name in ("images", "labels", "cam", "index"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_a_batch_holds_what_the_plan_says(paths):
+    batches = load(paths)
+    assert [batch.index.tolist() for batch in batches] == PLAN.tolist()
+    for batch in batches:
+        assert batch.images.shape == (6, 3, 32, 16)
+        assert batch.images.dtype == torch.uint8
+        assert batch.labels.tolist() == LABELS[batch.index].tolist()
+        assert batch.cam.tolist() == CAM[batch.index].tolist()
+        assert batch.mask is None
+
+
+@pytest.mark.parametrize("cache", ["memory", "auto"])
+def test_the_cache_changes_nothing(paths, cache):
+    assert_same(load(paths), load(paths, cache=cache))
+
+
+def test_workers_change_nothing(paths):
+    assert_same(load(paths), load(paths, workers=2))
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped(paths):
+    assert_same(load(paths)[2:], load(paths, first=2))
+    assert load(paths, first=4) == []
+
+
+def test_ranks_load_columns_of_the_same_batches(paths):
+    whole = load(paths)
+    left, right = load(paths, columns=slice(0, 3)), load(paths, columns=slice(3, 6))
+    for batch, one, other in zip(whole, left, right, strict=True):
+        assert torch.equal(torch.cat([one.images, other.images]), batch.images)
+        assert torch.equal(torch.cat([one.index, other.index]), batch.index)
+
+
+@pytest.mark.parametrize("place", [Place(1, 0, 0), Place(0, 1, 0), Place(0, 0, 1)])
+def test_another_place_in_the_run_is_augmented_otherwise(paths, place):
+    for batch, other in zip(load(paths), load(paths, place=place), strict=True):
+        assert not torch.equal(batch.images, other.images)
+
+
+def test_an_image_that_comes_twice_is_augmented_twice(paths):
+    store = ImageStore(paths, INPUT)
+    settings = DataSettings(augment=AUGMENT)
+    (batch,) = training_batches(
+        store, np.zeros((1, 4), int), labels=LABELS, cam=CAM, settings=settings, place=Place(0, 0, 0)
+    )
+    assert not torch.equal(batch.images[0], batch.images[1])
+
+
+def test_label_views_are_columns(paths):
+    labels = np.stack([LABELS, LABELS[::-1]], axis=1)
+    for batch in load(paths, labels=labels):
+        assert batch.labels.tolist() == labels[batch.index].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("size", [5, 12, 50])
+def test_plain_batches_keep_the_order(paths, workers, size):
+    batches = list(plain_batches(paths, INPUT, size=size, workers=workers))
+    assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    wanted = torch.stack([prepare(decode(path), INPUT) for path in paths])
+    assert torch.equal(torch.cat(batches), wanted)
+
+
+def test_the_store_counts_its_images(paths):
+    assert len(ImageStore(paths, INPUT, cache="none")) == 12
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_told_whoever_loads_it(paths, tmp_path, cache, workers):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"")
+    with pytest.raises(UserError, match=r"broken\.jpg is empty") as caught:
+        load(np.array([str(broken)] * 12), cache=cache, workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_may_be_a_list(paths):
+    assert len(list(plain_batches([str(Path(path)) for path in paths], INPUT, size=12))) == 1

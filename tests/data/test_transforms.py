@@ -1,0 +1,107 @@
+"""Augmentation: each image from a seed of its own."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from passerby.data.transforms import (
+    AugmentSettings,
+    EraseSettings,
+    JitterSettings,
+    augment,
+    mix_seeds,
+    seeded,
+    training_transform,
+)
+from passerby.inputs import InputSettings
+
+INPUT = InputSettings(size=(32, 16))
+EVERYTHING = AugmentSettings(jitter=JitterSettings(hue=0.1, saturation=0.1), pad=4)
+NOTHING = AugmentSettings(flip=0, pad=0, erase=None)
+
+
+def image(seed=0):
+    return torch.randint(256, (3, 32, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_seeded_puts_the_generator_back():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    with seeded(1):
+        inner = torch.rand(3)
+    assert torch.equal(torch.rand(3), wanted)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), inner)
+    torch.manual_seed(5)
+    with pytest.raises(ValueError, match="high"), seeded(1):
+        augment(lambda _: torch.tensor(int("high")), image(), seed=0)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_an_image_depends_on_its_seed_and_on_nothing_else():
+    transform = training_transform(EVERYTHING, INPUT)
+    torch.manual_seed(0)
+    first = augment(transform, image(), seed=3)
+    torch.manual_seed(1)
+    assert torch.equal(augment(transform, image(), seed=3), first)
+    others = [augment(transform, image(), seed=seed) for seed in range(4, 12)]
+    assert not any(torch.equal(other, first) for other in others)
+    assert all(other.shape == (3, 32, 16) and other.dtype == torch.uint8 for other in others)
+
+
+def test_nothing_is_a_choice():
+    assert torch.equal(augment(training_transform(NOTHING, INPUT), image(), seed=0), image())
+
+
+def test_the_source_image_is_left_alone():
+    source = image()
+    transform = training_transform(AugmentSettings(erase=EraseSettings(probability=1)), INPUT)
+    for seed in range(5):
+        augment(transform, source, seed=seed)
+    assert torch.equal(source, image())
+
+
+def test_a_flip_mirrors():
+    flipped = augment(training_transform(NOTHING.model_copy(update={"flip": 1.0}), INPUT), image(), seed=0)
+    assert torch.equal(flipped, image().flip(2))
+
+
+def test_erasing_fills_with_the_mean_colour():
+    erase = EraseSettings(probability=1, area=(0.2, 0.4))
+    inputs = InputSettings(size=(32, 16), mean=(0.1, 0.5, 0.9))
+    source = torch.zeros(3, 32, 16, dtype=torch.uint8)
+    erased = augment(training_transform(NOTHING.model_copy(update={"erase": erase}), inputs), source, seed=0)
+    hole = (erased != 0).any(0)
+    assert 0.15 < hole.float().mean() < 0.45
+    assert erased[:, hole].unique(dim=1).flatten().tolist() == [26, 128, 230]
+
+
+def test_padding_is_black():
+    padded = augment(
+        training_transform(NOTHING.model_copy(update={"pad": 8}), INPUT), torch.full_like(image(), 9), seed=1
+    )
+    assert set(padded.unique().tolist()) == {0, 9}
+
+
+@given(st.lists(st.integers(-(2**63), 2**64), min_size=1, max_size=5), st.integers(0, 4))
+def test_seeds_are_in_range_and_all_parts_count(parts, place):
+    seed = mix_seeds(*parts)
+    assert 0 <= seed < 2**63
+    assert seed == mix_seeds(*parts)
+    changed = list(parts)
+    changed[place % len(parts)] ^= 1
+    assert mix_seeds(*changed) != seed
+    torch.manual_seed(seed)
+
+
+def test_neighbouring_places_do_not_collide():
+    seeds = {mix_seeds(0, s, e, b, i) for s in range(3) for e in range(10) for b in range(10) for i in range(10)}
+    assert len(seeds) == 3000
+
+
+def test_an_area_must_rise():
+    with pytest.raises(ValidationError, match=r"area must rise, got 0\.5 and 0\.1"):
+        EraseSettings(area=(0.5, 0.1))
