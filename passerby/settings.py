@@ -208,7 +208,7 @@ def build(kind: type[S], data: Mapping[str, Plain], *, source: str) -> S:
         # The JSON way in is as strict as the Python one, but lets a list stand for a tuple.
         return kind.model_validate_json(json.dumps(_without_nulls(kind, dict(data))))
     except pydantic.ValidationError as error:
-        found = [_explain(kind, detail) for detail in error.errors(include_url=False)]
+        found = [_explain(kind, detail) for detail in _once(error.errors(include_url=False))]
         raise UserError(f"{source}: {'; '.join(found)}") from error
 
 
@@ -245,6 +245,22 @@ def _inner(kind: object, *origins: type) -> tuple[object, ...]:
 def _is_of_kind(member: type[Settings], kind: object) -> bool:
     """Whether a member of a union is the one that the tag `kind` chooses; without a tag all may be meant."""
     return "kind" not in member.model_fields or kind in (None, member.model_fields["kind"].default)
+
+
+def _once(details: list[typing.Any]) -> list[typing.Any]:
+    """Leave out what only follows from another mistake.
+
+    A mistake that a stage takes from its recipe is found in both; a list with a mistake inside also counts as short.
+    """
+
+    def follows(detail: typing.Any, other: typing.Any) -> bool:
+        mine, its = detail["loc"], other["loc"]
+        if detail["type"] == "too_short":
+            return len(its) > len(mine) and its[: len(mine)] == mine
+        alike = (detail["type"], detail["input"]) == (other["type"], other["input"])
+        return alike and 0 < len(its) < len(mine) and mine[-len(its) :] == its
+
+    return [detail for detail in details if not any(follows(detail, other) for other in details)]
 
 
 def _explain(kind: type[Settings], detail: typing.Any) -> str:  # pydantic's ErrorDetails
