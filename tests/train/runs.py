@@ -16,12 +16,17 @@ def run(recipe, folder, **options):
     return folder
 
 
+def state_hash(state) -> str:
+    """Hash of named tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def weights(folder: Path) -> str:
     """Hash of the trained model's tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(load_file(folder / "embedder.safetensors").items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()
+    return state_hash(load_file(folder / "embedder.safetensors"))
 
 
 def interrupt_after(step: int):

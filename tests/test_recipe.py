@@ -1,0 +1,143 @@
+"""The typed tree of a run."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passerby.data.transforms import EraseSettings
+from passerby.errors import UserError
+from passerby.losses.triplet import TripletSettings
+from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe, shipped_recipes
+from passerby.settings import override, parse_yaml
+
+
+def told(data):
+    with pytest.raises(UserError) as caught:
+        make_recipe(data, source="here")
+    return str(caught.value)
+
+
+def test_nothing_given_is_a_recipe():
+    recipe = make_recipe({}, source="here")
+    assert recipe.stages[0].train == ("auto",)
+    assert list(recipe.stages[0].losses.chosen) == ["softmax", "triplet"]
+    assert recipe.data.augment.erase == EraseSettings()
+    assert recipe.test.rerank == RerankSettings()
+
+
+def test_a_stage_takes_from_the_recipe_what_it_does_not_say():
+    recipe = make_recipe(
+        {
+            "losses": {"softmax": {"smoothing": 0.2}, "triplet": {"margin": 0.5}},
+            "optim": {"lr": 0.1, "steps": [3]},
+            "stages": [
+                {"train": ["market1501"]},
+                {"train": ["msmt17"], "optim": {"lr": 0.2}, "losses": {"softmax": None, "triplet": {"weight": 2}}},
+            ],
+        },
+        source="here",
+    )
+    first, second = recipe.stages
+    assert (first.optim.lr, second.optim.lr) == (0.1, 0.2)
+    assert first.optim.steps == second.optim.steps == (3,)
+    assert second.losses.chosen == {"triplet": TripletSettings(margin=0.5, weight=2)}
+    assert first.losses == recipe.losses
+
+
+@pytest.mark.parametrize(
+    ("override", "look"),
+    [
+        ("losses.triplet=null", lambda r: list(r.stages[0].losses.chosen) == ["softmax"]),
+        ("losses.triplet.margin=0.5", lambda r: r.stages[0].losses.triplet.margin == 0.5),
+        ("stages.0.losses.softmax=null", lambda r: list(r.stages[0].losses.chosen) == ["triplet"]),
+        ("stages.0.epochs=3", lambda r: r.stages[0].epochs == 3),
+        ("data.augment.erase=null", lambda r: r.data.augment.erase is None),
+        ("data.augment.jitter={}", lambda r: r.data.augment.jitter is not None),
+        ("test.rerank=null", lambda r: r.test.rerank is None),
+        ("test.rerank.k1=5", lambda r: r.test.rerank == RerankSettings(k1=5)),
+        ("optim.steps=null", lambda r: r.optim.steps == (40, 70)),
+        ("evaluate=[msmt17]", lambda r: r.tested == ("msmt17",)),
+        ("evaluate=[]", lambda r: r.tested == ()),
+        ("evaluate=null", lambda r: r.tested == ("auto",)),
+        ("datasets.mine={kind: folder, root: somewhere}", lambda r: r.dataset("mine").root == "somewhere"),
+        ("root=elsewhere", lambda r: r.dataset("msmt17").root == "elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("name", ["bag_of_tricks", "small"])
+def test_overrides_reach_everything(name, override, look):
+    recipe = load_recipe(name, [override])
+    assert look(recipe)
+    assert make_recipe(parse_yaml(recipe.dump(), source="dump"), source="dump") == recipe
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            {"stages": [{"train": ["markt1501"]}]},
+            "data set 'markt1501' is neither in `datasets` nor a kind; did you mean",
+        ),
+        ({"evaluate": ["mine"]}, "data set 'mine' is neither in `datasets` nor a kind; known: auto, csv"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"train": []}]}, "stages.0.train"),
+        ({"stages": [{"train": ["auto", "auto"]}]}, "train names a data set twice: auto, auto"),
+        ({"losses": {"triplett": {}}}, "unknown key losses.triplett; did you mean 'triplet'?"),
+        ({"datasets": {"a": {"kind": "foldr", "root": "x"}}}, "did you mean 'folder'?"),
+        ({"datasets": {"a": {"kind": "market1501"}}}, "root is missing"),
+        ({"engine": {"precision": "bf61"}}, "engine.precision is 'bf61', allowed: "),
+        ({"input": {"size": [4, 128]}}, "input.size.0 is 4"),
+        ({"optim": {"schedule": "cosine", "gamma": 0.5}}, "gamma has no effect with schedule: cosine"),
+        ({"stages": 5}, "stages is 5"),
+        ({"stages": [5]}, "stages.0 is 5"),
+        ({"losses": 5}, "losses is 5"),
+        ({"data": {"augment": {"erase": {"probability": 2}}}}, "data.augment.erase.probability is 2"),
+    ],
+)
+def test_mistakes_are_told(data, sentence):
+    found = told(data)
+    assert found.startswith("here: ")
+    assert sentence in found
+    assert "\n" not in found
+
+
+def test_a_mistake_in_a_shared_part_is_told_once():
+    found = told({"optim": {"lrr": 1.0}, "stages": [{"train": ["auto"]}, {"train": ["msmt17"]}]})
+    assert found == "here: unknown key optim.lrr; did you mean 'lr'?"
+    found = told({"stages": [{"train": ["auto"]}, {"train": ["msmt17"], "optim": {"lrr": 1.0}}]})
+    assert found == "here: unknown key stages.1.optim.lrr; did you mean 'lr'?"
+    found = told({"optim": {"schedule": "constant", "gamma": 0.5}, "stages": [{"train": ["auto"]}]})
+    assert found == "here: optim: gamma has no effect with schedule: constant"
+
+
+@given(st.sampled_from(["optim.lr=1", "engine.seed=5", "stages.0.epochs=2", "data.identities=8"]), st.data())
+def test_overrides_of_different_keys_may_come_in_any_order(one, data):
+    other = data.draw(st.sampled_from(["model.pool=avg", "test.every=3", "input.size=[64, 32]"]))
+    assert load_recipe("small", [one, other]) == load_recipe("small", [other, one])
+
+
+def test_names_of_recipes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"bag_of_tricks", "small"} <= set(shipped_recipes())
+    assert find_recipe("small.yaml") == find_recipe("small")
+    (tmp_path / "mine.yaml").write_text("extends: small\nengine: {seed: 7}")
+    assert load_recipe("mine.yaml").engine.seed == 7
+    assert load_recipe(str(tmp_path / "mine.yaml")).model.backbone == "resnet18"
+    with pytest.raises(UserError, match=r"no recipe 'smal': neither a file nor a shipped name; did you mean 'small'\?"):
+        load_recipe("smal")
+
+
+def test_null_in_an_extending_file_takes_away_what_is_on_by_default(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: small\ntest: {rerank: null}\ndata: {augment: {erase: null}}")
+    recipe = load_recipe(str(tmp_path / "a.yaml"))
+    assert recipe.test.rerank is None
+    assert recipe.data.augment.erase is None
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        Recipe().root = "x"
+
+
+def test_override_by_hand_equals_override_by_word():
+    data = override({}, "stages=[{train: [msmt17], epochs: 2}]")
+    assert make_recipe(data, source="x") == make_recipe({"stages": [{"train": ["msmt17"], "epochs": 2}]}, source="y")

@@ -1,0 +1,35 @@
+"""Every recipe that is shipped reads, reads back, and trains."""
+
+import json
+
+import pytest
+
+from passerby.recipe import load_recipe, make_recipe, shipped_recipes
+from passerby.settings import parse_yaml
+from passerby.train import journal
+from passerby.train.session import train
+
+NAMES = sorted(shipped_recipes())
+TINY = [
+    "model.weights=none", "model.backbone=test_resnet", "input.size=[32, 16]", "data.identities=6", "data.instances=4",
+    "data.augment.pad=2", "stages.0.epochs=1", "test.rerank.k1=6", "test.rerank.k2=2", "engine.device=cpu",
+    "engine.precision=float32",
+]  # fmt: skip
+"""Two steps of 6 x 4 images."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_recipe_describes_itself_and_reads_back_equal(name):
+    recipe = load_recipe(name)
+    assert recipe.description == shipped_recipes()[name]
+    assert 20 < len(recipe.description) < 130
+    assert make_recipe(parse_yaml(recipe.dump(), source="dump"), source="dump") == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_recipe_trains(name, site, tmp_path):
+    recipe = load_recipe(name, [f"root={site}", *TINY])
+    train(recipe, tmp_path / "run")
+    (epoch,) = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))
+    assert epoch.loss > 0
+    assert json.loads((tmp_path / "run" / "scores.json").read_text())

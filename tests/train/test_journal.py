@@ -1,0 +1,62 @@
+"""The journal: readable at any moment, whatever happened to the run."""
+
+import pytest
+
+from passerby.errors import UserError
+from passerby.train.journal import EpochRecord, ScoreRecord, TermRecord, append, epochs, read, scores
+
+
+def epoch(number, *, stage=1, loss=1.0):
+    terms = {"softmax": TermRecord(loss, loss), "triplet": TermRecord(2 * loss, loss)}
+    return EpochRecord(stage, "market1501", number, 5, 1e-3, terms, 100.0, 0.9, 1.5)
+
+
+def score(number, dataset="market1501", *, stage=1, value=0.5):
+    return ScoreRecord(stage, number, dataset, value, value, value)
+
+
+def write(path, *records):
+    for record in records:
+        append(path, record)
+    return path
+
+
+def test_what_is_written_is_read(tmp_path):
+    records = [epoch(1), score(1), epoch(2), score(2), score(2, "msmt17"), epoch(1, stage=2)]
+    found = read(write(tmp_path / "run" / "journal.jsonl", *records))
+    assert found == records
+    assert epochs(found) == [epoch(1), epoch(2), epoch(1, stage=2)]
+    assert scores(found) == [score(1), score(2), score(2, "msmt17")]
+    assert epoch(1).loss == 2.0
+
+
+def test_no_journal_is_an_empty_one(tmp_path):
+    assert read(tmp_path / "none.jsonl") == []
+
+
+def test_of_a_repeated_epoch_the_last_record_stands(tmp_path):
+    path = write(tmp_path / "j", epoch(1), epoch(2), score(2), epoch(2, loss=3.0), score(2, value=0.7), epoch(3))
+    assert read(path) == [epoch(1), epoch(2, loss=3.0), score(2, value=0.7), epoch(3)]
+
+
+@pytest.mark.parametrize("keep", [1, 10, -1])
+def test_a_cut_line_costs_itself_only(tmp_path, keep):
+    path = write(tmp_path / "j", epoch(1), epoch(2))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].rstrip(b"\n")[:keep])
+    assert read(path) == [epoch(1)]
+    write(path, epoch(2), epoch(3))
+    assert read(path) == [epoch(1), epoch(2), epoch(3)]
+
+
+@pytest.mark.parametrize("line", ["", "5", "[]", "{}", '{"event": "epoch"}', '{"event": "scores", "mAP": 1}', "null"])
+def test_lines_that_are_no_records_are_passed_over(tmp_path, line):
+    path = write(tmp_path / "j", epoch(1))
+    with path.open("a") as file:
+        file.write(line + "\n")
+    assert read(write(path, epoch(2))) == [epoch(1), epoch(2)]
+
+
+def test_a_journal_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*: is a directory"):
+        append(tmp_path, epoch(1))

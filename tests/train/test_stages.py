@@ -1,0 +1,60 @@
+"""Joining data sets to one table of people."""
+
+import numpy as np
+import pytest
+
+from passerby.errors import UserError
+from passerby.recipe import StageSettings
+from passerby.train.stages import join, make_stage
+from passerby.types import Dataset, Split
+
+
+def split(pid, cam=None, name="a", **columns):
+    pid = np.array(pid, int)
+    cam = np.zeros(len(pid), int) if cam is None else np.array(cam)
+    return Split(np.array([f"{name}{i}.jpg" for i in range(len(pid))], np.str_), pid, cam, **columns)
+
+
+def test_numbers_become_0_to_c_and_sets_stay_apart():
+    joined = join([split([7, 3, -1, 7], [5, 5, -1, 2]), split([3, 9, 3], [5, 5, 6], "b")])
+    assert joined.pid.tolist() == [1, 0, -1, 1, 2, 3, 2]
+    assert joined.cam.tolist() == [1, 1, -1, 0, 2, 2, 3]
+    assert joined.path.tolist() == ["a0.jpg", "a1.jpg", "a2.jpg", "a3.jpg", "b0.jpg", "b1.jpg", "b2.jpg"]
+    assert joined.mask_path is None
+
+
+def test_masks_are_kept_where_there_are_any():
+    joined = join([split([1, 2], mask_path=np.array(["m1", "m2"])), split([1])])
+    assert joined.mask_path.tolist() == ["m1", "m2", ""]
+
+
+def datasets(**trains):
+    return {name: Dataset(name, train, Split.empty(), Split.empty()) for name, train in trains.items()}
+
+
+def test_a_labelled_stage_leaves_out_the_unknown():
+    sets = datasets(market1501=split([4, 4, -1, 6, 6]))
+    stage = make_stage(StageSettings(train=("market1501",)), sets)
+    assert stage.train.pid.tolist() == [0, 0, 1, 1]
+    assert (stage.name, stage.labelled, stage.epochs) == ("market1501", True, 120)
+
+
+def test_an_unlabelled_stage_forgets_who_is_who():
+    sets = datasets(market1501=split([4, 4, -1]), msmt17=split([4, 4]))
+    stage = make_stage(StageSettings(train=("market1501", "msmt17"), labelled=False, name="both"), sets)
+    assert stage.train.pid.tolist() == [-1] * 5
+    assert stage.name == "both"
+
+
+@pytest.mark.parametrize(
+    ("pid", "told"),
+    [
+        ([], "stage 'market1501' has no training images"),
+        ([-1, -1], "shows 0 known identities; training needs at least two people"),
+        ([3, 3], "shows 1 known identity; training needs at least two people"),
+        ([1, 2, 3], r"has one image per identity \(3 of each\)"),
+    ],
+)
+def test_a_stage_that_teaches_nothing_is_told(pid, told):
+    with pytest.raises(UserError, match=told):
+        make_stage(StageSettings(train=("market1501",)), datasets(market1501=split(pid)))
