@@ -55,13 +55,14 @@ class Backbone(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                featuremap, _ = self(torch.zeros(1, 3, *size))
+                featuremap, pooled = self(torch.zeros(1, 3, *size))
         except Exception as error:  # each family has its own way to say no
             raise UserError(f"{name!r} cannot take images of input.size {size} ({first_line(error)})") from error
         finally:
             self.train()
         if featuremap.shape[1] != self.channels:
             raise UserError(f"model.backbone: {name!r} makes maps of a kind that passerby does not know")
+        self.pools_itself = pooled is not None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""

@@ -18,6 +18,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.inputs import InputSettings
 from passerby.models.backbones import Backbone, Loaded, load_backbone, read_weights
+from passerby.models.pooling import Pool, PoolKind
 from passerby.settings import Settings, build
 from passerby.types import Output
 
@@ -28,7 +29,7 @@ class ModelSettings(Settings):
     backbone: str = Field("resnet50", description="any timm model, for example resnet50.tv_in1k")
     weights: str = Field("none", description="none | pretrained (timm's, downloaded) | a local file")
     last_stride: Literal[1, 2] = Field(2, description="1 doubles a ResNet's last map, without dilation")
-    pool: Literal["avg"] = "avg"
+    pool: PoolKind = Field("avg", description="avg_max is their sum; gem has p = 3, gem_learned learns p from 3 on")
     neck: Literal["bnneck", "none"] = "bnneck"
 
 
@@ -59,6 +60,12 @@ class Embedder(nn.Module):
         self.backbone = Backbone(
             settings.backbone, input_settings.size, last_stride=settings.last_stride, pretrained=pretrained
         )
+        if self.backbone.pools_itself and settings.pool != "avg":
+            raise UserError(
+                f"model.pool: {settings.backbone!r} pools its own tokens, so {settings.pool!r} has no effect; "
+                "leave it at 'avg'"
+            )
+        self.pool = Pool(settings.pool)
         self.neck = _neck(settings.neck, self.dimension)
         for name, values in (("mean", input_settings.mean), ("std", input_settings.std)):
             self.register_buffer(name, 255 * torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
@@ -74,7 +81,7 @@ class Embedder(nn.Module):
         """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`."""
         pixels = images.to(self.mean.dtype)
         featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
-        feature = featuremap.float().mean(dim=(2, 3)) if pooled is None else pooled.float()  # (B, D)
+        feature = self.pool(featuremap) if pooled is None else pooled.float()  # (B, D)
         return Output(feature=feature, embedding=self.neck(feature), map=featuremap)
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
+from passerby.models.pooling import Pool
 
 INPUT = InputSettings(size=(32, 16))
 MODEL = ModelSettings(backbone="test_resnet", last_stride=1)
@@ -46,6 +47,19 @@ def test_the_neck_is_a_batch_norm_without_shift():
 def test_without_a_neck_both_vectors_are_one():
     out = Embedder(MODEL.model_copy(update={"neck": "none"}), INPUT)(images())
     assert torch.equal(out.feature, out.embedding)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "avg_max", "gem", "gem_learned"])
+def test_the_feature_is_the_pooled_map(pool):
+    embedder = Embedder(MODEL.model_copy(update={"pool": pool}), INPUT).eval()
+    out = embedder(images())
+    assert torch.equal(out.feature, Pool(pool)(out.map))
+    assert [n for n, _ in embedder.named_parameters() if "pool" in n] == (["pool.p"] if pool == "gem_learned" else [])
+
+
+def test_a_pooling_that_a_token_model_ignores_is_told():
+    with pytest.raises(UserError, match=r"model\.pool: 'test_vit' pools its own tokens, so 'gem' has no effect"):
+        Embedder(ModelSettings(backbone="test_vit", pool="gem"), INPUT)
 
 
 def test_vectors_are_float32_under_autocast():
