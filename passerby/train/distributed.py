@@ -13,15 +13,17 @@ from dataclasses import replace
 import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn import functional as collective
+from torch.autograd.function import FunctionCtx
 
 from passerby.types import Output
 
 
-def start() -> None:
-    """Join the other processes when `torchrun` started this one; nothing otherwise."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+def start() -> bool:
+    """Join the other processes when `torchrun` started this one; return whether that was done here and now."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
+        return False
+    idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+    return True
 
 
 def stop() -> None:
@@ -86,13 +88,29 @@ def gather(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
     if world() == 1:
         return out, labels
 
-    def join(vectors: Tensor) -> Tensor:
-        return torch.cat(list(collective.all_gather(vectors.contiguous())))
+    parts = None if out.parts is None else _Join.apply(out.parts)
+    joined = replace(out, feature=_Join.apply(out.feature), embedding=_Join.apply(out.embedding), parts=parts)
+    return joined, _join(labels)
 
-    parts = None if out.parts is None else join(out.parts)
-    pieces = [torch.empty_like(labels) for _ in range(world())]
-    torch.distributed.all_gather(pieces, labels.contiguous())
-    return replace(out, feature=join(out.feature), embedding=join(out.embedding), parts=parts), torch.cat(pieces)
+
+def _join(rows: Tensor) -> Tensor:
+    pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world())]
+    torch.distributed.all_gather(pieces, rows.contiguous())
+    return torch.cat(pieces)
+
+
+class _Join(torch.autograd.Function):
+    """`_join` with a gradient: what all processes want changed in the rows of this one."""
+
+    @staticmethod
+    def forward(_context: FunctionCtx, rows: Tensor) -> Tensor:
+        return _join(rows)
+
+    @staticmethod
+    def backward(_context: FunctionCtx, gradient: Tensor) -> Tensor:
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed.chunk(world())[rank()]
 
 
 def gather_rows(rows: Tensor, *, count: int) -> Tensor:

@@ -64,7 +64,7 @@ def train(
         Interrupted: Ctrl-C; the state is saved first.
 
     """
-    distributed.start()
+    joined = distributed.start()
     try:
         checkpoint = None if start == "fresh" else load_checkpoint(folder / "last.pt")
         if checkpoint is None:
@@ -92,7 +92,8 @@ def train(
             raise
         raise Interrupted(f"stopped; all finished epochs are saved in {folder}") from interruption
     finally:
-        distributed.stop()
+        if joined:
+            distributed.stop()
 
 
 def opening(run: Run) -> list[str]:
