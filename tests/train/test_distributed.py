@@ -1,0 +1,94 @@
+"""Two processes on the CPU do what one does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from passerby.evaluate import evaluate
+from passerby.extract import embed_dataset
+from passerby.models.embedder import load_embedder
+from passerby.train.run import make_run
+from passerby.train.session import train
+from passerby.types import Embeddings
+
+NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
+VARIANTS = {
+    "gathered": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0"],
+    "accumulated": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0", "engine.accumulate=2"],
+    "batch norm": ["test.every=1"],
+    "local": ["engine.mining=local", "stages.0.epochs=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def two(tiny_file, tmp_path_factory):
+    """Train all variants in two processes; return the folder."""
+    out = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [*launch, "-m", "tests.train.two_processes", str(tiny_file), str(out), json.dumps(VARIANTS)],
+        cwd=root, env=environment, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def ranks(two):
+    return [json.loads((two / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_all_processes_end_with_the_same_weights(ranks, variant):
+    assert ranks[0][variant] == ranks[1][variant]
+
+
+def test_every_process_refuses_what_is_refused(ranks):
+    assert "already holds a run" in ranks[0]["refused"]
+    assert ranks[0]["refused"] == ranks[1]["refused"]
+
+
+@pytest.mark.parametrize("variant", ["gathered", "accumulated"])
+def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
+    train(tiny(*VARIANTS[variant]), tmp_path / "one")
+    at_the_start = make_run(tiny(*VARIANTS[variant]), tmp_path / "start").embedder.state_dict()
+    together, alone = (load_file(folder / "embedder.safetensors") for folder in (two / variant, tmp_path / "one"))
+    moved = max(float((alone[name] - at_the_start[name]).abs().max()) for name in alone)
+    apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
+    assert moved > 1e-3
+    assert apart < 1e-5
+
+
+def test_local_mining_is_something_else(two):
+    one, other = (load_file(two / name / "embedder.safetensors") for name in ("local", "batch norm"))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_scores_equal_those_of_one_process(two, tiny):
+    folder = two / "batch norm"
+    run = make_run(tiny(*VARIANTS["batch norm"]), folder)
+    alone = embed_dataset(load_embedder(folder / "embedder.safetensors"), run.datasets["market1501"])
+    together = Embeddings.load(folder / "embeddings" / "market1501.npz")
+    assert together.path.tolist() == alone.path.tolist()
+    np.testing.assert_allclose(together.vectors, alone.vectors, rtol=1e-4, atol=1e-4)
+    told = json.loads((folder / "scores.json").read_text())["market1501"]["plain"]
+    assert told["mAP"] == pytest.approx(100 * evaluate(alone).mAP, abs=0.01)
+    assert json.loads((folder / "environment.json").read_text())["processes"] == "2"
+
+
+def test_what_is_written_is_written_once(two):
+    lines = (two / "batch norm" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["epoch", "scores", "epoch", "scores"]
