@@ -11,16 +11,28 @@ def distance(a, b, kind):
     return squared if kind == "cosine_sq" else math.sqrt(squared)
 
 
-def batch_hard_triplet(x, labels, *, margin, kind, anchors):
-    """Mean over anchors of relu(hardest positive - hardest negative + margin)."""
+def weighted_mean(values, signs):
+    """Mean of values weighted by exp(signs * value)."""
+    top = max((signs * v for v in values), default=0.0)
+    weights = [math.exp(signs * v - top) for v in values]
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights) if values else math.inf
+
+
+def triplet(x, labels, *, form, margin, kind, anchors):
+    """Mean over anchors of a function of a positive and a negative distance."""
     losses = []
     for i, anchor in enumerate(x):
         positives = [distance(anchor, x[j], kind) for j in range(len(x)) if labels[j] == labels[i] and j != i]
         negatives = [distance(anchor, x[j], kind) for j in range(len(x)) if labels[j] != labels[i]]
         if anchors == "valid" and not (positives and negatives):
             continue
-        positive, negative = max(positives, default=0.0), min(negatives, default=math.inf)
-        losses.append(max(0.0, positive - negative + margin))
+        if form == "weighted":
+            positive, negative = weighted_mean([0.0, *positives], 1), weighted_mean(negatives, -1)
+        else:
+            positive, negative = max(positives, default=0.0), min(negatives, default=math.inf)
+        met = max(0.0, positive - negative + margin)
+        soft = math.log1p(math.exp(positive - negative))
+        losses.append({"hard": met, "pull": positive + met, "soft": soft, "weighted": soft}[form])
     return sum(losses) / len(losses) if losses else 0.0
 
 

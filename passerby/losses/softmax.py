@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from passerby.losses.mining import widen
 from passerby.settings import Settings
 from passerby.types import Output
 
@@ -29,7 +30,7 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float =
     >>> smoothed_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).item()  # ln 4
     1.3862943649291992
     """
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    return F.cross_entropy(widen(logits), labels, label_smoothing=smoothing)
 
 
 class SoftmaxSettings(Settings):

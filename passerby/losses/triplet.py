@@ -1,77 +1,63 @@
-"""Batch-hard triplets: for each anchor the farthest of its own and the nearest of the others.
-
-Mining looks at labels, never at positions in the batch. Distances are computed in float32 even when the network is not.
-"""
+"""Triplets: for each anchor a far image of its own identity against a near one of the others, in four forms."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from passerby.losses.mining import Distance, complete_anchors, hardest, pair_distances, softly_hardest
 from passerby.settings import Settings
 from passerby.types import Output
 
-Distance = Literal["euclidean", "euclidean_norm", "cosine_sq"]
-"""`euclidean`: of the vectors as they are; `euclidean_norm`: of L2-normalised vectors, in [0, 2]; `cosine_sq`: the
-square of that, 2 - 2 cos, in [0, 4]. The last two order pairs alike but give a margin another meaning."""
-
-_FLOOR = 1e-12  # a root has no gradient at 0
-
-
-def pair_distances(x: Tensor, *, distance: Distance = "euclidean") -> Tensor:
-    """Return all distances (B, B) of the rows of x (B, D), with a gradient everywhere."""
-    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    if distance != "euclidean":
-        x = nn.functional.normalize(x)
-    squares = x.square().sum(dim=1)
-    squared = squares[:, None] + squares[None, :] - 2 * x @ x.T  # (B, B)
-    if distance == "cosine_sq":
-        return squared.clamp_min(0)
-    return squared.clamp_min(_FLOOR).sqrt()
+Form = Literal["hard", "soft", "weighted", "pull"]
+"""With p the positive and n the negative of an anchor. `hard`: relu(p - n + margin), of the hardest; `soft`:
+log(1 + exp(p - n)), of the hardest; `weighted`: the same of p and n averaged softly over all pairs; `pull`:
+p + relu(p - n + margin), of the hardest, which keeps pulling an identity together after the margin is met."""
 
 
-def hardest(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the hardest positive (B,), the hardest negative (B,) and whether the anchor has both (B,).
-
-    The anchor itself counts as its positive, so a lone image has a hardest positive of about 0. Without any negative
-    the second value is infinite.
-    """
-    same = labels[:, None] == labels[None, :]  # (B, B)
-    positive = distances.masked_fill(~same, -torch.inf).amax(dim=1)
-    negative = distances.masked_fill(same, torch.inf).amin(dim=1)
-    return positive, negative, (same.sum(dim=1) > 1) & ~same.all(dim=1)
-
-
-def batch_hard_triplet(
+def triplet_loss(
     x: Tensor,
     labels: Tensor,
     *,
+    form: Form = "hard",
     margin: float = 0.3,
     distance: Distance = "euclidean",
     anchors: Literal["valid", "all"] = "valid",
 ) -> Tensor:
-    """Return the mean over anchors of relu(hardest positive - hardest negative + margin).
+    """Return the mean over anchors of one of the forms of the triplet loss.
 
     Args:
         x: (B, D) features.
         labels: (B,) identities.
-        margin: in units of `distance`, >= 0.
+        form: see `Form`.
+        margin: in units of `distance`, >= 0; the forms `soft` and `weighted` have none.
         distance: see `Distance`.
         anchors: `valid` leaves out anchors without another image of theirs or without any other identity, and gives 0
             (with a zero gradient) when none is left; `all` keeps them, a lone image being its own positive.
 
-    Reference: Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, equation 5.
+    Reference: Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, equation 5 and
+    section 2 (soft margin); Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021,
+    equation 4 (weighted).
 
-    >>> batch_hard_triplet(torch.tensor([[0.0], [1.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1]), margin=2.0).item()
+    >>> import torch
+    >>> x, labels = torch.tensor([[0.0], [1.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1])
+    >>> triplet_loss(x, labels, margin=2.0).item()
     0.5
+    >>> triplet_loss(x, labels, margin=2.0, form="pull").item()
+    1.5
     """
-    positive, negative, valid = hardest(pair_distances(x, distance=distance), labels)
-    losses = (positive - negative + margin).relu()  # (B,)
+    mine = softly_hardest if form == "weighted" else hardest
+    positive, negative = mine(pair_distances(x, distance=distance), labels)
+    gap = positive - negative  # (B,)
+    losses = F.softplus(gap) if form in ("soft", "weighted") else (gap + margin).relu()
+    if form == "pull":
+        losses = losses + positive
     if anchors == "all":
         return losses.mean()
+    valid = complete_anchors(labels)
     return losses[valid].sum() / valid.sum().clamp_min(1)
 
 
@@ -79,10 +65,18 @@ class TripletSettings(Settings):
     """Batch-hard triplet loss."""
 
     weight: Annotated[float, Field(ge=0)] = 1.0
-    margin: Annotated[float, Field(ge=0)] = 0.3
+    form: Form = "hard"
+    margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for the forms hard and pull")
     distance: Distance = "euclidean"
     feature: Literal["embedding", "feature"] = Field("feature", description="what is compared")
     anchors: Literal["valid", "all"] = "valid"
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        """Refuse a margin that would have no effect."""
+        if self.form in ("soft", "weighted") and self.margin != type(self).model_fields["margin"].default:
+            raise ValueError(f"margin has no effect with form: {self.form}")
+        return self
 
     def make(self, *, dimension: int, classes: int) -> Triplet:
         """Build the loss; the arguments are those of every loss, a triplet needs none of them."""
@@ -90,7 +84,7 @@ class TripletSettings(Settings):
 
 
 class Triplet(nn.Module):
-    """`batch_hard_triplet` of an embedder's output."""
+    """`triplet_loss` of an embedder's output."""
 
     def __init__(self, settings: TripletSettings) -> None:
         super().__init__()
@@ -100,6 +94,6 @@ class Triplet(nn.Module):
         """Return the scalar loss of a batch; labels (B,)."""
         chosen = self.settings
         vectors = out.feature if chosen.feature == "feature" else out.embedding
-        return batch_hard_triplet(
-            vectors, labels, margin=chosen.margin, distance=chosen.distance, anchors=chosen.anchors
+        return triplet_loss(
+            vectors, labels, form=chosen.form, margin=chosen.margin, distance=chosen.distance, anchors=chosen.anchors
         )
