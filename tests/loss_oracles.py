@@ -45,3 +45,23 @@ def smoothed_cross_entropy(logits, labels, *, smoothing):
         targets = [smoothing / len(row) + (1 - smoothing) * (c == label) for c in range(len(row))]
         losses.append(-sum(t * (v - norm) for t, v in zip(targets, row, strict=True)))
     return sum(losses) / len(losses)
+
+
+def circle(x, labels, *, margin, scale, anchors):
+    """Mean over anchors of log(1 + sum exp(toward) * sum exp(away))."""
+    losses = []
+    for i in range(len(x)):
+        toward, away = [], []
+        for j in range(len(x)):
+            similar = 1 - distance(x[i], x[j], "cosine_sq") / 2
+            if labels[i] != labels[j]:
+                away.append(scale * max(0.0, similar + margin) * (similar - margin))
+            elif i != j:
+                toward.append(-scale * max(0.0, 1 + margin - similar) * (similar - 1 + margin))
+        if toward and away:
+            exponents = sorted(p + n for p in toward for n in away)
+            top = max(0.0, exponents[-1])
+            losses.append(top + math.log(math.exp(-top) + sum(math.exp(e - top) for e in exponents)))
+        elif anchors == "all":
+            losses.append(0.0)
+    return sum(losses) / len(losses) if losses else 0.0

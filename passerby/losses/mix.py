@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError
+from passerby.losses.circle import CircleSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.settings import Settings
@@ -27,14 +28,18 @@ class Term:
         return self.weight * self.value
 
 
+AnyLoss = CircleSettings | SoftmaxSettings | TripletSettings
+
+
 class LossSettings(Settings):
     """Which losses are summed. A key leads to the class of the same name; `null` removes one."""
 
     softmax: SoftmaxSettings | None = None
     triplet: TripletSettings | None = None
+    circle: CircleSettings | None = None
 
     @property
-    def chosen(self) -> dict[str, SoftmaxSettings | TripletSettings]:
+    def chosen(self) -> dict[str, AnyLoss]:
         """The losses that are present, by name, in the order of the class."""
         return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
 

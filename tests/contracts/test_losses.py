@@ -80,7 +80,11 @@ def test_is_a_finite_scalar_with_a_gradient(name):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in loss.parameters())
 
 
-@every_loss
+# losses with factors that no gradient flows through; their own tests hold the gradient to account
+DETACHED = {"circle"}
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name.split()[0] not in DETACHED])
 def test_gradients_are_those_of_finite_differences(name):
     loss = make(name, dtype=torch.float64)
     out = output(dtype=torch.float64)
