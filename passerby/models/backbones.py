@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError, did_you_mean, first_line
+from passerby.models.blocks import IBNKind, add_ibn, fit_plain
 
 _CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
 _HUB = ("huggingface.co", 443)
@@ -30,15 +31,22 @@ class Backbone(nn.Module):
         size: (H, W) of the images; models with fixed position tables are built for it.
         last_stride: stride of a ResNet's last stage, 1 or 2. Stride 1 doubles the map without dilation
             (Luo et al., CVPR Workshops 2019, section 3.5).
+        ibn: instance-batch normalisation of a ResNet.
         pretrained: whether timm loads its own weights.
 
     Raises:
-        UserError: an unknown name, a last stride on a model without one, or weights that cannot be had.
+        UserError: an unknown name, surgery on a model that has no place for it, or weights that cannot be had.
 
     """
 
     def __init__(
-        self, name: str, size: tuple[int, int], *, last_stride: Literal[1, 2] = 2, pretrained: bool = False
+        self,
+        name: str,
+        size: tuple[int, int],
+        *,
+        last_stride: Literal[1, 2] = 2,
+        ibn: IBNKind = "none",
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         _require_known(name)
@@ -48,6 +56,8 @@ class Backbone(nn.Module):
         self.channels = int(self.body.num_features)
         if last_stride == 1:
             set_last_stride(self.body, name)
+        if ibn != "none":
+            add_ibn(self.body, name, kind=ibn)
         self._require_fit(name, size)
 
     def _require_fit(self, name: str, size: tuple[int, int]) -> None:
@@ -119,13 +129,15 @@ class Loaded:
 
 
 def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
-    """Load torchvision's, timm's or passerby's weights into a backbone, every tensor or nothing.
+    """Load torchvision's, timm's, IBN-Net's or passerby's weights into a backbone, every tensor or nothing.
+
+    Blocks that the file does not know at all keep their initial values; see `fit_plain`.
 
     Raises:
         UserError: no such file, not a weights file, missing tensors, or tensors of another shape.
 
     """
-    found = {_plain_key(key): value for key, value in read_weights(path).items()}
+    found = fit_plain({_plain_key(key): value for key, value in read_weights(path).items()}, backbone.body)
     wanted = backbone.body.state_dict()
     matched = {key: value for key, value in found.items() if key in wanted}
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]

@@ -18,6 +18,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.inputs import InputSettings
 from passerby.models.backbones import Backbone, Loaded, load_backbone, read_weights
+from passerby.models.blocks import IBNKind
 from passerby.models.pooling import Pool, PoolKind
 from passerby.settings import Settings, build
 from passerby.types import Output
@@ -29,6 +30,7 @@ class ModelSettings(Settings):
     backbone: str = Field("resnet50", description="any timm model, for example resnet50.tv_in1k")
     weights: str = Field("none", description="none | pretrained (timm's, downloaded) | a local file")
     last_stride: Literal[1, 2] = Field(2, description="1 doubles a ResNet's last map, without dilation")
+    ibn: IBNKind = Field("none", description="instance and batch norms in a ResNet, as IBN-Net-a or IBN-Net-b")
     pool: PoolKind = Field("avg", description="avg_max is their sum; gem has p = 3, gem_learned learns p from 3 on")
     neck: Literal["bnneck", "none"] = "bnneck"
 
@@ -58,7 +60,11 @@ class Embedder(nn.Module):
         self.loaded: Loaded | None = None
         pretrained = load and settings.weights == "pretrained"
         self.backbone = Backbone(
-            settings.backbone, input_settings.size, last_stride=settings.last_stride, pretrained=pretrained
+            settings.backbone,
+            input_settings.size,
+            last_stride=settings.last_stride,
+            ibn=settings.ibn,
+            pretrained=pretrained,
         )
         if self.backbone.pools_itself and settings.pool != "avg":
             raise UserError(

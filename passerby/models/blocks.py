@@ -1,0 +1,157 @@
+"""Blocks that a ResNet can be given after it was built: instance-batch normalisation (IBN-a and IBN-b).
+
+timm builds the network and the surgery changes it in place, so every ResNet, ResNeXt and their weights take part. The
+names of the new tensors are those of IBN-Net (`bn1.IN`, `bn1.BN`, `IN`), so that its published files load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from passerby.errors import UserError
+
+IBNKind = Literal["none", "a", "b"]
+
+
+class SplitNorm(nn.Module):
+    """Instance norm for the first half of the channels, batch norm for the second: style out, identity kept.
+
+    Args:
+        channels: C, of which C // 2 are instance-normalised.
+
+    Reference: Pan et al., "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018,
+    figure 3 (a).
+
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.count_instance = channels // 2
+        self.IN = nn.InstanceNorm2d(self.count_instance, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.count_instance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise maps (B, C, h, w)."""
+        return torch.cat([self.IN(x[:, : self.count_instance]), self.BN(x[:, self.count_instance :])], dim=1)
+
+
+class ExtendedBasicBlock(BasicBlock):
+    """A basic block with room after its residual sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C', h', w')."""
+        return _after_sum(self, super().forward(x))
+
+
+class ExtendedBottleneck(Bottleneck):
+    """A bottleneck with room after its residual sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C', h', w')."""
+        return _after_sum(self, super().forward(x))
+
+
+def _after_sum(block: Any, x: Tensor) -> Tensor:
+    after: Tensor = block.last_act(block.IN(x))
+    return after
+
+
+# ---- surgery
+
+
+def add_ibn(body: nn.Module, name: str, *, kind: Literal["a", "b"]) -> None:
+    """Turn a timm ResNet into IBN-a or IBN-b, keeping the weights that still have a place.
+
+    IBN-a splits the norm after the first convolution of every block of the first three stages. IBN-b makes the
+    stem's norm an instance norm and adds one after the residual sum of the last block of the first two stages.
+    New instance norms start at scale 1 and shift 0.
+
+    Raises:
+        UserError: a network without plain residual blocks and batch norms.
+
+    """
+    network: Any = body
+    stages = _stages(body, name, "model.ibn")
+    if not all(isinstance(m, nn.BatchNorm2d) for m in (network.bn1, *(b.bn1 for stage in stages for b in stage))):
+        raise UserError(f"model.ibn: {name!r} has no batch norms to replace; leave it at 'none'")
+    if kind == "a":
+        for block in (block for stage in stages[:3] for block in stage):
+            split_norm(block)
+    else:
+        network.bn1 = nn.InstanceNorm2d(network.bn1.num_features, affine=True)
+        for stage in stages[:2]:
+            norm_after_sum(stage[-1])
+
+
+def _stages(body: nn.Module, name: str, setting: str) -> list[list[Any]]:
+    stages = [list(getattr(body, f"layer{i}")) for i in range(1, 5)] if isinstance(body, ResNet) else []
+    if not stages or any(type(block) not in _EXTENDED for stage in stages for block in stage):
+        raise UserError(
+            f"{setting}: only ResNets and ResNeXts with plain residual blocks have a place for it; "
+            f"{name!r} has none, leave it at 'none'"
+        )
+    return stages
+
+
+_EXTENDED = {
+    BasicBlock: ExtendedBasicBlock,
+    Bottleneck: ExtendedBottleneck,
+    ExtendedBasicBlock: ExtendedBasicBlock,
+    ExtendedBottleneck: ExtendedBottleneck,
+}
+
+
+def split_norm(block: Any) -> None:
+    """Replace the first norm of a timm residual block by a `SplitNorm` that keeps the second half of its weights."""
+    plain = block.bn1.state_dict()
+    block.bn1 = SplitNorm(block.bn1.num_features)
+    half = block.bn1.count_instance
+    block.bn1.BN.load_state_dict({key: value[half:] if value.ndim else value for key, value in plain.items()})
+
+
+def norm_after_sum(block: Any) -> None:
+    """Give a timm residual block an instance norm between its residual sum and its last activation."""
+    name = "act3" if isinstance(block, Bottleneck) else "act2"
+    convolution = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+    # Another class rather than a wrapper or a hook: names of tensors stay, and so do copies of the network.
+    block.__class__ = _EXTENDED[type(block)]
+    block.IN = nn.InstanceNorm2d(convolution.out_channels, affine=True)
+    block.last_act = getattr(block, name)
+    setattr(block, name, nn.Identity())
+
+
+# ---- weights of networks without the blocks
+
+
+def fit_plain(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
+    """Give the tensors of a file without the blocks to a network that has them.
+
+    A file that was written with the blocks passes unchanged. From any other, split norms take their batch-norm half,
+    and tensors that only the blocks have keep the value that they have in `body`.
+
+    Args:
+        found: the tensors of a file by name.
+        body: the network after the surgery.
+
+    """
+    fitted, wanted = dict(found), body.state_dict()
+    for key in (k for k in wanted if ".BN." in k):
+        plain = key.replace(".BN.", ".")
+        if key not in found and plain in found:
+            value = fitted.pop(plain)
+            fitted[key] = value[len(value) - len(wanted[key]) :] if value.ndim else value
+    if isinstance(getattr(body, "bn1", None), nn.InstanceNorm2d) and "bn1.running_mean" in found:
+        fitted = {k: v for k, v in fitted.items() if not k.startswith("bn1.")}
+        fitted |= {k: v for k, v in wanted.items() if k.startswith("bn1.")}
+    if not any(_has_part(k, "IN") for k in found):
+        fitted |= {k: v for k, v in wanted.items() if _has_part(k, "IN")}
+    return fitted
+
+
+def _has_part(key: str, part: str) -> bool:
+    return part in key.split(".")

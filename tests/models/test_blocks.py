@@ -1,0 +1,171 @@
+"""Blocks: every module, block and network against numbers computed elsewhere with the same names and weights."""
+
+import copy
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck
+
+from passerby.errors import UserError
+from passerby.models.backbones import Backbone, load_backbone
+from passerby.models.blocks import SplitNorm, add_ibn, norm_after_sum, split_norm
+
+DATA = Path(__file__).parents[1] / "oracles_data"
+IBN = json.loads((DATA / "ibn.json").read_text())
+SIZE = (64, 32)
+
+
+def ruled(module):
+    """Fill a module with the weights that the oracles used: a rule of each tensor's name and shape."""
+    state = module.state_dict()
+    for key, old in state.items():
+        if not old.is_floating_point():
+            continue
+        shape = tuple(old.shape)
+        n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+        if len(shape) == 4:
+            n = n * np.sqrt(2 / (shape[0] * shape[2] * shape[3]))
+        elif len(shape) == 2:
+            n = n * np.sqrt(1 / shape[1])
+        elif key.endswith("weight"):
+            n = 1 + 0.1 * n
+        else:
+            n = 1 + 0.1 * np.abs(n) if key.endswith("running_var") else 0.1 * n
+        state[key] = torch.from_numpy(n)
+    module.double().load_state_dict(state)
+    return module.eval()
+
+
+def drawn(seed, *shape):
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape))
+
+
+def check(found, wanted):
+    assert list(found.shape) == wanted["shape"]
+    assert found.mean().item() == pytest.approx(wanted["mean"], rel=1e-6)
+    assert found.std(correction=0).item() == pytest.approx(wanted["std"], rel=1e-6)
+    assert found.abs().mean().item() == pytest.approx(wanted["absmean"], rel=1e-6)
+    assert found.flatten()[:8].tolist() == pytest.approx(wanted["first8"], abs=1e-6, rel=1e-6)
+    assert found.flatten()[-4:].tolist() == pytest.approx(wanted["last4"], abs=1e-6, rel=1e-6)
+
+
+def body(name):
+    return timm.create_model(name, num_classes=0)
+
+
+def stem(network, x):
+    return network.maxpool(network.act1(network.bn1(network.conv1(x))))
+
+
+def instance_norms(network):
+    return [name for name, module in network.named_modules() if isinstance(module, torch.nn.InstanceNorm2d)]
+
+
+def test_the_split_norm_gives_the_known_numbers():
+    wanted, norm, x = IBN["IBN_module_planes8"], ruled(SplitNorm(8)), drawn(0, 2, 8, 4, 3)
+    assert norm.IN.weight.tolist() == pytest.approx(wanted["IN_weight"], rel=1e-6)
+    torch.testing.assert_close(norm(x), torch.tensor(wanted["eval_out"]).double(), atol=1e-6, rtol=1e-6)
+    check(norm.train()(x), wanted["train_out_checksum"])
+    assert norm.BN.running_mean.tolist() == pytest.approx(wanted["train_BN_running_mean_after"], rel=1e-6)
+    assert norm.BN.running_var.tolist() == pytest.approx(wanted["train_BN_running_var_after"], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bottleneck_none", "bottleneck_a", "bottleneck_b", "basic_a", "basic_b"])
+def test_blocks_give_the_known_names_and_numbers(kind):
+    wanted = IBN["blocks"][kind]
+    block = Bottleneck(16, 4) if "bottleneck" in kind else BasicBlock(16, 16)
+    if kind.endswith("_a"):
+        split_norm(block)
+    elif kind.endswith("_b"):
+        norm_after_sum(block)
+    assert sorted(block.state_dict()) == wanted["keys"]
+    check(ruled(block)(drawn(1, 2, 16, 4, 3)), wanted)
+
+
+@pytest.mark.parametrize("net", IBN["nets"])
+def test_networks_give_the_known_norms_and_numbers(net):
+    name, _, kind = net.split("_")
+    wanted = IBN["nets"][net]
+    with torch.device("cpu" if "layer4_out" in wanted else "meta"):
+        network = body(name)
+        add_ibn(network, name, kind=kind)
+    assert sum(p.numel() for p in network.parameters()) == wanted["n_params_without_fc"]
+    norms, known = instance_norms(network), wanted["instance_norms"]
+    if isinstance(known, dict):
+        assert len(norms) == known["count"]
+        assert (norms[:4], norms[-2:]) == (known["first"], known["last"])
+    else:
+        assert norms == known
+    if "layer4_out" in wanted:
+        x = drawn(2, 2, 3, 64, 32)
+        with torch.inference_mode():
+            check(stem(ruled(network), x), wanted["stem_out"])
+            check(network.forward_features(x), wanted["layer4_out"])
+
+
+@pytest.mark.parametrize("pad", ["fastreid", "torchvision"])
+def test_ibn_a_with_last_stride_1_gives_the_known_numbers(pad):
+    known = IBN["fastreid_backbone"]
+    wanted = known["r50_ibn_laststride1" if pad == "fastreid" else "same_weights_torchvision_stem_pad1"]
+    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a").body
+    if pad == "fastreid":
+        network.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    with torch.inference_mode():
+        check(ruled(network).forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
+
+
+@pytest.mark.parametrize("kind", ["a", "b"])
+def test_plain_weights_give_the_same_before_and_after_the_surgery(tmp_path, kind):
+    plain = ruled(body("resnet18")).float()
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    loaded = Backbone("resnet18", SIZE, ibn=kind).eval()
+    report = load_backbone(loaded, tmp_path / "plain.pt")
+    assert report.unused == ()
+    operated = copy.deepcopy(plain)
+    add_ibn(operated, "resnet18", kind=kind)
+    assert list(operated.state_dict()) == list(loaded.body.state_dict())
+    for key, value in operated.state_dict().items():
+        assert torch.equal(value, loaded.body.state_dict()[key]), key
+    if kind == "a":
+        split, whole = operated.layer1[0].bn1, plain.layer1[0].bn1
+        assert torch.equal(split.BN.running_var, whole.running_var[32:])
+        assert torch.equal(split.IN.weight, torch.ones(32))
+
+
+@pytest.mark.parametrize("kind", ["a", "b"])
+def test_a_file_with_the_blocks_loads_whole_and_one_with_some_of_them_is_told(tmp_path, kind):
+    published = body("resnet18")
+    add_ibn(published, "resnet18", kind=kind)
+    state = ruled(published).float().state_dict() | {"fc.weight": torch.zeros(10, 512)}
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "w.pt")
+    target = Backbone("resnet18", SIZE, ibn=kind)
+    assert load_backbone(target, tmp_path / "w.pt").unused == ()
+    assert all(torch.equal(v, state[k]) for k, v in target.body.state_dict().items())
+
+    dropped = next(k for k in state if k.endswith("IN.bias"))
+    torch.save({k: v for k, v in state.items() if k != dropped}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=rf"1 are missing, 0 have another shape \({dropped} missing\)"):
+        load_backbone(target, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="does not fit the backbone"):
+        load_backbone(Backbone("resnet34", SIZE, ibn=kind), tmp_path / "w.pt")
+
+
+def test_a_copy_of_the_network_stands_alone():
+    network = body("resnet18")
+    add_ibn(network, "resnet18", kind="b")
+    twin = copy.deepcopy(network).eval()
+    before = twin.forward_features(torch.ones(1, 3, *SIZE))
+    torch.nn.init.zeros_(network.layer2[1].IN.weight)
+    assert torch.equal(twin.forward_features(torch.ones(1, 3, *SIZE)), before)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet", "res2net50_26w_4s", "resnet50_gn"])
+@pytest.mark.parametrize("kind", ["a", "b"])
+def test_ibn_where_it_has_no_place_is_told(name, kind):
+    with torch.device("meta"), pytest.raises(UserError, match=rf"model\.ibn: .*'{name}' has .*leave it at 'none'"):
+        Backbone(name, SIZE, ibn=kind)
