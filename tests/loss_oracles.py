@@ -65,3 +65,23 @@ def circle(x, labels, *, margin, scale, anchors):
         elif anchors == "all":
             losses.append(0.0)
     return sum(losses) / len(losses) if losses else 0.0
+
+
+def margin_logits(cosines, labels, *, form, margin, scale):
+    """Logits of a margin classifier, one cosine at a time."""
+
+    def right(cosine):
+        angle = math.acos(cosine)
+        if form == "arcface" and angle + margin > math.pi:
+            return cosine - margin * math.sin(margin)
+        if form == "circle":
+            return max(0.0, 1 + margin - cosine) * (cosine - (1 - margin))
+        return cosine - margin if form == "cosface" else math.cos(angle + margin)
+
+    def wrong(cosine):
+        return max(0.0, cosine + margin) * (cosine - margin) if form == "circle" else cosine
+
+    return [
+        [scale * (right(cosine) if c == label else wrong(cosine)) for c, cosine in enumerate(row)]
+        for row, label in zip(cosines, labels, strict=True)
+    ]

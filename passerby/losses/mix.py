@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from passerby.errors import UserError
 from passerby.losses.circle import CircleSettings
+from passerby.losses.margins import ArcfaceSettings, CircleSoftmaxSettings, CosfaceSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.settings import Settings
@@ -28,13 +29,16 @@ class Term:
         return self.weight * self.value
 
 
-AnyLoss = CircleSettings | SoftmaxSettings | TripletSettings
+AnyLoss = SoftmaxSettings | ArcfaceSettings | CosfaceSettings | CircleSoftmaxSettings | TripletSettings | CircleSettings
 
 
 class LossSettings(Settings):
     """Which losses are summed. A key leads to the class of the same name; `null` removes one."""
 
     softmax: SoftmaxSettings | None = None
+    arcface: ArcfaceSettings | None = None
+    cosface: CosfaceSettings | None = None
+    circle_softmax: CircleSoftmaxSettings | None = None
     triplet: TripletSettings | None = None
     circle: CircleSettings | None = None
 
