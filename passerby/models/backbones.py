@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError, did_you_mean, first_line
-from passerby.models.blocks import IBNKind, add_ibn, fit_plain
+from passerby.models.blocks import AttentionKind, IBNKind, add_ibn, add_se, fit_plain
 
 _CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
 _HUB = ("huggingface.co", 443)
@@ -32,6 +32,7 @@ class Backbone(nn.Module):
         last_stride: stride of a ResNet's last stage, 1 or 2. Stride 1 doubles the map without dilation
             (Luo et al., CVPR Workshops 2019, section 3.5).
         ibn: instance-batch normalisation of a ResNet.
+        attention: channel gates in the blocks of a ResNet.
         pretrained: whether timm loads its own weights.
 
     Raises:
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
         *,
         last_stride: Literal[1, 2] = 2,
         ibn: IBNKind = "none",
+        attention: AttentionKind = "none",
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -58,6 +60,8 @@ class Backbone(nn.Module):
             set_last_stride(self.body, name)
         if ibn != "none":
             add_ibn(self.body, name, kind=ibn)
+        if attention == "se":
+            add_se(self.body, name)
         self._require_fit(name, size)
 
     def _require_fit(self, name: str, size: tuple[int, int]) -> None:

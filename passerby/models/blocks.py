@@ -1,7 +1,8 @@
-"""Blocks that a ResNet can be given after it was built: instance-batch normalisation (IBN-a and IBN-b).
+"""Blocks that a ResNet can be given after it was built: IBN-a, IBN-b and squeeze-and-excitation.
 
 timm builds the network and the surgery changes it in place, so every ResNet, ResNeXt and their weights take part. The
-names of the new tensors are those of IBN-Net (`bn1.IN`, `bn1.BN`, `IN`), so that its published files load.
+names of the new tensors are those of IBN-Net (`bn1.IN`, `bn1.BN`, `IN`) and of the usual gates
+(`se.fc.0`, `se.fc.2`), so that published files load.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from passerby.errors import UserError
 
 IBNKind = Literal["none", "a", "b"]
+AttentionKind = Literal["none", "se"]
 
 
 class SplitNorm(nn.Module):
@@ -38,6 +40,31 @@ class SplitNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise maps (B, C, h, w)."""
         return torch.cat([self.IN(x[:, : self.count_instance]), self.BN(x[:, self.count_instance :])], dim=1)
+
+
+class SqueezeExcitation(nn.Module):
+    """Weigh each channel by a gate in (0, 1) that sees the averages of all channels.
+
+    Args:
+        channels: C.
+        reduction: C over the width of the gate's hidden layer.
+
+    Reference: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, equations 2 to 4.
+    Differs from the paper: none of the linear layers has a shift, as in the code that re-identification uses.
+
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, channels, bias=False), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh maps (B, C, h, w)."""
+        gate: Tensor = self.fc(x.mean(dim=(2, 3)))  # (B, C)
+        return x * gate[:, :, None, None]
 
 
 class ExtendedBasicBlock(BasicBlock):
@@ -88,6 +115,25 @@ def add_ibn(body: nn.Module, name: str, *, kind: Literal["a", "b"]) -> None:
             norm_after_sum(stage[-1])
 
 
+def add_se(body: nn.Module, name: str) -> None:
+    """Give every block of a timm ResNet squeeze-and-excitation between its last norm and its residual sum.
+
+    Raises:
+        UserError: a network without plain residual blocks, or one that has such a module already.
+
+    """
+    blocks = [block for stage in _stages(body, name, "model.attention") for block in stage]
+    if any(block.se is not None for block in blocks):
+        raise UserError(f"model.attention: the blocks of {name!r} have a gate of their own; leave it at 'none'")
+    for block in blocks:
+        block.se = SqueezeExcitation(_width(block))
+
+
+def _width(block: Any) -> int:
+    last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+    return int(last.out_channels)
+
+
 def _stages(body: nn.Module, name: str, setting: str) -> list[list[Any]]:
     stages = [list(getattr(body, f"layer{i}")) for i in range(1, 5)] if isinstance(body, ResNet) else []
     if not stages or any(type(block) not in _EXTENDED for stage in stages for block in stage):
@@ -117,10 +163,9 @@ def split_norm(block: Any) -> None:
 def norm_after_sum(block: Any) -> None:
     """Give a timm residual block an instance norm between its residual sum and its last activation."""
     name = "act3" if isinstance(block, Bottleneck) else "act2"
-    convolution = block.conv3 if isinstance(block, Bottleneck) else block.conv2
     # Another class rather than a wrapper or a hook: names of tensors stay, and so do copies of the network.
     block.__class__ = _EXTENDED[type(block)]
-    block.IN = nn.InstanceNorm2d(convolution.out_channels, affine=True)
+    block.IN = nn.InstanceNorm2d(_width(block), affine=True)
     block.last_act = getattr(block, name)
     setattr(block, name, nn.Identity())
 
@@ -148,10 +193,10 @@ def fit_plain(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]
     if isinstance(getattr(body, "bn1", None), nn.InstanceNorm2d) and "bn1.running_mean" in found:
         fitted = {k: v for k, v in fitted.items() if not k.startswith("bn1.")}
         fitted |= {k: v for k, v in wanted.items() if k.startswith("bn1.")}
-    if not any(_has_part(k, "IN") for k in found):
-        fitted |= {k: v for k, v in wanted.items() if _has_part(k, "IN")}
+    for part in _ADDED:
+        if not any(part in k.split(".") for k in found):
+            fitted |= {k: v for k, v in wanted.items() if part in k.split(".")}
     return fitted
 
 
-def _has_part(key: str, part: str) -> bool:
-    return part in key.split(".")
+_ADDED = ("IN", "se")

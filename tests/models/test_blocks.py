@@ -13,10 +13,11 @@ from timm.models.resnet import BasicBlock, Bottleneck
 
 from passerby.errors import UserError
 from passerby.models.backbones import Backbone, load_backbone
-from passerby.models.blocks import SplitNorm, add_ibn, norm_after_sum, split_norm
+from passerby.models.blocks import SplitNorm, SqueezeExcitation, add_ibn, norm_after_sum, split_norm
 
 DATA = Path(__file__).parents[1] / "oracles_data"
 IBN = json.loads((DATA / "ibn.json").read_text())
+SE = json.loads((DATA / "se.json").read_text())
 SIZE = (64, 32)
 
 
@@ -169,3 +170,35 @@ def test_a_copy_of_the_network_stands_alone():
 def test_ibn_where_it_has_no_place_is_told(name, kind):
     with torch.device("meta"), pytest.raises(UserError, match=rf"model\.ibn: .*'{name}' has .*leave it at 'none'"):
         Backbone(name, SIZE, ibn=kind)
+
+
+def test_squeeze_and_excitation_gives_the_known_names_and_numbers():
+    gate = SqueezeExcitation(16, reduction=4)
+    assert {k: list(v.shape) for k, v in gate.state_dict().items()} == SE["keys"]
+    torch.testing.assert_close(
+        ruled(gate)(drawn(4, 2, 16, 3, 2)), torch.tensor(SE["out"]).double(), atol=1e-6, rtol=1e-6
+    )
+
+
+def test_a_network_with_squeeze_and_excitation_gives_the_known_numbers():
+    wanted = IBN["fastreid_backbone"]["r50_se_laststride1"]
+    network = Backbone("resnet50", SIZE, last_stride=1, attention="se").body
+    network.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    assert sum(p.numel() for p in network.parameters()) == wanted["n_params"]
+    with torch.inference_mode():
+        check(ruled(network).forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
+
+
+def test_plain_weights_leave_new_gates_as_they_were(tmp_path):
+    torch.save(body("resnet18").state_dict(), tmp_path / "plain.pt")
+    target = Backbone("resnet18", SIZE, attention="se", ibn="a")
+    before = {k: v.clone() for k, v in target.body.state_dict().items() if ".se." in k}
+    assert load_backbone(target, tmp_path / "plain.pt").unused == ()
+    assert len(before) == 16
+    assert all(torch.equal(v, target.body.state_dict()[k]) for k, v in before.items())
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "seresnet18", "ecaresnet50t"])
+def test_attention_where_it_has_no_place_is_told(name):
+    with torch.device("meta"), pytest.raises(UserError, match=rf"model\.attention: .*'{name}' .*leave it at 'none'"):
+        Backbone(name, SIZE, attention="se")
