@@ -84,17 +84,30 @@ def rate(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: in
     return base
 
 
-def make_optimiser(settings: OptimSettings, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
-    """Build the optimiser over every parameter of `modules` that wants a gradient."""
+def make_optimiser(
+    settings: OptimSettings, modules: Iterable[nn.Module], *, undecayed: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """Build the optimiser over every parameter of `modules` that wants a gradient.
+
+    Args:
+        settings: which optimiser.
+        modules: all that learns.
+        undecayed: the parameters among them that weight decay leaves alone.
+
+    """
+    spared = {id(parameter) for parameter in undecayed}
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, object]] = [{"params": [p for p in parameters if id(p) not in spared]}]
+    if alone := [p for p in parameters if id(p) in spared]:
+        groups.append({"params": alone, "weight_decay": 0.0})
     match settings.name:
         case "adam":
-            return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+            return torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+            return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         case "sgd":
             return torch.optim.SGD(
-                parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+                groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
             )
 
 

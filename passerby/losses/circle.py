@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.losses.mining import complete_anchors, widen
+from passerby.losses.weights import Weight
 from passerby.settings import Settings
 from passerby.types import Output
 
@@ -59,7 +60,7 @@ def circle_loss(
 class CircleSettings(Settings):
     """Pairwise circle loss."""
 
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Weight = 1.0
     margin: Annotated[float, Field(ge=0, le=1)] = 0.25
     scale: Annotated[float, Field(gt=0)] = 128.0
     feature: Literal["embedding", "feature"] = Field("feature", description="what is compared")

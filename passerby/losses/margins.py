@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from passerby.losses.mining import widen
 from passerby.losses.softmax import smoothed_cross_entropy
+from passerby.losses.weights import Weight
 from passerby.settings import Settings
 from passerby.types import Output
 
@@ -113,7 +114,7 @@ def _right(cosine: Tensor, labels: Tensor) -> Tensor:
 class MarginSettings(Settings):
     """What the margin classifiers have in common."""
 
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Weight = 1.0
     scale: Annotated[float, Field(gt=0)] = 64.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")

@@ -1,7 +1,8 @@
-"""All losses of a recipe together: each is computed once, logged apart, and added with its weight."""
+"""All losses of a recipe together: each is computed once, logged apart, and added with its fixed or learnt weight."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,21 +13,30 @@ from passerby.losses.circle import CircleSettings
 from passerby.losses.margins import ArcfaceSettings, CircleSoftmaxSettings, CosfaceSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
+from passerby.losses.weights import LIMIT, learned_share
 from passerby.settings import Settings
 from passerby.types import Output
 
 
 @dataclass(frozen=True)
 class Term:
-    """One part of the total loss: an unweighted scalar and the weight it is added with."""
+    """One part of the total loss.
+
+    Attributes:
+        value: () the loss without its weight.
+        weight: what it is multiplied with.
+        log_variance: () the s of a learnt weight, of which `weight` is then the present value; None when it is fixed.
+
+    """
 
     value: Tensor
     weight: float = 1.0
+    log_variance: Tensor | None = None
 
     @property
     def weighted(self) -> Tensor:
         """What goes into the total."""
-        return self.weight * self.value
+        return self.weight * self.value if self.log_variance is None else learned_share(self.value, self.log_variance)
 
 
 AnyLoss = SoftmaxSettings | ArcfaceSettings | CosfaceSettings | CircleSoftmaxSettings | TripletSettings | CircleSettings
@@ -65,14 +75,31 @@ class LossMix(nn.Module):
         self.losses = nn.ModuleDict(
             {name: chosen.make(dimension=dimension, classes=classes) for name, chosen in settings.chosen.items()}
         )
-        self.weights = {name: chosen.weight for name, chosen in settings.chosen.items()}
+        weights = {name: chosen.weight for name, chosen in settings.chosen.items()}
+        self.weights = {name: weight for name, weight in weights.items() if weight != "learned"}
+        self.log_variances = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(())) for name, weight in weights.items() if weight == "learned"}
+        )
 
     def forward(self, out: Output, labels: Tensor) -> dict[str, Term]:
         """Return one term per loss; images with label -1 take no part."""
         known = labels >= 0
         if not bool(known.all()):
             out, labels = _rows(out, known), labels[known]
-        return {name: Term(loss(out, labels), self.weights[name]) for name, loss in self.losses.items()}
+        return {name: self._term(name, loss(out, labels)) for name, loss in self.losses.items()}
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters that weight decay would pull to where they do not belong."""
+        return list(self.log_variances.parameters())
+
+    def _term(self, name: str, value: Tensor) -> Term:
+        if name in self.weights:
+            return Term(value, self.weights[name])
+        log_variance = self.log_variances[name]
+        with torch.no_grad():  # not a clamp in the graph, where an s at the limit would have no gradient to return by
+            log_variance.clamp_(-LIMIT, LIMIT)
+        return Term(value, math.exp(-log_variance.item()), log_variance)
 
 
 def _rows(out: Output, rows: Tensor) -> Output:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.losses.mining import widen
+from passerby.losses.weights import Weight
 from passerby.settings import Settings
 from passerby.types import Output
 
@@ -36,7 +37,7 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float =
 class SoftmaxSettings(Settings):
     """Label-smoothed softmax over identities."""
 
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Weight = 1.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.losses.mining import Distance, complete_anchors, hardest, pair_distances, softly_hardest
+from passerby.losses.weights import Weight
 from passerby.settings import Settings
 from passerby.types import Output
 
@@ -64,7 +65,7 @@ def triplet_loss(
 class TripletSettings(Settings):
     """Batch-hard triplet loss."""
 
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Weight = 1.0
     form: Form = "hard"
     margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for the forms hard and pull")
     distance: Distance = "euclidean"

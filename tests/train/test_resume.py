@@ -30,7 +30,8 @@ VARIANTS = {
     "uncached": ["data.cache=none"],
     "workers": ["data.cache=none", "data.workers=2"],
     "sgd": ["optim.name=sgd", "optim.lr=0.01"],
-    "dropout": ["model.backbone=test_vit", "model.last_stride=2"],
+    "learnt weights": ["losses.softmax.weight=learned", "losses.triplet.weight=learned", "losses.triplet.form=soft"],
+    "tokens": ["model.backbone=test_vit", "model.last_stride=2"],
     "channels first": ["engine.channels_last=false"],
 }
 
@@ -56,6 +57,20 @@ def test_stopped_and_resumed_equals_never_stopped(tiny, whole, tmp_path, variant
     assert optimiser_hash(folder) == optimiser_hash(whole(variant))
     one, other = (journal.epochs(journal.read(f / "journal.jsonl")) for f in (folder, whole(variant)))
     assert [(r.stage, r.epoch, r.lr, r.terms) for r in one] == [(r.stage, r.epoch, r.lr, r.terms) for r in other]
+
+
+def drop_out(run, _engine):
+    """Make the network itself random, as stochastic depth would."""
+    run.embedder.neck.register_forward_pre_hook(lambda _, given: (torch.nn.functional.dropout(given[0], 0.3),))
+
+
+def test_what_is_random_in_the_network_goes_on_too(tiny, whole, tmp_path):
+    train(tiny(), tmp_path / "whole", watch=[drop_out])
+    with pytest.raises(Interrupted):
+        train(tiny(), tmp_path / "run", watch=[drop_out, interrupt_after(3)])
+    torch.manual_seed(7)
+    train(tiny(), tmp_path / "run", start="resume", watch=[drop_out])
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole") != weights(whole("plain"))
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
