@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError, did_you_mean, first_line
-from passerby.models.blocks import AttentionKind, IBNKind, add_ibn, add_se, fit_plain
+from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind, add_ibn, add_non_local, add_se, fit_plain
 
 _CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
 _HUB = ("huggingface.co", 443)
@@ -33,6 +33,7 @@ class Backbone(nn.Module):
             (Luo et al., CVPR Workshops 2019, section 3.5).
         ibn: instance-batch normalisation of a ResNet.
         attention: channel gates in the blocks of a ResNet.
+        non_local: non-local blocks in a bottleneck ResNet, with half the channels or a single one inside.
         pretrained: whether timm loads its own weights.
 
     Raises:
@@ -48,6 +49,7 @@ class Backbone(nn.Module):
         last_stride: Literal[1, 2] = 2,
         ibn: IBNKind = "none",
         attention: AttentionKind = "none",
+        non_local: NonLocalKind = "none",
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -62,6 +64,8 @@ class Backbone(nn.Module):
             add_ibn(self.body, name, kind=ibn)
         if attention == "se":
             add_se(self.body, name)
+        if non_local != "none":
+            add_non_local(self.body, name, kind=non_local)
         self._require_fit(name, size)
 
     def _require_fit(self, name: str, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Blocks that a ResNet can be given after it was built: IBN-a, IBN-b and squeeze-and-excitation.
+"""Blocks that a ResNet can be given after it was built: IBN-a, IBN-b, squeeze-and-excitation, non-local.
 
 timm builds the network and the surgery changes it in place, so every ResNet, ResNeXt and their weights take part. The
 names of the new tensors are those of IBN-Net (`bn1.IN`, `bn1.BN`, `IN`) and of the usual gates
@@ -8,6 +8,7 @@ names of the new tensors are those of IBN-Net (`bn1.IN`, `bn1.BN`, `IN`) and of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from passerby.errors import UserError
 
 IBNKind = Literal["none", "a", "b"]
 AttentionKind = Literal["none", "se"]
+NonLocalKind = Literal["none", "half", "single"]
 
 
 class SplitNorm(nn.Module):
@@ -67,6 +69,41 @@ class SqueezeExcitation(nn.Module):
         return x * gate[:, :, None, None]
 
 
+class NonLocal(nn.Module):
+    """Add to each position what it gathers from all positions, weighed by dot products; at first it adds nothing.
+
+    Args:
+        channels: C.
+        inner: width of the three projections.
+
+    Reference: Wang et al., "Non-local Neural Networks", CVPR 2018, equations 4 and 6 (dot product).
+
+    """
+
+    def __init__(self, channels: int, *, inner: int) -> None:
+        super().__init__()
+        self.g = nn.Conv2d(channels, inner, 1)
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)
+        self.W = nn.Sequential(nn.Conv2d(inner, channels, 1), norm)
+        self.theta = nn.Conv2d(channels, inner, 1)
+        self.phi = nn.Conv2d(channels, inner, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to the same shape."""
+        # The sum grows with the cube of the activations, which is soon too large for half precision.
+        device = x.device.type
+        known = torch.amp.is_autocast_available(device)  # the meta device knows no autocast
+        with torch.autocast(device, enabled=False) if known else nullcontext():
+            wide = x.to(self.g.weight.dtype)
+            value, query, key = (project(wide).flatten(2) for project in (self.g, self.theta, self.phi))  # (B, I, h*w)
+            # Without a softmax the products may be bracketed so that no (h*w, h*w) matrix is made.
+            summary = value @ key.transpose(1, 2) / key.shape[2]  # (B, I, I)
+            gathered = (summary @ query).unflatten(2, x.shape[2:])  # (B, I, h, w)
+            added: Tensor = self.W(gathered)
+        return x + added.to(x.dtype)
+
+
 class ExtendedBasicBlock(BasicBlock):
     """A basic block with room after its residual sum."""
 
@@ -84,7 +121,7 @@ class ExtendedBottleneck(Bottleneck):
 
 
 def _after_sum(block: Any, x: Tensor) -> Tensor:
-    after: Tensor = block.last_act(block.IN(x))
+    after: Tensor = block.NL(block.last_act(block.IN(x)))
     return after
 
 
@@ -129,6 +166,35 @@ def add_se(body: nn.Module, name: str) -> None:
         block.se = SqueezeExcitation(_width(block))
 
 
+def add_non_local(body: nn.Module, name: str, *, kind: Literal["half", "single"]) -> None:
+    """Put `NonLocal` behind the last blocks of the second and third stage of a bottleneck ResNet.
+
+    Two blocks of the second stage, and of the third stage three where it has six blocks (ResNet-50) and nine where it
+    has more (ResNet-101, and by the same rule ResNet-152).
+
+    Args:
+        body: the network.
+        name: what the person calls it.
+        kind: `half` projects to C / 2 channels, `single` to one, which is what much published code does.
+
+    Raises:
+        UserError: a network without plain bottlenecks, or with too few of them.
+
+    Reference: Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021 (AGW).
+
+    """
+    stages = _stages(body, name, "model.non_local")
+    if not isinstance(stages[2][0], Bottleneck) or len(stages[2]) < 6:
+        raise UserError(
+            f"model.non_local: its places are known for ResNet-50 and deeper bottleneck networks; "
+            f"{name!r} is not one, leave it at 'none'"
+        )
+    for block in stages[1][-2:] + stages[2][-3 if len(stages[2]) == 6 else -9 :]:
+        channels = _width(block)
+        _extend(block)
+        block.NL = NonLocal(channels, inner=channels // 2 if kind == "half" else 1)
+
+
 def _width(block: Any) -> int:
     last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
     return int(last.out_channels)
@@ -136,7 +202,7 @@ def _width(block: Any) -> int:
 
 def _stages(body: nn.Module, name: str, setting: str) -> list[list[Any]]:
     stages = [list(getattr(body, f"layer{i}")) for i in range(1, 5)] if isinstance(body, ResNet) else []
-    if not stages or any(type(block) not in _EXTENDED for stage in stages for block in stage):
+    if not stages or any(type(block) not in (*_EXTENDED, *_EXTENDED.values()) for stage in stages for block in stage):
         raise UserError(
             f"{setting}: only ResNets and ResNeXts with plain residual blocks have a place for it; "
             f"{name!r} has none, leave it at 'none'"
@@ -147,8 +213,6 @@ def _stages(body: nn.Module, name: str, setting: str) -> list[list[Any]]:
 _EXTENDED = {
     BasicBlock: ExtendedBasicBlock,
     Bottleneck: ExtendedBottleneck,
-    ExtendedBasicBlock: ExtendedBasicBlock,
-    ExtendedBottleneck: ExtendedBottleneck,
 }
 
 
@@ -162,12 +226,21 @@ def split_norm(block: Any) -> None:
 
 def norm_after_sum(block: Any) -> None:
     """Give a timm residual block an instance norm between its residual sum and its last activation."""
-    name = "act3" if isinstance(block, Bottleneck) else "act2"
+    _extend(block)
+    block.IN = nn.InstanceNorm2d(_width(block), affine=True)
+
+
+def _extend(block: Any) -> None:
+    """Make room after the residual sum: for a norm, the activation, and a non-local block."""
+    if type(block) not in _EXTENDED:
+        return
     # Another class rather than a wrapper or a hook: names of tensors stay, and so do copies of the network.
     block.__class__ = _EXTENDED[type(block)]
-    block.IN = nn.InstanceNorm2d(_width(block), affine=True)
+    name = "act3" if isinstance(block, Bottleneck) else "act2"
     block.last_act = getattr(block, name)
     setattr(block, name, nn.Identity())
+    block.IN = nn.Identity()
+    block.NL = nn.Identity()
 
 
 # ---- weights of networks without the blocks
@@ -199,4 +272,4 @@ def fit_plain(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]
     return fitted
 
 
-_ADDED = ("IN", "se")
+_ADDED = ("IN", "se", "NL")

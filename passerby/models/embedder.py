@@ -18,7 +18,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.inputs import InputSettings
 from passerby.models.backbones import Backbone, Loaded, load_backbone, read_weights
-from passerby.models.blocks import AttentionKind, IBNKind
+from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.pooling import Pool, PoolKind
 from passerby.settings import Settings, build
 from passerby.types import Output
@@ -32,6 +32,7 @@ class ModelSettings(Settings):
     last_stride: Literal[1, 2] = Field(2, description="1 doubles a ResNet's last map, without dilation")
     ibn: IBNKind = Field("none", description="instance and batch norms in a ResNet, as IBN-Net-a or IBN-Net-b")
     attention: AttentionKind = Field("none", description="se: squeeze-and-excitation in every block of a ResNet")
+    non_local: NonLocalKind = Field("none", description="non-local blocks; inner width half the channels, or single")
     pool: PoolKind = Field("avg", description="avg_max is their sum; gem has p = 3, gem_learned learns p from 3 on")
     neck: Literal["bnneck", "none"] = "bnneck"
 
@@ -66,6 +67,7 @@ class Embedder(nn.Module):
             last_stride=settings.last_stride,
             ibn=settings.ibn,
             attention=settings.attention,
+            non_local=settings.non_local,
             pretrained=pretrained,
         )
         if self.backbone.pools_itself and settings.pool != "avg":

@@ -13,10 +13,11 @@ from timm.models.resnet import BasicBlock, Bottleneck
 
 from passerby.errors import UserError
 from passerby.models.backbones import Backbone, load_backbone
-from passerby.models.blocks import SplitNorm, SqueezeExcitation, add_ibn, norm_after_sum, split_norm
+from passerby.models.blocks import NonLocal, SplitNorm, SqueezeExcitation, add_ibn, norm_after_sum, split_norm
 
 DATA = Path(__file__).parents[1] / "oracles_data"
 IBN = json.loads((DATA / "ibn.json").read_text())
+NON_LOCAL = json.loads((DATA / "non_local.json").read_text())
 SE = json.loads((DATA / "se.json").read_text())
 SIZE = (64, 32)
 
@@ -202,3 +203,73 @@ def test_plain_weights_leave_new_gates_as_they_were(tmp_path):
 def test_attention_where_it_has_no_place_is_told(name):
     with torch.device("meta"), pytest.raises(UserError, match=rf"model\.attention: .*'{name}' .*leave it at 'none'"):
         Backbone(name, SIZE, attention="se")
+
+
+def test_the_non_local_block_gives_the_known_names_and_numbers():
+    block = NonLocal(6, inner=1)
+    assert {k: list(v.shape) for k, v in block.state_dict().items()} == NON_LOCAL["keys"]
+    wanted = torch.tensor(NON_LOCAL["eval_out"]).double()
+    torch.testing.assert_close(ruled(block)(drawn(3, 2, 6, 3, 2)), wanted, atol=1e-5, rtol=1e-6)
+
+
+def test_the_non_local_block_equals_its_formula_with_the_full_matrix():
+    block, x = ruled(NonLocal(8, inner=4)), drawn(3, 2, 8, 3, 2)
+    g, theta, phi = (project(x).flatten(2) for project in (block.g, block.theta, block.phi))
+    gathered = torch.zeros_like(g)
+    for i in range(6):
+        for j in range(6):
+            gathered[:, :, i] += (theta[:, :, i] * phi[:, :, j]).sum(1, keepdim=True) * g[:, :, j] / 6
+    torch.testing.assert_close(block(x), x + block.W(gathered.unflatten(2, (3, 2))))
+
+
+def test_a_new_non_local_block_changes_nothing_yet_learns():
+    block, x = NonLocal(8, inner=4), drawn(3, 2, 8, 3, 2).float()
+    assert torch.equal(block(x), x)
+    block(x).square().sum().backward()
+    assert block.W[1].weight.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_non_local_block_keeps_float32_inside_under_autocast(dtype):
+    block, x = ruled(NonLocal(8, inner=4)).float(), 200 * drawn(3, 2, 8, 3, 2).float()
+    with torch.autocast("cpu", dtype):
+        found, low = block(x), block(x.to(dtype))
+    assert torch.equal(found, block(x))
+    assert found.abs().max() > torch.finfo(torch.float16).max
+    assert low.dtype == dtype
+
+
+def test_a_network_with_non_local_blocks_gives_the_known_numbers():
+    wanted = IBN["fastreid_backbone"]["r50_ibn_nl_laststride1"]
+    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a", non_local="single").body
+    network.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    assert sum(p.numel() for p in network.parameters()) == wanted["n_params"]
+    ruled(network)
+    for block in (m for m in network.modules() if isinstance(m, NonLocal)):
+        torch.nn.init.zeros_(block.W[1].weight)
+        torch.nn.init.zeros_(block.W[1].bias)
+    with torch.inference_mode():
+        check(network.forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
+
+
+@pytest.mark.parametrize(("depth", "third"), [(50, range(3, 6)), (101, range(14, 23)), (152, range(27, 36))])
+def test_where_non_local_blocks_stand(depth, third):
+    with torch.device("meta"):
+        network = Backbone(f"resnet{depth}", SIZE, non_local="half").body
+    last = len(network.layer2)
+    wanted = [f"layer2.{i}.NL" for i in (last - 2, last - 1)] + [f"layer3.{i}.NL" for i in third]
+    assert [n for n, m in network.named_modules() if isinstance(m, NonLocal)] == wanted
+    assert network.layer3[-1].NL.g.out_channels == 512
+
+
+def test_non_local_blocks_have_room_beside_ibn_b():
+    network = Backbone("resnet50", SIZE, ibn="b", non_local="half", attention="se").body
+    assert {"IN", "NL", "se"} <= {name for name, _ in network.layer2[3].named_children()}
+    assert isinstance(network.layer2[3].IN, torch.nn.InstanceNorm2d)
+    assert isinstance(network.layer2[3].last_act, torch.nn.ReLU)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet26", "test_vit", "test_convnext"])
+def test_non_local_where_it_has_no_place_is_told(name):
+    with torch.device("meta"), pytest.raises(UserError, match=rf"model\.non_local: .*'{name}' .*leave it at 'none'"):
+        Backbone(name, SIZE, non_local="half")
