@@ -31,6 +31,16 @@ def test_a_file_appears_whole_and_nothing_beside_it(tmp_path):
     assert names(path.parent) == ["file.bin"]
 
 
+def test_who_reads_the_earlier_file_keeps_it(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"before")
+    with path.open("rb") as earlier:
+        with atomic_write(path) as file:
+            file.write(b"after")
+        assert earlier.read() == b"before"
+    assert path.read_bytes() == b"after"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 def test_an_error_in_the_middle_leaves_the_earlier_file(tmp_path, error):
     path = tmp_path / "file.bin"
