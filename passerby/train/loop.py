@@ -171,7 +171,8 @@ def train_step(run: Run, batch: Batch, *, count: int) -> None:
         terms |= part.terms(run, batch, out)
     loss = total(terms)
     _require_finite(run, loss, terms)
-    together = min(engine.accumulate, count - run.iteration // engine.accumulate * engine.accumulate)  # fewer at the end
+    begun = run.iteration // engine.accumulate * engine.accumulate
+    together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
     run.scaler.scale(loss / together).backward()
     _remember(run, terms)
     if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
