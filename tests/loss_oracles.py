@@ -85,3 +85,16 @@ def margin_logits(cosines, labels, *, form, margin, scale):
         [scale * (right(cosine) if c == label else wrong(cosine)) for c, cosine in enumerate(row)]
         for row, label in zip(cosines, labels, strict=True)
     ]
+
+
+def center(x, labels, centres, *, rate):
+    """Mean squared distance to the centres, and the centres after a step down its gradient."""
+    loss = sum(distance(v, centres[label], "euclidean") ** 2 for v, label in zip(x, labels, strict=True)) / len(x)
+    moved = [
+        [
+            value - rate * sum(2 * (value - v[d]) for v, label in zip(x, labels, strict=True) if label == c) / len(x)
+            for d, value in enumerate(centre)
+        ]
+        for c, centre in enumerate(centres)
+    ]
+    return loss, moved

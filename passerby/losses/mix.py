@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError
+from passerby.losses.center import CenterSettings
 from passerby.losses.circle import CircleSettings
 from passerby.losses.margins import ArcfaceSettings, CircleSoftmaxSettings, CosfaceSettings
 from passerby.losses.softmax import SoftmaxSettings
@@ -51,6 +52,7 @@ class LossSettings(Settings):
     circle_softmax: CircleSoftmaxSettings | None = None
     triplet: TripletSettings | None = None
     circle: CircleSettings | None = None
+    center: CenterSettings | None = None
 
     @property
     def chosen(self) -> dict[str, AnyLoss]:

@@ -44,7 +44,7 @@ def make(name, *, dtype=torch.float32, seed=0):
     loss = LOSSES[name].make(dimension=DIMENSION, classes=CLASSES)
     for parameter in loss.parameters():
         torch.nn.init.normal_(parameter)
-    return loss.to(dtype)
+    return loss.to(dtype).eval()  # what a loss remembers of a batch, such as centres, it remembers in training mode
 
 
 def output(*, dtype=torch.float32, count=8, seed=0):

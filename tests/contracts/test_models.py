@@ -1,5 +1,7 @@
 """What every embedder must hold to, over families of backbones."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -63,3 +65,62 @@ def test_an_image_does_not_look_at_its_neighbours(name):
     with torch.inference_mode():
         alone, together = embedder(images()[:1]), embedder(images())
     torch.testing.assert_close(alone.embedding, together.embedding[:1], atol=1e-4, rtol=1e-4)
+
+
+IBN = ("none", "a", "b")
+ATTENTION = ("none", "se")
+NON_LOCAL = ("none", "half", "single")
+RUN = [("resnet18", ibn, attention, "none") for ibn in IBN for attention in ATTENTION] + [
+    ("resnet50", "a", "se", "half"),
+    ("resnet50", "b", "se", "single"),
+]
+"""Blocks that are run for their numbers."""
+DRAWN = [
+    *[("resnet50", *blocks) for blocks in product(IBN, ATTENTION, NON_LOCAL)],
+    *[("resnet34", ibn, "se", "none") for ibn in IBN],
+    *[(name, "a", "se", "half") for name in ("resnet101", "resnet152", "resnext101_32x8d")],
+    *[("resnext50_32x4d", ibn, "se", "single") for ibn in IBN],
+]
+"""Blocks whose shapes and names alone are looked at, without memory or arithmetic."""
+
+
+def make_with_blocks(name, ibn, attention, non_local):
+    settings = ModelSettings(
+        backbone=name, last_stride=1, ibn=ibn, attention=attention, non_local=non_local, pool="gem_learned"
+    )
+    return Embedder(settings, InputSettings(size=SIZE))
+
+
+@pytest.mark.parametrize("blocks", RUN, ids="-".join)
+def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
+    embedder = make_with_blocks(*blocks)
+    out = embedder(images())
+    assert out.map.shape == (3, embedder.dimension, 4, 2)
+    (out.embedding.square().mean() + out.feature.mean()).backward()
+    learning = [p for p in embedder.parameters() if p.requires_grad]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learning)
+
+    save_embedder(embedder, tmp_path / "e.safetensors", recipe="")
+    loaded = load_embedder(tmp_path / "e.safetensors")
+    embedder.eval()
+    with torch.inference_mode():
+        one, other, alone = embedder(images()), loaded(images()), embedder(images()[:1])
+    assert torch.equal(one.embedding, other.embedding)
+    torch.testing.assert_close(one.embedding[:1], alone.embedding, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", DRAWN, ids="-".join)
+def test_blocks_fit_into_every_resnet(blocks):
+    with torch.device("meta"):
+        embedder = make_with_blocks(*blocks)
+        out = embedder(torch.zeros(3, 3, *SIZE))
+    assert out.map.shape == (3, embedder.dimension, 4, 2)
+    out.embedding.sum().backward()
+    assert all(p.grad is not None for p in embedder.parameters() if p.requires_grad)
+    kinds = {part for key in embedder.state_dict() for part in key.split(".")} & {"IN", "BN", "se", "NL"}
+    _, ibn, attention, non_local = blocks
+    assert kinds == {
+        *({"none": (), "a": ("IN", "BN"), "b": ("IN",)}[ibn]),
+        *(("se",) if attention == "se" else ()),
+        *(("NL",) if non_local != "none" else ()),
+    }

@@ -30,6 +30,7 @@ VARIANTS = {
     "uncached": ["data.cache=none"],
     "workers": ["data.cache=none", "data.workers=2"],
     "sgd": ["optim.name=sgd", "optim.lr=0.01"],
+    "centres": ["losses.center.weight=0.01"],
     "learnt weights": ["losses.softmax.weight=learned", "losses.triplet.weight=learned", "losses.triplet.form=soft"],
     "tokens": ["model.backbone=test_vit", "model.last_stride=2"],
     "channels first": ["engine.channels_last=false"],
