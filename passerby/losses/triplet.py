@@ -63,7 +63,7 @@ def triplet_loss(
 
 
 class TripletSettings(Settings):
-    """Batch-hard triplet loss."""
+    """Triplet loss."""
 
     weight: Weight = 1.0
     form: Form = "hard"
