@@ -95,6 +95,7 @@ def run_stage(
 
     @engine.on(Events.EPOCH_COMPLETED)
     def _close_epoch() -> None:
+        _require_finite_weights(run)
         record = _record(run, clock, settings.epochs, count)
         run.epoch, run.iteration, run.labels, run.sums = run.epoch + 1, 0, None, {}
         distributed.share_state(run.modules)
@@ -208,6 +209,17 @@ def _require_finite(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
         f"the loss is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1} "
         f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last saved state is kept in {run.folder}"
     )
+
+
+def _require_finite_weights(run: Run) -> None:
+    """Keep an epoch that ended in NaN or infinity from being saved: a last step can break what no loss saw any more."""
+    names = [name for name, p in run.embedder.named_parameters() if not bool(torch.isfinite(p).all())]
+    if names:
+        raise UserError(
+            f"{len(names)} of the model's tensors hold NaN or infinity after stage {run.stage_number + 1}, epoch "
+            f"{run.epoch + 1} (first: {names[0]}); try engine.precision=float32 or a lower optim.lr; the last saved "
+            f"state is kept in {run.folder}"
+        )
 
 
 def _remember(run: Run, terms: dict[str, Term]) -> None:

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 
 from passerby.data.loading import ImageStore, Place, training_batches
 from passerby.data.samplers import identity_batches
+from passerby.errors import UserError
 from passerby.losses.mix import total
+from passerby.train.checkpoint import load_checkpoint
 from passerby.train.loop import train_step
 from passerby.train.run import make_run
+from passerby.train.session import train
 
 PLAIN = [
     "model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "optim.name=sgd", "optim.lr=0.05",
@@ -82,3 +86,17 @@ def test_sums_hold_every_term_as_computed_and_as_added(begun):
     for name, factor in (("softmax", 1.0), ("triplet", 0.5)):
         value = float(terms[name].value)
         assert run.sums[name] == pytest.approx([value, factor * value], rel=1e-4)
+
+
+def test_an_epoch_that_ends_in_nan_is_told_and_not_saved(tiny, tmp_path):
+    def spoil_the_last_step(run, engine):
+        @engine.on(Events.ITERATION_COMPLETED(every=engine.state.epoch_length or 6))
+        def _spoil():
+            if run.epoch == 1:
+                next(run.embedder.parameters()).data.fill_(torch.nan)
+
+    with pytest.raises(UserError, match="hold NaN or infinity after stage 1, epoch 2"):
+        train(tiny(), tmp_path / "run", watch=[spoil_the_last_step])
+    kept = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert kept.epoch == 1
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.embedder.values())

@@ -25,7 +25,8 @@ VARIANTS = {
     "plain": [],
     "accumulated": ["engine.accumulate=2"],
     "accumulated unevenly": ["engine.accumulate=4"],
-    "bf16": ["engine.precision=bf16"],
+    # At 32x16 the last map is 1x1, where torch 2.15's bf16 gradient of a stride-2 convolution is garbage on a CPU.
+    "bf16": ["engine.precision=bf16", "input.size=[64, 32]", "model.last_stride=1"],
     "two stages": [TWO_STAGES],
     "uncached": ["data.cache=none"],
     "workers": ["data.cache=none", "data.workers=2"],
