@@ -82,7 +82,8 @@ class Run:
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
         self.parts = nn.ModuleDict().to(self.device)
         distributed.share_state(self.modules)
-        self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=self.losses.undecayed)
+        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
+        self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def save(self) -> None:

@@ -100,3 +100,11 @@ def test_an_epoch_that_ends_in_nan_is_told_and_not_saved(tiny, tmp_path):
     kept = load_checkpoint(tmp_path / "run" / "last.pt")
     assert kept.epoch == 1
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.embedder.values())
+
+
+def test_the_power_of_a_learned_pooling_has_no_weight_decay(tiny, tmp_path):
+    run = make_run(tiny("model.pool=gem_learned"), tmp_path / "run")
+    run.open_stage(0)
+    decay = {id(p): group["weight_decay"] for group in run.optimiser.param_groups for p in group["params"]}
+    assert [decay[id(p)] for p in run.embedder.pool.parameters()] == [0]
+    assert decay[id(next(run.embedder.backbone.parameters()))] > 0
