@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -255,7 +256,13 @@ def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None
 def test_ctrl_c_saves_and_the_resumed_run_ends_alike(trained: Path, site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = [sys.executable, "-m", "passerby", "train", "small", *TINY, "stages.0.epochs=40", "--data", str(site)]
-    child = subprocess.Popen([*words, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*words, "--out", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as many as here: other sums of other threads give other bits
+    )
     deadline = time.monotonic() + 60
     while not (folder / "last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
