@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from passerby.console import bar
+from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
 from passerby.recipe import Recipe, load_recipe, recipe_from_text
@@ -76,14 +77,21 @@ def evaluate_run(
     with bar(f"embedding {dataset.name}", console) as advance:
         embeddings = embed_site(trained, dataset, progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    return _result(embeddings, cameras or test.cameras, rerank=wanted, console=console)
+    return _result(embeddings, cameras or test.cameras, distance=test.distance, rerank=wanted, console=console)
 
 
-def _result(embeddings: Embeddings, cameras: Cameras, *, rerank: Rerank | None, console: Console) -> Result:
-    plain = evaluate(embeddings, cameras=cameras)
+def _result(
+    embeddings: Embeddings,
+    cameras: Cameras,
+    *,
+    distance: Metric = "cosine",
+    rerank: Rerank | None,
+    console: Console,
+) -> Result:
+    plain = evaluate(embeddings, cameras=cameras, distance=distance)
     if not plain.valid.all():
         console.print(f"not counted: {explain_skipped(embeddings, cameras=cameras)}", highlight=False)
-    again = None if rerank is None else evaluate(embeddings, cameras=cameras, rerank=rerank)
+    again = None if rerank is None else evaluate(embeddings, cameras=cameras, distance=distance, rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
 
 

@@ -108,6 +108,16 @@ def test_embeddings_go_out_and_their_scores_come_back_the_same(trained: Path, si
         assert (first["protocol"]["rerank"] is not None) == bool(flags)
 
 
+def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> None:
+    folder, file = tmp_path / "run", tmp_path / "scores.json"
+    changes = ("test.distance=euclidean", "test.cameras=ignore", "test.feature=feature", "stages.0.epochs=1")
+    assert run("train", "small", *TINY, *changes, "--data", site, "--out", folder).exit_code == 0
+    assert run("evaluate", folder, "--json", file).exit_code == 0
+    stored = json.loads((folder / "scores.json").read_text())["market1501"]["plain"]
+    assert json.loads(file.read_text())["protocol"] == stored["protocol"]
+    assert stored["protocol"]["distance"] == "euclidean"
+
+
 def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path: Path) -> None:
     gallery = site / "bounding_box_test"
     assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
