@@ -1,0 +1,150 @@
+"""Distillation: what keeps a model near an earlier one on images of the new site, seen by both.
+
+Each function compares what the frozen old model and the present one make of the same batch. They differ in what must
+stay: every number of a vector, its softmax, the hardest pairs, the neighbourhoods, or what old classifiers would say.
+Nothing flows back into the old model, whatever is passed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from passerby.losses.mining import complete_anchors, hardest, pair_distances, widen
+
+Scale = Literal["none", "squared"]
+"""Whether a softened cross-entropy is multiplied by its temperature squared, which undoes what the temperature does to
+the gradient."""
+
+
+def softened_cross_entropy(old: Tensor, new: Tensor, *, temperature: float = 10.0, scale: Scale = "none") -> Tensor:
+    """Return -mean_i sum_d softmax(old / T)_id log softmax(new / T)_id, times T squared with `scale: squared`.
+
+    With features for `old` and `new` this is the `ce_dist` of the target tables, with the logits of an old classifier
+    the knowledge distillation of LwF. Its least value is not 0 but the entropy of the old model's softmax, near ln D
+    for a large temperature; and its gradient falls with the temperature squared.
+
+    Args:
+        old: (B, D) of the earlier model.
+        new: (B, D) of the present one.
+        temperature: T > 0.
+        scale: see `Scale`.
+
+    Reference: Li and Hoiem, "Learning without Forgetting", ECCV 2016, equations 2 and 3.
+
+    >>> round(softened_cross_entropy(torch.zeros(1, 4), torch.zeros(1, 4)).item(), 4)  # ln 4
+    1.3863
+    """
+    wanted = (widen(old).detach() / temperature).softmax(dim=1)
+    loss = -(wanted * (widen(new) / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+    return loss * temperature**2 if scale == "squared" else loss
+
+
+def entropy(old: Tensor, *, temperature: float = 10.0) -> Tensor:
+    """Return the mean entropy of softmax(old / T), the least that `softened_cross_entropy` can become."""
+    return softened_cross_entropy(old, old.detach(), temperature=temperature)
+
+
+def worst_triplet(old: Tensor, new: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tensor:
+    """Return mean_i relu(p_i - n_i + margin) with p the larger and n the smaller of what two models find hardest.
+
+    This is the `tr_dist` of the target tables. Distances are Euclidean between L2-normalised vectors, and each model
+    mines its own pairs. A gradient exists only where the present model is the worse of the two, so training cannot go
+    below the value that the old model alone has, and nothing ties the new vectors to the old ones.
+
+    Args:
+        old: (B, D) of the earlier model.
+        new: (B, D') of the present one.
+        labels: (B,) identities.
+        margin: of distances in [0, 2].
+
+    >>> x, labels = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    >>> round(worst_triplet(x, x, labels).item(), 4)
+    0.3
+    """
+    ours = hardest(pair_distances(new, distance="euclidean_norm"), labels)
+    with torch.no_grad():
+        theirs = hardest(pair_distances(old, distance="euclidean_norm"), labels)
+    positive, negative = torch.maximum(ours[0], theirs[0]), torch.minimum(ours[1], theirs[1])
+    valid = complete_anchors(labels)
+    return (positive - negative + margin).relu()[valid].sum() / valid.sum().clamp_min(1)
+
+
+def feature_gap(old: Tensor, new: Tensor, *, distance: Literal["cosine", "mse"] = "cosine") -> Tensor:
+    """Return how far the vectors (B, D) have moved: mean of 1 - cos in [0, 2], or the mean squared difference.
+
+    >>> feature_gap(torch.eye(2), torch.eye(2)).item(), feature_gap(torch.eye(2), -torch.eye(2)).item()
+    (0.0, 2.0)
+    """
+    old, new = widen(old).detach(), widen(new)
+    if distance == "mse":
+        return F.mse_loss(new, old)
+    return (1 - F.cosine_similarity(new, old, dim=1)).mean()
+
+
+# ---- neighbourhoods
+
+
+def affinity(x: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """Return the affinities (B, B), row by row the softmax of the cosines over T; an image is its own neighbour.
+
+    Args:
+        x: (B, D).
+        temperature: T > 0.
+
+    """
+    directions = F.normalize(widen(x))
+    return (directions @ directions.T / temperature).softmax(dim=1)
+
+
+def affinity_divergence(wanted: Tensor, new: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """Return the mean over rows of KL(wanted | affinity of new).
+
+    Args:
+        wanted: (B, B) affinities, for example of the earlier model.
+        new: (B, D) of the present model.
+        temperature: as in `affinity`.
+
+    """
+    directions = F.normalize(widen(new))
+    found = (directions @ directions.T / temperature).log_softmax(dim=1)
+    return F.kl_div(found, wanted.detach(), reduction="batchmean")
+
+
+def rectified_affinity(old: Tensor, new: Tensor, labels: Tensor) -> Tensor:
+    """Return the affinities to learn from: those of the old model, mended where the old model is wrong.
+
+    A positive is right in a model when it is nearer than every negative of its row, a negative when it is farther than
+    every other positive. Where the old model is right its value is kept; where only the new one is, the new value is
+    taken; where both are wrong, a positive gets the largest negative of either, and a negative the smallest positive.
+    Rows are divided by their sum.
+
+    Args:
+        old: (B, B) affinities of the earlier model.
+        new: (B, B) affinities of the present one; nothing flows back.
+        labels: (B,) identities.
+
+    Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
+    AAAI 2024, section on rectification.
+    Differs from the published code: the target carries no gradient, although it holds values of the new model.
+
+    """
+    old, new = old.detach(), new.detach()
+    same = labels[:, None] == labels[None, :]  # (B, B)
+    right_old, least_old, most_old = _judged(old, same)
+    right_new, least_new, most_new = _judged(new, same)
+    both = torch.where(same, torch.maximum(most_old, most_new), torch.minimum(least_old, least_new))
+    target = torch.where(right_old, old, torch.where(right_new, new, both))
+    return target / target.sum(dim=1, keepdim=True)
+
+
+def _judged(values: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which pairs (B, B) are right, each row's smallest positive (B, 1) and its largest negative (B, 1)."""
+    itself = torch.eye(len(values), dtype=torch.bool, device=values.device)
+    most = values.masked_fill(same, -torch.inf).amax(dim=1, keepdim=True)  # (B, 1)
+    least = values.masked_fill(~same | itself, torch.inf).amin(dim=1, keepdim=True)  # (B, 1)
+    right = torch.where(same, (values > most) | itself, values <= least)
+    return right, least, most
