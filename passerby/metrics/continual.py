@@ -21,7 +21,7 @@ class Continual:
     Attributes:
         seen: (T,) mean over the sites of the stages so far, after each stage.
         average: the last of them: mean over all sites after the last stage.
-        forgetting: mean loss of the earlier sites from their best time before the end; higher is worse. None when T = 1.
+        forgetting: mean loss of the earlier sites from their best time before the end; None when T = 1.
         backward: mean change of the earlier sites since they were learnt; negative = forgotten. None when T = 1.
         forward: mean gain over the start on sites not yet learnt, None without a start or when T = 1.
         intransigence: (T,) what a model of each site alone has more than this one just after learning it, or None.
