@@ -49,6 +49,7 @@ RecipeName = Annotated[str, typer.Argument(help="a shipped recipe or a YAML file
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
 CamerasRule = Literal["standard", "ignore"]
+QueriesRule = Literal["single", "multi"]
 
 
 # ---- train, score, use
@@ -89,6 +90,10 @@ def evaluate(
     embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
     cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
+    queries: Annotated[
+        QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
+    ] = None,
+    flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the mirror image")] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Score a trained model, or the vectors of any program."""
@@ -99,10 +104,16 @@ def evaluate(
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if run is not None:
-        result = evaluate_run(run, on=on, data=data, cameras=cameras, rerank=rerank, console=console)
+        result = evaluate_run(
+            run, on=on, data=data, cameras=cameras, queries=queries, flip=flip, rerank=rerank, console=console
+        )
     else:
         assert embeddings is not None
-        result = evaluate_vectors(embeddings, cameras=cameras or "standard", rerank=rerank, console=console)
+        if flip is not None:
+            raise UserError("--flip looks at images again, so it needs a run folder, not --embeddings")
+        result = evaluate_vectors(
+            embeddings, cameras=cameras or "standard", queries=queries or "single", rerank=rerank, console=console
+        )
     print_scores([result], console)
     if json_file is not None:
         write_json(json_file, scores_json(result.reranked or result.plain))

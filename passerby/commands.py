@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +22,7 @@ from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
 from passerby.train.tensorboard import tensorboard_listener
 from passerby.trained import chosen_dataset, embed_images, embed_site, load_trained
-from passerby.types import Cameras, Embeddings, Rerank, Scores
+from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
 
 
 def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, resume: bool, console: Console) -> Path:
@@ -60,38 +62,61 @@ def _recipe(name: str | None, overrides: Sequence[str], out: Path, *, resume: bo
     return load_recipe(name, overrides)
 
 
-def evaluate_vectors(file: Path, *, cameras: Cameras, rerank: bool, console: Console) -> Result:
+def evaluate_vectors(
+    file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, console: Console
+) -> Result:
     """Score an evaluation file of any program, with re-ranking as well when it is asked for."""
-    return _result(Embeddings.load(file), cameras, rerank=Rerank() if rerank else None, console=console)
+    wanted = Rerank() if rerank else None
+    return _result(Embeddings.load(file), cameras, queries=queries, rerank=wanted, console=console)
 
 
 def evaluate_run(
-    run: Path, *, on: str | None, data: str | None, cameras: Cameras | None, rerank: bool, console: Console
+    run: Path,
+    *,
+    on: str | None,
+    data: str | None,
+    cameras: Cameras | None,
+    queries: Queries | None = None,
+    flip: Literal["on", "off"] | None = None,
+    rerank: bool,
+    console: Console,
 ) -> Result:
-    """Score a trained model on a data set: the recipe's own, one by name, or a folder."""
+    """Score a trained model on a data set: the recipe's own, one by name, or a folder.
+
+    What is None in `cameras`, `queries` and `flip` is as the recipe says.
+    """
     trained = load_trained(run)
     test = trained.recipe.test
     dataset = chosen_dataset(trained.recipe, on=on, data=data)
     for note in dataset.notes:
         console.print(note, highlight=False)
     with bar(f"embedding {dataset.name}", console) as advance:
-        embeddings = embed_site(trained, dataset, progress=advance)
+        embeddings = embed_site(trained, dataset, flip=None if flip is None else flip == "on", progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    return _result(embeddings, cameras or test.cameras, distance=test.distance, rerank=wanted, console=console)
+    return _result(
+        embeddings,
+        cameras or test.cameras,
+        queries=queries or test.queries,
+        distance=test.distance,
+        rerank=wanted,
+        console=console,
+    )
 
 
 def _result(
     embeddings: Embeddings,
     cameras: Cameras,
     *,
+    queries: Queries,
     distance: Metric = "cosine",
     rerank: Rerank | None,
     console: Console,
 ) -> Result:
-    plain = evaluate(embeddings, cameras=cameras, distance=distance)
+    score = partial(evaluate, embeddings, cameras=cameras, queries=queries, distance=distance)
+    plain = score()
     if not plain.valid.all():
         console.print(f"not counted: {explain_skipped(embeddings, cameras=cameras)}", highlight=False)
-    again = None if rerank is None else evaluate(embeddings, cameras=cameras, distance=distance, rerank=rerank)
+    again = None if rerank is None else score(rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from passerby.data.loading import plain_batches
 from passerby.errors import UserError
@@ -21,11 +22,34 @@ Precision = Literal["float32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def tested_vectors(embedder: Embedder, images: Tensor, *, feature: Feature, flip: bool) -> Tensor:
+    """Return the vectors of a batch as evaluation compares them.
+
+    With `flip` the vectors of an image and of its mirror image are averaged as they come, not normalised: whoever
+    compares them by cosine normalises the mean.
+
+    Args:
+        embedder: the model, in `eval` mode and on the device of the images.
+        images: (B, 3, H, W), values 0 to 255 in any dtype.
+        feature: which vector to keep.
+        flip: whether to look at the mirror image too, for twice the time.
+
+    Returns:
+        (B, D) float32.
+
+    """
+    views = (images, images.flip(3)) if flip else (images,)
+    outputs = [embedder(view) for view in views]
+    found = [(out.embedding if feature == "embedding" else out.feature).float() for out in outputs]
+    return torch.stack(found).mean(0) if flip else found[0]
+
+
 def extract(
     embedder: Embedder,
     paths: Words,
     *,
     feature: Feature = "embedding",
+    flip: bool = False,
     batch: int = 64,
     workers: int = 0,
     precision: Precision = "float32",
@@ -36,7 +60,7 @@ def extract(
     Args:
         embedder: the model, on its device; it is put into `eval` mode and back.
         paths: (N,) file names.
-        feature: which vector to keep.
+        feature, flip: which vector to keep, and whether to average it with the mirror image's; see `tested_vectors`.
         batch: images at a time.
         workers: loader processes.
         precision: of the network; the vectors are float32 in any case.
@@ -55,9 +79,8 @@ def extract(
             for images in plain_batches(paths, embedder.input, size=batch, workers=workers):
                 images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "float32"):
-                    out = embedder(images)
-                found = out.embedding if feature == "embedding" else out.feature
-                vectors[done : done + len(found)] = found.float().cpu().numpy()
+                    found = tested_vectors(embedder, images, feature=feature, flip=flip)
+                vectors[done : done + len(found)] = found.cpu().numpy()
                 done += len(found)
                 if progress is not None:
                     progress(done, len(paths))
@@ -71,6 +94,7 @@ def embed_dataset(
     dataset: Dataset,
     *,
     feature: Feature = "embedding",
+    flip: bool = False,
     batch: int = 64,
     workers: int = 0,
     precision: Precision = "float32",
@@ -84,9 +108,16 @@ def embed_dataset(
     """
     paths = tested_paths(dataset)
     vectors = extract(
-        embedder, paths, feature=feature, batch=batch, workers=workers, precision=precision, progress=progress
+        embedder,
+        paths,
+        feature=feature,
+        flip=flip,
+        batch=batch,
+        workers=workers,
+        precision=precision,
+        progress=progress,
     )
-    return label_vectors(vectors, dataset, feature=feature)
+    return label_vectors(vectors, dataset, feature=feature, flip=flip)
 
 
 def tested_paths(dataset: Dataset) -> Words:
@@ -102,7 +133,7 @@ def tested_paths(dataset: Dataset) -> Words:
     return np.concatenate([dataset.query.path, dataset.gallery.path])
 
 
-def label_vectors(vectors: Floats, dataset: Dataset, *, feature: Feature) -> Embeddings:
+def label_vectors(vectors: Floats, dataset: Dataset, *, feature: Feature, flip: bool = False) -> Embeddings:
     """Join the vectors (N, D) of `tested_paths` with what is known of their images."""
     query, gallery = dataset.query, dataset.gallery
     return Embeddings(
@@ -113,4 +144,5 @@ def label_vectors(vectors: Floats, dataset: Dataset, *, feature: Feature) -> Emb
         path=np.concatenate([query.path, gallery.path]),
         dataset=dataset.name,
         feature=feature,
+        flip=flip,
     )

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
 from passerby.data.loading import DataSettings
 from passerby.errors import UserError, did_you_mean
+from passerby.evaluate import MULTI_NEEDS_CAMERAS
 from passerby.extract import Feature
 from passerby.inputs import InputSettings
 from passerby.losses.mix import LossSettings
@@ -21,7 +22,7 @@ from passerby.losses.triplet import TripletSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_mapping, read_yaml
-from passerby.types import Cameras, Rerank
+from passerby.types import Cameras, Queries, Rerank
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -73,10 +74,18 @@ class TestSettings(Settings):
 
     every: Annotated[int, Field(ge=0)] = Field(10, description="epochs between evaluations; 0 = only after the last")
     feature: Feature = "embedding"
+    flip: bool = Field(False, description="average the vectors of each image and its mirror image")
     distance: Literal["cosine", "euclidean"] = "cosine"
     cameras: Cameras = "standard"
+    queries: Queries = Field("single", description="multi averages the images of a query's identity and camera")
     rerank: RerankSettings | None = Field(RerankSettings(), description="null = never re-rank")
     keep_best: bool = Field(False, description="also keep the epoch that is best on the TEST images; not for tables")
+
+    @model_validator(mode="after")
+    def _nothing_leaks(self) -> Self:
+        if self.queries == "multi" and self.cameras == "ignore":
+            raise ValueError(MULTI_NEEDS_CAMERAS)
+        return self
 
 
 class EngineSettings(Settings):

@@ -34,6 +34,11 @@ class Trained:
         """Which vector the recipe tests."""
         return self.recipe.test.feature
 
+    @property
+    def flip(self) -> bool:
+        """Whether the recipe averages it with the mirror image's."""
+        return self.recipe.test.flip
+
 
 def load_trained(path: Path) -> Trained:
     """Load the model of a run folder, or an `embedder.safetensors` by itself.
@@ -76,9 +81,12 @@ def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Datas
     return open_dataset(recipe.dataset(name), name)
 
 
-def embed_site(trained: Trained, dataset: Dataset, *, progress: Progress | None = None) -> Embeddings:
-    """Embed query and gallery of a data set."""
-    return embed_dataset(trained.embedder, dataset, feature=trained.feature, progress=progress)
+def embed_site(
+    trained: Trained, dataset: Dataset, *, flip: bool | None = None, progress: Progress | None = None
+) -> Embeddings:
+    """Embed query and gallery of a data set; `flip` as the recipe says unless it is given."""
+    chosen = trained.flip if flip is None else flip
+    return embed_dataset(trained.embedder, dataset, feature=trained.feature, flip=chosen, progress=progress)
 
 
 def embed_images(trained: Trained, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
@@ -92,9 +100,9 @@ def embed_images(trained: Trained, places: Sequence[Path], *, progress: Progress
     if not paths:
         raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
     names = np.array([str(path) for path in paths])
-    vectors = extract(trained.embedder, names, feature=trained.feature, progress=progress)
-    unknown = np.full(len(paths), UNKNOWN)
-    return Embeddings(vectors, unknown, unknown, np.full(len(paths), ""), names, feature=trained.feature)
+    vectors = extract(trained.embedder, names, feature=trained.feature, flip=trained.flip, progress=progress)
+    unknown, blank = np.full(len(paths), UNKNOWN), np.full(len(paths), "")
+    return Embeddings(vectors, unknown, unknown, blank, names, feature=trained.feature, flip=trained.flip)
 
 
 def _images(place: Path) -> list[Path]:
@@ -123,7 +131,7 @@ def search(trained: Trained, table: Embeddings, image: Path, *, count: int) -> l
         UserError: no such image, or vectors of another model.
 
     """
-    vector = extract(trained.embedder, np.array([str(image)]), feature=trained.feature)
+    vector = extract(trained.embedder, np.array([str(image)]), feature=trained.feature, flip=table.flip)
     if vector.shape[1] != table.vectors.shape[1]:
         raise UserError(
             f"the table holds vectors of {table.vectors.shape[1]} numbers, this model makes {vector.shape[1]}; "

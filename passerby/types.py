@@ -35,6 +35,9 @@ UNKNOWN = -1
 Cameras = Literal["standard", "ignore"]
 """`standard`: a gallery image of the same identity *and* camera is left out; `ignore`: cameras play no part."""
 
+Queries = Literal["single", "multi"]
+"""`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""
+
 
 def _column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np.generic]:
     array = np.asarray(values)
@@ -171,6 +174,7 @@ class Embeddings:
         path: (N,) file names, or None when another program made the vectors.
         dataset: the name of the site, `""` when unknown.
         feature: which feature of the model this is (`"embedding"`, `"feature"`), `""` when unknown.
+        flip: whether each vector is the mean of the image's and its mirror image's.
 
     """
 
@@ -181,6 +185,7 @@ class Embeddings:
     path: Words | None = None
     dataset: str = ""
     feature: str = ""
+    flip: bool = False
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -220,7 +225,7 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
-        columns |= {"dataset": np.str_(self.dataset), "feature": np.str_(self.feature)}
+        columns |= {"dataset": np.str_(self.dataset), "feature": np.str_(self.feature), "flip": np.bool_(self.flip)}
         if self.path is not None:
             columns["path"] = self.path
         with atomic_write(path) as file:
@@ -254,6 +259,7 @@ class Embeddings:
                 path=columns.get("path"),
                 dataset=str(columns.get("dataset", "")),
                 feature=str(columns.get("feature", "")),
+                flip=bool(columns.get("flip", False)),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
@@ -304,6 +310,8 @@ class Protocol:
         feature: which feature of the model was tested.
         rerank: re-ranking parameters, or None.
         ap_rule: how average precision is summed.
+        flip: whether vectors are means over the image and its mirror image.
+        queries: see `Queries`.
 
     """
 
@@ -316,6 +324,8 @@ class Protocol:
     feature: str
     rerank: Rerank | None = None
     ap_rule: str = "mean precision at hits"
+    flip: bool = False
+    queries: Queries = "single"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""

@@ -118,6 +118,25 @@ def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> N
     assert stored["protocol"]["distance"] == "euclidean"
 
 
+def test_flip_and_averaged_queries_by_recipe_and_by_option(trained: Path, site: Path, tmp_path: Path) -> None:
+    folder, file = tmp_path / "run", tmp_path / "scores.json"
+    changes = ("test.flip=true", "test.queries=multi")
+    assert run("train", "small", *TINY, *changes, "--data", site, "--out", folder).exit_code == 0
+    stored = json.loads((folder / "scores.json").read_text())["market1501"]["plain"]
+    assert (stored["protocol"]["flip"], stored["protocol"]["queries"]) == (True, "multi")
+    assert "averaged with the mirror image" in (folder / "report.html").read_text()
+    for words in ((folder,), (trained, "--flip", "on", "--queries", "multi")):
+        assert run("evaluate", *words, "--json", file).exit_code == 0
+        assert json.loads(file.read_text())["protocol"] == stored["protocol"]
+    assert run("evaluate", folder, "--flip", "off", "--queries", "single", "--json", file).exit_code == 0
+    assert json.loads(file.read_text())["protocol"] == {**stored["protocol"], "flip": False, "queries": "single"}
+    table = folder / "embeddings" / "market1501.npz"
+    assert "needs a run folder" in refused("evaluate", "--embeddings", table, "--flip", "on")
+    sentence = "averages the images that cameras: 'standard' leaves out"
+    assert sentence in refused("evaluate", folder, "--cameras", "ignore")
+    assert sentence in refused("evaluate", "--embeddings", table, "--queries", "multi", "--cameras", "ignore")
+
+
 def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path: Path) -> None:
     gallery = site / "bounding_box_test"
     assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
@@ -175,6 +194,7 @@ def test_data_check_exits_1_when_evaluation_could_not_work(site: Path, tmp_path:
         ("model.weights=/no/such.pth", "no weights file"),
         ("data.identities=40", "the training images show 8"),
         ("losses.softmax", "write key=value"),
+        ("test={queries: multi, cameras: ignore}", "with cameras: 'ignore' use 'single'"),
     ],
 )
 def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str) -> None:

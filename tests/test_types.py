@@ -102,10 +102,19 @@ def same(one, other):
 def test_embeddings_survive_the_disk(tmp_path_factory, vectors, name, with_path):
     count = len(vectors)
     path = np.array([f"ä{i}" for i in range(count)], np.str_) if with_path else None
-    table = embeddings(count, vectors=vectors, path=path, dataset=name, feature="embedding")
+    table = embeddings(count, vectors=vectors, path=path, dataset=name, feature="embedding", flip=with_path)
     file = tmp_path_factory.mktemp("npz") / "e.npz"
     table.save(file)
     assert same(Embeddings.load(file), table)
+
+
+def test_a_file_from_before_flip_averaging_is_read(tmp_path):
+    embeddings(flip=True).save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as archive:
+        columns = {name: archive[name] for name in archive.files if name != "flip"}
+    np.savez(tmp_path / "old.npz", **columns)
+    assert Embeddings.load(tmp_path / "e.npz").flip is True
+    assert Embeddings.load(tmp_path / "old.npz").flip is False
 
 
 def test_roles_divide_the_rows():
@@ -221,6 +230,7 @@ PROTOCOL = Protocol("market1501", "abc", 10, 20, "standard", "cosine", "embeddin
     [
         {"dataset": "msmt17"}, {"files": "abd"}, {"count_query": 11}, {"count_gallery": 21}, {"cameras": "ignore"},
         {"distance": "euclidean"}, {"feature": "feature"}, {"rerank": Rerank()}, {"ap_rule": "trapezoid"},
+        {"flip": True}, {"queries": "multi"},
     ],
 )  # fmt: skip
 def test_unlike_protocols_are_not_compared(change):

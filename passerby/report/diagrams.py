@@ -137,6 +137,8 @@ def _test(recipe: Recipe) -> Panel:
     left_out = (
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )
+    averaged = ("queries averaged over person and camera",) if test.queries == "multi" else ()
+    mirror = ("averaged with the mirror image's",) if test.flip else ()
     compare = [
         Box("distance", f"Distance: {test.distance}", (), "test"),
         Box("ranking", "Ranking", (f"gallery, nearest first, {left_out}",), "test"),
@@ -148,8 +150,10 @@ def _test(recipe: Recipe) -> Panel:
     return Panel(
         "Test",
         (
-            Column("Images", (Box("tested", "Query and gallery", recipe.tested, "test"),)),
-            Column("Network", (Box("trained", "The trained network", (f"gives the {test.feature}",), "network"),)),
+            Column("Images", (Box("tested", "Query and gallery", (*recipe.tested, *averaged), "test"),)),
+            Column(
+                "Network", (Box("trained", "The trained network", (f"gives the {test.feature}", *mirror), "network"),)
+            ),
             Column("Search", tuple(compare)),
             Column("Scores", (Box("scores", "mAP, rank-k, mINP", (*every, *both), "test"),)),
         ),

@@ -131,6 +131,8 @@ def _site(name: str, entry: object) -> Site:
             distance="euclidean" if protocol["distance"] == "euclidean" else "cosine",
             feature=str(protocol["feature"]),
             ap_rule=str(protocol["ap_rule"]),
+            flip=bool(protocol.get("flip", False)),
+            queries="multi" if protocol.get("queries") == "multi" else "single",
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from passerby.evaluate import evaluate, explain_skipped
+from passerby.evaluate import average_queries, evaluate, explain_skipped
 from passerby.report.folder import RunFolder, Site
 from passerby.report.palette import data_uri
 from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for, read_shot
@@ -79,6 +79,8 @@ def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8) -> Gal
     protocol = site.protocol
     if embeddings.fingerprint != protocol.files:
         return _without_lists(site, f"No ranked lists: {path} was written for other images than the scores.")
+    if protocol.queries == "multi":
+        embeddings = average_queries(embeddings, distance=protocol.distance)
     plain = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance)
     reranked = None
     if site.rerank is not None:

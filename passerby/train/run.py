@@ -118,18 +118,23 @@ class Run:
 
     def embed(self, name: str) -> Embeddings:
         """Embed query and gallery of a data set; each process embeds its share and all know the whole."""
-        dataset, feature = self.datasets[name], self.recipe.test.feature
+        dataset, test = self.datasets[name], self.recipe.test
         paths = tested_paths(dataset)
         mine = paths[distributed.rank() :: distributed.world()]
-        vectors = extract(self.embedder, mine, feature=feature, precision=self.precision)
+        vectors = extract(self.embedder, mine, feature=test.feature, flip=test.flip, precision=self.precision)
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
-        return label_vectors(joined.cpu().numpy(), dataset, feature=feature)
+        return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip)
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""
         test = self.recipe.test
         return evaluate(
-            embeddings, cameras=test.cameras, distance=test.distance, rerank=rerank, device=self.device.type
+            embeddings,
+            cameras=test.cameras,
+            queries=test.queries,
+            distance=test.distance,
+            rerank=rerank,
+            device=self.device.type,
         )
 
 

@@ -57,6 +57,13 @@ def test_another_recipe_is_another_drawing():
     assert "erase" not in drawn
 
 
+def test_what_the_test_averages_is_drawn():
+    drawn = words(draw(plain_recipe(test={"flip": True, "queries": "multi"})))
+    assert "averaged with the mirror image's" in drawn
+    assert "queries averaged over person and camera" in drawn
+    assert "averaged" not in words(draw(plain_recipe()))
+
+
 def test_a_schedule_is_told_as_it_runs():
     cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "final_rate": 1e-6})
     drawn = words(draw(cosine))
