@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
 from passerby.data.loading import DataSettings
+from passerby.data.samplers import share_of_each
 from passerby.errors import UserError, did_you_mean
 from passerby.evaluate import MULTI_NEEDS_CAMERAS
 from passerby.extract import Feature
@@ -129,6 +130,16 @@ class Recipe(Settings):
                 known = sorted({*self.datasets, *KINDS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"data set {name!r} is neither in `datasets` nor a kind{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        joint = [stage for stage in self.stages if len(stage.train) > 1]
+        if self.data.sampling == "datasets":
+            if not joint:
+                raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
+            for stage in joint:
+                share_of_each(self.data.identities, stage.train)
         return self
 
     @property

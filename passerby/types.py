@@ -7,7 +7,7 @@ folder to the features to the report. Nothing here imports torch at run time, so
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -72,11 +72,11 @@ class Split:
 
     def __post_init__(self) -> None:
         count = len(self.path)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in (column.name for column in fields(self)):
+            value = getattr(self, name)
             if value is not None:
-                dtype = np.str_ if field.name in ("path", "mask_path") else np.int64
-                object.__setattr__(self, field.name, _column(field.name, value, count, dtype))
+                dtype = np.str_ if name in ("path", "mask_path") else np.int64
+                object.__setattr__(self, name, _column(name, value, count, dtype))
 
     def __len__(self) -> int:
         return len(self.path)
@@ -374,6 +374,8 @@ class Stage:
         train: the images to learn from; pids are relabelled 0..C-1 unless unlabelled.
         labelled: whether the pids may be used.
         epochs: how often the images are seen, >= 1.
+        sources: the data sets that `train` was joined from, by name; default: one, called as the stage.
+        origin: (N,) which of the sources each image comes from, 0..len(sources)-1; default: the first.
 
     """
 
@@ -381,3 +383,13 @@ class Stage:
     train: Split
     labelled: bool
     epochs: int
+    sources: tuple[str, ...] = ()
+    origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (self.name,))
+            object.__setattr__(self, "origin", np.zeros(len(self.train), np.int64))
+        object.__setattr__(self, "origin", _column("origin", self.origin, len(self.train), np.int64))
+        if not np.isin(self.origin, np.arange(len(self.sources))).all():
+            raise UserError(f"column 'origin' must hold 0..{len(self.sources) - 1}, the numbers of the sources")

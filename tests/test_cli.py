@@ -32,6 +32,11 @@ TINY = (
     "data.augment.pad=2",
 )
 
+JOINED = (
+    "datasets={one: {kind: market1501, root: SITE}, two: {kind: market1501, root: SITE}}",
+    "stages=[{train: [one, two]}]",
+)
+
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
@@ -199,6 +204,24 @@ def test_data_check_exits_1_when_evaluation_could_not_work(site: Path, tmp_path:
 )
 def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str) -> None:
     assert sentence in refused("train", "small", *TINY, change, "--data", site, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["data.sampling=datasets"], "data.sampling: datasets has no effect: no stage trains on several data sets"),
+        (["data.sampling=sites"], "data.sampling is 'sites'"),
+        ([*JOINED, "data.sampling=datasets", "data.identities=5"], "set data.identities to 4 or 6"),
+        ([*JOINED, "data.sampling=datasets", "data.identities=20"], "the training images of one show 8; set"),
+        (["stages.0.train=[auto, market1501]"], "two data sets are called 'market1501'; give each a name of its own"),
+        (["stages.0.train=[auto, auto]"], "train names a data set twice: auto, auto"),
+    ],
+)
+def test_mistakes_of_joint_training(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
+    given = [change.replace("SITE", str(site)) for change in changes]
+    told = refused("train", "small", *TINY, *given, "--data", site, "--out", tmp_path / "run")
+    assert sentence in " ".join(told.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_recipe_and_folders(site: Path, tmp_path: Path) -> None:

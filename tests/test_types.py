@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from passerby.errors import UserError
-from passerby.types import Dataset, Embeddings, Protocol, Rerank, Scores, Split
+from passerby.types import Dataset, Embeddings, Protocol, Rerank, Scores, Split, Stage
 
 
 def split(count=4, **columns):
@@ -255,3 +255,20 @@ def test_a_short_gallery_counts_as_its_full_length():
 
 def test_a_dataset_has_no_notes_unless_given():
     assert Dataset("x", Split.empty(), Split.empty(), Split.empty()).notes == ()
+
+
+def test_a_stage_comes_from_one_data_set_unless_it_says_otherwise():
+    train = Split(np.array(["a", "b"]), np.array([0, 1]), np.array([0, 0]))
+    alone = Stage("here", train, labelled=True, epochs=1)
+    assert (alone.sources, alone.origin.tolist()) == (("here",), [0, 0])
+    assert Stage("here", train, labelled=True, epochs=1, sources=("x", "y"), origin=[1, 0]).origin.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [([0], r"'origin' has shape \(1,\), expected \(2,\)"), ([0, 2], r"'origin' must hold 0..1"), ([0.0, 1.0], "whole")],
+)
+def test_the_origin_of_a_stage_is_checked(origin, told):
+    train = Split(np.array(["a", "b"]), np.array([0, 1]), np.array([0, 0]))
+    with pytest.raises(UserError, match=told):
+        Stage("here", train, labelled=True, epochs=1, sources=("x", "y"), origin=np.array(origin))

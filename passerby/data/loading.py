@@ -44,6 +44,9 @@ class DataSettings(Settings):
 
     identities: Annotated[int, Field(ge=2)] = Field(16, description="P, people in a batch")
     instances: Annotated[int, Field(ge=1)] = Field(4, description="K, images of each")
+    sampling: Literal["identities", "datasets"] = Field(
+        "identities", description="of several data sets: all identities alike, or as many people of each set per batch"
+    )
     cache: Literal["auto", "memory", "none"] = Field("auto", description="auto: memory while a set needs < 2 GiB")
     workers: Annotated[int, Field(ge=0)] = Field(4, description="loader processes when images are not cached")
     augment: AugmentSettings = AugmentSettings()

@@ -12,6 +12,7 @@ from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
 from passerby.settings import Settings
+from passerby.train.plan import SAMPLING
 
 WIDE, NARROW = 1100.0, 360.0
 
@@ -56,10 +57,11 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
     known = "identities known" if stage.labelled else "identities not used"
     size = data.identities * data.instances
+    joint = (SAMPLING[data.sampling],) if len(stage.train) > 1 else ()
     steps = tuple(facts(data.augment))
     return (
         Box("data", "Training images", (*sites, known)),
-        Box("sampler", "P × K batches", (f"{data.identities} people × {data.instances} images = {size}",)),
+        Box("sampler", "P × K batches", (f"{data.identities} people × {data.instances} images = {size}", *joint)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
 

@@ -20,7 +20,9 @@ from passerby.report.gallery import Gallery, gallery_of
 from passerby.report.palette import data_uri, svg_text
 from passerby.report.ranks import describe
 from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
+from passerby.report.shares import shares
 from passerby.report.sources import sources
+from passerby.train.plan import SAMPLING
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 1.5 MB
 
@@ -69,6 +71,8 @@ def render(run: RunFolder) -> str:
         cameras_rule=cameras_rule,
         galleries=galleries,
         curves=_curves(run, galleries),
+        shares=shares(run.epochs, batch_size=run.recipe.data.identities * run.recipe.data.instances),
+        sampling=SAMPLING[run.recipe.data.sampling],
         drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
         sources=sources(run.recipe),
         again=f"passerby train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {shlex.quote(f'{run.path}-again')}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,14 @@ class TermRecord:
 
 
 @dataclass(frozen=True)
+class DrawnRecord:
+    """How many images of one data set an epoch of joint training drew, and in how many of its batches they were."""
+
+    images: int
+    batches: int
+
+
+@dataclass(frozen=True)
 class EpochRecord:
     """One epoch of training.
 
@@ -31,6 +39,7 @@ class EpochRecord:
         terms: each loss term by name.
         images_per_second: over the whole epoch, waiting for images included.
         busy: share of the epoch's time spent in the step rather than waiting for images, in [0, 1].
+        drawn: what came from each data set, by name; empty when the stage has only one.
 
     """
 
@@ -44,6 +53,7 @@ class EpochRecord:
     busy: float
     seconds: float
     event: Literal["epoch"] = "epoch"
+    drawn: dict[str, DrawnRecord] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -96,9 +106,14 @@ def read(path: Path) -> list[Record]:
 def _parse(line: dict[str, object]) -> Record:
     if line["event"] == "scores":
         return ScoreRecord(**line)  # type: ignore[arg-type]
-    terms = line.pop("terms")
+    terms, drawn = line.pop("terms"), line.pop("drawn", {})  # journals of 0.1 have no `drawn`
     assert isinstance(terms, dict)
-    return EpochRecord(terms={name: TermRecord(**term) for name, term in terms.items()}, **line)  # type: ignore[arg-type]
+    assert isinstance(drawn, dict)
+    return EpochRecord(
+        terms={name: TermRecord(**term) for name, term in terms.items()},
+        drawn={name: DrawnRecord(**counts) for name, counts in drawn.items()},
+        **line,  # type: ignore[arg-type]
+    )
 
 
 def epochs(records: Sequence[Record]) -> list[EpochRecord]:

@@ -19,13 +19,14 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from passerby.data.loading import ImageStore, Place, training_batches
-from passerby.data.samplers import columns_of_rank, identity_batches
+from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import Term, total
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
 from passerby.train.journal import EpochRecord, TermRecord
+from passerby.train.plan import count_batches, drawn, plan_epoch
 from passerby.train.run import Run
 from passerby.types import Batch, Ints
 
@@ -77,7 +78,7 @@ def run_stage(
     settings = run.recipe.stages[run.stage_number]
     data = run.recipe.data
     store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache)
-    count = max(1, len(store) // (data.identities * data.instances))
+    count = count_batches(run.stage, data)
     if run.epoch == run.iteration == 0:
         for part in run.speaking_parts:
             part.begin(run, run.stage)
@@ -108,7 +109,7 @@ def run_stage(
     engine.state.epoch_length, engine.state.max_epochs = count, settings.epochs
     engine.state.iteration, engine.state.epoch = run.epoch * count + run.iteration, run.epoch
     if run.epoch < settings.epochs:
-        with closing(_stream(run, store, count)) as batches:  # or loader processes outlive the stage
+        with closing(_stream(run, store)) as batches:  # or loader processes outlive the stage
             engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
     if run.epoch < settings.epochs:
         return False
@@ -117,7 +118,7 @@ def run_stage(
     return True
 
 
-def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, None]:
+def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
     """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
     data, seed = run.recipe.data, run.recipe.engine.seed
     columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
@@ -126,7 +127,8 @@ def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, N
         place = Place(seed, run.stage_number, run.epoch)
         generator = np.random.default_rng([seed, run.stage_number, run.epoch])
         key = labels if labels.ndim == 1 else labels[:, 0]
-        plan = identity_batches(key, generator, identities=data.identities, instances=data.instances, count=count)
+        plan = plan_epoch(run.stage, key, generator, settings=data)
+        run.drawn = drawn(plan, run.stage)
         yield from training_batches(
             store,
             plan,
@@ -242,4 +244,5 @@ def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:
         images_per_second=clock.images / seconds,
         busy=1 - clock.waited / seconds,
         seconds=seconds,
+        drawn=run.drawn,
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.data.datasets import open_dataset
-from passerby.data.samplers import columns_of_rank, require_people
+from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
@@ -21,6 +21,8 @@ from passerby.optim import make_optimiser
 from passerby.recipe import EngineSettings, Recipe
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
+from passerby.train.journal import DrawnRecord
+from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage
 from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
 
@@ -37,6 +39,7 @@ class Run:
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         labels: (N,) or (N, V) labels of the present epoch.
         sums: running sums of the present epoch, per loss term (value, weighted value).
+        drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
 
     """
 
@@ -56,6 +59,7 @@ class Run:
     iteration: int = 0
     labels: Tensor | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
+    drawn: dict[str, DrawnRecord] = field(default_factory=dict)
 
     @property
     def stage(self) -> Stage:
@@ -157,7 +161,7 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         if not settings.labelled:
             raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
     for stage in stages:
-        require_people(stage.train.pid, identities=recipe.data.identities)
+        require_batch(stage, recipe.data)
     columns_of_rank(recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world())
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))

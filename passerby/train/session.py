@@ -23,6 +23,7 @@ from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, run_stage
+from passerby.train.plan import stage_sentences
 from passerby.train.run import Run, make_run
 from passerby.types import Scores
 
@@ -100,11 +101,7 @@ def opening(run: Run) -> list[str]:
     """Say what is about to be learnt, from what, and how."""
     sentences = [f"{dataset.name}: {note}" for dataset in run.datasets.values() for note in dataset.notes]
     for stage in run.stages:
-        found = stage.train
-        sentences.append(
-            f"{stage.name}: {len(found)} images of {found.count_identities} people from {found.count_cameras} cameras, "
-            f"{stage.epochs} epochs"
-        )
+        sentences += stage_sentences(stage, run.recipe.data)
     if (loaded := run.embedder.loaded) is not None:
         sentences.append(
             f"{run.recipe.model.weights}: {loaded.count_matched} tensors match"

@@ -72,6 +72,15 @@ def test_a_schedule_is_told_as_it_runs():
     assert "no step is reached" in words(draw(plain_recipe(optim={"steps": [40]})))
 
 
+@pytest.mark.parametrize(
+    ("sampling", "told"), [("identities", "all identities alike"), ("datasets", "an equal share of each data set")]
+)
+def test_joint_training_tells_how_it_draws(sampling, told):
+    stages = [{"train": ["plaza", "msmt17"], "epochs": 3}]
+    assert told in words(draw(plain_recipe(stages=stages, data={"sampling": sampling})))
+    assert told not in words(draw(plain_recipe()))
+
+
 def test_names_are_escaped():
     svg = draw(plain_recipe('<b> & "c"'))
     assert "<b>" not in svg

@@ -18,11 +18,13 @@ from passerby.models.embedder import load_embedder
 from passerby.train.run import make_run
 from passerby.train.session import train
 from passerby.types import Embeddings
+from tests.conftest import JOINT
 
 NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
 VARIANTS = {
     "gathered": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0"],
     "accumulated": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0", "engine.accumulate=2"],
+    "joint": [*NO_BATCH_NORM, JOINT, "data.sampling=datasets", "optim.name=sgd", "optim.lr=0.05"],
     "batch norm": ["test.every=1"],
     "local": ["engine.mining=local", "stages.0.epochs=1"],
 }
@@ -61,7 +63,7 @@ def test_every_process_refuses_what_is_refused(ranks):
     assert ranks[0]["refused"] == ranks[1]["refused"]
 
 
-@pytest.mark.parametrize("variant", ["gathered", "accumulated"])
+@pytest.mark.parametrize("variant", ["gathered", "accumulated", "joint"])
 def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
     train(tiny(*VARIANTS[variant]), tmp_path / "one")
     at_the_start = make_run(tiny(*VARIANTS[variant]), tmp_path / "start").embedder.state_dict()

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from passerby.errors import UserError
+from passerby.evaluate import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import journal
 from passerby.train.session import train
 from passerby.types import Embeddings
-from tests.conftest import draw_person
+from tests.conftest import JOINT, draw_person
 from tests.train.runs import run, weights
 
 
@@ -84,6 +85,34 @@ def test_no_evaluation_is_a_choice(tiny, tmp_path):
 def test_no_reranking_is_a_choice(tiny, tmp_path):
     folder = run(tiny("test.rerank=null"), tmp_path / "run")
     assert "reranked" not in json.loads((folder / "scores.json").read_text())["market1501"]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "images", "batches"), [("identities", (48, 24), (9, None)), ("datasets", (36, 36), (9, 9))]
+)
+def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp_path, sampling, images, batches):
+    said = []
+    folder = tmp_path / "run"
+    train(tiny(JOINT, f"data.sampling={sampling}", "test.every=1"), folder, say=said.append)
+    records = journal.read(folder / "journal.jsonl")
+    assert [r.dataset for r in journal.scores(records)] == ["market1501", "other"] * 2
+    for record in journal.epochs(records):
+        assert list(record.drawn) == ["market1501", "other"]
+        drawn = record.drawn.values()
+        assert sum(r.images for r in drawn) == 72
+        for found, about, exactly in zip(drawn, images, batches, strict=True):
+            assert found.images == about if sampling == "datasets" else abs(found.images - about) <= 12
+            assert exactly in (None, found.batches)
+    for name, people in (("market1501", 6), ("other", 3)):
+        found = Embeddings.load(folder / "embeddings" / f"{name}.npz")
+        scores = json.loads((folder / "scores.json").read_text())[name]["plain"]
+        assert len(found.query) == scores["queries"] == 8
+        assert scores["mAP"] == pytest.approx(100 * evaluate(found).mAP, abs=1e-3)
+        assert any(f"{name} {8 * people} images of {people} people from 2 cameras" in sentence for sentence in said)
+
+
+def test_one_data_set_has_no_shares(finished):
+    assert [record.drawn for record in journal.epochs(journal.read(finished / "journal.jsonl"))] == [{}, {}]
 
 
 # ---- what is refused
