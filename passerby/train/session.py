@@ -106,10 +106,7 @@ def opening(run: Run) -> list[str]:
             f"{stage.epochs} epochs"
         )
     if (loaded := run.embedder.loaded) is not None:
-        sentences.append(
-            f"{run.recipe.model.weights}: {loaded.count_matched} tensors match"
-            + (f", unused: {', '.join(loaded.unused[:5])}" if loaded.unused else "")
-        )
+        sentences.append(f"{run.recipe.model.weights}: {loaded}")
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )
