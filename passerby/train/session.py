@@ -103,10 +103,7 @@ def opening(run: Run) -> list[str]:
     for stage in run.stages:
         sentences += stage_sentences(stage, run.recipe.data)
     if (loaded := run.embedder.loaded) is not None:
-        sentences.append(
-            f"{run.recipe.model.weights}: {loaded.count_matched} tensors match"
-            + (f", unused: {', '.join(loaded.unused[:5])}" if loaded.unused else "")
-        )
+        sentences.append(f"{run.recipe.model.weights}: {loaded}")
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )

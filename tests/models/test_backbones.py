@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,9 +42,18 @@ def test_a_last_stride_that_is_not_there_is_told(name):
         Backbone(name, SIZE, last_stride=1)
 
 
-def test_an_unknown_name_is_told():
-    with pytest.raises(UserError, match="'resnt50' is not a timm model; did you mean 'resnet50"):
-        Backbone("resnt50", SIZE)
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnt50", "did you mean 'resnet50'"),
+        ("osnet_x10", "did you mean 'osnet_x1_0'"),
+        ("osnet_ain_x1_0.market", "did you mean 'osnet_ain_x1_0'"),
+        ("????", r"`timm\.list_models\(\)` names all, and the OSNets are osnet_x1_0, osnet_x0_75,"),
+    ],
+)
+def test_an_unknown_name_is_told(name, hint):
+    with pytest.raises(UserError, match=rf"'{re.escape(name)}' is not a timm model and not an OSNet; {hint}"):
+        Backbone(name, SIZE)
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", (63, 32)), ("vit_tiny_patch16_224", (10, 10))])

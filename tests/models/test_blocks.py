@@ -2,10 +2,8 @@
 
 import copy
 import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -14,46 +12,13 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from passerby.errors import UserError
 from passerby.models.backbones import Backbone, load_backbone
 from passerby.models.blocks import NonLocal, SplitNorm, SqueezeExcitation, add_ibn, norm_after_sum, split_norm
+from tests.models.rule import check, drawn, ruled
 
 DATA = Path(__file__).parents[1] / "oracles_data"
 IBN = json.loads((DATA / "ibn.json").read_text())
 NON_LOCAL = json.loads((DATA / "non_local.json").read_text())
 SE = json.loads((DATA / "se.json").read_text())
 SIZE = (64, 32)
-
-
-def ruled(module):
-    """Fill a module with the weights that the oracles used: a rule of each tensor's name and shape."""
-    state = module.state_dict()
-    for key, old in state.items():
-        if not old.is_floating_point():
-            continue
-        shape = tuple(old.shape)
-        n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-        if len(shape) == 4:
-            n = n * np.sqrt(2 / (shape[0] * shape[2] * shape[3]))
-        elif len(shape) == 2:
-            n = n * np.sqrt(1 / shape[1])
-        elif key.endswith("weight"):
-            n = 1 + 0.1 * n
-        else:
-            n = 1 + 0.1 * np.abs(n) if key.endswith("running_var") else 0.1 * n
-        state[key] = torch.from_numpy(n)
-    module.double().load_state_dict(state)
-    return module.eval()
-
-
-def drawn(seed, *shape):
-    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape))
-
-
-def check(found, wanted):
-    assert list(found.shape) == wanted["shape"]
-    assert found.mean().item() == pytest.approx(wanted["mean"], rel=1e-6)
-    assert found.std(correction=0).item() == pytest.approx(wanted["std"], rel=1e-6)
-    assert found.abs().mean().item() == pytest.approx(wanted["absmean"], rel=1e-6)
-    assert found.flatten()[:8].tolist() == pytest.approx(wanted["first8"], abs=1e-6, rel=1e-6)
-    assert found.flatten()[-4:].tolist() == pytest.approx(wanted["last4"], abs=1e-6, rel=1e-6)
 
 
 def body(name):
@@ -127,7 +92,11 @@ def test_plain_weights_give_the_same_before_and_after_the_surgery(tmp_path, kind
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
     loaded = Backbone("resnet18", SIZE, ibn=kind).eval()
     report = load_backbone(loaded, tmp_path / "plain.pt")
-    assert report.unused == ()
+    stem = tuple(k for k in plain.state_dict() if k.startswith("bn1."))
+    assert report.unused == (stem if kind == "b" else ())  # what has no place in an instance norm
+    new = [k for k in loaded.body.state_dict() if ".IN." in k] + ["bn1.weight", "bn1.bias"] * (kind == "b")
+    assert sorted(report.kept) == sorted(new)
+    assert report.count_matched + len(new) == len(loaded.body.state_dict())
     operated = copy.deepcopy(plain)
     add_ibn(operated, "resnet18", kind=kind)
     assert list(operated.state_dict()) == list(loaded.body.state_dict())
@@ -194,8 +163,10 @@ def test_plain_weights_leave_new_gates_as_they_were(tmp_path):
     torch.save(body("resnet18").state_dict(), tmp_path / "plain.pt")
     target = Backbone("resnet18", SIZE, attention="se", ibn="a")
     before = {k: v.clone() for k, v in target.body.state_dict().items() if ".se." in k}
-    assert load_backbone(target, tmp_path / "plain.pt").unused == ()
+    report = load_backbone(target, tmp_path / "plain.pt")
+    assert report.unused == ()
     assert len(before) == 16
+    assert set(before) < set(report.kept)
     assert all(torch.equal(v, target.body.state_dict()[k]) for k, v in before.items())
 
 
