@@ -185,7 +185,7 @@ def _of_target(name: str, target: Target) -> dict[str, Plain]:
     """Return what a target is based on, changed as it says, with its name and its goals."""
     base = _shipped(target.based_on)
     assert base is not None, "targets stand on what is shipped"
-    goals = {dataset: goal.model_dump(mode="json") for dataset, goal in target.goals.items()}
+    goals: dict[str, Plain] = {dataset: goal.model_dump(mode="json") for dataset, goal in target.goals.items()}
     about: dict[str, Plain] = {"description": f"{name}: {target.differs}", "target": name, "expected": goals}
     return {**_changed(_read(base), target.overrides), **about}
 

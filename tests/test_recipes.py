@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from timm.models import register_model
+from timm.models.resnet import Bottleneck, ResNet
 
 from passerby.recipe import load_recipe, make_recipe
 from passerby.settings import parse_yaml
@@ -17,8 +19,14 @@ TINY = [
     "engine.precision=float32",
 ]  # fmt: skip
 """Two steps of 6 x 4 images."""
-NETWORKS = {"agw": "resnet50", "sbs": "resnet50", "vit": "test_vit"}
-"""Where the smallest ResNet has no place for what a recipe adds, or is another kind of network."""
+NETWORKS = {"agw": "tiny_bottlenecks", "sbs": "tiny_bottlenecks", "vit": "test_vit"}
+"""Where the smallest ResNet of timm has no place for what a recipe adds, or is another kind of network."""
+
+
+@register_model
+def tiny_bottlenecks(num_classes, **_of_timm):
+    """A ResNet-50 in the number of its blocks, of 1/16 the width."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, channels=(4, 8, 16, 32), stem_width=4)
 
 
 @pytest.mark.parametrize("name", NAMES)
