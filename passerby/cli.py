@@ -45,7 +45,7 @@ app.add_typer(bench_app, name="bench")
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
-RecipeName = Annotated[str, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)]
+RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
 CamerasRule = Literal["standard", "ignore"]
@@ -69,7 +69,9 @@ def demo(
 
 @app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the run folder", show_default=False)] = Path("runs/latest"),
     data: DataFolder = None,
@@ -225,11 +227,16 @@ def data_make(
 
 @recipe_app.command("list")
 def recipe_list() -> None:
-    """List the shipped recipes."""
-    from passerby.recipe import shipped_recipes
+    """List the shipped recipes, and the targets with the figures they aim at."""
+    from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
     for name, description in shipped_recipes().items():
         typer.echo(f"{name:16} {description}")
+    typer.echo(f"\nTargets, with their goals (mAP / rank-1 in percent). {GOALS_NOTE}\n")
+    targets = shipped_targets()
+    names, words = (max(map(len, column)) for column in (targets, [target.differs for target in targets.values()]))
+    for name, target in targets.items():
+        typer.echo(f"{name:{names}}  {target.differs:{words}}  goal: {target.aim}")
 
 
 @recipe_app.command("show")

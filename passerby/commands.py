@@ -16,7 +16,9 @@ from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
 from passerby.recipe import Recipe, load_recipe, recipe_from_text
 from passerby.report.page import write_report
+from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
+from passerby.train.goals import figures
 from passerby.train.loop import Watch
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
@@ -50,6 +52,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     except Interrupted as interruption:
         raise Interrupted(f"{interruption}\ngo on with: passerby train --resume --out {out}") from None
     print_scores(results, console)
+    print_goals(results, console)
     return write_report(out)
 
 
@@ -143,6 +146,23 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if result.reranked is not None:
             table.add_row("", "re-ranked", *_figures(result.reranked))
     console.print(table)
+
+
+def print_goals(results: Sequence[Result], console: Console) -> None:
+    """Print what was measured beside what the recipes aim at, and what speaks against comparing the two."""
+    table = Table("data set", "figure", "goal", "measured", "difference", title="Goal and measured")
+    caveats: dict[str, None] = {}
+    for result in results:
+        if (expected := result.expected) is None:
+            continue
+        reranked = None if result.reranked is None else figures(result.reranked)
+        for row in compare(expected.goal, figures(result.plain), reranked):
+            place = result.dataset if row.figure == "mAP" else ""
+            table.add_row(place, row.figure, f"{row.goal:.1f}", f"{row.measured:.1f}", f"{row.difference:+.1f}")
+        caveats |= dict.fromkeys(expected.caveats)
+    if table.row_count:
+        console.print(table)
+        console.print(GOALS_NOTE, *caveats, sep="\n", highlight=False)
 
 
 def _figures(scores: Scores) -> list[str]:

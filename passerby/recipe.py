@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
@@ -22,7 +21,8 @@ from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
-from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_mapping, read_yaml
+from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
+from passerby.targets import Goal, Target, shipped_files, shipped_recipes, shipped_targets
 from passerby.types import Cameras, Queries, Rerank
 
 Name = Annotated[str, Field(min_length=1)]
@@ -122,10 +122,15 @@ class Recipe(Settings):
     )
     test: TestSettings = TestSettings()
     engine: EngineSettings = EngineSettings()
+    target: str | None = Field(None, description="the target that the recipe was made from, if any")
+    expected: dict[Name, Goal] = Field(
+        default_factory=dict, description="figures to aim at, by data set; never results"
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        for name in (*(n for stage in self.stages for n in stage.train), *(self.evaluate or ())):
+        trained = (name for stage in self.stages for name in stage.train)
+        for name in (*trained, *(self.evaluate or ()), *self.expected):
             if name not in self.datasets and name not in KINDS:
                 known = sorted({*self.datasets, *KINDS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
@@ -161,39 +166,54 @@ class Recipe(Settings):
 # ---- finding and reading
 
 
-def _shipped() -> Path:
-    return Path(str(resources.files("passerby"))) / "recipes"
+def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
+    """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one.
 
-
-def shipped_recipes() -> dict[str, str]:
-    """Return the names of the recipes in the package, with their one-line descriptions."""
-    files = sorted(_shipped().glob("*.yaml"))
-    return {file.stem: str(read_mapping(file).get("description", "")) for file in files}
-
-
-def find_recipe(name: str, folder: Path = Path()) -> Path:
-    """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one."""
+    A target has no file of its own; what it comes to is returned instead, as plain data.
+    """
     given = folder / Path(name).expanduser()
     if given.is_file():
         return given
-    shipped = _shipped() / f"{name.removesuffix('.yaml')}.yaml"
-    if shipped.is_file():
+    word = name.removesuffix(".yaml")
+    if (shipped := _shipped(word)) is not None:
         return shipped
-    hint = did_you_mean(name.removesuffix(".yaml"), shipped_recipes()) or f"; shipped: {', '.join(shipped_recipes())}"
-    raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint}")
+    hint = did_you_mean(word, (*shipped_recipes(), *shipped_targets()))
+    known = f"; shipped: {', '.join(shipped_recipes())}, and the targets that `passerby recipe list` shows"
+    raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint or known}")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe with all that it extends, apply `key=value` overrides, and validate it.
+    """Read a recipe or a target with all that it extends, apply `key=value` overrides, and validate it.
 
     Raises:
         UserError: no such recipe, bad YAML, an unknown key, a wrong value: every mistake at once.
 
     """
-    data = read_yaml(find_recipe(name), find_recipe)
+    return make_recipe(_changed(_read(find_recipe(name)), overrides), source=f"recipe {name}")
+
+
+def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:
+    return read_yaml(found, find_recipe) if isinstance(found, Path) else found
+
+
+def _shipped(name: str) -> Path | dict[str, Plain] | None:
+    target = shipped_targets().get(name)
+    return shipped_files().get(name) if target is None else _of_target(name, target)
+
+
+def _of_target(name: str, target: Target) -> dict[str, Plain]:
+    """Return what a target is based on, changed as it says, with its name and its goals."""
+    base = _shipped(target.based_on)
+    assert base is not None, "targets stand on what is shipped"
+    goals: dict[str, Plain] = {dataset: goal.model_dump(mode="json") for dataset, goal in target.goals.items()}
+    about: dict[str, Plain] = {"description": f"{name}: {target.differs}", "target": name, "expected": goals}
+    return {**_changed(_read(base), target.overrides), **about}
+
+
+def _changed(data: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
     for assignment in overrides:
         data = override(_with_defaults(data), assignment)
-    return make_recipe(data, source=f"recipe {name}")
+    return data
 
 
 def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
@@ -201,9 +221,7 @@ def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -
     data = parse_yaml(text, source=source)
     if not isinstance(data, dict):
         raise UserError(f"{source} carries no recipe")
-    for assignment in overrides:
-        data = override(data, assignment)
-    return make_recipe(data, source=source)
+    return make_recipe(_changed(data, overrides), source=source)
 
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -164,6 +165,35 @@ def test_recipes_are_listed_shown_drawn_and_described(tmp_path: Path) -> None:
     assert json.loads(run("recipe", "schema").output)["title"] == "Recipe"
     assert run("recipe", "draw", "small", "-o", tmp_path / "f.svg").exit_code == 0
     assert (tmp_path / "f.svg").read_text().startswith("<svg")
+
+
+def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
+    listed = run("recipe", "list").output
+    assert re.search(r"^market1501/resnet50-09 +learned weight +goal: 86\.7 / 93\.9$", listed, re.MULTILINE)
+    assert "not measured by passerby" in listed
+    assert "weight: learned" in run("recipe", "show", "market1501/resnet50-09").output
+    assert run("recipe", "draw", "market1501/resnet50-09", "-o", tmp_path / "f.svg").exit_code == 0
+    for command in (("recipe", "show"), ("recipe", "draw"), ("train",)):
+        assert "did you mean 'market1501/resnet50-09'?" in refused(*command, "market1501/resnet50-9")
+
+
+def test_a_run_of_a_target_shows_the_goal_beside_what_was_measured(site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    found = run("train", "market1501/resnet50-09", *TINY, "stages.0.epochs=1", "--data", site, "--out", folder)
+    assert found.exit_code == 0, found.output
+    scores = json.loads((folder / "scores.json").read_text())["market1501"]
+    mAP = scores["plain"]["mAP"]
+    (row,) = (line for line in found.output.splitlines() if "86.7" in line)
+    assert re.findall(r"[+-]?\d+\.\d", row) == ["86.7", f"{mAP:.1f}", f"{mAP - 86.7:+.1f}"]
+    told = " ".join(found.output.split())
+    assert "Goals are figures to aim at, not measured by passerby." in told
+    assert "Run with changes: " in told
+    assert "its scores do not compare with published ones" in told
+    assert scores["expected"]["target"] == "market1501/resnet50-09"
+    assert scores["expected"]["goal"] == {"mAP": 86.7, "rank1": 93.9, "mean": 90.36, "reranked": None}
+    page = (folder / "report.html").read_text()
+    assert "Goal and measured" in page
+    assert "The goal is that of market1501/resnet50-09." in page
 
 
 def test_data_commands(site: Path, tmp_path: Path) -> None:

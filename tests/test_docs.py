@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from passerby.cli import app
-from passerby.recipe import load_recipe, shipped_recipes
+from passerby.recipe import load_recipe
+from passerby.targets import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]

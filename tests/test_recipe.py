@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from passerby.data.transforms import EraseSettings
 from passerby.errors import UserError
 from passerby.losses.triplet import TripletSettings
-from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe, shipped_recipes
+from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe
 from passerby.settings import override, parse_yaml
+from passerby.targets import shipped_recipes
 
 
 def told(data):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.recipe import Recipe, load_recipe
+from passerby.settings import Plain, build
+from passerby.targets import Comparison, Expected, Figures, compare
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.types import Protocol, Rerank
@@ -33,6 +36,7 @@ class Site:
         protocol: how the plain ones were produced.
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
+        expected: what the recipe aims at here, if it aims at something.
 
     """
 
@@ -42,6 +46,15 @@ class Site:
     protocol: Protocol
     count_valid: int
     rerank: Rerank | None
+    expected: Expected | None = None
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """What was measured beside what was aimed at."""
+        if self.expected is None:
+            return []
+        reranked = None if self.reranked is None else _figures(self.reranked)
+        return compare(self.expected.goal, _figures(self.plain), reranked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +149,16 @@ def _site(name: str, entry: object) -> Site:
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
+        expected=_expected(found["expected"]) if "expected" in found else None,
     )
+
+
+def _expected(entry: object) -> Expected:
+    return build(Expected, cast("dict[str, Plain]", _mapping(entry)), source="expected")
+
+
+def _figures(row: Row) -> Figures:
+    return Figures(mAP=row.mAP, rank1=row.rank[1])
 
 
 def _rerank(entry: dict[str, object]) -> Rerank:

@@ -22,6 +22,7 @@ from passerby.report.ranks import describe
 from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
 from passerby.report.shares import shares
 from passerby.report.sources import sources
+from passerby.targets import GOALS_NOTE
 from passerby.train.plan import SAMPLING
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 1.5 MB
@@ -65,6 +66,7 @@ def render(run: RunFolder) -> str:
         headlines=[headline(site, count_sites=len(run.sites)) for site in run.sites],
         progress=progress(run),
         measures=MEASURES,
+        goals_note=GOALS_NOTE,
         cards=_cards,
         rows=_rows,
         describe=describe,

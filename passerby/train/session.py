@@ -18,9 +18,11 @@ from passerby.evaluate import scores_json
 from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
 from passerby.recipe import Recipe
+from passerby.targets import Expected
 from passerby.train import distributed, journal
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
+from passerby.train.goals import expected_of
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, run_stage
 from passerby.train.plan import stage_sentences
@@ -34,11 +36,19 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a finished run found on one data set; `reranked` is None when the recipe switches re-ranking off."""
+    """What a finished run found on one data set.
+
+    Attributes:
+        dataset: its name.
+        plain, reranked: the scores; `reranked` is None when the recipe switches re-ranking off.
+        expected: what the recipe aims at there, if it aims at something.
+
+    """
 
     dataset: str
     plain: Scores
     reranked: Scores | None
+    expected: Expected | None = None
 
 
 def train(
@@ -159,7 +169,8 @@ class _Session:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            results.append(Result(embeddings.dataset, plain, reranked))
+            expected = expected_of(run.recipe, run.datasets, name)
+            results.append(Result(embeddings.dataset, plain, reranked, expected))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -214,6 +225,8 @@ def result_json(result: Result) -> dict[str, object]:
     entry: dict[str, object] = {"plain": scores_json(result.plain)}
     if result.reranked is not None:
         entry["reranked"] = scores_json(result.reranked)
+    if result.expected is not None:
+        entry["expected"] = result.expected.model_dump(mode="json")
     return entry
 
 

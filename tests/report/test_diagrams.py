@@ -5,8 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from passerby.recipe import load_recipe, shipped_recipes
+from passerby.recipe import load_recipe
 from passerby.report.diagrams import NARROW, draw
+from passerby.targets import shipped_recipes
 from tests.report.conftest import plain_recipe
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -135,6 +135,10 @@ def distractor_note(count: int) -> tuple[str, ...]:
     )
 
 
+UNLIKE_PUBLISHED = "its scores do not compare with published ones"
+"""Part of every note that says so."""
+
+
 def count_note(folder: Path, published: Published, counts: tuple[int, int, int]) -> tuple[str, ...]:
     """Say so when a folder does not have the counts (train, query, gallery) of the published data set."""
     reference = (published.train, published.query, published.gallery)
@@ -143,5 +147,5 @@ def count_note(folder: Path, published: Published, counts: tuple[int, int, int])
     got, wanted = ("/".join(f"{count:,}" for count in triple) for triple in (counts, reference))
     return (
         f"{folder.absolute().name} has {got} images (train/query/gallery), not the {wanted} of {published.title} as "
-        "published; its scores do not compare with published ones.",
+        f"published; {UNLIKE_PUBLISHED}.",
     )
