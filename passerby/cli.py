@@ -44,6 +44,13 @@ app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
+ModelPath = Annotated[
+    Path, typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False)
+]
+InputSaid = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="about an .onnx of another program: size=[256,128], mean=[..], output=NAME"),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
 RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
@@ -86,7 +93,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="a run folder", show_default=False)] = None,
+    run: Annotated[Path | None, typer.Argument(help="a run folder, or what `embed` takes", show_default=False)] = None,
     on: Annotated[str | None, typer.Option(help="a data set the recipe knows, or a kind", show_default=False)] = None,
     data: DataFolder = None,
     embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
@@ -96,18 +103,22 @@ def evaluate(
         QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
     ] = None,
     flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the mirror image")] = None,
+    said: InputSaid = None,
     json_file: JsonFile = None,
 ) -> None:
     """Score a trained model, or the vectors of any program."""
-    from passerby.commands import evaluate_run, evaluate_vectors, print_scores
+    from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
     from passerby.evaluate import scores_json
 
     console = _console()
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
+    if said and run is None:
+        raise UserError("--input is about an .onnx file; --embeddings holds vectors already")
     if run is not None:
+        model = open_model(run, said or [], console)
         result = evaluate_run(
-            run, on=on, data=data, cameras=cameras, queries=queries, flip=flip, rerank=rerank, console=console
+            model, on=on, data=data, cameras=cameras, queries=queries, flip=flip, rerank=rerank, console=console
         )
     else:
         assert embeddings is not None
@@ -123,18 +134,20 @@ def evaluate(
 
 @app.command()
 def embed(
-    run: RunPath,
+    run: ModelPath,
     places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write")] = Path("embeddings.npz"),
     on: Annotated[
         str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
     ] = None,
     data: DataFolder = None,
+    said: InputSaid = None,
 ) -> None:
     """Turn images into vectors."""
-    from passerby.commands import embed_places
+    from passerby.commands import embed_places, open_model
 
-    table = embed_places(run, places or [], on=on, data=data, console=_console())
+    console = _console()
+    table = embed_places(open_model(run, said or [], console), places or [], on=on, data=data, console=console)
     table.save(out)
     typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
 
@@ -143,16 +156,37 @@ def embed(
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
     image: Annotated[Path, typer.Argument(help="the person to look for", show_default=False)],
-    run: Annotated[Path, typer.Option(help="the run that made the .npz", show_default=False)],
+    run: Annotated[Path, typer.Option(help="the run or file that made the .npz", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="how many answers")] = 10,
+    said: InputSaid = None,
 ) -> None:
     """Find the images that look most like one person."""
-    from passerby.trained import load_trained
+    from passerby.commands import open_model
     from passerby.trained import search as find
     from passerby.types import Embeddings
 
-    for place, found in enumerate(find(load_trained(run), Embeddings.load(table), image, count=count), start=1):
+    model = open_model(run, said or [], _console())
+    for place, found in enumerate(find(model, Embeddings.load(table), image, count=count), start=1):
         typer.echo(f"{place:>3}  distance {found.distance:.4f}  {found.path or f'row {found.row}'}")
+
+
+@app.command()
+def export(
+    run: RunPath,
+    to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="onnx is checked against torch")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here")
+    ] = None,
+    feature: Annotated[
+        Literal["embedding", "feature"] | None, typer.Option(help="default: the one that the recipe tests")
+    ] = None,
+) -> None:
+    """Write a trained model as one file that needs no run folder."""
+    from passerby.export import export as write
+
+    out = out or Path(f"embedder.{to}")
+    found = write(run, out, to=to, feature=feature)
+    typer.echo(out if found is None else f"{out}\n{found}")
 
 
 @app.command()

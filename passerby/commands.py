@@ -14,7 +14,7 @@ from passerby.console import bar
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
-from passerby.recipe import Recipe, load_recipe, recipe_from_text
+from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.report.page import write_report
 from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
@@ -23,7 +23,7 @@ from passerby.train.loop import Watch
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
 from passerby.train.tensorboard import tensorboard_listener
-from passerby.trained import chosen_dataset, embed_images, embed_site, load_trained
+from passerby.trained import Model, chosen_dataset, embed_images, embed_site, load_model
 from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
 
 
@@ -73,8 +73,16 @@ def evaluate_vectors(
     return _result(Embeddings.load(file), cameras, queries=queries, rerank=wanted, console=console)
 
 
+def open_model(path: Path, given: Sequence[str], console: Console) -> Model:
+    """Load a run folder, an embedder.safetensors or an ONNX file, and say what had to be assumed about it."""
+    model = load_model(path, given)
+    for note in model.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return model
+
+
 def evaluate_run(
-    run: Path,
+    model: Model,
     *,
     on: str | None,
     data: str | None,
@@ -88,13 +96,14 @@ def evaluate_run(
 
     What is None in `cameras`, `queries` and `flip` is as the recipe says.
     """
-    trained = load_trained(run)
-    test = trained.recipe.test
-    dataset = chosen_dataset(trained.recipe, on=on, data=data)
+    test = model.recipe.test if model.recipe else TestSettings()
+    dataset = chosen_dataset(model.recipe, on=on, data=data)
     for note in dataset.notes:
         console.print(note, highlight=False)
+    if flip is not None:
+        model = model.with_flip(flip == "on")
     with bar(f"embedding {dataset.name}", console) as advance:
-        embeddings = embed_site(trained, dataset, flip=None if flip is None else flip == "on", progress=advance)
+        embeddings = embed_site(model, dataset, progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
     return _result(
         embeddings,
@@ -124,18 +133,17 @@ def _result(
 
 
 def embed_places(
-    run: Path, places: Sequence[Path], *, on: str | None, data: str | None, console: Console
+    model: Model, places: Sequence[Path], *, on: str | None, data: str | None, console: Console
 ) -> Embeddings:
     """Embed images and folders of images, or query and gallery of a data set."""
-    trained = load_trained(run)
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
     with bar("embedding", console) as advance:
         if places:
-            return embed_images(trained, places, progress=advance)
+            return embed_images(model, places, progress=advance)
         if not (on or data):
             raise UserError("name images or folders to embed, or a data set by --on or --data")
-        return embed_site(trained, chosen_dataset(trained.recipe, on=on, data=data), progress=advance)
+        return embed_site(model, chosen_dataset(model.recipe, on=on, data=data), progress=advance)
 
 
 def print_scores(results: Sequence[Result], console: Console) -> None:

@@ -133,8 +133,8 @@ def tested_paths(dataset: Dataset) -> Words:
     return np.concatenate([dataset.query.path, dataset.gallery.path])
 
 
-def label_vectors(vectors: Floats, dataset: Dataset, *, feature: Feature, flip: bool = False) -> Embeddings:
-    """Join the vectors (N, D) of `tested_paths` with what is known of their images."""
+def label_vectors(vectors: Floats, dataset: Dataset, *, feature: str, flip: bool = False) -> Embeddings:
+    """Join the vectors (N, D) of `tested_paths` with what is known of their images and, as a word, of the feature."""
     query, gallery = dataset.query, dataset.gallery
     return Embeddings(
         vectors=vectors,

@@ -120,7 +120,7 @@ class Backbone(nn.Module):
         pooled = self.body.forward_head(features, pre_logits=True)
         tokens = features[:, getattr(self.body, "num_prefix_tokens", 0) :]  # (B, h*w, C)
         height, width = self.body.patch_embed.grid_size
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width), pooled
+        return tokens.transpose(1, 2).unflatten(2, (height, width)), pooled
 
     def head(self, pooled: Tensor) -> Tensor:
         """Map the pooled (B, C) to the feature (B, D) in float32: by the `fc` of an OSNet, unchanged by others."""
