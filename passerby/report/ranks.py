@@ -109,7 +109,8 @@ def rank_for(
         queries: which, as numbers 0..Q-1 among the rows with role `query`.
         k: images to keep of each list, >= 1.
         rerank: parameters of k-reciprocal re-ranking, or None.
-        cameras, distance: as in `evaluate`.
+        cameras: as in `evaluate`.
+        distance: as in `evaluate`.
 
     Raises:
         UserError: a number that is no query, or k below 1.
