@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from passerby.recipe import Recipe, load_recipe, shipped_recipes
+from passerby.recipe import Recipe, load_recipe
 from passerby.report.diagrams import draw
 from passerby.settings import Settings
+from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
 FOLDER = Path(__file__).parent / "generated"
 
@@ -51,6 +52,22 @@ def settings_page() -> str:
             lines.append(f"| `{name}` | {default(field)} | {allowed(field, below)} | {cell(field.description or '')} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def targets_page() -> str:
+    """Return the page of all targets with their goals."""
+    lines = [
+        "# Targets",
+        "",
+        f"{GOALS_NOTE} mAP and rank-1 in percent. A row is run by `passerby train NAME --data DATA --out DIR`.",
+        "",
+        "| name | based on | what differs | changes | goal (mAP / rank-1) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, target in shipped_targets().items():
+        changes = ", ".join(f"`{change}`" for change in target.overrides)
+        lines.append(f"| `{name}` | `{target.based_on}` | {cell(target.differs)} | {cell(changes)} | {target.aim} |")
+    return "\n".join([*lines, ""])
 
 
 def first_paragraph(kind: type[Settings]) -> str:
@@ -123,6 +140,7 @@ def main() -> None:
     """Write everything."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "settings.md").write_text(settings_page())
+    (FOLDER / "targets.md").write_text(targets_page())
     for name in shipped_recipes():
         (FOLDER / f"{name}.svg").write_text(draw(load_recipe(name)))
 

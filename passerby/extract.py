@@ -60,7 +60,8 @@ def extract(
     Args:
         embedder: the model, on its device; it is put into `eval` mode and back.
         paths: (N,) file names.
-        feature, flip: which vector to keep, and whether to average it with the mirror image's; see `tested_vectors`.
+        feature: which vector to keep.
+        flip: whether to average it with the mirror image's; see `tested_vectors`.
         batch: images at a time.
         workers: loader processes.
         precision: of the network; the vectors are float32 in any case.
