@@ -126,9 +126,10 @@ def require_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], identi
     for number, name in enumerate(sources):
         found = len(np.unique(labels[(labels >= 0) & (origin == number)]))
         if found < share:
+            advice = f"data.identities to {found * len(sources)} or less" if found else "data.sampling to identities"
             raise UserError(
                 f"data.sampling: datasets asks for {share} people of each data set in a batch of {identities}, the "
-                f"training images of {name} show {found}; set data.identities to {found * len(sources)} or less"
+                f"training images of {name} show {found}; set {advice}"
             )
     return share
 

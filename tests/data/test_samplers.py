@@ -164,3 +164,5 @@ def test_shares_that_cannot_be_are_told():
         "data.sampling: datasets asks for 4 people of each data set in a batch of 12, the training images of b show 3; "
         "set data.identities to 9 or less"
     )
+    labels[origin == 1] = -1
+    assert refused(3).endswith("the training images of b show 0; set data.sampling to identities")
