@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from passerby.data.loading import Pixels
 from passerby.errors import UserError, first_line
 from passerby.extract import Feature, tested_vectors
 from passerby.files import atomic_write
@@ -61,7 +62,8 @@ def parity(ours: Floats, theirs: Floats) -> Parity:
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     with np.errstate(invalid="ignore"):  # a vector of zeros has no direction: NaN, which no limit lets pass
         cosine = 1 - (first * second).sum(axis=1) / lengths
-    return Parity(max(0.0, float(np.max(cosine))), float(np.abs(first - second).max()))
+    worst = np.maximum(0, cosine.max())  # unlike Python's own max, numpy's lets NaN through
+    return Parity(float(worst), float(np.abs(first - second).max()))
 
 
 class Inference(nn.Module):
@@ -105,6 +107,8 @@ def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None) 
     """
     if out.suffix != f".{to}":
         raise UserError(f"--to {to} writes a file that ends in .{to}, got {out}")
+    if run.suffix == ".onnx":
+        raise UserError(f"{run} is ONNX already; export starts from a run folder or its embedder.safetensors")
     trained = load_trained(run)
     if out.exists() and out.samefile(trained.source):
         raise UserError(f"{out} is the model itself; name another file to export it to")
@@ -201,12 +205,18 @@ def _describe(model: ModelProto, trained: Trained) -> None:
 
 
 def _compare(network: Inference, model: OnnxModel) -> Parity:
-    """Run both on the same random bytes, at every batch size that is checked."""
-    size = network.embedder.input.size
-    images = np.random.default_rng(0).integers(0, 256, (max(_CHECKED), 3, *size), dtype=np.uint8)
-    found = []
+    """Run both on the same images, at every batch size that is checked."""
+    images = _patchwork(max(_CHECKED), network.embedder.input.size)
+    ours, theirs = [], []
     for count in _CHECKED:
         with torch.inference_mode():
-            wanted = network(torch.from_numpy(images[:count])).float().numpy()
-        found.append(parity(wanted, model.run(images[:count])))
-    return Parity(max(each.cosine for each in found), max(each.absolute for each in found))
+            ours.append(network(torch.from_numpy(images[:count])).float().numpy())
+        theirs.append(model.run(images[:count]))
+    return parity(np.concatenate(ours), np.concatenate(theirs))
+
+
+def _patchwork(count: int, size: tuple[int, int]) -> Pixels:
+    """Return images (B, 3, H, W) of 8 x 4 random colours each, because to a network all plain noise looks alike."""
+    colours = np.random.default_rng(0).integers(0, 256, (count, 3, 8, 4), dtype=np.uint8)
+    rows, columns = (np.arange(side) * patches // side for side, patches in zip(size, (8, 4), strict=True))
+    return np.ascontiguousarray(colours[:, :, rows][:, :, :, columns])

@@ -49,7 +49,7 @@ def test_the_usual_network_is_given_normalised_rgb(tmp_path, paths):
     model = load_onnx(write_graph(tmp_path / "a.onnx"))
     found = model.vectors(paths)
     assert (model.dimension, model.feature, model.recipe, found.dtype) == (3, "", None, np.float32)
-    np.testing.assert_allclose(found[0], NORMALISED, atol=2e-4)
+    np.testing.assert_allclose(found[0], NORMALISED, atol=5e-4)
     assert found[1:, 0].tolist() == sorted(found[1:, 0])
 
 
@@ -71,11 +71,11 @@ def test_what_was_assumed_is_told(tmp_path):
 )
 def test_a_person_says_what_the_network_wants(tmp_path, paths, said, expected):
     found = load_onnx(write_graph(tmp_path / "a.onnx"), said).vectors(paths[:1])
-    np.testing.assert_allclose(found[0], expected, atol=2e-4, rtol=1e-4)
+    np.testing.assert_allclose(found[0], expected, atol=5e-4, rtol=1e-4)
 
 
 def test_colours_may_stand_last(tmp_path, paths):
-    np.testing.assert_allclose(load_onnx(nhwc(tmp_path / "a.onnx")).vectors(paths[:1])[0], NORMALISED, atol=2e-4)
+    np.testing.assert_allclose(load_onnx(nhwc(tmp_path / "a.onnx")).vectors(paths[:1])[0], NORMALISED, atol=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_colours_may_stand_last(tmp_path, paths):
     [
         (TensorProto.UINT8, COLOUR, 0.02),
         (TensorProto.FLOAT16, NORMALISED, 2e-3),
-        (TensorProto.DOUBLE, NORMALISED, 2e-4),
+        (TensorProto.DOUBLE, NORMALISED, 5e-4),
     ],
 )
 def test_types_follow_the_graph(tmp_path, paths, dtype, expected, tolerance):
