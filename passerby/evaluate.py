@@ -111,6 +111,7 @@ def evaluate(
             distance=distance,
             feature=embeddings.feature,
             rerank=rerank,
+            pixels=embeddings.pixels,
         ),
     )
 

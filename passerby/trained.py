@@ -13,7 +13,7 @@ from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import Feature, embed_dataset, extract
+from passerby.extract import Feature, embed_dataset, extract, tested_view
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.types import UNKNOWN, Dataset, Embeddings
@@ -77,8 +77,18 @@ def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Datas
 
 
 def embed_site(trained: Trained, dataset: Dataset, *, progress: Progress | None = None) -> Embeddings:
-    """Embed query and gallery of a data set."""
-    return embed_dataset(trained.embedder, dataset, feature=trained.feature, progress=progress)
+    """Embed query and gallery of a data set, shown as the recipe says."""
+    view = tested_view(dataset, trained.recipe.pixels)
+    return embed_dataset(trained.embedder, dataset, feature=trained.feature, progress=progress, view=view)
+
+
+def require_whole(trained: Trained) -> None:
+    """Refuse loose images, which have no masks, for a model that needs masks."""
+    if trained.recipe.pixels != "whole":
+        raise UserError(
+            f"the model in {trained.source} is tested on '{trained.recipe.pixels}' and so needs the masks of a data "
+            "set (--on or --data); a model trained with foreground.use=swap takes images as they are"
+        )
 
 
 def embed_images(trained: Trained, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
@@ -88,6 +98,7 @@ def embed_images(trained: Trained, places: Sequence[Path], *, progress: Progress
         UserError: a place that is not there, or no image in all of them.
 
     """
+    require_whole(trained)
     paths = [file for place in places for file in _images(place)]
     if not paths:
         raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
@@ -123,6 +134,7 @@ def search(trained: Trained, table: Embeddings, image: Path, *, count: int) -> l
         UserError: no such image, or vectors of another model.
 
     """
+    require_whole(trained)
     vector = extract(trained.embedder, np.array([str(image)]), feature=trained.feature)
     if vector.shape[1] != table.vectors.shape[1]:
         raise UserError(

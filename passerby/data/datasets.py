@@ -69,15 +69,15 @@ def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
         name: how recipes and reports are to call it.
 
     Raises:
-        UserError: it is not there or not as expected, or not one image has a mask in the folder of masks that was given.
+        UserError: it is not there or not as expected, or the folder of masks that was given fits no image.
 
     """
     dataset = _read(settings, name)
     bare, count = without_mask((dataset.train, dataset.query, dataset.gallery))
     if settings.masks is not None and len(bare) == count:
         raise UserError(
-            f"{settings.masks} holds no mask for any of the {count:,} images of {dataset.name}; a mask has the relative "
-            f"path of its image and the ending .png, as made by `passerby segment apply` (first image: {bare[0]})"
+            f"{settings.masks} holds no mask for any of the {count:,} images of {dataset.name}; a mask has the "
+            f"relative path of its image and the ending .png, as `passerby segment apply` makes them (first: {bare[0]})"
         )
     if not 0 < len(bare) < count:
         return dataset

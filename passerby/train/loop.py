@@ -76,7 +76,8 @@ def run_stage(
     """
     settings = run.recipe.stages[run.stage_number]
     data = run.recipe.data
-    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache)
+    masks = None if run.recipe.foreground.use == "none" else run.stage.train.mask_path
+    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache, masks=masks)
     count = max(1, len(store) // (data.identities * data.instances))
     if run.epoch == run.iteration == 0:
         for part in run.speaking_parts:
@@ -136,6 +137,7 @@ def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, N
             place=place,
             columns=columns,
             first=run.iteration,
+            foreground=run.recipe.foreground,
         )
 
 
@@ -165,7 +167,7 @@ def train_step(run: Run, batch: Batch, *, count: int) -> None:
     run.embedder.train()
     batch = _to_device(batch, run)
     with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
-        out = run.embedder(batch.images)
+        out = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
     seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
     terms: dict[str, Term] = run.losses(seen, labels)
     for part in run.speaking_parts:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from passerby.data.datasets import without_mask
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
 from passerby.types import UNKNOWN, Dataset, Ints, Split, Stage
@@ -32,6 +33,16 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
         train = Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
     title = settings.name or " + ".join(datasets[name].name for name in settings.train)
     return Stage(title, train, settings.labelled, settings.epochs)
+
+
+def require_masks(stage: Stage) -> None:
+    """Raise `UserError` unless every training image of a stage has a foreground mask."""
+    bare, count = without_mask([stage.train])
+    if bare:
+        raise UserError(
+            f"a mask is missing for {len(bare):,} of {count:,} training images of {stage.name!r} (first: {bare[0]}); "
+            "`passerby segment apply` makes masks, foreground=none trains without"
+        )
 
 
 def join(splits: list[Split]) -> Split:

@@ -119,8 +119,8 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
         *distractor_note(len(train) - len(labelled)),
         *count_note(folder, published, (len(labelled), len(query), len(gallery))),
     )
-    splits = (split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery))
-    return Dataset(name, *splits, notes)
+    learnt, asked, kept = (split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery))
+    return Dataset(name, learnt, asked, kept, notes)
 
 
 def junk_note(count: int) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ class Csv(Settings):
     Attributes:
         path: the file.
         test_share: share of the identities to test on, in [0, 1], for a table without a role column; 0.5 unless given.
-        masks: folder of foreground masks, one .png at the relative path of each image, for a table without a mask column;
-            None = `masks` inside or beside the folder of the file.
+        masks: folder of foreground masks, one .png at the relative path of each image, for a table without a mask
+            column; None = `masks` inside or beside the folder of the file.
 
     """
 

@@ -100,5 +100,5 @@ def test_masks_beside_the_table_and_where_told(tmp_path, make_images):
 
 
 def test_a_folder_of_masks_beside_a_column_has_no_effect(tmp_path):
-    with pytest.raises(UserError, match="csv: masks has no effect, because .* has a column 'mask'"):
+    with pytest.raises(UserError, match=r"csv: masks has no effect, because .* has a column 'mask'"):
         read(tmp_path, "path,pid,mask\na.jpg,1,a.png\n", masks="x")
