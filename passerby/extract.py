@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passerby.data.foreground import cover, mean_colour
+from passerby.data.foreground import cover, mean_colour, widen
 from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
@@ -114,7 +114,7 @@ def _shown(
     colour = mean_colour(embedder.input)
     for images, masks in masked_batches(paths, view.masks, embedder.input, size=size, workers=workers):
         if view.pixels != "whole":
-            images = cover(images, masks == 0 if view.pixels == "foreground" else masks, colour)
+            images = cover(images, masks == 0 if view.pixels == "foreground" else widen(masks), colour)
         yield images, masks.to(embedder.mean.device) if view.pooling == "weighted" else None
 
 
