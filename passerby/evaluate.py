@@ -160,6 +160,7 @@ def evaluate(
             rerank=rerank,
             flip=embeddings.flip,
             queries=queries,
+            pixels=embeddings.pixels,
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
+from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import share_of_each
 from passerby.errors import UserError, did_you_mean
@@ -23,7 +24,7 @@ from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
 from passerby.targets import Goal, Target, shipped_files, shipped_recipes, shipped_targets
-from passerby.types import Cameras, Queries, Rerank
+from passerby.types import Cameras, Pixels, Queries, Rerank
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -80,6 +81,12 @@ class TestSettings(Settings):
     cameras: Cameras = "standard"
     queries: Queries = Field("single", description="multi averages the images of a query's identity and camera")
     rerank: RerankSettings | None = Field(RerankSettings(), description="null = never re-rank")
+    pixels: Literal["auto", "whole", "foreground", "weighted"] = Field(
+        "auto", description="auto: as trained, so without backgrounds or with weighted pooling where foreground says so"
+    )
+    reliance: Literal["auto", "off"] = Field(
+        "auto", description="auto: where all test images have masks, also test person and background alone"
+    )
     keep_best: bool = Field(False, description="also keep the epoch that is best on the TEST images; not for tables")
 
     @model_validator(mode="after")
@@ -109,9 +116,11 @@ class Recipe(Settings):
 
     description: str = ""
     root: str = Field("data", description="folder of the data sets that are named by kind alone")
+    masks: str | None = Field(None, description="folder of their foreground masks; null = inside or beside each set")
     datasets: dict[Name, DatasetSettings] = Field(default_factory=dict)
     input: InputSettings = InputSettings()
     data: DataSettings = DataSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
     model: ModelSettings = ModelSettings()
     losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
     optim: OptimSettings = OptimSettings()
@@ -154,9 +163,18 @@ class Recipe(Settings):
             return self.evaluate
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
 
+    @property
+    def pixels(self) -> Pixels:
+        """What the model is shown of a test image."""
+        if self.test.pixels != "auto":
+            return self.test.pixels
+        if self.foreground.use == "pool":
+            return "weighted"
+        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"
+
     def dataset(self, name: str) -> DatasetSettings:
         """Where a named data set is read from."""
-        return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root)
+        return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root, masks=self.masks)
 
     def dump(self) -> str:
         """Every value, defaults included, as YAML that reads back to the same recipe."""

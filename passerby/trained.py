@@ -14,7 +14,7 @@ from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import Feature, extract, label_vectors, tested_paths
+from passerby.extract import WHOLE, Feature, View, extract, label_vectors, tested_paths, tested_view
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.recipe import Recipe, recipe_from_text
@@ -42,7 +42,7 @@ class Model(Protocol):
     def flip(self) -> bool:
         """Whether each vector is averaged with the mirror image's."""
 
-    def vectors(self, paths: Words, *, progress: Progress | None = None) -> Floats:
+    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, not normalised."""
 
     def with_flip(self, flip: bool) -> Model:
@@ -64,9 +64,9 @@ class Trained:
         """Which vector the recipe tests."""
         return self.recipe.test.feature
 
-    def vectors(self, paths: Words, *, progress: Progress | None = None) -> Floats:
+    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) as the recipe tests them."""
-        return extract(self.embedder, paths, feature=self.feature, flip=self.flip, progress=progress)
+        return extract(self.embedder, paths, feature=self.feature, flip=self.flip, progress=progress, view=view)
 
     def with_flip(self, flip: bool) -> Trained:
         """Return the same model with or without the mirror image."""
@@ -95,8 +95,10 @@ class TrainedOnnx:
         """What was assumed about a file of another program."""
         return self.network.notes
 
-    def vectors(self, paths: Words, *, progress: Progress | None = None) -> Floats:
-        """Embed image files (N,) by onnxruntime."""
+    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
+        """Embed image files (N,) by onnxruntime; there is no way for a mask into a graph."""
+        if view.masks is not None:
+            raise UserError(f"an ONNX file takes whole images only, and its recipe tests on '{view.word}'")
         return self.network.vectors(paths, progress=progress)
 
     def with_flip(self, flip: bool) -> TrainedOnnx:
@@ -173,9 +175,19 @@ def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None) -
 
 
 def embed_site(model: Model, dataset: Dataset, *, progress: Progress | None = None) -> Embeddings:
-    """Embed query and gallery of a data set."""
-    vectors = model.vectors(tested_paths(dataset), progress=progress)
-    return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip)
+    """Embed query and gallery of a data set, shown as the recipe says."""
+    view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.pixels)
+    vectors = model.vectors(tested_paths(dataset), view=view, progress=progress)
+    return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, pixels=view.word)
+
+
+def require_whole(model: Model) -> None:
+    """Refuse loose images, which have no masks, for a model that needs masks."""
+    if model.recipe is not None and model.recipe.pixels != "whole":
+        raise UserError(
+            f"this model is tested on '{model.recipe.pixels}' and so needs the masks of a data set (--on or --data); a "
+            "model trained with foreground.use=swap takes images as they are"
+        )
 
 
 def embed_images(model: Model, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
@@ -185,6 +197,7 @@ def embed_images(model: Model, places: Sequence[Path], *, progress: Progress | N
         UserError: a place that is not there, or no image in all of them.
 
     """
+    require_whole(model)
     paths = [file for place in places for file in _images(place)]
     if not paths:
         raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
@@ -220,6 +233,7 @@ def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[
         UserError: no such image, or vectors of another model.
 
     """
+    require_whole(model)
     if model.flip != table.flip:
         model = model.with_flip(table.flip)
     vector = model.vectors(np.array([str(image)]))

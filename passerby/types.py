@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.str_]
 
+Pixels = Literal["whole", "foreground", "background", "weighted"]
+"""What a model is shown of an image: all of it, the person alone, all but the person (what is hidden has the mean
+colour), or all of it with the pooling weighted by the mask of the person."""
+
 T = TypeVar("T", bound="DataclassInstance")
 
 UNKNOWN = -1
@@ -37,6 +41,14 @@ Cameras = Literal["standard", "ignore"]
 
 Queries = Literal["single", "multi"]
 """`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""
+
+
+def pixels_word(word: str) -> Pixels:
+    """Return a word as one of `Pixels`, or raise `UserError`."""
+    for known in get_args(Pixels):
+        if word == known:
+            return cast("Pixels", known)
+    raise UserError(f"pixels {word!r} is not known; allowed: {', '.join(get_args(Pixels))}")
 
 
 def _column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np.generic]:
@@ -175,6 +187,7 @@ class Embeddings:
         dataset: the name of the site, `""` when unknown.
         feature: which feature of the model this is (`"embedding"`, `"feature"`), `""` when unknown.
         flip: whether each vector is the mean of the image's and its mirror image's.
+        pixels: what the model was shown of the images.
 
     """
 
@@ -186,6 +199,7 @@ class Embeddings:
     dataset: str = ""
     feature: str = ""
     flip: bool = False
+    pixels: Pixels = "whole"
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -201,6 +215,7 @@ class Embeddings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _column(name, value, len(vectors), dtype))
+        pixels_word(self.pixels)
         unknown = sorted(set(np.unique(self.role)) - {"query", "gallery", ""})
         if unknown:
             raise UserError(f"role {str(unknown[0])!r} is not known; allowed: 'query', 'gallery'")
@@ -225,7 +240,8 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
-        columns |= {"dataset": np.str_(self.dataset), "feature": np.str_(self.feature), "flip": np.bool_(self.flip)}
+        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "pixels")}
+        columns["flip"] = np.bool_(self.flip)
         if self.path is not None:
             columns["path"] = self.path
         with atomic_write(path) as file:
@@ -260,6 +276,7 @@ class Embeddings:
                 dataset=str(columns.get("dataset", "")),
                 feature=str(columns.get("feature", "")),
                 flip=bool(columns.get("flip", False)),
+                pixels=pixels_word(str(columns.get("pixels", "whole"))),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
@@ -312,6 +329,7 @@ class Protocol:
         ap_rule: how average precision is summed.
         flip: whether vectors are means over the image and its mirror image.
         queries: see `Queries`.
+        pixels: what the model was shown of the images.
 
     """
 
@@ -326,6 +344,7 @@ class Protocol:
     ap_rule: str = "mean precision at hits"
     flip: bool = False
     queries: Queries = "single"
+    pixels: Pixels = "whole"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""

@@ -91,11 +91,14 @@ class Embedder(nn.Module):
         """Length D of both vectors."""
         return self.backbone.dimension
 
-    def forward(self, images: Tensor) -> Output:
-        """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`."""
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Output:
+        """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`.
+
+        With a mask (B, 1, H, W), 1 = person, the pooling is weighted by it; a backbone that pools itself takes none.
+        """
         pixels = images.to(self.mean.dtype)
         featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
-        feature = self.backbone.head(self.pool(featuremap)) if pooled is None else pooled.float()  # (B, D)
+        feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
         return Output(feature=feature, embedding=self.neck(feature), map=featuremap)
 
 

@@ -77,7 +77,8 @@ def run_stage(
     """
     settings = run.recipe.stages[run.stage_number]
     data = run.recipe.data
-    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache)
+    masks = None if run.recipe.foreground.use == "none" else run.stage.train.mask_path
+    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache, masks=masks)
     count = count_batches(run.stage, data)
     if run.epoch == run.iteration == 0:
         for part in run.speaking_parts:
@@ -138,6 +139,7 @@ def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
             place=place,
             columns=columns,
             first=run.iteration,
+            foreground=run.recipe.foreground,
         )
 
 
@@ -167,7 +169,7 @@ def train_step(run: Run, batch: Batch, *, count: int) -> None:
     run.embedder.train()
     batch = _to_device(batch, run)
     with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
-        out = run.embedder(batch.images)
+        out = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
     seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
     terms: dict[str, Term] = run.losses(seen, labels)
     for part in run.speaking_parts:

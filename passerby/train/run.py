@@ -13,7 +13,7 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
-from passerby.extract import Precision, extract, label_vectors, tested_paths
+from passerby.extract import Precision, View, extract, label_vectors, tested_paths, tested_view
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part
 from passerby.models.embedder import Embedder
@@ -23,7 +23,7 @@ from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord
 from passerby.train.plan import require_batch
-from passerby.train.stages import make_stage
+from passerby.train.stages import make_stage, require_masks
 from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
 
 
@@ -120,14 +120,27 @@ class Run:
         self.epoch, self.iteration = checkpoint.epoch, checkpoint.iteration
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
 
-    def embed(self, name: str) -> Embeddings:
-        """Embed query and gallery of a data set; each process embeds its share and all know the whole."""
+    def embed(self, name: str, view: View | None = None) -> Embeddings:
+        """Embed query and gallery of a data set; each process embeds its share and all know the whole.
+
+        Args:
+            name: of the data set.
+            view: what the model is shown of each image; None = what the recipe says.
+
+        """
         dataset, test = self.datasets[name], self.recipe.test
-        paths = tested_paths(dataset)
-        mine = paths[distributed.rank() :: distributed.world()]
-        vectors = extract(self.embedder, mine, feature=test.feature, flip=test.flip, precision=self.precision)
+        paths, view = tested_paths(dataset), view or tested_view(dataset, self.recipe.pixels)
+        mine = slice(distributed.rank(), None, distributed.world())
+        vectors = extract(
+            self.embedder,
+            paths[mine],
+            feature=test.feature,
+            flip=test.flip,
+            precision=self.precision,
+            view=view.part(mine),
+        )
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
-        return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip)
+        return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, pixels=view.word)
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""
@@ -157,6 +170,10 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
         tested_paths(datasets[name])
+        tested_view(datasets[name], recipe.pixels)
+    if recipe.foreground.use != "none":
+        for stage in stages:
+            require_masks(stage)
     for settings in recipe.stages:
         if not settings.labelled:
             raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
@@ -166,6 +183,11 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(recipe.model, recipe.input).to(device)
+    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
+        raise UserError(
+            f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
+            "swap, which change the images"
+        )
     if recipe.engine.channels_last:
         embedder = embedder.to(memory_format=torch.channels_last)
     if recipe.engine.batch_norm == "synchronised":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from passerby.data.datasets import without_mask
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
 from passerby.types import UNKNOWN, Dataset, Ints, Split, Stage
@@ -37,6 +38,16 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     return Stage(
         settings.name or " + ".join(sources), train, settings.labelled, settings.epochs, sources=sources, origin=origin
     )
+
+
+def require_masks(stage: Stage) -> None:
+    """Raise `UserError` unless every training image of a stage has a foreground mask."""
+    bare, count = without_mask([stage.train])
+    if bare:
+        raise UserError(
+            f"a mask is missing for {len(bare):,} of {count:,} training images of {stage.name!r} (first: {bare[0]}); "
+            "`passerby segment apply` makes masks, foreground=none trains without"
+        )
 
 
 def join(splits: list[Split]) -> Split:
