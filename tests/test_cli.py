@@ -254,6 +254,23 @@ def test_mistakes_of_joint_training(site: Path, tmp_path: Path, changes: list[st
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["model.backbone=osnet_x0_25", "model.last_stride=1"], "model.last_stride: 1 is for the ResNet family"),
+        (["model.backbone=osnet_x0_25", "model.ibn=a"], "choose one of osnet_ibn_x1_0"),
+        (["model.backbone=osnet_x025"], "did you mean 'osnet_x0_25'?"),
+        (["model.backbone=test_vit", "model.attention=se"], "model.attention: only ResNets and ResNeXts"),
+        (["model.non_local=half"], "model.non_local: its places are known for ResNet-50"),
+        (["model.backbone=test_vit", "model.stem_pool=fastreid"], "model.stem_pool: only ResNets"),
+        (["model.stem_pool=strong"], "model.stem_pool"),
+    ],
+)
+def test_impossible_models(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
+    found = refused("train", "small", *TINY, *changes, "--data", site, "--out", tmp_path / "run")
+    assert sentence in " ".join(found.split())
+
+
 def test_unknown_recipe_and_folders(site: Path, tmp_path: Path) -> None:
     assert "did you mean 'small'?" in refused("train", "smal", "--data", site, "--out", tmp_path / "r")
     missing = tmp_path / "nowhere"

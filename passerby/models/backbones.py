@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +243,7 @@ def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
             + (f"; only the file has {' and '.join(beyond)}" if beyond else "")
         )
     body.load_state_dict(matched, strict=False)
-    unused = tuple(k for k in found if k not in matched and k not in _CLASSIFIERS)
+    unused = tuple(sorted(k for k in found if k not in matched and k not in _CLASSIFIERS))
     return Loaded(len(matched), tuple(k for k in wanted if k in kept), unused, resampled)
 
 
@@ -293,13 +295,20 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch each have several ways to say "not mine"
-        raise UserError(f"{path} is not a readable weights file ({first_line(error)})") from error
+        raise UserError(f"{path} is not a readable weights file ({_reason(error)})") from error
     for key in ("state_dict", "model", "embedder"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no table of named tensors")
     return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def _reason(error: Exception) -> str:
+    """Say it without torch's advice to trust the file, and without the bare numbers of its reader."""
+    if foreign := re.search(r"GLOBAL (\S+) was not an allowed", str(error)):
+        return f"it holds {foreign[1]}, and only tensors are read; save its state_dict alone"
+    return "torch cannot read it" if isinstance(error, pickle.UnpicklingError | LookupError) else first_line(error)
 
 
 def _require_reachable(name: str) -> None:

@@ -14,7 +14,8 @@ from passerby.evaluate import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import journal
-from passerby.train.session import train
+from passerby.train.run import make_run
+from passerby.train.session import opening, train
 from passerby.types import Embeddings
 from tests.conftest import JOINT, draw_person
 from tests.train.runs import run, weights
@@ -60,6 +61,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(finished,
     torch.manual_seed(99)  # whatever happened before in this process plays no part
     assert weights(run(tiny(), tmp_path / "again")) == weights(finished)
     assert weights(run(tiny("engine.seed=1"), tmp_path / "other")) != weights(finished)
+
+
+def test_what_came_of_a_weights_file_is_said(finished, tiny, tmp_path):
+    file = finished / "embedder.safetensors"
+    found = opening(make_run(tiny(f"model.weights={file}", "model.attention=se"), tmp_path))
+    count = len(load_embedder(file).backbone.state_dict())
+    gates = ", ".join(f"layer{i}.0.se.fc.{j}.weight" for i, j in ((1, 0), (1, 2), (2, 0)))
+    kept = f"8 keep their initial values ({gates}, 5 more)"
+    unused = "5 unused (neck.bias, neck.num_batches_tracked, neck.running_mean, 2 more)"
+    assert f"{file}: {count} tensors match, {kept}, {unused}" in found
 
 
 @pytest.mark.parametrize("change", ["data.cache=none", "engine.tensorboard=false", "test.every=1", "evaluate=[]"])
