@@ -113,10 +113,13 @@ def _learning(stage: StageSettings) -> tuple[Box, ...]:
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
     count = len(_losses(stage))
+    mean = (f"EMA {value_text(optim.ema)}", "tested in place of the last weights")
+    average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {_count(count, 'weighted term')}",), "learning"),
         Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum), "learning"),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
+        *average,
     )
 
 

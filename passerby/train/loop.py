@@ -25,7 +25,8 @@ from passerby.errors import UserError
 from passerby.losses.mix import Term, total
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
-from passerby.train.journal import EpochRecord, TermRecord
+from passerby.train.gradients import gradient_norms
+from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, TermRecord
 from passerby.train.run import Run
 from passerby.types import Batch, Ints
 
@@ -60,7 +61,12 @@ class Clock:
 
 
 def run_stage(
-    run: Run, *, stop: Callable[[], bool], watch: list[Watch], epoch_done: Callable[[EpochRecord], None]
+    run: Run,
+    *,
+    stop: Callable[[], bool],
+    watch: list[Watch],
+    first_step: Callable[[GradientRecord], None],
+    epoch_done: Callable[[EpochRecord], None],
 ) -> bool:
     """Train the present stage from where it stands.
 
@@ -68,6 +74,7 @@ def run_stage(
         run: its state, moved along.
         stop: asked after every step; true ends the stage there.
         watch: handlers to attach.
+        first_step: called in the stage's first step with how hard each loss term pulls.
         epoch_done: called with the record of every finished epoch, after the run's state has moved on to the next.
 
     Returns:
@@ -81,7 +88,7 @@ def run_stage(
     if run.epoch == run.iteration == 0:
         for part in run.speaking_parts:
             part.begin(run, run.stage)
-    engine = Engine(lambda _, batch: train_step(run, batch, count=count))
+    engine = Engine(lambda _, batch: train_step(run, batch, count=count, first_step=first_step))
     engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called
     clock = Clock()
     clock.attach(engine)
@@ -98,7 +105,7 @@ def run_stage(
         _require_finite_weights(run)
         record = _record(run, clock, settings.epochs, count)
         run.epoch, run.iteration, run.labels, run.sums = run.epoch + 1, 0, None, {}
-        distributed.share_state(run.modules)
+        distributed.share_state([*run.modules, *run.followers])
         epoch_done(record)
         if stop():
             engine.terminate()
@@ -151,10 +158,18 @@ def _labels(run: Run) -> Ints:
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def train_step(run: Run, batch: Batch, *, count: int) -> None:
+def train_step(
+    run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None = None
+) -> None:
     """Do one forward and backward pass, and the optimiser's step when enough batches are together.
 
-    Losses are computed in float32 outside autocast. `count` is the number of batches in an epoch.
+    Losses are computed in float32 outside autocast.
+
+    Args:
+        run: its state.
+        batch: on any device.
+        count: batches in an epoch.
+        first_step: called in the first step of the stage with how hard each loss term pulls; None saves that work.
 
     Raises:
         UserError: the loss is not finite.
@@ -171,11 +186,12 @@ def train_step(run: Run, batch: Batch, *, count: int) -> None:
     for part in run.speaking_parts:
         terms |= part.terms(run, batch, out)
     loss = total(terms)
-    _require_finite(run, loss, terms)
+    _remember(run, loss, terms)
+    if first_step is not None and run.epoch == run.iteration == 0:
+        first_step(_pulls(run, terms))
     begun = run.iteration // engine.accumulate * engine.accumulate
     together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
     run.scaler.scale(loss / together).backward()
-    _remember(run, terms)
     if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
         return
     done = run.epoch * math.ceil(count / engine.accumulate) + run.iteration // engine.accumulate
@@ -186,6 +202,8 @@ def train_step(run: Run, batch: Batch, *, count: int) -> None:
     run.scaler.update()
     run.optimiser.zero_grad(set_to_none=True)
     with torch.no_grad():
+        if run.averaged is not None:
+            run.averaged.update_parameters(run.embedder)
         for part in run.speaking_parts:
             part.after_step(run, batch, out)
 
@@ -201,10 +219,17 @@ def _to_device(batch: Batch, run: Run) -> Batch:
     return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
 
 
-def _require_finite(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
-    if bool(torch.isfinite(loss)):
+def _remember(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
+    """Add the terms to the sums of the epoch, unless the loss is not finite; one transfer for all numbers."""
+    numbers = [loss, *(term.value for term in terms.values()), *(term.weighted for term in terms.values())]
+    found, *figures = torch.stack([number.detach().double() for number in numbers]).tolist()
+    values, weighted = figures[: len(terms)], figures[len(terms) :]
+    if math.isfinite(found):
+        for (name, term), value, added in zip(terms.items(), values, weighted, strict=True):
+            before = run.sums.get(name, [0.0, 0.0])
+            run.sums[name] = [before[0] + value, before[1] + added, term.weight]
         return
-    told = ", ".join(f"{name} {float(term.value.detach()):.4g}" for name, term in terms.items())
+    told = ", ".join(f"{name} {value:.4g}" for name, value in zip(terms, values, strict=True))
     raise UserError(
         f"the loss is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1} "
         f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last saved state is kept in {run.folder}"
@@ -222,12 +247,10 @@ def _require_finite_weights(run: Run) -> None:
         )
 
 
-def _remember(run: Run, terms: dict[str, Term]) -> None:
-    for name, term in terms.items():
-        sums = run.sums.setdefault(name, [0.0, 0.0])
-        value = float(term.value.detach())
-        sums[0] += value
-        sums[1] += value * term.weight
+def _pulls(run: Run, terms: dict[str, Term]) -> GradientRecord:
+    norms = gradient_norms(terms, list(run.embedder.parameters()))
+    pulls = {name: PullRecord(norms[name], term.weight) for name, term in terms.items()}
+    return GradientRecord(run.stage_number + 1, run.stage.name, pulls)
 
 
 def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:
@@ -238,7 +261,10 @@ def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:
         epoch=run.epoch + 1,
         epochs=epochs,
         lr=float(run.optimiser.param_groups[0]["lr"]),
-        terms={name: TermRecord(value / count, weighted / count) for name, (value, weighted) in run.sums.items()},
+        terms={
+            name: TermRecord(value / count, weighted / count, weight)
+            for name, (value, weighted, weight) in run.sums.items()
+        },
         images_per_second=clock.images / seconds,
         busy=1 - clock.waited / seconds,
         seconds=seconds,

@@ -148,7 +148,11 @@ class _Session:
                 if number != run.stage_number:
                     run.open_stage(number)
                 finished = run_stage(
-                    run, stop=lambda: _any(interrupted.is_set()), watch=self.watch, epoch_done=self._epoch_done
+                    run,
+                    stop=lambda: _any(interrupted.is_set()),
+                    watch=self.watch,
+                    first_step=self._tell,
+                    epoch_done=self._epoch_done,
                 )
                 if not finished:
                     run.save()
@@ -160,7 +164,7 @@ class _Session:
         run, results = self.run, []
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
-            save_embedder(run.embedder, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
         for name in run.recipe.tested:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
@@ -194,7 +198,7 @@ class _Session:
         mAP = sum(scores.mAP for scores in found) / len(found)
         if mAP > self.best:
             self.best = mAP
-            save_embedder(run.embedder, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
 
     def _score_record(self, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
         return ScoreRecord(stage, epoch, scores.protocol.dataset, scores.mAP, scores.mINP, scores.rank(1))
