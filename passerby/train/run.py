@@ -18,6 +18,7 @@ from passerby.extract import Precision, extract, label_vectors, tested_paths
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part
 from passerby.models.embedder import Embedder
+from passerby.models.groups import group_batch_norms
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import EngineSettings, Recipe
 from passerby.train import distributed
@@ -185,7 +186,10 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
             raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
     for stage in stages:
         require_people(stage.train.pid, identities=recipe.data.identities)
-    columns_of_rank(recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world())
+    columns = columns_of_rank(
+        recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
+    )
+    _require_whole_groups(recipe.engine, columns.stop - columns.start)
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(recipe.model, recipe.input).to(device)
@@ -193,7 +197,18 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         embedder = embedder.to(memory_format=torch.channels_last)
     if recipe.engine.batch_norm == "synchronised":
         embedder = _synchronise(embedder, device)
+    if recipe.engine.batch_norm_group is not None:
+        group_batch_norms(embedder, recipe.engine.batch_norm_group)
     return Run(recipe, folder, device, choose_precision(recipe.engine, device), datasets, stages, embedder)
+
+
+def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
+    group = engine.batch_norm_group
+    if group is not None and batch % group:
+        raise UserError(
+            f"engine.batch_norm_group is {group}, which does not divide the {batch} images that each process sees at "
+            "once"
+        )
 
 
 def _synchronise(embedder: Embedder, device: torch.device) -> Embedder:

@@ -189,3 +189,22 @@ def test_the_power_of_a_learned_pooling_has_no_weight_decay(tiny, tmp_path):
     decay = {id(p): group["weight_decay"] for group in run.optimiser.param_groups for p in group["params"]}
     assert [decay[id(p)] for p in run.embedder.pool.parameters()] == [0]
     assert decay[id(next(run.embedder.backbone.parameters()))] > 0
+
+
+def test_batch_norms_over_groups_must_divide_the_batch(tiny, tmp_path):
+    sentence = "batch_norm_group is 3, which does not divide the 8 images that each process sees at once"
+    with pytest.raises(UserError, match=sentence):
+        make_run(tiny("engine.batch_norm_group=3"), tmp_path / "run")
+    with pytest.raises(UserError, match="has no effect with batch_norm: synchronised"):
+        tiny("engine.batch_norm_group=4", "engine.batch_norm=synchronised")
+    with pytest.raises(UserError, match="this model has no batch norm"):
+        make_run(tiny(*PLAIN, "engine.batch_norm_group=4"), tmp_path / "run")
+
+
+def test_a_run_with_grouped_batch_norms_is_another_one_and_can_be_loaded(tiny, tmp_path):
+    found = {}
+    for name, changes in (("groups", ["engine.batch_norm_group=4"]), ("plain", [])):
+        train(tiny("evaluate=[]", *changes), tmp_path / name)
+        found[name] = load_embedder(tmp_path / name / "embedder.safetensors").state_dict()
+    assert list(found["groups"]) == list(found["plain"])
+    assert state_hash(found["groups"]) != state_hash(found["plain"])

@@ -36,6 +36,7 @@ VARIANTS = {
     "tokens": ["model.backbone=test_vit", "model.last_stride=2"],
     "running mean": ["optim.ema=0.9"],
     "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema=0.9", "stages.1.optim.ema=0.5"],
+    "groups": ["engine.batch_norm_group=4"],
     "channels first": ["engine.channels_last=false"],
 }
 
