@@ -36,6 +36,9 @@ class OptimSettings(Settings):
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at each step, for multistep")
     delay_epochs: Annotated[float, Field(ge=0)] = Field(0, description="epochs at the full rate, for cosine")
     final_rate: Annotated[float, Field(ge=0)] = Field(7e-7, description="where cosine ends")
+    freeze_iterations: Annotated[int, Field(ge=0)] = Field(
+        0, description="optimiser steps at the start of the stage in which the backbone stands still"
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="test a running mean of the weights that keeps this share of itself at each step, e.g. 0.999"
     )

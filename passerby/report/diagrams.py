@@ -124,6 +124,8 @@ def _learning(stage: StageSettings) -> tuple[Box, ...]:
 
 
 def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
+    if optim.freeze_iterations:
+        yield f"the backbone stands still for {_count(optim.freeze_iterations, 'step')}"
     if optim.warmup_epochs:
         yield f"warm-up over {_count(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
     yield f"full rate {value_text(optim.lr)}"
@@ -165,11 +167,11 @@ def _test(recipe: Recipe) -> Panel:
 
 
 def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is on, apart from some names."""
+    """Yield one line for each value of the settings that is on and does something, apart from some names."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         off = value is None or value is False or (isinstance(value, int | float) and value == 0)
-        if name not in without and not off:
+        if name not in without and name not in settings.idle and not off:
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import cast
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 
 from passerby.data.loading import ImageStore, Place, training_batches
 from passerby.data.samplers import columns_of_rank, identity_batches
@@ -28,7 +28,7 @@ from passerby.train import distributed
 from passerby.train.gradients import gradient_norms
 from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, TermRecord
 from passerby.train.run import Run
-from passerby.types import Batch, Ints
+from passerby.types import Batch, Ints, Output
 
 Watch = Callable[[Run, Engine], None]
 """Attaches handlers that look at a stage's engine and change nothing."""
@@ -163,8 +163,6 @@ def train_step(
 ) -> None:
     """Do one forward and backward pass, and the optimiser's step when enough batches are together.
 
-    Losses are computed in float32 outside autocast.
-
     Args:
         run: its state.
         batch: on any device.
@@ -172,32 +170,21 @@ def train_step(
         first_step: called in the first step of the stage with how hard each loss term pulls; None saves that work.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or nothing that learns has a part in it.
 
     """
     engine, settings = run.recipe.engine, run.recipe.stages[run.stage_number]
+    per_epoch = math.ceil(count / engine.accumulate)
+    done = run.epoch * per_epoch + run.iteration // engine.accumulate
     torch.manual_seed(mix_seeds(engine.seed, run.stage_number, run.epoch, run.iteration, distributed.rank()))
     run.embedder.train()
     batch = _to_device(batch, run)
-    with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
-        out = run.embedder(batch.images)
-    seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
-    terms: dict[str, Term] = run.losses(seen, labels)
-    for part in run.speaking_parts:
-        terms |= part.terms(run, batch, out)
-    loss = total(terms)
-    _remember(run, loss, terms)
-    if first_step is not None and run.epoch == run.iteration == 0:
-        first_step(_pulls(run, terms))
-    begun = run.iteration // engine.accumulate * engine.accumulate
-    together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
-    run.scaler.scale(loss / together).backward()
-    if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
-        return
-    done = run.epoch * math.ceil(count / engine.accumulate) + run.iteration // engine.accumulate
-    per_epoch = math.ceil(count / engine.accumulate)
+    with _standing_still([run.embedder.backbone] if done < settings.optim.freeze_iterations else []):
+        out = _backward(run, batch, count=count, first_step=first_step)
+        if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
+            return
+        distributed.average_gradients(p for module in run.modules for p in module.parameters())
     set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
-    distributed.average_gradients(p for module in run.modules for p in module.parameters())
     run.scaler.step(run.optimiser)
     run.scaler.update()
     run.optimiser.zero_grad(set_to_none=True)
@@ -206,6 +193,45 @@ def train_step(
             run.averaged.update_parameters(run.embedder)
         for part in run.speaking_parts:
             part.after_step(run, batch, out)
+
+
+@contextmanager
+def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
+    """Keep modules as they are for a while: no gradients, so the optimiser passes them over, and batch norms fixed."""
+    learning = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for module in modules:
+        module.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
+    """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
+    engine = run.recipe.engine
+    with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
+        out: Output = run.embedder(batch.images)
+    seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
+    terms: dict[str, Term] = run.losses(seen, labels)
+    for part in run.speaking_parts:
+        terms |= part.terms(run, batch, out)
+    loss = total(terms)
+    _remember(run, loss, terms)
+    if not loss.requires_grad:
+        raise UserError(
+            "optim.freeze_iterations: while the backbone stands still, none of the losses reaches anything that "
+            "learns; set it to 0 or add a loss with a classifier"
+        )
+    if first_step is not None and run.epoch == run.iteration == 0:
+        first_step(_pulls(run, terms))
+    begun = run.iteration // engine.accumulate * engine.accumulate
+    together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
+    run.scaler.scale(loss / together).backward()
+    return out
 
 
 def _to_device(batch: Batch, run: Run) -> Batch:

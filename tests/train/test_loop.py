@@ -208,3 +208,27 @@ def test_a_run_with_grouped_batch_norms_is_another_one_and_can_be_loaded(tiny, t
         found[name] = load_embedder(tmp_path / name / "embedder.safetensors").state_dict()
     assert list(found["groups"]) == list(found["plain"])
     assert state_hash(found["groups"]) != state_hash(found["plain"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_backbone_stands_still_and_then_learns(tiny, tmp_path, accumulate):
+    states = []
+
+    def watch(run, engine):
+        @engine.on(Events.ITERATION_COMPLETED(every=accumulate))
+        def _remember():
+            parts = (run.embedder.backbone, run.embedder.neck, run.losses)
+            states.append([state_hash(part.state_dict()) for part in parts])
+
+    changes = [f"engine.accumulate={accumulate}", "optim.freeze_iterations=2", "optim.warmup_epochs=0"]
+    train(tiny("evaluate=[]", "stages.0.epochs=1", *changes), tmp_path / "run", watch=[watch])
+    untouched = state_hash(make_run(tiny(), tmp_path / "other").embedder.backbone.state_dict())
+    backbone, neck, losses = zip(*states, strict=True)
+    assert backbone[:2] == (untouched, untouched)
+    assert len({untouched, *backbone[2:]}) == len(backbone) - 1
+    assert len(set(neck)) == len(set(losses)) == len(states)
+
+
+def test_a_backbone_that_stands_still_with_nothing_else_to_learn_is_told(tiny, tmp_path):
+    with pytest.raises(UserError, match="none of the losses reaches anything that learns"):
+        train(tiny("optim.freeze_iterations=2", "losses.softmax=null"), tmp_path / "run")

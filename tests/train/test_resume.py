@@ -37,6 +37,8 @@ VARIANTS = {
     "running mean": ["optim.ema=0.9"],
     "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema=0.9", "stages.1.optim.ema=0.5"],
     "groups": ["engine.batch_norm_group=4"],
+    "still at first": ["optim.freeze_iterations=3"],
+    "still at first, accumulated": ["optim.freeze_iterations=2", "engine.accumulate=2"],
     "channels first": ["engine.channels_last=false"],
 }
 
