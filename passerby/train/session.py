@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +175,9 @@ class _Session:
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
         self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
-            write_json(run.folder / "scores.json", {result.dataset: result_json(result) for result in results})
+            losses = run.recipe.stages[-1].losses
+            found = {result.dataset: result_json(result, trained=losses.features) for result in results}
+            write_json(run.folder / "scores.json", found)
         return results
 
     def _epoch_done(self, record: EpochRecord) -> None:
@@ -219,12 +221,12 @@ def _best_before(folder: Path) -> float:
     return max((sum(values) / len(values) for values in found.values()), default=-1.0)
 
 
-def result_json(result: Result) -> dict[str, object]:
-    """Return the entry of one data set in scores.json."""
+def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, object]:
+    """Return the entry of one data set in scores.json; `trained` is the vector that each loss of the last stage saw."""
     entry: dict[str, object] = {"plain": scores_json(result.plain)}
     if result.reranked is not None:
         entry["reranked"] = scores_json(result.reranked)
-    return entry
+    return {**entry, "trained": dict(trained)}
 
 
 def _any(flag: bool) -> bool:
