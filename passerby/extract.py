@@ -25,7 +25,12 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def tested_vectors(
-    embedder: Embedder, images: Tensor, mask: Tensor | None = None, *, feature: Feature, flip: bool  # noqa: PT028
+    embedder: Embedder,
+    images: Tensor,
+    mask: Tensor | None = None,
+    *,
+    feature: Feature,
+    flip: bool,  # noqa: PT028
 ) -> Tensor:
     """Return the vectors of a batch as evaluation compares them.
 

@@ -107,8 +107,17 @@ class EngineSettings(Settings):
     channels_last: bool = True
     accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
     batch_norm: Literal["local", "synchronised"] = Field("local", description="statistics with several processes")
+    batch_norm_group: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="images that share statistics, so that one device learns as several; null = the whole batch"
+    )
     mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.batch_norm == "synchronised" and self.batch_norm_group is not None:
+            raise ValueError("batch_norm_group has no effect with batch_norm: synchronised")
+        return self
 
 
 class Recipe(Settings):

@@ -29,6 +29,11 @@ class Settings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The fields that have no effect beside the values of the others; drawings leave them out."""
+        return frozenset()
+
 
 S = TypeVar("S", bound=Settings)
 

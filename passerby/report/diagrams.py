@@ -115,14 +115,19 @@ def _learning(stage: StageSettings) -> tuple[Box, ...]:
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
     count = len(_losses(stage))
+    mean = (f"EMA {value_text(optim.ema)}", "tested in place of the last weights")
+    average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {_count(count, 'weighted term')}",), "learning"),
         Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum), "learning"),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
+        *average,
     )
 
 
 def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
+    if optim.freeze_iterations:
+        yield f"the backbone stands still for {_count(optim.freeze_iterations, 'step')}"
     if optim.warmup_epochs:
         yield f"warm-up over {_count(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
     yield f"full rate {value_text(optim.lr)}"
@@ -164,11 +169,11 @@ def _test(recipe: Recipe) -> Panel:
 
 
 def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is on, apart from some names."""
+    """Yield one line for each value of the settings that is on and does something, apart from some names."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         off = value is None or value is False or (isinstance(value, int | float) and value == 0)
-        if name not in without and not off:
+        if name not in without and name not in settings.idle and not off:
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
 
 

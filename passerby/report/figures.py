@@ -44,8 +44,7 @@ def loss_curves(records: Sequence[Record]) -> Figure:
 
 
 def _loss_title(found: Sequence[EpochRecord], name: str) -> str:
-    last = [record.terms[name] for record in found if name in record.terms][-1]
-    weight = last.weighted / last.value if last.value else 1.0
+    weight = [record.terms[name] for record in found if name in record.terms][-1].weight
     return name if abs(weight - 1) < 1e-6 else f"{name} (weight {weight:.3g})"
 
 

@@ -12,7 +12,7 @@ from passerby.recipe import Recipe, load_recipe
 from passerby.settings import Plain, build
 from passerby.targets import Comparison, Expected, Figures, compare
 from passerby.train import journal
-from passerby.train.journal import EpochRecord, Record, ScoreRecord
+from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
 from passerby.types import Protocol, Rerank
 
 
@@ -85,6 +85,11 @@ class RunFolder:
     def scores(self) -> list[ScoreRecord]:
         """The evaluations of the journal."""
         return journal.scores(self.records)
+
+    @property
+    def gradients(self) -> list[GradientRecord]:
+        """The first steps in the journal."""
+        return journal.gradients(self.records)
 
     def embeddings(self, name: str) -> Path | None:
         """The embeddings of a data set, or None when they are not in the folder."""

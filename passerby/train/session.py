@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,11 @@ class _Session:
                 if number != run.stage_number:
                     run.open_stage(number)
                 finished = run_stage(
-                    run, stop=lambda: _any(interrupted.is_set()), watch=self.watch, epoch_done=self._epoch_done
+                    run,
+                    stop=lambda: _any(interrupted.is_set()),
+                    watch=self.watch,
+                    first_step=self._tell,
+                    epoch_done=self._epoch_done,
                 )
                 if not finished:
                     run.save()
@@ -164,7 +168,7 @@ class _Session:
         run, results = self.run, []
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
-            save_embedder(run.embedder, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
         for name in run.recipe.tested:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
@@ -176,7 +180,9 @@ class _Session:
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
         self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
-            write_json(run.folder / "scores.json", {result.dataset: result_json(result) for result in results})
+            losses = run.recipe.stages[-1].losses
+            found = {result.dataset: result_json(result, trained=losses.features) for result in results}
+            write_json(run.folder / "scores.json", found)
         return results
 
     def _epoch_done(self, record: EpochRecord) -> None:
@@ -199,7 +205,7 @@ class _Session:
         mAP = sum(scores.mAP for scores in found) / len(found)
         if mAP > self.best:
             self.best = mAP
-            save_embedder(run.embedder, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
 
     def _score_record(self, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
         return ScoreRecord(stage, epoch, scores.protocol.dataset, scores.mAP, scores.mINP, scores.rank(1))
@@ -220,14 +226,14 @@ def _best_before(folder: Path) -> float:
     return max((sum(values) / len(values) for values in found.values()), default=-1.0)
 
 
-def result_json(result: Result) -> dict[str, object]:
-    """Return the entry of one data set in scores.json."""
+def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, object]:
+    """Return the entry of one data set in scores.json; `trained` is the vector that each loss of the last stage saw."""
     entry: dict[str, object] = {"plain": scores_json(result.plain)}
     if result.reranked is not None:
         entry["reranked"] = scores_json(result.reranked)
     if result.expected is not None:
         entry["expected"] = result.expected.model_dump(mode="json")
-    return entry
+    return {**entry, "trained": dict(trained)}
 
 
 def _any(flag: bool) -> bool:

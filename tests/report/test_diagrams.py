@@ -65,6 +65,20 @@ def test_what_the_test_averages_is_drawn():
     assert "averaged" not in words(draw(plain_recipe()))
 
 
+def test_tricks_of_learning_are_drawn():
+    drawn = words(draw(plain_recipe(optim={"ema": 0.999, "freeze_iterations": 200})))
+    assert "EMA 0.999" in drawn
+    assert "the backbone stands still for 200 steps" in drawn
+    plain = words(draw(plain_recipe()))
+    assert "EMA" not in plain
+    assert "still" not in plain
+
+
+def test_a_margin_that_does_nothing_is_not_drawn():
+    losses = {"softmax": {}, "triplet": {"form": "soft"}}
+    assert "margin" not in words(draw(plain_recipe(losses=losses)))
+
+
 def test_a_schedule_is_told_as_it_runs():
     cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "final_rate": 1e-6})
     drawn = words(draw(cosine))

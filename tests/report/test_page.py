@@ -107,6 +107,11 @@ def test_moved_images_are_told_in_a_sentence(tmp_path):
     assert "image not found" in text
 
 
+def test_how_hard_each_loss_pulls_stands_in_a_table(html):
+    assert "How hard each loss pulls" in Page(html).text
+    assert "triplet 0.625 2 1.25" in Page(html).text
+
+
 def test_a_data_set_that_is_gone_is_told_in_a_sentence(html):
     assert "It cannot be read any more" in Page(html).text
 
@@ -124,7 +129,7 @@ def test_a_run_that_goes_on_has_a_report_too(tmp_path):
     written = write_run(tmp_path)
     (written.folder / "scores.json").unlink()
     lines = (written.folder / "journal.jsonl").read_text().splitlines()
-    (written.folder / "journal.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    (written.folder / "journal.jsonl").write_text("\n".join(lines[:3]) + "\n")
     text = Page(write_report(written.folder).read_text()).text
     assert "This run is not finished" in text
     assert "Trained for 2 of 3 epochs" in text

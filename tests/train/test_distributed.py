@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from passerby.evaluate import evaluate
 from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
+from passerby.train import journal
 from passerby.train.run import make_run
 from passerby.train.session import train
 from passerby.types import Embeddings
@@ -26,6 +27,7 @@ VARIANTS = {
     "accumulated": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0", "engine.accumulate=2"],
     "joint": [*NO_BATCH_NORM, JOINT, "data.sampling=datasets", "optim.name=sgd", "optim.lr=0.05"],
     "batch norm": ["test.every=1"],
+    "running mean": ["optim.ema=0.8", "stages.0.epochs=1"],
     "local": ["engine.mining=local", "stages.0.epochs=1"],
 }
 
@@ -93,4 +95,14 @@ def test_scores_equal_those_of_one_process(two, tiny):
 
 def test_what_is_written_is_written_once(two):
     lines = (two / "batch norm" / "journal.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["epoch", "scores", "epoch", "scores"]
+    assert [json.loads(line)["event"] for line in lines] == ["gradients", *["epoch", "scores"] * 2]
+
+
+def test_two_processes_pull_as_one(two, tiny, tmp_path):
+    train(tiny(*VARIANTS["gathered"]), tmp_path / "one")
+    together, alone = (
+        journal.gradients(journal.read(f / "journal.jsonl"))[0] for f in (two / "gathered", tmp_path / "one")
+    )
+    assert {n: t.norm for n, t in together.terms.items()} == pytest.approx(
+        {n: t.norm for n, t in alone.terms.items()}, rel=1e-4
+    )

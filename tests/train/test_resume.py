@@ -36,6 +36,11 @@ VARIANTS = {
     "centres": ["losses.center.weight=0.01"],
     "learnt weights": ["losses.softmax.weight=learned", "losses.triplet.weight=learned", "losses.triplet.form=soft"],
     "tokens": ["model.backbone=test_vit", "model.last_stride=2"],
+    "running mean": ["optim.ema=0.9"],
+    "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema=0.9", "stages.1.optim.ema=0.5"],
+    "groups": ["engine.batch_norm_group=4"],
+    "still at first": ["optim.freeze_iterations=3"],
+    "still at first, accumulated": ["optim.freeze_iterations=2", "engine.accumulate=2"],
     "channels first": ["engine.channels_last=false"],
 }
 
@@ -55,12 +60,14 @@ def whole(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_stopped_and_resumed_equals_never_stopped(tiny, whole, tmp_path, variant):
-    steps = (2, 3) if variant == "two stages" else (2, 9)  # the second stage counts its own steps
+    steps = (2, 3) if TWO_STAGES in VARIANTS[variant] else (2, 9)  # the second stage counts its own steps
     folder = run_interrupted(tiny(*VARIANTS[variant]), tmp_path / "run", steps=steps)
     assert weights(folder) == weights(whole(variant))
     assert optimiser_hash(folder) == optimiser_hash(whole(variant))
     one, other = (journal.epochs(journal.read(f / "journal.jsonl")) for f in (folder, whole(variant)))
     assert [lasting(record) for record in one] == [lasting(record) for record in other]
+    first, again = ((f / "journal.jsonl").read_text().count('"gradients"') for f in (folder, whole(variant)))
+    assert first == again == (2 if TWO_STAGES in VARIANTS[variant] else 1)
 
 
 def lasting(record):

@@ -36,11 +36,12 @@ def test_a_run_writes_its_folder(finished, tiny):
         "scores.json",
     ]  # fmt: skip
     records = journal.read(finished / "journal.jsonl")
-    assert [record.event for record in records] == ["epoch", "epoch", "scores"]
+    assert [record.event for record in records] == ["gradients", "epoch", "epoch", "scores"]
     assert [record.epoch for record in journal.epochs(records)] == [1, 2]
     scores = json.loads((finished / "scores.json").read_text())
     assert scores["market1501"]["plain"]["mAP"] == 100 * journal.scores(records)[0].mAP > 50
     assert scores["market1501"]["reranked"]["protocol"]["rerank"] == {"k1": 6, "k2": 2, "weight": 0.3}
+    assert scores["market1501"]["trained"] == {"softmax": "embedding", "triplet": "feature"}
     found = Embeddings.load(finished / "embeddings" / "market1501.npz")
     assert (len(found.query), len(found.gallery), found.feature) == (8, 24, "embedding")
     assert load_recipe(str(finished / "recipe.yaml")) == tiny()
