@@ -47,6 +47,7 @@ RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.saf
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
 RecipeName = Annotated[str, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
+MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of its masks", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
 CamerasRule = Literal["standard", "ignore"]
 
@@ -88,6 +89,8 @@ def evaluate(
     data: DataFolder = None,
     embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    reliance: Annotated[bool, typer.Option("--reliance", help="also test people and backgrounds alone")] = False,
+    masks: MasksFolder = None,
     cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -99,13 +102,25 @@ def evaluate(
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if run is not None:
-        result = evaluate_run(run, on=on, data=data, cameras=cameras, rerank=rerank, console=console)
+        result = evaluate_run(
+            run,
+            on=on,
+            data=data,
+            masks=masks,
+            cameras=cameras,
+            rerank=rerank,
+            reliance="measure" if reliance else "skip",
+            console=console,
+        )
     else:
         assert embeddings is not None
+        if reliance or masks:
+            raise UserError("--reliance and --masks need a run folder: vectors cannot be made of other images")
         result = evaluate_vectors(embeddings, cameras=cameras or "standard", rerank=rerank, console=console)
     print_scores([result], console)
     if json_file is not None:
-        write_json(json_file, scores_json(result.reranked or result.plain))
+        extra = {} if result.reliance is None else {"reliance": result.reliance.to_json()}
+        write_json(json_file, scores_json(result.reranked or result.plain) | extra)
 
 
 @app.command()
@@ -171,12 +186,13 @@ def data_check(
     folder: Folder,
     kind: KindName = "auto",
     cameras: Annotated[CamerasRule, typer.Option(help="ignore: same-camera matches count")] = "standard",
+    masks: MasksFolder = None,
 ) -> None:
     """Look for broken files, leaks and queries that cannot be scored; exit 1 when evaluation could not work."""
     from passerby.data.check import check_dataset, render
     from passerby.data.datasets import dataset_settings, open_dataset
 
-    found = check_dataset(open_dataset(dataset_settings(kind, folder), kind), cameras=cameras)
+    found = check_dataset(open_dataset(dataset_settings(kind, folder, masks=masks), kind), cameras=cameras)
     typer.echo(render(found))
     raise typer.Exit(1 if found.problems else 0)
 

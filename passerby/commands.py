@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +15,9 @@ from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
 from passerby.recipe import Recipe, load_recipe, recipe_from_text
+from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
+from passerby.report.reliance import reliance_rows, reliance_sentence
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.loop import Watch
 from passerby.train.progress import ProgressBar
@@ -66,18 +70,38 @@ def evaluate_vectors(file: Path, *, cameras: Cameras, rerank: bool, console: Con
 
 
 def evaluate_run(
-    run: Path, *, on: str | None, data: str | None, cameras: Cameras | None, rerank: bool, console: Console
+    run: Path,
+    *,
+    on: str | None,
+    data: str | None,
+    masks: str | None = None,
+    cameras: Cameras | None,
+    rerank: bool,
+    reliance: Literal["measure", "skip"] = "skip",
+    console: Console,
 ) -> Result:
     """Score a trained model on a data set: the recipe's own, one by name, or a folder."""
     trained = load_trained(run)
     test = trained.recipe.test
-    dataset = chosen_dataset(trained.recipe, on=on, data=data)
+    dataset = chosen_dataset(trained.recipe, on=on, data=data, masks=masks)
     for note in dataset.notes:
         console.print(note, highlight=False)
     with bar(f"embedding {dataset.name}", console) as advance:
         embeddings = embed_site(trained, dataset, progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    return _result(embeddings, cameras or test.cameras, distance=test.distance, rerank=wanted, console=console)
+    rule = cameras or test.cameras
+    result = _result(embeddings, rule, distance=test.distance, rerank=wanted, console=console)
+    if reliance == "skip":
+        return result
+    with bar("embedding people and places alone", console) as advance:
+        found = measure_reliance(
+            dataset,
+            embeddings,
+            embed=lambda view: embed_site(trained, dataset, progress=advance, view=view),
+            score=lambda table: evaluate(table, cameras=rule, distance=test.distance),
+            cameras=rule,
+        )
+    return replace(result, reliance=found)
 
 
 def _result(
@@ -118,6 +142,17 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if result.reranked is not None:
             table.add_row("", "re-ranked", *_figures(result.reranked))
     console.print(table)
+    for result in results:
+        if result.reliance is not None:
+            _print_reliance(result.dataset, result.reliance, console)
+
+
+def _print_reliance(name: str, found: Reliance, console: Console) -> None:
+    table = Table(f"{name} is shown", "mAP", "rank-1")
+    for title, row in reliance_rows(found):
+        table.add_row(title, f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}")
+    console.print(table)
+    console.print(reliance_sentence(found), highlight=False)
 
 
 def _figures(scores: Scores) -> list[str]:

@@ -170,7 +170,7 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
     """
     if pixels == "whole":
         return WHOLE
-    masks = np.concatenate([_masks(dataset.query), _masks(dataset.gallery)])
+    masks = np.concatenate([masks_of(dataset.query), masks_of(dataset.gallery)])
     paths = tested_paths(dataset)
     if missing := int((masks == "").sum()):
         raise UserError(
@@ -181,7 +181,8 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
     return View(masks, "whole", "weighted") if pixels == "weighted" else View(masks, pixels)
 
 
-def _masks(split: Split) -> Words:
+def masks_of(split: Split) -> Words:
+    """Return the files of the masks (N,), `""` where there is none."""
     return np.full(len(split), "") if split.mask_path is None else split.mask_path
 
 

@@ -13,7 +13,7 @@ from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import Feature, embed_dataset, extract, tested_view
+from passerby.extract import Feature, View, embed_dataset, extract, tested_view
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.types import UNKNOWN, Dataset, Embeddings
@@ -55,18 +55,21 @@ def load_trained(path: Path) -> Trained:
     return Trained(embedder, recipe_from_text(text, source=f"the recipe in {file}"), file)
 
 
-def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Dataset:
+def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None, masks: str | None = None) -> Dataset:
     """Open the data set that is to be tested: by name, by folder, or the first one the recipe tests.
 
     Args:
         recipe: knows names and where they are.
         on: a name from the recipe or a kind of data set.
         data: the folder to look in instead of the recipe's.
+        masks: the folder of its foreground masks.
 
     """
+    if masks is not None and data is None:
+        raise UserError("--masks belongs to --data DIR; the masks of the run's own data sets stand in its recipe")
     if data is not None:
         kind = on or "auto"
-        return open_dataset(dataset_settings(kind, data), kind)
+        return open_dataset(dataset_settings(kind, data, masks=masks), kind)
     if on is not None and on not in recipe.datasets and on not in recipe.tested:
         known = sorted({*recipe.datasets, *recipe.tested})
         raise UserError(
@@ -76,9 +79,11 @@ def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Datas
     return open_dataset(recipe.dataset(name), name)
 
 
-def embed_site(trained: Trained, dataset: Dataset, *, progress: Progress | None = None) -> Embeddings:
-    """Embed query and gallery of a data set, shown as the recipe says."""
-    view = tested_view(dataset, trained.recipe.pixels)
+def embed_site(
+    trained: Trained, dataset: Dataset, *, progress: Progress | None = None, view: View | None = None
+) -> Embeddings:
+    """Embed query and gallery of a data set, shown as the recipe says unless another view is given."""
+    view = view or tested_view(dataset, trained.recipe.pixels)
     return embed_dataset(trained.embedder, dataset, feature=trained.feature, progress=progress, view=view)
 
 

@@ -15,7 +15,7 @@ FLOORS = {
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim"],
     3: ["extract", "evaluate"],
-    4: ["methods"],
+    4: ["methods", "reliance"],
     5: ["recipe"],
     6: ["train", "trained"],
     7: ["report", "bench", "export", "serve"],

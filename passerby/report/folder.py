@@ -8,9 +8,10 @@ from pathlib import Path
 from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.recipe import Recipe, load_recipe
+from passerby.reliance import Reliance
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank
+from passerby.types import Protocol, Rerank, pixels_word
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Site:
         protocol: how the plain ones were produced.
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
+        reliance: the same test on people and on backgrounds alone, where it was made.
 
     """
 
@@ -42,6 +44,7 @@ class Site:
     protocol: Protocol
     count_valid: int
     rerank: Rerank | None
+    reliance: Reliance | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +134,11 @@ def _site(name: str, entry: object) -> Site:
             distance="euclidean" if protocol["distance"] == "euclidean" else "cosine",
             feature=str(protocol["feature"]),
             ap_rule=str(protocol["ap_rule"]),
+            pixels=pixels_word(str(protocol.get("pixels", "whole"))),
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
+        reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
     )
 
 

@@ -19,7 +19,8 @@ from passerby.report.folder import Row, RunFolder, Site, read_run
 from passerby.report.gallery import Gallery, gallery_of
 from passerby.report.palette import data_uri, svg_text
 from passerby.report.ranks import describe
-from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
+from passerby.report.reliance import reliance_rows, reliance_sentence, triples
+from passerby.report.sentences import MEASURES, cameras_rule, headline, pixels_rule, progress
 from passerby.report.sources import sources
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 1.5 MB
@@ -68,6 +69,10 @@ def render(run: RunFolder) -> str:
         describe=describe,
         cameras_rule=cameras_rule,
         galleries=galleries,
+        pixels_rule=pixels_rule,
+        reliance_rows=reliance_rows,
+        reliance_sentence=reliance_sentence,
+        triples=triples,
         curves=_curves(run, galleries),
         drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
         sources=sources(run.recipe),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from passerby.data.datasets import open_dataset
+from passerby.data.datasets import open_dataset, without_mask
 from passerby.data.samplers import columns_of_rank, require_people
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
@@ -19,6 +19,7 @@ from passerby.methods.part import Part
 from passerby.models.embedder import Embedder
 from passerby.optim import make_optimiser
 from passerby.recipe import EngineSettings, Recipe
+from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.stages import make_stage, require_masks
@@ -130,6 +131,16 @@ class Run:
         vectors = extract(self.embedder, paths[mine], feature=feature, precision=self.precision, view=view.part(mine))
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
         return label_vectors(joined.cpu().numpy(), dataset, feature=feature, pixels=view.word)
+
+    def reliance(self, name: str, tested: Embeddings) -> Reliance | None:
+        """Measure what the background gives away; None where the recipe or missing masks leave it out."""
+        dataset, test = self.datasets[name], self.recipe.test
+        bare, _ = without_mask((dataset.query, dataset.gallery))
+        if test.reliance == "off" or bare:
+            return None
+        return measure_reliance(
+            dataset, tested, embed=lambda view: self.embed(name, view), score=self.score, cameras=test.cameras
+        )
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""

@@ -18,6 +18,7 @@ from passerby.evaluate import scores_json
 from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
 from passerby.recipe import Recipe
+from passerby.reliance import Reliance
 from passerby.train import distributed, journal
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
@@ -33,11 +34,15 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a finished run found on one data set; `reranked` is None when the recipe switches re-ranking off."""
+    """What a finished run found on one data set; `reranked` is None when the recipe switches re-ranking off.
+
+    `reliance` is None when it is switched off, or when not all test images have a mask.
+    """
 
     dataset: str
     plain: Scores
     reranked: Scores | None
+    reliance: Reliance | None = None
 
 
 def train(
@@ -165,7 +170,7 @@ class _Session:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            results.append(Result(embeddings.dataset, plain, reranked))
+            results.append(Result(embeddings.dataset, plain, reranked, run.reliance(name, embeddings)))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -220,6 +225,8 @@ def result_json(result: Result) -> dict[str, object]:
     entry: dict[str, object] = {"plain": scores_json(result.plain)}
     if result.reranked is not None:
         entry["reranked"] = scores_json(result.reranked)
+    if result.reliance is not None:
+        entry["reliance"] = result.reliance.to_json()
     return entry
 
 
