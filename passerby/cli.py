@@ -54,6 +54,7 @@ InputSaid = Annotated[
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
 RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
+MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of its masks", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
 CamerasRule = Literal["standard", "ignore"]
 QueriesRule = Literal["single", "multi"]
@@ -98,6 +99,8 @@ def evaluate(
     data: DataFolder = None,
     embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    reliance: Annotated[bool, typer.Option("--reliance", help="also test people and backgrounds alone")] = False,
+    masks: MasksFolder = None,
     cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
     queries: Annotated[
         QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
@@ -116,20 +119,29 @@ def evaluate(
     if said and run is None:
         raise UserError("--input is about an .onnx file; --embeddings holds vectors already")
     if run is not None:
-        model = open_model(run, said or [], console)
         result = evaluate_run(
-            model, on=on, data=data, cameras=cameras, queries=queries, flip=flip, rerank=rerank, console=console
+            open_model(run, said or [], console),
+            on=on,
+            data=data,
+            masks=masks,
+            cameras=cameras,
+            queries=queries,
+            flip=flip,
+            rerank=rerank,
+            reliance="measure" if reliance else "skip",
+            console=console,
         )
     else:
         assert embeddings is not None
-        if flip is not None:
-            raise UserError("--flip looks at images again, so it needs a run folder, not --embeddings")
+        if flip or reliance or masks:
+            raise UserError("--flip, --reliance and --masks look at images again, so they need a run, not --embeddings")
         result = evaluate_vectors(
             embeddings, cameras=cameras or "standard", queries=queries or "single", rerank=rerank, console=console
         )
     print_scores([result], console)
     if json_file is not None:
-        write_json(json_file, scores_json(result.reranked or result.plain))
+        extra = {} if result.reliance is None else {"reliance": result.reliance.to_json()}
+        write_json(json_file, scores_json(result.reranked or result.plain) | extra)
 
 
 @app.command()
@@ -218,12 +230,13 @@ def data_check(
     folder: Folder,
     kind: KindName = "auto",
     cameras: Annotated[CamerasRule, typer.Option(help="ignore: same-camera matches count")] = "standard",
+    masks: MasksFolder = None,
 ) -> None:
     """Look for broken files, leaks and queries that cannot be scored; exit 1 when evaluation could not work."""
     from passerby.data.check import check_dataset, render
     from passerby.data.datasets import dataset_settings, open_dataset
 
-    found = check_dataset(open_dataset(dataset_settings(kind, folder), kind), cameras=cameras)
+    found = check_dataset(open_dataset(dataset_settings(kind, folder, masks=masks), kind), cameras=cameras)
     typer.echo(render(found))
     raise typer.Exit(1 if found.problems else 0)
 

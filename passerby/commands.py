@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from passerby.console import bar
-from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
+from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
+from passerby.report.reliance import reliance_rows, reliance_sentence
 from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.goals import figures
@@ -69,8 +71,8 @@ def evaluate_vectors(
     file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, console: Console
 ) -> Result:
     """Score an evaluation file of any program, with re-ranking as well when it is asked for."""
-    wanted = Rerank() if rerank else None
-    return _result(Embeddings.load(file), cameras, queries=queries, rerank=wanted, console=console)
+    score = partial(evaluate, cameras=cameras, queries=queries)
+    return _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
 
 
 def open_model(path: Path, given: Sequence[str], console: Console) -> Model:
@@ -86,10 +88,12 @@ def evaluate_run(
     *,
     on: str | None,
     data: str | None,
+    masks: str | None = None,
     cameras: Cameras | None,
     queries: Queries | None = None,
     flip: Literal["on", "off"] | None = None,
     rerank: bool,
+    reliance: Literal["measure", "skip"] = "skip",
     console: Console,
 ) -> Result:
     """Score a trained model on a data set: the recipe's own, one by name, or a folder.
@@ -97,7 +101,7 @@ def evaluate_run(
     What is None in `cameras`, `queries` and `flip` is as the recipe says.
     """
     test = model.recipe.test if model.recipe else TestSettings()
-    dataset = chosen_dataset(model.recipe, on=on, data=data)
+    dataset = chosen_dataset(model.recipe, on=on, data=data, masks=masks)
     for note in dataset.notes:
         console.print(note, highlight=False)
     if flip is not None:
@@ -105,30 +109,28 @@ def evaluate_run(
     with bar(f"embedding {dataset.name}", console) as advance:
         embeddings = embed_site(model, dataset, progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    return _result(
-        embeddings,
-        cameras or test.cameras,
-        queries=queries or test.queries,
-        distance=test.distance,
-        rerank=wanted,
-        console=console,
-    )
+    rule = cameras or test.cameras
+    score = partial(evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance)
+    result = _result(embeddings, score, rerank=wanted, console=console)
+    if reliance == "skip":
+        return result
+    with bar("embedding people and places alone", console) as advance:
+        found = measure_reliance(
+            dataset,
+            embeddings,
+            embed=lambda view: embed_site(model, dataset, progress=advance, view=view),
+            score=score,
+            cameras=rule,
+        )
+    return replace(result, reliance=found)
 
 
-def _result(
-    embeddings: Embeddings,
-    cameras: Cameras,
-    *,
-    queries: Queries,
-    distance: Metric = "cosine",
-    rerank: Rerank | None,
-    console: Console,
-) -> Result:
-    score = partial(evaluate, embeddings, cameras=cameras, queries=queries, distance=distance)
-    plain = score()
+def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
+    plain = score(embeddings)
     if not plain.valid.all():
-        console.print(f"not counted: {explain_skipped(embeddings, cameras=cameras)}", highlight=False)
-    again = None if rerank is None else score(rerank=rerank)
+        skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras)
+        console.print(f"not counted: {skipped}", highlight=False)
+    again = None if rerank is None else score(embeddings, rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
 
 
@@ -154,6 +156,17 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if result.reranked is not None:
             table.add_row("", "re-ranked", *_figures(result.reranked))
     console.print(table)
+    for result in results:
+        if result.reliance is not None:
+            _print_reliance(result.dataset, result.reliance, console)
+
+
+def _print_reliance(name: str, found: Reliance, console: Console) -> None:
+    table = Table(f"{name} is shown", "mAP", "rank-1")
+    for title, row in reliance_rows(found):
+        table.add_row(title, f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}")
+    console.print(table)
+    console.print(reliance_sentence(found), highlight=False)
 
 
 def print_goals(results: Sequence[Result], console: Console) -> None:

@@ -27,10 +27,10 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def tested_vectors(
     embedder: Embedder,
     images: Tensor,
-    mask: Tensor | None = None,
+    mask: Tensor | None = None,  # noqa: PT028 - this is no test
     *,
     feature: Feature,
-    flip: bool,  # noqa: PT028
+    flip: bool,
 ) -> Tensor:
     """Return the vectors of a batch as evaluation compares them.
 
@@ -204,7 +204,7 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
     """
     if pixels == "whole":
         return WHOLE
-    masks = np.concatenate([_masks(dataset.query), _masks(dataset.gallery)])
+    masks = np.concatenate([masks_of(dataset.query), masks_of(dataset.gallery)])
     paths = tested_paths(dataset)
     if missing := int((masks == "").sum()):
         raise UserError(
@@ -215,7 +215,8 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
     return View(masks, "whole", "weighted") if pixels == "weighted" else View(masks, pixels)
 
 
-def _masks(split: Split) -> Words:
+def masks_of(split: Split) -> Words:
+    """Return the files of the masks (N,), `""` where there is none."""
     return np.full(len(split), "") if split.mask_path is None else split.mask_path
 
 

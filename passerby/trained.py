@@ -151,18 +151,21 @@ def load_trained(path: Path) -> Trained:
     return Trained(embedder, recipe, file, recipe.test.flip)
 
 
-def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None) -> Dataset:
+def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, masks: str | None = None) -> Dataset:
     """Open the data set that is to be tested: by name, by folder, or the first one the recipe tests.
 
     Args:
         recipe: knows names and where they are; None when the model has none.
         on: a name from the recipe or a kind of data set.
         data: the folder to look in instead of the recipe's.
+        masks: the folder of its foreground masks.
 
     """
+    if masks is not None and data is None:
+        raise UserError("--masks belongs to --data DIR; the masks of the run's own data sets stand in its recipe")
     if data is not None:
         kind = on or "auto"
-        return open_dataset(dataset_settings(kind, data), kind)
+        return open_dataset(dataset_settings(kind, data, masks=masks), kind)
     if recipe is None:
         raise UserError("a model of another program knows no data sets; say where the images are with --data DIR")
     if on is not None and on not in recipe.datasets and on not in recipe.tested:
@@ -174,9 +177,12 @@ def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None) -
     return open_dataset(recipe.dataset(name), name)
 
 
-def embed_site(model: Model, dataset: Dataset, *, progress: Progress | None = None) -> Embeddings:
-    """Embed query and gallery of a data set, shown as the recipe says."""
-    view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.pixels)
+def embed_site(
+    model: Model, dataset: Dataset, *, view: View | None = None, progress: Progress | None = None
+) -> Embeddings:
+    """Embed query and gallery of a data set, shown as the recipe says unless another view is given."""
+    if view is None:
+        view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.pixels)
     vectors = model.vectors(tested_paths(dataset), view=view, progress=progress)
     return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, pixels=view.word)
 

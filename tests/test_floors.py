@@ -15,7 +15,7 @@ FLOORS = {
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim"],
     3: ["extract", "evaluate", "onnx_model"],
-    4: ["methods", "targets"],
+    4: ["methods", "reliance", "targets"],
     5: ["recipe"],
     6: ["train", "trained"],
     7: ["report", "bench", "export", "serve"],

@@ -9,11 +9,12 @@ from typing import cast
 from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.recipe import Recipe, load_recipe
+from passerby.reliance import Reliance
 from passerby.settings import Plain, build
 from passerby.targets import Comparison, Expected, Figures, compare
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank
+from passerby.types import Protocol, Rerank, pixels_word
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Site:
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
         expected: what the recipe aims at here, if it aims at something.
+        reliance: the same test on people and on backgrounds alone, where it was made.
 
     """
 
@@ -47,6 +49,7 @@ class Site:
     count_valid: int
     rerank: Rerank | None
     expected: Expected | None = None
+    reliance: Reliance | None = None
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -151,10 +154,12 @@ def _site(name: str, entry: object) -> Site:
             ap_rule=str(protocol["ap_rule"]),
             flip=bool(protocol.get("flip", False)),
             queries="multi" if protocol.get("queries") == "multi" else "single",
+            pixels=pixels_word(str(protocol.get("pixels", "whole"))),
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
         expected=_expected(found["expected"]) if "expected" in found else None,
+        reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
     )
 
 

@@ -19,7 +19,8 @@ from passerby.report.folder import Row, RunFolder, Site, read_run
 from passerby.report.gallery import Gallery, gallery_of
 from passerby.report.palette import data_uri, svg_text
 from passerby.report.ranks import describe
-from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
+from passerby.report.reliance import reliance_rows, reliance_sentence, triples
+from passerby.report.sentences import MEASURES, cameras_rule, headline, pixels_rule, progress
 from passerby.report.shares import shares
 from passerby.report.sources import sources
 from passerby.targets import GOALS_NOTE
@@ -72,6 +73,10 @@ def render(run: RunFolder) -> str:
         describe=describe,
         cameras_rule=cameras_rule,
         galleries=galleries,
+        pixels_rule=pixels_rule,
+        reliance_rows=reliance_rows,
+        reliance_sentence=reliance_sentence,
+        triples=triples,
         curves=_curves(run, galleries),
         shares=shares(run.epochs, batch_size=run.recipe.data.identities * run.recipe.data.instances),
         sampling=SAMPLING[run.recipe.data.sampling],

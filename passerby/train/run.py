@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from passerby.data.datasets import open_dataset
+from passerby.data.datasets import open_dataset, without_mask
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
@@ -21,6 +21,7 @@ from passerby.models.embedder import Embedder
 from passerby.models.groups import group_batch_norms
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import EngineSettings, Recipe
+from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord
@@ -169,6 +170,16 @@ class Run:
         )
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
         return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, pixels=view.word)
+
+    def reliance(self, name: str, tested: Embeddings) -> Reliance | None:
+        """Measure what the background gives away; None where the recipe or missing masks leave it out."""
+        dataset, test = self.datasets[name], self.recipe.test
+        bare, _ = without_mask((dataset.query, dataset.gallery))
+        if test.reliance == "off" or bare:
+            return None
+        return measure_reliance(
+            dataset, tested, embed=lambda view: self.embed(name, view), score=self.score, cameras=test.cameras
+        )
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""

@@ -18,6 +18,7 @@ from passerby.evaluate import scores_json
 from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
 from passerby.recipe import Recipe
+from passerby.reliance import Reliance
 from passerby.targets import Expected
 from passerby.train import distributed, journal
 from passerby.train.checkpoint import load_checkpoint
@@ -42,6 +43,7 @@ class Result:
         dataset: its name.
         plain, reranked: the scores; `reranked` is None when the recipe switches re-ranking off.
         expected: what the recipe aims at there, if it aims at something.
+        reliance: None when it is switched off, or when not all test images have a mask.
 
     """
 
@@ -49,6 +51,7 @@ class Result:
     plain: Scores
     reranked: Scores | None
     expected: Expected | None = None
+    reliance: Reliance | None = None
 
 
 def train(
@@ -173,8 +176,8 @@ class _Session:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            expected = expected_of(run.recipe, run.datasets, name)
-            results.append(Result(embeddings.dataset, plain, reranked, expected))
+            expected, reliance = expected_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
+            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -233,6 +236,8 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
         entry["reranked"] = scores_json(result.reranked)
     if result.expected is not None:
         entry["expected"] = result.expected.model_dump(mode="json")
+    if result.reliance is not None:
+        entry["reliance"] = result.reliance.to_json()
     return {**entry, "trained": dict(trained)}
 
 
