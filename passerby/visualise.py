@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from passerby.report.pictures import Subject
+    from passerby.report.ranks import Kind
 
 visualise_app = typer.Typer(no_args_is_help=True, help="Draw what a model has learnt, and how.")
 
@@ -45,7 +46,7 @@ def ranks(
     subject = _subjects(out, run, embeddings, on)[0]
     figure = ranks_figure(
         subject.embeddings,
-        kinds=("best", "worst", "random") if queries == "all" else (queries,),
+        kinds=_kinds(queries),
         count=count,
         k=k,
         cameras=subject.cameras,
@@ -54,6 +55,69 @@ def ranks(
         left_out="show" if own_camera else "hide",
     )
     _save(figure, out)
+
+
+@visualise_app.command()
+def features(
+    out: OutFile,
+    run: RunFolder = None,
+    embeddings: EmbeddingsFile = None,
+    on: OnName = None,
+    colour: Annotated[Literal["identity", "camera", "dataset"], typer.Option(help="what colours tell")] = "identity",
+    most: Annotated[int, typer.Option(min=10, help="images at most, drawn by whole people")] = 3000,
+) -> None:
+    """Draw the features as points on a plane (t-SNE): neighbours there are neighbours in the search."""
+    from passerby.report.features import camera_pull, features_figure, project
+
+    subjects = _subjects(out, run, embeddings, on)
+    chosen = subjects if colour == "dataset" else subjects[:1]
+    projection = project([s.embeddings for s in chosen], most=most, distance=subjects[0].distance)
+    _save(features_figure(projection, colour=colour), out)
+    if colour == "camera" and (pull := camera_pull(projection)) is not None:
+        typer.echo(pull)
+
+
+@visualise_app.command()
+def distances(out: OutFile, run: RunFolder = None, embeddings: EmbeddingsFile = None, on: OnName = None) -> None:
+    """Draw how far images of one person lie from each other, and how far those of different people."""
+    from passerby.report.pairs import count_pairs, distances_figure
+
+    subject = _subjects(out, run, embeddings, on)[0]
+    pairs = count_pairs(subject.embeddings, cameras=subject.cameras, distance=subject.distance)
+    _save(distances_figure(pairs), out)
+    typer.echo(pairs)
+
+
+@visualise_app.command()
+def attention(
+    out: OutFile,
+    run: Annotated[Path, typer.Argument(help="a run folder", show_default=False)],
+    on: OnName = None,
+    queries: Queries = "best",
+    count: Annotated[int, typer.Option(min=1, help="queries of each kind")] = 2,
+    k: Annotated[int, typer.Option("--k", min=1, help="images of each list")] = 8,
+    kind: Annotated[
+        Literal["similarity", "norm"],
+        typer.Option(help="what makes an image similar to the query, or where the last map is strong"),
+    ] = "similarity",
+) -> None:
+    """Draw activation maps on the images of ranked lists."""
+    from passerby.report.attention import attention_figure
+    from passerby.report.frames import queries_of_kinds
+    from passerby.report.ranks import rank_for
+    from passerby.trained import load_trained
+
+    subject = _subjects(out, run, None, on)[0]
+    table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
+    trained = load_trained(run)
+    found = queries_of_kinds(table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance)
+    chosen = [query for some in found.values() for query in some]
+    lists = rank_for(table, chosen, k=k, cameras=cameras, distance=distance)
+    _save(attention_figure(trained.embedder, lists, kind=kind, feature=trained.feature), out)
+
+
+def _kinds(queries: KindOfQuery) -> tuple[Kind, ...]:
+    return ("best", "worst", "random") if queries == "all" else (queries,)
 
 
 def _subjects(out: Path, run: Path | None, embeddings: Path | None, on: str | None) -> list[Subject]:

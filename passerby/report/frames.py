@@ -94,17 +94,13 @@ def ranks_figure(
         UserError: no query can be scored, or count or k below 1.
 
     """
-    if count < 1:
-        raise UserError(f"at least one query of each kind is needed, got a count of {count}")
-    scores = evaluate(embeddings, cameras=cameras, distance=distance, verification=False)
+    chosen = queries_of_kinds(embeddings, kinds=kinds, count=count, cameras=cameras, distance=distance)
 
     def lists(queries: Sequence[int], how: Rerank | None) -> list[RankedList]:
         return rank_for(embeddings, queries, k=k, rerank=how, cameras=cameras, distance=distance, left_out=left_out)
 
     strips: list[Strip] = []
-    for kind in kinds:
-        generator = np.random.default_rng(SEED)
-        queries = choose_queries(scores, kind=kind, count=count, pid=embeddings.query.pid, generator=generator)
+    for kind, queries in chosen.items():
         again = lists(queries, rerank) if rerank else None
         for number, plain in enumerate(lists(queries, None)):
             heading = HEADINGS[kind] if number == 0 else ""
@@ -114,6 +110,20 @@ def ranks_figure(
                 strips.append(Strip(plain, f"Plain. {describe(plain)}", heading))
                 strips.append(Strip(again[number], f"With re-ranking. {describe(again[number], short=True)}"))
     return draw_strips(strips)
+
+
+def queries_of_kinds(
+    embeddings: Embeddings, *, kinds: Sequence[Kind], count: int, cameras: Cameras, distance: Metric
+) -> dict[Kind, list[int]]:
+    """Return the best, worst or random queries by kind; the arguments are those of `ranks_figure`."""
+    if count < 1:
+        raise UserError(f"at least one query of each kind is needed, got a count of {count}")
+    scores = evaluate(embeddings, cameras=cameras, distance=distance, verification=False)
+    pid = embeddings.query.pid
+    return {
+        kind: choose_queries(scores, kind=kind, count=count, pid=pid, generator=np.random.default_rng(SEED))
+        for kind in kinds
+    }
 
 
 def ranked_lists(
