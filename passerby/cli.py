@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from passerby.errors import UserError
 from passerby.files import write_json
+from passerby.visualise import visualise_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +43,7 @@ bench_app = typer.Typer(cls=_Commands, no_args_is_help=True, help="Measure speed
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")
+app.add_typer(visualise_app, name="visualise")
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
 ModelPath = Annotated[

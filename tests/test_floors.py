@@ -19,7 +19,7 @@ FLOORS = {
     5: ["recipe"],
     6: ["train", "trained"],
     7: ["report", "bench", "export", "serve"],
-    8: ["commands"],
+    8: ["commands", "visualise"],
     9: ["demo"],
     10: ["cli"],
     11: ["__main__"],

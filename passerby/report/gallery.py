@@ -11,18 +11,13 @@ from PIL import Image
 
 from passerby.evaluate import average_queries, evaluate, explain_skipped
 from passerby.report.folder import RunFolder, Site
+from passerby.report.frames import HEADINGS, SEED, read_shot
 from passerby.report.palette import data_uri
-from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for, read_shot
+from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for
 from passerby.types import Embeddings, Rerank, Scores
 
 _HEIGHT = 144  # pixels: sharp at the size shown, and about 3 kB
 _QUALITY = 80
-_SEED = 0
-_HEADINGS: dict[Kind, str] = {
-    "best": "The best lists",
-    "worst": "The worst lists",
-    "random": "Lists drawn at random",
-}
 
 
 @dataclass(frozen=True)
@@ -102,9 +97,9 @@ def _without_lists(site: Site, note: str) -> Gallery:
 def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int) -> tuple[Section, ...]:
     chosen: dict[Kind, list[int]] = {
         kind: choose_queries(
-            scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(_SEED)
+            scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(SEED)
         )
-        for kind in _HEADINGS
+        for kind in HEADINGS
     }
     everyone = [query for queries in chosen.values() for query in queries]
     protocol = site.protocol
@@ -117,7 +112,7 @@ def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int,
     reranked = lists(chosen["worst"], site.rerank) if site.rerank is not None else {}
     return tuple(
         Section(
-            _HEADINGS[kind],
+            HEADINGS[kind],
             tuple(Exhibit(plain[q], reranked.get(q) if kind == "worst" else None) for q in queries),
         )
         for kind, queries in chosen.items()
