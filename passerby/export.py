@@ -127,9 +127,15 @@ def write_onnx(trained: Trained, out: Path) -> Parity:
     The graph takes `images` (batch, 3, H, W), uint8 RGB, and gives `vectors` (batch, D) float32.
 
     Raises:
-        UserError: torch cannot translate the model, or the vectors differ by more than 1e-4 in cosine distance.
+        UserError: torch cannot translate the model, it needs masks, or the vectors differ by more than 1e-4 in cosine
+            distance.
 
     """
+    if trained.recipe.pixels != "whole":
+        raise UserError(
+            f"this model is tested on '{trained.recipe.pixels}', and an ONNX file has no place for masks; a model "
+            "trained with foreground.use=swap takes images as they are"
+        )
     network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip).eval()
     content = _translate(network, trained)
     found = _compare(network, read_onnx(content, source=str(out)))

@@ -72,6 +72,7 @@ class OnnxModel:
     """An embedder in an ONNX file.
 
     Attributes:
+        source: how error texts call it.
         session: onnxruntime's, on the CPU.
         entry: what the graph takes; its `batch` is what really works.
         settings: how images are prepared for it.
@@ -84,6 +85,7 @@ class OnnxModel:
 
     """
 
+    source: str
     session: InferenceSession
     entry: Entry
     settings: OnnxSettings
@@ -101,9 +103,16 @@ class OnnxModel:
         for start in range(0, len(images), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            found = self.session.run([self.output], {self.entry.name: _feed(padded, self.entry, self.settings)})[0]
-            vectors[start : start + len(part)] = np.reshape(found, (size, self.dimension))[: len(part)]
+            vectors[start : start + len(part)] = self._step(padded)[: len(part)]
         return vectors
+
+    def _step(self, images: Pixels) -> Numbers:
+        fed = {self.entry.name: _feed(images, self.entry, self.settings)}
+        try:
+            found: Numbers = self.session.run([self.output], fed)[0]
+            return found.reshape(len(images), self.dimension)
+        except Exception as error:  # onnxruntime has a class for each status, and numpy one for a wrong shape
+            raise UserError(f"{self.source} fails on {len(images)} images at once ({first_line(error)})") from error
 
     def vectors(self, paths: Words, *, batch: int = 64, progress: Callable[[int, int], None] | None = None) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, as the graph gives them."""
@@ -211,7 +220,7 @@ def _own(session: InferenceSession, entry: Entry, written: dict[str, str], sourc
     expected = Entry("images", np.uint8, "nchw", settings.size, None)
     if entry != expected or "vectors" not in _names(session):
         raise UserError(f"{source} carries passerby settings that do not fit its graph; export it again")
-    return OnnxModel(session, entry, settings, "vectors", dimension, feature, flip, recipe)
+    return OnnxModel(source, session, entry, settings, "vectors", dimension, feature, flip, recipe)
 
 
 # ---- files of others
@@ -247,7 +256,7 @@ def _foreign(session: InferenceSession, entry: Entry, settings: OnnxSettings, so
         # Many files promise any batch size and then reshape to a single image; two at once have shown it.
         return _foreign(session, replace(entry, batch=1), settings, source)
     note = _assumed(settings, name, outputs, source)
-    return OnnxModel(session, entry, settings, name, outputs[name].shape[1], notes=(note,))
+    return OnnxModel(source, session, entry, settings, name, outputs[name].shape[1], notes=(note,))
 
 
 def _names(session: InferenceSession) -> list[str]:

@@ -23,7 +23,7 @@ from passerby.trained import Trained, TrainedOnnx, embed_images, load_model, loa
 from passerby.types import Embeddings
 from tests.onnx_graphs import write_graph
 
-BLOCKS = ("model.ibn=a", "model.attention=se", "model.pool=gem_learned", "input.colour=bgr")
+BLOCKS = ("model.ibn=a", "model.attention=se", "model.pool=gem_learned", "input.colour=bgr", "test.flip=true")
 
 
 def write_run(folder, recipe):
@@ -74,20 +74,22 @@ def test_the_graph_takes_rgb_bytes_in_any_number_and_nothing_else(run, file, sit
     path = sorted((site / "query").iterdir())[0]
     pixels = decode(path)[::2, ::2].transpose(2, 0, 1)[None]  # RGB although the network was trained on BGR
     with torch.inference_mode():
-        wanted = load_trained(run).embedder(torch.from_numpy(pixels[:, ::-1].copy())).embedding
+        embedder, bgr = load_trained(run).embedder, torch.from_numpy(pixels[:, ::-1].copy())
+        wanted = (embedder(bgr).embedding + embedder(bgr.flip(3)).embedding) / 2  # as test.flip says
     for count in (1, 3, 64):
         found = session.run(None, {"images": np.repeat(pixels, count, axis=0)})[0]
         assert found.shape == (count, wanted.shape[1])
         np.testing.assert_allclose(found[-1:], wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_the_file_says_what_it_is_and_nothing_of_the_machine(file):
+def test_the_file_says_what_it_is_and_keeps_no_lines_of_source(file):
     model = onnx.load(file)
     onnx.checker.check_model(model)
     written = {entry.key: entry.value for entry in model.metadata_props}
     described = json.loads(written["passerby"])
     assert described["input"]["size"] == [32, 16]
     assert (described["feature"], described["dimension"], described["normalised"]) == ("embedding", 96, False)
+    assert described["flip"] is True
     assert "uint8 RGB (batch, 3, 32, 16)" in model.doc_string
     assert next(entry.version for entry in model.opset_import if not entry.domain) >= 18
     assert b".py" not in file.read_bytes()
@@ -162,6 +164,22 @@ def test_what_torch_cannot_write_is_told(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UserError, match=r"needs the extra `export`: pip install 'passerby\[export\]'"):
         write_onnx(trained, tmp_path / "a.onnx")
+
+
+def test_the_mirror_image_is_part_of_the_file(file):
+    model = load_model(file)
+    assert model.flip
+    assert model.with_flip(True) is model
+    with pytest.raises(UserError, match="this ONNX file averages mirror images, which cannot be changed"):
+        model.with_flip(False)
+
+
+def test_a_model_that_needs_masks_is_not_written(tiny, tmp_path):
+    run = write_run(tmp_path / "run", tiny("foreground.use=mask"))
+    with pytest.raises(
+        UserError, match="this model is tested on 'foreground', and an ONNX file has no place for masks"
+    ):
+        export(run, tmp_path / "a.onnx", to="onnx")
 
 
 def test_other_mistakes_are_told(run, tmp_path):

@@ -112,6 +112,14 @@ def test_a_batch_size_that_is_promised_but_not_kept_is_found_out(tmp_path, paths
     np.testing.assert_array_equal(model.vectors(paths), load_onnx(write_graph(tmp_path / "b.onnx")).vectors(paths))
 
 
+def test_a_graph_that_fails_later_is_told(tmp_path, paths):
+    nodes, constants = average((2, 3), target="rows")
+    nodes += [helper.make_node("Reshape", ["rows", "shape"], ["vectors"])]  # two images pass, five do not
+    model = load_onnx(write_graph(tmp_path / "a.onnx", nodes=nodes, constants=[*constants, whole("shape", 2, 3)]))
+    with pytest.raises(UserError, match=r"a.onnx fails on 5 images at once \("):
+        model.vectors(paths)
+
+
 def test_vectors_may_carry_the_shape_of_a_map(tmp_path, paths):
     nodes, constants = average((2, 3), keep=1)
     model = load_onnx(write_graph(tmp_path / "a.onnx", nodes=nodes, constants=constants))
@@ -221,7 +229,7 @@ def test_settings_that_only_pretend_to_be_ours_are_refused(tmp_path, text):
 
 
 def test_settings_that_do_not_fit_the_graph_are_refused(tmp_path):
-    text = '{"input": {"size": [32, 16]}, "feature": "embedding", "dimension": 3}'
+    text = '{"input": {"size": [32, 16]}, "feature": "embedding", "flip": false, "dimension": 3}'
     path = write_graph(tmp_path / "a.onnx", metadata={"passerby": text, "recipe": ""})
     with pytest.raises(UserError, match="do not fit its graph"):
         load_onnx(path)
