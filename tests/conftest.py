@@ -46,6 +46,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_site(tmp_path_factory.mktemp("site") / "Market-1501-v15.09.15")
 
 
+@pytest.fixture(scope="session")
+def masks(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A foreground mask for every image of the tiny site, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("masks")
+    person = np.zeros(SIZE, dtype=np.uint8)
+    person[8:60, 8:22] = 255
+    for image in sorted(site.rglob("*.jpg")):
+        path = (folder / image.relative_to(site)).with_suffix(".png")
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(person).convert("1").save(path)
+    return folder
+
+
 TINY = {
     "input": {"size": [32, 16]},
     "data": {"identities": 4, "instances": 2, "workers": 0, "augment": {"pad": 2, "jitter": {}}},

@@ -42,26 +42,41 @@ VARIANTS = {
     "still at first": ["optim.freeze_iterations=3"],
     "still at first, accumulated": ["optim.freeze_iterations=2", "engine.accumulate=2"],
     "channels first": ["engine.channels_last=false"],
+    "backgrounds removed": ["foreground={use: mask, probability: 0.5}"],
+    "backgrounds swapped": ["foreground=swap"],
+    "backgrounds swapped by workers": ["foreground=swap", "data.cache=none", "data.workers=2"],
+    "pooled by masks": ["foreground=pool", "model.pool=gem_learned"],
 }
 
 
 @pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
+def variant_of(tiny, masks):
+    """Make the recipe of a variant; masks are at hand for those that look at them."""
+
+    def make(variant):
+        at_hand = [f"masks={masks}", "test.reliance=off"] if "foreground" in "".join(VARIANTS[variant]) else []
+        return tiny(*at_hand, *VARIANTS[variant])
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(variant_of, tmp_path_factory):
     """Train a variant without a stop, once."""
     done = {}
 
     def get(variant):
         if variant not in done:
-            done[variant] = run(tiny(*VARIANTS[variant]), tmp_path_factory.mktemp("whole") / "run")
+            done[variant] = run(variant_of(variant), tmp_path_factory.mktemp("whole") / "run")
         return done[variant]
 
     return get
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_stopped_and_resumed_equals_never_stopped(tiny, whole, tmp_path, variant):
+def test_stopped_and_resumed_equals_never_stopped(variant_of, whole, tmp_path, variant):
     steps = (2, 3) if TWO_STAGES in VARIANTS[variant] else (2, 9)  # the second stage counts its own steps
-    folder = run_interrupted(tiny(*VARIANTS[variant]), tmp_path / "run", steps=steps)
+    folder = run_interrupted(variant_of(variant), tmp_path / "run", steps=steps)
     assert weights(folder) == weights(whole(variant))
     assert optimiser_hash(folder) == optimiser_hash(whole(variant))
     one, other = (journal.epochs(journal.read(f / "journal.jsonl")) for f in (folder, whole(variant)))
