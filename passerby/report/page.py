@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from passerby import __version__
 from passerby.files import atomic_write
 from passerby.report.diagrams import NARROW, WIDE, draw
-from passerby.report.figures import cmc_curve, loss_curves, rate_curve, score_curves
+from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
 from passerby.report.gallery import Gallery, gallery_of
 from passerby.report.palette import data_uri, svg_text
 from passerby.report.ranks import describe
+from passerby.report.schedule import rate_curve
 from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
 from passerby.report.sources import sources
 
