@@ -100,7 +100,8 @@ def _watched(embedder: Embedder) -> Iterator[list[Tensor]]:
 
 def map_norms(out: Output) -> Tensor:
     """Return (B, h, w) the Euclidean norms over the channels of the last map."""
-    return torch.linalg.vector_norm(out.map.float(), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(out.map.float(), dim=1)
+    return norms
 
 
 @dataclass(frozen=True, eq=False)
