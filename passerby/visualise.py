@@ -116,6 +116,23 @@ def attention(
     _save(attention_figure(trained.embedder, lists, kind=kind, feature=trained.feature), out)
 
 
+@visualise_app.command()
+def schedule(
+    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)],
+    out: OutFile,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)
+    ] = None,
+) -> None:
+    """Draw the learning rate of a recipe, every phase named."""
+    from passerby.recipe import load_recipe
+    from passerby.report.pictures import require_ending
+    from passerby.report.schedule import rate_curve
+
+    require_ending(out)
+    _save(rate_curve(load_recipe(recipe, overrides or [])), out)
+
+
 def _kinds(queries: KindOfQuery) -> tuple[Kind, ...]:
     return ("best", "worst", "random") if queries == "all" else (queries,)
 

@@ -70,7 +70,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
         (gradient,) = torch.autograd.grad(similarity.sum(), source)
     product: Tensor = (source.detach() * gradient).float()
     if not watched:
-        return product.sum(dim=1)
+        return product.sum(dim=1)  # (B, h, w)
     height, width = out.map.shape[2:]
     return product.sum(dim=2)[:, -height * width :].reshape(-1, height, width)
 
@@ -100,7 +100,8 @@ def _watched(embedder: Embedder) -> Iterator[list[Tensor]]:
 
 def map_norms(out: Output) -> Tensor:
     """Return (B, h, w) the Euclidean norms over the channels of the last map."""
-    return out.map.float().norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(out.map.float(), dim=1)
+    return norms
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,10 +64,10 @@ class Pairs:
     def __str__(self) -> str:
         """Two sentences for a reader."""
         return (
-            f"A threshold that takes 1 % of the pairs of different people for the same person "
-            f"({self.metric} distance {self.threshold:.3g}) finds {100 * self.tpr:.0f} % of the pairs of the same person "
-            f"and misses the others. Even the best threshold is wrong for {100 * self.overlap:.0f} % of the pairs, "
-            "both kinds weighing alike."
+            "A threshold that takes 1 % of the pairs of different people for the same person "
+            f"({self.metric} distance {self.threshold:.3g}) finds {100 * self.tpr:.0f} % of the pairs of the same "
+            f"person and misses the others. Even the best threshold is wrong for {100 * self.overlap:.0f} % of the "
+            "pairs, both kinds weighing alike."
         )
 
 

@@ -11,11 +11,25 @@ from passerby.distances.pairwise import Metric
 from passerby.errors import UserError, did_you_mean
 from passerby.files import atomic_write
 from passerby.report.folder import RunFolder, read_run
-from passerby.report.palette import style
+from passerby.report.palette import data_uri, style, svg_text
 from passerby.types import Cameras, Embeddings, Rerank
 
 ENDINGS = (".png", ".svg", ".pdf")
 _DOTS = 200  # per inch, for PNG: sharp in print
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: where its bytes are, what it shows for those who cannot see it, and its caption."""
+
+    source: str
+    alternative: str
+    caption: str
+
+
+def picture_of(figure: Figure, alternative: str, caption: str) -> Picture:
+    """Return a figure as a picture inside the page."""
+    return Picture(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,7 @@ def test_nothing_is_fetched(html):
     assert len(page.addresses) > 20
     assert all(address.startswith("data:image/") for address in page.addresses)
     assert not re.search(r"url\(|@import|<script|<link|<iframe", html)
-    assert len(html) < 1_500_000
+    assert len(html) < 1_500_000  # 2.5 MB with photographs
 
 
 def test_the_headline_and_the_table_say_the_scores(html, run):
@@ -78,6 +78,7 @@ def test_marks_are_more_than_colour(html):
     key = 1  # the explanation above the lists shows each sign once
     assert page.signs.count("tick") == page.classes.count("same") + key
     assert page.signs.count("cross") == page.classes.count("other") + key
+    assert page.signs.count("bar") == page.classes.count("own") + key > key
     assert page.classes.count("same") > 3
     assert page.classes.count("other") > 3
     assert re.search(r"\.other img[^}]*dashed", html)
