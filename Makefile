@@ -21,7 +21,13 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-check: lint types test
+docs: $(VENV)/.docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --strict --clean 2> site.log || { cat site.log; exit 1; }
+	@! grep griffe: site.log || { echo "docstrings above do not fit their signatures"; exit 1; }
+	@rm site.log; echo "open site/index.html in a browser"
+
+check: lint types test docs
 
 $(BIN)/passerby: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,5 +42,9 @@ $(VENV)/.dev: $(BIN)/passerby
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	@touch $@
 
+$(VENV)/.docs: $(BIN)/passerby
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site docs/generated

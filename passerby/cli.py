@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from passerby.errors import UserError
 from passerby.files import write_json
+from passerby.visualise import visualise_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,13 +43,23 @@ bench_app = typer.Typer(cls=_Commands, no_args_is_help=True, help="Measure speed
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")
+app.add_typer(visualise_app, name="visualise")
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
+ModelPath = Annotated[
+    Path, typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False)
+]
+InputSaid = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="about an .onnx of another program: size=[256,128], mean=[..], output=NAME"),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
-RecipeName = Annotated[str, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)]
+RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
+MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of its masks", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
 CamerasRule = Literal["standard", "ignore"]
+QueriesRule = Literal["single", "multi"]
 
 
 # ---- train, score, use
@@ -68,7 +79,9 @@ def demo(
 
 @app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the run folder", show_default=False)] = Path("runs/latest"),
     data: DataFolder = None,
@@ -83,45 +96,72 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="a run folder", show_default=False)] = None,
+    run: Annotated[Path | None, typer.Argument(help="a run folder, or what `embed` takes", show_default=False)] = None,
     on: Annotated[str | None, typer.Option(help="a data set the recipe knows, or a kind", show_default=False)] = None,
     data: DataFolder = None,
     embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    reliance: Annotated[bool, typer.Option("--reliance", help="also test people and backgrounds alone")] = False,
+    masks: MasksFolder = None,
     cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
+    queries: Annotated[
+        QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
+    ] = None,
+    flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the mirror image")] = None,
+    said: InputSaid = None,
     json_file: JsonFile = None,
 ) -> None:
     """Score a trained model, or the vectors of any program."""
-    from passerby.commands import evaluate_run, evaluate_vectors, print_scores
+    from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
     from passerby.evaluate import scores_json
 
     console = _console()
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
+    if said and run is None:
+        raise UserError("--input is about an .onnx file; --embeddings holds vectors already")
     if run is not None:
-        result = evaluate_run(run, on=on, data=data, cameras=cameras, rerank=rerank, console=console)
+        result = evaluate_run(
+            open_model(run, said or [], console),
+            on=on,
+            data=data,
+            masks=masks,
+            cameras=cameras,
+            queries=queries,
+            flip=flip,
+            rerank=rerank,
+            reliance="measure" if reliance else "skip",
+            console=console,
+        )
     else:
         assert embeddings is not None
-        result = evaluate_vectors(embeddings, cameras=cameras or "standard", rerank=rerank, console=console)
+        if flip or reliance or masks:
+            raise UserError("--flip, --reliance and --masks look at images again, so they need a run, not --embeddings")
+        result = evaluate_vectors(
+            embeddings, cameras=cameras or "standard", queries=queries or "single", rerank=rerank, console=console
+        )
     print_scores([result], console)
     if json_file is not None:
-        write_json(json_file, scores_json(result.reranked or result.plain))
+        extra = {} if result.reliance is None else {"reliance": result.reliance.to_json()}
+        write_json(json_file, scores_json(result.reranked or result.plain) | extra)
 
 
 @app.command()
 def embed(
-    run: RunPath,
+    run: ModelPath,
     places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write")] = Path("embeddings.npz"),
     on: Annotated[
         str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
     ] = None,
     data: DataFolder = None,
+    said: InputSaid = None,
 ) -> None:
     """Turn images into vectors."""
-    from passerby.commands import embed_places
+    from passerby.commands import embed_places, open_model
 
-    table = embed_places(run, places or [], on=on, data=data, console=_console())
+    console = _console()
+    table = embed_places(open_model(run, said or [], console), places or [], on=on, data=data, console=console)
     table.save(out)
     typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
 
@@ -130,16 +170,37 @@ def embed(
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
     image: Annotated[Path, typer.Argument(help="the person to look for", show_default=False)],
-    run: Annotated[Path, typer.Option(help="the run that made the .npz", show_default=False)],
+    run: Annotated[Path, typer.Option(help="the run or file that made the .npz", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="how many answers")] = 10,
+    said: InputSaid = None,
 ) -> None:
     """Find the images that look most like one person."""
-    from passerby.trained import load_trained
+    from passerby.commands import open_model
     from passerby.trained import search as find
     from passerby.types import Embeddings
 
-    for place, found in enumerate(find(load_trained(run), Embeddings.load(table), image, count=count), start=1):
+    model = open_model(run, said or [], _console())
+    for place, found in enumerate(find(model, Embeddings.load(table), image, count=count), start=1):
         typer.echo(f"{place:>3}  distance {found.distance:.4f}  {found.path or f'row {found.row}'}")
+
+
+@app.command()
+def export(
+    run: RunPath,
+    to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="onnx is checked against torch")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here")
+    ] = None,
+    feature: Annotated[
+        Literal["embedding", "feature"] | None, typer.Option(help="default: the one that the recipe tests")
+    ] = None,
+) -> None:
+    """Write a trained model as one file that needs no run folder."""
+    from passerby.export import export as write
+
+    out = out or Path(f"embedder.{to}")
+    found = write(run, out, to=to, feature=feature)
+    typer.echo(out if found is None else f"{out}\n{found}")
 
 
 @app.command()
@@ -171,12 +232,13 @@ def data_check(
     folder: Folder,
     kind: KindName = "auto",
     cameras: Annotated[CamerasRule, typer.Option(help="ignore: same-camera matches count")] = "standard",
+    masks: MasksFolder = None,
 ) -> None:
     """Look for broken files, leaks and queries that cannot be scored; exit 1 when evaluation could not work."""
     from passerby.data.check import check_dataset, render
     from passerby.data.datasets import dataset_settings, open_dataset
 
-    found = check_dataset(open_dataset(dataset_settings(kind, folder), kind), cameras=cameras)
+    found = check_dataset(open_dataset(dataset_settings(kind, folder, masks=masks), kind), cameras=cameras)
     typer.echo(render(found))
     raise typer.Exit(1 if found.problems else 0)
 
@@ -214,11 +276,16 @@ def data_make(
 
 @recipe_app.command("list")
 def recipe_list() -> None:
-    """List the shipped recipes."""
-    from passerby.recipe import shipped_recipes
+    """List the shipped recipes, and the targets with the figures they aim at."""
+    from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
     for name, description in shipped_recipes().items():
         typer.echo(f"{name:16} {description}")
+    typer.echo(f"\nTargets, with their goals (mAP / rank-1 in percent). {GOALS_NOTE}\n")
+    targets = shipped_targets()
+    names, words = (max(map(len, column)) for column in (targets, [target.differs for target in targets.values()]))
+    for name, target in targets.items():
+        typer.echo(f"{name:{names}}  {target.differs:{words}}  goal: {target.aim}")
 
 
 @recipe_app.command("show")

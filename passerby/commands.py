@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from passerby.console import bar
-from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped
-from passerby.recipe import Recipe, load_recipe, recipe_from_text
+from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
+from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
+from passerby.report.reliance import reliance_rows, reliance_sentence
+from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
+from passerby.train.goals import figures
 from passerby.train.loop import Watch
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
 from passerby.train.tensorboard import tensorboard_listener
-from passerby.trained import chosen_dataset, embed_images, embed_site, load_trained
-from passerby.types import Cameras, Embeddings, Rerank, Scores
+from passerby.trained import Model, chosen_dataset, embed_images, embed_site, load_model
+from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
 
 
 def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, resume: bool, console: Console) -> Path:
@@ -48,6 +54,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     except Interrupted as interruption:
         raise Interrupted(f"{interruption}\ngo on with: passerby train --resume --out {out}") from None
     print_scores(results, console)
+    print_goals(results, console)
     return write_report(out)
 
 
@@ -60,54 +67,85 @@ def _recipe(name: str | None, overrides: Sequence[str], out: Path, *, resume: bo
     return load_recipe(name, overrides)
 
 
-def evaluate_vectors(file: Path, *, cameras: Cameras, rerank: bool, console: Console) -> Result:
+def evaluate_vectors(
+    file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, console: Console
+) -> Result:
     """Score an evaluation file of any program, with re-ranking as well when it is asked for."""
-    return _result(Embeddings.load(file), cameras, rerank=Rerank() if rerank else None, console=console)
+    score = partial(evaluate, cameras=cameras, queries=queries)
+    return _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
+
+
+def open_model(path: Path, given: Sequence[str], console: Console) -> Model:
+    """Load a run folder, an embedder.safetensors or an ONNX file, and say what had to be assumed about it."""
+    model = load_model(path, given)
+    for note in model.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return model
 
 
 def evaluate_run(
-    run: Path, *, on: str | None, data: str | None, cameras: Cameras | None, rerank: bool, console: Console
-) -> Result:
-    """Score a trained model on a data set: the recipe's own, one by name, or a folder."""
-    trained = load_trained(run)
-    test = trained.recipe.test
-    dataset = chosen_dataset(trained.recipe, on=on, data=data)
-    for note in dataset.notes:
-        console.print(note, highlight=False)
-    with bar(f"embedding {dataset.name}", console) as advance:
-        embeddings = embed_site(trained, dataset, progress=advance)
-    wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    return _result(embeddings, cameras or test.cameras, distance=test.distance, rerank=wanted, console=console)
-
-
-def _result(
-    embeddings: Embeddings,
-    cameras: Cameras,
+    model: Model,
     *,
-    distance: Metric = "cosine",
-    rerank: Rerank | None,
+    on: str | None,
+    data: str | None,
+    masks: str | None = None,
+    cameras: Cameras | None,
+    queries: Queries | None = None,
+    flip: Literal["on", "off"] | None = None,
+    rerank: bool,
+    reliance: Literal["measure", "skip"] = "skip",
     console: Console,
 ) -> Result:
-    plain = evaluate(embeddings, cameras=cameras, distance=distance)
+    """Score a trained model on a data set: the recipe's own, one by name, or a folder.
+
+    What is None in `cameras`, `queries` and `flip` is as the recipe says.
+    """
+    test = model.recipe.test if model.recipe else TestSettings()
+    dataset = chosen_dataset(model.recipe, on=on, data=data, masks=masks)
+    for note in dataset.notes:
+        console.print(note, highlight=False)
+    if flip is not None:
+        model = model.with_flip(flip == "on")
+    with bar(f"embedding {dataset.name}", console) as advance:
+        embeddings = embed_site(model, dataset, progress=advance)
+    wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
+    rule = cameras or test.cameras
+    score = partial(evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance)
+    result = _result(embeddings, score, rerank=wanted, console=console)
+    if reliance == "skip":
+        return result
+    with bar("embedding people and places alone", console) as advance:
+        found = measure_reliance(
+            dataset,
+            embeddings,
+            embed=lambda view: embed_site(model, dataset, progress=advance, view=view),
+            score=score,
+            cameras=rule,
+        )
+    return replace(result, reliance=found)
+
+
+def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
+    plain = score(embeddings)
     if not plain.valid.all():
-        console.print(f"not counted: {explain_skipped(embeddings, cameras=cameras)}", highlight=False)
-    again = None if rerank is None else evaluate(embeddings, cameras=cameras, distance=distance, rerank=rerank)
+        skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras)
+        console.print(f"not counted: {skipped}", highlight=False)
+    again = None if rerank is None else score(embeddings, rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
 
 
 def embed_places(
-    run: Path, places: Sequence[Path], *, on: str | None, data: str | None, console: Console
+    model: Model, places: Sequence[Path], *, on: str | None, data: str | None, console: Console
 ) -> Embeddings:
     """Embed images and folders of images, or query and gallery of a data set."""
-    trained = load_trained(run)
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
     with bar("embedding", console) as advance:
         if places:
-            return embed_images(trained, places, progress=advance)
+            return embed_images(model, places, progress=advance)
         if not (on or data):
             raise UserError("name images or folders to embed, or a data set by --on or --data")
-        return embed_site(trained, chosen_dataset(trained.recipe, on=on, data=data), progress=advance)
+        return embed_site(model, chosen_dataset(model.recipe, on=on, data=data), progress=advance)
 
 
 def print_scores(results: Sequence[Result], console: Console) -> None:
@@ -118,6 +156,34 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if result.reranked is not None:
             table.add_row("", "re-ranked", *_figures(result.reranked))
     console.print(table)
+    for result in results:
+        if result.reliance is not None:
+            _print_reliance(result.dataset, result.reliance, console)
+
+
+def _print_reliance(name: str, found: Reliance, console: Console) -> None:
+    table = Table(f"{name} is shown", "mAP", "rank-1")
+    for title, row in reliance_rows(found):
+        table.add_row(title, f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}")
+    console.print(table)
+    console.print(reliance_sentence(found), highlight=False)
+
+
+def print_goals(results: Sequence[Result], console: Console) -> None:
+    """Print what was measured beside what the recipes aim at, and what speaks against comparing the two."""
+    table = Table("data set", "figure", "goal", "measured", "difference", title="Goal and measured")
+    caveats: dict[str, None] = {}
+    for result in results:
+        if (expected := result.expected) is None:
+            continue
+        reranked = None if result.reranked is None else figures(result.reranked)
+        for row in compare(expected.goal, figures(result.plain), reranked):
+            place = result.dataset if row.figure == "mAP" else ""
+            table.add_row(place, row.figure, f"{row.goal:.1f}", f"{row.measured:.1f}", f"{row.difference:+.1f}")
+        caveats |= dict.fromkeys(expected.caveats)
+    if table.row_count:
+        console.print(table)
+        console.print(GOALS_NOTE, *caveats, sep="\n", highlight=False)
 
 
 def _figures(scores: Scores) -> list[str]:

@@ -2,11 +2,15 @@
 
 Gallery images of unknown identity (pid -1) are dropped; identities that no query has (pid 0 in Market-1501) stay as
 distractors. Queries that can find nothing are not valid and do not count.
+
+A query of several images is the mean of all images of its identity and camera, those of the gallery included: the
+standard rule leaves these out of the query's list, so nothing leaks. Market-1501 has one query image per person and
+camera and keeps further ones in `gt_bbox`, which is not read; its own gallery serves in their place.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -16,7 +20,11 @@ from passerby.errors import UserError
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
-from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Protocol, Rerank, Scores, Split
+from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Protocol, Queries, Rerank, Scores, Split
+
+MULTI_NEEDS_CAMERAS = (
+    "queries: 'multi' averages the images that cameras: 'standard' leaves out; with cameras: 'ignore' use 'single'"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +65,43 @@ class Skipped:
         return f"of {self.count_query} queries, " + " and ".join(filter(None, reasons)) + hint
 
 
+def average_queries(embeddings: Embeddings, *, distance: Metric = "cosine") -> Embeddings:
+    """Return the embeddings with each query's vector replaced by the mean over its identity and camera.
+
+    The mean is over all query and gallery images of that identity and camera; queries that share both become alike, and
+    each still counts. Queries of unknown identity stay as they are.
+
+    Args:
+        embeddings: rows with role `query` and `gallery`.
+        distance: what will compare them: for `cosine` the vectors are normalised before they are averaged.
+
+    >>> table = Embeddings(np.eye(3, dtype=np.float32), [1, 1, 1], [0, 0, 1], ["query", "gallery", "gallery"])
+    >>> average_queries(table).vectors.tolist()
+    [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    known = embeddings.pid != UNKNOWN
+    query = np.flatnonzero((embeddings.role == "query") & known)
+    rows = np.flatnonzero((embeddings.role != "") & known)
+    if not len(query):
+        return embeddings
+    people = np.stack([embeddings.pid, embeddings.cam], axis=1)  # (N, 2)
+    _, group = np.unique(people[rows], axis=0, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    vectors = embeddings.vectors[rows[order]]
+    if distance == "cosine":
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    count = np.bincount(group)
+    means = np.add.reduceat(vectors, np.cumsum(count) - count, axis=0) / count[:, None].astype(np.float32)
+    changed = embeddings.vectors.copy()
+    changed[query] = means[group[np.searchsorted(rows, query)]]
+    return replace(embeddings, vectors=changed)
+
+
 def evaluate(
     embeddings: Embeddings,
     *,
     cameras: Cameras = "standard",
+    queries: Queries = "single",
     distance: Metric = "cosine",
     rerank: Rerank | None = None,
     count_ranks: int = 50,
@@ -73,6 +114,7 @@ def evaluate(
         embeddings: rows with role `query` and `gallery`; other rows are not looked at.
         cameras: `standard` leaves out gallery images of the query's identity and camera; `ignore` leaves out only the
             query's own file (known by `embeddings.path`).
+        queries: `single`, or `multi`, which compares the means of `average_queries`.
         distance: `cosine`, or `euclidean` (no normalisation).
         rerank: parameters of k-reciprocal re-ranking, or None for the plain distance. With `cosine` the vectors are
             normalised before.
@@ -81,11 +123,16 @@ def evaluate(
         verification: whether to find the true-positive rates, for about a tenth more time; NaN without.
 
     Raises:
-        UserError: no query or gallery rows, no valid query, or a device that is not there.
+        UserError: no query or gallery rows, no valid query, a device that is not there, or `multi` with `ignore`, where
+            the averaged images would be looked for themselves.
 
     """
     if count_ranks < 1:
         raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
+    if queries == "multi":
+        if cameras == "ignore":
+            raise UserError(MULTI_NEEDS_CAMERAS)
+        embeddings = average_queries(embeddings, distance=distance)
     query, gallery = _roles(embeddings)
     allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
     if not len(allowed.match_row):
@@ -111,6 +158,9 @@ def evaluate(
             distance=distance,
             feature=embeddings.feature,
             rerank=rerank,
+            flip=embeddings.flip,
+            queries=queries,
+            pixels=embeddings.pixels,
         ),
     )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from passerby.data.loading import plain_batches
+from passerby.data.foreground import cover, mean_colour, widen
+from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
-from passerby.types import Dataset, Embeddings, Floats, Words
+from passerby.types import Dataset, Embeddings, Floats, Pixels, Split, Words
 
 Feature = Literal["embedding", "feature"]
 """`embedding`: after the neck; `feature`: pooled, before it."""
@@ -21,15 +24,76 @@ Precision = Literal["float32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def tested_vectors(
+    embedder: Embedder,
+    images: Tensor,
+    mask: Tensor | None = None,  # noqa: PT028 - this is no test
+    *,
+    feature: Feature,
+    flip: bool,
+) -> Tensor:
+    """Return the vectors of a batch as evaluation compares them.
+
+    With `flip` the vectors of an image and of its mirror image are averaged as they come, not normalised: whoever
+    compares them by cosine normalises the mean.
+
+    Args:
+        embedder: the model, in `eval` mode and on the device of the images.
+        images: (B, 3, H, W), values 0 to 255 in any dtype.
+        mask: (B, 1, H, W) in {0, 1} where it weights the pooling, or None.
+        feature: which vector to keep.
+        flip: whether to look at the mirror image too, for twice the time.
+
+    Returns:
+        (B, D) float32.
+
+    """
+    outputs = [embedder(images, mask)]
+    if flip:
+        outputs.append(embedder(images.flip(3), None if mask is None else mask.flip(3)))
+    found = [(out.embedding if feature == "embedding" else out.feature).float() for out in outputs]
+    return torch.stack(found).mean(0) if flip else found[0]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a model is shown of images.
+
+    Attributes:
+        masks: (N,) files of the foreground masks; None where nothing needs them.
+        pixels: all of each image, or with the background or the person in the mean colour.
+        pooling: `weighted` by the mask, or `plain`.
+
+    """
+
+    masks: Words | None = None
+    pixels: Literal["whole", "foreground", "background"] = "whole"
+    pooling: Literal["plain", "weighted"] = "plain"
+
+    def part(self, rows: slice) -> View:
+        """The same for some of the images."""
+        return self if self.masks is None else replace(self, masks=self.masks[rows])
+
+    @property
+    def word(self) -> Pixels:
+        """The same as a word for the protocol."""
+        return "weighted" if self.pixels == "whole" and self.pooling == "weighted" else self.pixels
+
+
+WHOLE = View()
+
+
 def extract(
     embedder: Embedder,
     paths: Words,
     *,
     feature: Feature = "embedding",
+    flip: bool = False,
     batch: int = 64,
     workers: int = 0,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
+    view: View = WHOLE,
 ) -> Floats:
     """Embed image files in order.
 
@@ -37,10 +101,12 @@ def extract(
         embedder: the model, on its device; it is put into `eval` mode and back.
         paths: (N,) file names.
         feature: which vector to keep.
+        flip: whether to average it with the mirror image's; see `tested_vectors`.
         batch: images at a time.
         workers: loader processes.
         precision: of the network; the vectors are float32 in any case.
         progress: called with (images done, N) after each batch.
+        view: what the model is shown of each image.
 
     Returns:
         (N, D) float32, not normalised.
@@ -52,12 +118,11 @@ def extract(
     embedder.eval()
     try:
         with torch.inference_mode():
-            for images in plain_batches(paths, embedder.input, size=batch, workers=workers):
+            for images, mask in _shown(paths, view, embedder, size=batch, workers=workers):
                 images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "float32"):
-                    out = embedder(images)
-                found = out.embedding if feature == "embedding" else out.feature
-                vectors[done : done + len(found)] = found.float().cpu().numpy()
+                    found = tested_vectors(embedder, images, mask, feature=feature, flip=flip)
+                vectors[done : done + len(found)] = found.cpu().numpy()
                 done += len(found)
                 if progress is not None:
                     progress(done, len(paths))
@@ -66,15 +131,36 @@ def extract(
     return vectors
 
 
+def _shown(
+    paths: Words, view: View, embedder: Embedder, *, size: int, workers: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield what is shown of each batch of images, and the mask that weights the pooling, if any does."""
+    if view.masks is None:
+        for images in plain_batches(paths, embedder.input, size=size, workers=workers):
+            yield images, None
+        return
+    if view.pooling == "weighted" and embedder.backbone.pools_itself:
+        raise UserError(
+            f"{embedder.settings.backbone!r} pools its own tokens, so a mask cannot weight them; test whole images"
+        )
+    colour = mean_colour(embedder.input)
+    for images, masks in masked_batches(paths, view.masks, embedder.input, size=size, workers=workers):
+        if view.pixels != "whole":
+            images = cover(images, masks == 0 if view.pixels == "foreground" else widen(masks), colour)
+        yield images, masks.to(embedder.mean.device) if view.pooling == "weighted" else None
+
+
 def embed_dataset(
     embedder: Embedder,
     dataset: Dataset,
     *,
     feature: Feature = "embedding",
+    flip: bool = False,
     batch: int = 64,
     workers: int = 0,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
+    view: View = WHOLE,
 ) -> Embeddings:
     """Embed the query and the gallery of a site; the arguments are those of `extract`.
 
@@ -82,11 +168,18 @@ def embed_dataset(
         UserError: the site has no query or no gallery.
 
     """
-    paths = tested_paths(dataset)
     vectors = extract(
-        embedder, paths, feature=feature, batch=batch, workers=workers, precision=precision, progress=progress
+        embedder,
+        tested_paths(dataset),
+        feature=feature,
+        flip=flip,
+        batch=batch,
+        workers=workers,
+        precision=precision,
+        progress=progress,
+        view=view,
     )
-    return label_vectors(vectors, dataset, feature=feature)
+    return label_vectors(vectors, dataset, feature=feature, flip=flip, pixels=view.word)
 
 
 def tested_paths(dataset: Dataset) -> Words:
@@ -102,8 +195,35 @@ def tested_paths(dataset: Dataset) -> Words:
     return np.concatenate([dataset.query.path, dataset.gallery.path])
 
 
-def label_vectors(vectors: Floats, dataset: Dataset, *, feature: Feature) -> Embeddings:
-    """Join the vectors (N, D) of `tested_paths` with what is known of their images."""
+def tested_view(dataset: Dataset, pixels: Pixels) -> View:
+    """Return how the files of `tested_paths` are shown.
+
+    Raises:
+        UserError: masks are needed and an image has none.
+
+    """
+    if pixels == "whole":
+        return WHOLE
+    masks = np.concatenate([masks_of(dataset.query), masks_of(dataset.gallery)])
+    paths = tested_paths(dataset)
+    if missing := int((masks == "").sum()):
+        raise UserError(
+            f"a mask is missing for {missing:,} of {len(masks):,} test images of {dataset.name} (first: "
+            f"{paths[masks == ''][0]}), and the model is tested on '{pixels}'; `passerby segment apply` makes masks, "
+            "test.pixels=whole does without"
+        )
+    return View(masks, "whole", "weighted") if pixels == "weighted" else View(masks, pixels)
+
+
+def masks_of(split: Split) -> Words:
+    """Return the files of the masks (N,), `""` where there is none."""
+    return np.full(len(split), "") if split.mask_path is None else split.mask_path
+
+
+def label_vectors(
+    vectors: Floats, dataset: Dataset, *, feature: str, flip: bool = False, pixels: Pixels = "whole"
+) -> Embeddings:
+    """Join the vectors (N, D) of `tested_paths` with what is known of their images and, as a word, of the feature."""
     query, gallery = dataset.query, dataset.gallery
     return Embeddings(
         vectors=vectors,
@@ -113,4 +233,6 @@ def label_vectors(vectors: Floats, dataset: Dataset, *, feature: Feature) -> Emb
         path=np.concatenate([query.path, gallery.path]),
         dataset=dataset.name,
         feature=feature,
+        flip=flip,
+        pixels=pixels,
     )

@@ -1,17 +1,19 @@
-"""Optimisers and learning-rate schedules. A schedule is a pure function of the global step, so resuming is exact.
+"""Optimisers, learning-rate schedules and the running mean of the weights.
 
-Settings, schedule and construction stand together because a schedule means nothing without its base rate.
+A schedule is a pure function of the global step, so resuming is exact. Settings, schedule and construction stand
+together because a schedule means nothing without its base rate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from passerby.settings import Settings
 
@@ -34,6 +36,12 @@ class OptimSettings(Settings):
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at each step, for multistep")
     delay_epochs: Annotated[float, Field(ge=0)] = Field(0, description="epochs at the full rate, for cosine")
     final_rate: Annotated[float, Field(ge=0)] = Field(7e-7, description="where cosine ends")
+    freeze_iterations: Annotated[int, Field(ge=0)] = Field(
+        0, description="optimiser steps at the start of the stage in which the backbone stands still"
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="test a running mean of the weights that keeps this share of itself at each step, e.g. 0.999"
+    )
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
@@ -115,3 +123,40 @@ def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
     """Give every parameter group the same learning rate."""
     for group in optimiser.param_groups:
         group["lr"] = value
+
+
+# ---- the running mean of the weights
+
+
+def kept_share(decay: float, step: int) -> float:
+    """Return how much of a running mean stays at its update number `step` (from 0): min(decay, (1 + t) / (10 + t)).
+
+    Without this warm-up a short run would be ruled by the weights it began with.
+
+    >>> [kept_share(0.999, step) for step in (0, 80, 100_000)]
+    [0.1, 0.9, 0.999]
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
+def make_average(module: nn.Module, *, decay: float) -> AveragedModel:
+    """Return a copy of a module that follows it as a running mean, one `update_parameters` at a time.
+
+    The statistics of batch norms are averaged like the weights they belong to; whole numbers are copied. The first
+    update copies everything.
+
+    Args:
+        module: what is averaged.
+        decay: share of the mean that stays, in (0, 1), once it is warm; see `kept_share`.
+
+    """
+
+    def update(means: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
+        if means[0].is_floating_point():
+            torch._foreach_lerp_(list(means), list(values), 1 - kept_share(decay, int(count)))
+        else:
+            torch._foreach_copy_(list(means), list(values))
+
+    averaged = AveragedModel(module, multi_avg_fn=update, use_buffers=True)
+    averaged.module.eval()
+    return averaged.requires_grad_(False)

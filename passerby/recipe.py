@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
+from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
+from passerby.data.samplers import share_of_each
 from passerby.errors import UserError, did_you_mean
+from passerby.evaluate import MULTI_NEEDS_CAMERAS
 from passerby.extract import Feature
 from passerby.inputs import InputSettings
 from passerby.losses.mix import LossSettings
@@ -20,8 +22,9 @@ from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
-from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_mapping, read_yaml
-from passerby.types import Cameras, Rerank
+from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
+from passerby.targets import Goal, Target, shipped_files, shipped_recipes, shipped_targets
+from passerby.types import Cameras, Pixels, Queries, Rerank
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -73,10 +76,24 @@ class TestSettings(Settings):
 
     every: Annotated[int, Field(ge=0)] = Field(10, description="epochs between evaluations; 0 = only after the last")
     feature: Feature = "embedding"
+    flip: bool = Field(False, description="average the vectors of each image and its mirror image")
     distance: Literal["cosine", "euclidean"] = "cosine"
     cameras: Cameras = "standard"
+    queries: Queries = Field("single", description="multi averages the images of a query's identity and camera")
     rerank: RerankSettings | None = Field(RerankSettings(), description="null = never re-rank")
+    pixels: Literal["auto", "whole", "foreground", "weighted"] = Field(
+        "auto", description="auto: as trained, so without backgrounds or with weighted pooling where foreground says so"
+    )
+    reliance: Literal["auto", "off"] = Field(
+        "auto", description="auto: where all test images have masks, also test person and background alone"
+    )
     keep_best: bool = Field(False, description="also keep the epoch that is best on the TEST images; not for tables")
+
+    @model_validator(mode="after")
+    def _nothing_leaks(self) -> Self:
+        if self.queries == "multi" and self.cameras == "ignore":
+            raise ValueError(MULTI_NEEDS_CAMERAS)
+        return self
 
 
 class EngineSettings(Settings):
@@ -90,8 +107,17 @@ class EngineSettings(Settings):
     channels_last: bool = True
     accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
     batch_norm: Literal["local", "synchronised"] = Field("local", description="statistics with several processes")
+    batch_norm_group: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="images that share statistics, so that one device learns as several; null = the whole batch"
+    )
     mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.batch_norm == "synchronised" and self.batch_norm_group is not None:
+            raise ValueError("batch_norm_group has no effect with batch_norm: synchronised")
+        return self
 
 
 class Recipe(Settings):
@@ -99,9 +125,11 @@ class Recipe(Settings):
 
     description: str = ""
     root: str = Field("data", description="folder of the data sets that are named by kind alone")
+    masks: str | None = Field(None, description="folder of their foreground masks; null = inside or beside each set")
     datasets: dict[Name, DatasetSettings] = Field(default_factory=dict)
     input: InputSettings = InputSettings()
     data: DataSettings = DataSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
     model: ModelSettings = ModelSettings()
     losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
     optim: OptimSettings = OptimSettings()
@@ -112,14 +140,29 @@ class Recipe(Settings):
     )
     test: TestSettings = TestSettings()
     engine: EngineSettings = EngineSettings()
+    target: str | None = Field(None, description="the target that the recipe was made from, if any")
+    expected: dict[Name, Goal] = Field(
+        default_factory=dict, description="figures to aim at, by data set; never results"
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        for name in (*(n for stage in self.stages for n in stage.train), *(self.evaluate or ())):
+        trained = (name for stage in self.stages for name in stage.train)
+        for name in (*trained, *(self.evaluate or ()), *self.expected):
             if name not in self.datasets and name not in KINDS:
                 known = sorted({*self.datasets, *KINDS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"data set {name!r} is neither in `datasets` nor a kind{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        joint = [stage for stage in self.stages if len(stage.train) > 1]
+        if self.data.sampling == "datasets":
+            if not joint:
+                raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
+            for stage in joint:
+                share_of_each(self.data.identities, stage.train)
         return self
 
     @property
@@ -129,9 +172,18 @@ class Recipe(Settings):
             return self.evaluate
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
 
+    @property
+    def pixels(self) -> Pixels:
+        """What the model is shown of a test image."""
+        if self.test.pixels != "auto":
+            return self.test.pixels
+        if self.foreground.use == "pool":
+            return "weighted"
+        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"
+
     def dataset(self, name: str) -> DatasetSettings:
         """Where a named data set is read from."""
-        return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root)
+        return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root, masks=self.masks)
 
     def dump(self) -> str:
         """Every value, defaults included, as YAML that reads back to the same recipe."""
@@ -141,39 +193,54 @@ class Recipe(Settings):
 # ---- finding and reading
 
 
-def _shipped() -> Path:
-    return Path(str(resources.files("passerby"))) / "recipes"
+def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
+    """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one.
 
-
-def shipped_recipes() -> dict[str, str]:
-    """Return the names of the recipes in the package, with their one-line descriptions."""
-    files = sorted(_shipped().glob("*.yaml"))
-    return {file.stem: str(read_mapping(file).get("description", "")) for file in files}
-
-
-def find_recipe(name: str, folder: Path = Path()) -> Path:
-    """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one."""
+    A target has no file of its own; what it comes to is returned instead, as plain data.
+    """
     given = folder / Path(name).expanduser()
     if given.is_file():
         return given
-    shipped = _shipped() / f"{name.removesuffix('.yaml')}.yaml"
-    if shipped.is_file():
+    word = name.removesuffix(".yaml")
+    if (shipped := _shipped(word)) is not None:
         return shipped
-    hint = did_you_mean(name.removesuffix(".yaml"), shipped_recipes()) or f"; shipped: {', '.join(shipped_recipes())}"
-    raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint}")
+    hint = did_you_mean(word, (*shipped_recipes(), *shipped_targets()))
+    known = f"; shipped: {', '.join(shipped_recipes())}, and the targets that `passerby recipe list` shows"
+    raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint or known}")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe with all that it extends, apply `key=value` overrides, and validate it.
+    """Read a recipe or a target with all that it extends, apply `key=value` overrides, and validate it.
 
     Raises:
         UserError: no such recipe, bad YAML, an unknown key, a wrong value: every mistake at once.
 
     """
-    data = read_yaml(find_recipe(name), find_recipe)
+    return make_recipe(_changed(_read(find_recipe(name)), overrides), source=f"recipe {name}")
+
+
+def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:
+    return read_yaml(found, find_recipe) if isinstance(found, Path) else found
+
+
+def _shipped(name: str) -> Path | dict[str, Plain] | None:
+    target = shipped_targets().get(name)
+    return shipped_files().get(name) if target is None else _of_target(name, target)
+
+
+def _of_target(name: str, target: Target) -> dict[str, Plain]:
+    """Return what a target is based on, changed as it says, with its name and its goals."""
+    base = _shipped(target.based_on)
+    assert base is not None, "targets stand on what is shipped"
+    goals: dict[str, Plain] = {dataset: goal.model_dump(mode="json") for dataset, goal in target.goals.items()}
+    about: dict[str, Plain] = {"description": f"{name}: {target.differs}", "target": name, "expected": goals}
+    return {**_changed(_read(base), target.overrides), **about}
+
+
+def _changed(data: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
     for assignment in overrides:
         data = override(_with_defaults(data), assignment)
-    return make_recipe(data, source=f"recipe {name}")
+    return data
 
 
 def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
@@ -181,9 +248,7 @@ def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -
     data = parse_yaml(text, source=source)
     if not isinstance(data, dict):
         raise UserError(f"{source} carries no recipe")
-    for assignment in overrides:
-        data = override(data, assignment)
-    return make_recipe(data, source=source)
+    return make_recipe(_changed(data, overrides), source=source)
 
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:

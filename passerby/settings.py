@@ -29,6 +29,11 @@ class Settings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The fields that have no effect beside the values of the others; drawings leave them out."""
+        return frozenset()
+
 
 S = TypeVar("S", bound=Settings)
 
@@ -124,12 +129,14 @@ def read_mapping(path: Path) -> dict[str, Plain]:
     return data
 
 
-def read_yaml(path: Path, find: Callable[[str, Path], Path], *, _seen: tuple[Path, ...] = ()) -> dict[str, Plain]:
+def read_yaml(
+    path: Path, find: Callable[[str, Path], Path | dict[str, Plain]], *, _seen: tuple[Path, ...] = ()
+) -> dict[str, Plain]:
     """Read a YAML file and everything it extends, nearest last.
 
     Args:
         path: the file.
-        find: maps the word after `extends:` and the folder of the extending file to a file.
+        find: maps the word after `extends:` and the folder of the extending file to a file, or to what one would hold.
 
     """
     path = path.resolve()
@@ -141,7 +148,8 @@ def read_yaml(path: Path, find: Callable[[str, Path], Path], *, _seen: tuple[Pat
         return data
     if not isinstance(parent, str):
         raise UserError(f"{path}: 'extends' takes one file name, got {parent!r}")
-    return merge(read_yaml(find(parent, path.parent), find, _seen=(*_seen, path)), data)
+    base = find(parent, path.parent)
+    return merge(read_yaml(base, find, _seen=(*_seen, path)) if isinstance(base, Path) else base, data)
 
 
 def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Plain]:

@@ -1,10 +1,11 @@
-"""Using a trained model: find it in a run folder, embed with it, score it, search with it."""
+"""Using a trained model: find it in a run folder or a file, embed with it, score it, search with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,26 +14,120 @@ from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import Feature, embed_dataset, extract
+from passerby.extract import WHOLE, Feature, View, extract, label_vectors, tested_paths, tested_view
 from passerby.models.embedder import Embedder, load_embedder
+from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.recipe import Recipe, recipe_from_text
-from passerby.types import UNKNOWN, Dataset, Embeddings
+from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Words
 
 Progress = Callable[[int, int], None]
 
 
+class Model(Protocol):
+    """What turns image files into vectors, whichever program runs the network."""
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that made it; None when another program did."""
+
+    @property
+    def feature(self) -> str:
+        """Which vector it gives, `""` when unknown."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a person must see when it is used."""
+
+    @property
+    def flip(self) -> bool:
+        """Whether each vector is averaged with the mirror image's."""
+
+    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
+        """Embed image files (N,) in order: (N, D) float32, not normalised."""
+
+    def with_flip(self, flip: bool) -> Model:
+        """Return the same model with or without the mirror image."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A model with the recipe that made it."""
+    """A model of torch with the recipe that made it."""
 
     embedder: Embedder
     recipe: Recipe
     source: Path
+    flip: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def feature(self) -> Feature:
         """Which vector the recipe tests."""
         return self.recipe.test.feature
+
+    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
+        """Embed image files (N,) as the recipe tests them."""
+        return extract(self.embedder, paths, feature=self.feature, flip=self.flip, progress=progress, view=view)
+
+    def with_flip(self, flip: bool) -> Trained:
+        """Return the same model with or without the mirror image."""
+        return replace(self, flip=flip)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedOnnx:
+    """A model in an ONNX file, with the recipe when passerby wrote it."""
+
+    network: OnnxModel
+    recipe: Recipe | None
+
+    @property
+    def feature(self) -> str:
+        """Which vector the file gives."""
+        return self.network.feature
+
+    @property
+    def flip(self) -> bool:
+        """Whether the graph averages it with the mirror image's."""
+        return self.network.flip
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed about a file of another program."""
+        return self.network.notes
+
+    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
+        """Embed image files (N,) by onnxruntime; there is no way for a mask into a graph."""
+        if view.masks is not None:
+            raise UserError(f"an ONNX file takes whole images only, and its recipe tests on '{view.word}'")
+        return self.network.vectors(paths, progress=progress)
+
+    def with_flip(self, flip: bool) -> TrainedOnnx:
+        """Return the same model, or say that its graph does otherwise."""
+        if flip != self.flip:
+            does = "averages" if self.flip else "does not average"
+            raise UserError(f"this ONNX file {does} mirror images, which cannot be changed; export it again")
+        return self
+
+
+def load_model(path: Path, given: Sequence[str] = ()) -> Model:
+    """Load whatever makes vectors: a run folder, an `embedder.safetensors`, or an ONNX file of any program.
+
+    Args:
+        path: where it is; a file that ends in .onnx is ONNX.
+        given: `key=value` of `OnnxSettings`, for an ONNX file of another program.
+
+    Raises:
+        UserError: there is no finished model, or one that cannot be used.
+
+    """
+    if path.suffix.lower() != ".onnx":
+        if given:
+            raise UserError(f"--input {given[0]} is for ONNX files of other programs; {path} knows its own input")
+        return load_trained(path)
+    network = load_onnx(path, given)
+    if network.recipe is None:
+        return TrainedOnnx(network, None)
+    return TrainedOnnx(network, recipe_from_text(network.recipe, source=f"the recipe in {path}"))
 
 
 def load_trained(path: Path) -> Trained:
@@ -52,21 +147,27 @@ def load_trained(path: Path) -> Trained:
     embedder = load_embedder(file)
     with safe_open(file, "pt") as opened:
         text = opened.metadata()["recipe"]
-    return Trained(embedder, recipe_from_text(text, source=f"the recipe in {file}"), file)
+    recipe = recipe_from_text(text, source=f"the recipe in {file}")
+    return Trained(embedder, recipe, file, recipe.test.flip)
 
 
-def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Dataset:
+def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, masks: str | None = None) -> Dataset:
     """Open the data set that is to be tested: by name, by folder, or the first one the recipe tests.
 
     Args:
-        recipe: knows names and where they are.
+        recipe: knows names and where they are; None when the model has none.
         on: a name from the recipe or a kind of data set.
         data: the folder to look in instead of the recipe's.
+        masks: the folder of its foreground masks.
 
     """
+    if masks is not None and data is None:
+        raise UserError("--masks belongs to --data DIR; the masks of the run's own data sets stand in its recipe")
     if data is not None:
         kind = on or "auto"
-        return open_dataset(dataset_settings(kind, data), kind)
+        return open_dataset(dataset_settings(kind, data, masks=masks), kind)
+    if recipe is None:
+        raise UserError("a model of another program knows no data sets; say where the images are with --data DIR")
     if on is not None and on not in recipe.datasets and on not in recipe.tested:
         known = sorted({*recipe.datasets, *recipe.tested})
         raise UserError(
@@ -76,25 +177,40 @@ def chosen_dataset(recipe: Recipe, *, on: str | None, data: str | None) -> Datas
     return open_dataset(recipe.dataset(name), name)
 
 
-def embed_site(trained: Trained, dataset: Dataset, *, progress: Progress | None = None) -> Embeddings:
-    """Embed query and gallery of a data set."""
-    return embed_dataset(trained.embedder, dataset, feature=trained.feature, progress=progress)
+def embed_site(
+    model: Model, dataset: Dataset, *, view: View | None = None, progress: Progress | None = None
+) -> Embeddings:
+    """Embed query and gallery of a data set, shown as the recipe says unless another view is given."""
+    if view is None:
+        view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.pixels)
+    vectors = model.vectors(tested_paths(dataset), view=view, progress=progress)
+    return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, pixels=view.word)
 
 
-def embed_images(trained: Trained, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
+def require_whole(model: Model) -> None:
+    """Refuse loose images, which have no masks, for a model that needs masks."""
+    if model.recipe is not None and model.recipe.pixels != "whole":
+        raise UserError(
+            f"this model is tested on '{model.recipe.pixels}' and so needs the masks of a data set (--on or --data); a "
+            "model trained with foreground.use=swap takes images as they are"
+        )
+
+
+def embed_images(model: Model, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
     """Embed image files and every image below folders; identities and cameras stay unknown (-1).
 
     Raises:
         UserError: a place that is not there, or no image in all of them.
 
     """
+    require_whole(model)
     paths = [file for place in places for file in _images(place)]
     if not paths:
         raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
     names = np.array([str(path) for path in paths])
-    vectors = extract(trained.embedder, names, feature=trained.feature, progress=progress)
-    unknown = np.full(len(paths), UNKNOWN)
-    return Embeddings(vectors, unknown, unknown, np.full(len(paths), ""), names, feature=trained.feature)
+    vectors = model.vectors(names, progress=progress)
+    unknown, blank = np.full(len(paths), UNKNOWN), np.full(len(paths), "")
+    return Embeddings(vectors, unknown, unknown, blank, names, feature=model.feature, flip=model.flip)
 
 
 def _images(place: Path) -> list[Path]:
@@ -116,14 +232,17 @@ class Found:
     cam: int
 
 
-def search(trained: Trained, table: Embeddings, image: Path, *, count: int) -> list[Found]:
+def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[Found]:
     """Find the rows of a table that are most like one image, nearest first.
 
     Raises:
         UserError: no such image, or vectors of another model.
 
     """
-    vector = extract(trained.embedder, np.array([str(image)]), feature=trained.feature)
+    require_whole(model)
+    if model.flip != table.flip:
+        model = model.with_flip(table.flip)
+    vector = model.vectors(np.array([str(image)]))
     if vector.shape[1] != table.vectors.shape[1]:
         raise UserError(
             f"the table holds vectors of {table.vectors.shape[1]} numbers, this model makes {vector.shape[1]}; "

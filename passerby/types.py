@@ -7,9 +7,9 @@ folder to the features to the report. Nothing here imports torch at run time, so
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.str_]
 
+Pixels = Literal["whole", "foreground", "background", "weighted"]
+"""What a model is shown of an image: all of it, the person alone, all but the person (what is hidden has the mean
+colour), or all of it with the pooling weighted by the mask of the person."""
+
 T = TypeVar("T", bound="DataclassInstance")
 
 UNKNOWN = -1
@@ -34,6 +38,17 @@ UNKNOWN = -1
 
 Cameras = Literal["standard", "ignore"]
 """`standard`: a gallery image of the same identity *and* camera is left out; `ignore`: cameras play no part."""
+
+Queries = Literal["single", "multi"]
+"""`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""
+
+
+def pixels_word(word: str) -> Pixels:
+    """Return a word as one of `Pixels`, or raise `UserError`."""
+    for known in get_args(Pixels):
+        if word == known:
+            return cast("Pixels", known)
+    raise UserError(f"pixels {word!r} is not known; allowed: {', '.join(get_args(Pixels))}")
 
 
 def _column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np.generic]:
@@ -69,11 +84,11 @@ class Split:
 
     def __post_init__(self) -> None:
         count = len(self.path)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in (column.name for column in fields(self)):
+            value = getattr(self, name)
             if value is not None:
-                dtype = np.str_ if field.name in ("path", "mask_path") else np.int64
-                object.__setattr__(self, field.name, _column(field.name, value, count, dtype))
+                dtype = np.str_ if name in ("path", "mask_path") else np.int64
+                object.__setattr__(self, name, _column(name, value, count, dtype))
 
     def __len__(self) -> int:
         return len(self.path)
@@ -171,6 +186,8 @@ class Embeddings:
         path: (N,) file names, or None when another program made the vectors.
         dataset: the name of the site, `""` when unknown.
         feature: which feature of the model this is (`"embedding"`, `"feature"`), `""` when unknown.
+        flip: whether each vector is the mean of the image's and its mirror image's.
+        pixels: what the model was shown of the images.
 
     """
 
@@ -181,6 +198,8 @@ class Embeddings:
     path: Words | None = None
     dataset: str = ""
     feature: str = ""
+    flip: bool = False
+    pixels: Pixels = "whole"
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -196,6 +215,7 @@ class Embeddings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _column(name, value, len(vectors), dtype))
+        pixels_word(self.pixels)
         unknown = sorted(set(np.unique(self.role)) - {"query", "gallery", ""})
         if unknown:
             raise UserError(f"role {str(unknown[0])!r} is not known; allowed: 'query', 'gallery'")
@@ -220,7 +240,8 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
-        columns |= {"dataset": np.str_(self.dataset), "feature": np.str_(self.feature)}
+        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "pixels")}
+        columns["flip"] = np.bool_(self.flip)
         if self.path is not None:
             columns["path"] = self.path
         with atomic_write(path) as file:
@@ -254,6 +275,8 @@ class Embeddings:
                 path=columns.get("path"),
                 dataset=str(columns.get("dataset", "")),
                 feature=str(columns.get("feature", "")),
+                flip=bool(columns.get("flip", False)),
+                pixels=pixels_word(str(columns.get("pixels", "whole"))),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
@@ -304,6 +327,9 @@ class Protocol:
         feature: which feature of the model was tested.
         rerank: re-ranking parameters, or None.
         ap_rule: how average precision is summed.
+        flip: whether vectors are means over the image and its mirror image.
+        queries: see `Queries`.
+        pixels: what the model was shown of the images.
 
     """
 
@@ -316,6 +342,9 @@ class Protocol:
     feature: str
     rerank: Rerank | None = None
     ap_rule: str = "mean precision at hits"
+    flip: bool = False
+    queries: Queries = "single"
+    pixels: Pixels = "whole"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""
@@ -364,6 +393,8 @@ class Stage:
         train: the images to learn from; pids are relabelled 0..C-1 unless unlabelled.
         labelled: whether the pids may be used.
         epochs: how often the images are seen, >= 1.
+        sources: the data sets that `train` was joined from, by name; default: one, called as the stage.
+        origin: (N,) which of the sources each image comes from, 0..len(sources)-1; default: the first.
 
     """
 
@@ -371,3 +402,13 @@ class Stage:
     train: Split
     labelled: bool
     epochs: int
+    sources: tuple[str, ...] = ()
+    origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (self.name,))
+            object.__setattr__(self, "origin", np.zeros(len(self.train), np.int64))
+        object.__setattr__(self, "origin", _column("origin", self.origin, len(self.train), np.int64))
+        if not np.isin(self.origin, np.arange(len(self.sources))).all():
+            raise UserError(f"column 'origin' must hold 0..{len(self.sources) - 1}, the numbers of the sources")

@@ -25,17 +25,17 @@ def draw_person(identity: int, generator: np.random.Generator) -> np.ndarray:
     return np.clip(pixels + generator.integers(-20, 21, pixels.shape), 0, 255).astype(np.uint8)
 
 
-def write_site(root: Path) -> Path:
-    """Write a site in the layout of Market-1501."""
-    generator = np.random.default_rng(0)
-    people = range(1, TRAIN_IDENTITIES + TEST_IDENTITIES + 1)
+def write_site(root: Path, *, train_identities: int = TRAIN_IDENTITIES, wardrobe: int = 0) -> Path:
+    """Write a site in the layout of Market-1501; another wardrobe is other people with the same numbers."""
+    generator = np.random.default_rng(wardrobe)
+    people = range(1, train_identities + TEST_IDENTITIES + 1)
     for identity in people:
         for cam in range(1, CAMERAS + 1):
             for number in range(IMAGES_PER_CAMERA):
                 gallery = "query" if number == 0 else "bounding_box_test"
-                folder = root / ("bounding_box_train" if identity <= TRAIN_IDENTITIES else gallery)
+                folder = root / ("bounding_box_train" if identity <= train_identities else gallery)
                 folder.mkdir(parents=True, exist_ok=True)
-                image = Image.fromarray(draw_person(identity, generator))
+                image = Image.fromarray(draw_person(identity + 100 * wardrobe, generator))
                 image.save(folder / f"{identity:04d}_c{cam}s1_{number:06d}_00.jpg", quality=95)
     return root
 
@@ -44,6 +44,19 @@ def write_site(root: Path) -> Path:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6 people to learn from (2 cameras x 4 images) and 4 others to test on (8 query, 24 gallery images)."""
     return write_site(tmp_path_factory.mktemp("site") / "Market-1501-v15.09.15")
+
+
+@pytest.fixture(scope="session")
+def masks(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A foreground mask for every image of the tiny site, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("masks")
+    person = np.zeros(SIZE, dtype=np.uint8)
+    person[8:60, 8:22] = 255
+    for image in sorted(site.rglob("*.jpg")):
+        path = (folder / image.relative_to(site)).with_suffix(".png")
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(person).convert("1").save(path)
+    return folder
 
 
 TINY = {
@@ -57,14 +70,19 @@ TINY = {
 }
 """Six batches of 4 x 2 images per epoch, with every augmentation on."""
 
+JOINT = "stages=[{train: [market1501, other], epochs: 2}]"
+"""Override: with a second site of 3 people (24 images), whose identity and camera numbers are those of the first."""
+
 
 @pytest.fixture(scope="session")
 def tiny_file(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny recipe as a file, so that overrides and `extends` work on it."""
     import yaml
 
+    other = write_site(tmp_path_factory.mktemp("other"), train_identities=3, wardrobe=1)
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(yaml.safe_dump({"root": str(site.parent), **TINY}))
+    datasets = {"other": {"kind": "market1501", "root": str(other)}}
+    path.write_text(yaml.safe_dump({"root": str(site.parent), "datasets": datasets, **TINY}))
     return path
 
 

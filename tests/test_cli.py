@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,11 @@ TINY = (
     "stages.0.epochs=2",
     "engine.precision=float32",
     "data.augment.pad=2",
+)
+
+JOINED = (
+    "datasets={one: {kind: market1501, root: SITE}, two: {kind: market1501, root: SITE}}",
+    "stages=[{train: [one, two]}]",
 )
 
 
@@ -118,6 +124,25 @@ def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> N
     assert stored["protocol"]["distance"] == "euclidean"
 
 
+def test_flip_and_averaged_queries_by_recipe_and_by_option(trained: Path, site: Path, tmp_path: Path) -> None:
+    folder, file = tmp_path / "run", tmp_path / "scores.json"
+    changes = ("test.flip=true", "test.queries=multi")
+    assert run("train", "small", *TINY, *changes, "--data", site, "--out", folder).exit_code == 0
+    stored = json.loads((folder / "scores.json").read_text())["market1501"]["plain"]
+    assert (stored["protocol"]["flip"], stored["protocol"]["queries"]) == (True, "multi")
+    assert "averaged with the mirror image" in (folder / "report.html").read_text()
+    for words in ((folder,), (trained, "--flip", "on", "--queries", "multi")):
+        assert run("evaluate", *words, "--json", file).exit_code == 0
+        assert json.loads(file.read_text())["protocol"] == stored["protocol"]
+    assert run("evaluate", folder, "--flip", "off", "--queries", "single", "--json", file).exit_code == 0
+    assert json.loads(file.read_text())["protocol"] == {**stored["protocol"], "flip": False, "queries": "single"}
+    table = folder / "embeddings" / "market1501.npz"
+    assert "needs a run folder" in refused("evaluate", "--embeddings", table, "--flip", "on")
+    sentence = "averages the images that cameras: 'standard' leaves out"
+    assert sentence in refused("evaluate", folder, "--cameras", "ignore")
+    assert sentence in refused("evaluate", "--embeddings", table, "--queries", "multi", "--cameras", "ignore")
+
+
 def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path: Path) -> None:
     gallery = site / "bounding_box_test"
     assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
@@ -140,6 +165,35 @@ def test_recipes_are_listed_shown_drawn_and_described(tmp_path: Path) -> None:
     assert json.loads(run("recipe", "schema").output)["title"] == "Recipe"
     assert run("recipe", "draw", "small", "-o", tmp_path / "f.svg").exit_code == 0
     assert (tmp_path / "f.svg").read_text().startswith("<svg")
+
+
+def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
+    listed = run("recipe", "list").output
+    assert re.search(r"^market1501/resnet50-09 +learned weight +goal: 86\.7 / 93\.9$", listed, re.MULTILINE)
+    assert "not measured by passerby" in listed
+    assert "weight: learned" in run("recipe", "show", "market1501/resnet50-09").output
+    assert run("recipe", "draw", "market1501/resnet50-09", "-o", tmp_path / "f.svg").exit_code == 0
+    for command in (("recipe", "show"), ("recipe", "draw"), ("train",)):
+        assert "did you mean 'market1501/resnet50-09'?" in refused(*command, "market1501/resnet50-9")
+
+
+def test_a_run_of_a_target_shows_the_goal_beside_what_was_measured(site: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    found = run("train", "market1501/resnet50-09", *TINY, "stages.0.epochs=1", "--data", site, "--out", folder)
+    assert found.exit_code == 0, found.output
+    scores = json.loads((folder / "scores.json").read_text())["market1501"]
+    mAP = scores["plain"]["mAP"]
+    (row,) = (line for line in found.output.splitlines() if "86.7" in line)
+    assert re.findall(r"[+-]?\d+\.\d", row) == ["86.7", f"{mAP:.1f}", f"{mAP - 86.7:+.1f}"]
+    told = " ".join(found.output.split())
+    assert "Goals are figures to aim at, not measured by passerby." in told
+    assert "Run with changes: " in told
+    assert "its scores do not compare with published ones" in told
+    assert scores["expected"]["target"] == "market1501/resnet50-09"
+    assert scores["expected"]["goal"] == {"mAP": 86.7, "rank1": 93.9, "mean": 90.36, "reranked": None}
+    page = (folder / "report.html").read_text()
+    assert "Goal and measured" in page
+    assert "The goal is that of market1501/resnet50-09." in page
 
 
 def test_data_commands(site: Path, tmp_path: Path) -> None:
@@ -175,10 +229,46 @@ def test_data_check_exits_1_when_evaluation_could_not_work(site: Path, tmp_path:
         ("model.weights=/no/such.pth", "no weights file"),
         ("data.identities=40", "the training images show 8"),
         ("losses.softmax", "write key=value"),
+        ("test={queries: multi, cameras: ignore}", "with cameras: 'ignore' use 'single'"),
     ],
 )
 def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str) -> None:
     assert sentence in refused("train", "small", *TINY, change, "--data", site, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["data.sampling=datasets"], "data.sampling: datasets has no effect: no stage trains on several data sets"),
+        (["data.sampling=sites"], "data.sampling is 'sites'"),
+        ([*JOINED, "data.sampling=datasets", "data.identities=5"], "set data.identities to 4 or 6"),
+        ([*JOINED, "data.sampling=datasets", "data.identities=20"], "the training images of one show 8; set"),
+        (["stages.0.train=[auto, market1501]"], "two data sets are called 'market1501'; give each a name of its own"),
+        (["stages.0.train=[auto, auto]"], "train names a data set twice: auto, auto"),
+    ],
+)
+def test_mistakes_of_joint_training(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
+    given = [change.replace("SITE", str(site)) for change in changes]
+    told = refused("train", "small", *TINY, *given, "--data", site, "--out", tmp_path / "run")
+    assert sentence in " ".join(told.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["model.backbone=osnet_x0_25", "model.last_stride=1"], "model.last_stride: 1 is for the ResNet family"),
+        (["model.backbone=osnet_x0_25", "model.ibn=a"], "choose one of osnet_ibn_x1_0"),
+        (["model.backbone=osnet_x025"], "did you mean 'osnet_x0_25'?"),
+        (["model.backbone=test_vit", "model.attention=se"], "model.attention: only ResNets and ResNeXts"),
+        (["model.non_local=half"], "model.non_local: its places are known for ResNet-50"),
+        (["model.backbone=test_vit", "model.stem_pool=fastreid"], "model.stem_pool: only ResNets"),
+        (["model.stem_pool=strong"], "model.stem_pool"),
+    ],
+)
+def test_impossible_models(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
+    found = refused("train", "small", *TINY, *changes, "--data", site, "--out", tmp_path / "run")
+    assert sentence in " ".join(found.split())
 
 
 def test_unknown_recipe_and_folders(site: Path, tmp_path: Path) -> None:

@@ -1,18 +1,24 @@
-"""What the README and the guides say exists: every `passerby` command, recipe and file that they name."""
+"""What the README and the guides say exists: every command, recipe and file that they name; and the tutorials run."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from passerby.cli import app
-from passerby.recipe import load_recipe, shipped_recipes
+from passerby.recipe import load_recipe
+from passerby.targets import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+WRITTEN = sorted(path for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts)
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")] + WRITTEN
+GENERATED = ROOT / "docs" / "generated"
 
 
 def commands() -> list[str]:
@@ -37,7 +43,8 @@ def test_the_pages_name_the_two_commands() -> None:
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            place = (page.parent / target).resolve()
+            assert place.exists() or place.parent == GENERATED, f"{page.name} links to {target}"
 
 
 def test_recipes_named_in_the_readme_are_shipped() -> None:
@@ -49,3 +56,41 @@ def test_overrides_in_the_readme_are_accepted() -> None:
     line = re.search(r"passerby train bag_of_tricks .*? --out \S+ (.*)", PAGES[0].read_text())
     assert line is not None
     assert load_recipe("bag_of_tricks", line[1].split()).losses.triplet is not None
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks(ROOT / "docs" / "tutorial.md", "sh") for line in block.splitlines() if line]
+    assert len(lines) >= 6
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "passerby"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    assert (tmp_path / "runs" / "first" / "report.html").stat().st_size > 100_000
+
+
+def test_the_loss_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "length.py").write_text(blocks(ROOT / "docs" / "extend" / "loss.md", "python")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    length = importlib.import_module("length")
+    assert doctest.testmod(length) == (0, 2)
+    assert length.LengthSettings(weight="learned").make(dimension=2, classes=3) is not None
+
+
+def test_recipes_in_the_guides_read() -> None:
+    from passerby.recipe import find_recipe, make_recipe
+    from passerby.settings import merge, parse_yaml, read_yaml
+
+    found = [(page, block) for page in WRITTEN for block in blocks(page, "yaml")]
+    assert found
+    for page, block in found:
+        data = parse_yaml(block, source=page.name)
+        assert isinstance(data, dict)
+        parent = data.pop("extends", None)
+        base = {} if parent is None else read_yaml(find_recipe(str(parent)), find_recipe)
+        make_recipe(merge(base, data), source=page.name)

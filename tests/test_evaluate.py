@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from passerby.distances import kreciprocal
 from passerby.distances.nearest import smallest_by_torch
 from passerby.errors import UserError
-from passerby.evaluate import evaluate, explain_skipped, scores_json
+from passerby.evaluate import average_queries, evaluate, explain_skipped, scores_json
 from passerby.metrics import ranking, verification
 from passerby.types import Embeddings, Rerank
 from tests.oracles import market_scores, ranked_gallery, reranked, squared_euclidean, tpr_at_fpr
@@ -47,6 +48,46 @@ def _path(request, monkeypatch):
         monkeypatch.setattr(ranking, "count_ranks", ranking.count_ranks_by_torch)
         monkeypatch.setattr(verification, "count_steps", verification.count_steps_by_torch)
         monkeypatch.setattr(kreciprocal, "smallest", smallest_by_torch)
+
+
+def slowly_averaged(embeddings, *, distance):
+    """Average the images of each query's person and camera, one query at a time."""
+    vectors = unit(embeddings.vectors) if distance == "cosine" else embeddings.vectors
+    averaged = embeddings.vectors.copy()
+    for row in np.flatnonzero((embeddings.role == "query") & (embeddings.pid != -1)):
+        alike = (embeddings.pid == embeddings.pid[row]) & (embeddings.cam == embeddings.cam[row])
+        averaged[row] = vectors[alike & (embeddings.role != "")].mean(0)
+    return replace(embeddings, vectors=averaged)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_several_images_of_a_query_are_averaged(distance, shuffle):
+    embeddings = people(shuffle=shuffle)
+    role = np.where(np.arange(len(embeddings)) % 7 == 3, "", embeddings.role)  # rows that take no part
+    embeddings = replace(embeddings, role=role)
+    wanted, before = slowly_averaged(embeddings, distance=distance), embeddings.vectors.copy()
+    found = average_queries(embeddings, distance=distance)
+    np.testing.assert_allclose(found.vectors, wanted.vectors, atol=1e-6)
+    np.testing.assert_array_equal(embeddings.vectors, before)
+    multi, single = (evaluate(embeddings, distance=distance, queries=word) for word in ("multi", "single"))
+    np.testing.assert_allclose(multi.ap, evaluate(wanted, distance=distance).ap, atol=1e-6)
+    assert multi.mAP > single.mAP + 0.05
+    assert (multi.protocol.queries, single.protocol.queries) == ("multi", "single")
+    assert multi.valid.tolist() == single.valid.tolist()
+
+
+def test_a_query_without_companions_stays_itself():
+    embeddings = Embeddings(
+        np.array([[2, 0], [0, 3], [5, 5]], np.float32), [1, -1, 1], [0, 0, 1], ["query", "query", "gallery"]
+    )
+    assert average_queries(embeddings).vectors.tolist() == [[1, 0], [0, 3], [5, 5]]
+    assert average_queries(embeddings, distance="euclidean").vectors.tolist() == embeddings.vectors.tolist()
+
+
+def test_averaged_queries_need_the_rule_that_leaves_them_out():
+    with pytest.raises(UserError, match="averages the images that cameras: 'standard' leaves out"):
+        evaluate(people(), queries="multi", cameras="ignore")
 
 
 @pytest.mark.usefixtures("_path")

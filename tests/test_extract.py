@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from passerby.data.datasets import open_dataset
+from passerby.data.loading import plain_batches
 from passerby.data.readers.market import Market1501
 from passerby.errors import UserError
 from passerby.extract import embed_dataset, extract, label_vectors
 from passerby.extract import tested_paths as paths_to_test
+from passerby.extract import tested_vectors as vectors_to_test
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.types import Dataset, Split
@@ -54,6 +56,27 @@ def test_the_feature_is_the_one_before_the_neck(dataset):
     feature, embedding = (extract(embedder, paths, feature=name) for name in ("feature", "embedding"))
     np.testing.assert_allclose(embedding, 3 * feature / np.sqrt(1 + 1e-5), rtol=1e-5)
     assert embed_dataset(embedder, dataset, feature="feature").feature == "feature"
+
+
+@pytest.mark.parametrize("feature", ["feature", "embedding"])
+def test_flipping_is_the_mean_over_the_image_and_its_mirror_image(embedder, dataset, feature):
+    paths = dataset.query.path
+    (images,) = plain_batches(paths, embedder.input, size=len(paths))
+    embedder.eval()
+    with torch.inference_mode():
+        plain, mirror = (getattr(embedder(view), feature) for view in (images, images.flip(-1)))
+        found = vectors_to_test(embedder, images, feature=feature, flip=True)
+        assert torch.equal(vectors_to_test(embedder, images, feature=feature, flip=False), plain)
+    torch.testing.assert_close(found, (plain + mirror) / 2)
+    assert (plain - mirror).abs().max() > 1e-3
+    np.testing.assert_allclose(
+        extract(embedder, paths, feature=feature, flip=True), found.numpy(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_that_vectors_were_flipped_is_remembered(embedder, dataset):
+    assert embed_dataset(embedder, dataset, flip=True).flip
+    assert not embed_dataset(embedder, dataset).flip
 
 
 @pytest.mark.parametrize("training", [True, False])

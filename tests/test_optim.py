@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from passerby.optim import OptimSettings, make_optimiser, rate, set_rate
+from passerby.optim import OptimSettings, kept_share, make_average, make_optimiser, rate, set_rate
 
 ORACLE = json.loads((Path(__file__).parent / "oracles_data" / "lr_schedule.json").read_text())
 
@@ -111,3 +111,32 @@ def test_some_parameters_are_spared_the_decay(name):
     assert [g["weight_decay"] for g in optimiser.param_groups] == [0.25, 0.0]
     set_rate(optimiser, 0.125)
     assert [g["lr"] for g in optimiser.param_groups] == [0.125, 0.125]
+
+
+def test_a_running_mean_equals_the_slow_loop():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    averaged, wanted = make_average(module, decay=0.3), None
+    for step in range(6):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        module(torch.randn(8, 3))
+        averaged.update_parameters(module)
+        state = {name: value.clone() for name, value in module.state_dict().items()}
+        share = min(0.3, (1 + step) / (10 + step))
+        wanted = wanted or state
+        wanted = {name: share * mean + (1 - share) * state[name] for name, mean in wanted.items()}
+        wanted["1.num_batches_tracked"] = state["1.num_batches_tracked"]
+    for name, value in averaged.module.state_dict().items():
+        torch.testing.assert_close(value, wanted[name])
+    assert not any(parameter.requires_grad for parameter in averaged.parameters())
+    assert not averaged.module.training
+
+
+def test_a_running_mean_warms_up():
+    shares = [kept_share(0.999, step) for step in range(20_000)]
+    assert shares[0] == 0.1
+    assert shares == sorted(shares)
+    assert shares[-1] == 0.999
+    assert kept_share(0.05, 0) == 0.05

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from passerby.data.transforms import EraseSettings
 from passerby.errors import UserError
 from passerby.losses.triplet import TripletSettings
-from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe, shipped_recipes
+from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe
 from passerby.settings import override, parse_yaml
+from passerby.targets import shipped_recipes
 
 
 def told(data):
@@ -87,6 +88,15 @@ def test_overrides_reach_everything(name, override, look):
         ({"engine": {"precision": "bf61"}}, "engine.precision is 'bf61', allowed: "),
         ({"input": {"size": [4, 128]}}, "input.size.0 is 4"),
         ({"optim": {"schedule": "cosine", "gamma": 0.5}}, "gamma has no effect with schedule: cosine"),
+        (
+            {"data": {"sampling": "datasets"}, "stages": [{"train": ["auto"]}, {"train": ["msmt17"]}]},
+            "data.sampling: datasets has no effect: no stage trains on several data sets jointly",
+        ),
+        (
+            {"data": {"sampling": "datasets", "identities": 5}, "stages": [{"train": ["auto", "msmt17"]}]},
+            "5 people of a batch (data.identities) evenly among 2 data sets (auto, msmt17), which cannot be done",
+        ),
+        ({"data": {"sampling": "dataset"}}, "data.sampling is 'dataset'"),
         ({"stages": 5}, "stages is 5"),
         ({"stages": [5]}, "stages.0 is 5"),
         ({"losses": 5}, "losses is 5"),

@@ -3,9 +3,15 @@
 import json
 
 import pytest
+import timm
+import torch
+from timm.models import register_model
+from timm.models.resnet import Bottleneck, ResNet
 
-from passerby.recipe import load_recipe, make_recipe, shipped_recipes
+from passerby.models.embedder import Embedder
+from passerby.recipe import load_recipe, make_recipe
 from passerby.settings import parse_yaml
+from passerby.targets import shipped_recipes
 from passerby.train import journal
 from passerby.train.session import train
 
@@ -14,9 +20,16 @@ TINY = [
     "model.weights=none", "model.backbone=test_resnet", "input.size=[32, 16]", "data.identities=6", "data.instances=4",
     "data.augment.pad=2", "stages.0.epochs=1", "test.rerank.k1=6", "test.rerank.k2=2", "engine.device=cpu",
     "engine.precision=float32",
-    "engine.precision=float32",
 ]  # fmt: skip
 """Two steps of 6 x 4 images."""
+NETWORKS = {"agw": "tiny_bottlenecks", "sbs": "tiny_bottlenecks", "vit": "test_vit"}
+"""Where the smallest ResNet of timm has no place for what a recipe adds, or is another kind of network."""
+
+
+@register_model
+def tiny_bottlenecks(num_classes, **_of_timm):
+    """A ResNet-50 in the number of its blocks, of 1/16 the width."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, channels=(4, 8, 16, 32), stem_width=4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,8 +42,36 @@ def test_a_shipped_recipe_describes_itself_and_reads_back_equal(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_recipe_trains(name, site, tmp_path):
-    recipe = load_recipe(name, [f"root={site}", *TINY])
+    recipe = load_recipe(name, [f"root={site}", *TINY, f"model.backbone={NETWORKS.get(name, 'test_resnet')}"])
     train(recipe, tmp_path / "run")
     (epoch,) = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))
     assert epoch.loss > 0
     assert json.loads((tmp_path / "run" / "scores.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "losses", "model", "epochs"),
+    [
+        ("baseline", ["softmax", "triplet"], ("none", "avg", 1, 2048), 150),
+        ("agw", ["softmax", "triplet", "center"], ("half", "gem_learned", 1, 2048), 160),
+        ("sbs", ["circle_softmax", "triplet"], ("half", "gem_learned", 1, 2048), 60),
+        ("vit", ["softmax", "triplet"], ("none", "avg", 2, 768), 120),
+    ],
+)
+def test_a_strong_recipe_has_its_parts_and_its_whole_network_can_be_built(name, losses, model, epochs):
+    recipe = load_recipe(name, ["model.weights=none"])
+    assert list(recipe.stages[0].losses.chosen) == losses
+    assert recipe.stages[0].epochs == epochs
+    assert timm.models.get_pretrained_cfg(recipe.model.backbone).has_weights
+    with torch.device("meta"):
+        embedder = Embedder(recipe.model, recipe.input)
+    assert (recipe.model.non_local, recipe.model.pool, recipe.model.last_stride, embedder.dimension) == model
+
+
+def test_the_forms_of_the_triplet_and_the_tested_vector_are_those_of_the_papers():
+    found = {name: load_recipe(name) for name in ("bag_of_tricks", "agw", "sbs", "vit")}
+    forms = {name: recipe.stages[0].losses.triplet.form for name, recipe in found.items()}
+    assert forms == {"bag_of_tricks": "hard", "agw": "weighted", "sbs": "soft", "vit": "soft"}
+    assert {name: recipe.test.feature for name, recipe in found.items() if recipe.test.feature != "embedding"} == {
+        "vit": "feature"
+    }

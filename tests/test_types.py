@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from passerby.errors import UserError
-from passerby.types import Dataset, Embeddings, Protocol, Rerank, Scores, Split
+from passerby.types import Dataset, Embeddings, Protocol, Rerank, Scores, Split, Stage
 
 
 def split(count=4, **columns):
@@ -102,10 +102,19 @@ def same(one, other):
 def test_embeddings_survive_the_disk(tmp_path_factory, vectors, name, with_path):
     count = len(vectors)
     path = np.array([f"ä{i}" for i in range(count)], np.str_) if with_path else None
-    table = embeddings(count, vectors=vectors, path=path, dataset=name, feature="embedding")
+    table = embeddings(count, vectors=vectors, path=path, dataset=name, feature="embedding", flip=with_path)
     file = tmp_path_factory.mktemp("npz") / "e.npz"
     table.save(file)
     assert same(Embeddings.load(file), table)
+
+
+def test_a_file_from_before_flip_averaging_is_read(tmp_path):
+    embeddings(flip=True).save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as archive:
+        columns = {name: archive[name] for name in archive.files if name != "flip"}
+    np.savez(tmp_path / "old.npz", **columns)
+    assert Embeddings.load(tmp_path / "e.npz").flip is True
+    assert Embeddings.load(tmp_path / "old.npz").flip is False
 
 
 def test_roles_divide_the_rows():
@@ -221,6 +230,7 @@ PROTOCOL = Protocol("market1501", "abc", 10, 20, "standard", "cosine", "embeddin
     [
         {"dataset": "msmt17"}, {"files": "abd"}, {"count_query": 11}, {"count_gallery": 21}, {"cameras": "ignore"},
         {"distance": "euclidean"}, {"feature": "feature"}, {"rerank": Rerank()}, {"ap_rule": "trapezoid"},
+        {"flip": True}, {"queries": "multi"},
     ],
 )  # fmt: skip
 def test_unlike_protocols_are_not_compared(change):
@@ -245,3 +255,20 @@ def test_a_short_gallery_counts_as_its_full_length():
 
 def test_a_dataset_has_no_notes_unless_given():
     assert Dataset("x", Split.empty(), Split.empty(), Split.empty()).notes == ()
+
+
+def test_a_stage_comes_from_one_data_set_unless_it_says_otherwise():
+    train = Split(np.array(["a", "b"]), np.array([0, 1]), np.array([0, 0]))
+    alone = Stage("here", train, labelled=True, epochs=1)
+    assert (alone.sources, alone.origin.tolist()) == (("here",), [0, 0])
+    assert Stage("here", train, labelled=True, epochs=1, sources=("x", "y"), origin=[1, 0]).origin.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [([0], r"'origin' has shape \(1,\), expected \(2,\)"), ([0, 2], r"'origin' must hold 0..1"), ([0.0, 1.0], "whole")],
+)
+def test_the_origin_of_a_stage_is_checked(origin, told):
+    train = Split(np.array(["a", "b"]), np.array([0, 1]), np.array([0, 0]))
+    with pytest.raises(UserError, match=told):
+        Stage("here", train, labelled=True, epochs=1, sources=("x", "y"), origin=np.array(origin))

@@ -321,11 +321,16 @@ def _content_warnings(report: CheckReport) -> list[str]:
 def describe(dataset: Dataset) -> str:
     """Return a short table of the three splits, below the notes of the reader."""
     rows = [
-        f"  {name:8}{len(split):>8,}{split.count_identities:>12,}{split.count_cameras:>9,}"
+        f"  {name:8}{len(split):>8,}{split.count_identities:>12,}{split.count_cameras:>9,}{_count_masks(split):>8,}"
         for name, split in (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery))
     ]
     notes = [f"  note: {note}" for note in dataset.notes]
-    return "\n".join([dataset.name, *notes, f"  {'split':8}{'images':>8}{'identities':>12}{'cameras':>9}", *rows])
+    title = f"  {'split':8}{'images':>8}{'identities':>12}{'cameras':>9}{'masks':>8}"
+    return "\n".join([dataset.name, *notes, title, *rows])
+
+
+def _count_masks(split: Split) -> int:
+    return 0 if split.mask_path is None else int((split.mask_path != "").sum())
 
 
 def render(report: CheckReport) -> str:

@@ -6,7 +6,7 @@ Nothing is ever downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, assert_never
@@ -21,7 +21,7 @@ from passerby.data.readers.market import Market1501, read_market1501
 from passerby.data.readers.msmt import MSMT17, read_msmt17
 from passerby.data.readers.table import Csv, read_csv
 from passerby.errors import UserError, did_you_mean
-from passerby.types import Dataset
+from passerby.types import Dataset, Split
 
 DatasetSettings = Annotated[Market1501 | DukeMTMC | MSMT17 | CUHK03 | Folder | Csv | Auto, Field(discriminator="kind")]
 """Any data set, told by its `kind`."""
@@ -43,12 +43,13 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """What can be read, one line each, for lists."""
 
 
-def dataset_settings(kind: str, root: str) -> DatasetSettings:
+def dataset_settings(kind: str, root: str, *, masks: str | None = None) -> DatasetSettings:
     """Return the settings of a kind with its defaults.
 
     Args:
         kind: one of `KINDS`.
         root: the folder that has the layout, or the one above it; for `csv` the file.
+        masks: the folder of the foreground masks; None = `masks` inside or beside the folder.
 
     Raises:
         UserError: the kind is not known.
@@ -57,20 +58,43 @@ def dataset_settings(kind: str, root: str) -> DatasetSettings:
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS) or f"; known: {', '.join(KINDS)}"
         raise UserError(f"kind of data set {kind!r} is not known{hint}")
-    return ANY.validate_python({"kind": kind, "path" if kind == "csv" else "root": root})
+    return ANY.validate_python({"kind": kind, "path" if kind == "csv" else "root": root, "masks": masks})
 
 
 def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
-    """Read the data set that `settings` describe.
+    """Read the data set that `settings` describe; a note says so when only some of its images have a mask.
 
     Args:
         settings: one of the kinds.
         name: how recipes and reports are to call it.
 
     Raises:
-        UserError: it is not there or not as expected.
+        UserError: it is not there or not as expected, or the folder of masks that was given fits no image.
 
     """
+    dataset = _read(settings, name)
+    bare, count = without_mask((dataset.train, dataset.query, dataset.gallery))
+    if settings.masks is not None and len(bare) == count:
+        raise UserError(
+            f"{settings.masks} holds no mask for any of the {count:,} images of {dataset.name}; a mask has the "
+            f"relative path of its image and the ending .png, as `passerby segment apply` makes them (first: {bare[0]})"
+        )
+    if not 0 < len(bare) < count:
+        return dataset
+    return replace(dataset, notes=(*dataset.notes, f"Without a mask: {len(bare):,} of {count:,} images ({bare[0]})."))
+
+
+def without_mask(splits: Iterable[Split]) -> tuple[list[str], int]:
+    """Return the images of some splits that have no mask, and how many images there are in all."""
+    bare: list[str] = []
+    count = 0
+    for split in splits:
+        count += len(split)
+        bare += split.path.tolist() if split.mask_path is None else split.path[split.mask_path == ""].tolist()
+    return bare, count
+
+
+def _read(settings: DatasetSettings, name: str) -> Dataset:
     match settings:
         case Market1501():
             return read_market1501(settings, name)
@@ -86,7 +110,7 @@ def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
             return read_csv(settings, name)
         case Auto():
             found = recognise(settings)
-            dataset = open_dataset(found, found.kind if name == "auto" else name)
+            dataset = _read(found, found.kind if name == "auto" else name)
             place = found.path if isinstance(found, Csv) else found.root
             return replace(dataset, notes=(f"{place} was taken for kind {found.kind}.", *dataset.notes))
         case _:

@@ -1,10 +1,13 @@
 """P x K batches: P identities with K images each, which is what mining within a batch needs.
 
 An epoch is a pure function of labels and generator: nothing is carried from one epoch to the next, so a run can be
-resumed at any epoch and every rank of a distributed run draws the same plan.
+resumed at any epoch and every rank of a distributed run draws the same plan. Where images come from several data sets,
+either all identities are alike, or each data set gives its equal share of every batch.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,6 +50,88 @@ def identity_batches(
         batches.append(np.concatenate([hands[int(person)].pop() for person in chosen]))
         hands = {person: hand for person, hand in hands.items() if hand}
     return np.stack(batches)
+
+
+def dataset_batches(
+    labels: Ints,
+    origin: Ints,
+    generator: np.random.Generator,
+    *,
+    sources: Sequence[str],
+    identities: int,
+    instances: int,
+    count: int | None = None,
+) -> Ints:
+    """Plan one epoch in which every batch shows equally many people of each data set.
+
+    Each set is dealt by itself as in `identity_batches`, all of them for the same number of batches: a small set is
+    dealt again and again within the epoch, so its images repeat, and of a large one only a part is seen.
+
+    Args:
+        labels: (N,) identity of each image, -1 = not to be used.
+        origin: (N,) which data set each image comes from, 0..len(sources)-1.
+        generator: source of randomness.
+        sources: the names of the data sets.
+        identities: P, different people in a batch, a multiple of the number of data sets.
+        instances: K, images of each.
+        count: batches in the epoch; None = max(1, usable images of all sets // (P * K)).
+
+    Returns:
+        (count, P * K) rows; images of one person stand together, and people of the sets stand in turn, so that every
+        rank of a distributed run gets its share of each set too.
+
+    Raises:
+        UserError: the people of a batch cannot be divided evenly, or a set has fewer than its share.
+
+    """
+    share = require_shares(labels, origin, sources=sources, identities=identities)
+    count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
+    plans = [
+        identity_batches(
+            np.where(origin == number, labels, -1), generator, identities=share, instances=instances, count=count
+        ).reshape(count, share, instances)
+        for number in range(len(sources))
+    ]
+    return np.stack(plans, axis=2).reshape(count, identities * instances)  # (count, share, S, K) before
+
+
+def share_of_each(identities: int, sources: Sequence[str]) -> int:
+    """Return how many of P people in a batch come from each data set.
+
+    >>> share_of_each(16, ["market1501", "msmt17"])
+    8
+
+    Raises:
+        UserError: they cannot be divided evenly.
+
+    """
+    if identities % len(sources):
+        lower = identities // len(sources) * len(sources)
+        nearest = f"{lower} or {lower + len(sources)}" if lower else str(len(sources))
+        raise UserError(
+            f"data.sampling: datasets divides the {identities} people of a batch (data.identities) evenly among "
+            f"{len(sources)} data sets ({', '.join(sources)}), which cannot be done; set data.identities to {nearest}"
+        )
+    return identities // len(sources)
+
+
+def require_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], identities: int) -> int:
+    """Return how many people of each data set are in a batch.
+
+    Raises:
+        UserError: the people of a batch cannot be divided evenly, or a set has fewer than its share.
+
+    """
+    share = share_of_each(identities, sources)
+    for number, name in enumerate(sources):
+        found = len(np.unique(labels[(labels >= 0) & (origin == number)]))
+        if found < share:
+            advice = f"data.identities to {found * len(sources)} or less" if found else "data.sampling to identities"
+            raise UserError(
+                f"data.sampling: datasets asks for {share} people of each data set in a batch of {identities}, the "
+                f"training images of {name} show {found}; set {advice}"
+            )
+    return share
 
 
 def require_people(labels: Ints, *, identities: int) -> Ints:

@@ -13,6 +13,7 @@ from typing import Annotated, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from passerby.inputs import InputSettings, Share
@@ -96,3 +97,19 @@ def augment(transform: v2.Compose, image: Tensor, *, seed: int) -> Tensor:
     with seeded(seed):
         changed: Tensor = transform(image)
     return changed
+
+
+def augment_with_mask(transform: v2.Compose, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Apply `transform` to an image (3, H, W) as `augment` does, and its flips and crops to the mask (1, H, W) too.
+
+    Colours change in the image only, and so does erasing: the mask says where the person is, seen or not. Around the
+    image there is no person.
+    """
+    moved = tv_tensors.Mask(mask)
+    with seeded(seed):
+        for step in transform.transforms:
+            if isinstance(step, v2.RandomErasing):
+                image = step(image)
+            else:
+                image, moved = step(image, moved)
+    return image, moved.as_subclass(Tensor)

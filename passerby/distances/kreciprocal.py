@@ -94,7 +94,8 @@ def rerank(
     Query and gallery must come from one site: the neighbourhoods are those of their union.
 
     Args:
-        query, gallery: float32 vectors.
+        query: float32 vectors.
+        gallery: float32 vectors of the same length.
         parameters: k1, k2 and the weight of the original distance.
         metric: `euclidean` takes the vectors as they are, `cosine` as if they were normalised.
         device: where matrix products and nearest neighbours are computed; the sets are made on the CPU in any case.

@@ -59,6 +59,11 @@ class LossSettings(Settings):
         """The losses that are present, by name, in the order of the class."""
         return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
 
+    @property
+    def features(self) -> dict[str, str]:
+        """Which vector each loss that is present trains: `feature` before the neck, or `embedding` after it."""
+        return {name: chosen.feature for name, chosen in self.chosen.items()}
+
 
 class LossMix(nn.Module):
     """The losses of one stage, with whatever they learn themselves.

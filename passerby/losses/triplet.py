@@ -72,10 +72,15 @@ class TripletSettings(Settings):
     feature: Literal["embedding", "feature"] = Field("feature", description="what is compared")
     anchors: Literal["valid", "all"] = "valid"
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The margin, of the forms that have none."""
+        return frozenset({"margin"}) if self.form in ("soft", "weighted") else frozenset()
+
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
         """Refuse a margin that would have no effect."""
-        if self.form in ("soft", "weighted") and self.margin != type(self).model_fields["margin"].default:
+        if "margin" in self.idle and self.margin != type(self).model_fields["margin"].default:
             raise ValueError(f"margin has no effect with form: {self.form}")
         return self
 

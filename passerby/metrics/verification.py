@@ -65,11 +65,17 @@ class PairCounts:
         count_same, count_different = self.same.sum(), self.different.sum()
         if not count_same or not count_different:
             return np.full(len(fpr), np.nan)
-        allowed = np.floor(fpr * count_different + 1e-6)  # 0.1 * 30 is a hair below 3
-        accepted_different = np.cumsum(self.different)
         accepted_same = np.concatenate([[0], np.cumsum(self.same)])
-        steps = np.searchsorted(accepted_different, allowed, side="right")
-        return np.asarray(accepted_same[steps] / count_same, np.float64)
+        return np.asarray(accepted_same[self._steps(fpr)] / count_same, np.float64)
+
+    def thresholds(self, fpr: Doubles) -> Doubles:
+        """Return (F,) the values below which pairs are accepted at the wanted false-positive rates."""
+        return np.asarray(self.low + self._steps(fpr) / self.scale, np.float64)
+
+    def _steps(self, fpr: Doubles) -> Ints:
+        """Return (F,) how many steps of the grid are accepted."""
+        allowed = np.floor(fpr * self.different.sum() + 1e-6)  # 0.1 * 30 is a hair below 3
+        return np.asarray(np.searchsorted(np.cumsum(self.different), allowed, side="right"), np.int64)
 
 
 def count_steps(block: torch.Tensor, known: Bools, *, low: float, scale: float) -> Ints:

@@ -1,12 +1,16 @@
-"""Backbones: any timm model by name, plus the last-stride surgery that re-identification wants on ResNets.
+"""Backbones: any timm model or OSNet by name, plus the surgery that re-identification wants on ResNets.
 
-Weights come from a local file (torchvision, timm or passerby) or from timm's hub; a file that does not fit is refused
-with the keys that differ, because a network that was silently left at random weights costs a person days.
+Weights come from a local file (torchvision, timm, IBN-Net, torchreid, fast-reid or passerby) or from timm's hub; a file
+that does not fit is refused with the keys that differ, because a network that was silently left at random weights costs
+a person days.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import pickle
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +18,48 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from passerby.errors import UserError, did_you_mean, first_line
-from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind, add_ibn, add_non_local, add_se, fit_plain
+from passerby.models.blocks import (
+    AttentionKind,
+    IBNKind,
+    NonLocalKind,
+    add_ibn,
+    add_non_local,
+    add_se,
+    blocks_beyond,
+    fit_plain,
+    new_to,
+)
+from passerby.models.osnet import OSNETS, OSNet
 
-_CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
+StemPool = Literal["torchvision", "fastreid"]
+
+_CLASSIFIERS = {
+    f"{name}.{kind}"
+    for name in ("fc", "head", "head.fc", "head_dist", "classifier", "last_linear")
+    for kind in ("weight", "bias")
+}
 _HUB = ("huggingface.co", 443)
 
 
 class Backbone(nn.Module):
-    """A timm model that answers with its last map.
+    """A timm model or an OSNet that answers with its last map.
+
+    Whoever pools the map passes the pooled vector through `head`. That does nothing to most networks; an OSNet has a
+    layer there, so that its vectors are the published ones, of length 512 whatever the channels of its map.
 
     Args:
-        name: a timm model name, with or without a weights tag (`resnet50`, `resnet50.tv_in1k`).
+        name: a timm model name, with or without a weights tag (`resnet50`, `resnet50.tv_in1k`), or one of `OSNETS`.
         size: (H, W) of the images; models with fixed position tables are built for it.
         last_stride: stride of a ResNet's last stage, 1 or 2. Stride 1 doubles the map without dilation
             (Luo et al., CVPR Workshops 2019, section 3.5).
         ibn: instance-batch normalisation of a ResNet.
         attention: channel gates in the blocks of a ResNet.
         non_local: non-local blocks in a bottleneck ResNet, with half the channels or a single one inside.
+        stem_pool: borders of a ResNet's first pooling; see `set_stem_pool`.
         pretrained: whether timm loads its own weights.
 
     Raises:
@@ -50,6 +76,7 @@ class Backbone(nn.Module):
         ibn: IBNKind = "none",
         attention: AttentionKind = "none",
         non_local: NonLocalKind = "none",
+        stem_pool: StemPool = "torchvision",
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -58,9 +85,13 @@ class Backbone(nn.Module):
             _require_reachable(name)
         self.body = _create(name, size, pretrained=pretrained)
         self.channels = int(self.body.num_features)
+        self.dimension = self.body.dimension if isinstance(self.body, OSNet) else self.channels
         if last_stride == 1:
             set_last_stride(self.body, name)
+        if stem_pool == "fastreid":
+            set_stem_pool(self.body, name)
         if ibn != "none":
+            _require_no_variant(name)
             add_ibn(self.body, name, kind=ibn)
         if attention == "se":
             add_se(self.body, name)
@@ -91,16 +122,31 @@ class Backbone(nn.Module):
         pooled = self.body.forward_head(features, pre_logits=True)
         tokens = features[:, getattr(self.body, "num_prefix_tokens", 0) :]  # (B, h*w, C)
         height, width = self.body.patch_embed.grid_size
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width), pooled
+        return tokens.transpose(1, 2).unflatten(2, (height, width)), pooled
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Map the pooled (B, C) to the feature (B, D) in float32: by the `fc` of an OSNet, unchanged by others."""
+        return self.body.fc(pooled).float() if isinstance(self.body, OSNet) else pooled
 
 
 def _require_known(name: str) -> None:
-    if not timm.is_model(name.split(".")[0]):
-        hint = did_you_mean(name, timm.list_models()) or "; `timm.list_models()` names all"
-        raise UserError(f"model.backbone: {name!r} is not a timm model{hint}")
+    if name not in OSNETS and not timm.is_model(name.split(".")[0]):
+        hint = did_you_mean(name, [*timm.list_models(), *OSNETS])
+        hint = hint or f"; `timm.list_models()` names all, and the OSNets are {', '.join(OSNETS)}"
+        raise UserError(f"model.backbone: {name!r} is not a timm model and not an OSNet{hint}")
+
+
+def _require_no_variant(name: str) -> None:
+    if name in OSNETS:
+        variants = ", ".join(other for other in OSNETS if "_ibn_" in other or "_ain_" in other)
+        raise UserError(
+            f"model.ibn: an OSNet has its instance norms by name, so leave it at 'none' and choose one of {variants}"
+        )
 
 
 def _create(name: str, size: tuple[int, int], *, pretrained: bool) -> Any:  # timm's models share a manner, not a class
+    if name in OSNETS:
+        return OSNet(OSNETS[name])
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=size)
     except TypeError:  # most convolutional networks take any size and know no img_size
@@ -125,50 +171,116 @@ def set_last_stride(body: Any, name: str) -> None:
             module.kernel_size = module.stride = 1
 
 
+def set_stem_pool(body: Any, name: str) -> None:
+    """Let the first pooling of a ResNet see the pixels beyond the right and lower border instead of all round.
+
+    fast-reid pools so, and its weights give its own vectors only so.
+    """
+    pool: Any = getattr(body, "maxpool", None)
+    if not isinstance(body, timm.models.resnet.ResNet) or not isinstance(pool, nn.MaxPool2d):
+        raise UserError(
+            f"model.stem_pool: only ResNets that begin with a max pooling have a place for it; "
+            f"{name!r} has none, leave it at 'torchvision'"
+        )
+    pool.padding, pool.ceil_mode = 0, True
+
+
 # ---- weights
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came of loading a file: how many tensors matched, and what the file held beyond them."""
+    """What came of loading a file.
+
+    Attributes:
+        count_matched: tensors that were taken from the file.
+        kept: tensors of blocks that the file does not know; they have their initial values.
+        unused: tensors of the file that have no place, classifiers left out.
+        resampled: tables of positions that were made for another size of images.
+
+    """
 
     count_matched: int
-    unused: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say all of it in one line."""
+        parts = {"keep their initial values": self.kept, "unused": self.unused, "resampled": self.resampled}
+        told = [f"{len(names)} {what} ({_few(names)})" for what, names in parts.items() if names]
+        return ", ".join([f"{self.count_matched} tensors match", *told])
+
+
+def _few(names: tuple[str, ...], *, most: int = 3) -> str:
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
 
 
 def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
-    """Load torchvision's, timm's, IBN-Net's or passerby's weights into a backbone, every tensor or nothing.
+    """Load published or own weights into a backbone, every tensor or nothing.
 
-    Blocks that the file does not know at all keep their initial values; see `fit_plain`.
+    Blocks that the file does not know at all keep their initial values; blocks that only the file knows are an error,
+    because the other weights were learnt with them. See `fit_plain` and `fit_positions`.
 
     Raises:
-        UserError: no such file, not a weights file, missing tensors, or tensors of another shape.
+        UserError: no such file, not a weights file, missing tensors, tensors of another shape, or foreign blocks.
 
     """
-    found = fit_plain({_plain_key(key): value for key, value in read_weights(path).items()}, backbone.body)
-    wanted = backbone.body.state_dict()
-    matched = {key: value for key, value in found.items() if key in wanted}
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    body = backbone.body
+    found = fit_plain(_plain_keys(read_weights(path), path), body)
+    resampled = fit_positions(found, body)
+    wanted, kept = body.state_dict(), new_to(found, body)
+    matched = {key: value for key, value in found.items() if key in wanted and key not in kept}
+    missing = [k for k in wanted if not (k in found or k in kept or k.endswith("num_batches_tracked"))]
     shapes = [k for k, v in matched.items() if v.shape != wanted[k].shape]
-    if missing or shapes:
+    beyond = blocks_beyond(found, body)
+    if missing or shapes or beyond:
         odd = ", ".join([f"{k} missing" for k in missing[:3]] + [_shapes(k, matched[k], wanted[k]) for k in shapes[:3]])
         raise UserError(
             f"{path} does not fit the backbone: {len(matched) - len(shapes)} of {len(wanted)} tensors match, "
-            f"{len(missing)} are missing, {len(shapes)} have another shape ({odd})"
+            f"{len(missing)} are missing, {len(shapes)} have another shape{f' ({odd})' if odd else ''}"
+            + (f"; only the file has {' and '.join(beyond)}" if beyond else "")
         )
-    backbone.body.load_state_dict(matched, strict=False)
-    unused = tuple(k for k in found if k not in wanted and not k.startswith(_CLASSIFIERS))
-    return Loaded(len(matched), unused)
+    body.load_state_dict(matched, strict=False)
+    unused = tuple(sorted(k for k in found if k not in matched and k not in _CLASSIFIERS))
+    return Loaded(len(matched), tuple(k for k in wanted if k in kept), unused, resampled)
+
+
+def fit_positions(found: dict[str, Tensor], body: Any) -> tuple[str, ...]:
+    """Resample the table of positions of a square image, as published, to the grid of `body`, in place of the old one.
+
+    Returns:
+        The name of the table, if it had to be resampled.
+
+    """
+    table, own = found.get("pos_embed"), getattr(body, "pos_embed", None)
+    if table is None or not isinstance(own, Tensor) or table.ndim != 3 or table.shape == own.shape:
+        return ()
+    count_prefix = 0 if getattr(body, "no_embed_class", False) else body.num_prefix_tokens
+    if (
+        table.shape[2] != own.shape[2]
+        or math.isqrt(table.shape[1] - count_prefix) ** 2 + count_prefix != table.shape[1]
+    ):
+        return ()  # the shapes are told
+    grid = list(body.patch_embed.grid_size)
+    found["pos_embed"] = resample_abs_pos_embed(table, new_size=grid, num_prefix_tokens=count_prefix)
+    return ("pos_embed",)
 
 
 def _shapes(key: str, found: Tensor, wanted: Tensor) -> str:
     return f"{key} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
 
 
-def _plain_key(key: str) -> str:
-    for prefix in ("module.", "model.", "backbone.", "body."):
-        key = key.removeprefix(prefix)
-    return key
+def _plain_keys(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    plain: dict[str, Tensor] = {}
+    for key, value in state.items():
+        for prefix in ("module.", "model.", "backbone.", "base.", "body."):
+            key = key.removeprefix(prefix)
+        if key in plain:
+            raise UserError(f"{path} holds {key!r} twice, as of two networks; keep the one that is meant")
+        plain[key] = value
+    return plain
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -183,7 +295,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch each have several ways to say "not mine"
-        raise UserError(f"{path} is not a readable weights file ({first_line(error)})") from error
+        raise UserError(f"{path} is not a readable weights file ({_reason(error)})") from error
     for key in ("state_dict", "model", "embedder"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -192,8 +304,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
+def _reason(error: Exception) -> str:
+    """Say it without torch's advice to trust the file, and without the bare numbers of its reader."""
+    if foreign := re.search(r"GLOBAL (\S+) was not an allowed", str(error)):
+        return f"it holds {foreign[1]}, and only tensors are read; save its state_dict alone"
+    return "torch cannot read it" if isinstance(error, pickle.UnpicklingError | LookupError) else first_line(error)
+
+
 def _require_reachable(name: str) -> None:
     """Say at once what is missing, where timm would try for a minute and then show a traceback."""
+    if name in OSNETS:
+        raise UserError(f"torchreid publishes the weights of {name!r} as a file; fetch it and set model.weights to it")
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise UserError(f"timm has no pretrained weights for {name!r}; set model.weights to a file or to 'none'")

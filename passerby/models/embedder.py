@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.inputs import InputSettings
-from passerby.models.backbones import Backbone, Loaded, load_backbone, read_weights
+from passerby.models.backbones import Backbone, Loaded, StemPool, load_backbone, read_weights
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.pooling import Pool, PoolKind
 from passerby.settings import Settings, build
@@ -27,12 +27,15 @@ from passerby.types import Output
 class ModelSettings(Settings):
     """Which network turns an image into a vector."""
 
-    backbone: str = Field("resnet50", description="any timm model, for example resnet50.tv_in1k")
+    backbone: str = Field("resnet50", description="any timm model, for example resnet50.tv_in1k, or an OSNet")
     weights: str = Field("none", description="none | pretrained (timm's, downloaded) | a local file")
     last_stride: Literal[1, 2] = Field(2, description="1 doubles a ResNet's last map, without dilation")
     ibn: IBNKind = Field("none", description="instance and batch norms in a ResNet, as IBN-Net-a or IBN-Net-b")
     attention: AttentionKind = Field("none", description="se: squeeze-and-excitation in every block of a ResNet")
     non_local: NonLocalKind = Field("none", description="non-local blocks; inner width half the channels, or single")
+    stem_pool: StemPool = Field(
+        "torchvision", description="fastreid: a ResNet's first pooling as in fast-reid's weights"
+    )
     pool: PoolKind = Field("avg", description="avg_max is their sum; gem has p = 3, gem_learned learns p from 3 on")
     neck: Literal["bnneck", "none"] = "bnneck"
 
@@ -68,6 +71,7 @@ class Embedder(nn.Module):
             ibn=settings.ibn,
             attention=settings.attention,
             non_local=settings.non_local,
+            stem_pool=settings.stem_pool,
             pretrained=pretrained,
         )
         if self.backbone.pools_itself and settings.pool != "avg":
@@ -85,13 +89,16 @@ class Embedder(nn.Module):
     @property
     def dimension(self) -> int:
         """Length D of both vectors."""
-        return self.backbone.channels
+        return self.backbone.dimension
 
-    def forward(self, images: Tensor) -> Output:
-        """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`."""
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Output:
+        """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`.
+
+        With a mask (B, 1, H, W), 1 = person, the pooling is weighted by it; a backbone that pools itself takes none.
+        """
         pixels = images.to(self.mean.dtype)
         featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
-        feature = self.pool(featuremap) if pooled is None else pooled.float()  # (B, D)
+        feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
         return Output(feature=feature, embedding=self.neck(feature), map=featuremap)
 
 

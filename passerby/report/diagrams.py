@@ -12,6 +12,7 @@ from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
 from passerby.settings import Settings
+from passerby.train.plan import SAMPLING
 
 WIDE, NARROW = 1100.0, 360.0
 
@@ -56,10 +57,11 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
     known = "identities known" if stage.labelled else "identities not used"
     size = data.identities * data.instances
+    joint = (SAMPLING[data.sampling],) if len(stage.train) > 1 else ()
     steps = tuple(facts(data.augment))
     return (
         Box("data", "Training images", (*sites, known)),
-        Box("sampler", "P × K batches", (f"{data.identities} people × {data.instances} images = {size}",)),
+        Box("sampler", "P × K batches", (f"{data.identities} people × {data.instances} images = {size}", *joint)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
 
@@ -113,14 +115,19 @@ def _learning(stage: StageSettings) -> tuple[Box, ...]:
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
     count = len(_losses(stage))
+    mean = (f"EMA {value_text(optim.ema)}", "tested in place of the last weights")
+    average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {_count(count, 'weighted term')}",), "learning"),
         Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum), "learning"),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
+        *average,
     )
 
 
 def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
+    if optim.freeze_iterations:
+        yield f"the backbone stands still for {_count(optim.freeze_iterations, 'step')}"
     if optim.warmup_epochs:
         yield f"warm-up over {_count(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
     yield f"full rate {value_text(optim.lr)}"
@@ -137,6 +144,8 @@ def _test(recipe: Recipe) -> Panel:
     left_out = (
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )
+    averaged = ("queries averaged over person and camera",) if test.queries == "multi" else ()
+    mirror = ("averaged with the mirror image's",) if test.flip else ()
     compare = [
         Box("distance", f"Distance: {test.distance}", (), "test"),
         Box("ranking", "Ranking", (f"gallery, nearest first, {left_out}",), "test"),
@@ -148,8 +157,10 @@ def _test(recipe: Recipe) -> Panel:
     return Panel(
         "Test",
         (
-            Column("Images", (Box("tested", "Query and gallery", recipe.tested, "test"),)),
-            Column("Network", (Box("trained", "The trained network", (f"gives the {test.feature}",), "network"),)),
+            Column("Images", (Box("tested", "Query and gallery", (*recipe.tested, *averaged), "test"),)),
+            Column(
+                "Network", (Box("trained", "The trained network", (f"gives the {test.feature}", *mirror), "network"),)
+            ),
             Column("Search", tuple(compare)),
             Column("Scores", (Box("scores", "mAP, rank-k, mINP", (*every, *both), "test"),)),
         ),
@@ -158,11 +169,11 @@ def _test(recipe: Recipe) -> Panel:
 
 
 def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is on, apart from some names."""
+    """Yield one line for each value of the settings that is on and does something, apart from some names."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         off = value is None or value is False or (isinstance(value, int | float) and value == 0)
-        if name not in without and not off:
+        if name not in without and name not in settings.idle and not off:
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
 
 

@@ -1,4 +1,4 @@
-"""The curves of a run as matplotlib figures: losses, scores and learning rate over the epochs, and the CMC.
+"""The curves of a run as matplotlib figures: losses and scores over the epochs, and the CMC.
 
 Each function takes the tables of a run and returns a `Figure` of its own, which can be saved, shown or put on a page.
 """
@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from passerby.optim import rate
-from passerby.recipe import Recipe
 from passerby.report.palette import QUIET, look, panels, style
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, Record
 from passerby.types import Scores
 
-_STEPS_DRAWN = 50  # per epoch: enough to see a warm-up as the line it is
 _MANY = 30  # points beyond which markers would touch
 
 
@@ -39,13 +35,12 @@ def loss_curves(records: Sequence[Record]) -> Figure:
             panel.set_title(_loss_title(found, name))
             panel.set_ylim(bottom=min(0.0, *y))
             _mark_stages(panel, found)
-        _epochs_below(axes[-1])
+        epochs_below(axes[-1])
     return figure
 
 
 def _loss_title(found: Sequence[EpochRecord], name: str) -> str:
-    last = [record.terms[name] for record in found if name in record.terms][-1]
-    weight = last.weighted / last.value if last.value else 1.0
+    weight = [record.terms[name] for record in found if name in record.terms][-1].weight
     return name if abs(weight - 1) < 1e-6 else f"{name} (weight {weight:.3g})"
 
 
@@ -64,32 +59,9 @@ def score_curves(records: Sequence[Record]) -> Figure:
             _line(panel, x, [100 * r.mAP for r in mine], number=2 * number + 1, label=f"mAP{of}")
         _percent_axis(panel, from_zero=True)
         _mark_stages(panel, epochs)
-        _epochs_below(panel)
+        epochs_below(panel)
         if names:
             panel.legend(loc="best")
-    return figure
-
-
-def rate_curve(recipe: Recipe) -> Figure:
-    """Draw the learning rate of every stage as the recipe's schedule gives it, warm-up and all."""
-    with style():
-        figure, (panel,) = panels(1)
-        start = 0
-        for number, stage in enumerate(recipe.stages):
-            steps = np.arange(stage.epochs * _STEPS_DRAWN)
-            y = [rate(stage.optim, int(s), steps_per_epoch=_STEPS_DRAWN, epochs=stage.epochs) for s in steps]
-            panel.plot(start + steps / _STEPS_DRAWN, y, color=look(0).colour)
-            if number:
-                panel.axvline(start, color=QUIET, linewidth=0.8, linestyle=":")
-            start += stage.epochs
-        rates = [line.get_ydata() for line in panel.lines if len(np.atleast_1d(line.get_ydata())) > 2]
-        lowest, highest = min(map(np.min, rates)), max(map(np.max, rates))
-        if highest > 30 * lowest:
-            panel.set_yscale("log")
-        else:
-            panel.set_ylim(bottom=0)
-        panel.set_ylabel("learning rate" + (" (logarithmic)" if highest > 30 * lowest else ""))
-        _epochs_below(panel)
     return figure
 
 
@@ -128,7 +100,8 @@ def _percent_axis(panel: Axes, *, from_zero: bool = False) -> None:
     panel.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def _epochs_below(panel: Axes) -> None:
+def epochs_below(panel: Axes) -> None:
+    """Name the x axis and keep it to whole epochs."""
     panel.set_xlabel("epoch")
     panel.set_xlim(left=0)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

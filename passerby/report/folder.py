@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.recipe import Recipe, load_recipe
+from passerby.reliance import Reliance
+from passerby.settings import Plain, build
+from passerby.targets import Comparison, Expected, Figures, compare
 from passerby.train import journal
-from passerby.train.journal import EpochRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank
+from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
+from passerby.types import Protocol, Rerank, pixels_word
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Site:
         protocol: how the plain ones were produced.
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
+        expected: what the recipe aims at here, if it aims at something.
+        reliance: the same test on people and on backgrounds alone, where it was made.
 
     """
 
@@ -42,6 +48,16 @@ class Site:
     protocol: Protocol
     count_valid: int
     rerank: Rerank | None
+    expected: Expected | None = None
+    reliance: Reliance | None = None
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """What was measured beside what was aimed at."""
+        if self.expected is None:
+            return []
+        reranked = None if self.reranked is None else _figures(self.reranked)
+        return compare(self.expected.goal, _figures(self.plain), reranked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +88,11 @@ class RunFolder:
     def scores(self) -> list[ScoreRecord]:
         """The evaluations of the journal."""
         return journal.scores(self.records)
+
+    @property
+    def gradients(self) -> list[GradientRecord]:
+        """The first steps in the journal."""
+        return journal.gradients(self.records)
 
     def embeddings(self, name: str) -> Path | None:
         """The embeddings of a data set, or None when they are not in the folder."""
@@ -131,10 +152,23 @@ def _site(name: str, entry: object) -> Site:
             distance="euclidean" if protocol["distance"] == "euclidean" else "cosine",
             feature=str(protocol["feature"]),
             ap_rule=str(protocol["ap_rule"]),
+            flip=bool(protocol.get("flip", False)),
+            queries="multi" if protocol.get("queries") == "multi" else "single",
+            pixels=pixels_word(str(protocol.get("pixels", "whole"))),
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
+        expected=_expected(found["expected"]) if "expected" in found else None,
+        reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
     )
+
+
+def _expected(entry: object) -> Expected:
+    return build(Expected, cast("dict[str, Plain]", _mapping(entry)), source="expected")
+
+
+def _figures(row: Row) -> Figures:
+    return Figures(mAP=row.mAP, rank1=row.rank[1])
 
 
 def _rerank(entry: dict[str, object]) -> Rerank:

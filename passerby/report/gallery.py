@@ -9,25 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from passerby.evaluate import evaluate, explain_skipped
+from passerby.evaluate import average_queries, evaluate, explain_skipped
 from passerby.report.folder import RunFolder, Site
+from passerby.report.frames import HEADINGS, SEED, Pixels, read_shot
 from passerby.report.palette import data_uri
-from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for, read_shot
+from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for
 from passerby.types import Embeddings, Rerank, Scores
 
 _HEIGHT = 144  # pixels: sharp at the size shown, and about 3 kB
 _QUALITY = 80
-_SEED = 0
-_HEADINGS: dict[Kind, str] = {
-    "best": "The best lists",
-    "worst": "The worst lists",
-    "random": "Lists drawn at random",
-}
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One ranked list on the page, and what re-ranking made of it where that is shown."""
+    """One ranked list on the page, and what re-ranking made of it, None where it shows the same images."""
 
     plain: RankedList
     reranked: RankedList | None
@@ -47,7 +42,8 @@ class Gallery:
 
     Attributes:
         site: its scores.
-        plain, reranked: the same with a value for every query, None without embeddings.
+        embeddings: of its images, None when the run folder does not hold them.
+        plain, reranked: the scores with a value for every query, None without embeddings.
         sections: ranked lists by kind.
         images: address of each image by file name, for the files that could be read.
         notes: sentences about the data and about what could not be shown.
@@ -55,6 +51,7 @@ class Gallery:
     """
 
     site: Site
+    embeddings: Embeddings | None
     plain: Scores | None
     reranked: Scores | None
     sections: tuple[Section, ...]
@@ -79,44 +76,55 @@ def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8) -> Gal
     protocol = site.protocol
     if embeddings.fingerprint != protocol.files:
         return _without_lists(site, f"No ranked lists: {path} was written for other images than the scores.")
+    if protocol.queries == "multi":
+        embeddings = average_queries(embeddings, distance=protocol.distance)
     plain = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance)
     reranked = None
     if site.rerank is not None:
         reranked = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance, rerank=site.rerank)
     sections = _sections(embeddings, plain, site, count=count, k=k)
     wanted = _paths(sections)
-    images = {path: uri for path in wanted if (uri := _inline(path)) is not None}
+    images = inline_images(wanted)
     notes = [_missing(wanted, images)] if len(images) < len(wanted) or not wanted else []
     skipped = explain_skipped(embeddings, cameras=protocol.cameras)
     if skipped.count:
         notes.append(f"Queries that are not scored: {skipped}.")
-    return Gallery(site, plain, reranked, sections, images, tuple(notes))
+    return Gallery(site, embeddings, plain, reranked, sections, images, tuple(notes))
 
 
 def _without_lists(site: Site, note: str) -> Gallery:
-    return Gallery(site, None, None, (), {}, (note,))
+    return Gallery(site, None, None, None, (), {}, (note,))
 
 
 def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int) -> tuple[Section, ...]:
     chosen: dict[Kind, list[int]] = {
         kind: choose_queries(
-            scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(_SEED)
+            scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(SEED)
         )
-        for kind in _HEADINGS
+        for kind in HEADINGS
     }
     everyone = [query for queries in chosen.values() for query in queries]
     protocol = site.protocol
 
     def lists(queries: Sequence[int], rerank: Rerank | None) -> dict[int, RankedList]:
-        found = rank_for(embeddings, queries, k=k, rerank=rerank, cameras=protocol.cameras, distance=protocol.distance)
+        found = rank_for(
+            embeddings,
+            queries,
+            k=k,
+            rerank=rerank,
+            cameras=protocol.cameras,
+            distance=protocol.distance,
+            left_out="show",
+        )
         return dict(zip(queries, found, strict=True))
 
     plain = lists(everyone, None)
-    reranked = lists(chosen["worst"], site.rerank) if site.rerank is not None else {}
+    reranked = lists(everyone, site.rerank) if site.rerank is not None else {}
+    changed = {query: found for query, found in reranked.items() if found.shots != plain[query].shots}
     return tuple(
         Section(
-            _HEADINGS[kind],
-            tuple(Exhibit(plain[q], reranked.get(q) if kind == "worst" else None) for q in queries),
+            HEADINGS[kind],
+            tuple(Exhibit(plain[q], changed.get(q)) for q in queries),
         )
         for kind, queries in chosen.items()
     )
@@ -129,10 +137,14 @@ def _paths(sections: Sequence[Section]) -> list[str]:
     return list(dict.fromkeys(shot.path for shot in shots if shot.path))
 
 
-def _inline(path: str) -> str | None:
-    pixels = read_shot(path)
-    if pixels is None:
-        return None
+def inline_images(paths: Sequence[str]) -> dict[str, str]:
+    """Return the address of each image that can be read, by file name."""
+    read = {path: read_shot(path) for path in paths}
+    return {path: inline(pixels) for path, pixels in read.items() if pixels is not None}
+
+
+def inline(pixels: Pixels) -> str:
+    """Return an image (H, W, 3) as a small JPEG inside the page."""
     image = Image.fromarray(pixels)
     if image.height > _HEIGHT:
         image = image.resize((max(1, round(image.width * _HEIGHT / image.height)), _HEIGHT), Image.Resampling.LANCZOS)

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
-from matplotlib.figure import Figure
 
 from passerby import __version__
 from passerby.files import atomic_write
 from passerby.report.diagrams import NARROW, WIDE, draw
-from passerby.report.figures import cmc_curve, loss_curves, rate_curve, score_curves
+from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
 from passerby.report.gallery import Gallery, gallery_of
-from passerby.report.palette import data_uri, svg_text
+from passerby.report.insight import attended_lists, feature_plates, scale_uri
+from passerby.report.palette import data_uri
+from passerby.report.pictures import Picture, picture_of
 from passerby.report.ranks import describe
-from passerby.report.sentences import MEASURES, cameras_rule, headline, progress
+from passerby.report.reliance import reliance_rows, reliance_sentence, triples
+from passerby.report.schedule import rate_curve
+from passerby.report.sentences import MEASURES, cameras_rule, headline, pixels_rule, progress
+from passerby.report.shares import shares
 from passerby.report.sources import sources
+from passerby.targets import GOALS_NOTE
+from passerby.train.plan import SAMPLING
 
-_LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 1.5 MB
+_LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 2.5 MB
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: where its bytes are, what it shows for those who cannot see it, and its caption."""
-
-    source: str
-    alternative: str
-    caption: str
+_ALTERNATIVES = {
+    "query": "Searched for",
+    "same": "Same person",
+    "other": "Other person",
+    "own": "Same person, left out by the protocol",
+}
 
 
 def write_report(folder: Path) -> Path:
@@ -55,6 +58,7 @@ def render(run: RunFolder) -> str:
     """Return the page of a run as HTML."""
     count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
     galleries = [gallery_of(run, site, count=count) for site in run.sites]
+    attended, unattended = attended_lists(run, galleries)
     return _template().render(
         title=run.path.resolve().name,
         version=__version__,
@@ -63,12 +67,24 @@ def render(run: RunFolder) -> str:
         headlines=[headline(site, count_sites=len(run.sites)) for site in run.sites],
         progress=progress(run),
         measures=MEASURES,
+        goals_note=GOALS_NOTE,
         cards=_cards,
         rows=_rows,
         describe=describe,
         cameras_rule=cameras_rule,
         galleries=galleries,
+        pixels_rule=pixels_rule,
+        reliance_rows=reliance_rows,
+        reliance_sentence=reliance_sentence,
+        triples=triples,
+        plates=feature_plates(galleries),
+        attended=attended,
+        unattended=unattended,
+        scale=scale_uri(),
+        alternatives=_ALTERNATIVES,
         curves=_curves(run, galleries),
+        shares=shares(run.epochs, batch_size=run.recipe.data.identities * run.recipe.data.instances),
+        sampling=SAMPLING[run.recipe.data.sampling],
         drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
         sources=sources(run.recipe),
         again=f"passerby train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {shlex.quote(f'{run.path}-again')}",
@@ -81,26 +97,22 @@ def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:
         last = ", ".join(f"{name} {term.value:.3g}" for name, term in run.epochs[-1].terms.items())
         told = f"Loss terms over the epochs; at the end {last}."
         caption = "What it learns from: each loss by itself, on a scale of its own"
-        pictures.append(_picture(loss_curves(run.records), told, caption))
+        pictures.append(picture_of(loss_curves(run.records), told, caption))
     if run.scores:
         final = {s.dataset: f"{s.dataset} rank-1 {100 * s.rank1:.1f} %, mAP {100 * s.mAP:.1f} %" for s in run.scores}
         told = f"Scores over the epochs; at the end {'; '.join(final.values())}."
         caption = "What comes of it: scores on the test images, without re-ranking"
-        pictures.append(_picture(score_curves(run.records), told, caption))
+        pictures.append(picture_of(score_curves(run.records), told, caption))
     told = "Learning rate over the epochs of all stages."
-    pictures.append(_picture(rate_curve(run.recipe), told, "How big its steps are: the learning rate of the recipe"))
+    pictures.append(picture_of(rate_curve(run.recipe), told, "How big its steps are: the learning rate of the recipe"))
     for gallery in galleries:
         if gallery.plain is None:
             continue
         on = f" on {gallery.site.name}" if len(galleries) > 1 else ""
         told = "; ".join(f"rank-{k} {value:.1f} %" for k, value in gallery.site.plain.rank.items())
         caption = f"How far one must look{on}: queries with a right image among the first k (CMC)"
-        pictures.append(_picture(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {told}.", caption))
+        pictures.append(picture_of(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {told}.", caption))
     return pictures
-
-
-def _picture(figure: Figure, alternative: str, caption: str) -> Picture:
-    return Picture(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
 
 
 def _drawing(run: RunFolder, width: float) -> str:

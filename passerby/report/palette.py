@@ -49,6 +49,15 @@ def look(number: int) -> Look:
     return LOOKS[number % len(LOOKS)]
 
 
+def mark_of(number: int) -> tuple[str, str, bool]:
+    """Return colour, marker and whether it is filled, of the group of points with this number, from 0.
+
+    The first 12 differ in shape alone, neighbours in colour as well; only after 84 the pairs begin again.
+    """
+    colours, markers = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, BLACK, SKY), "os^DvP"
+    return colours[number % 7], markers[number % 6], number // 6 % 2 == 0
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the report's style inside the block; the reader's own matplotlib settings come back after it."""

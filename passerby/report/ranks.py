@@ -1,30 +1,26 @@
-"""Ranked lists: what the search answers to a query, which answers are right, and pictures of them.
+"""Ranked lists: what the search answers to a query, and which answers are right.
 
-A list is as the protocol scores it: images that the rule leaves out (same person, same camera) and junk are no part of
-it. Right and wrong differ by sign, frame and word; colour only helps.
+A list is as the protocol scores it: junk is no part of it, and images that the rule leaves out (same person, same
+camera) have no rank and are in it only where they are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from passerby.data.loading import decode
 from passerby.distances.kreciprocal import rerank as rerank_distances
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.errors import UserError
 from passerby.metrics.relevance import relevance
-from passerby.report.palette import INK, QUIET, RIGHT, WRONG, style
-from passerby.types import UNKNOWN, Cameras, Embeddings, Floats, Ints, Rerank, Scores, Split
+from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Rerank, Scores, Split
 
 Kind = Literal["best", "worst", "random"]
+LeftOut = Literal["hide", "show"]
+Mark = Literal["query", "same", "other", "own camera", "own file"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,8 @@ class Shot:
     Attributes:
         path: the file, `""` when unknown.
         pid, cam: as in `Split`.
-        rank: place in the list from 1; 0 for the query.
-        right: whether it shows the person of the query.
+        rank: place in the list from 1; 0 for the query and for what the rule leaves out.
+        mark: `same` or `other` person than the query; `own camera` or `own file` where the rule leaves the image out.
 
     """
 
@@ -43,7 +39,12 @@ class Shot:
     pid: int
     cam: int
     rank: int
-    right: bool
+    mark: Mark
+
+    @property
+    def right(self) -> bool:
+        """Whether it counts as found."""
+        return self.mark == "same"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RankedList:
         query: the image that was searched for.
         shots: the first K of the list, nearest first; where none of them is right, the first right one follows them.
         hits: 1-based ranks of all right images of the gallery.
-        count: length of the whole list.
+        count: length of the whole list, without what the rule leaves out.
 
     """
 
@@ -101,6 +102,7 @@ def rank_for(
     rerank: Rerank | None = None,
     cameras: Cameras = "standard",
     distance: Metric = "cosine",
+    left_out: LeftOut = "hide",
 ) -> list[RankedList]:
     """Return the ranked lists of some queries.
 
@@ -109,7 +111,10 @@ def rank_for(
         queries: which, as numbers 0..Q-1 among the rows with role `query`.
         k: images to keep of each list, >= 1.
         rerank: parameters of k-reciprocal re-ranking, or None.
-        cameras, distance: as in `evaluate`.
+        cameras: as in `evaluate`.
+        distance: as in `evaluate`.
+        left_out: `show` puts the images that the rule leaves out where a search would show them; they take places
+            among the `k`, but no ranks.
 
     Raises:
         UserError: a number that is no query, or k below 1.
@@ -131,28 +136,50 @@ def rank_for(
         distances = _take(source, rows)
     lists = []
     for line in range(len(rows)):
-        left_out = allowed.left_out_row[allowed.left_out_start[line] : allowed.left_out_start[line + 1]]
-        order = np.argsort(distances[line], kind="stable")
-        order = order[~np.isin(order, left_out)]
+        own = allowed.left_out_row[allowed.left_out_start[line] : allowed.left_out_start[line + 1]]
         matches = allowed.match_row[allowed.match_start[line] : allowed.match_start[line + 1]]
-        lists.append(_list(chosen, line, gallery, order=order, right=np.isin(order, matches), k=k))
+        order = np.argsort(distances[line], kind="stable")
+        marks = _Marks(order, right=np.isin(order, matches), own=np.isin(order, own), cameras=cameras)
+        lists.append(_list(chosen, line, gallery, marks=marks, k=k, left_out=left_out))
     return lists
 
 
-def _list(chosen: Embeddings, line: int, gallery: Embeddings, *, order: Ints, right: np.ndarray, k: int) -> RankedList:
-    hits = np.flatnonzero(right)
-    shown = [*range(min(k, len(order))), *(hits[:1] if len(hits) and hits[0] >= k else [])]
+@dataclass(frozen=True, eq=False)
+class _Marks:
+    """The whole gallery in the order of one search: rows (G,), and which of them are right or left out."""
+
+    order: Ints
+    right: Bools
+    own: Bools
+    cameras: Cameras
+
+    def of(self, place: int) -> Mark:
+        if self.own[place]:
+            return "own camera" if self.cameras == "standard" else "own file"
+        return "same" if self.right[place] else "other"
+
+
+def _list(
+    chosen: Embeddings, line: int, gallery: Embeddings, *, marks: _Marks, k: int, left_out: LeftOut
+) -> RankedList:
+    rank = np.cumsum(~marks.own)  # of the places that are not left out
+    listed = np.flatnonzero(~marks.own) if left_out == "hide" else np.arange(len(marks.order))
+    first_right = np.flatnonzero(marks.right)[:1]
+    shown = [*listed[:k], *(place for place in first_right if place not in listed[:k])]
     return RankedList(
-        query=_shot(chosen, line, rank=0, right=True),
-        shots=tuple(_shot(gallery, int(order[at]), rank=int(at) + 1, right=bool(right[at])) for at in shown),
-        hits=tuple(int(hit) + 1 for hit in hits),
-        count=len(order),
+        query=_shot(chosen, line, rank=0, mark="query"),
+        shots=tuple(
+            _shot(gallery, int(marks.order[at]), rank=0 if marks.own[at] else int(rank[at]), mark=marks.of(int(at)))
+            for at in shown
+        ),
+        hits=tuple(int(hit) for hit in rank[marks.right]),
+        count=int((~marks.own).sum()),
     )
 
 
-def _shot(table: Embeddings, row: int, *, rank: int, right: bool) -> Shot:
+def _shot(table: Embeddings, row: int, *, rank: int, mark: Mark) -> Shot:
     path = "" if table.path is None else str(table.path[row])
-    return Shot(path, int(table.pid[row]), int(table.cam[row]), rank, right)
+    return Shot(path, int(table.pid[row]), int(table.cam[row]), rank, mark)
 
 
 def _columns(table: Embeddings) -> Split:
@@ -169,47 +196,6 @@ def _take(source: DistanceSource, rows: Ints) -> Floats:
     return taken
 
 
-# ---- pictures
-
-
-def read_shot(path: str) -> np.ndarray | None:
-    """Return the image (H, W, 3) uint8, or None when the file is not there or not readable."""
-    if not path:
-        return None
-    try:
-        return decode(Path(path))
-    except UserError:
-        return None
-
-
-def ranked_lists(
-    embeddings: Embeddings,
-    queries: Sequence[int],
-    *,
-    k: int = 8,
-    rerank: Rerank | None = None,
-    cameras: Cameras = "standard",
-    distance: Metric = "cosine",
-) -> Figure:
-    """Draw the ranked lists of some queries; the arguments are those of `rank_for`."""
-    return draw_lists(rank_for(embeddings, queries, k=k, rerank=rerank, cameras=cameras, distance=distance))
-
-
-def draw_lists(lists: Sequence[RankedList]) -> Figure:
-    """Draw one list per row: the query at the left, then the images found, nearest first."""
-    columns = 1 + max((len(found.shots) for found in lists), default=0)
-    with style():
-        figure = Figure(figsize=(0.95 * columns + 0.3, 2.55 * max(len(lists), 1)), facecolor="white")
-        for line, found in enumerate(lists):
-            top = 1 - line / len(lists)
-            figure.text(0.012, top - 0.10 / len(lists), describe(found), va="bottom", fontsize=9)
-            for column, shot in enumerate((found.query, *found.shots)):
-                place = ((column + 0.06 + 0.25 * (column > 0)) / (columns + 0.3), top - 0.94 / len(lists))
-                panel = figure.add_axes((*place, 0.86 / (columns + 0.3), 0.80 / len(lists)))
-                _draw_shot(panel, shot)
-    return figure
-
-
 def describe(found: RankedList, *, short: bool = False) -> str:
     """Return one line about a list: who (not when `short`), how well, and where the first right image is."""
     who = "" if short else f"Person {found.query.pid}, camera {found.query.cam}: "
@@ -219,42 +205,3 @@ def describe(found: RankedList, *, short: bool = False) -> str:
         return f"{who}AP 100 %, all {len(found.hits)} right images come first."
     rest = "the only right image" if len(found.hits) == 1 else f"the first of {len(found.hits)} right images"
     return f"{who}AP {100 * found.ap:.0f} %, {rest} is at rank {found.hits[0]} of {found.count}."
-
-
-def _draw_shot(panel: Axes, shot: Shot) -> None:
-    """Draw one image with its frame and words."""
-    rank, pixels = shot.rank, read_shot(shot.path)
-    panel.set_axis_off()
-    panel.set_xlim(0, 1)
-    panel.set_ylim(0, 2.35)
-    if pixels is None:
-        panel.text(0.5, 1.3, "image\nnot found", ha="center", va="center", fontsize=7, color=QUIET)
-    else:
-        panel.imshow(pixels, extent=(0.04, 0.96, 0.36, 2.2), aspect="auto", interpolation="bicubic")
-    colour, dashes, word = (INK, "-", "query") if rank == 0 else _marking(shot)
-    panel.add_patch(
-        Rectangle((0.02, 0.34), 0.96, 1.88, fill=False, edgecolor=colour, linestyle=dashes, linewidth=2.6, gid=word)
-    )
-    label = word if rank == 0 else f"{rank} {word}"
-    panel.text(0.31 if rank else 0.5, 0.14, label, ha="left" if rank else "center", va="center", fontsize=8)
-    if rank:
-        _draw_sign(panel, right=shot.right, colour=colour)
-
-
-def _marking(shot: Shot) -> tuple[str, str, str]:
-    return (RIGHT, "-", "same") if shot.right else (WRONG, (0, (3, 1.5)), "other")  # type: ignore[return-value]
-
-
-def _draw_sign(panel: Axes, *, right: bool, colour: str) -> None:
-    """Draw a tick or a cross as lines, so that no font is needed."""
-    strokes = (
-        [[(0.06, 0.14), (0.12, 0.06), (0.24, 0.24)]]
-        if right
-        else [
-            [(0.06, 0.05), (0.22, 0.23)],
-            [(0.06, 0.23), (0.22, 0.05)],
-        ]
-    )
-    for stroke in strokes:
-        x, y = zip(*stroke, strict=True)
-        panel.plot(x, y, color=colour, linewidth=2.2, gid="tick" if right else "cross")

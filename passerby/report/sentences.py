@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from passerby.report.folder import RunFolder, Site
 from passerby.train.journal import EpochRecord
+from passerby.types import Pixels
 
 MEASURES = {
     "rank-1": (
@@ -93,3 +94,14 @@ def cameras_rule(rule: str) -> str:
     if rule == "standard":
         return "standard: images of the same person from the query's own camera are left out"
     return "ignore: cameras play no part; only the query's own file is left out"
+
+
+def pixels_rule(pixels: Pixels) -> str:
+    """Return what the model was shown of the test images, in words."""
+    words: dict[Pixels, str] = {
+        "whole": "whole images",
+        "foreground": "people without background",
+        "background": "backgrounds without people",
+        "weighted": "whole images, pooled by the mask of the person",
+    }
+    return words[pixels]

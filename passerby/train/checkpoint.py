@@ -23,8 +23,9 @@ class Checkpoint:
         recipe: the resolved recipe as YAML.
         stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
         embedder, losses, parts, optimiser, scaler: their states.
+        averaged: the state of the running mean of the embedder, or None.
         labels: the labels of the unfinished epoch, or None.
-        sums: running sums of the unfinished epoch's loss terms.
+        sums: of the unfinished epoch's loss terms, see `Run`.
 
     """
 
@@ -39,6 +40,7 @@ class Checkpoint:
     scaler: State
     labels: Tensor | None
     sums: dict[str, list[float]]
+    averaged: dict[str, Tensor] | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

@@ -7,7 +7,7 @@ and autoencoders that live outside the model must be averaged too, and because s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import ignite.distributed as idist
@@ -54,11 +54,20 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     wanting = [p for p in parameters if p.requires_grad]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanting]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    average(gradients)
+    for parameter, gradient in zip(wanting, gradients, strict=True):
+        parameter.grad = gradient
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor's content by its mean over all processes; one message for all of them."""
+    if world() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     torch.distributed.all_reduce(flat)
     flat /= world()
-    for parameter, piece in zip(wanting, flat.split([g.numel() for g in gradients]), strict=True):
-        parameter.grad = piece.reshape(parameter.shape).clone()
+    for tensor, piece in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(piece.reshape(tensor.shape))
 
 
 def share_state(modules: Iterable[nn.Module]) -> None:

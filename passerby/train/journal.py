@@ -1,11 +1,14 @@
-"""The journal of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on."""
+"""The journal of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on.
+
+A stage begins with a line of its own: how hard each loss term pulls at the model in its first step.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +17,26 @@ from passerby.errors import UserError
 
 @dataclass(frozen=True)
 class TermRecord:
-    """The mean over an epoch of one loss term, as computed and as added."""
+    """One loss term over an epoch.
+
+    Attributes:
+        value: the mean as computed.
+        weighted: the mean as added to the total; for a learnt weight this includes the s / 2 that comes with it.
+        weight: what it was multiplied with in the last step.
+
+    """
 
     value: float
     weighted: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DrawnRecord:
+    """How many images of one data set an epoch of joint training drew, and in how many of its batches they were."""
+
+    images: int
+    batches: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,7 @@ class EpochRecord:
         terms: each loss term by name.
         images_per_second: over the whole epoch, waiting for images included.
         busy: share of the epoch's time spent in the step rather than waiting for images, in [0, 1].
+        drawn: what came from each data set, by name; empty when the stage has only one.
 
     """
 
@@ -44,6 +64,7 @@ class EpochRecord:
     busy: float
     seconds: float
     event: Literal["epoch"] = "epoch"
+    drawn: dict[str, DrawnRecord] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -64,7 +85,33 @@ class ScoreRecord:
     event: Literal["scores"] = "scores"
 
 
-Record = EpochRecord | ScoreRecord
+@dataclass(frozen=True)
+class PullRecord:
+    """How hard one loss term pulled: the norm of its gradient over the model, before its weight, and the weight."""
+
+    norm: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class GradientRecord:
+    """The first step of a stage, before anything was changed; in the journal it stands at epoch 0.
+
+    Attributes:
+        stage: from 1.
+        title: the stage's name.
+        terms: each loss term by name.
+
+    """
+
+    stage: int
+    title: str
+    terms: dict[str, PullRecord]
+    epoch: Literal[0] = 0
+    event: Literal["gradients"] = "gradients"
+
+
+Record = EpochRecord | ScoreRecord | GradientRecord
 
 
 def append(path: Path, record: Record) -> None:
@@ -81,7 +128,7 @@ def append(path: Path, record: Record) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """Read a journal; where an epoch was repeated after a resume, its last record stands."""
+    """Read a journal; where a step or an epoch was repeated after a resume, its last record stands."""
     records: dict[tuple[object, ...], Record] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -96,9 +143,16 @@ def read(path: Path) -> list[Record]:
 def _parse(line: dict[str, object]) -> Record:
     if line["event"] == "scores":
         return ScoreRecord(**line)  # type: ignore[arg-type]
-    terms = line.pop("terms")
+    terms, drawn = line.pop("terms"), line.pop("drawn", {})  # journals of 0.1 have no `drawn`
     assert isinstance(terms, dict)
-    return EpochRecord(terms={name: TermRecord(**term) for name, term in terms.items()}, **line)  # type: ignore[arg-type]
+    assert isinstance(drawn, dict)
+    if line["event"] == "gradients":
+        return GradientRecord(terms={name: PullRecord(**term) for name, term in terms.items()}, **line)  # type: ignore[arg-type]
+    return EpochRecord(
+        terms={name: TermRecord(**term) for name, term in terms.items()},
+        drawn={name: DrawnRecord(**counts) for name, counts in drawn.items()},
+        **line,  # type: ignore[arg-type]
+    )
 
 
 def epochs(records: Sequence[Record]) -> list[EpochRecord]:
@@ -109,3 +163,8 @@ def epochs(records: Sequence[Record]) -> list[EpochRecord]:
 def scores(records: Sequence[Record]) -> list[ScoreRecord]:
     """Only the evaluations."""
     return [record for record in records if isinstance(record, ScoreRecord)]
+
+
+def gradients(records: Sequence[Record]) -> list[GradientRecord]:
+    """Only the first steps of the stages."""
+    return [record for record in records if isinstance(record, GradientRecord)]

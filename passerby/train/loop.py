@@ -9,25 +9,27 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import cast
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 
 from passerby.data.loading import ImageStore, Place, training_batches
-from passerby.data.samplers import columns_of_rank, identity_batches
+from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import Term, total
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
-from passerby.train.journal import EpochRecord, TermRecord
+from passerby.train.gradients import gradient_norms
+from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, TermRecord
+from passerby.train.plan import count_batches, drawn, plan_epoch
 from passerby.train.run import Run
-from passerby.types import Batch, Ints
+from passerby.types import Batch, Ints, Output
 
 Watch = Callable[[Run, Engine], None]
 """Attaches handlers that look at a stage's engine and change nothing."""
@@ -60,7 +62,12 @@ class Clock:
 
 
 def run_stage(
-    run: Run, *, stop: Callable[[], bool], watch: list[Watch], epoch_done: Callable[[EpochRecord], None]
+    run: Run,
+    *,
+    stop: Callable[[], bool],
+    watch: list[Watch],
+    first_step: Callable[[GradientRecord], None],
+    epoch_done: Callable[[EpochRecord], None],
 ) -> bool:
     """Train the present stage from where it stands.
 
@@ -68,6 +75,7 @@ def run_stage(
         run: its state, moved along.
         stop: asked after every step; true ends the stage there.
         watch: handlers to attach.
+        first_step: called in the stage's first step with how hard each loss term pulls.
         epoch_done: called with the record of every finished epoch, after the run's state has moved on to the next.
 
     Returns:
@@ -76,12 +84,13 @@ def run_stage(
     """
     settings = run.recipe.stages[run.stage_number]
     data = run.recipe.data
-    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache)
-    count = max(1, len(store) // (data.identities * data.instances))
+    masks = None if run.recipe.foreground.use == "none" else run.stage.train.mask_path
+    store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache, masks=masks)
+    count = count_batches(run.stage, data)
     if run.epoch == run.iteration == 0:
         for part in run.speaking_parts:
             part.begin(run, run.stage)
-    engine = Engine(lambda _, batch: train_step(run, batch, count=count))
+    engine = Engine(lambda _, batch: train_step(run, batch, count=count, first_step=first_step))
     engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called
     clock = Clock()
     clock.attach(engine)
@@ -98,7 +107,7 @@ def run_stage(
         _require_finite_weights(run)
         record = _record(run, clock, settings.epochs, count)
         run.epoch, run.iteration, run.labels, run.sums = run.epoch + 1, 0, None, {}
-        distributed.share_state(run.modules)
+        distributed.share_state([*run.modules, *run.followers])
         epoch_done(record)
         if stop():
             engine.terminate()
@@ -108,7 +117,7 @@ def run_stage(
     engine.state.epoch_length, engine.state.max_epochs = count, settings.epochs
     engine.state.iteration, engine.state.epoch = run.epoch * count + run.iteration, run.epoch
     if run.epoch < settings.epochs:
-        with closing(_stream(run, store, count)) as batches:  # or loader processes outlive the stage
+        with closing(_stream(run, store)) as batches:  # or loader processes outlive the stage
             engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
     if run.epoch < settings.epochs:
         return False
@@ -117,7 +126,7 @@ def run_stage(
     return True
 
 
-def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, None]:
+def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
     """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
     data, seed = run.recipe.data, run.recipe.engine.seed
     columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
@@ -126,7 +135,8 @@ def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, N
         place = Place(seed, run.stage_number, run.epoch)
         generator = np.random.default_rng([seed, run.stage_number, run.epoch])
         key = labels if labels.ndim == 1 else labels[:, 0]
-        plan = identity_batches(key, generator, identities=data.identities, instances=data.instances, count=count)
+        plan = plan_epoch(run.stage, key, generator, settings=data)
+        run.drawn = drawn(plan, run.stage)
         yield from training_batches(
             store,
             plan,
@@ -136,6 +146,7 @@ def _stream(run: Run, store: ImageStore, count: int) -> Generator[Batch, None, N
             place=place,
             columns=columns,
             first=run.iteration,
+            foreground=run.recipe.foreground,
         )
 
 
@@ -151,43 +162,80 @@ def _labels(run: Run) -> Ints:
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def train_step(run: Run, batch: Batch, *, count: int) -> None:
+def train_step(
+    run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None = None
+) -> None:
     """Do one forward and backward pass, and the optimiser's step when enough batches are together.
 
-    Losses are computed in float32 outside autocast. `count` is the number of batches in an epoch.
+    Args:
+        run: its state.
+        batch: on any device.
+        count: batches in an epoch.
+        first_step: called in the first step of the stage with how hard each loss term pulls; None saves that work.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or nothing that learns has a part in it.
 
     """
     engine, settings = run.recipe.engine, run.recipe.stages[run.stage_number]
+    per_epoch = math.ceil(count / engine.accumulate)
+    done = run.epoch * per_epoch + run.iteration // engine.accumulate
     torch.manual_seed(mix_seeds(engine.seed, run.stage_number, run.epoch, run.iteration, distributed.rank()))
     run.embedder.train()
     batch = _to_device(batch, run)
+    with _standing_still([run.embedder.backbone] if done < settings.optim.freeze_iterations else []):
+        out = _backward(run, batch, count=count, first_step=first_step)
+        if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
+            return
+        distributed.average_gradients(p for module in run.modules for p in module.parameters())
+    set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
+    run.scaler.step(run.optimiser)
+    run.scaler.update()
+    run.optimiser.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        if run.averaged is not None:
+            run.averaged.update_parameters(run.embedder)
+        for part in run.speaking_parts:
+            part.after_step(run, batch, out)
+
+
+@contextmanager
+def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
+    """Keep modules as they are for a while: no gradients, so the optimiser passes them over, and batch norms fixed."""
+    learning = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for module in modules:
+        module.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
+    """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
+    engine = run.recipe.engine
     with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
-        out = run.embedder(batch.images)
+        out: Output = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
     seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
     terms: dict[str, Term] = run.losses(seen, labels)
     for part in run.speaking_parts:
         terms |= part.terms(run, batch, out)
     loss = total(terms)
-    _require_finite(run, loss, terms)
+    _remember(run, loss, terms)
+    if not loss.requires_grad:
+        raise UserError(
+            "optim.freeze_iterations: while the backbone stands still, none of the losses reaches anything that "
+            "learns; set it to 0 or add a loss with a classifier"
+        )
+    if first_step is not None and run.epoch == run.iteration == 0:
+        first_step(_pulls(run, terms))
     begun = run.iteration // engine.accumulate * engine.accumulate
     together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
     run.scaler.scale(loss / together).backward()
-    _remember(run, terms)
-    if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
-        return
-    done = run.epoch * math.ceil(count / engine.accumulate) + run.iteration // engine.accumulate
-    per_epoch = math.ceil(count / engine.accumulate)
-    set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
-    distributed.average_gradients(p for module in run.modules for p in module.parameters())
-    run.scaler.step(run.optimiser)
-    run.scaler.update()
-    run.optimiser.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        for part in run.speaking_parts:
-            part.after_step(run, batch, out)
+    return out
 
 
 def _to_device(batch: Batch, run: Run) -> Batch:
@@ -201,10 +249,17 @@ def _to_device(batch: Batch, run: Run) -> Batch:
     return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
 
 
-def _require_finite(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
-    if bool(torch.isfinite(loss)):
+def _remember(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
+    """Add the terms to the sums of the epoch, unless the loss is not finite; one transfer for all numbers."""
+    numbers = [loss, *(term.value for term in terms.values()), *(term.weighted for term in terms.values())]
+    found, *figures = torch.stack([number.detach().double() for number in numbers]).tolist()
+    values, weighted = figures[: len(terms)], figures[len(terms) :]
+    if math.isfinite(found):
+        for (name, term), value, added in zip(terms.items(), values, weighted, strict=True):
+            before = run.sums.get(name, [0.0, 0.0])
+            run.sums[name] = [before[0] + value, before[1] + added, term.weight]
         return
-    told = ", ".join(f"{name} {float(term.value.detach()):.4g}" for name, term in terms.items())
+    told = ", ".join(f"{name} {value:.4g}" for name, value in zip(terms, values, strict=True))
     raise UserError(
         f"the loss is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1} "
         f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last saved state is kept in {run.folder}"
@@ -222,12 +277,10 @@ def _require_finite_weights(run: Run) -> None:
         )
 
 
-def _remember(run: Run, terms: dict[str, Term]) -> None:
-    for name, term in terms.items():
-        sums = run.sums.setdefault(name, [0.0, 0.0])
-        value = float(term.value.detach())
-        sums[0] += value
-        sums[1] += value * term.weight
+def _pulls(run: Run, terms: dict[str, Term]) -> GradientRecord:
+    norms = gradient_norms(terms, list(run.embedder.parameters()))
+    pulls = {name: PullRecord(norms[name], term.weight) for name, term in terms.items()}
+    return GradientRecord(run.stage_number + 1, run.stage.name, pulls)
 
 
 def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:
@@ -238,8 +291,12 @@ def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:
         epoch=run.epoch + 1,
         epochs=epochs,
         lr=float(run.optimiser.param_groups[0]["lr"]),
-        terms={name: TermRecord(value / count, weighted / count) for name, (value, weighted) in run.sums.items()},
+        terms={
+            name: TermRecord(value / count, weighted / count, weight)
+            for name, (value, weighted, weight) in run.sums.items()
+        },
         images_per_second=clock.images / seconds,
         busy=1 - clock.waited / seconds,
         seconds=seconds,
+        drawn=run.drawn,
     )

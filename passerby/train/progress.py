@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import make_progress
-from passerby.train.journal import EpochRecord, Record
+from passerby.train.journal import EpochRecord, GradientRecord, Record
 from passerby.train.run import Run
 
 
@@ -53,6 +53,11 @@ class ProgressBar:
                 f"{record.images_per_second:.0f} images/s",
                 highlight=False,
             )
+        elif isinstance(record, GradientRecord):
+            pulls = ", ".join(
+                f"{name} {pull.norm:.3g} (weight {pull.weight:.3g})" for name, pull in record.terms.items()
+            )
+            self.console.print(f"gradient norm at the first step: {pulls}", highlight=False)
         else:
             self.console.print(
                 f"  {record.dataset}: mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}  "

@@ -7,21 +7,26 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from passerby.data.datasets import open_dataset
-from passerby.data.samplers import columns_of_rank, require_people
+from passerby.data.datasets import open_dataset, without_mask
+from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
-from passerby.extract import Precision, extract, label_vectors, tested_paths
+from passerby.extract import Precision, View, extract, label_vectors, tested_paths, tested_view
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part
 from passerby.models.embedder import Embedder
-from passerby.optim import make_optimiser
+from passerby.models.groups import group_batch_norms
+from passerby.optim import make_average, make_optimiser
 from passerby.recipe import EngineSettings, Recipe
+from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
-from passerby.train.stages import make_stage
+from passerby.train.journal import DrawnRecord
+from passerby.train.plan import require_batch
+from passerby.train.stages import make_stage, require_masks
 from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
 
 
@@ -33,10 +38,12 @@ class Run:
         recipe, folder: what runs and where it writes.
         datasets, stages: what is read, by name, and what is learnt, in order.
         embedder: the model; it lives through all stages.
+        averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, parts, optimiser, scaler: made anew for each stage.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         labels: (N,) or (N, V) labels of the present epoch.
-        sums: running sums of the present epoch, per loss term (value, weighted value).
+        sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
+        drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
 
     """
 
@@ -51,11 +58,13 @@ class Run:
     parts: nn.ModuleDict = field(init=False)
     optimiser: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
+    averaged: AveragedModel | None = None
     stage_number: int = 0
     epoch: int = 0
     iteration: int = 0
     labels: Tensor | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
+    drawn: dict[str, DrawnRecord] = field(default_factory=dict)
 
     @property
     def stage(self) -> Stage:
@@ -72,6 +81,19 @@ class Run:
         """All that learns or remembers."""
         return [self.embedder, self.losses, self.parts]
 
+    @property
+    def followers(self) -> list[nn.Module]:
+        """All that follows what is learnt."""
+        return [] if self.averaged is None else [self.averaged]
+
+    @property
+    def tested(self) -> Embedder:
+        """The model that is scored and kept: the running mean where there is one."""
+        if self.averaged is None:
+            return self.embedder
+        assert isinstance(self.averaged.module, Embedder)
+        return self.averaged.module
+
     def open_stage(self, number: int) -> None:
         """Make the losses, parts and optimiser of a stage; the model is kept."""
         self.stage_number, self.epoch, self.iteration = number, 0, 0
@@ -82,9 +104,17 @@ class Run:
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
         self.parts = nn.ModuleDict().to(self.device)
         distributed.share_state(self.modules)
+        self._average(settings.optim.ema)
         undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
         self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def _average(self, decay: float | None) -> None:
+        """Begin a running mean, or go on with that of the stage before at the decay of this one."""
+        earlier = self.averaged
+        self.averaged = None if decay is None else make_average(self.embedder, decay=decay)
+        if earlier is not None and self.averaged is not None:
+            self.averaged.load_state_dict(earlier.state_dict())
 
     def save(self) -> None:
         """Write `last.pt`, from which the run goes on bit for bit."""
@@ -96,6 +126,7 @@ class Run:
             epoch=self.epoch,
             iteration=self.iteration,
             embedder=self.embedder.state_dict(),
+            averaged=None if self.averaged is None else self.averaged.state_dict(),
             losses=self.losses.state_dict(),
             parts=self.parts.state_dict(),
             optimiser=self.optimiser.state_dict(),
@@ -109,6 +140,8 @@ class Run:
         """Go back to where a checkpoint was written."""
         self.open_stage(checkpoint.stage)
         self.embedder.load_state_dict(checkpoint.embedder)
+        if self.averaged is not None and checkpoint.averaged is not None:
+            self.averaged.load_state_dict(checkpoint.averaged)
         self.losses.load_state_dict(checkpoint.losses)
         self.parts.load_state_dict(checkpoint.parts)
         self.optimiser.load_state_dict(checkpoint.optimiser)
@@ -116,20 +149,48 @@ class Run:
         self.epoch, self.iteration = checkpoint.epoch, checkpoint.iteration
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
 
-    def embed(self, name: str) -> Embeddings:
-        """Embed query and gallery of a data set; each process embeds its share and all know the whole."""
-        dataset, feature = self.datasets[name], self.recipe.test.feature
-        paths = tested_paths(dataset)
-        mine = paths[distributed.rank() :: distributed.world()]
-        vectors = extract(self.embedder, mine, feature=feature, precision=self.precision)
+    def embed(self, name: str, view: View | None = None) -> Embeddings:
+        """Embed query and gallery of a data set; each process embeds its share and all know the whole.
+
+        Args:
+            name: of the data set.
+            view: what the model is shown of each image; None = what the recipe says.
+
+        """
+        dataset, test = self.datasets[name], self.recipe.test
+        paths, view = tested_paths(dataset), view or tested_view(dataset, self.recipe.pixels)
+        mine = slice(distributed.rank(), None, distributed.world())
+        vectors = extract(
+            self.tested,
+            paths[mine],
+            feature=test.feature,
+            flip=test.flip,
+            precision=self.precision,
+            view=view.part(mine),
+        )
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
-        return label_vectors(joined.cpu().numpy(), dataset, feature=feature)
+        return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, pixels=view.word)
+
+    def reliance(self, name: str, tested: Embeddings) -> Reliance | None:
+        """Measure what the background gives away; None where the recipe or missing masks leave it out."""
+        dataset, test = self.datasets[name], self.recipe.test
+        bare, _ = without_mask((dataset.query, dataset.gallery))
+        if test.reliance == "off" or bare:
+            return None
+        return measure_reliance(
+            dataset, tested, embed=lambda view: self.embed(name, view), score=self.score, cameras=test.cameras
+        )
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""
         test = self.recipe.test
         return evaluate(
-            embeddings, cameras=test.cameras, distance=test.distance, rerank=rerank, device=self.device.type
+            embeddings,
+            cameras=test.cameras,
+            queries=test.queries,
+            distance=test.distance,
+            rerank=rerank,
+            device=self.device.type,
         )
 
 
@@ -148,20 +209,43 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
         tested_paths(datasets[name])
+        tested_view(datasets[name], recipe.pixels)
+    if recipe.foreground.use != "none":
+        for stage in stages:
+            require_masks(stage)
     for settings in recipe.stages:
         if not settings.labelled:
             raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
     for stage in stages:
-        require_people(stage.train.pid, identities=recipe.data.identities)
-    columns_of_rank(recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world())
+        require_batch(stage, recipe.data)
+    columns = columns_of_rank(
+        recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
+    )
+    _require_whole_groups(recipe.engine, columns.stop - columns.start)
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(recipe.model, recipe.input).to(device)
+    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
+        raise UserError(
+            f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
+            "swap, which change the images"
+        )
     if recipe.engine.channels_last:
         embedder = embedder.to(memory_format=torch.channels_last)
     if recipe.engine.batch_norm == "synchronised":
         embedder = _synchronise(embedder, device)
+    if recipe.engine.batch_norm_group is not None:
+        group_batch_norms(embedder, recipe.engine.batch_norm_group)
     return Run(recipe, folder, device, choose_precision(recipe.engine, device), datasets, stages, embedder)
+
+
+def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
+    group = engine.batch_norm_group
+    if group is not None and batch % group:
+        raise UserError(
+            f"engine.batch_norm_group is {group}, which does not divide the {batch} images that each process sees at "
+            "once"
+        )
 
 
 def _synchronise(embedder: Embedder, device: torch.device) -> Embedder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,15 @@ from passerby.evaluate import scores_json
 from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
 from passerby.recipe import Recipe
+from passerby.reliance import Reliance
+from passerby.targets import Expected
 from passerby.train import distributed, journal
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
+from passerby.train.goals import expected_of
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, run_stage
+from passerby.train.plan import stage_sentences
 from passerby.train.run import Run, make_run
 from passerby.types import Scores
 
@@ -33,11 +37,21 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a finished run found on one data set; `reranked` is None when the recipe switches re-ranking off."""
+    """What a finished run found on one data set.
+
+    Attributes:
+        dataset: its name.
+        plain, reranked: the scores; `reranked` is None when the recipe switches re-ranking off.
+        expected: what the recipe aims at there, if it aims at something.
+        reliance: None when it is switched off, or when not all test images have a mask.
+
+    """
 
     dataset: str
     plain: Scores
     reranked: Scores | None
+    expected: Expected | None = None
+    reliance: Reliance | None = None
 
 
 def train(
@@ -100,16 +114,9 @@ def opening(run: Run) -> list[str]:
     """Say what is about to be learnt, from what, and how."""
     sentences = [f"{dataset.name}: {note}" for dataset in run.datasets.values() for note in dataset.notes]
     for stage in run.stages:
-        found = stage.train
-        sentences.append(
-            f"{stage.name}: {len(found)} images of {found.count_identities} people from {found.count_cameras} cameras, "
-            f"{stage.epochs} epochs"
-        )
+        sentences += stage_sentences(stage, run.recipe.data)
     if (loaded := run.embedder.loaded) is not None:
-        sentences.append(
-            f"{run.recipe.model.weights}: {loaded.count_matched} tensors match"
-            + (f", unused: {', '.join(loaded.unused[:5])}" if loaded.unused else "")
-        )
+        sentences.append(f"{run.recipe.model.weights}: {loaded}")
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )
@@ -148,7 +155,11 @@ class _Session:
                 if number != run.stage_number:
                     run.open_stage(number)
                 finished = run_stage(
-                    run, stop=lambda: _any(interrupted.is_set()), watch=self.watch, epoch_done=self._epoch_done
+                    run,
+                    stop=lambda: _any(interrupted.is_set()),
+                    watch=self.watch,
+                    first_step=self._tell,
+                    epoch_done=self._epoch_done,
                 )
                 if not finished:
                     run.save()
@@ -160,18 +171,21 @@ class _Session:
         run, results = self.run, []
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
-            save_embedder(run.embedder, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
         for name in run.recipe.tested:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            results.append(Result(embeddings.dataset, plain, reranked))
+            expected, reliance = expected_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
+            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
         self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
-            write_json(run.folder / "scores.json", {result.dataset: result_json(result) for result in results})
+            losses = run.recipe.stages[-1].losses
+            found = {result.dataset: result_json(result, trained=losses.features) for result in results}
+            write_json(run.folder / "scores.json", found)
         return results
 
     def _epoch_done(self, record: EpochRecord) -> None:
@@ -194,7 +208,7 @@ class _Session:
         mAP = sum(scores.mAP for scores in found) / len(found)
         if mAP > self.best:
             self.best = mAP
-            save_embedder(run.embedder, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
 
     def _score_record(self, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
         return ScoreRecord(stage, epoch, scores.protocol.dataset, scores.mAP, scores.mINP, scores.rank(1))
@@ -215,12 +229,16 @@ def _best_before(folder: Path) -> float:
     return max((sum(values) / len(values) for values in found.values()), default=-1.0)
 
 
-def result_json(result: Result) -> dict[str, object]:
-    """Return the entry of one data set in scores.json."""
+def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, object]:
+    """Return the entry of one data set in scores.json; `trained` is the vector that each loss of the last stage saw."""
     entry: dict[str, object] = {"plain": scores_json(result.plain)}
     if result.reranked is not None:
         entry["reranked"] = scores_json(result.reranked)
-    return entry
+    if result.expected is not None:
+        entry["expected"] = result.expected.model_dump(mode="json")
+    if result.reliance is not None:
+        entry["reliance"] = result.reliance.to_json()
+    return {**entry, "trained": dict(trained)}
 
 
 def _any(flag: bool) -> bool:

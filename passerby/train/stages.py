@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from passerby.data.datasets import without_mask
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
 from passerby.types import UNKNOWN, Dataset, Ints, Split, Stage
@@ -18,20 +19,35 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     sorted names, so that every process of a distributed run agrees.
 
     Raises:
-        UserError: no training images, or (with labels) fewer than two identities, or one image of each only.
+        UserError: no training images, or none from one of the sets, or (with labels) fewer than two identities, or one
+            image of each only.
 
     """
     splits = [datasets[name].train for name in settings.train]
-    train = join(splits)
+    sources = tuple(datasets[name].name for name in settings.train)
+    train, origin = join(splits), np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     if len(train) == 0:
         raise UserError(f"stage {settings.title!r} has no training images")
     if settings.labelled:
-        train = train.select(train.pid != UNKNOWN)
+        known = train.pid != UNKNOWN
+        train, origin = train.select(known), origin[known]
         _require_learnable(train, settings.title)
     else:
         train = Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
-    title = settings.name or " + ".join(datasets[name].name for name in settings.train)
-    return Stage(title, train, settings.labelled, settings.epochs)
+    _require_all(sources, origin, settings)
+    return Stage(
+        settings.name or " + ".join(sources), train, settings.labelled, settings.epochs, sources=sources, origin=origin
+    )
+
+
+def require_masks(stage: Stage) -> None:
+    """Raise `UserError` unless every training image of a stage has a foreground mask."""
+    bare, count = without_mask([stage.train])
+    if bare:
+        raise UserError(
+            f"a mask is missing for {len(bare):,} of {count:,} training images of {stage.name!r} (first: {bare[0]}); "
+            "`passerby segment apply` makes masks, foreground=none trains without"
+        )
 
 
 def join(splits: list[Split]) -> Split:
@@ -58,6 +74,17 @@ def _apart(columns: list[Ints]) -> Ints:
         relabelled.append(fresh)
         offset += len(names)
     return np.concatenate(relabelled)
+
+
+def _require_all(sources: tuple[str, ...], origin: Ints, settings: StageSettings) -> None:
+    counts = np.bincount(origin, minlength=len(sources))
+    for name, count in zip(sources, counts, strict=True):
+        if count == 0:
+            known = " of known people" if settings.labelled else ""
+            raise UserError(
+                f"stage {settings.title!r} trains jointly on {name!r}, which has no training images{known}; leave it "
+                "out of `train`"
+            )
 
 
 def _require_learnable(train: Split, title: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from passerby.errors import UserError
-from passerby.train.journal import EpochRecord, Record
+from passerby.train.journal import EpochRecord, GradientRecord, Record
 
 
 def tensorboard_listener(folder: Path) -> Callable[[Record], None]:
@@ -27,8 +27,12 @@ def tensorboard_listener(folder: Path) -> Callable[[Record], None]:
         if isinstance(record, EpochRecord):
             for name, term in record.terms.items():
                 writer.add_scalar(f"{at}/loss/{name}", term.value, record.epoch)
+                writer.add_scalar(f"{at}/weighted/{name}", term.weighted, record.epoch)
             writer.add_scalar(f"{at}/lr", record.lr, record.epoch)
             writer.add_scalar(f"{at}/images_per_second", record.images_per_second, record.epoch)
+        elif isinstance(record, GradientRecord):
+            for name, pull in record.terms.items():
+                writer.add_scalar(f"{at}/gradient/{name}", pull.norm, record.epoch)
         else:
             for name, value in (("mAP", record.mAP), ("mINP", record.mINP), ("rank1", record.rank1)):
                 writer.add_scalar(f"{at}/{record.dataset}/{name}", value, record.epoch)

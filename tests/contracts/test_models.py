@@ -7,6 +7,7 @@ import torch
 
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
+from passerby.models.osnet import OSNETS
 
 SIZE = (64, 32)
 FAMILIES = {
@@ -19,6 +20,8 @@ FAMILIES = {
     "test_efficientnet": (2, 1),
     "mobilenetv3_small_050": (2, 1),
     "swin_tiny_patch4_window7_224": (2, 1),
+    "osnet_x0_25": (4, 2),
+    "osnet_ain_x0_25": (4, 2),
 }
 """Backbone and the map that it makes of 64 x 32 pixels, ResNets with last stride 1."""
 
@@ -40,7 +43,7 @@ def test_shapes_gradients_and_one_file(name, tmp_path):
     embedder = make(name)
     out = embedder(images())
     assert out.feature.shape == out.embedding.shape == (3, embedder.dimension)
-    assert out.map.shape == (3, embedder.dimension, *FAMILIES[name])
+    assert out.map.shape == (3, embedder.backbone.channels, *FAMILIES[name])
     assert out.parts is None
     (out.embedding.square().mean() + out.feature.mean()).backward()
     without = [n for n, p in embedder.named_parameters() if p.requires_grad and p.grad is None]
@@ -77,11 +80,22 @@ RUN = [("resnet18", ibn, attention, "none") for ibn in IBN for attention in ATTE
 """Blocks that are run for their numbers."""
 DRAWN = [
     *[("resnet50", *blocks) for blocks in product(IBN, ATTENTION, NON_LOCAL)],
+    *[(name, *blocks, "none") for name in ("resnet101", "resnext101_32x8d") for blocks in product(IBN, ATTENTION)],
     *[("resnet34", ibn, "se", "none") for ibn in IBN],
     *[(name, "a", "se", "half") for name in ("resnet101", "resnet152", "resnext101_32x8d")],
     *[("resnext50_32x4d", ibn, "se", "single") for ibn in IBN],
 ]
 """Blocks whose shapes and names alone are looked at, without memory or arithmetic."""
+PEOPLE_SIZE = (256, 128)
+WHOLE = {
+    **dict.fromkeys(OSNETS, (512, 16, 8)),
+    "vit_small_patch16_224": (384, 16, 8),
+    "vit_base_patch16_224": (768, 16, 8),
+    "vit_small_patch14_dinov2": (384, 18, 9),
+    "convnext_tiny": (768, 8, 4),
+    "swin_tiny_patch4_window7_224": (768, 8, 4),
+}
+"""Backbones at the size of people, the length of their vectors and their map; only shapes are looked at."""
 
 
 def make_with_blocks(name, ibn, attention, non_local):
@@ -124,3 +138,18 @@ def test_blocks_fit_into_every_resnet(blocks):
         *(("se",) if attention == "se" else ()),
         *(("NL",) if non_local != "none" else ()),
     }
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_backbones_take_a_step_at_the_size_of_people(name):
+    size = (252, 126) if "patch14" in name else PEOPLE_SIZE
+    with torch.device("meta"):
+        embedder = Embedder(ModelSettings(backbone=name), InputSettings(size=size))
+        out = embedder(torch.zeros(2, 3, *size))
+        optimiser = torch.optim.SGD(embedder.parameters(), lr=0.1)
+    dimension, *grid = WHOLE[name]
+    assert (*out.feature.shape, *out.map.shape[2:]) == (2, dimension, *grid)
+    out.embedding.sum().backward()
+    optimiser.step()
+    without = [n for n, p in embedder.named_parameters() if p.requires_grad and p.grad is None]
+    assert all("head" in n or "mask_token" in n for n in without)

@@ -70,3 +70,21 @@ def test_reading_needs_no_torch():
     code = f"import sys, passerby.data.check, passerby.data.datasets; print(sorted({heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("kind", ["auto", "folder"])
+def test_masks_of_a_folder_of_their_own_reach_every_split(tmp_path, make_images, kind):
+    names = ["train/1/c1", "train/1/c2", "query/2/c1", "gallery/2/c2"]
+    make_images(tmp_path / "set", [f"{name}.jpg" for name in names])
+    make_images(tmp_path / "made", [f"{name}.png" for name in names[1:]])
+    dataset = open_dataset(dataset_settings(kind, str(tmp_path / "set"), masks=str(tmp_path / "made")), "x")
+    assert dataset.train.mask_path.tolist() == ["", f"{tmp_path}/made/train/1/c2.png"]
+    assert dataset.gallery.mask_path.tolist() == [f"{tmp_path}/made/gallery/2/c2.png"]
+    assert dataset.notes[-1] == f"Without a mask: 1 of 4 images ({tmp_path}/set/train/1/c1.jpg)."
+
+
+def test_a_folder_without_a_fitting_mask_is_told(tmp_path, make_images):
+    make_images(tmp_path / "set", ["train/1/c1.jpg"])
+    make_images(tmp_path / "made", ["1/c1.png"])
+    with pytest.raises(UserError, match=r"made holds no mask for any of the 1 images of x; .*set/train/1/c1\.jpg"):
+        open_dataset(dataset_settings("auto", str(tmp_path / "set"), masks=str(tmp_path / "made")), "x")

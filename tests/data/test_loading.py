@@ -8,7 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from passerby.data.loading import DataSettings, ImageStore, Place, decode, plain_batches, prepare, training_batches
+from passerby.data.foreground import ForegroundSettings, decode_mask, fit_mask, mean_colour, swap_background
+from passerby.data.loading import (
+    DataSettings,
+    ImageStore,
+    Place,
+    decode,
+    masked_batches,
+    plain_batches,
+    prepare,
+    training_batches,
+)
 from passerby.data.transforms import AugmentSettings, JitterSettings
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
@@ -205,3 +215,106 @@ def test_an_unreadable_image_is_told_whoever_loads_it(paths, tmp_path, cache, wo
 
 def test_paths_may_be_a_list(paths):
     assert len(list(plain_batches([str(Path(path)) for path in paths], INPUT, size=12))) == 1
+
+
+# ---- masks
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("masks")
+    files = []
+    for number in range(12):
+        mask = np.zeros((40, 20), dtype=np.uint8)
+        mask[5 : 20 + number, 4:15] = 255 * (number != 7)  # number 7 shows nobody
+        files.append(saved(folder / f"{number}.png", mask, mode="1"))
+    return np.array([str(file) for file in files])
+
+
+PLAIN = AugmentSettings(flip=0, pad=0, erase=None)
+
+
+def load_masked(paths, masks, use, *, cache="memory", workers=0, augment=AUGMENT, **options):
+    store = ImageStore(paths, INPUT, cache=cache, masks=masks)
+    settings = DataSettings(workers=workers, augment=augment)
+    foreground = ForegroundSettings(use=use, **options)
+    return list(
+        training_batches(store, PLAN, labels=LABELS, cam=CAM, settings=settings, place=START, foreground=foreground)
+    )
+
+
+def test_masks_come_with_their_images(paths, masks):
+    for batch in load_masked(paths, masks, "pool", augment=PLAIN):
+        assert batch.mask.shape == (6, 1, 32, 16)
+        assert batch.mask.dtype == torch.uint8
+        for row, mask, image in zip(batch.index.tolist(), batch.mask, batch.images, strict=True):
+            assert torch.equal(mask, fit_mask(decode_mask(masks[row]), INPUT))
+            assert torch.equal(image, prepare(decode(paths[row]), INPUT))
+
+
+def test_pooling_leaves_the_images_as_they_are(paths, masks):
+    assert_same(load_masked(paths, masks, "pool"), load(paths))
+
+
+def test_removed_backgrounds_have_the_mean_colour(paths, masks):
+    colour = mean_colour(INPUT)
+    for batch in load_masked(paths, masks, "mask", augment=PLAIN):
+        for row, mask, image in zip(batch.index.tolist(), batch.mask[:, 0], batch.images, strict=True):
+            whole = prepare(decode(paths[row]), INPUT)
+            assert torch.equal(image[:, mask == 1], whole[:, mask == 1])
+            behind = whole if row == 7 else colour.reshape(3, 1, 1).expand_as(whole)
+            assert torch.equal(image[:, mask == 0], behind[:, mask == 0])
+
+
+def test_swapped_backgrounds_come_from_other_images(paths, masks):
+    whole = [prepare(decode(path), INPUT) for path in paths]
+    fitted = [fit_mask(decode_mask(mask), INPUT) for mask in masks]
+    seen = set()
+    for batch in load_masked(paths, masks, "swap", augment=PLAIN, probability=1.0):
+        for row, mask, image in zip(batch.index.tolist(), batch.mask, batch.images, strict=True):
+            assert torch.equal(mask, fitted[row])
+            others = [
+                other
+                for other in range(12)
+                if other != row and torch.equal(image, swap_background(whole[row], mask, whole[other], fitted[other]))
+            ]
+            assert len(others) == 1 or (row == 7 and torch.equal(image, whole[7]))
+            seen.update(others)
+    assert len(seen) > 5
+
+
+def test_half_of_the_backgrounds_are_swapped(paths, masks):
+    whole = [prepare(decode(path), INPUT) for path in paths]
+    batches = load_masked(paths, masks, "swap", augment=PLAIN)
+    kept = [
+        torch.equal(image, whole[row])
+        for batch in batches
+        for row, image in zip(batch.index.tolist(), batch.images, strict=True)
+    ]
+    assert 0.2 < np.mean(kept) < 0.8
+
+
+@pytest.mark.parametrize("use", ["mask", "swap", "pool"])
+@pytest.mark.parametrize("how", [{"cache": "none"}, {"cache": "auto"}, {"cache": "none", "workers": 2}])
+def test_neither_cache_nor_workers_change_masked_batches(paths, masks, use, how):
+    wanted, found = load_masked(paths, masks, use), load_masked(paths, masks, use, **how)
+    assert_same(wanted, found)
+    assert all(torch.equal(a.mask, b.mask) for a, b in zip(wanted, found, strict=True))
+
+
+def test_masked_batches_keep_the_order(paths, masks):
+    batches = list(masked_batches(paths, masks, INPUT, size=5))
+    assert [len(images) for images, _ in batches] == [5, 5, 2]
+    assert torch.equal(
+        torch.cat([images for images, _ in batches]), torch.cat(list(plain_batches(paths, INPUT, size=12)))
+    )
+    assert torch.equal(batches[1][1][0], fit_mask(decode_mask(masks[5]), INPUT))
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mask_of_another_size_is_told(paths, masks, tmp_path, cache, workers):
+    small = str(saved(tmp_path / "small.png", np.zeros((40, 10), dtype=np.uint8)))
+    with pytest.raises(UserError, match=r"small\.png has 10 x 40 pixels, its image .*\.png has 20 x 40") as caught:
+        load_masked(paths, np.array([small] * 12), "pool", cache=cache, workers=workers)
+    assert "\n" not in str(caught.value)

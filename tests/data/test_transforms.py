@@ -11,6 +11,7 @@ from passerby.data.transforms import (
     EraseSettings,
     JitterSettings,
     augment,
+    augment_with_mask,
     mix_seeds,
     seeded,
     training_transform,
@@ -105,3 +106,27 @@ def test_neighbouring_places_do_not_collide():
 def test_an_area_must_rise():
     with pytest.raises(ValidationError, match=r"area must rise, got 0\.5 and 0\.1"):
         EraseSettings(area=(0.5, 0.1))
+
+
+def test_an_image_and_its_mask_move_together():
+    transform = training_transform(EVERYTHING.model_copy(update={"jitter": None}), INPUT)
+    moved = 0
+    for seed in range(20):
+        mask = (image(seed)[:1] > 128).to(torch.uint8)
+        pictured = 200 * mask.expand(3, -1, -1)
+        found, found_mask = augment_with_mask(transform, pictured, mask, seed=seed)
+        assert type(found_mask) is torch.Tensor
+        assert found_mask.shape == mask.shape
+        shown = found[0] == 200 * found_mask[0]
+        erased = found[0] == round(255 * INPUT.mean[0])
+        assert (shown | erased).all()
+        moved += not torch.equal(found_mask, mask)
+    assert moved > 15
+
+
+def test_a_mask_changes_nothing_about_its_image():
+    transform = training_transform(EVERYTHING, INPUT)
+    for seed in range(10):
+        wanted = augment(transform, image(seed), seed=seed)
+        found, _ = augment_with_mask(transform, image(seed), torch.ones(1, 32, 16, dtype=torch.uint8), seed=seed)
+        assert torch.equal(found, wanted)

@@ -2,10 +2,12 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,7 +15,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from passerby.errors import UserError
-from passerby.models.backbones import Backbone, load_backbone, read_weights
+from passerby.models.backbones import Backbone, Loaded, load_backbone, read_weights
 
 SIZE = (64, 32)
 
@@ -41,9 +43,18 @@ def test_a_last_stride_that_is_not_there_is_told(name):
         Backbone(name, SIZE, last_stride=1)
 
 
-def test_an_unknown_name_is_told():
-    with pytest.raises(UserError, match="'resnt50' is not a timm model; did you mean 'resnet50"):
-        Backbone("resnt50", SIZE)
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnt50", "did you mean 'resnet50'"),
+        ("osnet_x10", "did you mean 'osnet_x1_0'"),
+        ("osnet_ain_x1_0.market", "did you mean 'osnet_ain_x1_0'"),
+        ("????", r"`timm\.list_models\(\)` names all, and the OSNets are osnet_x1_0, osnet_x0_75,"),
+    ],
+)
+def test_an_unknown_name_is_told(name, hint):
+    with pytest.raises(UserError, match=rf"'{re.escape(name)}' is not a timm model and not an OSNet; {hint}"):
+        Backbone(name, SIZE)
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", (63, 32)), ("vit_tiny_patch16_224", (10, 10))])
@@ -79,23 +90,54 @@ def test_torchvision_weights_fit_and_mean_the_same(tmp_path, missing):
         torch.testing.assert_close(backbone(images())[0], x)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}, lambda s: {"model": s}]
-)
-def test_wrapped_weights_fit(tmp_path, wrap):
+PREFIXES = ["module.", "backbone.", "base.", "model.", "module.base.", "module.model.", "module.backbone.", "body."]
+
+
+@pytest.mark.parametrize("table", ["state_dict", "model", ""])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_wrapped_weights_fit(tmp_path, prefix, table):
     source, target = Backbone("test_resnet", SIZE), Backbone("test_resnet", SIZE)
-    torch.save(wrap(source.body.state_dict()), tmp_path / "w.pt")
-    load_backbone(target, tmp_path / "w.pt")
+    wrapped = {prefix + k: v for k, v in source.body.state_dict().items()}
+    torch.save({table: wrapped, "epoch": 3} if table else wrapped, tmp_path / "w.pt")
+    assert str(load_backbone(target, tmp_path / "w.pt")) == f"{len(wrapped)} tensors match"
     for one, other in zip(source.state_dict().values(), target.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+OTHER_HEADS = {
+    "torchreid": ("module.", ["classifier.weight", "classifier.bias"], ()),
+    "torchreid with fc": ("", ["fc.0.weight", "classifier.weight"], ("fc.0.weight",)),
+    "strong baseline": ("base.", ["bottleneck.weight", "classifier.weight"], ("bottleneck.weight",)),
+    "fast-reid": (
+        "backbone.",
+        ["heads.weight", "heads.bottleneck.0.weight", "pixel_mean"],
+        ("heads.bottleneck.0.weight", "heads.weight", "pixel_mean"),
+    ),
+}
+"""Prefix of the backbone, what stands beside it, and what of that must be named as unused."""
+
+
+@pytest.mark.parametrize("style", OTHER_HEADS)
+def test_files_of_other_toolkits_fit_and_what_is_not_used_is_named(tmp_path, style):
+    prefix, heads, unused = OTHER_HEADS[style]
+    source = state()
+    others = {(prefix if prefix == "module." else "") + key: torch.zeros(4) for key in heads}
+    torch.save({"model": {prefix + k: v for k, v in source.items()} | others}, tmp_path / "w.pt")
+    loaded = load_backbone(Backbone("test_resnet", SIZE), tmp_path / "w.pt")
+    assert (loaded.count_matched, loaded.unused, loaded.kept) == (len(source), unused, ())
+
+
+def test_a_file_of_two_networks_is_told(tmp_path):
+    torch.save({f"{who}.{k}": v for who in ("model", "module") for k, v in state().items()}, tmp_path / "w.pt")
+    assert "w.pt holds 'conv1.0.weight' twice, as of two networks" in refusal(tmp_path / "w.pt")
 
 
 def state(name="test_resnet"):
     return timm.create_model(name, num_classes=0).state_dict()
 
 
-def refusal(path, name="test_resnet"):
-    backbone = Backbone(name, SIZE)
+def refusal(path, name="test_resnet", **blocks):
+    backbone = Backbone(name, SIZE, **blocks)
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_backbone(backbone, path)
@@ -124,6 +166,78 @@ def test_other_tensors_in_the_file_are_reported(tmp_path):
     assert load_backbone(Backbone("test_resnet", SIZE), tmp_path / "w.pt").unused == ("extra.weight",)
 
 
+PLAIN, A, B, SE = {}, {"ibn": "a"}, {"ibn": "b"}, {"attention": "se"}
+BLOCKS_BEYOND = [
+    (A, PLAIN, r"layer1\.0\.bn1\.weight missing.*; only the file has instance norms \(model\.ibn"),
+    (B, PLAIN, r"bn1\.running_mean missing.*; only the file has instance norms \(model\.ibn"),
+    (SE, PLAIN, r"0 are missing, 0 have another shape; only the file has squeeze-and-excitation \(model\.attention\)"),
+    (A | SE, PLAIN, r"only the file has instance norms .* and squeeze-and-excitation"),
+    (A | SE, A, r"0 are missing, 0 have another shape; only the file has squeeze-and-excitation"),
+    (A, B, r"layer1\.0\.bn1\.weight missing"),
+    (B, A, r"layer1\.0\.bn1\.IN\.weight missing"),
+]
+BLOCKS_NEW = [(PLAIN, A), (PLAIN, B), (PLAIN, SE), (PLAIN, A | SE), (A, A | SE), (SE, A | SE), (SE, B | SE)]
+
+
+@pytest.mark.parametrize(("written", "read", "said"), BLOCKS_BEYOND)
+def test_blocks_that_only_the_file_has_are_told(tmp_path, written, read, said):
+    torch.save(Backbone("test_resnet", SIZE, **written).body.state_dict(), tmp_path / "w.pt")
+    assert re.search(
+        rf"w\.pt does not fit the backbone: \d+ of \d+ tensors match, .*{said}", refusal(tmp_path / "w.pt", **read)
+    )
+
+
+@pytest.mark.parametrize(("written", "read"), BLOCKS_NEW)
+def test_blocks_that_the_file_lacks_keep_their_values_and_are_named(tmp_path, written, read):
+    torch.save(Backbone("test_resnet", SIZE, **written).body.state_dict(), tmp_path / "w.pt")
+    backbone = Backbone("test_resnet", SIZE, **read)
+    before = {k: v.clone() for k, v in backbone.body.state_dict().items()}
+    loaded = load_backbone(backbone, tmp_path / "w.pt")
+    after = backbone.body.state_dict()
+    new = ([".IN."] if written.get("ibn") != read.get("ibn") else []) + ([".se."] if SE not in (written,) else [])
+    assert loaded.kept
+    assert all(any(part in k for part in new) or k.startswith("bn1.") for k in loaded.kept)
+    assert all(torch.equal(before[k], after[k]) for k in loaded.kept)
+    assert loaded.count_matched + len(loaded.kept) == len(after)
+    assert f"{loaded.count_matched} tensors match, {len(loaded.kept)} keep their initial values (" in str(loaded)
+
+
+def test_what_came_of_a_file_is_told_in_one_line():
+    assert str(Loaded(3)) == "3 tensors match"
+    loaded = Loaded(7, kept=("a", "b"), unused=("c", "d", "e", "f", "g"), resampled=("pos_embed",))
+    assert str(loaded) == (
+        "7 tensors match, 2 keep their initial values (a, b), 5 unused (c, d, e, 2 more), 1 resampled (pos_embed)"
+    )
+
+
+def test_positions_of_a_square_image_are_resampled(tmp_path):
+    square = timm.create_model("test_vit", num_classes=0, img_size=(64, 64))
+    ramp = torch.linspace(-1, 1, 4).repeat_interleave(4)[None, :, None] * torch.ones(64)  # downwards
+    table = torch.cat([torch.full((1, 1, 64), 9.0), ramp], dim=1)
+    torch.save(square.state_dict() | {"pos_embed": table}, tmp_path / "w.pt")
+    backbone = Backbone("test_vit", SIZE)
+    loaded = load_backbone(backbone, tmp_path / "w.pt")
+    assert loaded.resampled == ("pos_embed",)
+    found = backbone.body.pos_embed.detach()
+    assert torch.equal(found[:, 0], table[:, 0])  # the class token has no place
+    torch.testing.assert_close(found[0, 1:].unflatten(0, (4, 2)), ramp[0].unflatten(0, (4, 4))[:, :2])
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 64), (1, 17, 32)])
+def test_positions_that_cannot_be_resampled_are_told(tmp_path, shape):
+    torch.save(state("test_vit") | {"pos_embed": torch.zeros(shape)}, tmp_path / "w.pt")
+    said = refusal(tmp_path / "w.pt", "test_vit")
+    assert rf"1 have another shape (pos_embed {shape} instead of (1, 9, 64))" in said
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+def test_a_stem_without_a_max_pooling_is_told(name):
+    with pytest.raises(
+        UserError, match=rf"model\.stem_pool: only ResNets .* '{name}' has none, leave it at 'torchvision'"
+    ):
+        Backbone(name, SIZE, stem_pool="fastreid")
+
+
 class Bomb:
     def __reduce__(self):
         return (Path.touch, (Path("exploded"),))
@@ -141,8 +255,15 @@ def test_a_file_that_is_no_weights_is_told_and_never_executed(tmp_path, monkeypa
 def test_code_inside_a_torch_file_is_not_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": torch.zeros(1), "bomb": Bomb()}, tmp_path / "w.pt")
-    assert "is not a readable weights file" in refusal(tmp_path / "w.pt")
+    assert "is not a readable weights file (it holds getattr, and only tensors are read" in refusal(tmp_path / "w.pt")
     assert not Path("exploded").exists()
+
+
+def test_scores_beside_the_tensors_are_told_without_the_advice_to_trust_the_file(tmp_path):
+    torch.save({"state_dict": state(), "rank1": np.float32(0.9)}, tmp_path / "w.pth.tar")
+    said = refusal(tmp_path / "w.pth.tar")
+    assert said.endswith("multiarray.scalar, and only tensors are read; save its state_dict alone)")
+    assert "trust" not in said
 
 
 def test_a_missing_file_and_a_file_without_tensors(tmp_path):

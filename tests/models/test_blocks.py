@@ -2,10 +2,8 @@
 
 import copy
 import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -13,47 +11,23 @@ from timm.models.resnet import BasicBlock, Bottleneck
 
 from passerby.errors import UserError
 from passerby.models.backbones import Backbone, load_backbone
-from passerby.models.blocks import NonLocal, SplitNorm, SqueezeExcitation, add_ibn, norm_after_sum, split_norm
+from passerby.models.blocks import (
+    NonLocal,
+    SplitNorm,
+    SqueezeExcitation,
+    add_ibn,
+    blocks_beyond,
+    fit_plain,
+    norm_after_sum,
+    split_norm,
+)
+from tests.models.rule import check, drawn, ruled
 
 DATA = Path(__file__).parents[1] / "oracles_data"
 IBN = json.loads((DATA / "ibn.json").read_text())
 NON_LOCAL = json.loads((DATA / "non_local.json").read_text())
 SE = json.loads((DATA / "se.json").read_text())
 SIZE = (64, 32)
-
-
-def ruled(module):
-    """Fill a module with the weights that the oracles used: a rule of each tensor's name and shape."""
-    state = module.state_dict()
-    for key, old in state.items():
-        if not old.is_floating_point():
-            continue
-        shape = tuple(old.shape)
-        n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-        if len(shape) == 4:
-            n = n * np.sqrt(2 / (shape[0] * shape[2] * shape[3]))
-        elif len(shape) == 2:
-            n = n * np.sqrt(1 / shape[1])
-        elif key.endswith("weight"):
-            n = 1 + 0.1 * n
-        else:
-            n = 1 + 0.1 * np.abs(n) if key.endswith("running_var") else 0.1 * n
-        state[key] = torch.from_numpy(n)
-    module.double().load_state_dict(state)
-    return module.eval()
-
-
-def drawn(seed, *shape):
-    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape))
-
-
-def check(found, wanted):
-    assert list(found.shape) == wanted["shape"]
-    assert found.mean().item() == pytest.approx(wanted["mean"], rel=1e-6)
-    assert found.std(correction=0).item() == pytest.approx(wanted["std"], rel=1e-6)
-    assert found.abs().mean().item() == pytest.approx(wanted["absmean"], rel=1e-6)
-    assert found.flatten()[:8].tolist() == pytest.approx(wanted["first8"], abs=1e-6, rel=1e-6)
-    assert found.flatten()[-4:].tolist() == pytest.approx(wanted["last4"], abs=1e-6, rel=1e-6)
 
 
 def body(name):
@@ -114,9 +88,7 @@ def test_networks_give_the_known_norms_and_numbers(net):
 def test_ibn_a_with_last_stride_1_gives_the_known_numbers(pad):
     known = IBN["fastreid_backbone"]
     wanted = known["r50_ibn_laststride1" if pad == "fastreid" else "same_weights_torchvision_stem_pad1"]
-    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a").body
-    if pad == "fastreid":
-        network.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a", stem_pool=pad).body
     with torch.inference_mode():
         check(ruled(network).forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
 
@@ -127,7 +99,11 @@ def test_plain_weights_give_the_same_before_and_after_the_surgery(tmp_path, kind
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
     loaded = Backbone("resnet18", SIZE, ibn=kind).eval()
     report = load_backbone(loaded, tmp_path / "plain.pt")
-    assert report.unused == ()
+    stem = tuple(k for k in plain.state_dict() if k.startswith("bn1."))
+    assert report.unused == (tuple(sorted(stem)) if kind == "b" else ())  # what has no place in an instance norm
+    new = [k for k in loaded.body.state_dict() if ".IN." in k] + ["bn1.weight", "bn1.bias"] * (kind == "b")
+    assert sorted(report.kept) == sorted(new)
+    assert report.count_matched + len(new) == len(loaded.body.state_dict())
     operated = copy.deepcopy(plain)
     add_ibn(operated, "resnet18", kind=kind)
     assert list(operated.state_dict()) == list(loaded.body.state_dict())
@@ -183,8 +159,7 @@ def test_squeeze_and_excitation_gives_the_known_names_and_numbers():
 
 def test_a_network_with_squeeze_and_excitation_gives_the_known_numbers():
     wanted = IBN["fastreid_backbone"]["r50_se_laststride1"]
-    network = Backbone("resnet50", SIZE, last_stride=1, attention="se").body
-    network.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    network = Backbone("resnet50", SIZE, last_stride=1, attention="se", stem_pool="fastreid").body
     assert sum(p.numel() for p in network.parameters()) == wanted["n_params"]
     with torch.inference_mode():
         check(ruled(network).forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
@@ -194,8 +169,10 @@ def test_plain_weights_leave_new_gates_as_they_were(tmp_path):
     torch.save(body("resnet18").state_dict(), tmp_path / "plain.pt")
     target = Backbone("resnet18", SIZE, attention="se", ibn="a")
     before = {k: v.clone() for k, v in target.body.state_dict().items() if ".se." in k}
-    assert load_backbone(target, tmp_path / "plain.pt").unused == ()
+    report = load_backbone(target, tmp_path / "plain.pt")
+    assert report.unused == ()
     assert len(before) == 16
+    assert set(before) < set(report.kept)
     assert all(torch.equal(v, target.body.state_dict()[k]) for k, v in before.items())
 
 
@@ -241,8 +218,7 @@ def test_the_non_local_block_keeps_float32_inside_under_autocast(dtype):
 
 def test_a_network_with_non_local_blocks_gives_the_known_numbers():
     wanted = IBN["fastreid_backbone"]["r50_ibn_nl_laststride1"]
-    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a", non_local="single").body
-    network.maxpool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a", non_local="single", stem_pool="fastreid").body
     assert sum(p.numel() for p in network.parameters()) == wanted["n_params"]
     ruled(network)
     for block in (m for m in network.modules() if isinstance(m, NonLocal)):
@@ -260,6 +236,29 @@ def test_where_non_local_blocks_stand(depth, third):
     wanted = [f"layer2.{i}.NL" for i in (last - 2, last - 1)] + [f"layer3.{i}.NL" for i in third]
     assert [n for n, m in network.named_modules() if isinstance(m, NonLocal)] == wanted
     assert network.layer3[-1].NL.g.out_channels == 512
+
+
+def test_non_local_blocks_are_found_under_their_names_in_fast_reid():
+    with torch.device("meta"):
+        network = Backbone("resnet50", SIZE, non_local="single").body
+        plain = Backbone("resnet50", SIZE).body
+    places = {
+        "layer2.2": "NL_2.0",
+        "layer2.3": "NL_2.1",
+        "layer3.3": "NL_3.0",
+        "layer3.4": "NL_3.1",
+        "layer3.5": "NL_3.2",
+    }
+    wanted = network.state_dict()
+    theirs = dict(wanted)
+    for ours, name in places.items():
+        for key in [k for k in theirs if k.startswith(f"{ours}.NL.")]:
+            theirs[key.replace(f"{ours}.NL.", f"{name}.")] = theirs.pop(key)
+    assert set(IBN["fastreid_backbone"]["r50_ibn_nl_laststride1"]["nl_keys"]) < set(theirs)
+    found = fit_plain(theirs, network)
+    assert set(found) == set(wanted)
+    assert all(found[k] is wanted[k] for k in wanted)
+    assert blocks_beyond(fit_plain(theirs, plain), plain) == ["non-local blocks (model.non_local)"]
 
 
 def test_non_local_blocks_have_room_beside_ibn_b():

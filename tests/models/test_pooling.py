@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from passerby.models.pooling import Pool, generalised_mean
+from passerby.models.pooling import Pool, cell_weights, generalised_mean
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "gem.json").read_text())
 KINDS = ("avg", "max", "avg_max", "gem", "gem_learned")
@@ -73,3 +73,57 @@ def test_maps_of_zeros_have_finite_gradients(kind):
     pool(dark).sum().backward()
     assert torch.isfinite(dark.grad).all()
     assert all(torch.isfinite(p.grad).all() for p in pool.parameters())
+
+
+# ---- weighted by a mask
+
+
+def masks():
+    return (torch.rand(3, 1, 16, 8, generator=torch.Generator().manual_seed(1)) > 0.6).to(torch.uint8)
+
+
+def brute_force(kind, featuremap, weights):
+    """Pool one map (C, h, w) cell by cell."""
+    cells = [
+        (float(weights[y, x]), featuremap[:, y, x])
+        for y in range(featuremap.shape[1])
+        for x in range(featuremap.shape[2])
+    ]
+    total = sum(weight for weight, _ in cells)
+    mean = sum(weight * cell for weight, cell in cells) / total
+    highest = torch.stack([cell for weight, cell in cells if weight > 0]).amax(dim=0)
+    if kind.startswith("gem"):
+        return (sum(weight * cell.clamp(min=1e-6) ** 3 for weight, cell in cells) / total) ** (1 / 3)
+    return {"avg": mean, "max": highest, "avg_max": mean + highest}[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighted_pooling_equals_brute_force(kind):
+    mask = masks()
+    mask[0, :, :4] = 0  # the first cells of the first image do not count at all
+    pooled = Pool(kind)(maps(), mask).detach()
+    for number in range(3):
+        weights = mask[number, 0].float().reshape(4, 4, 2, 4).mean(dim=(1, 3))
+        torch.testing.assert_close(pooled[number], brute_force(kind, maps()[number], weights))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_or_an_empty_mask_is_plain_pooling(kind):
+    pool = Pool(kind)
+    for mask in (torch.ones(3, 1, 16, 8), torch.zeros(3, 1, 16, 8)):
+        torch.testing.assert_close(pool(maps(), mask), pool(maps()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_mask_leaves_out_gets_no_gradient(kind):
+    mask = torch.zeros(3, 1, 16, 8, dtype=torch.uint8)
+    mask[:, :, :8] = 1
+    featuremap = maps().requires_grad_()
+    Pool(kind)(featuremap, mask).sum().backward()
+    assert featuremap.grad[:, :, 2:].abs().sum() == 0
+    assert featuremap.grad[:, :, :2].abs().sum() > 0
+
+
+def test_cells_need_not_fit_into_the_mask():
+    weights = cell_weights(torch.ones(1, 1, 5, 3), (2, 2))
+    torch.testing.assert_close(weights, torch.ones(1, 1, 2, 2))

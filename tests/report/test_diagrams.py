@@ -5,8 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from passerby.recipe import load_recipe, shipped_recipes
+from passerby.recipe import load_recipe
 from passerby.report.diagrams import NARROW, draw
+from passerby.targets import shipped_recipes
 from tests.report.conftest import plain_recipe
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -57,12 +58,42 @@ def test_another_recipe_is_another_drawing():
     assert "erase" not in drawn
 
 
+def test_what_the_test_averages_is_drawn():
+    drawn = words(draw(plain_recipe(test={"flip": True, "queries": "multi"})))
+    assert "averaged with the mirror image's" in drawn
+    assert "queries averaged over person and camera" in drawn
+    assert "averaged" not in words(draw(plain_recipe()))
+
+
+def test_tricks_of_learning_are_drawn():
+    drawn = words(draw(plain_recipe(optim={"ema": 0.999, "freeze_iterations": 200})))
+    assert "EMA 0.999" in drawn
+    assert "the backbone stands still for 200 steps" in drawn
+    plain = words(draw(plain_recipe()))
+    assert "EMA" not in plain
+    assert "still" not in plain
+
+
+def test_a_margin_that_does_nothing_is_not_drawn():
+    losses = {"softmax": {}, "triplet": {"form": "soft"}}
+    assert "margin" not in words(draw(plain_recipe(losses=losses)))
+
+
 def test_a_schedule_is_told_as_it_runs():
     cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "final_rate": 1e-6})
     drawn = words(draw(cosine))
     assert "falling to 1e-06" in drawn
     assert "warm-up" not in drawn
     assert "no step is reached" in words(draw(plain_recipe(optim={"steps": [40]})))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "told"), [("identities", "all identities alike"), ("datasets", "an equal share of each data set")]
+)
+def test_joint_training_tells_how_it_draws(sampling, told):
+    stages = [{"train": ["plaza", "msmt17"], "epochs": 3}]
+    assert told in words(draw(plain_recipe(stages=stages, data={"sampling": sampling})))
+    assert told not in words(draw(plain_recipe()))
 
 
 def test_names_are_escaped():

@@ -7,8 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from passerby.evaluate import evaluate
-from passerby.optim import rate
-from passerby.report.figures import cmc_curve, loss_curves, rate_curve, score_curves
+from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text
 from passerby.train.journal import ScoreRecord
@@ -49,19 +48,6 @@ def test_scores_are_drawn_in_percent(records, run):
 def test_a_name_is_never_taken_for_a_formula(run):
     records = [ScoreRecord(1, 1, name, 0.5, 0.4, 0.6) for name in ("a$\\frac$", "b")]
     assert r"a$\frac$" in html.unescape(svg_text(score_curves(records)))
-
-
-def test_the_rate_is_the_schedule_of_every_stage():
-    stages = [{"train": ["plaza"], "epochs": 3}, {"train": ["plaza"], "epochs": 2, "optim": {"lr": 2e-3}}]
-    recipe = plain_recipe(stages=stages)
-    series = [line for line in rate_curve(recipe).axes[0].lines if len(line.get_xdata()) > 2]
-    assert len(series) == 2
-    for line, stage, start in zip(series, recipe.stages, (0, 3), strict=True):
-        x, y = line.get_xdata(), line.get_ydata()
-        assert x[0] == start
-        assert x[-1] < start + stage.epochs
-        at = len(x) // 2
-        assert y[at] == rate(stage.optim, at, steps_per_epoch=len(x) // stage.epochs, epochs=stage.epochs)
 
 
 def test_cmc_holds_both_rankings(run):

@@ -59,7 +59,7 @@ def test_nothing_is_fetched(html):
     assert len(page.addresses) > 20
     assert all(address.startswith("data:image/") for address in page.addresses)
     assert not re.search(r"url\(|@import|<script|<link|<iframe", html)
-    assert len(html) < 1_500_000
+    assert len(html) < 1_500_000  # 2.5 MB with photographs
 
 
 def test_the_headline_and_the_table_say_the_scores(html, run):
@@ -78,6 +78,7 @@ def test_marks_are_more_than_colour(html):
     key = 1  # the explanation above the lists shows each sign once
     assert page.signs.count("tick") == page.classes.count("same") + key
     assert page.signs.count("cross") == page.classes.count("other") + key
+    assert page.signs.count("bar") == page.classes.count("own") + key > key
     assert page.classes.count("same") > 3
     assert page.classes.count("other") > 3
     assert re.search(r"\.other img[^}]*dashed", html)
@@ -107,6 +108,11 @@ def test_moved_images_are_told_in_a_sentence(tmp_path):
     assert "image not found" in text
 
 
+def test_how_hard_each_loss_pulls_stands_in_a_table(html):
+    assert "How hard each loss pulls" in Page(html).text
+    assert "triplet 0.625 2 1.25" in Page(html).text
+
+
 def test_a_data_set_that_is_gone_is_told_in_a_sentence(html):
     assert "It cannot be read any more" in Page(html).text
 
@@ -124,7 +130,7 @@ def test_a_run_that_goes_on_has_a_report_too(tmp_path):
     written = write_run(tmp_path)
     (written.folder / "scores.json").unlink()
     lines = (written.folder / "journal.jsonl").read_text().splitlines()
-    (written.folder / "journal.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    (written.folder / "journal.jsonl").write_text("\n".join(lines[:3]) + "\n")
     text = Page(write_report(written.folder).read_text()).text
     assert "This run is not finished" in text
     assert "Trained for 2 of 3 epochs" in text
@@ -138,6 +144,21 @@ def test_without_re_ranking_none_is_shown(tmp_path):
     del scores["plaza"]["reranked"]
     (written.folder / "scores.json").write_text(json.dumps(scores))
     assert "with re-ranking" not in Page(write_report(written.folder).read_text()).text
+
+
+def test_a_goal_stands_beside_what_was_measured(tmp_path, html):
+    written = write_run(tmp_path)
+    path = written.folder / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["plaza"]["plain"]["mAP"], scores["plaza"]["reranked"]["mAP"] = 60.0, 70.0
+    goal = {"mAP": 62.5, "rank1": 0.0, "mean": None, "reranked": {"mAP": 69.0, "rank1": 100.0}}
+    scores["plaza"]["expected"] = {"target": "a/row-1", "goal": goal, "caveats": ["Run with changes: <x>=1."]}
+    path.write_text(json.dumps(scores))
+    text = Page(write_report(written.folder).read_text()).text
+    for row in ("mAP 62.5 60.0 -2.5", "re-ranked mAP 69.0 70.0 +1.0", "Run with changes: <x>=1."):
+        assert row in " ".join(text.split())
+    assert "The goal is that of a/row-1. Goals are figures to aim at, not measured by passerby." in text
+    assert "Goal and measured" not in Page(html).text
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

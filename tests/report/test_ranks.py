@@ -1,12 +1,11 @@
-"""Ranked lists agree with the evaluation, and right differs from wrong by more than colour."""
+"""Ranked lists agree with the evaluation."""
 
 import numpy as np
 import pytest
-from matplotlib.patches import Rectangle
 
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
-from passerby.report.ranks import choose_queries, describe, draw_lists, rank_for, ranked_lists
+from passerby.report.ranks import choose_queries, describe, rank_for
 from tests.report.conftest import PEOPLE, RERANK
 
 
@@ -51,28 +50,16 @@ def test_chosen_queries_are_the_extremes_and_of_different_people(run):
     assert len(set(draws[0])) == 3
 
 
-def test_marks_are_signs_lines_and_words(run):
-    lists = rank_for(run.embeddings, range(PEOPLE), k=8)
-    figure = draw_lists(lists)
-    shots = [shot for found in lists for shot in (found.query, *found.shots)]
-    assert len(figure.axes) == len(shots)
-    kinds = set()
-    for panel, shot in zip(figure.axes, shots, strict=True):
-        (frame,) = [patch for patch in panel.patches if isinstance(patch, Rectangle) and patch.get_gid()]
-        word = "query" if shot.rank == 0 else "same" if shot.right else "other"
-        assert frame.get_gid() == word
-        assert any(word in text.get_text() for text in panel.texts)
-        if shot.rank:
-            assert {line.get_gid() for line in panel.lines} == {"tick" if shot.right else "cross"}
-            kinds.add((word, frame.get_linestyle() == "-"))
-    assert kinds == {("same", True), ("other", False)}
-
-
-def test_a_missing_image_is_said_and_not_a_crash(run, tmp_path):
-    moved = run.embeddings.select(np.arange(len(run.embeddings)))
-    moved.path[:] = [str(tmp_path / "gone.jpg")] * len(moved)
-    figure = ranked_lists(moved, [0], k=2)
-    assert all("not found" in panel.texts[0].get_text() for panel in figure.axes)
+def test_what_the_rule_leaves_out_can_be_shown_in_its_place_without_a_rank(run):
+    hidden, shown = (rank_for(run.embeddings, range(PEOPLE), k=100, left_out=how) for how in ("hide", "show"))
+    for before, after in zip(hidden, shown, strict=True):
+        own = [shot for shot in after.shots if shot.mark == "own camera"]
+        assert len(own) == 2
+        assert all(shot.pid == after.query.pid and shot.cam == after.query.cam and not shot.right for shot in own)
+        assert [shot for shot in after.shots if shot.rank] == list(before.shots)
+        assert (after.hits, after.count, after.ap) == (before.hits, before.count, before.ap)
+    with_places = rank_for(run.embeddings, [0], k=3, left_out="show")[0]
+    assert len(with_places.shots) == 3 + (not any(shot.right for shot in with_places.shots[:3]))
 
 
 @pytest.mark.parametrize(("queries", "k"), [([PEOPLE], 5), ([-1], 5), ([0], 0)])

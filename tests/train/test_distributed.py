@@ -15,15 +15,19 @@ from safetensors.torch import load_file
 from passerby.evaluate import evaluate
 from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
+from passerby.train import journal
 from passerby.train.run import make_run
 from passerby.train.session import train
 from passerby.types import Embeddings
+from tests.conftest import JOINT
 
 NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
 VARIANTS = {
     "gathered": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0"],
     "accumulated": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0", "engine.accumulate=2"],
+    "joint": [*NO_BATCH_NORM, JOINT, "data.sampling=datasets", "optim.name=sgd", "optim.lr=0.05"],
     "batch norm": ["test.every=1"],
+    "running mean": ["optim.ema=0.8", "stages.0.epochs=1"],
     "local": ["engine.mining=local", "stages.0.epochs=1"],
 }
 
@@ -61,7 +65,7 @@ def test_every_process_refuses_what_is_refused(ranks):
     assert ranks[0]["refused"] == ranks[1]["refused"]
 
 
-@pytest.mark.parametrize("variant", ["gathered", "accumulated"])
+@pytest.mark.parametrize("variant", ["gathered", "accumulated", "joint"])
 def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
     train(tiny(*VARIANTS[variant]), tmp_path / "one")
     at_the_start = make_run(tiny(*VARIANTS[variant]), tmp_path / "start").embedder.state_dict()
@@ -91,4 +95,14 @@ def test_scores_equal_those_of_one_process(two, tiny):
 
 def test_what_is_written_is_written_once(two):
     lines = (two / "batch norm" / "journal.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["epoch", "scores", "epoch", "scores"]
+    assert [json.loads(line)["event"] for line in lines] == ["gradients", *["epoch", "scores"] * 2]
+
+
+def test_two_processes_pull_as_one(two, tiny, tmp_path):
+    train(tiny(*VARIANTS["gathered"]), tmp_path / "one")
+    together, alone = (
+        journal.gradients(journal.read(f / "journal.jsonl"))[0] for f in (two / "gathered", tmp_path / "one")
+    )
+    assert {n: t.norm for n, t in together.terms.items()} == pytest.approx(
+        {n: t.norm for n, t in alone.terms.items()}, rel=1e-4
+    )

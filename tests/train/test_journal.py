@@ -1,9 +1,24 @@
 """The journal: readable at any moment, whatever happened to the run."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from passerby.errors import UserError
-from passerby.train.journal import EpochRecord, ScoreRecord, TermRecord, append, epochs, read, scores
+from passerby.train.journal import (
+    DrawnRecord,
+    EpochRecord,
+    GradientRecord,
+    PullRecord,
+    ScoreRecord,
+    TermRecord,
+    append,
+    epochs,
+    gradients,
+    read,
+    scores,
+)
 
 
 def epoch(number, *, stage=1, loss=1.0):
@@ -13,6 +28,10 @@ def epoch(number, *, stage=1, loss=1.0):
 
 def score(number, dataset="market1501", *, stage=1, value=0.5):
     return ScoreRecord(stage, number, dataset, value, value, value)
+
+
+def first_step(stage=1, norm=3.0):
+    return GradientRecord(stage, "market1501", {"softmax": PullRecord(norm, 0.5)})
 
 
 def write(path, *records):
@@ -28,6 +47,22 @@ def test_what_is_written_is_read(tmp_path):
     assert epochs(found) == [epoch(1), epoch(2), epoch(1, stage=2)]
     assert scores(found) == [score(1), score(2), score(2, "msmt17")]
     assert epoch(1).loss == 2.0
+
+
+def test_what_was_drawn_from_each_data_set_is_read_and_may_be_missing(tmp_path):
+    joint = replace(epoch(1), drawn={"market1501": DrawnRecord(24, 6), "msmt17": DrawnRecord(24, 5)})
+    path = write(tmp_path / "j", joint, epoch(2))
+    assert read(path) == [joint, epoch(2)]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(json.dumps({k: v for k, v in line.items() if k != "drawn"}) for line in lines))
+    assert read(path) == [epoch(1), epoch(2)]
+
+
+def test_first_steps_stand_before_the_epochs_of_their_stage(tmp_path):
+    path = write(tmp_path / "j", first_step(), first_step(norm=2.0), epoch(1), first_step(2), epoch(1, stage=2))
+    assert read(path) == [first_step(norm=2.0), epoch(1), first_step(2), epoch(1, stage=2)]
+    assert gradients(read(path)) == [first_step(norm=2.0), first_step(2)]
+    assert epochs(read(path)) == [epoch(1), epoch(1, stage=2)]
 
 
 def test_no_journal_is_an_empty_one(tmp_path):

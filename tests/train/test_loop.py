@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from safetensors.torch import load_file
 
 from passerby.data.loading import ImageStore, Place, training_batches
 from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
-from passerby.losses.mix import total
+from passerby.extract import embed_dataset
+from passerby.losses.mix import Term, total
+from passerby.models.embedder import load_embedder
 from passerby.train.checkpoint import load_checkpoint
+from passerby.train.gradients import gradient_norms
 from passerby.train.loop import train_step
 from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.types import Embeddings
+from tests.train.runs import state_hash
 
 PLAIN = [
     "model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "optim.name=sgd", "optim.lr=0.05",
@@ -85,7 +91,50 @@ def test_sums_hold_every_term_as_computed_and_as_added(begun):
     take(run, batches[:1], count=3)
     for name, factor in (("softmax", 1.0), ("triplet", 0.5)):
         value = float(terms[name].value)
-        assert run.sums[name] == pytest.approx([value, factor * value], rel=1e-4)
+        assert run.sums[name] == pytest.approx([value, factor * value, factor], rel=1e-4)
+
+
+def test_a_learnt_weight_is_told_with_all_that_it_adds(begun):
+    run, batches = begun("losses.triplet.weight=learned")
+    torch.nn.init.constant_(run.losses.log_variances["triplet"], 0.8)
+    take(run, batches[:1], count=3)
+    value, weighted, weight = run.sums["triplet"]
+    assert weight == pytest.approx(np.exp(-0.8))
+    assert weighted == pytest.approx(weight * value + 0.4, rel=1e-5)
+
+
+def test_the_pull_of_a_term_is_the_norm_of_its_gradient(begun):
+    run, batches = begun("losses.triplet.weight=0.5")
+    run.embedder.train()
+    terms = run.losses(run.embedder(batches[0].images), batches[0].labels)
+    parameters, norms, found = list(run.embedder.parameters()), {}, []
+    for name, term in terms.items():
+        slopes = torch.autograd.grad(term.value, parameters, retain_graph=True, allow_unused=True)
+        norms[name] = float(torch.cat([slope.flatten() for slope in slopes if slope is not None]).norm())
+    train_step(run, batches[0], count=3, first_step=found.append)
+    assert {name: pull.norm for name, pull in found[0].terms.items()} == pytest.approx(norms, rel=1e-4)
+    assert {name: pull.weight for name, pull in found[0].terms.items()} == {"softmax": 1.0, "triplet": 0.5}
+    run.iteration = 1
+    train_step(run, batches[1], count=3, first_step=found.append)
+    assert len(found) == 1
+
+
+def test_measuring_the_pull_changes_no_bit(begun, tmp_path):
+    states = []
+    for first_step in (None, lambda record: None):
+        run, batches = begun("optim.name=adam", "optim.momentum=0.9")
+        train_step(run, batches[0], count=3, first_step=first_step)
+        states.append(state_hash({**run.embedder.state_dict(), **run.losses.state_dict()}))
+    assert states[0] == states[1]
+
+
+def test_a_term_that_pulls_at_nothing_has_norm_0():
+    weight = torch.nn.Parameter(torch.ones(3))
+    terms = {"fixed": Term(torch.tensor(2.0)), "other": Term(torch.nn.Parameter(torch.ones(())) * 3)}
+    assert gradient_norms(terms, [weight]) == {"fixed": 0, "other": 0}
+    assert gradient_norms({"sum": Term((2 * weight).sum(), 5.0)}, [weight]) == {"sum": pytest.approx(12**0.5)}
+    weight.requires_grad_(False)
+    assert gradient_norms({"sum": Term((2 * weight).sum())}, [weight]) == {"sum": 0}
 
 
 def test_an_epoch_that_ends_in_nan_is_told_and_not_saved(tiny, tmp_path):
@@ -102,9 +151,84 @@ def test_an_epoch_that_ends_in_nan_is_told_and_not_saved(tiny, tmp_path):
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.embedder.values())
 
 
+def test_the_running_mean_is_what_is_scored_and_kept(tiny, tmp_path):
+    recipe = tiny("optim.ema=0.9", "test.rerank=null")
+    runs = []
+    train(recipe, tmp_path / "run", watch=[lambda run, _: runs.append(run)])
+    run, kept = runs[-1], load_file(tmp_path / "run" / "embedder.safetensors")
+    assert state_hash(kept) == state_hash(run.averaged.module.state_dict()) != state_hash(run.embedder.state_dict())
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert state_hash(last["embedder"]) == state_hash(run.embedder.state_dict())
+    assert int(last["averaged"]["n_averaged"]) == 12
+    stored = Embeddings.load(tmp_path / "run" / "embeddings" / "market1501.npz")
+    alone = embed_dataset(load_embedder(tmp_path / "run" / "embedder.safetensors"), run.datasets["market1501"])
+    np.testing.assert_allclose(stored.vectors, alone.vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_a_running_mean_changes_nothing_in_what_is_learnt(tiny, tmp_path):
+    states = []
+    for name, changes in (("with", ["optim.ema=0.9"]), ("without", [])):
+        train(tiny("evaluate=[]", *changes), tmp_path / name)
+        states.append(state_hash(load_checkpoint(tmp_path / name / "last.pt").embedder))
+    assert states[0] == states[1]
+
+
+def test_a_running_mean_goes_on_in_the_next_stage_that_keeps_one(tiny, tmp_path):
+    run = make_run(tiny("stages=[{train: [market1501]}, {train: [market1501], name: b}]", "optim.ema=0.9"), tmp_path)
+    run.open_stage(0)
+    next(run.averaged.parameters()).fill_(7)
+    run.averaged.n_averaged += 5
+    run.open_stage(1)
+    assert (next(run.averaged.parameters()) == 7).all()
+    assert int(run.averaged.n_averaged) == 5
+
+
 def test_the_power_of_a_learned_pooling_has_no_weight_decay(tiny, tmp_path):
     run = make_run(tiny("model.pool=gem_learned"), tmp_path / "run")
     run.open_stage(0)
     decay = {id(p): group["weight_decay"] for group in run.optimiser.param_groups for p in group["params"]}
     assert [decay[id(p)] for p in run.embedder.pool.parameters()] == [0]
     assert decay[id(next(run.embedder.backbone.parameters()))] > 0
+
+
+def test_batch_norms_over_groups_must_divide_the_batch(tiny, tmp_path):
+    sentence = "batch_norm_group is 3, which does not divide the 8 images that each process sees at once"
+    with pytest.raises(UserError, match=sentence):
+        make_run(tiny("engine.batch_norm_group=3"), tmp_path / "run")
+    with pytest.raises(UserError, match="has no effect with batch_norm: synchronised"):
+        tiny("engine.batch_norm_group=4", "engine.batch_norm=synchronised")
+    with pytest.raises(UserError, match="this model has no batch norm"):
+        make_run(tiny(*PLAIN, "engine.batch_norm_group=4"), tmp_path / "run")
+
+
+def test_a_run_with_grouped_batch_norms_is_another_one_and_can_be_loaded(tiny, tmp_path):
+    found = {}
+    for name, changes in (("groups", ["engine.batch_norm_group=4"]), ("plain", [])):
+        train(tiny("evaluate=[]", *changes), tmp_path / name)
+        found[name] = load_embedder(tmp_path / name / "embedder.safetensors").state_dict()
+    assert list(found["groups"]) == list(found["plain"])
+    assert state_hash(found["groups"]) != state_hash(found["plain"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_backbone_stands_still_and_then_learns(tiny, tmp_path, accumulate):
+    states = []
+
+    def watch(run, engine):
+        @engine.on(Events.ITERATION_COMPLETED(every=accumulate))
+        def _remember():
+            parts = (run.embedder.backbone, run.embedder.neck, run.losses)
+            states.append([state_hash(part.state_dict()) for part in parts])
+
+    changes = [f"engine.accumulate={accumulate}", "optim.freeze_iterations=2", "optim.warmup_epochs=0"]
+    train(tiny("evaluate=[]", "stages.0.epochs=1", *changes), tmp_path / "run", watch=[watch])
+    untouched = state_hash(make_run(tiny(), tmp_path / "other").embedder.backbone.state_dict())
+    backbone, neck, losses = zip(*states, strict=True)
+    assert backbone[:2] == (untouched, untouched)
+    assert len({untouched, *backbone[2:]}) == len(backbone) - 1
+    assert len(set(neck)) == len(set(losses)) == len(states)
+
+
+def test_a_backbone_that_stands_still_with_nothing_else_to_learn_is_told(tiny, tmp_path):
+    with pytest.raises(UserError, match="none of the losses reaches anything that learns"):
+        train(tiny("optim.freeze_iterations=2", "losses.softmax=null"), tmp_path / "run")

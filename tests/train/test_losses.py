@@ -16,4 +16,26 @@ def test_all_losses_together(tiny, tmp_path):
 def test_a_learnt_weight_stands_in_the_journal(tiny, tmp_path):
     folder = run(tiny("losses.softmax.weight=learned"), tmp_path / "run")
     last = journal.epochs(journal.read(folder / "journal.jsonl"))[-1].terms["softmax"]
-    assert 0.5 < last.weighted / last.value < 1  # a cross-entropy above 1/2 is worth less than at the start
+    assert 0.5 < last.weight < 1  # a cross-entropy above 1/2 is worth less than at the start
+    assert last.weight * last.value < last.weighted < last.value  # s / 2 is in it
+
+
+def test_the_first_step_of_each_stage_stands_in_the_journal_and_is_printed(tiny, tmp_path):
+    from rich.console import Console
+
+    from passerby.train.progress import ProgressBar
+
+    console = Console(record=True, width=200)
+    second = "{train: [market1501], name: again, epochs: 1, losses: {softmax: null}}"
+    stages = f"stages=[{{train: [market1501], epochs: 1}}, {second}]"
+    folder = run(tiny(stages, "losses.triplet.weight=2"), tmp_path / "run", listen=[ProgressBar(console).tell])
+    records = journal.read(folder / "journal.jsonl")
+    first, second = journal.gradients(records)
+    assert (first.stage, first.title, list(first.terms)) == (1, "market1501", ["softmax", "triplet"])
+    assert (second.stage, second.title, list(second.terms)) == (2, "again", ["triplet"])
+    assert first.terms["triplet"].norm > 0
+    assert first.terms["triplet"].weight == 2
+    assert [record.event for record in records] == ["gradients", "epoch", "scores"] * 2
+    told = [line for line in console.export_text().splitlines() if line.startswith("gradient norm at the first step: ")]
+    assert len(told) == 2
+    assert "(weight 1), triplet" in told[0]

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from passerby.errors import UserError
+from passerby.evaluate import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import journal
-from passerby.train.session import train
+from passerby.train.run import make_run
+from passerby.train.session import opening, train
 from passerby.types import Embeddings
-from tests.conftest import draw_person
+from tests.conftest import JOINT, draw_person
 from tests.train.runs import run, weights
 
 
@@ -34,11 +36,12 @@ def test_a_run_writes_its_folder(finished, tiny):
         "scores.json",
     ]  # fmt: skip
     records = journal.read(finished / "journal.jsonl")
-    assert [record.event for record in records] == ["epoch", "epoch", "scores"]
+    assert [record.event for record in records] == ["gradients", "epoch", "epoch", "scores"]
     assert [record.epoch for record in journal.epochs(records)] == [1, 2]
     scores = json.loads((finished / "scores.json").read_text())
     assert scores["market1501"]["plain"]["mAP"] == 100 * journal.scores(records)[0].mAP > 50
     assert scores["market1501"]["reranked"]["protocol"]["rerank"] == {"k1": 6, "k2": 2, "weight": 0.3}
+    assert scores["market1501"]["trained"] == {"softmax": "embedding", "triplet": "feature"}
     found = Embeddings.load(finished / "embeddings" / "market1501.npz")
     assert (len(found.query), len(found.gallery), found.feature) == (8, 24, "embedding")
     assert load_recipe(str(finished / "recipe.yaml")) == tiny()
@@ -59,6 +62,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(finished,
     torch.manual_seed(99)  # whatever happened before in this process plays no part
     assert weights(run(tiny(), tmp_path / "again")) == weights(finished)
     assert weights(run(tiny("engine.seed=1"), tmp_path / "other")) != weights(finished)
+
+
+def test_what_came_of_a_weights_file_is_said(finished, tiny, tmp_path):
+    file = finished / "embedder.safetensors"
+    found = opening(make_run(tiny(f"model.weights={file}", "model.attention=se"), tmp_path))
+    count = len(load_embedder(file).backbone.state_dict())
+    gates = ", ".join(f"layer{i}.0.se.fc.{j}.weight" for i, j in ((1, 0), (1, 2), (2, 0)))
+    kept = f"8 keep their initial values ({gates}, 5 more)"
+    unused = "5 unused (neck.bias, neck.num_batches_tracked, neck.running_mean, 2 more)"
+    assert f"{file}: {count} tensors match, {kept}, {unused}" in found
 
 
 @pytest.mark.parametrize("change", ["data.cache=none", "engine.tensorboard=false", "test.every=1", "evaluate=[]"])
@@ -84,6 +97,34 @@ def test_no_evaluation_is_a_choice(tiny, tmp_path):
 def test_no_reranking_is_a_choice(tiny, tmp_path):
     folder = run(tiny("test.rerank=null"), tmp_path / "run")
     assert "reranked" not in json.loads((folder / "scores.json").read_text())["market1501"]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "images", "batches"), [("identities", (48, 24), (9, None)), ("datasets", (36, 36), (9, 9))]
+)
+def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp_path, sampling, images, batches):
+    said = []
+    folder = tmp_path / "run"
+    train(tiny(JOINT, f"data.sampling={sampling}", "test.every=1"), folder, say=said.append)
+    records = journal.read(folder / "journal.jsonl")
+    assert [r.dataset for r in journal.scores(records)] == ["market1501", "other"] * 2
+    for record in journal.epochs(records):
+        assert list(record.drawn) == ["market1501", "other"]
+        drawn = record.drawn.values()
+        assert sum(r.images for r in drawn) == 72
+        for found, about, exactly in zip(drawn, images, batches, strict=True):
+            assert found.images == about if sampling == "datasets" else abs(found.images - about) <= 12
+            assert exactly in (None, found.batches)
+    for name, people in (("market1501", 6), ("other", 3)):
+        found = Embeddings.load(folder / "embeddings" / f"{name}.npz")
+        scores = json.loads((folder / "scores.json").read_text())[name]["plain"]
+        assert len(found.query) == scores["queries"] == 8
+        assert scores["mAP"] == pytest.approx(100 * evaluate(found).mAP, abs=1e-3)
+        assert any(f"{name} {8 * people} images of {people} people from 2 cameras" in sentence for sentence in said)
+
+
+def test_one_data_set_has_no_shares(finished):
+    assert [record.drawn for record in journal.epochs(journal.read(finished / "journal.jsonl"))] == [{}, {}]
 
 
 # ---- what is refused

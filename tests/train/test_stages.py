@@ -58,3 +58,19 @@ def test_an_unlabelled_stage_forgets_who_is_who():
 def test_a_stage_that_teaches_nothing_is_told(pid, told):
     with pytest.raises(UserError, match=told):
         make_stage(StageSettings(train=("market1501",)), datasets(market1501=split(pid)))
+
+
+@pytest.mark.parametrize(("labelled", "origin"), [(True, [0, 0, 1, 1, 1]), (False, [0, 0, 0, 1, 1, 1])])
+def test_it_is_known_which_set_an_image_comes_from(labelled, origin):
+    sets = datasets(market1501=split([4, -1, 4]), msmt17=split([4, 4, 6], [9, 9, 9], "b"))
+    stage = make_stage(StageSettings(train=("market1501", "msmt17"), labelled=labelled), sets)
+    assert stage.sources == ("market1501", "msmt17")
+    assert stage.origin.tolist() == origin
+    assert [path[0] for path in stage.train.path] == ["ab"[number] for number in origin]
+
+
+@pytest.mark.parametrize("pid", [[], [-1, -1]])
+def test_a_set_that_adds_nothing_is_told(pid):
+    sets = datasets(market1501=split([4, 4, 6, 6]), msmt17=split(pid))
+    with pytest.raises(UserError, match=r"trains jointly on 'msmt17', which has no training images of known people;"):
+        make_stage(StageSettings(train=("market1501", "msmt17")), sets)

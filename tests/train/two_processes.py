@@ -22,7 +22,8 @@ def main(recipe: str, out: Path, variants: dict[str, list[str]]) -> None:
     for name, overrides in variants.items():
         runs = []
         train(load_recipe(recipe, overrides), out / name, watch=[lambda run, _, runs=runs: runs.append(run)])
-        found[name] = state_hash({**runs[-1].embedder.state_dict(), **runs[-1].losses.state_dict()})
+        followers = {f"mean.{key}": value for each in runs[-1].followers for key, value in each.state_dict().items()}
+        found[name] = state_hash({**runs[-1].embedder.state_dict(), **runs[-1].losses.state_dict(), **followers})
     try:
         train(load_recipe(recipe, overrides), out / name)
     except UserError as error:

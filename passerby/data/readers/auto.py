@@ -31,20 +31,27 @@ class Auto(Settings):
 
     Attributes:
         root: the folder that has the layout, the one above it, or a CSV file.
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
 
     """
 
     kind: Literal["auto"] = "auto"
     root: str
+    masks: str | None = None
 
 
 def recognise(settings: Auto) -> Recognised:
-    """Return the settings of the kind that lies at `root` or one level below.
+    """Return the settings of the kind that lies at `root` or one level below, with the masks of `settings`.
 
     Raises:
         UserError: nothing known is there, or several data sets are.
 
     """
+    return _recognise(settings).model_copy(update={"masks": settings.masks})
+
+
+def _recognise(settings: Auto) -> Recognised:
     if settings.root.lower().endswith(".csv"):
         return Csv(path=settings.root)
     root = existing_folder(settings.root, kind=settings.kind, expected=f"one of {LOOKED_FOR}")

@@ -29,12 +29,15 @@ class CUHK03(Settings):
 
     Attributes:
         boxes: `labelled` were drawn by people, `detected` come from a detector (the harder and more usual choice).
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
 
     """
 
     kind: Literal["cuhk03"] = "cuhk03"
     root: str
     boxes: Literal["labelled", "detected"] = "detected"
+    masks: str | None = None
 
 
 def read_cuhk03(settings: CUHK03, name: str) -> Dataset:
@@ -54,5 +57,6 @@ def read_cuhk03(settings: CUHK03, name: str) -> Dataset:
         return holds_three_folders(folder / inner)
 
     folder = locate(settings.root, kind=settings.kind, holds=holds, expected=expected) / inner
-    dataset = read_three_folders(folder, name, naming=NAMING, published=PUBLISHED[settings.boxes])
+    published = PUBLISHED[settings.boxes]
+    dataset = read_three_folders(folder, name, naming=NAMING, published=published, masks=settings.masks)
     return replace(dataset, notes=(f"CUHK03 with {settings.boxes} boxes, 767/700 protocol.", *dataset.notes))

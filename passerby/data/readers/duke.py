@@ -19,10 +19,17 @@ WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors: use a copy only where y
 
 
 class DukeMTMC(Settings):
-    """DukeMTMC-reID as released, in the folder `DukeMTMC-reID`."""
+    """DukeMTMC-reID as released, in the folder `DukeMTMC-reID`.
+
+    Attributes:
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
+
+    """
 
     kind: Literal["dukemtmc"] = "dukemtmc"
     root: str
+    masks: str | None = None
 
 
 def read_dukemtmc(settings: DukeMTMC, name: str) -> Dataset:
@@ -33,5 +40,5 @@ def read_dukemtmc(settings: DukeMTMC, name: str) -> Dataset:
 
     """
     folder = locate_three_folders(settings.root, kind=settings.kind, naming=NAMING)
-    dataset = read_three_folders(folder, name, naming=NAMING, published=PUBLISHED)
+    dataset = read_three_folders(folder, name, naming=NAMING, published=PUBLISHED, masks=settings.masks)
     return replace(dataset, notes=(WITHDRAWN, *dataset.notes))

@@ -43,6 +43,8 @@ class Folder(Settings):
         pattern: template of the file names, such as `"{pid}_{cam}_{frame}"` or `"{pid}/{cam}/*"`; without `{pid}` the
             identities are unknown and everything serves for training without labels.
         test_share: share of the identities to test on, in [0, 1], where the folder is not divided; 0.5 unless given.
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
 
     """
 
@@ -50,6 +52,7 @@ class Folder(Settings):
     root: str
     pattern: str | None = None
     test_share: float | None = Field(default=None, ge=0, le=1)
+    masks: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def read_folder(settings: Folder, name: str) -> Dataset:
         )
     if not division.all:
         raise UserError(f"folder: no image in {folder}; expected {EXPECTED}")
-    train, query, gallery = (split_of(shots, folder) for shots in number_shots(division))
+    train, query, gallery = (split_of(shots, folder, masks=settings.masks) for shots in number_shots(division))
     return Dataset(name, train, query, gallery, (*notes, *word_notes(division)))
 
 

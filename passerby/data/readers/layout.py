@@ -95,7 +95,7 @@ def without_junk(shots: Sequence[Shot]) -> list[Shot]:
     return [shot for shot in shots if shot.pid != UNKNOWN]
 
 
-def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Published) -> Dataset:
+def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Published, masks: str | None) -> Dataset:
     """Read a folder of the Market-1501 layout; junk is dropped, pid 0 stays in the gallery as a distractor.
 
     Args:
@@ -103,6 +103,7 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
         name: what the data set is to be called.
         naming: how its files are named.
         published: the counts of the original release; other counts are worth a note.
+        masks: the folder of the masks, None = looked for inside and beside the folder.
 
     Raises:
         UserError: a file name does not fit, or there is no image at all.
@@ -118,7 +119,8 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
         *distractor_note(len(train) - len(labelled)),
         *count_note(folder, published, (len(labelled), len(query), len(gallery))),
     )
-    return Dataset(name, split_of(labelled, folder), split_of(query, folder), split_of(gallery, folder), notes)
+    learnt, asked, kept = (split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery))
+    return Dataset(name, learnt, asked, kept, notes)
 
 
 def junk_note(count: int) -> tuple[str, ...]:
@@ -135,6 +137,10 @@ def distractor_note(count: int) -> tuple[str, ...]:
     )
 
 
+UNLIKE_PUBLISHED = "its scores do not compare with published ones"
+"""Part of every note that says so."""
+
+
 def count_note(folder: Path, published: Published, counts: tuple[int, int, int]) -> tuple[str, ...]:
     """Say so when a folder does not have the counts (train, query, gallery) of the published data set."""
     reference = (published.train, published.query, published.gallery)
@@ -143,5 +149,5 @@ def count_note(folder: Path, published: Published, counts: tuple[int, int, int])
     got, wanted = ("/".join(f"{count:,}" for count in triple) for triple in (counts, reference))
     return (
         f"{folder.absolute().name} has {got} images (train/query/gallery), not the {wanted} of {published.title} as "
-        "published; its scores do not compare with published ones.",
+        f"published; {UNLIKE_PUBLISHED}.",
     )

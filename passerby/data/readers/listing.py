@@ -107,10 +107,21 @@ def some(names: Sequence[str], nothing: str) -> str:
     return ", ".join(names[:5]) + rest if names else nothing
 
 
-def split_of(shots: Sequence[Shot], folder: Path) -> Split:
-    """Return the columns of `shots`, whose paths are below `folder`, with their masks where there are any."""
+def split_of(shots: Sequence[Shot], folder: Path, *, masks: str | None = None) -> Split:
+    """Return the columns of `shots`, whose paths are below `folder`, with their masks where there are any.
+
+    Args:
+        shots: what the names say.
+        folder: where the images are.
+        masks: where their masks are; None looks inside and beside `folder`.
+
+    Raises:
+        UserError: there is no folder `masks`.
+
+    """
     relative = [shot.path for shot in shots]
-    return columns(shots, [f"{folder}/{path}" for path in relative], masks=find_masks(relative, folder))
+    found = find_masks(relative, folder, masks=masks)
+    return columns(shots, [f"{folder}/{path}" for path in relative], masks=found)
 
 
 def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]) -> Split:
@@ -125,14 +136,21 @@ def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]
     )
 
 
-def find_masks(relative: Iterable[str], folder: Path) -> list[str]:
+def find_masks(relative: Iterable[str], folder: Path, *, masks: str | None = None) -> list[str]:
     """Return for each image the path of its mask, or `""`.
 
     A mask has the image's relative path with the ending `.png`, below `folder/masks` or, beside the data set, below
-    `folder/../masks/<name of folder>`.
+    `folder/../masks/<name of folder>`; with `masks` given, below `masks` or `masks/<name of folder>` instead.
+
+    Raises:
+        UserError: there is no folder `masks`.
+
     """
     absolute = folder.absolute()
     places = [folder / MASK_FOLDER, absolute.parent / MASK_FOLDER / absolute.name]
+    if masks is not None:
+        given = existing_folder(masks, kind="masks", expected="one .png for each image, at the same relative path,")
+        places = [given, given / absolute.name]
     places = [place for place in places if place.is_dir()]
     below: dict[str, dict[str, str]] = {}
     found: list[str] = []

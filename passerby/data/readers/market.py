@@ -14,10 +14,17 @@ PUBLISHED = Published("Market-1501", 12_936, 3_368, 15_913)
 
 
 class Market1501(Settings):
-    """Market-1501 as released, in the folder `Market-1501-v15.09.15`."""
+    """Market-1501 as released, in the folder `Market-1501-v15.09.15`.
+
+    Attributes:
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
+
+    """
 
     kind: Literal["market1501"] = "market1501"
     root: str
+    masks: str | None = None
 
 
 def read_market1501(settings: Market1501, name: str) -> Dataset:
@@ -28,4 +35,4 @@ def read_market1501(settings: Market1501, name: str) -> Dataset:
 
     """
     folder = locate_three_folders(settings.root, kind=settings.kind, naming=NAMING)
-    return read_three_folders(folder, name, naming=NAMING, published=PUBLISHED)
+    return read_three_folders(folder, name, naming=NAMING, published=PUBLISHED, masks=settings.masks)

@@ -31,12 +31,15 @@ class MSMT17(Settings):
     Attributes:
         split: which lists to train on; most published scores use `train`, some transformers and unsupervised
             methods `train+val`, and the two do not compare.
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
 
     """
 
     kind: Literal["msmt17"] = "msmt17"
     root: str
     split: Literal["train", "train+val"] = "train"
+    masks: str | None = None
 
 
 def msmt_version(folder: Path) -> Literal["V1", "V2"] | None:
@@ -71,7 +74,8 @@ def read_msmt17(settings: MSMT17, name: str) -> Dataset:
         f"Test identities are numbered on from {first_pid}, because the lists of the data set start again at 0.",
         *count_note(folder, PUBLISHED[settings.split], (len(train), len(query), len(gallery))),
     )
-    return Dataset(name, split_of(train, folder), split_of(query, folder), split_of(gallery, folder), notes)
+    learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))
+    return Dataset(name, learnt, asked, kept, notes)
 
 
 def _read_list(file: Path, inner: str, *, first_pid: int) -> list[Shot]:

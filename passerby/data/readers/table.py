@@ -7,6 +7,7 @@ name shows that one of ours was meant.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
-from passerby.data.readers.listing import columns, some
+from passerby.data.readers.listing import columns, find_masks, some
 from passerby.data.readers.words import Division, WordShot, number_shots, word_notes
 from passerby.errors import UserError, did_you_mean
 from passerby.settings import Settings
@@ -40,12 +41,15 @@ class Csv(Settings):
     Attributes:
         path: the file.
         test_share: share of the identities to test on, in [0, 1], for a table without a role column; 0.5 unless given.
+        masks: folder of foreground masks, one .png at the relative path of each image, for a table without a mask
+            column; None = `masks` inside or beside the folder of the file.
 
     """
 
     kind: Literal["csv"] = "csv"
     path: str
     test_share: float | None = Field(default=None, ge=0, le=1)
+    masks: str | None = None
 
 
 def read_csv(settings: Csv, name: str) -> Dataset:
@@ -59,6 +63,8 @@ def read_csv(settings: Csv, name: str) -> Dataset:
     header, lines = _read_lines(file)
     if "role" in header and settings.test_share is not None:
         raise UserError(f"csv: test_share has no effect, because {file} has a column 'role'")
+    if "mask" in header and settings.masks is not None:
+        raise UserError(f"csv: masks has no effect, because {file} has a column 'mask'")
     rows = [(_shot(line, file), _role(line, file)) for line in lines]
     notes: list[str] = []
     if "role" in header:
@@ -72,12 +78,22 @@ def read_csv(settings: Csv, name: str) -> Dataset:
         )
         notes.extend(division_note(division))
     train, query, gallery = (
-        columns(numbered, [shot.path for shot in shots], masks=[shot.mask for shot in shots])
+        columns(numbered, [shot.path for shot in shots], masks=_masks(shots, file, header, settings))
         for numbered, shots in zip(
             number_shots(division), (division.train, division.query, division.gallery), strict=True
         )
     )
     return Dataset(name, train, query, gallery, (*notes, *word_notes(division)))
+
+
+def _masks(shots: Sequence[WordShot], file: Path, header: Sequence[str], settings: Csv) -> list[str]:
+    """Return the masks that the table names, or without such a column those at the relative paths of its images."""
+    if "mask" in header:
+        return [shot.mask for shot in shots]
+    relative = [os.path.relpath(shot.path, file.parent) for shot in shots]
+    below = [path for path in relative if not path.startswith(os.pardir)]
+    found = dict(zip(below, find_masks(below, file.parent, masks=settings.masks), strict=True))
+    return [found.get(path, "") for path in relative]
 
 
 def _unused_note(count: int) -> tuple[str, ...]:

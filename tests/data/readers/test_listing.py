@@ -74,6 +74,19 @@ def test_masks_are_found_for_a_relative_root(tmp_path, make_images, monkeypatch)
     assert find_masks(["a.jpg"], Path()) == [f"{tmp_path}/masks/set/a.png"]
 
 
+@pytest.mark.parametrize("place", ["made", "made/set"])
+def test_masks_are_found_where_told_and_only_there(tmp_path, make_images, place):
+    folder = make_images(tmp_path / "set", ["train/a.jpg", "b.jpg", "masks/b.png"])
+    make_images(tmp_path / place, ["train/a.png"])
+    found = find_masks(["train/a.jpg", "b.jpg"], folder, masks=str(tmp_path / "made"))
+    assert found == [f"{tmp_path}/{place}/train/a.png", ""]
+
+
+def test_a_folder_of_masks_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"masks: .*nowhere does not exist; expected one \.png for each image"):
+        find_masks(["a.jpg"], tmp_path, masks=str(tmp_path / "nowhere"))
+
+
 def test_split_columns(tmp_path):
     split = split_of([Shot("a/x.jpg", 3, 1, 7), Shot("a/y.jpg", 4, 2, 8)], tmp_path)
     assert split.path.tolist() == [f"{tmp_path}/a/x.jpg", f"{tmp_path}/a/y.jpg"]

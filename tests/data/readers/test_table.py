@@ -89,3 +89,16 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"^csv: .*list.csv is not a CSV file in UTF-8 \("):
         read_csv(Csv(path=str(tmp_path / "list.csv")), "mine")
+
+
+def test_masks_beside_the_table_and_where_told(tmp_path, make_images):
+    make_images(tmp_path, ["masks/a/1.png", "other/a/2.png", "../2.png"])
+    text = "path,pid,role\na/1.jpg,1,train\na/2.jpg,1,train\n../2.jpg,1,train\n"
+    assert read(tmp_path, text).train.mask_path.tolist() == [f"{tmp_path}/masks/a/1.png", "", ""]
+    found = read(tmp_path, text, masks=str(tmp_path / "other")).train.mask_path
+    assert found.tolist() == ["", f"{tmp_path}/other/a/2.png", ""]
+
+
+def test_a_folder_of_masks_beside_a_column_has_no_effect(tmp_path):
+    with pytest.raises(UserError, match=r"csv: masks has no effect, because .* has a column 'mask'"):
+        read(tmp_path, "path,pid,mask\na.jpg,1,a.png\n", masks="x")

@@ -1,0 +1,149 @@
+"""Write the pages and drawings that are made from the program itself, so that they cannot say other than it does.
+
+Run by `make docs` before the site is built; everything goes to `docs/generated/`.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from passerby.recipe import Recipe, load_recipe
+from passerby.report.diagrams import draw
+from passerby.settings import Settings
+from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
+
+FOLDER = Path(__file__).parent / "generated"
+
+
+def settings_page() -> str:
+    """Return the page of every setting of a recipe, with its default, what is allowed, and what it says."""
+    lines = [
+        "# Every setting",
+        "",
+        "Written from the classes that check a recipe. Where `null` is the default, the part is off until it is named.",
+        "",
+    ]
+    seen: set[type[Settings]] = set()
+    queue: list[tuple[str, type[Settings]]] = [("recipe", Recipe)]
+    while queue:
+        path, kind = queue.pop(0)
+        if kind in seen:
+            continue
+        seen.add(kind)
+        lines += [
+            f"## {path} {{#{anchor(kind)}}}",
+            "",
+            first_paragraph(kind),
+            "",
+            "| key | default | allowed | meaning |",
+            "|---|---|---|---|",
+        ]
+        for name, field in kind.model_fields.items():
+            below = list(nested(field.annotation))
+            label = f"{name}" if path == "recipe" else f"{path}.{name}"
+            queue += [(f"{label} ({choice.__name__})" if len(below) > 1 else label, choice) for choice in below]
+            lines.append(f"| `{name}` | {default(field)} | {allowed(field, below)} | {cell(field.description or '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def targets_page() -> str:
+    """Return the page of all targets with their goals."""
+    lines = [
+        "# Targets",
+        "",
+        f"{GOALS_NOTE} mAP and rank-1 in percent. A row is run by `passerby train NAME --data DATA --out DIR`.",
+        "",
+        "| name | based on | what differs | changes | goal (mAP / rank-1) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, target in shipped_targets().items():
+        changes = ", ".join(f"`{change}`" for change in target.overrides)
+        lines.append(f"| `{name}` | `{target.based_on}` | {cell(target.differs)} | {cell(changes)} | {target.aim} |")
+    return "\n".join([*lines, ""])
+
+
+def first_paragraph(kind: type[Settings]) -> str:
+    """Return what a class of settings says of itself."""
+    return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def anchor(kind: type[Settings]) -> str:
+    """Return the name of the place on the page where a class stands."""
+    return kind.__name__.lower()
+
+
+def nested(annotation: object) -> Iterator[type[Settings]]:
+    """Yield the classes of settings inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from nested(inner)
+
+
+def default(field: FieldInfo) -> str:
+    """Return the default as YAML shows it."""
+    value = field.default if field.default_factory is None else {}
+    if value is PydanticUndefined:
+        return "*must be given*"
+    if isinstance(value, Settings):
+        return "as below"
+    if isinstance(value, tuple) and any(isinstance(item, Settings) for item in value):
+        return "one stage on `auto`"
+    return f"`{json.dumps(value)}`"
+
+
+def allowed(field: FieldInfo, below: list[type[Settings]]) -> str:
+    """Return what a key takes, in words."""
+    if below:
+        return ", ".join(f"[{kind.__name__ if len(below) > 1 else 'settings'}](#{anchor(kind)})" for kind in below)
+    limits = [
+        f"{sign} {getattr(item, name):g}" for item in field.metadata for name, sign in LIMITS if hasattr(item, name)
+    ]
+    return cell(" ".join([words(field.annotation), ", ".join(limits)]).strip())
+
+
+LIMITS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+
+
+def words(annotation: object) -> str:
+    """Return an annotation as a person would say it."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin is typing.Annotated:
+        return words(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if part is type(None) else words(part) for part in inner)
+    if origin is tuple:
+        return "list of " + words(inner[0])
+    if origin is dict:
+        return "mapping"
+    return {"str": "word", "int": "whole number", "float": "number", "bool": "true or false"}.get(
+        getattr(annotation, "__name__", ""), str(annotation)
+    )
+
+
+def cell(text: str) -> str:
+    """Return text that fits into a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Write everything."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "settings.md").write_text(settings_page())
+    (FOLDER / "targets.md").write_text(targets_page())
+    for name in shipped_recipes():
+        (FOLDER / f"{name}.svg").write_text(draw(load_recipe(name)))
+
+
+if __name__ == "__main__":
+    main()

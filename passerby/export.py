@@ -1,0 +1,228 @@
+"""A trained model as one file for other programs: ONNX, checked against torch before it is written, or safetensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from passerby.data.loading import Pixels
+from passerby.errors import UserError, first_line
+from passerby.extract import Feature, tested_vectors
+from passerby.files import atomic_write
+from passerby.models.embedder import Embedder, save_embedder
+from passerby.onnx_model import OnnxModel, read_onnx
+from passerby.recipe import recipe_from_text
+from passerby.trained import Trained, load_trained
+from passerby.types import Floats
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Format = Literal["onnx", "safetensors"]
+
+_CHECKED = (1, 64)
+_LIMIT = 1e-4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an ONNX file is from the model it was made of, at worst.
+
+    Attributes:
+        cosine: cosine distance in [0, 2] between the two vectors of an image.
+        absolute: difference of two of their numbers.
+
+    """
+
+    cosine: float
+    absolute: float
+
+    def __str__(self) -> str:
+        """One sentence with both."""
+        batches = " and ".join(map(str, _CHECKED))
+        return (
+            f"checked against torch: cosine distance at most {self.cosine:.0e} at batch {batches} "
+            f"(largest difference of a number {self.absolute:.0e})"
+        )
+
+
+def parity(ours: Floats, theirs: Floats) -> Parity:
+    """Compare vectors (N, D) with vectors (N, D), row by row.
+
+    >>> parity(np.float32([[1, 0]]), np.float32([[0, 1]]))
+    Parity(cosine=1.0, absolute=1.0)
+    """
+    first, second = ours.astype(np.float64), theirs.astype(np.float64)
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    with np.errstate(invalid="ignore"):  # a vector of zeros has no direction: NaN, which no limit lets pass
+        cosine = 1 - (first * second).sum(axis=1) / lengths
+    worst = np.maximum(0, cosine.max())  # unlike Python's own max, numpy's lets NaN through
+    return Parity(float(worst), float(np.abs(first - second).max()))
+
+
+class Inference(nn.Module):
+    """From RGB bytes to the tested vector: all that an exported graph does.
+
+    Args:
+        embedder: the model.
+        feature: which of its vectors.
+        flip: whether to average it with the mirror image's.
+
+    """
+
+    def __init__(self, embedder: Embedder, *, feature: Feature, flip: bool) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.feature = feature
+        self.flip = flip
+        self.reverses = embedder.input.colour == "bgr"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W), uint8 RGB, to vectors (B, D) float32, not normalised."""
+        ordered = images.flip(1) if self.reverses else images
+        return tested_vectors(self.embedder, ordered, feature=self.feature, flip=self.flip)
+
+
+def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None) -> Parity | None:
+    """Write the model of a run as one file that `passerby embed`, `evaluate` and `search` take in the run's place.
+
+    Args:
+        run: a run folder, or its embedder.safetensors.
+        out: the file, with the ending of its format.
+        to: the format.
+        feature: which vector the file gives; None = the one that the recipe tests.
+
+    Returns:
+        How near the ONNX file is to torch; None for safetensors, which holds the weights themselves.
+
+    Raises:
+        UserError: no finished run, an ending of another format, or a model that ONNX cannot say exactly enough.
+
+    """
+    if out.suffix != f".{to}":
+        raise UserError(f"--to {to} writes a file that ends in .{to}, got {out}")
+    if run.suffix == ".onnx":
+        raise UserError(f"{run} is ONNX already; export starts from a run folder or its embedder.safetensors")
+    trained = load_trained(run)
+    if out.exists() and out.samefile(trained.source):
+        raise UserError(f"{out} is the model itself; name another file to export it to")
+    if feature is not None:
+        text = recipe_from_text(trained.recipe.dump(), [f"test.feature={feature}"], source=str(run))
+        trained = replace(trained, recipe=text)
+    if to == "onnx":
+        return write_onnx(trained, out)
+    save_embedder(trained.embedder, out, recipe=trained.recipe.dump())
+    return None
+
+
+def write_onnx(trained: Trained, out: Path) -> Parity:
+    """Write a model as ONNX once onnxruntime gives the same vectors as torch; otherwise nothing is written.
+
+    The graph takes `images` (batch, 3, H, W), uint8 RGB, and gives `vectors` (batch, D) float32.
+
+    Raises:
+        UserError: torch cannot translate the model, it needs masks, or the vectors differ by more than 1e-4 in cosine
+            distance.
+
+    """
+    if trained.recipe.pixels != "whole":
+        raise UserError(
+            f"this model is tested on '{trained.recipe.pixels}', and an ONNX file has no place for masks; a model "
+            "trained with foreground.use=swap takes images as they are"
+        )
+    network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip).eval()
+    content = _translate(network, trained)
+    found = _compare(network, read_onnx(content, source=str(out)))
+    if not found.cosine <= _LIMIT:
+        raise UserError(
+            f"{out} was not written: its vectors would be up to {found.cosine:.1e} in cosine distance from those of "
+            f"torch, and {_LIMIT:.0e} is allowed"
+        )
+    with atomic_write(out) as file:
+        file.write(content)
+    return found
+
+
+def _translate(network: Inference, trained: Trained) -> bytes:
+    try:
+        import onnxscript  # noqa: F401 - torch.onnx needs it, and tells of its absence in a traceback
+    except ImportError as error:
+        raise UserError("writing ONNX files needs the extra `export`: pip install 'passerby[export]'") from error
+    name = trained.embedder.settings.backbone
+    try:
+        model = _trace(network)
+    except Exception as error:  # the tracer, the translator and protobuf each have their own
+        raise UserError(f"torch cannot write {name!r} as ONNX ({first_line(error)})") from error
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:  # torch gives up on this without a word
+        raise UserError(f"torch can write {name!r} as ONNX for a fixed number of images only, which is of little use")
+    _forget_traces(model)
+    _describe(model, trained)
+    return bytes(model.SerializeToString())
+
+
+def _trace(network: Inference) -> ModelProto:
+    program = torch.onnx.export(
+        network,
+        (torch.zeros(2, 3, *network.embedder.input.size, dtype=torch.uint8),),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["vectors"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto
+
+
+def _forget_traces(model: ModelProto) -> None:
+    """Drop what torch notes for its own debugging: lines of source with the folders of this machine, at every node."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+
+
+def _describe(model: ModelProto, trained: Trained) -> None:
+    """Write into the file what its images must look like, what comes out, and how it was trained."""
+    embedder = trained.embedder
+    height, width = embedder.input.size
+    described = {
+        "model": embedder.settings.model_dump(mode="json"),
+        "input": embedder.input.model_dump(mode="json"),
+        "feature": trained.feature,
+        "flip": trained.flip,
+        "dimension": embedder.dimension,
+        "normalised": False,
+    }
+    model.doc_string = (
+        f"images: uint8 RGB (batch, 3, {height}, {width}), resized ({embedder.input.interpolation}), not normalised. "
+        f"vectors: float32 (batch, {embedder.dimension}), not normalised, to be compared by "
+        f"{trained.recipe.test.distance} distance."
+    )
+    for key, value in (("passerby", json.dumps(described)), ("recipe", trained.recipe.dump())):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def _compare(network: Inference, model: OnnxModel) -> Parity:
+    """Run both on the same images, at every batch size that is checked."""
+    images = _patchwork(max(_CHECKED), network.embedder.input.size)
+    ours, theirs = [], []
+    for count in _CHECKED:
+        with torch.inference_mode():
+            ours.append(network(torch.from_numpy(images[:count])).float().numpy())
+        theirs.append(model.run(images[:count]))
+    return parity(np.concatenate(ours), np.concatenate(theirs))
+
+
+def _patchwork(count: int, size: tuple[int, int]) -> Pixels:
+    """Return images (B, 3, H, W) of 8 x 4 random colours each, because to a network all plain noise looks alike."""
+    colours = np.random.default_rng(0).integers(0, 256, (count, 3, 8, 4), dtype=np.uint8)
+    rows, columns = (np.arange(side) * patches // side for side, patches in zip(size, (8, 4), strict=True))
+    return np.ascontiguousarray(colours[:, :, rows][:, :, :, columns])

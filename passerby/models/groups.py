@@ -1,0 +1,63 @@
+"""Batch norm over groups of a batch ("ghost" batch norm), so that one device learns as several with small batches do.
+
+The norms are changed where they stand: parameters, names of tensors and everything outside training stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from passerby.errors import UserError
+
+
+class GroupedNorm(_BatchNorm):
+    """What a batch norm becomes: in training each group of images, in the order of the batch, has its own statistics.
+
+    The running statistics move once per batch, by the mean of the groups' statistics. A batch that does not divide has
+    a smaller last group.
+
+    Reference: Hoffer et al., "Train longer, generalize better", NeurIPS 2017, algorithm 1.
+    Differs from the paper: the running statistics take the plain mean of the groups, where the paper weighs them by
+    powers of the momentum.
+
+    """
+
+    group: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C) or (B, C, h, w)."""
+        pieces = input.split(self.group) if self.training else (input,)
+        momentum = self.momentum
+        if len(pieces) == 1:
+            return super().forward(input)
+        if momentum is None:  # each piece counts alike anyway
+            return torch.cat([super(GroupedNorm, self).forward(piece) for piece in pieces])
+        try:
+            share, found = momentum / len(pieces), []
+            for number, piece in enumerate(pieces, start=1):
+                # Moving by this much at each group adds up to one move by `momentum` to the mean of all of them.
+                self.momentum = share / (1 - momentum + number * share)
+                found.append(super().forward(piece))
+        finally:
+            self.momentum = momentum
+        return torch.cat(found)
+
+
+def group_batch_norms(module: nn.Module, size: int) -> None:
+    """Turn every batch norm below a module into one over groups of `size` images.
+
+    Raises:
+        UserError: there is none.
+
+    """
+    norms: list[Any] = [m for m in module.modules() if isinstance(m, _BatchNorm) and not isinstance(m, GroupedNorm)]
+    if not norms:
+        raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
+    kinds = {kind: type(f"Grouped{kind.__name__}", (GroupedNorm, kind), {}) for kind in map(type, norms)}
+    for norm in norms:
+        norm.__class__ = kinds[type(norm)]
+        norm.group = size

@@ -1,0 +1,183 @@
+"""How much of a score comes from the background: the same test on whole images, on people alone, and on places alone.
+
+In the pictures of places the person is covered with the mean colour, a little beyond the edge, so no colour of the
+clothes is left; the outline and what the mask leaves out (often bags) are. A figure there is to be read beside the one
+of a random order, and as an upper bound on what the place alone gives away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from passerby.data.datasets import without_mask
+from passerby.data.foreground import decode_mask
+from passerby.errors import UserError
+from passerby.extract import WHOLE, View, masks_of
+from passerby.metrics.relevance import relevance
+from passerby.types import UNKNOWN, Cameras, Dataset, Doubles, Embeddings, Ints, Scores
+
+Shown = Literal["whole", "foreground", "background"]
+SHOWN: tuple[Shown, ...] = ("whole", "foreground", "background")
+
+_COUNT_EXAMPLES = 2
+_VISIBLE = 0.1  # share of its image that a person must cover to serve as an example
+
+
+def expected_ap(matches: Ints, kept: Ints) -> Doubles:
+    """Return the mean average precision (Q,) over all orders of a list, which is what a random order gives.
+
+    Args:
+        matches: (Q,) right images of each query, >= 1.
+        kept: (Q,) images on its list, >= `matches`.
+
+    Reference: Bestgen, "Exact Expected Average Precision of the Random Baseline for System Evaluation", PBML 2015.
+
+    >>> expected_ap(np.array([1, 2]), np.array([2, 2]))
+    array([0.75, 1.  ])
+    """
+    harmonic = np.cumsum(1 / np.arange(1, int(kept.max(initial=1)) + 1))[kept - 1]
+    spread = (matches - 1) / np.maximum(kept - 1, 1)
+    result: Doubles = (harmonic + spread * (kept - harmonic)) / kept
+    return result
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Two figures of a ranking, shares in [0, 1]."""
+
+    mAP: float
+    rank1: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """The files of an image and of its mask."""
+
+    image: str
+    mask: str
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """The figures of one test set by what the model was shown.
+
+    Attributes:
+        whole, foreground, background: all of each image, the person alone, all but the person.
+        chance: what a random order gives.
+        examples: images to show beside the figures.
+
+    """
+
+    whole: Figures
+    foreground: Figures
+    background: Figures
+    chance: Figures
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def kept_by_background(self) -> float:
+        """Background-only mAP as a share of the mAP on whole images: the background-reliance score."""
+        return self.background.mAP / self.whole.mAP
+
+    @property
+    def lost_without_background(self) -> float:
+        """Share of the mAP on whole images that is lost on people alone; negative when they are found better."""
+        return 1 - self.foreground.mAP / self.whole.mAP
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values, rates in percent (0..100)."""
+        rows = {name: getattr(self, name) for name in (*SHOWN, "chance")}
+        return {
+            **{name: {"mAP": 100 * row.mAP, "rank1": 100 * row.rank1} for name, row in rows.items()},
+            "kept_by_background": 100 * self.kept_by_background,
+            "lost_without_background": 100 * self.lost_without_background,
+            "examples": [{"image": example.image, "mask": example.mask} for example in self.examples],
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, object]) -> Reliance:
+        """Read what `to_json` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+
+        """
+        whole, foreground, background, chance = (_figures(entry[name]) for name in (*SHOWN, "chance"))
+        examples = entry["examples"]
+        if not isinstance(examples, list):
+            raise TypeError(f"expected a list, got {type(examples).__name__}")
+        shown = tuple(Example(str(example["image"]), str(example["mask"])) for example in examples)
+        return cls(whole, foreground, background, chance, shown)
+
+
+def _figures(value: object) -> Figures:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return Figures(float(value["mAP"]) / 100, float(value["rank1"]) / 100)
+
+
+def measure_reliance(
+    dataset: Dataset,
+    tested: Embeddings,
+    *,
+    embed: Callable[[View], Embeddings],
+    score: Callable[[Embeddings], Scores],
+    cameras: Cameras,
+) -> Reliance:
+    """Test a model on whole images, on people alone and on places alone.
+
+    Args:
+        dataset: the site.
+        tested: its embeddings as the recipe tests them, which are not made again; where they were pooled by the mask,
+            the others are too.
+        embed: embeds query and gallery of the site in another view.
+        score: scores embeddings.
+        cameras: the rule of the test, for the figures of a random order.
+
+    Raises:
+        UserError: a test image has no mask.
+
+    """
+    bare, count = without_mask((dataset.query, dataset.gallery))
+    if bare:
+        raise UserError(
+            f"a mask is missing for {len(bare):,} of {count:,} test images of {dataset.name} (first: {bare[0]}), and "
+            "background reliance needs them all; `passerby segment apply` makes masks"
+        )
+    masks = np.concatenate([masks_of(dataset.query), masks_of(dataset.gallery)])
+    pooling: Literal["plain", "weighted"] = "weighted" if tested.pixels == "weighted" else "plain"
+    views = {shown: View(masks, shown, pooling) for shown in SHOWN}
+    if pooling == "plain":
+        views["whole"] = WHOLE
+    found = {shown: _row(score(tested if view.word == tested.pixels else embed(view))) for shown, view in views.items()}
+    return Reliance(**found, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
+
+
+def chance_of(dataset: Dataset, *, cameras: Cameras) -> Figures:
+    """Return what a random order of the gallery gives, as the mean over all orders."""
+    gallery = dataset.gallery.select(dataset.gallery.pid != UNKNOWN)
+    allowed = relevance(dataset.query, gallery, cameras=cameras)
+    matches = np.diff(allowed.match_start)
+    valid = matches > 0
+    matches, kept = matches[valid], allowed.kept[valid]
+    return Figures(float(expected_ap(matches, kept).mean()), float((matches / kept).mean()))
+
+
+def _row(scores: Scores) -> Figures:
+    return Figures(scores.mAP, scores.rank(1))
+
+
+def _examples(dataset: Dataset) -> tuple[Example, ...]:
+    """Choose queries of different people who are well visible."""
+    chosen: dict[int, Example] = {}
+    query = dataset.query
+    for path, mask, pid in zip(query.path.tolist(), masks_of(query).tolist(), query.pid.tolist(), strict=True):
+        if pid not in chosen and decode_mask(mask).mean() >= _VISIBLE:
+            chosen[pid] = Example(path, mask)
+        if len(chosen) == _COUNT_EXAMPLES:
+            break
+    return tuple(chosen.values())

@@ -1,0 +1,216 @@
+"""Activation maps: which places of an image make it similar to the query, or where the last map is strong.
+
+A map shows what a vector is made of, not why a person was recognised; it has as many cells as the network's last map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from passerby.data.loading import decode, prepare
+from passerby.errors import UserError
+from passerby.extract import Feature
+from passerby.models.embedder import Embedder
+from passerby.report.frames import Pixels, Strip, draw_strips, read_shot
+from passerby.report.palette import QUIET, style
+from passerby.report.ranks import RankedList, describe
+from passerby.types import Floats, Output
+
+MapKind = Literal["similarity", "norm"]
+
+_COLOURS, _COVER = "viridis", 0.6
+_BELOW = 0.62  # inches, for the colour bar
+
+EXPLAINED: dict[MapKind, str] = {
+    "similarity": "share of each place in the similarity to the query",
+    "norm": "strength of the network's last map",
+}
+
+
+def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature: Feature = "embedding") -> Tensor:
+    """Return (B, h, w) how much each cell of the last map adds to the cosine similarity with the query.
+
+    The value is the sum over channels of activation times gradient, the norms of both vectors held fixed. Every pooling
+    of passerby is homogeneous of degree 1, so for a network that pools its map the cells add up to the similarity,
+    apart from a number that is the same for all images of a list: what the neck takes off. For a network of tokens,
+    read at the last block, it is a first-order estimate.
+
+    Args:
+        embedder: the model, in `eval` mode.
+        images: (B, 3, H, W) bytes.
+        query: (D,) vector that was searched for.
+        feature: which vector is compared.
+
+    Raises:
+        UserError: a network that pools tokens in a way that passerby does not know.
+
+    Reference: Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+    networks", 2020, equation 3; for average pooling the same as Selvaraju et al., "Grad-CAM", ICCV 2017.
+    Differs from the paper: the score is a similarity to a query instead of a class, and nothing is cut off below 0.
+
+    """
+    with torch.enable_grad(), _watched(embedder) as watched:
+        out = embedder(images)
+        source = watched[0] if watched else out.map
+        vectors = out.embedding if feature == "embedding" else out.feature  # (B, D)
+        similarity = vectors @ F.normalize(query, dim=0) / vectors.detach().norm(dim=1).clamp_min(1e-12)
+        (gradient,) = torch.autograd.grad(similarity.sum(), source)
+    product: Tensor = (source.detach() * gradient).float()
+    if not watched:
+        return product.sum(dim=1)  # (B, h, w)
+    height, width = out.map.shape[2:]
+    return product.sum(dim=2)[:, -height * width :].reshape(-1, height, width)
+
+
+@contextmanager
+def _watched(embedder: Embedder) -> Iterator[list[Tensor]]:
+    """For a network that pools its own tokens, collect what enters the last block, (B, tokens, C); else nothing.
+
+    Behind the last block it would be too late: a network that reads its class token alone looks at no other there.
+    """
+    seen: list[Tensor] = []
+    if not embedder.backbone.pools_itself:
+        yield seen
+        return
+    body: Any = embedder.backbone.body
+    norm = getattr(body.blocks[-1], "norm1", None) if hasattr(body, "blocks") else None
+    if norm is None:
+        raise UserError(
+            f"{embedder.settings.backbone!r} pools tokens in its own way; only maps of kind 'norm' are known"
+        )
+    handle = norm.register_forward_hook(lambda _, __, made: seen.append(made))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def map_norms(out: Output) -> Tensor:
+    """Return (B, h, w) the Euclidean norms over the channels of the last map."""
+    norms: Tensor = torch.linalg.vector_norm(out.map.float(), dim=1)
+    return norms
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Activation maps of the images of a list.
+
+    Attributes:
+        values: by file name, (h, w) in [0, 1]: 1 is the highest value of the image, 0 is nothing, or the lowest
+            for `norm`.
+        kind: which maps.
+
+    """
+
+    values: dict[str, Floats]
+    kind: MapKind
+
+    @property
+    def covers(self) -> dict[str, Pixels]:
+        """The images under their maps, by file name."""
+        return {path: cover(decode(path), values) for path, values in self.values.items()}
+
+    @property
+    def cells(self) -> str:
+        """How fine the maps are, in words."""
+        height, width = next(iter(self.values.values())).shape
+        return f"{height} × {width} cells"
+
+
+def maps_of(
+    embedder: Embedder, found: RankedList, *, kind: MapKind = "similarity", feature: Feature = "embedding"
+) -> Maps:
+    """Compute the activation maps of the query and the images of a list.
+
+    Args:
+        embedder: the model that made the list.
+        found: the list; images that are not there are left out.
+        kind: `similarity` or `norm`.
+        feature: which vector the list was ordered by.
+
+    Raises:
+        UserError: the query's image is not there, or no other is.
+
+    """
+    shots = (found.query, *found.shots)
+    pixels = {shot.path: read for shot in shots if (read := read_shot(shot.path)) is not None}
+    if found.query.path not in pixels or len(pixels) < 2:
+        where = f", for example {found.query.path}" if found.query.path else "; the embeddings name no files"
+        raise UserError(f"activation maps need the images of the list, and they cannot be read{where}")
+    was_training = embedder.training
+    embedder.eval()
+    try:
+        device = embedder.mean.device
+        images = torch.stack([prepare(image, embedder.input) for image in pixels.values()]).to(device)
+        with torch.no_grad():
+            out = embedder(images)
+        at = list(pixels).index(found.query.path)
+        query = (out.embedding if feature == "embedding" else out.feature)[at]
+        raw = map_norms(out) if kind == "norm" else contributions(embedder, images, query, feature=feature)
+    finally:
+        embedder.train(was_training)
+    values = [_to_unit(one, lowest=float(one.min()) if kind == "norm" else 0.0) for one in raw.cpu().numpy()]
+    return Maps(dict(zip(pixels, values, strict=True)), kind)
+
+
+def _to_unit(values: Floats, *, lowest: float) -> Floats:
+    """Scale to [0, 1]; what is below `lowest` counts as it."""
+    above = np.maximum(values - lowest, 0)
+    return np.asarray(above / max(float(above.max()), 1e-12), np.float32)
+
+
+def cover(pixels: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
+    """Lay a map (h, w) in [0, 1] over an image (H, W, 3), which turns grey so that colour belongs to the map alone."""
+    size = (pixels.shape[1], pixels.shape[0])
+    fine = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
+    colours = mpl.colormaps[_COLOURS](fine)[..., :3]
+    grey = (pixels @ np.array([0.299, 0.587, 0.114]) / 255)[..., None]
+    return np.asarray(255 * ((1 - _COVER) * grey + _COVER * colours), np.uint8)
+
+
+def attention_figure(
+    embedder: Embedder,
+    lists: Sequence[RankedList],
+    *,
+    kind: MapKind = "similarity",
+    feature: Feature = "embedding",
+) -> Figure:
+    """Draw ranked lists twice, as they are and under their activation maps, with a scale below.
+
+    The arguments are those of `maps_of`.
+    """
+    strips, cells = [], ""
+    for found in lists:
+        maps = maps_of(embedder, found, kind=kind, feature=feature)
+        cells = maps.cells
+        strips += [Strip(found, describe(found)), Strip(found, "", covers=maps.covers)]
+    figure = draw_strips(strips, below=_BELOW)
+    width, height = figure.get_size_inches()
+    with style():
+        panel = figure.add_axes((0.3 / width, 0.34 / height, 2.2 / width, 0.13 / height))
+        scale = figure.colorbar(ScalarMappable(cmap=_COLOURS), cax=panel, orientation="horizontal", ticks=[0, 1])
+        scale.set_ticklabels(["none" if kind == "similarity" else "low", "high"])
+        scale.outline.set_edgecolor(QUIET)
+        figure.text(
+            2.8 / width, 0.405 / height, f"{EXPLAINED[kind]}, within each image; {cells}", va="center", fontsize=9
+        )
+    return figure
+
+
+def scale_image(*, width: int = 120, height: int = 12) -> Pixels:
+    """Return the scale of colours from low to high as an image (H, W, 3)."""
+    row = 255 * mpl.colormaps[_COLOURS](np.linspace(0, 1, width))[None, :, :3]
+    return np.repeat(row, height, axis=0).astype(np.uint8)

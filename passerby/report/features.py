@@ -1,0 +1,229 @@
+"""The features of a site as points on a plane (t-SNE), coloured by identity, camera or data set.
+
+Only neighbourhoods may be read off such a picture: distances between far groups, sizes of groups and empty space mean
+nothing. What a picture can only suggest, whether features follow the camera, is therefore counted as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from passerby.distances.pairwise import Metric, pairwise
+from passerby.errors import UserError
+from passerby.report.palette import mark_of, style
+from passerby.types import UNKNOWN, Bools, Doubles, Embeddings, Floats, Ints, Words
+
+Colouring = Literal["identity", "camera", "dataset"]
+
+FEWEST, MOST = 10, 3000
+NAMED_PEOPLE = 12  # as many as differ in shape alone
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Images as points, with what is known of them.
+
+    Attributes:
+        xy: (N, 2) where t-SNE puts them.
+        pid, cam, site: (N,) identity, camera and name of the data set.
+        vectors: (N, D) what was projected, of unit length where the distance is cosine.
+        count_all: images of known identity there were to choose from.
+
+    """
+
+    xy: Doubles
+    pid: Ints
+    cam: Ints
+    site: Words
+    vectors: Floats
+    count_all: int
+
+    def __len__(self) -> int:
+        return len(self.pid)
+
+
+def choose_people(pid: Ints, *, most: int, generator: np.random.Generator) -> Ints:
+    """Return ascending rows of whole people drawn at random, `most` rows at most; of a single larger one, a part.
+
+    >>> choose_people(np.array([7, 8, 8, 7, 9]), most=3, generator=np.random.default_rng(1))
+    array([0, 3, 4])
+    """
+    if len(pid) <= most:
+        return np.arange(len(pid))
+    people, number = np.unique(pid, return_inverse=True)
+    order = generator.permutation(len(people))
+    sizes = np.bincount(number)[order]
+    taken = order[np.cumsum(sizes) <= most]
+    if not len(taken):
+        return np.flatnonzero(number == order[0])[:most]
+    return np.flatnonzero(np.isin(number, taken))
+
+
+def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric = "cosine") -> Projection:
+    """Put the images of one or more data sets on one plane by t-SNE; the same vectors give the same picture.
+
+    Args:
+        sites: vectors of one model; images of unknown identity are not drawn.
+        most: images in all, drawn by whole people, an equal share for each data set.
+        distance: `cosine` normalises the vectors before.
+
+    Raises:
+        UserError: fewer than 10 images of known identity, or vectors of different lengths.
+
+    Reference: van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 2008; started from the principal
+    components, after Kobak and Berens, Nature Communications 2019.
+
+    """
+    if len({site.vectors.shape[1] for site in sites}) > 1:
+        raise UserError("vectors of different lengths cannot be drawn in one picture; they are of different models")
+    generator = np.random.default_rng(_SEED)
+    known = [site.select(site.pid != UNKNOWN) for site in sites]
+    chosen = [site.select(choose_people(site.pid, most=most // len(sites), generator=generator)) for site in known]
+    count = sum(map(len, chosen))
+    if count < FEWEST:
+        raise UserError(f"t-SNE needs at least {FEWEST} images of known identity, got {count}")
+    vectors = np.concatenate([site.vectors for site in chosen])
+    if distance == "cosine":
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    if not np.ptp(vectors, axis=0).any():
+        raise UserError("all vectors are the same, so there is nothing to draw")
+    plane = TSNE(init="pca", perplexity=min(30.0, (count - 1) / 3), random_state=_SEED)
+    with threadpool_limits(1):  # other threads give another picture, and on a busy machine they take ten times longer
+        xy = np.asarray(plane.fit_transform(vectors), np.float64)
+    return Projection(
+        xy=xy,
+        pid=np.concatenate([site.pid for site in chosen]),
+        cam=np.concatenate([site.cam for site in chosen]),
+        site=np.repeat([site.dataset or "vectors" for site in chosen], list(map(len, chosen))),
+        vectors=vectors,
+        count_all=sum(map(len, known)),
+    )
+
+
+def features_figure(projection: Projection, *, colour: Colouring = "identity") -> Figure:
+    """Draw a projection; groups differ in colour and in shape, and their names stand at the right.
+
+    Args:
+        projection: made by `project`.
+        colour: `identity` names 12 people drawn at random from those seen by more than one camera, and leaves the
+            others grey; `camera` and `dataset` name all.
+
+    """
+    groups = _groups(projection, colour)
+    with style():
+        figure = Figure(figsize=(6.4, 4.6), layout="constrained", facecolor="white")
+        panel = figure.subplots()
+        rest = ~np.any([rows for _, rows in groups], axis=0) if groups else np.ones(len(projection), np.bool_)
+        if rest.any():
+            x, y = projection.xy[rest].T
+            panel.plot(x, y, ".", color="#b5b5b5", markersize=3, label=f"other people ({_people(projection, rest)})")
+        for number, (name, rows) in enumerate(groups):
+            _draw_group(panel, projection.xy[rows], number=number, name=name, large=colour == "identity")
+        panel.set(xticks=[], yticks=[], aspect="equal")
+        panel.grid(visible=False)
+        panel.spines[:].set_visible(False)
+        panel.set_title(f"{_TITLES[colour]}: {_extent(projection)}", fontweight="normal", fontsize=9)
+        figure.legend(loc="outside right center", handlelength=1.2, fontsize=8, markerscale=1.0, labelspacing=0.5)
+    return figure
+
+
+_TITLES: dict[Colouring, str] = {"identity": "By person", "camera": "By camera", "dataset": "By data set"}
+
+
+def _extent(projection: Projection) -> str:
+    everyone = np.ones(len(projection), np.bool_)
+    of = f" of {projection.count_all:,}" if projection.count_all > len(projection) else ""
+    return f"{len(projection):,}{of} images, {_people(projection, everyone):,} people"
+
+
+def _people(projection: Projection, rows: Bools) -> int:
+    return len(set(zip(projection.site[rows], projection.pid[rows], strict=True)))
+
+
+def _groups(projection: Projection, colour: Colouring) -> list[tuple[str, Bools]]:
+    """Return the groups that are named, with their rows (N,)."""
+    several = len(np.unique(projection.site)) > 1
+    if colour == "dataset":
+        return [(str(name), projection.site == name) for name in np.unique(projection.site)]
+    values, word = (projection.cam, "camera") if colour == "camera" else (projection.pid, "person")
+    keys = sorted(set(zip(projection.site.tolist(), values.tolist(), strict=True)))
+    if colour == "identity":
+        keys = _drawn_people(projection, keys)
+    return [
+        (f"{site}, {word} {value}" if several else f"{word} {value}", (projection.site == site) & (values == value))
+        for site, value in keys
+    ]
+
+
+def _drawn_people(projection: Projection, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    def count_cameras(site: str, pid: int) -> int:
+        return len(np.unique(projection.cam[(projection.site == site) & (projection.pid == pid)]))
+
+    counts = np.array([count_cameras(*key) for key in keys])
+    order = np.random.default_rng(_SEED).permutation(len(keys))
+    order = order[np.argsort(counts[order] < 2, kind="stable")]
+    return sorted(keys[number] for number in order[:NAMED_PEOPLE])
+
+
+def _draw_group(panel: Axes, xy: Doubles, *, number: int, name: str, large: bool) -> None:
+    colour, marker, filled = mark_of(number)
+    panel.plot(
+        *xy.T,
+        linestyle="none",
+        marker=marker,
+        color=colour,
+        markerfacecolor=colour if filled else "white",
+        markersize=5.5 if large else 3.6,
+        markeredgewidth=0.9,
+        label=name.replace("$", r"\$"),
+        gid=name,
+    )
+
+
+@dataclass(frozen=True)
+class CameraPull:
+    """How far the features follow the camera; shares in [0, 1].
+
+    Attributes:
+        observed: images whose nearest image of another person is from their own camera.
+        expected: the same, were the nearest one any image of another person.
+
+    """
+
+    observed: float
+    expected: float
+
+    def __str__(self) -> str:
+        """One sentence for a reader."""
+        return (
+            f"For {100 * self.observed:.0f} % of the images the nearest image of another person is from the same "
+            f"camera; if cameras played no part, it would be {100 * self.expected:.0f} %."
+        )
+
+
+def camera_pull(projection: Projection) -> CameraPull | None:
+    """Count over the projected vectors (not the points) how often the nearest other person is of the same camera.
+
+    Returns None where there is no choice: a single camera, or a single person.
+    """
+    other = (projection.pid[:, None] != projection.pid) | (projection.site[:, None] != projection.site)  # (N, N)
+    same_camera = (projection.cam[:, None] == projection.cam) & (projection.site[:, None] == projection.site)
+    usable = other.any(axis=1)
+    if not usable.any() or bool(same_camera.all()):
+        return None
+    nearest = np.zeros(len(projection), np.int64)
+    for start, block in pairwise(projection.vectors, projection.vectors, metric="euclidean").blocks():
+        rows = slice(start, start + len(block))
+        nearest[rows] = np.where(other[rows], block.numpy(), np.inf).argmin(axis=1)
+    observed = same_camera[np.arange(len(projection)), nearest]
+    expected = (same_camera & other).sum(axis=1) / np.maximum(other.sum(axis=1), 1)
+    return CameraPull(float(observed[usable].mean()), float(expected[usable].mean()))

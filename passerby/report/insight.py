@@ -1,0 +1,131 @@
+"""What the page shows of the inside: features on a plane, distances of pairs, and what makes images similar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from passerby.errors import UserError
+from passerby.report.attention import maps_of, scale_image
+from passerby.report.features import Projection, camera_pull, features_figure, project
+from passerby.report.folder import RunFolder
+from passerby.report.gallery import Gallery, inline, inline_images
+from passerby.report.pairs import count_pairs, distances_figure
+from passerby.report.pictures import Picture, picture_of
+from passerby.report.ranks import RankedList, choose_queries, rank_for
+from passerby.trained import load_trained
+
+_POINTS, _FEWEST_POINTS = 1000, 200  # of the page, shared by the data sets; a thousand take a few seconds
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Plate:
+    """Pictures that belong together, or the sentence that says why there are none.
+
+    Attributes:
+        heading: `""` where there is a single data set.
+        pictures: side by side.
+        notes: sentences below them.
+
+    """
+
+    heading: str
+    pictures: tuple[Picture, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Attended:
+    """A ranked list under its activation maps.
+
+    Attributes:
+        words: which list it is.
+        found: the list.
+        images, covers: addresses by file name, as they are and under their maps.
+        cells: how fine the maps are.
+
+    """
+
+    words: str
+    found: RankedList
+    images: dict[str, str]
+    covers: dict[str, str]
+    cells: str
+
+
+def feature_plates(galleries: Sequence[Gallery]) -> list[Plate]:
+    """Draw the features of every data set by person and by camera, and of several data sets in one picture."""
+    shown = [gallery for gallery in galleries if gallery.embeddings is not None]
+    most = max(_POINTS // max(len(shown), 1), _FEWEST_POINTS)
+    plates = [_plate(gallery, heading=len(shown) > 1, most=most) for gallery in shown]
+    return [*plates, *_together(shown)] if len(shown) > 1 else plates
+
+
+def _plate(gallery: Gallery, *, heading: bool, most: int) -> Plate:
+    assert gallery.embeddings is not None
+    protocol, pictures, notes = gallery.site.protocol, [], []
+    try:
+        projection = project([gallery.embeddings], most=most, distance=protocol.distance)
+        pictures += list(_planes(projection))
+        pull = camera_pull(projection)
+        notes += [str(pull)] if pull is not None else []
+    except UserError as error:
+        notes.append(f"No picture of the features: {error}.")
+    try:
+        pairs = count_pairs(gallery.embeddings, cameras=protocol.cameras, distance=protocol.distance)
+        caption = "How far apart images are: all pairs of a query and a gallery image"
+        pictures.append(picture_of(distances_figure(pairs), f"Distances within and between people. {pairs}", caption))
+        notes.append(str(pairs))
+    except UserError as error:
+        notes.append(f"No picture of the distances: {error}.")
+    return Plate(f"On {gallery.site.name}" if heading else "", tuple(pictures), tuple(notes))
+
+
+def _planes(projection: Projection) -> Iterator[Picture]:
+    told = f"{len(projection)} images as points on a plane"
+    caption = "Who is near whom: marks of one person should lie together, from whichever camera"
+    yield picture_of(features_figure(projection), f"{told}, marked by person.", caption)
+    caption = "The same points by camera: where marks of one camera lie together, the features follow the camera"
+    yield picture_of(features_figure(projection, colour="camera"), f"{told}, marked by camera.", caption)
+
+
+def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
+    tables = [gallery.embeddings for gallery in galleries if gallery.embeddings is not None]
+    try:
+        figure = features_figure(project(tables, most=_POINTS), colour="dataset")
+    except UserError as error:
+        yield Plate("Together", (), (f"No picture of the features: {error}.",))
+        return
+    caption = "All data sets on one plane: where they part, the features tell the place rather than the person"
+    yield Plate("Together", (picture_of(figure, "Images of all data sets as points on a plane.", caption),), ())
+
+
+def attended_lists(run: RunFolder, galleries: Sequence[Gallery]) -> tuple[list[Attended], str]:
+    """Lay activation maps over the best and the worst list of the first data set, or say in a sentence why not."""
+    gallery = next((one for one in galleries if one.embeddings is not None), None)
+    if gallery is None:
+        return [], ""
+    try:
+        return list(_attended(run, gallery)), ""
+    except UserError as error:
+        return [], f"No activation maps: {error}."
+
+
+def _attended(run: RunFolder, gallery: Gallery) -> Iterator[Attended]:
+    assert gallery.embeddings is not None
+    assert gallery.plain is not None
+    trained, protocol = load_trained(run.path), gallery.site.protocol
+    on = f" of {gallery.site.name}" if len(run.sites) > 1 else ""
+    for kind in ("best", "worst"):
+        queries = choose_queries(gallery.plain, kind=kind, count=1, pid=gallery.embeddings.query.pid)
+        lists = rank_for(gallery.embeddings, queries, k=_SHOWN, cameras=protocol.cameras, distance=protocol.distance)
+        for found in lists:
+            maps = maps_of(trained.embedder, found, feature=trained.feature)
+            covers = {path: inline(pixels) for path, pixels in maps.covers.items()}
+            yield Attended(f"The {kind} list{on}", found, inline_images(list(covers)), covers, maps.cells)
+
+
+def scale_uri() -> str:
+    """Return the scale of colours of the maps as an image inside the page."""
+    return inline(scale_image())

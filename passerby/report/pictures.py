@@ -1,0 +1,101 @@
+"""What every picture needs: the vectors of a run or of any program, and a file to be written to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from passerby.distances.pairwise import Metric
+from passerby.errors import UserError, did_you_mean
+from passerby.files import atomic_write
+from passerby.report.folder import RunFolder, read_run
+from passerby.report.palette import data_uri, style, svg_text
+from passerby.types import Cameras, Embeddings, Rerank
+
+ENDINGS = (".png", ".svg", ".pdf")
+_DOTS = 200  # per inch, for PNG: sharp in print
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page: where its bytes are, what it shows for those who cannot see it, and its caption."""
+
+    source: str
+    alternative: str
+    caption: str
+
+
+def picture_of(figure: Figure, alternative: str, caption: str) -> Picture:
+    """Return a figure as a picture inside the page."""
+    return Picture(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is drawn: the embeddings of a site, and how the recipe compares them.
+
+    Attributes:
+        embeddings: query and gallery.
+        cameras, distance: as in `evaluate`.
+        rerank: the parameters of the recipe, or the usual ones.
+
+    """
+
+    embeddings: Embeddings
+    cameras: Cameras
+    distance: Metric
+    rerank: Rerank
+
+
+def subject_of_file(file: Path) -> Subject:
+    """Return what an evaluation file of any program holds, to be compared in the standard way."""
+    return Subject(Embeddings.load(file), cameras="standard", distance="cosine", rerank=Rerank())
+
+
+def subjects_of_run(folder: Path, *, on: str | None = None) -> list[Subject]:
+    """Return what a finished run embedded: every data set that it was tested on, or the one named `on`.
+
+    Raises:
+        UserError: no run folder, no such data set, or a run that is not finished.
+
+    """
+    run = read_run(folder)
+    names = [site.name for site in run.sites]
+    if not names:
+        why = "was tested on no data set" if not run.recipe.tested else "is not finished; go on with --resume"
+        raise UserError(f"there are no vectors to draw: the run in {folder} {why}")
+    if on is not None and on not in names:
+        raise UserError(f"--on {on}: {folder} was tested on {', '.join(names)}{did_you_mean(on, names)}")
+    return [_subject(run, name) for name in ([on] if on else names)]
+
+
+def _subject(run: RunFolder, name: str) -> Subject:
+    path = run.embeddings(name)
+    if path is None:
+        raise UserError(f"{run.path} holds no embeddings of {name}; make them with `passerby embed`")
+    test = run.recipe.test
+    rerank = test.rerank.parameters if test.rerank else Rerank()
+    return Subject(Embeddings.load(path), test.cameras, test.distance, rerank)
+
+
+def require_ending(path: Path) -> None:
+    """Raise `UserError` unless the file's ending names a kind of picture that can be written."""
+    if path.suffix.lower() not in ENDINGS:
+        hint = did_you_mean(path.suffix.lower(), ENDINGS) if path.suffix else ""
+        raise UserError(f"{path}: a picture is written as {', '.join(ENDINGS)}, by the ending of its name{hint}")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the kind that the file's ending names, atomically; the same figure gives the same file.
+
+    Raises:
+        UserError: an ending that is not .png, .svg or .pdf, or a place that cannot be written.
+
+    """
+    require_ending(path)
+    kind = path.suffix.lower()[1:]
+    metadata = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with style(), atomic_write(path) as file:
+        figure.savefig(file, format=kind, dpi=_DOTS, metadata=metadata)

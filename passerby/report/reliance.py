@@ -1,0 +1,80 @@
+"""What the page says and shows of background reliance."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from passerby.data.foreground import cover, decode_mask, fit_mask, mean_colour, widen
+from passerby.data.loading import decode, prepare
+from passerby.errors import UserError
+from passerby.inputs import InputSettings
+from passerby.reliance import Example, Figures, Reliance
+from passerby.report.palette import data_uri
+from passerby.report.sentences import of_hundred
+
+_SCALE = 2  # small inputs are drawn larger, their pixels to be seen
+
+
+@dataclass(frozen=True)
+class Triple:
+    """The addresses of one image as it was shown: whole, the person alone, the background alone."""
+
+    whole: str
+    foreground: str
+    background: str
+
+
+def reliance_rows(found: Reliance) -> list[tuple[str, Figures]]:
+    """Return the rows of the table with their titles."""
+    return [
+        ("whole images", found.whole),
+        ("the person alone", found.foreground),
+        ("the background alone", found.background),
+        ("nothing (a random order)", found.chance),
+    ]
+
+
+def reliance_sentence(found: Reliance) -> str:
+    """Return what the figures say, in plain words."""
+    text = (
+        f"Shown only the background, the model still finds the right person first for "
+        f"{of_hundred(100 * found.background.rank1)} queries (a random order: {of_hundred(100 * found.chance.rank1)})"
+    )
+    gained, possible = found.background.mAP - found.chance.mAP, found.whole.mAP - found.chance.mAP
+    if possible < found.chance.mAP:
+        return f"{text}; but on whole images, too, it is hardly better than a random order."
+    if gained >= 0.5 * possible:
+        return f"{text}: it has learnt places, not people."
+    if gained >= 0.15 * possible:
+        return f"{text}: in part it knows people by the places where they stand."
+    return f"{text}: it looks at people, not at places."
+
+
+def triples(found: Reliance, inputs: InputSettings) -> list[Triple]:
+    """Return the examples as the model was shown them; those whose files are gone are left out."""
+    return [triple for example in found.examples if (triple := _triple(example, inputs)) is not None]
+
+
+def _triple(example: Example, inputs: InputSettings) -> Triple | None:
+    try:
+        image = prepare(decode(example.image), inputs.model_copy(update={"colour": "rgb"}))
+        mask = fit_mask(decode_mask(example.mask), inputs)
+    except UserError:
+        return None
+    colour = mean_colour(inputs)
+    if inputs.colour == "bgr":
+        colour = colour.flip(0)
+    return Triple(_inline(image), _inline(cover(image, mask == 0, colour)), _inline(cover(image, widen(mask), colour)))
+
+
+def _inline(image: Tensor) -> str:
+    pixels = Image.fromarray(image.permute(1, 2, 0).numpy())
+    if pixels.height < 200:
+        pixels = pixels.resize((_SCALE * pixels.width, _SCALE * pixels.height), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", quality=85, optimize=True)
+    return data_uri(buffer.getvalue(), kind="jpeg")

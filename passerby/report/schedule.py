@@ -1,0 +1,123 @@
+"""The learning rate of a recipe as a picture, each phase with a number and a line of words below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from passerby.optim import OptimSettings, rate
+from passerby.recipe import Recipe
+from passerby.report.figures import epochs_below
+from passerby.report.palette import QUIET, look, style
+
+_STEPS_DRAWN = 50  # per epoch: enough to see a warm-up as the line it is
+_MOST_PHASES = 12  # more would not be read
+_LINE, _PANEL = 0.19, 3.0  # inches
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a stage in which the rate does one thing; epochs count from the start of the stage."""
+
+    words: str
+    begin: float
+    end: float
+
+
+def phases(optim: OptimSettings, *, epochs: int) -> list[Phase]:
+    """Return the phases of a stage in order, from its beginning to its end without a gap.
+
+    >>> [phase.words for phase in phases(OptimSettings(warmup_epochs=0, steps=(2,)), epochs=3)]
+    ['full rate 0.00035', '0.1 × full rate = 3.5e-05']
+    """
+    warm = min(optim.warmup_epochs, epochs)
+    found = [Phase(f"warm-up from {optim.warmup_factor * optim.lr:.3g} to the full rate", 0, warm)] if warm else []
+    return [*found, *(phase for phase in _after(optim, warm, epochs) if phase.end > phase.begin)]
+
+
+def _after(optim: OptimSettings, warm: float, epochs: int) -> Iterator[Phase]:
+    """Yield what follows the warm-up; parts of no length among it."""
+    if optim.schedule == "multistep":
+        edges = [0, *(step for step in optim.steps if step < epochs), epochs]
+        for number, (begin, end) in enumerate(pairwise(edges)):
+            value = optim.lr * optim.gamma**number
+            words = f"full rate {value:.3g}" if number == 0 else f"{optim.gamma**number:.3g} × full rate = {value:.3g}"
+            yield Phase(words, max(begin, warm), end)
+        return
+    falls = epochs
+    if optim.schedule == "cosine" and epochs > max(math.ceil(optim.warmup_epochs), optim.delay_epochs):
+        falls = min(epochs, max(math.ceil(optim.delay_epochs), math.ceil(warm)))
+    yield Phase(f"full rate {optim.lr:.3g}", warm, falls)
+    yield Phase(f"falling along a cosine to {optim.final_rate:.3g}", falls, epochs)
+
+
+def rate_curve(recipe: Recipe) -> Figure:
+    """Draw the learning rate of every stage as the recipe's schedule gives it, its phases named below the picture."""
+    named = [(number, phase) for number, stage in enumerate(recipe.stages) for phase in _of_stage(recipe, number)]
+    listed = named if len(named) <= _MOST_PHASES else []
+    lines = [f"{n}  {_told(recipe, number, phase)}" for n, (number, phase) in enumerate(listed, start=1)]
+    height = _PANEL + _LINE * len(lines) + 0.06
+    starts = _starts(recipe)
+    with style():
+        figure = Figure(figsize=(4.8, height), facecolor="white")
+        panel = figure.add_axes((0.155, 1 - (_PANEL - 0.5) / height, 0.815, (_PANEL - 0.75) / height))
+        for number in range(len(recipe.stages)):
+            _draw_stage(panel, recipe, number, start=starts[number])
+        _scale(panel)
+        epochs_below(panel)
+        panel.set_xlim(0, starts[-1])
+        for n, (number, phase) in enumerate(listed, start=1):
+            _number_phase(panel, n, starts[number] + phase.begin, starts[number] + phase.end)
+        for n, line in enumerate(reversed(lines)):
+            figure.text(0.02, (0.08 + _LINE * n) / height, line, fontsize=8.5, va="bottom")
+    return figure
+
+
+def _of_stage(recipe: Recipe, number: int) -> list[Phase]:
+    stage = recipe.stages[number]
+    return phases(stage.optim, epochs=stage.epochs)
+
+
+def _starts(recipe: Recipe) -> list[int]:
+    """Return the epoch before which each stage begins, counted over all stages, and the end of the last one."""
+    return [0, *np.cumsum([stage.epochs for stage in recipe.stages]).tolist()]
+
+
+def _told(recipe: Recipe, number: int, phase: Phase) -> str:
+    start = _starts(recipe)[number]
+    stage = f"stage {number + 1}, " if len(recipe.stages) > 1 else ""
+    return f"{stage}epoch {start + phase.begin:.4g} to {start + phase.end:.4g}: {phase.words}"
+
+
+def _draw_stage(panel: Axes, recipe: Recipe, number: int, *, start: int) -> None:
+    stage = recipe.stages[number]
+    steps = np.arange(stage.epochs * _STEPS_DRAWN)
+    y = [rate(stage.optim, int(s), steps_per_epoch=_STEPS_DRAWN, epochs=stage.epochs) for s in steps]
+    panel.plot(start + steps / _STEPS_DRAWN, y, color=look(0).colour)
+    if number:
+        panel.axvline(start, color=QUIET, linewidth=1.2)
+
+
+def _scale(panel: Axes) -> None:
+    """Choose a scale on which the smallest rate can be seen."""
+    rates = [np.asarray(line.get_ydata()) for line in panel.lines if len(np.atleast_1d(line.get_ydata())) > 2]
+    lowest, highest = min(map(np.min, rates)), max(map(np.max, rates))
+    if lowest > 0 and highest > 30 * lowest:
+        panel.set_yscale("log")
+        panel.set_ylabel("learning rate (logarithmic)")
+    else:
+        panel.set_ylim(bottom=0)
+        panel.set_ylabel("learning rate")
+
+
+def _number_phase(panel: Axes, number: int, begin: float, end: float) -> None:
+    across = panel.get_xaxis_transform()
+    if begin:
+        panel.axvline(begin, color=QUIET, linewidth=0.8, linestyle=":")
+    panel.text((begin + end) / 2, 1.02, str(number), transform=across, ha="center", va="bottom", fontsize=8.5)

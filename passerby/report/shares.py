@@ -1,0 +1,55 @@
+"""What the epochs of joint training drew from each data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from passerby.train.journal import DrawnRecord, EpochRecord
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one stage drew from one of its data sets, over all its epochs so far.
+
+    Attributes:
+        stage: its title.
+        dataset: the data set.
+        images: drawn, repeats counted.
+        percent: of all images that the stage drew, in 0..100.
+        batches: those in which the data set was.
+        count_batches: all batches of the stage.
+
+    """
+
+    stage: str
+    dataset: str
+    images: int
+    percent: float
+    batches: int
+    count_batches: int
+
+
+def shares(found: Sequence[EpochRecord], *, batch_size: int) -> list[Share]:
+    """Sum what the journal says of each joint stage; empty when no stage joined data sets.
+
+    Args:
+        found: the epochs of a run.
+        batch_size: images in a batch, of all processes together.
+
+    """
+    joint: dict[tuple[int, str], list[dict[str, DrawnRecord]]] = {}
+    for record in found:
+        if record.drawn:
+            joint.setdefault((record.stage, record.title), []).append(record.drawn)
+    return [share for (_, title), drawn in joint.items() for share in _of_stage(title, drawn, batch_size)]
+
+
+def _of_stage(title: str, drawn: Sequence[dict[str, DrawnRecord]], batch_size: int) -> list[Share]:
+    images = {name: sum(epoch[name].images for epoch in drawn) for name in drawn[0]}
+    batches = {name: sum(epoch[name].batches for epoch in drawn) for name in drawn[0]}
+    total = sum(images.values())
+    return [
+        Share(title, name, images[name], 100 * images[name] / total, batches[name], total // batch_size)
+        for name in images
+    ]

@@ -1,0 +1,82 @@
+"""What a recipe aims at, beside what a run measured, and what speaks against comparing the two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.recipe import Recipe, load_recipe
+from passerby.targets import Expected, Figures, shipped_targets
+from passerby.types import Dataset, Scores
+
+_FREE = (
+    "root", "datasets", "description", "target", "expected", "evaluate", "test.every", "test.keep_best", "data.cache",
+    "data.workers", "engine.device", "engine.tensorboard",
+)  # fmt: skip
+"""What may differ from a target without making another run of it: where things are, and what is told on the way."""
+
+
+def expected_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> Expected | None:
+    """Return the goal of a recipe on one of its data sets, or None when it has none.
+
+    Args:
+        recipe: what runs.
+        datasets: all that it reads, by name.
+        name: the data set that is tested.
+
+    """
+    goal = recipe.expected.get(datasets[name].name)
+    if goal is None:
+        return None
+    learnt = dict.fromkeys((*(n for stage in recipe.stages for n in stage.train), name))
+    unlike = [f"{n}: {note}" for n in learnt for note in datasets[n].notes if UNLIKE_PUBLISHED in note]
+    return Expected(target=recipe.target, goal=goal, caveats=(*_caveats(recipe), *unlike))
+
+
+def figures(scores: Scores) -> Figures:
+    """Return the figures of an evaluation that goals are about."""
+    return Figures(mAP=100 * scores.mAP, rank1=100 * scores.rank(1))
+
+
+def changes(recipe: Recipe) -> list[str]:
+    """Return what a recipe does not do as the target it was made from, as key=value; what cannot matter is left out."""
+    if recipe.target is None or recipe.target not in shipped_targets():
+        return []
+    target = load_recipe(recipe.target)
+    found = dict(_differences(target.model_dump(mode="json"), recipe.model_dump(mode="json")))
+    told = {key: value for key, value in found.items() if not _follows(key, value, found)}
+    sources = [f"datasets.{name}" for name in recipe.expected if _source(target, name) != _source(recipe, name)]
+    return [*(f"{key}={value}" for key, value in told.items()), *sources]
+
+
+def _caveats(recipe: Recipe) -> list[str]:
+    if recipe.target is not None and recipe.target not in shipped_targets():
+        return [f"This version knows no target {recipe.target!r}, so it cannot tell what was changed."]
+    found = changes(recipe)
+    return [f"Run with changes: {', '.join(found)}."] if found else []
+
+
+def _differences(before: object, after: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if before == after or path in _FREE:
+        return
+    below = f"{path}." if path else ""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys((*before, *after)):
+            yield from _differences(before.get(key), after.get(key), f"{below}{key}")
+    elif path == "stages" and isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(old, new, f"{below}{number}")
+    else:
+        yield path, json.dumps(after, ensure_ascii=False)
+
+
+def _follows(key: str, value: str, found: Mapping[str, str]) -> bool:
+    """Whether a stage only took a change over from its recipe."""
+    stage, _, rest = key.partition(".")
+    return stage == "stages" and found.get(rest.partition(".")[2]) == value
+
+
+def _source(recipe: Recipe, name: str) -> dict[str, object]:
+    """Return how a data set is read, wherever it lies."""
+    return recipe.dataset(name).model_dump(exclude={"root", "path"})

@@ -1,0 +1,93 @@
+"""Which images an epoch draws, in which batches, and from which data sets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from passerby.data.loading import DataSettings
+from passerby.data.samplers import dataset_batches, identity_batches, require_people, require_shares
+from passerby.train.journal import DrawnRecord
+from passerby.types import Ints, Split, Stage
+
+
+def count_batches(stage: Stage, settings: DataSettings) -> int:
+    """Return the length of an epoch: all images of the stage, of whatever data set, by the size of a batch."""
+    return max(1, len(stage.train) // (settings.identities * settings.instances))
+
+
+def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings) -> Ints:
+    """Plan one epoch by the sampling that the settings name.
+
+    Args:
+        stage: what is learnt from.
+        labels: (N,) identity of each image in this epoch, -1 = not to be used.
+        generator: source of randomness.
+        settings: the size of batches, and how data sets share them.
+
+    Returns:
+        (count, P * K) rows.
+
+    Raises:
+        UserError: too few people for a batch.
+
+    """
+    identities, instances, count = settings.identities, settings.instances, count_batches(stage, settings)
+    if settings.sampling == "datasets":
+        return dataset_batches(
+            labels,
+            stage.origin,
+            generator,
+            sources=stage.sources,
+            identities=identities,
+            instances=instances,
+            count=count,
+        )
+    return identity_batches(labels, generator, identities=identities, instances=instances, count=count)
+
+
+def require_batch(stage: Stage, settings: DataSettings) -> None:
+    """Raise `UserError` when the people of a labelled stage do not fill a batch."""
+    if settings.sampling == "datasets":
+        require_shares(stage.train.pid, stage.origin, sources=stage.sources, identities=settings.identities)
+    else:
+        require_people(stage.train.pid, identities=settings.identities)
+
+
+def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:
+    """Count what a plan (count, B) draws of each data set of a joint stage; nothing when there is only one set."""
+    if len(stage.sources) == 1:
+        return {}
+    origin = stage.origin[plan]  # (count, B)
+    return {
+        name: DrawnRecord(images=int((origin == number).sum()), batches=int((origin == number).any(axis=1).sum()))
+        for number, name in enumerate(stage.sources)
+    }
+
+
+SAMPLING = {
+    "identities": "all identities alike",
+    "datasets": "an equal share of each data set in every batch",
+}
+"""How the people of a joint batch are chosen, in words."""
+
+
+def stage_sentences(stage: Stage, settings: DataSettings) -> list[str]:
+    """Say what a stage learns from: how many images, people and cameras, of joined data sets each by itself."""
+    whole = _counts(stage.train)
+    if len(stage.sources) == 1:
+        return [f"{stage.name}: {whole}, {stage.epochs} epochs"]
+    rows = [np.flatnonzero(stage.origin == number) for number in range(len(stage.sources))]
+    parts = [f"{name} {_counts(stage.train.select(own))}" for name, own in zip(stage.sources, rows, strict=True)]
+    found = [
+        f"{stage.name}: {' + '.join(parts)}, jointly, {SAMPLING[settings.sampling]}: {whole} in all, "
+        f"{stage.epochs} epochs"
+    ]
+    if settings.sampling == "datasets":
+        share = count_batches(stage, settings) * settings.identities * settings.instances / len(stage.sources)
+        times = ", ".join(f"{name} {share / len(own):.2g}" for name, own in zip(stage.sources, rows, strict=True))
+        found.append(f"{stage.name}: how often an epoch shows each image on average: {times} times")
+    return found
+
+
+def _counts(split: Split) -> str:
+    return f"{len(split):,} images of {split.count_identities:,} people from {split.count_cameras} cameras"

@@ -1,0 +1,159 @@
+"""`passerby visualise`: each command makes one picture, whose kind the ending of the file says (.png, .svg, .pdf).
+
+Nothing heavy is imported up here, as in `cli`, which turns mistakes into sentences.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from passerby.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from passerby.report.pictures import Subject
+    from passerby.report.ranks import Kind
+
+visualise_app = typer.Typer(no_args_is_help=True, help="Draw what a model has learnt, and how.")
+
+RunFolder = Annotated[Path | None, typer.Argument(help="a run folder", show_default=False)]
+OnName = Annotated[str | None, typer.Option(help="a data set the run was tested on", show_default=False)]
+EmbeddingsFile = Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .png, .svg or .pdf to write", show_default=False)]
+KindOfQuery = Literal["best", "worst", "random", "all"]
+Queries = Annotated[KindOfQuery, typer.Option(help="which queries, by average precision")]
+
+
+@visualise_app.command()
+def ranks(
+    out: OutFile,
+    run: RunFolder = None,
+    embeddings: EmbeddingsFile = None,
+    on: OnName = None,
+    queries: Queries = "all",
+    count: Annotated[int, typer.Option(min=1, help="queries of each kind")] = 1,
+    k: Annotated[int, typer.Option("--k", min=1, help="images of each list")] = 8,
+    rerank: Annotated[bool, typer.Option("--rerank", help="the same lists with re-ranking, below")] = False,
+    own_camera: Annotated[bool, typer.Option("--own-camera", help="show what the camera rule leaves out")] = False,
+) -> None:
+    """Draw ranked lists: what is found, what is right, what is wrong."""
+    from passerby.report.frames import ranks_figure
+
+    subject = _subjects(out, run, embeddings, on)[0]
+    figure = ranks_figure(
+        subject.embeddings,
+        kinds=_kinds(queries),
+        count=count,
+        k=k,
+        cameras=subject.cameras,
+        distance=subject.distance,
+        rerank=subject.rerank if rerank else None,
+        left_out="show" if own_camera else "hide",
+    )
+    _save(figure, out)
+
+
+@visualise_app.command()
+def features(
+    out: OutFile,
+    run: RunFolder = None,
+    embeddings: EmbeddingsFile = None,
+    on: OnName = None,
+    colour: Annotated[Literal["identity", "camera", "dataset"], typer.Option(help="what colours tell")] = "identity",
+    most: Annotated[int, typer.Option(min=10, help="images at most, drawn by whole people")] = 3000,
+) -> None:
+    """Draw the features as points on a plane (t-SNE): neighbours there are neighbours in the search."""
+    from passerby.report.features import camera_pull, features_figure, project
+
+    subjects = _subjects(out, run, embeddings, on)
+    chosen = subjects if colour == "dataset" else subjects[:1]
+    projection = project([s.embeddings for s in chosen], most=most, distance=subjects[0].distance)
+    _save(features_figure(projection, colour=colour), out)
+    if colour == "camera" and (pull := camera_pull(projection)) is not None:
+        typer.echo(pull)
+
+
+@visualise_app.command()
+def distances(out: OutFile, run: RunFolder = None, embeddings: EmbeddingsFile = None, on: OnName = None) -> None:
+    """Draw how far images of one person lie from each other, and how far those of different people."""
+    from passerby.report.pairs import count_pairs, distances_figure
+
+    subject = _subjects(out, run, embeddings, on)[0]
+    pairs = count_pairs(subject.embeddings, cameras=subject.cameras, distance=subject.distance)
+    _save(distances_figure(pairs), out)
+    typer.echo(pairs)
+
+
+@visualise_app.command()
+def attention(
+    out: OutFile,
+    run: Annotated[Path, typer.Argument(help="a run folder", show_default=False)],
+    on: OnName = None,
+    queries: Queries = "best",
+    count: Annotated[int, typer.Option(min=1, help="queries of each kind")] = 2,
+    k: Annotated[int, typer.Option("--k", min=1, help="images of each list")] = 8,
+    kind: Annotated[
+        Literal["similarity", "norm"],
+        typer.Option(help="what makes an image similar to the query, or where the last map is strong"),
+    ] = "similarity",
+) -> None:
+    """Draw activation maps on the images of ranked lists."""
+    from passerby.report.attention import attention_figure
+    from passerby.report.frames import queries_of_kinds
+    from passerby.report.ranks import rank_for
+    from passerby.trained import load_trained
+
+    subject = _subjects(out, run, None, on)[0]
+    table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
+    trained = load_trained(run)
+    found = queries_of_kinds(table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance)
+    chosen = [query for some in found.values() for query in some]
+    lists = rank_for(table, chosen, k=k, cameras=cameras, distance=distance)
+    _save(attention_figure(trained.embedder, lists, kind=kind, feature=trained.feature), out)
+
+
+@visualise_app.command()
+def schedule(
+    recipe: Annotated[str, typer.Argument(help="a shipped recipe or a YAML file", show_default=False)],
+    out: OutFile,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)
+    ] = None,
+) -> None:
+    """Draw the learning rate of a recipe, every phase named."""
+    from passerby.recipe import load_recipe
+    from passerby.report.pictures import require_ending
+    from passerby.report.schedule import rate_curve
+
+    require_ending(out)
+    _save(rate_curve(load_recipe(recipe, overrides or [])), out)
+
+
+def _kinds(queries: KindOfQuery) -> tuple[Kind, ...]:
+    return ("best", "worst", "random") if queries == "all" else (queries,)
+
+
+def _subjects(out: Path, run: Path | None, embeddings: Path | None, on: str | None) -> list[Subject]:
+    """Read what is to be drawn, after a look at the ending, so that a mistake there costs no time."""
+    from passerby.report.pictures import require_ending, subject_of_file, subjects_of_run
+
+    require_ending(out)
+    if (run is None) == (embeddings is None):
+        raise UserError("give either a run folder or --embeddings FILE.npz")
+    if run is not None:
+        return subjects_of_run(run, on=on)
+    assert embeddings is not None
+    if on is not None:
+        raise UserError("--on chooses a data set of a run; an --embeddings file holds one only")
+    return [subject_of_file(embeddings)]
+
+
+def _save(figure: Figure, out: Path) -> None:
+    from passerby.report.pictures import save_figure
+
+    save_figure(figure, out)
+    typer.echo(out)

@@ -1,0 +1,307 @@
+"""Every target is the row it says: it differs from its parent as told, aims at the row's figures, and trains."""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from passerby.errors import UserError
+from passerby.models.embedder import Embedder
+from passerby.recipe import load_recipe, make_recipe
+from passerby.settings import parse_yaml
+from passerby.targets import Comparison, Figures, Goal, compare, read_targets, shipped_recipes, shipped_targets
+from passerby.train import journal
+from passerby.train.session import train
+from tests.test_recipes import TINY
+
+LEARNED = {"losses.softmax.weight": "learned"}
+SE, A, B = {"model.attention": "se"}, {"model.ibn": "a"}, {"model.ibn": "b"}
+THREE = ["market1501", "dukemtmc", "msmt17"]
+ARCFACE = {"weight": 1.0, "scale": 64.0, "smoothing": 0.0, "feature": "embedding", "margin": 0.5, "beyond": "monotone"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row says: its parent, all that differs, and the figures (mAP, rank-1, and where given mean)."""
+
+    parent: str
+    differs: dict[str, object]
+    figures: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    reranked: tuple[float, float] | None = None
+
+
+def market(parent, differs, *figures, reranked=None):
+    return Row(f"market1501/{parent}", differs, {"market1501": figures}, reranked)
+
+
+ROWS = {
+    "market1501/resnet50-01": Row(
+        "baseline", {"stages.0.train": ["market1501"]}, {"market1501": (85.8, 94.2, 90.10)}
+    ),
+    "market1501/resnet50-02": market("resnet50-01", {}, 85.8, 94.2, 90.10, reranked=(94.2, 95.0)),
+    "market1501/resnet50-03": market("resnet50-01", {"data.identities": 32}, 85.0, 93.8, 89.97),
+    "market1501/resnet50-04": market("resnet50-01", {"losses.arcface": ARCFACE}, 70.9, 89.2, 81.01),
+    "market1501/resnet50-05": market("resnet50-01", {"losses.triplet.weight": 2.0}, 86.5, 94.1, 90.30),
+    "market1501/resnet50-07": market("resnet50-01", {"losses.triplet.weight": 10.0}, 84.4, 92.6, 88.50),
+    "market1501/resnet50-08": market("resnet50-01", {"losses.triplet.weight": 5.0}, 85.6, 93.9, 89.70),
+    "market1501/resnet50-09": market("resnet50-01", LEARNED, 86.7, 93.9, 90.36),
+    "market1501/se_resnet50-11": market("resnet50-09", SE, 86.2, 93.6, 89.94),
+    "market1501/ibn_a_resnet50-12": market("resnet50-09", A, 88.3, 95.0, 91.68, reranked=(94.4, 95.6)),
+    "market1501/ibn_b_resnet50-13": market("resnet50-09", B, 83.6, 92.8, 88.17),
+    "market1501/se_ibn_a_resnet50-14": market("resnet50-09", SE | A, 87.9, 94.5, 91.21),
+    "market1501/se_ibn_b_resnet50-15": market("resnet50-09", SE | B, 82.6, 92.6, 87.63),
+    "market1501/resnet50-16": market("resnet50-09", {"losses.triplet.weight": 2.0}, 86.5, 93.9, 90.18),
+    "market1501/resnet50-17": market("resnet50-16", {"losses.triplet.form": "pull"}, 86.2, 94.3, 90.26),
+    "market1501/resnet101-01": market(
+        "resnet50-01", {"model.backbone": "resnet101.tv_in1k", **LEARNED}, 87.7, 94.6, 91.15
+    ),
+    "market1501/se_resnet101-02": market("resnet101-01", SE, 87.5, 94.3, 90.98),
+    "market1501/ibn_a_resnet101-03": market("resnet101-01", A, 88.6, 95.0, 91.77, reranked=(94.5, 95.8)),
+    "market1501/ibn_b_resnet101-04": market("resnet101-01", B, 83.6, 92.8, 88.22),
+    "market1501/se_ibn_a_resnet101-05": market("resnet101-01", SE | A, 88.6, 94.8, 91.70),
+    "market1501/se_ibn_b_resnet101-06": market("resnet101-01", SE | B, 83.7, 93.5, 88.57),
+    "market1501/resnext101_32x8d-01": market(
+        "resnet50-01", {"model.backbone": "resnext101_32x8d.tv_in1k", **LEARNED}, 88.6, 95.0, 91.81
+    ),
+    "market1501/se_resnext101_32x8d-02": market("resnext101_32x8d-01", SE, 88.3, 95.0, 91.66),
+    "market1501/ibn_a_resnext101_32x8d-03": market("resnext101_32x8d-01", A, 89.0, 95.3, 92.16, reranked=(94.5, 95.7)),
+    "market1501/ibn_b_resnext101_32x8d-04": market("resnext101_32x8d-01", B, 84.1, 93.1, 88.61),
+    "market1501/se_ibn_a_resnext101_32x8d-05": market("resnext101_32x8d-01", SE | A, 88.6, 95.3, 91.98),
+    "market1501/se_ibn_b_resnext101_32x8d-06": market("resnext101_32x8d-01", SE | B, 83.4, 92.7, 88.29),
+    "dukemtmc/resnet50-01": Row("baseline", {"stages.0.train": ["dukemtmc"]}, {"dukemtmc": (76.4, 86.7)}),
+    "dukemtmc/ibn_a_resnet50-02": Row("dukemtmc/resnet50-01", A | LEARNED, {"dukemtmc": (75.4, 86.0)}),
+    "dukemtmc/ibn_a_resnet50-03": Row("dukemtmc/ibn_a_resnet50-02", {"engine.seed": 1}, {"dukemtmc": (76.8, 87.9)}),
+    "msmt17/resnet50-01": Row("baseline", {"stages.0.train": ["msmt17"], **LEARNED}, {"msmt17": (46.2, 64.8)}),
+    "msmt17/ibn_a_resnet50-02": Row(
+        "baseline", {"stages.0.train": ["msmt17"], **A, **LEARNED}, {"msmt17": (51.4, 69.8)}
+    ),
+    "joint/resnet50-01": Row(
+        "baseline",
+        {"stages.0.train": THREE, "stages.0.epochs": 520},
+        {"market1501": (86.8, 94.6), "dukemtmc": (78.6, 88.0), "msmt17": (48.9, 67.5)},
+    ),
+    "joint/ibn_a_resnet50-02": Row(
+        "baseline", {"stages.0.train": THREE, "stages.0.epochs": 540, **A, **LEARNED}, {}
+    ),
+}  # fmt: skip
+"""The tables, row by row. Two rows that are one run twice differ in the seed."""
+
+BASELINE = {
+    "input.size": [256, 128], "data.identities": 16, "data.instances": 4, "data.augment.flip": 0.5,
+    "data.augment.pad": 10, "data.augment.erase.probability": 0.5, "data.augment.jitter": None,
+    "model.backbone": "resnet50.tv_in1k", "model.weights": "pretrained", "model.last_stride": 1, "model.neck": "bnneck",
+    "model.ibn": "none", "model.attention": "none", "model.non_local": "none", "model.pool": "avg",
+    "losses.softmax.smoothing": 0.1, "losses.softmax.weight": 1.0, "losses.triplet.margin": 0.3,
+    "losses.triplet.form": "hard", "losses.triplet.weight": 1.0, "losses.arcface": None, "losses.center": None,
+    "optim.name": "adam", "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "optim.schedule": "multistep",
+    "optim.warmup_epochs": 10.0, "optim.warmup_factor": 0.01, "optim.steps": [40, 70], "optim.gamma": 0.1,
+    "stages.0.epochs": 150,
+}  # fmt: skip
+
+
+def resolved(name):
+    """Return all that runs: the resolved recipe without what only tells where it comes from and what it aims at."""
+    data = parse_yaml(load_recipe(name).dump(), source=name)
+    return {key: value for key, value in data.items() if key not in ("description", "target", "expected")}
+
+
+def with_stage(differs):
+    """Add the places that the stage takes over from its recipe."""
+    return differs | {f"stages.0.{path}": value for path, value in differs.items() if path.startswith("losses.")}
+
+
+def at(data, path):
+    for key in path.split("."):
+        data = data[int(key) if isinstance(data, list) else key]
+    return data
+
+
+def differences(before, after, path=""):
+    """Every place in which two resolved recipes differ, with what stands there afterwards."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        assert before.keys() == after.keys()
+        found = [differences(before[key], after[key], f"{path}.{key}") for key in before]
+        return {place: value for part in found for place, value in part.items()}
+    if path == ".stages":
+        assert len(before) == len(after) == 1
+        return differences(before[0], after[0], ".stages.0")
+    return {} if before == after else {path[1:]: after}
+
+
+def test_every_row_is_a_target_and_every_target_a_row():
+    assert list(shipped_targets()) == list(ROWS)
+
+
+def test_the_baseline_is_what_the_tables_call_so():
+    assert {path: at(resolved("baseline"), path) for path in BASELINE} == BASELINE
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_target_differs_from_its_parent_as_its_row_says_and_in_nothing_else(name):
+    row = ROWS[name]
+    assert differences(resolved(row.parent), resolved(name)) == with_stage(row.differs)
+    assert shipped_targets()[name].based_on == row.parent
+
+
+def test_a_row_that_is_two_rows_together_differs_from_each_by_the_other():
+    both = resolved("market1501/resnet50-16")
+    assert differences(resolved("market1501/resnet50-05"), both) == with_stage(LEARNED)
+    assert differences(resolved("market1501/resnet50-09"), both) == with_stage({"losses.triplet.weight": 2.0})
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_goals_are_those_of_the_row_and_travel_in_the_recipe(name):
+    row, recipe = ROWS[name], load_recipe(name)
+    reranked = None if row.reranked is None else Figures(mAP=row.reranked[0], rank1=row.reranked[1])
+    goals = {
+        dataset: Goal(mAP=mAP, rank1=rank1, mean=mean[0] if mean else None, reranked=reranked)
+        for dataset, (mAP, rank1, *mean) in row.figures.items()
+    }
+    assert recipe.expected == shipped_targets()[name].goals == goals
+    assert recipe.target == name
+    assert make_recipe(parse_yaml(recipe.dump(), source="dump"), source="dump") == recipe
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_whole_network_of_a_target_can_be_built_and_has_weights(name):
+    recipe = load_recipe(name, ["model.weights=none"])
+    assert timm.models.get_pretrained_cfg(recipe.model.backbone).has_weights
+    with torch.device("meta"):
+        embedder = Embedder(recipe.model, recipe.input)
+    assert embedder.dimension == 2048
+    assert load_recipe(name).model.weights == "pretrained"
+
+
+# ---- two steps of each
+
+
+def as_duke(site: Path, folder: Path) -> Path:
+    """Copy a site in the layout of Market-1501 into that of DukeMTMC-reID."""
+    for path in sorted(site.rglob("*.jpg")):
+        pid, cam, number, _ = path.stem.split("_")
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.parent.name / f"{pid}_c{cam[1]}_f{number}.jpg")
+    return folder
+
+
+def as_msmt(site: Path, folder: Path) -> Path:
+    """Copy a site in the layout of Market-1501 into that of MSMT17."""
+    parts = {"train": "bounding_box_train", "val": "", "query": "query", "gallery": "bounding_box_test"}
+    for part, source in parts.items():
+        inner, lines = "train" if part in ("train", "val") else "test", []
+        for path in sorted((site / source).glob("*.jpg")) if source else []:
+            pid, cam, number, _ = path.stem.split("_")
+            name = f"{pid}/{pid}_{number[-3:]}_{cam[1:].split('s')[0]:0>2}_{path.parent.name}.jpg"
+            (folder / inner / pid).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / inner / name)
+            lines.append(f"{name} {int(pid) - (1 if inner == 'train' else 7)}\n")
+        (folder / f"list_{part}.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sites(site, tmp_path_factory) -> Path:
+    """The tiny site three times, in one folder, as each of the three sets lies."""
+    root = tmp_path_factory.mktemp("three")
+    shutil.copytree(site, root / "Market-1501-v15.09.15")
+    as_duke(site, root / "DukeMTMC-reID")
+    as_msmt(site, root / "MSMT17_V1")
+    return root
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if not name.startswith("joint")])
+def test_a_target_trains(name, sites, tmp_path):
+    recipe = load_recipe(name, [f"root={sites}", *TINY, "evaluate=[]"])
+    train(recipe, tmp_path)
+    (epoch,) = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
+    assert epoch.loss > 0
+    assert set(epoch.terms) == set(load_recipe(name).losses.chosen)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("joint")])
+def test_a_joint_target_trains_on_all_and_is_tested_on_each(name, sites, tmp_path):
+    recipe = load_recipe(name, [f"root={sites}", *TINY, "data.identities=18"])
+    results = train(recipe, tmp_path)
+    assert [result.dataset for result in results] == THREE
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    for dataset, (mAP, rank1) in ROWS[name].figures.items():
+        goal = scores[dataset]["expected"]["goal"]
+        assert (goal["mAP"], goal["rank1"]) == (mAP, rank1)
+    assert [dataset for dataset in scores if "expected" in scores[dataset]] == list(ROWS[name].figures)
+
+
+# ---- comparing
+
+
+def test_every_figure_of_a_goal_is_compared_with_the_measured_one():
+    goal = Goal(mAP=80, rank1=90, mean=85, reranked=Figures(mAP=88, rank1=91))
+    plain, reranked = Figures(mAP=79, rank1=91), Figures(mAP=89, rank1=92)
+    assert compare(goal, plain, reranked) == [
+        Comparison("mAP", 80, 79),
+        Comparison("rank-1", 90, 91),
+        Comparison("mean", 85, 85),
+        Comparison("re-ranked mAP", 88, 89),
+        Comparison("re-ranked rank-1", 91, 92),
+    ]
+    assert compare(goal, plain, reranked)[0].difference == -1
+    assert [row.figure for row in compare(goal, plain, None)] == ["mAP", "rank-1", "mean"]
+    assert [row.figure for row in compare(Goal(mAP=80, rank1=90), plain, reranked)] == ["mAP", "rank-1"]
+
+
+def test_goals_as_one_line():
+    targets = shipped_targets()
+    assert targets["market1501/resnet50-02"].aim == "85.8 / 94.2, re-ranked 94.2 / 95.0"
+    assert targets["joint/resnet50-01"].aim == "market1501 86.8 / 94.6, dukemtmc 78.6 / 88.0, msmt17 48.9 / 67.5"
+    assert targets["joint/ibn_a_resnet50-02"].aim == "no figures yet"
+
+
+# ---- mistakes and names
+
+
+GOOD = "based_on: small, differs: less"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"a: {{{GOOD}, overides: []}}", "a: unknown key overides; did you mean 'overrides'?"),
+        (f"a: {{{GOOD}, goals: {{x: {{mAP: 1, rank-1: 2}}}}}}", "a: goals.x.rank1 is missing"),
+        (f"a: {{{GOOD}, goals: {{x: {{mAP: 101, rank1: 2}}}}}}", "a: goals.x.mAP is 101"),
+        ("a: {based_on: smal, differs: x}", "neither a shipped recipe nor a target above; did you mean 'small'?"),
+        (f"a: {{based_on: b, differs: x}}\nb: {{{GOOD}}}", "neither a shipped recipe nor a target above"),
+        ("a: {based_on: a, differs: x}", "neither a shipped recipe nor a target above"),
+        ("a: small", "a must hold 'key: value' lines, got 'small'"),
+        (f"a: {{{GOOD}}}\na: {{{GOOD}}}", "key 'a' stands twice"),
+        ("a: {based_on: small}", "a: differs is missing"),
+    ],
+)
+def test_mistakes_in_a_file_of_targets(tmp_path, text, sentence):
+    (tmp_path / "targets.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_targets(tmp_path / "targets.yaml")
+    assert sentence in str(caught.value)
+    assert str(tmp_path / "targets.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_targets_are_names_of_recipes(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"no recipe 'market1501/resnet50-9'.*did you mean 'market1501/resnet50-09'\?"):
+        load_recipe("market1501/resnet50-9")
+    with pytest.raises(UserError, match=r"no recipe 'targets': neither"):
+        load_recipe("targets")
+    monkeypatch.chdir(tmp_path)
+    Path("baseline").write_text("engine: {seed: 9}")  # what lies about does not change what is shipped
+    assert load_recipe("market1501/resnet50-01").engine.seed == 0
+    assert "targets" not in shipped_recipes()
+
+
+def test_an_own_recipe_may_extend_a_target(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: market1501/resnet50-09\noptim: {lr: 1e-3}")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert recipe.target == "market1501/resnet50-09"
+    assert recipe.losses.softmax.weight == "learned"
+    assert recipe.optim.lr == 1e-3

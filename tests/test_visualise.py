@@ -1,0 +1,84 @@
+"""`passerby visualise`: each command writes its picture, and every mistake is one sentence and exit code 2."""
+
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from passerby.cli import app
+from passerby.inputs import InputSettings
+from passerby.models.embedder import Embedder, ModelSettings, save_embedder
+from passerby.types import Embeddings
+from tests.report.conftest import Written, write_run
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, ["visualise", *map(str, words)])
+
+
+def refused(*words):
+    found = invoke(*words)
+    assert found.exit_code == 2, found.output
+    assert found.output.count("Error: ") == 1
+    assert "Traceback" not in found.output
+    return " ".join(found.output.split())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write_run(tmp_path_factory.mktemp("visualise"))
+
+
+RANKS = ("ranks", "--count", "1", "--k", "3", "--rerank", "--own-camera")
+
+
+@pytest.mark.parametrize("command", [RANKS, ("features",), ("features", "--colour", "camera"), ("distances",)])
+@pytest.mark.parametrize("source", ["run", "file"])
+def test_a_picture_of_a_run_or_of_any_vectors(run, tmp_path, command, source):
+    given = [run.folder] if source == "run" else ["--embeddings", run.folder / "embeddings" / "plaza.npz"]
+    found = invoke(command[0], *given, *command[1:], "-o", tmp_path / "picture.svg")
+    assert found.exit_code == 0, found.output
+    assert found.output.splitlines()[0] == str(tmp_path / "picture.svg")
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
+
+
+@pytest.mark.parametrize("queries", ["worst", "all"])
+def test_maps_on_the_lists_of_a_trained_run(tmp_path, run, queries):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    assert "no trained model at" in refused("attention", folder, "-o", tmp_path / "picture.png")
+    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(32, 16)))
+    save_embedder(embedder, folder / "embedder.safetensors", recipe=(folder / "recipe.yaml").read_text())
+    found = invoke("attention", folder, "--queries", queries, "--k", "2", "-o", tmp_path / "picture.png")
+    assert found.exit_code == 0, found.output
+    table = Embeddings.load(folder / "embeddings" / "plaza.npz")
+    table.path[:] = "gone.jpg"
+    table.save(folder / "embeddings" / "plaza.npz")
+    assert "need the images of the list" in refused("attention", folder, "-o", tmp_path / "other.png")
+
+
+def test_the_schedule_of_a_recipe_with_changes(tmp_path):
+    found = invoke("schedule", "bag_of_tricks", "optim.steps=[30]", "-o", tmp_path / "rate.svg")
+    assert found.exit_code == 0, found.output
+    assert "epoch 30 to 120: 0.1 × full rate" in (tmp_path / "rate.svg").read_text()
+    assert "no recipe 'smal'" in refused("schedule", "smal", "-o", tmp_path / "rate.png")
+    assert "written as .png" in refused("schedule", "small", "-o", tmp_path / "rate.bmp")
+
+
+def test_too_few_images_for_a_plane(tmp_path, run):
+    run.embeddings.select(run.embeddings.pid == 1).save(tmp_path / "few.npz")
+    told = refused("features", "--embeddings", tmp_path / "few.npz", "-o", tmp_path / "picture.png")
+    assert "t-SNE needs at least 10 images" in told
+
+
+@pytest.mark.parametrize("command", ["ranks", "features", "distances"])
+def test_mistakes_are_told(run, tmp_path, command):
+    file = run.folder / "embeddings" / "plaza.npz"
+    assert "written as .png, .svg, .pdf" in refused(command, run.folder, "-o", tmp_path / "picture.gif")
+    assert "was tested on plaza" in refused(command, run.folder, "--on", "plazza", "-o", tmp_path / "picture.png")
+    assert "give either" in refused(command, "-o", tmp_path / "picture.png")
+    assert "give either" in refused(command, run.folder, "--embeddings", file, "-o", tmp_path / "picture.png")
+    assert "holds one only" in refused(command, "--embeddings", file, "--on", "plaza", "-o", tmp_path / "picture.png")
+    assert "no embeddings file" in refused(command, "--embeddings", "none.npz", "-o", tmp_path / "picture.png")
+    assert "is not a folder" in refused(command, tmp_path / "none", "-o", tmp_path / "picture.png")
+    assert list(tmp_path.iterdir()) == []

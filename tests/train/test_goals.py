@@ -1,0 +1,105 @@
+"""What a recipe aims at, and what is told when a run is not what the goal was stated for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from passerby.data.datasets import open_dataset
+from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.evaluate import evaluate
+from passerby.recipe import load_recipe, recipe_from_text
+from passerby.targets import Figures, Goal, shipped_targets
+from passerby.train.goals import changes, expected_of, figures
+from passerby.types import Embeddings
+
+NAME = "market1501/resnet50-09"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], []),
+        (["root=elsewhere", "engine.device=cpu", "test.every=0", "data.cache=none", "evaluate=[]"], []),
+        (["datasets.market1501={kind: market1501, root: here}"], []),
+        (["datasets.market1501={kind: folder, root: here}"], ["datasets.market1501"]),
+        (["losses.triplet.margin=0.5"], ["losses.triplet.margin=0.5"]),
+        (["losses.triplet=null"], ["losses.triplet=null"]),
+        (["stages.0.losses.triplet.margin=0.5"], ["stages.0.losses.triplet.margin=0.5"]),
+        (["optim.lr=0.001", "engine.seed=3"], ["optim.lr=0.001", "engine.seed=3"]),
+        (["stages.0.epochs=2"], ["stages.0.epochs=2"]),
+        (["input.size=[64, 32]", "model.weights=none"], ["input.size=[64, 32]", 'model.weights="none"']),
+    ],
+)
+def test_what_was_changed_is_told_once_and_what_cannot_matter_not_at_all(overrides, told):
+    recipe = load_recipe(NAME, overrides)
+    assert changes(recipe) == told
+    assert changes(recipe_from_text(recipe.dump(), source="a run")) == told
+
+
+def test_more_stages_are_a_change():
+    (told,) = changes(load_recipe(NAME, ["stages=[{train: [market1501]}, {train: [msmt17]}]"]))
+    assert told.startswith("stages=[")
+
+
+def test_another_list_of_the_same_set_is_a_change():
+    override = "datasets.msmt17={kind: msmt17, root: here, split: train+val}"
+    assert changes(load_recipe("msmt17/resnet50-01", [override])) == ["datasets.msmt17"]
+
+
+def test_changes_in_an_extending_file_and_after_the_run_are_told(tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"extends: {NAME}\noptim: {{lr: 1e-3}}")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert changes(recipe) == ["optim.lr=0.001"]
+    assert changes(recipe_from_text(recipe.dump(), ["engine.seed=1"], source="a run")) == [
+        "optim.lr=0.001",
+        "engine.seed=1",
+    ]
+
+
+def test_every_target_by_itself_has_no_changes():
+    assert [name for name in shipped_targets() if changes(load_recipe(name))] == []
+
+
+def test_a_set_that_is_not_as_published_is_told_of(site):
+    recipe = load_recipe(NAME, [f"root={site}"])
+    dataset = open_dataset(recipe.dataset("market1501"), "market1501")
+    expected = expected_of(recipe, {"market1501": dataset}, "market1501")
+    assert (expected.target, expected.goal) == (NAME, Goal(mAP=86.7, rank1=93.9, mean=90.36))
+    (caveat,) = expected.caveats
+    assert caveat.startswith("market1501: ")
+    assert UNLIKE_PUBLISHED in caveat
+    as_published = replace(dataset, notes=("Junk images left out.",))
+    assert expected_of(recipe, {"market1501": as_published}, "market1501").caveats == ()
+
+
+def test_training_images_that_are_not_as_published_count_as_well(site):
+    recipe = load_recipe("joint/resnet50-01", [f"root={site}"])
+    dataset = open_dataset(recipe.dataset("market1501"), "market1501")
+    plain = replace(dataset, notes=())
+    sets = {"market1501": dataset, "dukemtmc": replace(plain, name="dukemtmc"), "msmt17": replace(plain, name="msmt17")}
+    (caveat,) = expected_of(recipe, sets, "msmt17").caveats
+    assert caveat.startswith("market1501: ")
+
+
+def test_goals_of_ones_own(site):
+    recipe = load_recipe("small", [f"root={site}", "expected={market1501: {mAP: 50, rank1: 60}}"])
+    dataset = replace(open_dataset(recipe.dataset("auto"), "auto"), notes=())
+    assert dataset.name == "market1501"
+    expected = expected_of(recipe, {"auto": dataset}, "auto")
+    assert (expected.target, expected.goal, expected.caveats) == (None, Goal(mAP=50, rank1=60), ())
+    assert expected_of(load_recipe("small"), {"auto": dataset}, "auto") is None
+
+
+def test_a_target_of_another_version_is_told_of(site):
+    recipe = load_recipe("small", ["target=gone/row-1", "expected={market1501: {mAP: 50, rank1: 60}}", f"root={site}"])
+    dataset = replace(open_dataset(recipe.dataset("auto"), "auto"), notes=())
+    (caveat,) = expected_of(recipe, {"auto": dataset}, "auto").caveats
+    assert caveat == "This version knows no target 'gone/row-1', so it cannot tell what was changed."
+
+
+def test_figures_are_percent():
+    vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.8, 0.2]], dtype=np.float32)
+    role = np.array(["query", "gallery", "query", "gallery"])
+    table = Embeddings(vectors, np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), role)
+    assert figures(evaluate(table)) == Figures(mAP=100, rank1=100)

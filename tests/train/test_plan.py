@@ -1,0 +1,84 @@
+"""What an epoch draws, and what is told of it."""
+
+import numpy as np
+import pytest
+
+from passerby.data.loading import DataSettings
+from passerby.data.samplers import identity_batches
+from passerby.errors import UserError
+from passerby.train.journal import DrawnRecord
+from passerby.train.plan import count_batches, drawn, plan_epoch, require_batch, stage_sentences
+from passerby.types import Split, Stage
+
+
+def stage(*people, images=4):
+    """Return a stage over sets of so many people, each seen by two cameras."""
+    pid = np.repeat(np.arange(sum(people)), images)
+    cam = np.arange(len(pid)) % 2
+    train = Split(np.array([f"{row}.jpg" for row in range(len(pid))]), pid, cam)
+    names = tuple(f"site{number}" for number in range(len(people)))
+    origin = np.repeat(np.arange(len(people)), [count * images for count in people])
+    return Stage("here", train, labelled=True, epochs=3, sources=names, origin=origin)
+
+
+def settings(sampling="identities", identities=4):
+    return DataSettings(identities=identities, instances=2, sampling=sampling)
+
+
+def plan(stage, settings, seed=0):
+    return plan_epoch(stage, stage.train.pid, np.random.default_rng(seed), settings=settings)
+
+
+def test_all_identities_alike_is_the_plan_of_one_table():
+    joined = stage(9, 3)
+    alone = identity_batches(joined.train.pid, np.random.default_rng(0), identities=4, instances=2, count=6)
+    np.testing.assert_array_equal(plan(joined, settings()), alone)
+
+
+def test_one_data_set_has_the_whole_share():
+    np.testing.assert_array_equal(plan(stage(9), settings("datasets")), plan(stage(9), settings()))
+
+
+@pytest.mark.parametrize("sampling", ["identities", "datasets"])
+def test_what_is_drawn_is_counted(sampling):
+    joined = stage(20, 2)
+    planned = plan(joined, settings(sampling))
+    found = drawn(planned, joined)
+    assert list(found) == ["site0", "site1"]
+    assert len(planned) == count_batches(joined, settings(sampling)) == 88 // 8
+    for number, record in enumerate(found.values()):
+        rows = [[joined.origin[row] == number for row in batch] for batch in planned]
+        assert record == DrawnRecord(sum(map(sum, rows)), sum(map(any, rows)))
+    assert sum(record.images for record in found.values()) == planned.size
+    if sampling == "datasets":
+        assert set(found.values()) == {DrawnRecord(44, 11)}
+    else:
+        assert found["site1"].images < 20  # 2 of 22 people are hardly seen
+
+
+def test_of_one_data_set_nothing_is_counted():
+    assert drawn(plan(stage(9), settings()), stage(9)) == {}
+
+
+def test_an_epoch_has_at_least_one_batch():
+    assert count_batches(stage(2), settings(identities=9)) == 1
+
+
+def test_too_few_people_are_told():
+    require_batch(stage(3, 1), settings())
+    with pytest.raises(UserError, match=r"asks for batches of 5 people, the training images show 4"):
+        require_batch(stage(3, 1), settings(identities=5))
+    with pytest.raises(UserError, match=r"the training images of site1 show 1; set data.identities to 2 or less"):
+        require_batch(stage(3, 1), settings("datasets"))
+
+
+def test_the_opening_tells_of_each_set():
+    assert stage_sentences(stage(300), settings()) == ["here: 1,200 images of 300 people from 2 cameras, 3 epochs"]
+    (told,) = stage_sentences(stage(9, 3), settings())
+    assert told == (
+        "here: site0 36 images of 9 people from 2 cameras + site1 12 images of 3 people from 2 cameras, jointly, "
+        "all identities alike: 48 images of 12 people from 2 cameras in all, 3 epochs"
+    )
+    first, second = stage_sentences(stage(9, 3), settings("datasets"))
+    assert "jointly, an equal share of each data set in every batch: 48 images" in first
+    assert second == "here: how often an epoch shows each image on average: site0 0.67, site1 2 times"
