@@ -21,7 +21,8 @@ Feature = Literal["embedding", "feature"]
 
 Precision = Literal["float32", "bf16", "fp16"]
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The types of the narrow precisions."""
 
 
 def tested_vectors(
@@ -120,7 +121,7 @@ def extract(
         with torch.inference_mode():
             for images, mask in _shown(paths, view, embedder, size=batch, workers=workers):
                 images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, _DTYPES.get(precision), enabled=precision != "float32"):
+                with torch.autocast(device.type, DTYPES.get(precision), enabled=precision != "float32"):
                     found = tested_vectors(embedder, images, mask, feature=feature, flip=flip)
                 vectors[done : done + len(found)] = found.cpu().numpy()
                 done += len(found)

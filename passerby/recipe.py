@@ -20,6 +20,8 @@ from passerby.inputs import InputSettings
 from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
+from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
+from passerby.methods.lwf import LwfSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
@@ -29,8 +31,22 @@ from passerby.types import Cameras, Pixels, Queries, Rerank
 Name = Annotated[str, Field(min_length=1)]
 
 
+AnyPart = AverageSettings | FeatureSettings | AffinitySettings | LwfSettings
+"""The settings of any part."""
+
+
 class MethodSettings(Settings):
     """The parts of a method, by name, in the order in which they speak."""
+
+    average: AverageSettings | None = None
+    feature: FeatureSettings | None = None
+    affinity: AffinitySettings | None = None
+    lwf: LwfSettings | None = None
+
+    @property
+    def chosen(self) -> dict[str, AnyPart]:
+        """The parts that are present, by name, in the order of the class."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
 
 
 class StageSettings(Settings):

@@ -46,8 +46,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.activation = activation
         if place == "after_pooling":
-            self.encoder: nn.Module = nn.Linear(dimension, size)
-            self.decoder: nn.Module = nn.Linear(size, dimension)
+            self.encoder: nn.Linear | nn.Conv2d = nn.Linear(dimension, size)
+            self.decoder: nn.Linear | nn.Conv2d = nn.Linear(size, dimension)
         else:
             self.encoder = nn.Conv2d(dimension, size, kernel, padding=kernel // 2)
             self.decoder = nn.Conv2d(size, dimension, kernel, padding=kernel // 2)
@@ -68,7 +68,7 @@ class Autoencoder(nn.Module):
         A sum over millions of weights and a mean over them differ by as much; one of them may swamp the reconstruction
         and the other do nothing, so there is no default that suits both.
         """
-        weights = torch.cat([layer.weight.flatten() for layer in (self.encoder, self.decoder)])  # type: ignore[arg-type]
+        weights = torch.cat([layer.weight.flatten() for layer in (self.encoder, self.decoder)])
         if kind == "none":
             return weights.new_zeros(())
         each = weights.abs() if kind == "l1" else weights.square() / 2

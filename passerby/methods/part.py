@@ -7,13 +7,16 @@ buffer or a submodule, or it is gone after a resume.
 from __future__ import annotations
 
 import copy
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, Self, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from passerby.losses.mix import LossMix, Term
 from passerby.models.embedder import Embedder
+from passerby.settings import Settings
 from passerby.types import Batch, Ints, Output, Stage
 
 M = TypeVar("M", bound=nn.Module)
@@ -25,23 +28,68 @@ class RunState(Protocol):
     Attributes:
         embedder: the model that is trained.
         losses: the losses of the present stage.
-        device: where both are.
-        stage_number, epoch: both from 0.
+        teacher: the model as the stage before left it, for parts that ask for it; None in the first stage.
+        device: where all of them are.
+        stage_number, epoch, iteration: each from 0; the iteration counts batches in the epoch.
 
     """
 
     embedder: Embedder
     losses: LossMix
+    teacher: Teacher | None
     device: torch.device
     stage_number: int
     epoch: int
+    iteration: int
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the block in which the network runs in the precision of the run."""
+
+    def tell(self, part: str, values: dict[str, float]) -> None:
+        """Write figures that a part found into the journal, where people and reports read them."""
+
+
+class Teacher(nn.Module):
+    """A model that no longer learns, asked about the batches that the present one learns from.
+
+    It sees the same augmented images, always in `eval` mode, so that its batch-norm statistics stand still. One answer
+    serves all parts that ask in a step.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = frozen(embedder)
+        self._asked: Tensor | None = None
+        self._answer: Output | None = None
+
+    def answer(self, run: RunState, batch: Batch) -> Output:
+        """Return what the earlier model makes of a batch."""
+        if self._answer is None or self._asked is not batch.images:
+            with torch.no_grad(), run.autocast():
+                self._asked, self._answer = batch.images, self.embedder(batch.images)
+        return self._answer
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay as it is, whatever is asked."""
+        return self
 
 
 class Part(nn.Module):
-    """Base of all parts."""
+    """Base of all parts.
+
+    A part lives through all stages of a run and speaks in those that name it. Its settings are those of the present
+    stage.
+    """
+
+    settings: Settings
+    wants_teacher = False
+    """Whether the part asks about the model of the stage before."""
 
     def begin(self, run: RunState, stage: Stage) -> None:
-        """Build what the stage needs; called once, before its first epoch, and not again after a resume."""
+        """Build what the stage needs; called once, before its optimiser is made, and not again after a resume."""
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Build what `state` fills, where `begin` or `end` of earlier stages had built it; called by a resume."""
 
     def labels(self, run: RunState, stage: Stage) -> Ints | None:
         """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""

@@ -24,6 +24,7 @@ class Checkpoint:
         stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
         embedder, losses, parts, optimiser, scaler: their states.
         averaged: the state of the running mean of the embedder, or None.
+        teacher: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
         sums: of the unfinished epoch's loss terms, see `Run`.
 
@@ -41,6 +42,7 @@ class Checkpoint:
     labels: Tensor | None
     sums: dict[str, list[float]]
     averaged: dict[str, Tensor] | None = None
+    teacher: dict[str, Tensor] | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

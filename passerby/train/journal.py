@@ -111,7 +111,18 @@ class GradientRecord:
     event: Literal["gradients"] = "gradients"
 
 
-Record = EpochRecord | ScoreRecord | GradientRecord
+@dataclass(frozen=True)
+class FindingRecord:
+    """Figures that a part of the method found, by name."""
+
+    stage: int
+    epoch: int
+    part: str
+    values: dict[str, float]
+    event: Literal["finding"] = "finding"
+
+
+Record = EpochRecord | ScoreRecord | GradientRecord | FindingRecord
 
 
 def append(path: Path, record: Record) -> None:
@@ -135,7 +146,7 @@ def read(path: Path) -> list[Record]:
             record = _parse(json.loads(line))
         except (json.JSONDecodeError, TypeError, KeyError):
             continue  # the last line of a killed run may be cut
-        extra = record.dataset if isinstance(record, ScoreRecord) else ""
+        extra = getattr(record, {"scores": "dataset", "finding": "part"}.get(record.event, ""), "")
         records[record.event, record.stage, record.epoch, extra] = record
     return sorted(records.values(), key=lambda record: (record.stage, record.epoch, record.event))
 
@@ -143,6 +154,8 @@ def read(path: Path) -> list[Record]:
 def _parse(line: dict[str, object]) -> Record:
     if line["event"] == "scores":
         return ScoreRecord(**line)  # type: ignore[arg-type]
+    if line["event"] == "finding":
+        return FindingRecord(**line)  # type: ignore[arg-type]
     terms, drawn = line.pop("terms"), line.pop("drawn", {})  # journals of 0.1 have no `drawn`
     assert isinstance(terms, dict)
     assert isinstance(drawn, dict)
@@ -158,6 +171,11 @@ def _parse(line: dict[str, object]) -> Record:
 def epochs(records: Sequence[Record]) -> list[EpochRecord]:
     """Only the epochs."""
     return [record for record in records if isinstance(record, EpochRecord)]
+
+
+def findings(records: Sequence[Record]) -> list[FindingRecord]:
+    """Only what parts found."""
+    return [record for record in records if isinstance(record, FindingRecord)]
 
 
 def scores(records: Sequence[Record]) -> list[ScoreRecord]:

@@ -87,9 +87,6 @@ def run_stage(
     masks = None if run.recipe.foreground.use == "none" else run.stage.train.mask_path
     store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache, masks=masks)
     count = count_batches(run.stage, data)
-    if run.epoch == run.iteration == 0:
-        for part in run.speaking_parts:
-            part.begin(run, run.stage)
     engine = Engine(lambda _, batch: train_step(run, batch, count=count, first_step=first_step))
     engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called
     clock = Clock()
@@ -159,9 +156,6 @@ def _labels(run: Run) -> Ints:
     return run.labels.numpy()
 
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 def train_step(
     run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None = None
 ) -> None:
@@ -217,7 +211,7 @@ def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
 def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
     """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
     engine = run.recipe.engine
-    with torch.autocast(run.device.type, _DTYPES.get(run.precision), enabled=run.precision != "float32"):
+    with run.autocast():
         out: Output = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
     seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
     terms: dict[str, Term] = run.losses(seen, labels)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import make_progress
-from passerby.train.journal import EpochRecord, GradientRecord, Record
+from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record
 from passerby.train.run import Run
 
 
@@ -58,6 +58,9 @@ class ProgressBar:
                 f"{name} {pull.norm:.3g} (weight {pull.weight:.3g})" for name, pull in record.terms.items()
             )
             self.console.print(f"gradient norm at the first step: {pulls}", highlight=False)
+        elif isinstance(record, FindingRecord):
+            values = ", ".join(f"{name} {value:.4g}" for name, value in record.values.items())
+            self.console.print(f"{record.part}: {values}", highlight=False)
         else:
             self.console.print(
                 f"  {record.dataset}: mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}  "

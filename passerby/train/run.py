@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +16,9 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
-from passerby.extract import Precision, View, extract, label_vectors, tested_paths, tested_view
+from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
 from passerby.losses.mix import LossMix
-from passerby.methods.part import Part
+from passerby.methods.part import Part, Teacher
 from passerby.models.embedder import Embedder
 from passerby.models.groups import group_batch_norms
 from passerby.optim import make_average, make_optimiser
@@ -24,7 +26,7 @@ from passerby.recipe import EngineSettings, Recipe
 from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
-from passerby.train.journal import DrawnRecord
+from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_masks
 from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
@@ -39,11 +41,14 @@ class Run:
         datasets, stages: what is read, by name, and what is learnt, in order.
         embedder: the model; it lives through all stages.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
-        losses, parts, optimiser, scaler: made anew for each stage.
+        losses, optimiser, scaler: made anew for each stage.
+        parts: all that any stage so far has named; they live on.
+        teacher: the model as the stage before left it, while a part of the present stage asks for it.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         labels: (N,) or (N, V) labels of the present epoch.
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
+        follow: called with what parts find.
 
     """
 
@@ -55,7 +60,8 @@ class Run:
     stages: list[Stage]
     embedder: Embedder
     losses: LossMix = field(init=False)
-    parts: nn.ModuleDict = field(init=False)
+    parts: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    teacher: Teacher | None = None
     optimiser: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
     averaged: AveragedModel | None = None
@@ -65,6 +71,7 @@ class Run:
     labels: Tensor | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
+    follow: Callable[[FindingRecord], None] | None = None
 
     @property
     def stage(self) -> Stage:
@@ -74,7 +81,8 @@ class Run:
     @property
     def speaking_parts(self) -> list[Part]:
         """The parts of the present stage, in the order of the recipe."""
-        return [part for part in self.parts.values() if isinstance(part, Part)]
+        named = self.recipe.stages[self.stage_number].method.chosen
+        return [cast("Part", self.parts[name]) for name in named]
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -83,8 +91,8 @@ class Run:
 
     @property
     def followers(self) -> list[nn.Module]:
-        """All that follows what is learnt."""
-        return [] if self.averaged is None else [self.averaged]
+        """All that follows what is learnt, or stands still beside it."""
+        return [module for module in (self.averaged, self.teacher) if module is not None]
 
     @property
     def tested(self) -> Embedder:
@@ -95,19 +103,45 @@ class Run:
         return self.averaged.module
 
     def open_stage(self, number: int) -> None:
-        """Make the losses, parts and optimiser of a stage; the model is kept."""
+        """Begin a stage: make its losses and optimiser, wake its parts; the model is kept."""
+        self._enter(number)
+        for part in self.speaking_parts:
+            part.begin(self, self.stage)
+        self._equip()
+
+    def _enter(self, number: int) -> None:
+        """Make what a stage is made of, before its parts begin or are filled from a checkpoint."""
         self.stage_number, self.epoch, self.iteration = number, 0, 0
         self.labels, self.sums = None, {}
         settings = self.recipe.stages[number]
         torch.manual_seed(mix_seeds(self.recipe.engine.seed, number))
         classes = self.stage.train.count_identities
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
-        self.parts = nn.ModuleDict().to(self.device)
+        for name, chosen in settings.method.chosen.items():
+            if name not in self.parts:
+                self.parts[name] = chosen.make()
+            cast("Part", self.parts[name]).settings = chosen
+        asked = number > 0 and any(part.wants_teacher for part in self.speaking_parts)
+        self.teacher = Teacher(self.tested) if asked else None
+
+    def _equip(self) -> None:
+        """Make the optimiser of a stage whose parts are ready."""
+        settings = self.recipe.stages[self.stage_number]
+        self.parts.to(self.device)
         distributed.share_state(self.modules)
         self._average(settings.optim.ema)
         undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
         self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def autocast(self) -> torch.autocast:
+        """Return the block in which the network runs in the precision of the run."""
+        return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
+
+    def tell(self, part: str, values: dict[str, float]) -> None:
+        """Hand figures that a part found to whoever follows the run."""
+        if self.follow is not None:
+            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values))
 
     def _average(self, decay: float | None) -> None:
         """Begin a running mean, or go on with that of the stage before at the decay of this one."""
@@ -129,6 +163,7 @@ class Run:
             averaged=None if self.averaged is None else self.averaged.state_dict(),
             losses=self.losses.state_dict(),
             parts=self.parts.state_dict(),
+            teacher=None if self.teacher is None else self.teacher.state_dict(),
             optimiser=self.optimiser.state_dict(),
             scaler=self.scaler.state_dict(),
             labels=self.labels,
@@ -138,8 +173,17 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
-        self.open_stage(checkpoint.stage)
+        for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
+            self._enter(number)
+        for name, part in self.parts.items():
+            mine = {
+                key.removeprefix(f"{name}."): v for key, v in checkpoint.parts.items() if key.startswith(f"{name}.")
+            }
+            cast("Part", part).make_room(self, mine)
+        self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
+        if self.teacher is not None and checkpoint.teacher is not None:
+            self.teacher.load_state_dict(checkpoint.teacher)
         if self.averaged is not None and checkpoint.averaged is not None:
             self.averaged.load_state_dict(checkpoint.averaged)
         self.losses.load_state_dict(checkpoint.losses)

@@ -135,6 +135,7 @@ class _Session:
 
     def __init__(self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]) -> None:
         self.run, self.watch, self.listen = run, list(watch), list(listen)
+        run.follow = self._tell
         self.best = _best_before(run.folder)
 
     def describe(self) -> None:
@@ -165,6 +166,8 @@ class _Session:
                     run.save()
                     where = f"stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1}"
                     raise Interrupted(f"stopped before {where}; everything is saved in {run.folder}")
+                if number + 1 < len(run.stages):  # `finish` scores the last one
+                    self._score()
 
     def finish(self) -> list[Result]:
         """Score the model with and without re-ranking and write what stays."""
@@ -192,14 +195,16 @@ class _Session:
         run, test = self.run, self.run.recipe.test
         self._tell(record)  # first: a record is written twice when the run is killed in between, and not lost
         run.save()
-        last = record.epoch == record.epochs
-        if last and run.stage_number + 1 == len(run.stages):
-            return  # `finish` is about to score it
-        if last or (test.every and record.epoch % test.every == 0):
-            found = [run.score(run.embed(name)) for name in run.recipe.tested]
-            for scores in found:
-                self._tell(self._score_record(scores, record.stage, record.epoch))
-            self._keep_best(found)
+        if record.epoch < record.epochs and test.every and record.epoch % test.every == 0:
+            self._score()  # after the last epoch the parts still have a word before the stage is scored
+
+    def _score(self) -> None:
+        """Score the model as it is on every tested data set."""
+        run = self.run
+        found = [run.score(run.embed(name)) for name in run.recipe.tested]
+        for scores in found:
+            self._tell(self._score_record(scores, run.stage_number + 1, run.epoch))
+        self._keep_best(found)
 
     def _keep_best(self, found: Sequence[Scores]) -> None:
         run = self.run

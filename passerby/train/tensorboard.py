@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from passerby.errors import UserError
-from passerby.train.journal import EpochRecord, GradientRecord, Record
+from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record
 
 
 def tensorboard_listener(folder: Path) -> Callable[[Record], None]:
@@ -33,6 +33,9 @@ def tensorboard_listener(folder: Path) -> Callable[[Record], None]:
         elif isinstance(record, GradientRecord):
             for name, pull in record.terms.items():
                 writer.add_scalar(f"{at}/gradient/{name}", pull.norm, record.epoch)
+        elif isinstance(record, FindingRecord):
+            for name, value in record.values.items():
+                writer.add_scalar(f"{at}/{record.part}/{name}", value, record.epoch)
         else:
             for name, value in (("mAP", record.mAP), ("mINP", record.mINP), ("rank1", record.rank1)):
                 writer.add_scalar(f"{at}/{record.dataset}/{name}", value, record.epoch)

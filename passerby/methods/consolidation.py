@@ -1,0 +1,190 @@
+"""Three simple ways of holding a model near what it was: its features, its neighbourhoods, or its weights themselves.
+
+`feature` and `affinity` are losses against the model of the stage before; `average` acts after the stage, when the
+weights of before and after are averaged. Affinity with averaging is a strong baseline without any stored image.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.data.loading import plain_batches
+from passerby.losses.mix import Term
+from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
+from passerby.methods.part import Part, RunState, Teacher
+from passerby.settings import Settings
+from passerby.types import Batch, Output, Stage, Words
+
+Weight = Annotated[float, Field(gt=0)]
+Vector = Literal["embedding", "feature"]
+
+
+class FeatureSettings(Settings):
+    """Feature distillation: the vectors of new images stay where the earlier model has them."""
+
+    weight: Weight = 1.0
+    distance: Literal["cosine", "mse"] = "cosine"
+    feature: Vector = "feature"
+
+    def make(self) -> FeatureDistillation:
+        """Build the part."""
+        return FeatureDistillation(self)
+
+
+class FeatureDistillation(Part):
+    """`feature_gap` from the second stage on."""
+
+    settings: FeatureSettings
+    wants_teacher = True
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return the loss; none in the first stage."""
+        if run.teacher is None:
+            return {}
+        chosen, earlier = self.settings, run.teacher.answer(run, batch)
+        old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        return {"feature": Term(feature_gap(old, new, distance=chosen.distance), chosen.weight)}
+
+
+class AffinitySettings(Settings):
+    """Affinity distillation: who is near to whom in a batch stays as the earlier model has it."""
+
+    weight: Weight = 1.0
+    temperature: Weight = 0.1
+    rectified: bool = Field(False, description="mend what the earlier model has wrong (LSTKC)")
+    feature: Vector = "feature"
+
+    def make(self) -> AffinityDistillation:
+        """Build the part."""
+        return AffinityDistillation(self)
+
+
+class AffinityDistillation(Part):
+    """`affinity_divergence` from the second stage on.
+
+    Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
+    AAAI 2024.
+
+    """
+
+    settings: AffinitySettings
+    wants_teacher = True
+
+    def __init__(self, settings: AffinitySettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return the loss; none in the first stage."""
+        if run.teacher is None:
+            return {}
+        chosen, earlier = self.settings, run.teacher.answer(run, batch)
+        old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        wanted = affinity(old, temperature=chosen.temperature)
+        if chosen.rectified:
+            wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), batch.labels)
+        loss = affinity_divergence(wanted, new, temperature=chosen.temperature)
+        return {"affinity": Term(loss, chosen.weight)}
+
+
+# ---- averages of weights
+
+
+def blend(new: nn.Module, old: nn.Module, *, share: float) -> None:
+    """Set `new` to share x new + (1 - share) x old, batch-norm statistics included; whole numbers stay as they are.
+
+    Args:
+        new: changed in place.
+        old: of the same architecture.
+        share: of the new one, in [0, 1].
+
+    Reference: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
+
+    """
+    earlier = old.state_dict()
+    with torch.no_grad():
+        for name, value in new.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(earlier[name].to(value.device), 1 - share)
+
+
+def agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int = 1024) -> float:
+    """Return 1 - mean_i sum_j |A_new - A_old| between the neighbourhoods of two models, within [0, 1].
+
+    Args:
+        old: (N, D) vectors of the earlier model.
+        new: (N, D') of the present one.
+        temperature: of the affinities, in which an image is not its own neighbour.
+        rows: how many of them at a time, so that no (N, N) matrix exists whole.
+
+    Reference: Xu et al., LSTKC, AAAI 2024 (the share of the new weights).
+    Differs from the published code: without an image itself, which at this temperature would be all of its
+    neighbourhood, and clamped, since the sum reaches 2.
+
+    """
+    old, new = F.normalize(old.float()), F.normalize(new.float())
+    total = 0.0
+    for start in range(0, len(old), rows):
+        mine = torch.arange(start, min(start + rows, len(old)), device=old.device)
+        pair = []
+        for vectors in (old, new):
+            cosines = vectors[mine] @ vectors.T / temperature  # (rows, N)
+            cosines[torch.arange(len(mine)), mine] = -torch.inf
+            pair.append(cosines.softmax(dim=1))
+        total += float((pair[0] - pair[1]).abs().sum())
+    return min(1.0, max(0.0, 1 - total / len(old)))
+
+
+class AverageSettings(Settings):
+    """After each stage the weights of before and after are averaged."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = Field(
+        0.5, description="of the new weights; adaptive: the more, the less neighbourhoods have changed (LSTKC)"
+    )
+
+    def make(self) -> Average:
+        """Build the part."""
+        return Average(self)
+
+
+class Average(Part):
+    """`blend` with the model of the stage before, at the end of every stage but the first."""
+
+    settings: AverageSettings
+    wants_teacher = True
+
+    def __init__(self, settings: AverageSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Average the weights."""
+        if run.teacher is None:
+            return
+        share = self.settings.share
+        if share == "adaptive":
+            share = agreement(*both_vectors(run, run.teacher, stage.train.path))
+        blend(run.embedder, run.teacher.embedder, share=share)
+        run.tell("average", {"share of the new weights": share})
+
+
+def both_vectors(run: RunState, teacher: Teacher, paths: Words) -> tuple[Tensor, Tensor]:
+    """Return the features (N, D) of images without augmentation, by the earlier model and by the present one."""
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    was_training = run.embedder.training
+    run.embedder.eval()
+    with torch.no_grad(), run.autocast():
+        for images in plain_batches(paths, run.embedder.input, size=64):
+            for kept, model in zip(found, (teacher.embedder, run.embedder), strict=True):
+                kept.append(model(images.to(run.device)).feature.float())
+    run.embedder.train(was_training)
+    return torch.cat(found[0]), torch.cat(found[1])

@@ -1,0 +1,101 @@
+"""Learning without forgetting: the model of the stage before says what it makes of the new images.
+
+Three losses, alone or together: `ce_dist` on the softened features, `tr_dist` on the hardest pairs of either model, and
+`heads`, the published form, on what the classifiers of earlier stages say.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, cast
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from passerby.errors import UserError
+from passerby.losses.mix import Term
+from passerby.losses.softmax import Softmax
+from passerby.methods.distillation import Scale, softened_cross_entropy, worst_triplet
+from passerby.methods.part import Part, RunState, frozen
+from passerby.settings import Settings
+from passerby.types import Batch, Output, Stage
+
+Share = Annotated[float, Field(ge=0)]
+
+
+class LwfSettings(Settings):
+    """Learning without forgetting (Li and Hoiem, ECCV 2016)."""
+
+    ce_dist: Share = Field(0.0, description="weight of the softened cross-entropy of features")
+    tr_dist: Share = Field(0.0, description="weight of the triplet of whichever model is worse")
+    heads: Share = Field(0.0, description="weight of what earlier classifiers say, as published (1.0)")
+    temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="for ce_dist")
+    scale: Scale = Field(
+        "none", description="squared: ce_dist times its temperature squared; without, it is near inert"
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for tr_dist, of distances in [0, 2]")
+    heads_temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="for heads")
+    feature: Literal["embedding", "feature"] = Field("embedding", description="what ce_dist and tr_dist compare")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.ce_dist or self.tr_dist or self.heads):
+            raise ValueError("give at least one of ce_dist, tr_dist and heads a weight above 0")
+        return self
+
+    def make(self) -> Lwf:
+        """Build the part."""
+        return Lwf(self)
+
+
+class Lwf(Part):
+    """The losses of `LwfSettings`, from the second stage on."""
+
+    settings: LwfSettings
+    wants_teacher = True
+
+    def __init__(self, settings: LwfSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.old = nn.ModuleList()  # classifiers of earlier stages, as they were when this one began
+        self.kept = nn.ModuleList()  # the same, learning on
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Start from the earlier classifiers as they are now."""
+        self.old = nn.ModuleList(frozen(head) for head in self.kept)
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Build as many classifiers as the checkpoint has."""
+        for name in ("old", "kept"):
+            weights = [value for key, value in sorted(state.items()) if key.startswith(f"{name}.")]
+            heads = [nn.Linear(w.shape[1], w.shape[0], bias=False, device=run.device) for w in weights]
+            setattr(self, name, nn.ModuleList(frozen(head) if name == "old" else head for head in heads))
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return the losses that have a weight; none in the first stage."""
+        if run.teacher is None:
+            return {}
+        chosen, earlier = self.settings, run.teacher.answer(run, batch)
+        old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        terms = {}
+        if chosen.ce_dist:
+            loss = softened_cross_entropy(old, new, temperature=chosen.temperature, scale=chosen.scale)
+            terms["ce_dist"] = Term(loss, chosen.ce_dist)
+        if chosen.tr_dist:
+            terms["tr_dist"] = Term(worst_triplet(old, new, batch.labels, margin=chosen.margin), chosen.tr_dist)
+        if chosen.heads:
+            for number, (before, now) in enumerate(zip(self.old, self.kept, strict=True), start=1):
+                said, says = before(earlier.embedding), now(out.embedding)
+                loss = softened_cross_entropy(said, says, temperature=chosen.heads_temperature)
+                terms[f"head {number}"] = Term(loss, chosen.heads)
+        return terms
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Keep the classifier of the stage."""
+        if not self.settings.heads:
+            return
+        if "softmax" not in run.losses.losses:
+            raise UserError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
+        head = cast("Softmax", run.losses.losses["softmax"]).classifier
+        self.kept.append(copy.deepcopy(head))
