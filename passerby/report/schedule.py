@@ -61,7 +61,7 @@ def rate_curve(recipe: Recipe) -> Figure:
     """Draw the learning rate of every stage as the recipe's schedule gives it, its phases named below the picture."""
     named = [(number, phase) for number, stage in enumerate(recipe.stages) for phase in _of_stage(recipe, number)]
     listed = named if len(named) <= _MOST_PHASES else []
-    lines = [f"{n}  {_told(recipe, number, phase)}" for n, (number, phase) in enumerate(listed, start=1)]
+    lines = [f"{n}: {_told(recipe, number, phase)}" for n, (number, phase) in enumerate(listed, start=1)]
     height = _PANEL + _LINE * len(lines) + 0.06
     starts = _starts(recipe)
     with style():

@@ -69,11 +69,11 @@ def test_every_phase_is_numbered_and_told():
     )
     figure = rate_curve(recipe)
     assert texts(figure)[::-1] == [
-        "1  stage 1, epoch 0 to 2: warm-up from 1e-05 to the full rate",
-        "2  stage 1, epoch 2 to 3: full rate 0.001",
-        "3  stage 1, epoch 3 to 9: falling along a cosine to 1e-06",
-        "4  stage 2, epoch 9 to 11: warm-up from 1e-05 to the full rate",
-        "5  stage 2, epoch 11 to 14: full rate 0.001",
+        "1: stage 1, epoch 0 to 2: warm-up from 1e-05 to the full rate",
+        "2: stage 1, epoch 2 to 3: full rate 0.001",
+        "3: stage 1, epoch 3 to 9: falling along a cosine to 1e-06",
+        "4: stage 2, epoch 9 to 11: warm-up from 1e-05 to the full rate",
+        "5: stage 2, epoch 11 to 14: full rate 0.001",
     ]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3", "4", "5"]
 
