@@ -227,7 +227,7 @@ def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
     assert "background reliance needs them all" in told("evaluate", trained["none"], "--data", site, "--reliance")
     assert "--masks belongs to --data DIR" in told("evaluate", trained["none"], "--masks", masks)
     table = trained["none"] / "embeddings" / "market1501.npz"
-    assert "need a run folder" in told("evaluate", "--embeddings", table, "--reliance")
+    assert "they need a run, not --embeddings" in told("evaluate", "--embeddings", table, "--reliance")
 
 
 def test_unlike_views_differ_in_pixels_only(tiny, masks):
