@@ -107,7 +107,7 @@ def test_without_a_model_the_maps_are_told_to_be_missing(html):
 def test_maps_lie_over_the_best_and_the_worst_list(tmp_path):
     written = write_run(tmp_path)
     before = Page(write_report(written.folder).read_text())
-    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(32, 16)))
+    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(64, 32)))
     recipe = (written.folder / "recipe.yaml").read_text()
     save_embedder(embedder, written.folder / "embedder.safetensors", recipe=recipe)
     page = Page(write_report(written.folder).read_text())
