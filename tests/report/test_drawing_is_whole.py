@@ -47,6 +47,7 @@ BASES = [
         "data": {"augment": {"jitter": {}}},
         "model": {"backbone": "resnet18"},
         "test": {"cameras": "standard"},
+        "foreground": {"use": "swap"},
     },
 ]
 
