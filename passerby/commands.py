@@ -18,6 +18,7 @@ from passerby.recipe import Recipe, load_recipe, recipe_from_text
 from passerby.report.page import write_report
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.loop import Watch
+from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
 from passerby.train.tensorboard import tensorboard_listener
@@ -39,6 +40,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
+    keep_memory()
     progress = ProgressBar(console)
     listen = [progress.tell, *([tensorboard_listener(out)] if recipe.engine.tensorboard else [])]
     watch: list[Watch] = [progress.watch]
