@@ -24,6 +24,7 @@ from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.goals import figures
 from passerby.train.loop import Watch
+from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
 from passerby.train.tensorboard import tensorboard_listener
@@ -45,6 +46,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
+    keep_memory()
     progress = ProgressBar(console)
     listen = [progress.tell, *([tensorboard_listener(out)] if recipe.engine.tensorboard else [])]
     watch: list[Watch] = [progress.watch]
