@@ -318,11 +318,11 @@ def segment_apply(
 @segment_app.command("score")
 def segment_score(segmenter: SegmenterFile, folder: Folder, masks: MasksFolder = None, kind: KindName = "auto") -> None:
     """Compare what a segmenter finds on the test images of a folder with the masks that are there."""
-    from passerby.segment.learn import open_masked, score_segmenter, tested
+    from passerby.segment.learn import images_to_score, open_masked, score_segmenter
     from passerby.segment.network import load_segmenter
 
     network, origin = load_segmenter(segmenter)
-    split = tested(open_masked(folder, kind=kind, masks=masks))
+    split = images_to_score(open_masked(folder, kind=kind, masks=masks))
     scores = score_segmenter(network, split)
     typer.echo(
         f"trained on {origin.trained_on}: overlap (IoU) {100 * sum(scores) / len(scores):.1f} % on {len(split)} images"

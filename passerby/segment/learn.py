@@ -25,9 +25,9 @@ HELD_OUT = 0.1
 
 _BATCH = 32
 _RATE = 4e-3
-_STRONG = AugmentSettings(
-    flip=0.5, pad=6, jitter=JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)
-)
+_JITTER = JitterSettings(
+    brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05
+)  # strong: masks should suit other sites
 
 
 def open_masked(folder: str, *, kind: str, masks: str | None) -> Dataset:
@@ -160,7 +160,8 @@ def score_segmenter(segmenter: Segmenter, split: Split) -> Sequence[float]:
 
 def _batches(store: ImageStore, *, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield augmented images and masks; each image from a seed of its own."""
-    transform = training_transform(_STRONG.model_copy(update={"erase": None}), store.inputs)
+    chosen = AugmentSettings(flip=0.5, pad=store.inputs.size[0] // 20, jitter=_JITTER, erase=None)
+    transform = training_transform(chosen, store.inputs)
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(store))
         for start in range(0, len(order), _BATCH):
@@ -171,7 +172,7 @@ def _batches(store: ImageStore, *, epochs: int, seed: int) -> Iterator[tuple[Ten
             yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
 
-def tested(dataset: Dataset) -> Split:
+def images_to_score(dataset: Dataset) -> Split:
     """Return the images with masks that a segmenter is scored on: query and gallery, or else the training ones."""
     splits = [masked(split) for split in (dataset.query, dataset.gallery)]
     if not any(len(split) for split in splits):
