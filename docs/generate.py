@@ -16,6 +16,8 @@ from pydantic_core import PydanticUndefined
 
 from passerby.recipe import Recipe, load_recipe
 from passerby.report.diagrams import draw
+from passerby.report.palette import svg_text
+from passerby.report.schedule import rate_curve
 from passerby.settings import Settings
 from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
@@ -143,6 +145,7 @@ def main() -> None:
     (FOLDER / "targets.md").write_text(targets_page())
     for name in shipped_recipes():
         (FOLDER / f"{name}.svg").write_text(draw(load_recipe(name)))
+    (FOLDER / "schedule_sbs.svg").write_text(svg_text(rate_curve(load_recipe("sbs"))))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,13 @@ from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
 from passerby.report.reliance import reliance_rows, reliance_sentence
+from passerby.segment.learn import open_masked, teach
+from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
 from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.goals import figures
 from passerby.train.loop import Watch
+from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, train
 from passerby.train.tensorboard import tensorboard_listener
@@ -43,6 +46,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
+    keep_memory()
     progress = ProgressBar(console)
     listen = [progress.tell, *([tensorboard_listener(out)] if recipe.engine.tensorboard else [])]
     watch: list[Watch] = [progress.watch]
@@ -146,6 +150,19 @@ def embed_places(
         if not (on or data):
             raise UserError("name images or folders to embed, or a data set by --on or --data")
         return embed_site(model, chosen_dataset(model.recipe, on=on, data=data), progress=advance)
+
+
+def train_segmenter(
+    folder: str, *, kind: str, masks: str | None, out: Path, epochs: int, seed: int, console: Console
+) -> Origin:
+    """Train a segmenter on the masked training images of a folder and write it."""
+    dataset = open_masked(folder, kind=kind, masks=masks)
+    for note in dataset.notes:
+        console.print(note, highlight=False)
+    with bar(f"learning from the masks of {dataset.name}", console) as advance:
+        taught = teach(dataset, SegmenterSettings(), epochs=epochs, seed=seed, progress=advance)
+    save_segmenter(taught.segmenter, out, origin=taught.origin)
+    return taught.origin
 
 
 def print_scores(results: Sequence[Result], console: Console) -> None:

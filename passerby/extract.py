@@ -14,7 +14,7 @@ from passerby.data.foreground import cover, mean_colour, widen
 from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
-from passerby.types import Dataset, Embeddings, Floats, Pixels, Split, Words
+from passerby.types import Dataset, Embeddings, Floats, Pixels, Words
 
 Feature = Literal["embedding", "feature"]
 """`embedding`: after the neck; `feature`: pooled, before it."""
@@ -205,7 +205,7 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
     """
     if pixels == "whole":
         return WHOLE
-    masks = np.concatenate([masks_of(dataset.query), masks_of(dataset.gallery)])
+    masks = np.concatenate([dataset.query.masks, dataset.gallery.masks])
     paths = tested_paths(dataset)
     if missing := int((masks == "").sum()):
         raise UserError(
@@ -214,11 +214,6 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
             "test.pixels=whole does without"
         )
     return View(masks, "whole", "weighted") if pixels == "weighted" else View(masks, pixels)
-
-
-def masks_of(split: Split) -> Words:
-    """Return the files of the masks (N,), `""` where there is none."""
-    return np.full(len(split), "") if split.mask_path is None else split.mask_path
 
 
 def label_vectors(

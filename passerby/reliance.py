@@ -16,7 +16,7 @@ import numpy as np
 from passerby.data.datasets import without_mask
 from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
-from passerby.extract import WHOLE, View, masks_of
+from passerby.extract import WHOLE, View
 from passerby.metrics.relevance import relevance
 from passerby.types import UNKNOWN, Cameras, Dataset, Doubles, Embeddings, Ints, Scores
 
@@ -148,7 +148,7 @@ def measure_reliance(
             f"a mask is missing for {len(bare):,} of {count:,} test images of {dataset.name} (first: {bare[0]}), and "
             "background reliance needs them all; `passerby segment apply` makes masks"
         )
-    masks = np.concatenate([masks_of(dataset.query), masks_of(dataset.gallery)])
+    masks = np.concatenate([dataset.query.masks, dataset.gallery.masks])
     pooling: Literal["plain", "weighted"] = "weighted" if tested.pixels == "weighted" else "plain"
     views = {shown: View(masks, shown, pooling) for shown in SHOWN}
     if pooling == "plain":
@@ -175,7 +175,7 @@ def _examples(dataset: Dataset) -> tuple[Example, ...]:
     """Choose queries of different people who are well visible."""
     chosen: dict[int, Example] = {}
     query = dataset.query
-    for path, mask, pid in zip(query.path.tolist(), masks_of(query).tolist(), query.pid.tolist(), strict=True):
+    for path, mask, pid in zip(query.path.tolist(), query.masks.tolist(), query.pid.tolist(), strict=True):
         if pid not in chosen and decode_mask(mask).mean() >= _VISIBLE:
             chosen[pid] = Example(path, mask)
         if len(chosen) == _COUNT_EXAMPLES:

@@ -187,7 +187,7 @@ def embed_site(
     return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, pixels=view.word)
 
 
-def require_whole(model: Model) -> None:
+def _require_whole(model: Model) -> None:
     """Refuse loose images, which have no masks, for a model that needs masks."""
     if model.recipe is not None and model.recipe.pixels != "whole":
         raise UserError(
@@ -203,7 +203,7 @@ def embed_images(model: Model, places: Sequence[Path], *, progress: Progress | N
         UserError: a place that is not there, or no image in all of them.
 
     """
-    require_whole(model)
+    _require_whole(model)
     paths = [file for place in places for file in _images(place)]
     if not paths:
         raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
@@ -239,7 +239,7 @@ def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[
         UserError: no such image, or vectors of another model.
 
     """
-    require_whole(model)
+    _require_whole(model)
     if model.flip != table.flip:
         model = model.with_flip(table.flip)
     vector = model.vectors(np.array([str(image)]))

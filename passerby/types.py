@@ -98,6 +98,11 @@ class Split:
         return _rows_of(self, tuple(field.name for field in fields(self)), rows)
 
     @property
+    def masks(self) -> Words:
+        """(N,) foreground masks, `""` where there is none."""
+        return np.full(len(self), "") if self.mask_path is None else self.mask_path
+
+    @property
     def count_identities(self) -> int:
         """Number of known identities."""
         return len(np.unique(self.pid[self.pid != UNKNOWN]))

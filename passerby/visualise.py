@@ -102,13 +102,14 @@ def attention(
     ] = "similarity",
 ) -> None:
     """Draw activation maps on the images of ranked lists."""
-    from passerby.report.attention import attention_figure
+    from passerby.report.attention import attention_figure, require_whole
     from passerby.report.frames import queries_of_kinds
     from passerby.report.ranks import rank_for
     from passerby.trained import load_trained
 
     subject = _subjects(out, run, None, on)[0]
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
+    require_whole(table)
     trained = load_trained(run)
     found = queries_of_kinds(table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance)
     chosen = [query for some in found.values() for query in some]

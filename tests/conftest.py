@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,8 @@ from PIL import Image
 from passerby.recipe import Recipe, load_recipe
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("passerby", deadline=None)  # how long an example takes says how busy a machine is
+hypothesis.settings.load_profile("passerby")
 
 TRAIN_IDENTITIES, TEST_IDENTITIES, CAMERAS, IMAGES_PER_CAMERA = 6, 4, 2, 4
 SIZE = (64, 32)  # height, width

@@ -14,7 +14,7 @@ FLOORS = {
     0: ["errors", "files", "types", "settings", "inputs", "console"],
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim"],
-    3: ["extract", "evaluate", "onnx_model"],
+    3: ["extract", "evaluate", "onnx_model", "segment"],
     4: ["methods", "reliance", "targets"],
     5: ["recipe"],
     6: ["train", "trained"],

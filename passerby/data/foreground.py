@@ -85,8 +85,10 @@ def swap_background(image: Tensor, mask: Tensor, other: Tensor, other_mask: Tens
     """Put the person of one image before the background of another, whose own person is painted over.
 
     Args:
-        image, other: (3, H, W) uint8.
-        mask, other_mask: (1, H, W), not 0 = person.
+        image: (3, H, W) uint8, whose person is kept.
+        mask: (1, H, W), not 0 = person.
+        other: (3, H, W) uint8, whose background is taken.
+        other_mask: (1, H, W), the person that is painted over.
 
     Returns:
         (3, H, W) uint8.

@@ -7,18 +7,17 @@ a person days.
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from passerby.errors import UserError, did_you_mean, first_line
@@ -29,10 +28,8 @@ from passerby.models.blocks import (
     add_ibn,
     add_non_local,
     add_se,
-    blocks_beyond,
-    fit_plain,
-    new_to,
 )
+from passerby.models.fitting import blocks_beyond, fit_plain, fit_positions, inner, new_to
 from passerby.models.osnet import OSNETS, OSNet
 
 StemPool = Literal["torchvision", "fastreid"]
@@ -212,7 +209,7 @@ class Loaded:
         return ", ".join([f"{self.count_matched} tensors match", *told])
 
 
-def _few(names: tuple[str, ...], *, most: int = 3) -> str:
+def _few(names: Sequence[str], *, most: int = 3) -> str:
     more = [f"{len(names) - most} more"] if len(names) > most else []
     return ", ".join([*names[:most], *more])
 
@@ -220,11 +217,11 @@ def _few(names: tuple[str, ...], *, most: int = 3) -> str:
 def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
     """Load published or own weights into a backbone, every tensor or nothing.
 
-    Blocks that the file does not know at all keep their initial values; blocks that only the file knows are an error,
-    because the other weights were learnt with them. See `fit_plain` and `fit_positions`.
+    Blocks that the file does not know at all keep their initial values. Layers that only the file has are an error,
+    because its other weights were learnt with them. See `fit_plain` and `fit_positions`.
 
     Raises:
-        UserError: no such file, not a weights file, missing tensors, tensors of another shape, or foreign blocks.
+        UserError: no such file, not a weights file, missing tensors, tensors of another shape, or layers too many.
 
     """
     body = backbone.body
@@ -232,40 +229,20 @@ def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
     resampled = fit_positions(found, body)
     wanted, kept = body.state_dict(), new_to(found, body)
     matched = {key: value for key, value in found.items() if key in wanted and key not in kept}
-    missing = [k for k in wanted if not (k in found or k in kept or k.endswith("num_batches_tracked"))]
-    shapes = [k for k, v in matched.items() if v.shape != wanted[k].shape]
-    beyond = blocks_beyond(found, body)
-    if missing or shapes or beyond:
-        odd = ", ".join([f"{k} missing" for k in missing[:3]] + [_shapes(k, matched[k], wanted[k]) for k in shapes[:3]])
-        raise UserError(
-            f"{path} does not fit the backbone: {len(matched) - len(shapes)} of {len(wanted)} tensors match, "
-            f"{len(missing)} are missing, {len(shapes)} have another shape{f' ({odd})' if odd else ''}"
-            + (f"; only the file has {' and '.join(beyond)}" if beyond else "")
-        )
-    body.load_state_dict(matched, strict=False)
     unused = tuple(sorted(k for k in found if k not in matched and k not in _CLASSIFIERS))
+    odd = {
+        "missing": [k for k in wanted if not (k in found or k in kept or k.endswith("num_batches_tracked"))],
+        "of another shape": [_shapes(k, v, wanted[k]) for k, v in matched.items() if v.shape != wanted[k].shape],
+        "only in the file": inner(unused, body),
+    }
+    beyond = blocks_beyond(found, body)
+    if beyond or any(odd.values()):
+        count = len(matched) - len(odd["of another shape"])
+        told = "; ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in odd.items() if keys)
+        hint = f"; the file was written with {' and '.join(beyond)}" if beyond else ""
+        raise UserError(f"{path} does not fit the backbone: {count} of {len(wanted)} tensors match; {told}{hint}")
+    body.load_state_dict(matched, strict=False)
     return Loaded(len(matched), tuple(k for k in wanted if k in kept), unused, resampled)
-
-
-def fit_positions(found: dict[str, Tensor], body: Any) -> tuple[str, ...]:
-    """Resample the table of positions of a square image, as published, to the grid of `body`, in place of the old one.
-
-    Returns:
-        The name of the table, if it had to be resampled.
-
-    """
-    table, own = found.get("pos_embed"), getattr(body, "pos_embed", None)
-    if table is None or not isinstance(own, Tensor) or table.ndim != 3 or table.shape == own.shape:
-        return ()
-    count_prefix = 0 if getattr(body, "no_embed_class", False) else body.num_prefix_tokens
-    if (
-        table.shape[2] != own.shape[2]
-        or math.isqrt(table.shape[1] - count_prefix) ** 2 + count_prefix != table.shape[1]
-    ):
-        return ()  # the shapes are told
-    grid = list(body.patch_embed.grid_size)
-    found["pos_embed"] = resample_abs_pos_embed(table, new_size=grid, num_prefix_tokens=count_prefix)
-    return ("pos_embed",)
 
 
 def _shapes(key: str, found: Tensor, wanted: Tensor) -> str:

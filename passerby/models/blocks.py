@@ -7,7 +7,6 @@ names of the new tensors are those of IBN-Net (`bn1.IN`, `bn1.BN`, `IN`) and of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -241,65 +240,3 @@ def _extend(block: Any) -> None:
     setattr(block, name, nn.Identity())
     block.IN = nn.Identity()
     block.NL = nn.Identity()
-
-
-# ---- weights of networks without the blocks, or with other names for them
-
-
-def fit_plain(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
-    """Give the tensors of a file the names and shapes that they have in a network with blocks.
-
-    From a file without split norms, these take their batch-norm half. fast-reid keeps all non-local blocks of a stage
-    together (`NL_2.0`); here each belongs to the block that it stands behind.
-
-    Args:
-        found: the tensors of a file by name.
-        body: the network after the surgery.
-
-    """
-    own = _own_names(body)
-    fitted = {next((k.replace(old, new, 1) for old, new in own if k.startswith(old)), k): v for k, v in found.items()}
-    wanted = body.state_dict()
-    for key in (k for k in wanted if ".BN." in k):
-        plain = key.replace(".BN.", ".")
-        if key not in found and plain in found:
-            value = fitted.pop(plain)
-            fitted[key] = value[len(value) - len(wanted[key]) :] if value.ndim else value
-    return fitted
-
-
-def _own_names(body: nn.Module) -> list[tuple[str, str]]:
-    """Return fast-reid's name and ours for each non-local block."""
-    ours = [name for name, module in body.named_modules() if isinstance(module, NonLocal)]
-    names = []
-    for stage in range(1, 5):
-        there = [name for name in ours if name.startswith(f"layer{stage}.")]
-        names += [(f"NL_{stage}.{number}.", f"{name}.") for number, name in enumerate(there)]
-    return names
-
-
-def new_to(found: Mapping[str, Tensor], body: nn.Module) -> set[str]:
-    """Return the names of the tensors of blocks that `body` has and a file does not know at all."""
-    unknown = set(_BLOCKS) - _blocks_of(found)
-    new = {key for key in body.state_dict() if unknown & set(key.split("."))}
-    if "IN" in unknown and isinstance(getattr(body, "bn1", None), nn.InstanceNorm2d):
-        new |= {key for key in body.state_dict() if key.startswith("bn1.")}
-    return new
-
-
-def blocks_beyond(found: Mapping[str, Tensor], body: nn.Module) -> list[str]:
-    """Say which blocks a file has and `body` has not, with the setting that would add them."""
-    beyond = _blocks_of(found) - _blocks_of(body.state_dict())
-    return [told for part, told in _BLOCKS.items() if part in beyond]
-
-
-def _blocks_of(keys: Iterable[str]) -> set[str]:
-    parts = {part for key in keys for part in key.split(".")}
-    return {block for block in _BLOCKS if any(part == block or part.startswith(f"{block}_") for part in parts)}
-
-
-_BLOCKS = {
-    "IN": "instance norms (model.ibn, or an OSNet that has them)",
-    "se": "squeeze-and-excitation (model.attention)",
-    "NL": "non-local blocks (model.non_local)",
-}

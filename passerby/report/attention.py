@@ -27,7 +27,7 @@ from passerby.models.embedder import Embedder
 from passerby.report.frames import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
 from passerby.report.ranks import RankedList, describe
-from passerby.types import Floats, Output
+from passerby.types import Embeddings, Floats, Output
 
 MapKind = Literal["similarity", "norm"]
 
@@ -46,7 +46,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
     The value is the sum over channels of activation times gradient, the norms of both vectors held fixed. Every pooling
     of passerby is homogeneous of degree 1, so for a network that pools its map the cells add up to the similarity,
     apart from a number that is the same for all images of a list: what the neck takes off. For a network of tokens,
-    read at the last block, it is a first-order estimate.
+    read at the last block, and for an OSNet, which has a layer after the pooling, it is a first-order estimate.
 
     Args:
         embedder: the model, in `eval` mode.
@@ -130,10 +130,18 @@ class Maps:
         return f"{height} × {width} cells"
 
 
+def require_whole(table: Embeddings) -> None:
+    """Raise `UserError` unless vectors are of whole images, which is all that a map can be laid over."""
+    if table.pixels != "whole":
+        raise UserError(
+            f"activation maps are of whole images pooled alike, and these vectors are of {table.pixels!r} (test.pixels)"
+        )
+
+
 def maps_of(
     embedder: Embedder, found: RankedList, *, kind: MapKind = "similarity", feature: Feature = "embedding"
 ) -> Maps:
-    """Compute the activation maps of the query and the images of a list.
+    """Compute the activation maps of the query and the images of a list, as they are and not mirrored.
 
     Args:
         embedder: the model that made the list.

@@ -16,6 +16,17 @@ from passerby.train.plan import SAMPLING
 
 WIDE, NARROW = 1100.0, 360.0
 
+# What boxes tell in words of their own. Everything else that is not as usual is listed by its name, so that a setting
+# that is added is drawn; what changes nothing that is learnt or measured is left to the recipe.
+_GROUPS = ("input", "data", "model", "losses", "optim", "method", "test", "engine")
+_DATA = ("identities", "instances", "augment", "sampling", "cache", "workers")
+_ENGINE = ("seed", "device", "precision", "channels_last", "tensorboard")
+_OPTIM = (
+    *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "steps", "gamma"),
+    *("delay_epochs", "final_rate", "ema", "freeze_iterations"),
+)
+_TEST = ("every", "feature", "distance", "cameras", "rerank", "flip", "queries")
+
 
 def draw(recipe: Recipe, *, width: float = WIDE) -> str:
     """Return the drawing of a recipe as SVG text.
@@ -46,7 +57,7 @@ def _training(recipe: Recipe, number: int) -> Panel:
             Column("Images", _images(recipe, stage)),
             Column("Network", network),
             Column("Losses", tuple(box for box, _ in losses), chained=False),
-            Column("Learning", _learning(stage)),
+            Column("Learning", _learning(recipe, stage)),
         ),
         tuple(links),
     )
@@ -59,11 +70,21 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     size = data.identities * data.instances
     joint = (SAMPLING[data.sampling],) if len(stage.train) > 1 else ()
     steps = tuple(facts(data.augment))
+    batches = (f"{data.identities} people × {data.instances} images = {size}", *changed(data, without=_DATA))
     return (
         Box("data", "Training images", (*sites, known)),
-        Box("sampler", "P × K batches", (f"{data.identities} people × {data.instances} images = {size}", *joint)),
+        *_other_boxes(recipe),
+        Box("sampler", "P × K batches", (*batches, *joint)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
+
+
+def _other_boxes(recipe: Recipe) -> Iterator[Box]:
+    """Yield a box for each group of the recipe's settings that no other box tells of and that is not as usual."""
+    for name in type(recipe).model_fields:
+        group = getattr(recipe, name)
+        if name not in _GROUPS and isinstance(group, Settings) and (lines := tuple(changed(group))):
+            yield Box(f"group {name}", name.replace("_", " ").capitalize(), lines)
 
 
 def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
@@ -72,9 +93,8 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
         first = Box("backbone", "The same network", (f"as stage {number} left it",), "network")
         return first, *_vectors(recipe)
     others = facts(model, without=("backbone", "pool", "neck"))
-    backbone = Box(
-        "backbone", model.backbone, (f"input {height} × {width} px, {recipe.input.colour}", *others), "network"
-    )
+    pixels = (f"input {height} × {width} px, {recipe.input.colour}", *changed(recipe.input, without=("size", "colour")))
+    backbone = Box("backbone", model.backbone, (*pixels, *others), "network")
     return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
 
 
@@ -110,16 +130,18 @@ def _summary(settings: Settings) -> tuple[str, ...]:
     return (first,) if first else ()
 
 
-def _learning(stage: StageSettings) -> tuple[Box, ...]:
+def _learning(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     optim = stage.optim
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
     count = len(_losses(stage))
     mean = (f"EMA {value_text(optim.ema)}", "tested in place of the last weights")
     average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
+    steps = tuple(changed(recipe.engine, without=_ENGINE))
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {_count(count, 'weighted term')}",), "learning"),
-        Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum), "learning"),
+        *((Box("step", "Step", steps, "learning"),) if steps else ()),
+        Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum, *changed(optim, without=_OPTIM)), "learning"),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
         *average,
     )
@@ -162,7 +184,9 @@ def _test(recipe: Recipe) -> Panel:
                 "Network", (Box("trained", "The trained network", (f"gives the {test.feature}", *mirror), "network"),)
             ),
             Column("Search", tuple(compare)),
-            Column("Scores", (Box("scores", "mAP, rank-k, mINP", (*every, *both), "test"),)),
+            Column(
+                "Scores", (Box("scores", "mAP, rank-k, mINP", (*every, *both, *changed(test, without=_TEST)), "test"),)
+            ),
         ),
         (("tested", "trained"), ("trained", "distance"), (compare[-1].key, "scores")),
     )
@@ -177,8 +201,18 @@ def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
 
 
+def changed(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield one line for each value of the settings that is not the usual one, apart from some names."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name not in without and value != field.get_default(call_default_factory=True):
+            yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
+
+
 def value_text(value: object) -> str:
     """Return a value of a recipe as a person writes it."""
+    if value is None:
+        return "off"
     if isinstance(value, Settings):
         return f"({', '.join(facts(value))})" if list(facts(value)) else ""
     if isinstance(value, tuple | list):

@@ -55,7 +55,7 @@ def choose_people(pid: Ints, *, most: int, generator: np.random.Generator) -> In
     """Return ascending rows of whole people drawn at random, `most` rows at most; of a single larger one, a part.
 
     >>> choose_people(np.array([7, 8, 8, 7, 9]), most=3, generator=np.random.default_rng(1))
-    array([0, 3, 4])
+    array([0, 3])
     """
     if len(pid) <= most:
         return np.arange(len(pid))
@@ -110,7 +110,7 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
 
 
 def features_figure(projection: Projection, *, colour: Colouring = "identity") -> Figure:
-    """Draw a projection; groups differ in colour and in shape, and their names stand at the right.
+    """Draw a projection; groups differ in colour and in shape, and their names stand below.
 
     Args:
         projection: made by `project`.
@@ -120,7 +120,7 @@ def features_figure(projection: Projection, *, colour: Colouring = "identity") -
     """
     groups = _groups(projection, colour)
     with style():
-        figure = Figure(figsize=(6.4, 4.6), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(4.8, 4.9), layout="constrained", facecolor="white")
         panel = figure.subplots()
         rest = ~np.any([rows for _, rows in groups], axis=0) if groups else np.ones(len(projection), np.bool_)
         if rest.any():
@@ -132,11 +132,18 @@ def features_figure(projection: Projection, *, colour: Colouring = "identity") -
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)
         panel.set_title(f"{_TITLES[colour]}: {_extent(projection)}", fontweight="normal", fontsize=9)
-        figure.legend(loc="outside right center", handlelength=1.2, fontsize=8, markerscale=1.0, labelspacing=0.5)
+        figure.legend(
+            loc="outside lower left", ncols=_columns(groups), handlelength=1.0, columnspacing=1.2, fontsize=8.5
+        )
     return figure
 
 
 _TITLES: dict[Colouring, str] = {"identity": "By person", "camera": "By camera", "dataset": "By data set"}
+
+
+def _columns(groups: Sequence[tuple[str, Bools]]) -> int:
+    """Return how many names of this length stand side by side."""
+    return max(1, min(4, 64 // (6 + max((len(name) for name, _ in groups), default=20))))
 
 
 def _extent(projection: Projection) -> str:

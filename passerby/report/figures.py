@@ -90,7 +90,9 @@ def place(found: Sequence[EpochRecord], stage: int, epoch: int) -> int:
 def _line(panel: Axes, x: Sequence[float], y: Sequence[float], *, number: int, label: str) -> None:
     chosen = look(number)
     every = max(1, len(x) // _MANY)
-    panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, markevery=every, label=label)
+    (line,) = panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, label=label)
+    line.set_markevery(every)
+    line.set_clip_on(False)  # a mark on the edge is drawn whole
 
 
 def _percent_axis(panel: Axes, *, from_zero: bool = False) -> None:

@@ -86,7 +86,8 @@ def ranks_figure(
         kinds: which queries, by the average precision of the plain ranking.
         count: queries of each kind, >= 1, each of another person.
         k: images of each list, >= 1.
-        cameras, distance: as in `evaluate`.
+        cameras: as in `evaluate`.
+        distance: as in `evaluate`.
         rerank: draw every list again below itself, as k-reciprocal re-ranking orders it.
         left_out: `show` also draws the images that the rule leaves out.
 

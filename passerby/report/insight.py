@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from passerby.errors import UserError
-from passerby.report.attention import maps_of, scale_image
+from passerby.report.attention import maps_of, require_whole, scale_image
 from passerby.report.features import Projection, camera_pull, features_figure, project
 from passerby.report.folder import RunFolder
 from passerby.report.gallery import Gallery, inline, inline_images
@@ -115,6 +115,7 @@ def attended_lists(run: RunFolder, galleries: Sequence[Gallery]) -> tuple[list[A
 def _attended(run: RunFolder, gallery: Gallery) -> Iterator[Attended]:
     assert gallery.embeddings is not None
     assert gallery.plain is not None
+    require_whole(gallery.embeddings)
     trained, protocol = load_trained(run.path), gallery.site.protocol
     on = f" of {gallery.site.name}" if len(run.sites) > 1 else ""
     for kind in ("best", "worst"):

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError, did_you_mean
+from passerby.evaluate import average_queries
 from passerby.files import atomic_write
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import data_uri, style, svg_text
@@ -77,7 +78,10 @@ def _subject(run: RunFolder, name: str) -> Subject:
         raise UserError(f"{run.path} holds no embeddings of {name}; make them with `passerby embed`")
     test = run.recipe.test
     rerank = test.rerank.parameters if test.rerank else Rerank()
-    return Subject(Embeddings.load(path), test.cameras, test.distance, rerank)
+    table = Embeddings.load(path)
+    if test.queries == "multi":
+        table = average_queries(table, distance=test.distance)
+    return Subject(table, test.cameras, test.distance, rerank)
 
 
 def require_ending(path: Path) -> None:

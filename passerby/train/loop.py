@@ -185,7 +185,6 @@ def train_step(
     set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
     run.scaler.step(run.optimiser)
     run.scaler.update()
-    run.optimiser.zero_grad(set_to_none=True)
     with torch.no_grad():
         if run.averaged is not None:
             run.averaged.update_parameters(run.embedder)
@@ -228,6 +227,10 @@ def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[Gradi
         first_step(_pulls(run, terms))
     begun = run.iteration // engine.accumulate * engine.accumulate
     together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
+    if (
+        run.iteration == begun
+    ):  # not right after the last step: the memory would go back to the system and be faulted in
+        run.optimiser.zero_grad(set_to_none=True)
     run.scaler.scale(loss / together).backward()
     return out
 

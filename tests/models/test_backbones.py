@@ -150,7 +150,7 @@ def test_missing_tensors_are_told(tmp_path):
     save_file({k: v for k, v in state().items() if not k.startswith("layer4")}, tmp_path / "w.safetensors")
     said = refusal(tmp_path / "w.safetensors")
     assert "w.safetensors does not fit the backbone: " in said
-    assert "are missing, 0 have another shape (layer4.0.conv1.weight missing" in said
+    assert re.search(r"tensors match; \d+ missing \(layer4\.0\.conv1\.weight, .* \d+ more\)$", said)
 
 
 def test_other_shapes_are_told(tmp_path):
@@ -158,7 +158,7 @@ def test_other_shapes_are_told(tmp_path):
     first = next(k for k, v in changed.items() if v.ndim == 4)
     changed[first] = torch.zeros(1, 2, 3, 4)
     torch.save(changed, tmp_path / "w.pt")
-    assert f"have another shape ({first} (1, 2, 3, 4) instead of" in refusal(tmp_path / "w.pt")
+    assert f"tensors match; 1 of another shape ({first} (1, 2, 3, 4) instead of" in refusal(tmp_path / "w.pt")
 
 
 def test_other_tensors_in_the_file_are_reported(tmp_path):
@@ -168,13 +168,13 @@ def test_other_tensors_in_the_file_are_reported(tmp_path):
 
 PLAIN, A, B, SE = {}, {"ibn": "a"}, {"ibn": "b"}, {"attention": "se"}
 BLOCKS_BEYOND = [
-    (A, PLAIN, r"layer1\.0\.bn1\.weight missing.*; only the file has instance norms \(model\.ibn"),
-    (B, PLAIN, r"bn1\.running_mean missing.*; only the file has instance norms \(model\.ibn"),
-    (SE, PLAIN, r"0 are missing, 0 have another shape; only the file has squeeze-and-excitation \(model\.attention\)"),
-    (A | SE, PLAIN, r"only the file has instance norms .* and squeeze-and-excitation"),
-    (A | SE, A, r"0 are missing, 0 have another shape; only the file has squeeze-and-excitation"),
-    (A, B, r"layer1\.0\.bn1\.weight missing"),
-    (B, A, r"layer1\.0\.bn1\.IN\.weight missing"),
+    (A, PLAIN, r"12 missing \(layer1\.0\.bn1\.weight, .* written with instance norms \(model\.ibn"),
+    (B, PLAIN, r"2 missing \(bn1\.running_mean, .* written with instance norms \(model\.ibn"),
+    (SE, PLAIN, r"8 only in the file \(layer1\.0\.se\.fc\.0\.weight, .* written with squeeze-and-excitation"),
+    (A | SE, PLAIN, r"written with instance norms .* and squeeze-and-excitation"),
+    (A | SE, A, r"8 only in the file \(layer1\.0\.se\.fc\.0\.weight, .* written with squeeze-and-excitation"),
+    (A, B, r"missing \(layer1\.0\.bn1\.weight"),
+    (B, A, r"missing \(bn1\.running_mean, .* 4 only in the file \(layer1\.0\.IN\.bias, "),
 ]
 BLOCKS_NEW = [(PLAIN, A), (PLAIN, B), (PLAIN, SE), (PLAIN, A | SE), (A, A | SE), (SE, A | SE), (SE, B | SE)]
 
@@ -183,8 +183,21 @@ BLOCKS_NEW = [(PLAIN, A), (PLAIN, B), (PLAIN, SE), (PLAIN, A | SE), (A, A | SE),
 def test_blocks_that_only_the_file_has_are_told(tmp_path, written, read, said):
     torch.save(Backbone("test_resnet", SIZE, **written).body.state_dict(), tmp_path / "w.pt")
     assert re.search(
-        rf"w\.pt does not fit the backbone: \d+ of \d+ tensors match, .*{said}", refusal(tmp_path / "w.pt", **read)
+        rf"w\.pt does not fit the backbone: \d+ of \d+ tensors match; .*{said}", refusal(tmp_path / "w.pt", **read)
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "said"),
+    [
+        ("resnet34", "resnet18", r"of 120 tensors match; 96 only in the file \(layer1\.2\.bn1\.bias, "),
+        ("resnet18", "resnet34", r"of 216 tensors match; 80 missing \(layer1\.2\.conv1\.weight, "),
+        ("test_resnet", "test_convnext", r"0 of \d+ tensors match; \d+ missing \("),
+    ],
+)
+def test_a_file_of_another_network_is_told(tmp_path, written, read, said):
+    torch.save(state(written), tmp_path / "w.pt")
+    assert re.search(said, refusal(tmp_path / "w.pt", read))
 
 
 @pytest.mark.parametrize(("written", "read"), BLOCKS_NEW)
@@ -227,7 +240,7 @@ def test_positions_of_a_square_image_are_resampled(tmp_path):
 def test_positions_that_cannot_be_resampled_are_told(tmp_path, shape):
     torch.save(state("test_vit") | {"pos_embed": torch.zeros(shape)}, tmp_path / "w.pt")
     said = refusal(tmp_path / "w.pt", "test_vit")
-    assert rf"1 have another shape (pos_embed {shape} instead of (1, 9, 64))" in said
+    assert rf"1 of another shape (pos_embed {shape} instead of (1, 9, 64))" in said
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])

@@ -137,11 +137,15 @@ def test_a_size_that_is_too_small_is_told(size):
         (
             SMALL,
             "osnet_x0_5",
-            r"0 are missing, \d+ have another shape \(conv1\.conv\.weight \(16, 3, 7, 7\) instead of",
+            r"\d+ of another shape \(conv1\.conv\.weight \(16, 3, 7, 7\) instead of",
         ),
-        (SMALL, SEARCHED, r"conv2\.0\.conv2\.0\.layers\.0\.conv1\.weight missing"),
-        (SEARCHED, SMALL, r"only the file has instance norms \(model\.ibn, or an OSNet that has them\)"),
-        ("osnet_ibn_x1_0", "osnet_x1_0", r"conv1\.bn\.running_mean missing.*; only the file has instance norms"),
+        (SMALL, SEARCHED, r"\d+ missing \(conv2\.0\.conv2\.0\.layers\.0\.conv1\.weight"),
+        (SEARCHED, SMALL, r"the file was written with instance norms \(model\.ibn, or an OSNet that has them\)"),
+        (
+            "osnet_ibn_x1_0",
+            "osnet_x1_0",
+            r"2 missing \(conv1\.bn\.running_mean, .*; the file was written with instance norms",
+        ),
     ],
 )
 def test_a_file_of_another_osnet_is_told(tmp_path, written, read, sentence):
@@ -153,5 +157,13 @@ def test_a_file_of_another_osnet_is_told(tmp_path, written, read, sentence):
 def test_a_file_without_the_layer_after_the_pooling_is_told(tmp_path):
     state = {k: v for k, v in OSNet(OSNETS[SMALL]).state_dict().items() if not k.startswith("fc.")}
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"6 are missing, 0 have another shape \(fc\.0\.weight missing"):
+    with pytest.raises(UserError, match=r"tensors match; 6 missing \(fc\.0\.weight, fc\.0\.bias"):
         load_backbone(Backbone(SMALL, SIZE), tmp_path / "w.pth")
+
+
+def test_a_plain_file_leaves_new_instance_norms_as_they_were(tmp_path):
+    torch.save(OSNet(OSNETS["osnet_x1_0"]).state_dict(), tmp_path / "w.pth")
+    loaded = load_backbone(Backbone("osnet_ibn_x1_0", SIZE), tmp_path / "w.pth")
+    norms = ("conv1.bn", "conv2.0.IN", "conv2.1.IN")
+    assert set(loaded.kept) == {f"{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
+    assert loaded.unused[:2] == ("conv1.bn.bias", "conv1.bn.num_batches_tracked")

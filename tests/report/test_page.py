@@ -1,15 +1,21 @@
 """The page: self-contained, escaped, honest about what is missing, and with the figures of the run."""
 
+import dataclasses
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluate import evaluate, scores_json
+from passerby.inputs import InputSettings
+from passerby.models.embedder import Embedder, ModelSettings, save_embedder
+from passerby.report.features import camera_pull, project
 from passerby.report.page import write_report
+from passerby.report.pairs import count_pairs
 from passerby.report.sentences import duration, of_hundred
 from tests.report.conftest import PEOPLE, plain_recipe, write_run
 
@@ -83,6 +89,57 @@ def test_marks_are_more_than_colour(html):
     assert page.classes.count("other") > 3
     assert re.search(r"\.other img[^}]*dashed", html)
     assert not re.search(r"\.same img[^}]*dashed", html)
+
+
+def test_features_and_distances_are_shown_with_what_they_say(html, run):
+    page = Page(html)
+    pairs, projection = count_pairs(run.embeddings), project([run.embeddings])
+    assert str(pairs) in page.text
+    assert str(camera_pull(projection)) in page.text
+    for caption in ("Who is near whom", "The same points by camera", "How far apart images are"):
+        assert caption in page.text
+
+
+def test_without_a_model_the_maps_are_told_to_be_missing(html):
+    assert "No activation maps: no trained model at" in Page(html).text
+
+
+def test_maps_lie_over_the_best_and_the_worst_list(tmp_path):
+    written = write_run(tmp_path)
+    before = Page(write_report(written.folder).read_text())
+    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(64, 32)))
+    recipe = (written.folder / "recipe.yaml").read_text()
+    save_embedder(embedder, written.folder / "embedder.safetensors", recipe=recipe)
+    page = Page(write_report(written.folder).read_text())
+    assert "The best list." in page.text
+    assert "The worst list." in page.text
+    assert "last map has 2 × 1 cells" in page.text
+    assert page.classes.count("list") == before.classes.count("list") + 4  # two lists, as they are and under maps
+    shutil.rmtree(written.images)
+    assert "No activation maps: activation maps need the images" in Page(write_report(written.folder).read_text()).text
+
+
+def test_too_few_images_for_a_plane_are_told(tmp_path):
+    written = write_run(tmp_path)
+    few = written.embeddings.select(np.flatnonzero(np.isin(written.embeddings.pid, [0, 1]))[[0, 1, 2, 4, 7, 9, 12]])
+    few.save(written.folder / "embeddings" / "plaza.npz")
+    scores = {"plaza": {"plain": scores_json(evaluate(few))}}
+    (written.folder / "scores.json").write_text(json.dumps(scores))
+    text = Page(write_report(written.folder).read_text()).text
+    assert "No picture of the features: t-SNE needs at least 10 images of known identity, got 7" in text
+
+
+def test_several_data_sets_share_a_plane(tmp_path):
+    recipe = plain_recipe(stages=[{"train": ["plaza"], "epochs": 1}], evaluate=["plaza", "market1501"])
+    written = write_run(tmp_path, recipe=recipe)
+    other = dataclasses.replace(written.embeddings, dataset="market1501")
+    other.save(written.folder / "embeddings" / "market1501.npz")
+    scores = json.loads((written.folder / "scores.json").read_text())
+    scores["market1501"] = {"plain": scores_json(evaluate(other))}
+    (written.folder / "scores.json").write_text(json.dumps(scores))
+    text = Page(write_report(written.folder).read_text()).text
+    assert "All data sets on one plane" in text
+    assert text.count("Who is near whom") == 2
 
 
 def test_what_ran_is_there(html, run):

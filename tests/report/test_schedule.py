@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passerby.optim import OptimSettings, rate
+from passerby.recipe import load_recipe
 from passerby.report.schedule import phases, rate_curve
 from tests.report.conftest import plain_recipe
 
@@ -69,11 +70,11 @@ def test_every_phase_is_numbered_and_told():
     )
     figure = rate_curve(recipe)
     assert texts(figure)[::-1] == [
-        "1  stage 1, epoch 0 to 2: warm-up from 1e-05 to the full rate",
-        "2  stage 1, epoch 2 to 3: full rate 0.001",
-        "3  stage 1, epoch 3 to 9: falling along a cosine to 1e-06",
-        "4  stage 2, epoch 9 to 11: warm-up from 1e-05 to the full rate",
-        "5  stage 2, epoch 11 to 14: full rate 0.001",
+        "1: stage 1, epoch 0 to 2: warm-up from 1e-05 to the full rate",
+        "2: stage 1, epoch 2 to 3: full rate 0.001",
+        "3: stage 1, epoch 3 to 9: falling along a cosine to 1e-06",
+        "4: stage 2, epoch 9 to 11: warm-up from 1e-05 to the full rate",
+        "5: stage 2, epoch 11 to 14: full rate 0.001",
     ]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3", "4", "5"]
 
@@ -81,3 +82,9 @@ def test_every_phase_is_numbered_and_told():
 def test_very_many_phases_are_drawn_without_words():
     stages = [{"train": ["plaza"], "epochs": 3, "name": str(number)} for number in range(8)]
     assert texts(rate_curve(plain_recipe(stages=stages))) == []
+
+
+def test_a_backbone_that_stands_still_is_told():
+    recipe = load_recipe("small", ["optim.freeze_iterations=30"])
+    words = [text.get_text() for text in rate_curve(recipe).texts]
+    assert words.count("for the first 30 steps the backbone stands still") == 1

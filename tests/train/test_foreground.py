@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from passerby import extract as extraction
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.extract import View, extract, label_vectors, masks_of
+from passerby.extract import View, extract, label_vectors
 from passerby.models.embedder import load_embedder
 from passerby.train.run import make_run
 from passerby.train.session import train
@@ -81,10 +81,10 @@ def test_people_alone_do_not_depend_on_the_background(tiny, masks, trained, tmp_
     embedder = load_embedder(trained["none"] / "embedder.safetensors")
     other = tmp_path / "other.png"
     pixels = np.array(Image.open(dataset.query.path[0]))
-    person = np.array(Image.open(masks_of(dataset.query)[0]))
+    person = np.array(Image.open(dataset.query.masks[0]))
     pixels[~person] = 0
     Image.fromarray(pixels).save(other)
-    paths, files = np.array([dataset.query.path[0], str(other)]), masks_of(dataset.query)[[0, 0]]
+    paths, files = np.array([dataset.query.path[0], str(other)]), dataset.query.masks[[0, 0]]
     distance = {}
     for shown in ("foreground", "whole", "background"):
         one, two = extract(embedder, paths, view=View(files, shown))
@@ -227,7 +227,7 @@ def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
     assert "background reliance needs them all" in told("evaluate", trained["none"], "--data", site, "--reliance")
     assert "--masks belongs to --data DIR" in told("evaluate", trained["none"], "--masks", masks)
     table = trained["none"] / "embeddings" / "market1501.npz"
-    assert "need a run folder" in told("evaluate", "--embeddings", table, "--reliance")
+    assert "they need a run, not --embeddings" in told("evaluate", "--embeddings", table, "--reliance")
 
 
 def test_unlike_views_differ_in_pixels_only(tiny, masks):

@@ -63,7 +63,6 @@ def test_a_step_follows_the_mean_gradient_of_its_batches(begun, accumulate):
     take(run, batches[:accumulate], count=3)
     for parameter, old, slope in zip(run.embedder.parameters(), before, wanted, strict=True):
         torch.testing.assert_close(parameter.detach(), old - 0.05 * slope, atol=1e-6, rtol=1e-4)
-    assert all(p.grad is None for p in run.embedder.parameters())
 
 
 def test_nothing_moves_before_enough_batches_are_together(begun):

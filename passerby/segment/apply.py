@@ -1,0 +1,96 @@
+"""Masks for every image below a folder, as files that the readers of data sets find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from passerby.data.loading import Pixels, decode, prepare
+from passerby.data.readers.listing import existing_folder, folder_names, image_names
+from passerby.errors import UserError
+from passerby.segment.network import Segmenter
+
+_BATCH = 64
+
+
+def images_below(folder: Path) -> list[str]:
+    """Return the sorted paths, relative to `folder`, of all images below it; hidden folders and masks are left out."""
+    return list(_walk(folder, "")) if folder.is_dir() else []
+
+
+def _walk(folder: Path, inner: str) -> Iterator[str]:
+    here = folder / inner
+    for name in image_names(here):
+        yield f"{inner}{name}"
+    for name in folder_names(here):
+        yield from _walk(folder, f"{inner}{name}/")
+
+
+def apply_segmenter(
+    segmenter: Segmenter, folder: str, out: Path, *, progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Write a mask, 1 bit and as large as its image, for every image below a folder.
+
+    Args:
+        segmenter: in `eval` mode.
+        folder: of the images.
+        out: where the masks go, each at the relative path of its image with the ending .png; new or empty.
+        progress: called with (images done, all images).
+
+    Returns:
+        How many masks were written.
+
+    Raises:
+        UserError: no image, an unreadable one, two that would share a mask, or `out` is not empty or cannot be written.
+
+    """
+    root = existing_folder(folder, kind="segment", expected="images")
+    names = images_below(root)
+    if not names:
+        raise UserError(f"segment: no image below {root}")
+    places = _places(names)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"segment: {out} holds something already; masks are written to a new or an empty folder")
+    for start in range(0, len(names), _BATCH):
+        chunk = names[start : start + _BATCH]
+        for name, mask in zip(chunk, predict(segmenter, [decode(root / name) for name in chunk]), strict=True):
+            _write(out / places[name], mask)
+        if progress is not None:
+            progress(start + len(chunk), len(names))
+    return len(names)
+
+
+def predict(segmenter: Segmenter, images: list[Pixels]) -> list[Pixels]:
+    """Return a mask (H, W) uint8 of 0 and 1 for each image (H, W, 3), in its own size."""
+    batch = torch.stack([prepare(pixels, segmenter.settings.input) for pixels in images])
+    with torch.inference_mode():
+        logits = segmenter(batch)
+    sizes = [pixels.shape[:2] for pixels in images]
+    full = (
+        nn.functional.interpolate(one[None], size=size, mode="bilinear", align_corners=False)
+        for one, size in zip(logits, sizes, strict=True)
+    )
+    return [(mask[0, 0] > 0).numpy().astype(np.uint8) for mask in full]
+
+
+def _places(names: list[str]) -> dict[str, str]:
+    places = {name: str(Path(name).with_suffix(".png")) for name in names}
+    taken: dict[str, str] = {}
+    for name, place in places.items():
+        if place in taken:
+            raise UserError(f"segment: {taken[place]} and {name} would share the mask {place}; rename one of them")
+        taken[place] = name
+    return places
+
+
+def _write(path: Path, mask: Pixels) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 * mask).convert("1").save(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error

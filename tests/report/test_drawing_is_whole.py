@@ -1,0 +1,138 @@
+"""Whatever is changed in a recipe changes its drawing: the settings are walked one by one, so new ones are met too."""
+
+from collections.abc import Iterator
+from itertools import islice
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+import pytest
+
+from passerby.errors import UserError
+from passerby.recipe import Recipe, StageSettings, make_recipe
+from passerby.report.diagrams import draw
+from passerby.settings import Settings
+from tests.report.test_diagrams import words
+
+TECHNICAL = {
+    # where things are and what they are called
+    "description",
+    "root",
+    "datasets",
+    "masks",
+    "target",
+    "expected",
+    # on which machine, how fast, and with which dice
+    "data.cache",
+    "data.workers",
+    "engine.seed",
+    "engine.device",
+    "engine.precision",
+    "engine.channels_last",
+    "engine.tensorboard",
+    # a recipe's own are the base of its stages, which are drawn
+    "optim",
+    "losses",
+    "method",
+}
+MOST_VARIANTS = 4
+SITES = {name: {"kind": "market1501", "root": name} for name in ("a", "b")}
+STAGE = {"train": ["a", "b"], "epochs": 30}
+LOSSES = ("softmax", "arcface", "cosface", "circle_softmax", "triplet", "circle", "center")
+BASES = [
+    {"datasets": SITES, "stages": [{**STAGE, "optim": {"steps": [10, 20]}}]},
+    {"datasets": SITES, "stages": [{**STAGE, "optim": {"name": "sgd", "schedule": "cosine"}}]},
+    {
+        "datasets": SITES,
+        "stages": [{**STAGE, "epochs": 90, "losses": {name: {} for name in LOSSES}}],
+        "data": {"augment": {"jitter": {}}},
+        "model": {"backbone": "resnet18"},
+        "test": {"cameras": "standard"},
+        "foreground": {"use": "swap"},
+    },
+]
+
+
+def leaves(kind: type[Settings], path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (dotted path, type) of every setting below a class; the first stage stands for all."""
+    for name, field in kind.model_fields.items():
+        here = f"{path}.{name}" if path else name
+        if here in TECHNICAL:
+            continue
+        if here == "stages":
+            yield from leaves(StageSettings, "stages.0")
+            continue
+        groups = [one for one in members(field.annotation) if isinstance(one, type) and issubclass(one, Settings)]
+        if len(groups) < len(members(field.annotation)):  # a group that is always there is no choice by itself
+            yield here, field.annotation
+        for group in groups:
+            yield from leaves(group, here)
+
+
+def members(kind: object) -> tuple[object, ...]:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(inner for member in get_args(kind) for inner in members(member))
+    return (kind,)
+
+
+def others(kind: object, value: object) -> list[object]:
+    """Values of a type that differ from the present one; which of them are allowed is for the recipe to say."""
+    found: list[object] = []
+    for member in members(kind):
+        if get_origin(member) is Literal:
+            found += list(get_args(member))
+        elif member is bool:
+            found += [True, False]
+        elif member is type(None):
+            found.append(None)
+        elif member in (int, float) or not isinstance(member, type):
+            found += [2, 1, 7, 0.5, 0.25, 3.0, 0]
+        elif issubclass(member, Settings):
+            found.append({})
+    if isinstance(value, str):
+        found += ["a", "resnet34", "pretrained", "learned"]
+    if isinstance(value, list):
+        found += [value[:1], [*value[:-1], 12], [0.1, 0.2], [64, 32], [0.4, 0.4, 0.4], ["a"]]
+    if value is None:
+        found += ["a", ["a"]]
+    return [one for one in found if one != value or type(one) is not type(value)]
+
+
+def with_value(recipe: dict, path: str, value: object) -> dict:
+    head, _, rest = path.partition(".")
+    if isinstance(recipe, list):
+        return [with_value(recipe[0], rest, value), *recipe[1:]] if rest else [value]
+    return {**recipe, head: with_value(recipe[head], rest, value) if rest else value}
+
+
+def value_at(recipe: object, path: str) -> object:
+    for name in path.split("."):
+        recipe = recipe[int(name)] if isinstance(recipe, list) else recipe[name]
+    return recipe
+
+
+def variants(path: str, kind: object) -> Iterator[tuple[Recipe, Recipe]]:
+    """Yield pairs of recipes that differ in this setting alone."""
+    for base in BASES:
+        recipe = make_recipe(base, source="a base")
+        data = recipe.model_dump(mode="json")
+        try:
+            value = value_at(data, path)
+        except (KeyError, TypeError):
+            continue
+        for other in others(kind, value):
+            try:
+                changed = make_recipe(with_value(data, path, other), source="a change")
+            except UserError:
+                continue
+            if changed != recipe:
+                yield recipe, changed
+
+
+@pytest.mark.parametrize(("path", "kind"), [pytest.param(*leaf, id=leaf[0]) for leaf in leaves(Recipe)])
+def test_a_changed_setting_is_a_changed_drawing(path, kind):
+    pairs = list(islice(variants(path, kind), MOST_VARIANTS))
+    assert pairs, f"no way is known to change {path}; give BASES or `others` what it needs"
+    for recipe, changed in pairs:
+        assert words(draw(recipe)) != words(draw(changed)), f"{path} can be changed without a trace in the drawing"
