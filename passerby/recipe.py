@@ -91,6 +91,9 @@ class TestSettings(Settings):
     __test__ = False  # not a test case, whatever pytest makes of the name
 
     every: Annotated[int, Field(ge=0)] = Field(10, description="epochs between evaluations; 0 = only after the last")
+    start: Literal["auto", "off"] = Field(
+        "auto", description="auto: where stages follow one another, also test the model before the first"
+    )
     feature: Feature = "embedding"
     flip: bool = Field(False, description="average the vectors of each image and its mirror image")
     distance: Literal["cosine", "euclidean"] = "cosine"
@@ -127,6 +130,9 @@ class EngineSettings(Settings):
         None, description="images that share statistics, so that one device learns as several; null = the whole batch"
     )
     mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
+    keep_stages: Literal["auto", "off"] = Field(
+        "auto", description="auto: where stages follow one another, keep the model of each as stage-N.safetensors"
+    )
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
 
     @model_validator(mode="after")
@@ -179,6 +185,16 @@ class Recipe(Settings):
                 raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
             for stage in joint:
                 share_of_each(self.data.identities, stage.train)
+        return self
+
+    @model_validator(mode="after")
+    def _earlier(self) -> Self:
+        later = {name for stage in self.stages[1:] for name in stage.method.chosen}
+        for stage in self.stages:
+            for name, chosen in stage.method.chosen.items():
+                if name not in later and chosen.make().needs_earlier:
+                    only = "the recipe has one stage" if len(self.stages) == 1 else "only the first stage names it"
+                    raise ValueError(f"method.{name} holds on to an earlier stage and has no effect here: {only}")
         return self
 
     @property

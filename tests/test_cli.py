@@ -36,7 +36,7 @@ TINY = (
 )
 
 JOINED = (
-    "datasets={one: {kind: market1501, root: SITE}, two: {kind: market1501, root: SITE}}",
+    "datasets={one: {kind: market1501, root: SITE}, two: {kind: market1501, root: TWIN}}",
     "stages=[{train: [one, two]}]",
 )
 
@@ -265,8 +265,42 @@ def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str)
     ],
 )
 def test_mistakes_of_joint_training(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
-    given = [change.replace("SITE", str(site)) for change in changes]
+    twin = shutil.copytree(site, tmp_path / "twin")
+    given = [change.replace("SITE", str(site)).replace("TWIN", str(twin)) for change in changes]
     told = refused("train", "small", *TINY, *given, "--data", site, "--out", tmp_path / "run")
+    assert sentence in " ".join(told.split())
+    assert not (tmp_path / "run").exists()
+
+
+TWO = "stages=[{train: [one], epochs: 1}, {train: [two], epochs: 1}]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            [JOINED[0], "stages=[{train: [one]}, {train: [twoo]}]"],
+            "data set 'twoo' is neither in `datasets` nor a kind",
+        ),
+        ([JOINED[0], "stages=[{train: [one]}, {train: [two], epochs: 0}]"], "stages.1.epochs"),
+        (
+            ["method.lwf={tr_dist: 1.0}"],
+            "method.lwf holds on to an earlier stage and has no effect here: the recipe has",
+        ),
+        (
+            [JOINED[0], "stages=[{train: [one], method: {average: {}}}, {train: [two]}]"],
+            "only the first stage names it",
+        ),
+        ([JOINED[0].replace("TWIN", "SITE"), TWO], "data sets 'one' and 'two' are trained on the same images (first:"),
+        ([JOINED[0].replace("TWIN", "LINK"), TWO], "data sets 'one' and 'two' are trained on the same images (first:"),
+    ],
+)
+def test_mistakes_of_sequences(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
+    places = {"SITE": site, "TWIN": shutil.copytree(site, tmp_path / "twin"), "LINK": tmp_path / "link"}
+    places["LINK"].symlink_to(site)
+    for word, place in places.items():
+        changes = [change.replace(word, str(place)) for change in changes]
+    told = refused("train", "small", *TINY, *changes, "--out", tmp_path / "run")
     assert sentence in " ".join(told.split())
     assert not (tmp_path / "run").exists()
 
@@ -365,7 +399,7 @@ def test_vectors_of_another_program(tmp_path: Path) -> None:
 
 def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(trained, tmp_path / "run")
-    assert "another recipe" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
+    assert "another recipe (its own: optim.lr=" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
     (copied / "last.pt").write_bytes(b"PK no checkpoint")
     assert "not a readable checkpoint" in refused("train", "--resume", "--out", copied)
 

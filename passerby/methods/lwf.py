@@ -61,6 +61,11 @@ class Lwf(Part):
         self.old = nn.ModuleList()  # classifiers of earlier stages, as they were when this one began
         self.kept = nn.ModuleList()  # the same, learning on
 
+    @property
+    def at_end(self) -> str:
+        """Only `heads` keeps something."""
+        return super().at_end if self.settings.heads else ""
+
     def begin(self, run: RunState, stage: Stage) -> None:
         """Start from the earlier classifiers as they are now."""
         self.old = nn.ModuleList(frozen(head) for head in self.kept)

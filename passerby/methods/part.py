@@ -85,6 +85,32 @@ class Part(nn.Module):
     wants_teacher = False
     """Whether the part asks about the model of the stage before."""
 
+    @property
+    def needs_earlier(self) -> bool:
+        """Whether it does nothing unless a stage came before."""
+        return self.wants_teacher
+
+    @property
+    def at_end(self) -> str:
+        """What it does after the last epoch of a stage, for the drawing; default: what its `end` says of itself."""
+        own = type(self).end
+        return "" if own is Part.end else (own.__doc__ or "Acts after the last epoch.").split("\n")[0].removesuffix(".")
+
+    @property
+    def stored_images(self) -> int:
+        """How many images of earlier stages it keeps."""
+        return 0
+
+    def held(self) -> dict[str, int]:
+        """Return the bytes of what it keeps in memory, by name; default: each submodule and each tensor of its own.
+
+        Images that stay in files count in `stored_images`, unless the part says what they weigh.
+        """
+        own = {name: tensor for name, tensor in self.state_dict().items() if "." not in name}
+        found = {name: bytes_of({name: tensor}) for name, tensor in own.items()}
+        found |= {name: bytes_of(child.state_dict()) for name, child in self.named_children()}
+        return {name: count for name, count in found.items() if count}
+
     def begin(self, run: RunState, stage: Stage) -> None:
         """Build what the stage needs; called once, before its optimiser is made, and not again after a resume."""
 
@@ -104,6 +130,11 @@ class Part(nn.Module):
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Remember what must not be forgotten; called once, after the stage's last epoch."""
+
+
+def bytes_of(state: Mapping[str, Tensor]) -> int:
+    """Return how many bytes named tensors take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
 def frozen(module: M) -> M:

@@ -12,7 +12,7 @@ from passerby.types import Dataset, Scores
 
 _FREE = (
     "root", "datasets", "description", "target", "expected", "evaluate", "test.every", "test.keep_best", "data.cache",
-    "data.workers", "engine.device", "engine.tensorboard",
+    "data.workers", "engine.device", "engine.tensorboard", "test.start", "engine.keep_stages",
 )  # fmt: skip
 """What may differ from a target without making another run of it: where things are, and what is told on the way."""
 
@@ -44,7 +44,7 @@ def changes(recipe: Recipe) -> list[str]:
     if recipe.target is None or recipe.target not in shipped_targets():
         return []
     target = load_recipe(recipe.target)
-    found = dict(_differences(target.model_dump(mode="json"), recipe.model_dump(mode="json")))
+    found = dict(differences(target.model_dump(mode="json"), recipe.model_dump(mode="json"), free=_FREE))
     told = {key: value for key, value in found.items() if not _follows(key, value, found)}
     sources = [f"datasets.{name}" for name in recipe.expected if _source(target, name) != _source(recipe, name)]
     return [*(f"{key}={value}" for key, value in told.items()), *sources]
@@ -57,16 +57,26 @@ def _caveats(recipe: Recipe) -> list[str]:
     return [f"Run with changes: {', '.join(found)}."] if found else []
 
 
-def _differences(before: object, after: object, path: str = "") -> Iterator[tuple[str, str]]:
-    if before == after or path in _FREE:
+def differences(
+    before: object, after: object, path: str = "", *, free: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield the key and, as JSON, the later value of all that differs between two recipes as plain data.
+
+    Args:
+        before, after: the recipes, or what stands at `path` in them.
+        path: where they stand, with dots.
+        free: keys that may differ.
+
+    """
+    if before == after or path in free:
         return
     below = f"{path}." if path else ""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys((*before, *after)):
-            yield from _differences(before.get(key), after.get(key), f"{below}{key}")
+            yield from differences(before.get(key), after.get(key), f"{below}{key}", free=free)
     elif path == "stages" and isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for number, (old, new) in enumerate(zip(before, after, strict=True)):
-            yield from _differences(old, new, f"{below}{number}")
+            yield from differences(old, new, f"{below}{number}", free=free)
     else:
         yield path, json.dumps(after, ensure_ascii=False)
 

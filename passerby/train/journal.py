@@ -1,6 +1,7 @@
 """The journal of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on.
 
-A stage begins with a line of its own: how hard each loss term pulls at the model in its first step.
+A stage begins with a line of its own: how hard each loss term pulls at the model in its first step. In a run of several
+stages each also ends with one, of what the method holds, and is tested in more ways than the others.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class ScoreRecord:
-    """One evaluation during training; scores are shares in [0, 1]."""
+    """One evaluation during training; scores are shares in [0, 1]. Stage 0 is the model before the first one."""
 
     stage: int
     epoch: int
@@ -122,7 +123,51 @@ class FindingRecord:
     event: Literal["finding"] = "finding"
 
 
-Record = EpochRecord | ScoreRecord | GradientRecord | FindingRecord
+@dataclass(frozen=True)
+class SearchRecord:
+    """A test that only runs of several stages make; scores are shares in [0, 1].
+
+    Attributes:
+        stage, epoch: after which it was made.
+        kind: `earlier gallery`: the model's queries are looked for in the vectors of the stage before; `merged`: the
+            data sets that no stage trains on are searched as one.
+        dataset: what was searched.
+        mAP, rank1: as in `ScoreRecord`.
+
+    """
+
+    stage: int
+    epoch: int
+    kind: Literal["earlier gallery", "merged"]
+    dataset: str
+    mAP: float
+    rank1: float
+    event: Literal["search"] = "search"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """The end of one of several stages.
+
+    Attributes:
+        stage, epoch: from 1; the epoch is the last.
+        title: the stage's name.
+        seconds: what the parts of the method took after the last epoch.
+        held: bytes of what is kept for the sake of the method, by part and name.
+        images: images of earlier stages that are kept.
+
+    """
+
+    stage: int
+    epoch: int
+    title: str
+    seconds: float
+    held: dict[str, dict[str, int]]
+    images: int
+    event: Literal["stage"] = "stage"
+
+
+Record = EpochRecord | ScoreRecord | GradientRecord | FindingRecord | SearchRecord | StageRecord
 
 
 def append(path: Path, record: Record) -> None:
@@ -146,8 +191,8 @@ def read(path: Path) -> list[Record]:
             record = _parse(json.loads(line))
         except (json.JSONDecodeError, TypeError, KeyError):
             continue  # the last line of a killed run may be cut
-        extra = getattr(record, {"scores": "dataset", "finding": "part"}.get(record.event, ""), "")
-        records[record.event, record.stage, record.epoch, extra] = record
+        extra = [getattr(record, name, "") for name in ("dataset", "part", "kind")]
+        records[record.event, record.stage, record.epoch, *extra] = record
     return sorted(records.values(), key=lambda record: (record.stage, record.epoch, record.event))
 
 
@@ -156,6 +201,10 @@ def _parse(line: dict[str, object]) -> Record:
         return ScoreRecord(**line)  # type: ignore[arg-type]
     if line["event"] == "finding":
         return FindingRecord(**line)  # type: ignore[arg-type]
+    if line["event"] == "search":
+        return SearchRecord(**line)  # type: ignore[arg-type]
+    if line["event"] == "stage":
+        return StageRecord(**line)  # type: ignore[arg-type]
     terms, drawn = line.pop("terms"), line.pop("drawn", {})  # journals of 0.1 have no `drawn`
     assert isinstance(terms, dict)
     assert isinstance(drawn, dict)

@@ -116,11 +116,16 @@ def run_stage(
     if run.epoch < settings.epochs:
         with closing(_stream(run, store)) as batches:  # or loader processes outlive the stage
             engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
-    if run.epoch < settings.epochs:
-        return False
+    return run.epoch >= settings.epochs
+
+
+def end_stage(run: Run) -> float:
+    """Let the parts of a stage have their last word, and return the seconds it took."""
+    began = time.perf_counter()
+    torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))  # a resume may begin here
     for part in run.speaking_parts:
         part.end(run, run.stage)
-    return True
+    return time.perf_counter() - began
 
 
 def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import make_progress
-from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record
+from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record, ScoreRecord, SearchRecord
 from passerby.train.run import Run
 
 
@@ -61,7 +61,10 @@ class ProgressBar:
         elif isinstance(record, FindingRecord):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.values.items())
             self.console.print(f"{record.part}: {values}", highlight=False)
-        else:
+        elif isinstance(record, SearchRecord):
+            found = f"mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}"
+            self.console.print(f"  {record.dataset}, {record.kind}: {found}", highlight=False)
+        elif isinstance(record, ScoreRecord):
             self.console.print(
                 f"  {record.dataset}: mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}  "
                 f"mINP {100 * record.mINP:.1f}",

@@ -28,7 +28,7 @@ from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.plan import require_batch
-from passerby.train.stages import make_stage, require_masks
+from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
 
 
@@ -77,6 +77,11 @@ class Run:
     def stage(self) -> Stage:
         """The present stage."""
         return self.stages[self.stage_number]
+
+    @property
+    def all_parts(self) -> dict[str, Part]:
+        """The parts that any stage so far has named, by name."""
+        return {name: cast("Part", part) for name, part in self.parts.items()}
 
     @property
     def speaking_parts(self) -> list[Part]:
@@ -250,6 +255,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     called = [dataset.name for dataset in datasets.values()]
     if twice := {name for name in called if called.count(name) > 1}:
         raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
+    require_apart(
+        datasets, trained=dict.fromkeys(n for stage in recipe.stages for n in stage.train), tested=recipe.tested
+    )
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
         tested_paths(datasets[name])

@@ -19,13 +19,15 @@ from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
 from passerby.recipe import Recipe
 from passerby.reliance import Reliance
+from passerby.settings import parse_yaml
 from passerby.targets import Expected
 from passerby.train import distributed, journal
+from passerby.train.between import Between
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
-from passerby.train.goals import expected_of
+from passerby.train.goals import differences, expected_of
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
-from passerby.train.loop import Watch, run_stage
+from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
 from passerby.train.run import Run, make_run
 from passerby.types import Scores
@@ -85,7 +87,7 @@ def train(
             _claim(folder)
             distributed.wait()  # or the first process would write what makes the last one refuse the folder
         elif checkpoint.recipe != recipe.dump():
-            raise UserError(f"{folder / 'last.pt'} belongs to another recipe; resume with the run's own recipe.yaml")
+            raise UserError(_other_recipe(recipe, checkpoint.recipe, folder / "last.pt"))
         run = make_run(recipe, folder)
         if say is not None and distributed.rank() == 0:
             for sentence in opening(run):
@@ -108,6 +110,15 @@ def train(
     finally:
         if joined:
             distributed.stop()
+
+
+def _other_recipe(recipe: Recipe, earlier: str, file: Path) -> str:
+    """Return in a sentence where the recipe of a checkpoint differs."""
+    given, begun = (parse_yaml(text, source=str(file)) for text in (recipe.dump(), earlier))
+    found = list(differences(given, begun))
+    told = ", ".join(f"{key}={value}" for key, value in found[:3])
+    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"{file} belongs to another recipe (its own: {told}{more}); resume with the run's own recipe.yaml"
 
 
 def opening(run: Run) -> list[str]:
@@ -137,6 +148,7 @@ class _Session:
         self.run, self.watch, self.listen = run, list(watch), list(listen)
         run.follow = self._tell
         self.best = _best_before(run.folder)
+        self.between = Between(run, self._tell)
 
     def describe(self) -> None:
         """Write what is run and where, unless it is there."""
@@ -151,6 +163,8 @@ class _Session:
     def learn(self) -> None:
         """Go through the stages that are left."""
         run = self.run
+        if self.between.tests_start:
+            self._score_start()
         with _interruptible() as interrupted:
             for number in range(run.stage_number, len(run.stages)):
                 if number != run.stage_number:
@@ -166,8 +180,9 @@ class _Session:
                     run.save()
                     where = f"stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1}"
                     raise Interrupted(f"stopped before {where}; everything is saved in {run.folder}")
+                self.between.end(end_stage(run))
                 if number + 1 < len(run.stages):  # `finish` scores the last one
-                    self._score()
+                    self._score_stage()
 
     def finish(self) -> list[Result]:
         """Score the model with and without re-ranking and write what stays."""
@@ -184,6 +199,8 @@ class _Session:
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
+            self.between.site(embeddings)
+        self.between.close()
         self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
             losses = run.recipe.stages[-1].losses
@@ -197,6 +214,22 @@ class _Session:
         run.save()
         if record.epoch < record.epochs and test.every and record.epoch % test.every == 0:
             self._score()  # after the last epoch the parts still have a word before the stage is scored
+
+    def _score_start(self) -> None:
+        """Score the model before its first step, which stands as stage 0 in the journal."""
+        for name in self.run.recipe.tested:
+            self._tell(self._score_record(self.run.score(self.run.embed(name)), 0, 0))
+
+    def _score_stage(self) -> None:
+        """Score the model as a stage leaves it, also against the stage before."""
+        run, found = self.run, []
+        for name in run.recipe.tested:
+            embeddings = run.embed(name)
+            found.append(run.score(embeddings))
+            self._tell(self._score_record(found[-1], run.stage_number + 1, run.epoch))
+            self.between.site(embeddings)
+        self.between.close()
+        self._keep_best(found)
 
     def _score(self) -> None:
         """Score the model as it is on every tested data set."""
@@ -230,7 +263,8 @@ def _best_before(folder: Path) -> float:
     """Return the best mean mAP in the journal of a run that is resumed, -1 when nothing was scored yet."""
     found: dict[tuple[int, int], list[float]] = {}
     for record in journal.scores(journal.read(folder / "journal.jsonl")):
-        found.setdefault((record.stage, record.epoch), []).append(record.mAP)
+        if record.stage:
+            found.setdefault((record.stage, record.epoch), []).append(record.mAP)
     return max((sum(values) / len(values) for values in found.values()), default=-1.0)
 
 

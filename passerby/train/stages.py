@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 import numpy as np
 
@@ -38,6 +40,42 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     return Stage(
         settings.name or " + ".join(sources), train, settings.labelled, settings.epochs, sources=sources, origin=origin
     )
+
+
+def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], tested: Iterable[str]) -> None:
+    """Raise `UserError` when two data sets are the same files by two names.
+
+    Their people would be counted as different ones, or searched for although another name has shown them.
+
+    Args:
+        datasets: all that a run reads, by name.
+        trained, tested: which of them it learns from, and which it is tested on.
+
+    """
+    seen: dict[str, str] = {}
+    for name in trained:
+        for file in _files([datasets[name].train]):
+            if (other := seen.setdefault(file, name)) != name:
+                raise UserError(
+                    f"data sets {other!r} and {name!r} are trained on the same images (first: {file}); name them once, "
+                    "since their people would count as different ones"
+                )
+    for name in tested:
+        for file in _files([datasets[name].query, datasets[name].gallery]):
+            if (other := seen.get(file, name)) != name:
+                raise UserError(
+                    f"data set {name!r} is tested on images that {other!r} trains on (first: {file}); its scores would "
+                    "say nothing"
+                )
+
+
+def _files(splits: Iterable[Split]) -> Iterator[str]:
+    """Yield where the files of some splits really are, links to folders followed."""
+    really = cache(os.path.realpath)  # of folders, of which there are few
+    for split in splits:
+        for path in split.path.tolist():
+            folder, name = os.path.split(path)
+            yield f"{really(folder)}/{name}"
 
 
 def require_masks(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from passerby.errors import UserError
-from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record
+from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record, ScoreRecord
 
 
 def tensorboard_listener(folder: Path) -> Callable[[Record], None]:
@@ -36,7 +36,7 @@ def tensorboard_listener(folder: Path) -> Callable[[Record], None]:
         elif isinstance(record, FindingRecord):
             for name, value in record.values.items():
                 writer.add_scalar(f"{at}/{record.part}/{name}", value, record.epoch)
-        else:
+        elif isinstance(record, ScoreRecord):
             for name, value in (("mAP", record.mAP), ("mINP", record.mINP), ("rank1", record.rank1)):
                 writer.add_scalar(f"{at}/{record.dataset}/{name}", value, record.epoch)
         writer.flush()

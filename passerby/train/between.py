@@ -1,0 +1,106 @@
+"""What only a run of several stages does at the end of each: keep the model, search the vectors of the stage before."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from passerby.evaluate import average_queries, evaluate
+from passerby.files import write_json
+from passerby.methods.part import bytes_of
+from passerby.metrics.galleries import merge_sites, search_earlier
+from passerby.models.embedder import save_embedder
+from passerby.train import distributed, journal
+from passerby.train.course import course_json, course_of
+from passerby.train.journal import Record, SearchRecord, StageRecord
+from passerby.train.run import Run
+from passerby.types import Embeddings
+
+
+class Between:
+    """Follows a run from stage to stage; in a run of one stage, and in all processes but the first, it does nothing.
+
+    The vectors of the galleries are kept for as long as a resume may need them: those of the stage before. Nothing here
+    changes the run, so it may be done again after a resume.
+    """
+
+    def __init__(self, run: Run, tell: Callable[[Record], None]) -> None:
+        self.run, self.tell = run, tell
+        self.on = len(run.stages) > 1 and distributed.rank() == 0
+        self.unseen: list[Embeddings] = []
+
+    @property
+    def tests_start(self) -> bool:
+        """Whether the model is to be tested before its first step, which is the present moment."""
+        run = self.run
+        first = run.stage_number == run.epoch == run.iteration == 0
+        return first and len(run.stages) > 1 and run.recipe.test.start == "auto"
+
+    def end(self, seconds: float) -> None:
+        """Note what the stage leaves, and keep its model unless it is the last.
+
+        Args:
+            seconds: what the parts of the method took after the last epoch.
+
+        """
+        if not self.on:
+            return
+        run, number = self.run, self.run.stage_number + 1
+        images = sum(part.stored_images for part in run.all_parts.values())
+        self.tell(StageRecord(number, run.epoch, run.stage.name, seconds, held(run), images))
+        if number < len(run.stages) and run.recipe.engine.keep_stages == "auto":
+            save_embedder(run.tested, run.folder / f"stage-{number}.safetensors", recipe=run.recipe.dump())
+
+    def site(self, embeddings: Embeddings) -> None:
+        """Test a data set against the stage before, and keep what the next stage needs."""
+        if not self.on:
+            return
+        number, name = self.run.stage_number, embeddings.dataset
+        if name in self._learnt(number) and (earlier := self._vectors(number, name)).is_file():
+            self._search("earlier gallery", search_earlier(self._queries(embeddings), Embeddings.load(earlier)))
+        if number + 1 < len(self.run.stages) and name in self._learnt(number + 1):
+            embeddings.gallery.save(self._vectors(number + 1, name))
+        if name not in self._learnt(len(self.run.stages)):
+            self.unseen.append(self._queries(embeddings))
+
+    def close(self) -> None:
+        """Search the unseen data sets as one, write what is known by now, and let go of what no resume needs."""
+        if not self.on:
+            return
+        run = self.run
+        if len(self.unseen) > 1:
+            self._search("merged", merge_sites(self.unseen))
+        self.unseen = []
+        tested = [run.datasets[name].name for name in run.recipe.tested]
+        course = course_of(run.stages, tested, journal.read(run.folder / "journal.jsonl"))
+        if course is not None:
+            write_json(run.folder / "continual_metrics.json", course_json(course))
+        for older in range(1, run.stage_number):
+            shutil.rmtree(self._vectors(older, "").parent, ignore_errors=True)
+
+    def _learnt(self, count: int) -> set[str]:
+        return {name for stage in self.run.stages[:count] for name in stage.sources}
+
+    def _vectors(self, number: int, name: str) -> Path:
+        return self.run.folder / "embeddings" / f"stage-{number}" / f"{name}.npz"
+
+    def _queries(self, embeddings: Embeddings) -> Embeddings:
+        """Return the embeddings, queries averaged where the recipe says so, before galleries are exchanged."""
+        test = self.run.recipe.test
+        return average_queries(embeddings, distance=test.distance) if test.queries == "multi" else embeddings
+
+    def _search(self, kind: Literal["earlier gallery", "merged"], table: Embeddings) -> None:
+        test, run = self.run.recipe.test, self.run
+        found = evaluate(
+            table, cameras=test.cameras, distance=test.distance, device=run.device.type, verification=False
+        )
+        record = SearchRecord(run.stage_number + 1, run.epoch, kind, table.dataset, found.mAP, found.rank(1))
+        self.tell(record)
+
+
+def held(run: Run) -> dict[str, dict[str, int]]:
+    """Return the bytes of what a run keeps for the sake of its method: the earlier model, and what each part holds."""
+    teacher = {} if run.teacher is None else {"teacher": {"model": bytes_of(run.teacher.state_dict())}}
+    return teacher | {name: found for name, part in run.all_parts.items() if (found := part.held())}

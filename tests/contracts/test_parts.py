@@ -1,0 +1,137 @@
+"""What every part of a method must hold to; a new one is tested the moment it is listed in `MethodSettings`.
+
+Each is tried in a tiny run of two stages on two sites, once as it comes and once broken off twice: killed where the
+second stage begins, so that the end of the first one is done again, and stopped in the middle of the second one.
+"""
+
+import math
+import typing
+
+import pytest
+import torch
+from ignite.engine import Events
+from pydantic import ValidationError
+
+from passerby.recipe import MethodSettings
+from passerby.train import journal
+from passerby.train.session import Interrupted, train
+from tests.train.runs import interrupt_after, optimiser_hash, state_hash, weights
+
+CHANGES = {
+    "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
+    "average": [{}, {"share": "adaptive"}],
+}
+"""Where a part needs to be told something, or has more than one face; all others are tried as they come."""
+
+CASES = [(name, number) for name in MethodSettings.model_fields for number in range(len(CHANGES.get(name, [{}])))]
+
+
+class Killed(Exception):
+    """Nothing is saved when it comes."""
+
+
+def kill_at_start_of_second_stage(run, engine):
+    @engine.on(Events.ITERATION_STARTED)
+    def _kill():
+        if run.stage_number == 1:
+            raise Killed
+
+
+def watch_teacher(found):
+    """Note the state of the teacher at the first and after every step of a stage, and whether it learns."""
+
+    def attach(run, engine):
+        @engine.on(Events.STARTED | Events.ITERATION_COMPLETED)
+        def _note():
+            if run.teacher is not None:
+                found.append(state_hash(run.teacher.state_dict()))
+                assert not any(p.requires_grad for p in run.teacher.parameters())
+                assert not any(module.training for module in run.teacher.embedder.modules())
+
+    return attach
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+def pair(request, tiny, tmp_path_factory):
+    """Two runs of a part with the same seed: one that went through, one that was broken off."""
+    name, number = request.param
+    told = CHANGES.get(name, [{}])[number]
+    recipe = tiny(
+        "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]", "evaluate=[]", "data.identities=3",
+        f"method.{name}={{{', '.join(f'{key}: {value}' for key, value in told.items())}}}",
+    )  # fmt: skip
+    whole, broken, teacher = *(tmp_path_factory.mktemp("parts") / word for word in ("whole", "broken")), []
+    train(recipe, whole, watch=[watch_teacher(teacher)])
+    torch.manual_seed(7)
+    with pytest.raises(Killed):
+        train(recipe, broken, watch=[kill_at_start_of_second_stage])
+    torch.manual_seed(8)
+    with pytest.raises(Interrupted, match="stopped before stage 2, epoch 1, batch 3"):
+        train(recipe, broken, start="resume", watch=[interrupt_after(2)])
+    torch.manual_seed(9)
+    train(recipe, broken, start="resume")
+    return recipe, whole, broken, teacher
+
+
+def test_broken_off_and_resumed_equals_never_broken_off(pair):
+    _, whole, broken, _ = pair
+    assert weights(broken) == weights(whole)
+    assert optimiser_hash(broken) == optimiser_hash(whole)  # the teacher and what the part remembers are in it
+
+
+def test_what_it_tells_is_finite_and_the_same(pair):
+    _, whole, broken, _ = pair
+    one, other = (journal.read(folder / "journal.jsonl") for folder in (whole, broken))
+    terms = [record.terms for record in journal.epochs(one)]
+    assert terms == [record.terms for record in journal.epochs(other)]
+    assert all(math.isfinite(term.value) and math.isfinite(term.weighted) for found in terms for term in found.values())
+    assert journal.findings(one) == journal.findings(other)
+    assert all(math.isfinite(value) for record in journal.findings(one) for value in record.values.values())
+
+
+def test_the_teacher_stands_still(pair):
+    recipe, whole, _, found = pair
+    (name,) = recipe.method.chosen
+    wanted = recipe.method.chosen[name].make().wants_teacher
+    assert bool(found) == wanted
+    assert len(set(found)) == wanted
+    checkpoint = torch.load(whole / "last.pt", weights_only=True)
+    assert (checkpoint["teacher"] is not None) == wanted
+
+
+def test_it_says_what_it_is(pair):
+    recipe, *_ = pair
+    (settings,) = recipe.method.chosen.values()
+    part = settings.make()
+    assert type(settings).__doc__
+    assert type(part).__doc__
+    own = {
+        verb for verb in ("labels", "terms", "after_step", "end") if getattr(type(part), verb) is not part_verb(verb)
+    }
+    assert own, "a part that never speaks does nothing"
+
+
+def part_verb(verb):
+    from passerby.methods.part import Part
+
+    return getattr(Part, verb)
+
+
+@pytest.mark.parametrize("name", MethodSettings.model_fields)
+def test_every_part_can_be_left_out_and_refuses_what_it_does_not_know(name):
+    assert getattr(MethodSettings(), name) is None
+    (kind,) = [m for m in typing.get_args(MethodSettings.model_fields[name].annotation) if m is not type(None)]
+    with pytest.raises(ValidationError):
+        kind(no_such_setting=1)
+
+
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_a_part_that_needs_an_earlier_stage_is_refused_without_one(tiny, name, number):
+    from passerby.errors import UserError
+
+    told = CHANGES.get(name, [{}])[number]
+    text = f"method.{name}={{{', '.join(f'{key}: {value}' for key, value in told.items())}}}"
+    recipe = tiny("stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]", text)
+    if recipe.method.chosen[name].make().needs_earlier:
+        with pytest.raises(UserError, match=f"method.{name} holds on to an earlier stage and has no effect here"):
+            tiny(text)
