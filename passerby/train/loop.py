@@ -118,8 +118,11 @@ def run_stage(
             engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
     if run.epoch < settings.epochs:
         return False
-    for part in run.speaking_parts:
-        part.end(run, run.stage)
+    if run.speaking_parts and not run.ended:
+        for part in run.speaking_parts:
+            part.end(run, run.stage)
+        run.ended = True
+        run.save()
     return True
 
 
