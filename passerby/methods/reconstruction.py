@@ -141,7 +141,7 @@ def learn(
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = list(autoencoder.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=lr)
+    optimiser = torch.optim.Adam(parameters, lr=lr, fused=True)
     for _ in range(epochs):
         order = torch.randperm(len(material), generator=generator)
         mirrored = torch.rand(len(material), generator=generator) < 0.5
