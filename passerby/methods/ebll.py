@@ -67,12 +67,17 @@ class EbllSettings(Settings):
             raise ValueError("with epochs: 0 and weight: 0 it does nothing; leave it out")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
-        if self.kernel > 1 and self.place == "after_pooling":
-            raise ValueError("kernel has no effect with place: after_pooling")
-        for field in ("temperature", "scale"):
-            if self.distance == "mse" and getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"{field} has no effect with distance: mse")
+        owners = {"kernel": f"place: {self.place}", "temperature": "distance: mse", "scale": "distance: mse"}
+        for field in sorted(self.idle):
+            if getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field} has no effect with {owners[field]}")
         return self
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The side of convolutions that are none, and what only `bce` looks at."""
+        of_place = {"kernel"} if self.place == "after_pooling" else set()
+        return frozenset(of_place | ({"temperature", "scale"} if self.distance == "mse" else set()))
 
     def make(self) -> Ebll:
         """Build the part."""
