@@ -32,7 +32,7 @@ class Figures(Settings):
 
 
 class Goal(Settings):
-    """The figures to aim at on one data set, in percent; `mean` is that of mAP and rank-1. Tables may leave some out."""
+    """The figures to aim at on one data set, in percent, as far as a table has them; `mean` is that of the two."""
 
     mAP: Percent
     rank1: Percent | None = None

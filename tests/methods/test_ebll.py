@@ -305,7 +305,10 @@ def test_settings_that_would_do_nothing(settings, sentence):
         (["method.ebll.code=4096"], r"code is 4096, which must be below the \d+ numbers that it codes"),
         (["method.ebll.epochs=0"], "epochs 0 and no earlier stage"),
         (["method.ebll.task=1.0", "losses.softmax=null"], "asks the classifier of losses.softmax"),
-        (["model.backbone=test_vit", "model.last_stride=2", "method.ebll.place=before_pooling"], "pools its own tokens"),
+        (
+            ["model.backbone=test_vit", "model.last_stride=2", "method.ebll.place=before_pooling"],
+            "pools its own tokens",
+        ),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_step(tiny, tmp_path, changes, sentence):

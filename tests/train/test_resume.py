@@ -141,9 +141,10 @@ def test_what_ended_before_a_stop_does_not_end_again(tiny, whole, tmp_path, monk
         raise Stopped
 
     recipe = tiny(*VARIANTS["codes"])
-    with monkeypatch.context() as patched, pytest.raises(Stopped):
+    with monkeypatch.context() as patched:
         patched.setattr(_Session, "_score", fail)  # right after the first stage has ended
-        train(recipe, tmp_path / "run")
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "run")
     train(recipe, tmp_path / "run", start="resume")
     assert optimiser_hash(tmp_path / "run") == optimiser_hash(whole("codes"))
     assert (tmp_path / "run" / "journal.jsonl").read_text().count('"finding"') == 2

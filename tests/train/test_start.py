@@ -96,7 +96,9 @@ def test_the_command_says_it_in_one_sentence(tiny_file, tmp_path):
 def test_a_run_in_the_middle_of_a_stage(tiny, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path / "half", watch=[interrupt_after(8)])
-    with pytest.raises(UserError, match=r"in the middle of stage 1 \(1 of 2 epochs are done\); finish it with --resume"):
+    with pytest.raises(
+        UserError, match=r"in the middle of stage 1 \(1 of 2 epochs are done\); finish it with --resume"
+    ):
         train(tiny(f"start={tmp_path / 'half'}"), tmp_path / "run")
 
 
@@ -128,6 +130,6 @@ def test_a_run_of_another_method(tiny, tmp_path):
 
 
 def test_weights_beside_a_start(tiny, tmp_path):
-    with pytest.raises(UserError, match="model.weights has no effect beside start"):
+    with pytest.raises(UserError, match=r"model\.weights has no effect beside start"):
         tiny(f"start={tmp_path}", f"model.weights={tmp_path / 'some.pth'}")
     assert tiny(f"start={tmp_path}", "model.weights=pretrained").start == str(tmp_path)
