@@ -21,6 +21,7 @@ from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
+from passerby.methods.ebll import EbllSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
@@ -31,7 +32,7 @@ from passerby.types import Cameras, Pixels, Queries, Rerank
 Name = Annotated[str, Field(min_length=1)]
 
 
-AnyPart = AverageSettings | FeatureSettings | AffinitySettings | LwfSettings
+AnyPart = AverageSettings | FeatureSettings | AffinitySettings | LwfSettings | EbllSettings
 """The settings of any part."""
 
 
@@ -42,6 +43,7 @@ class MethodSettings(Settings):
     feature: FeatureSettings | None = None
     affinity: AffinitySettings | None = None
     lwf: LwfSettings | None = None
+    ebll: EbllSettings | None = None
 
     @property
     def chosen(self) -> dict[str, AnyPart]:
@@ -156,6 +158,9 @@ class Recipe(Settings):
     losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
+    start: str | None = Field(
+        None, description="folder of a run at the end of a stage: go on from its model and what its parts remember"
+    )
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (StageSettings(train=("auto",)),)
     evaluate: tuple[Name, ...] | None = Field(
         None, description="data sets to test on; null = those trained on; [] = none"
@@ -175,6 +180,12 @@ class Recipe(Settings):
                 known = sorted({*self.datasets, *KINDS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"data set {name!r} is neither in `datasets` nor a kind{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.start is not None and self.model.weights not in ("none", "pretrained"):
+            raise ValueError("model.weights has no effect beside start, which brings the weights of another run")
         return self
 
     @model_validator(mode="after")

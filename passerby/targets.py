@@ -31,9 +31,11 @@ class Figures(Settings):
     rank1: Percent
 
 
-class Goal(Figures):
-    """The figures to aim at on one data set, in percent; `mean` is that of mAP and rank-1."""
+class Goal(Settings):
+    """The figures to aim at on one data set, in percent, as far as a table has them; `mean` is that of the two."""
 
+    mAP: Percent
+    rank1: Percent | None = None
     mean: Percent | None = None
     reranked: Figures | None = Field(None, description="with k-reciprocal re-ranking")
 
@@ -54,7 +56,7 @@ class Target(Settings):
 
 
 def _aim(goal: Goal) -> str:
-    plain = f"{goal.mAP:.1f} / {goal.rank1:.1f}"
+    plain = f"mAP {goal.mAP:.1f}" if goal.rank1 is None else f"{goal.mAP:.1f} / {goal.rank1:.1f}"
     reranked = goal.reranked
     return plain if reranked is None else f"{plain}, re-ranked {reranked.mAP:.1f} / {reranked.rank1:.1f}"
 
@@ -87,7 +89,9 @@ def compare(goal: Goal, plain: Figures, reranked: Figures | None) -> list[Compar
     >>> [(c.figure, round(c.difference, 1)) for c in compare(Goal(mAP=80, rank1=90), Figures(mAP=81, rank1=89.5), None)]
     [('mAP', 1.0), ('rank-1', -0.5)]
     """
-    found = [Comparison("mAP", goal.mAP, plain.mAP), Comparison("rank-1", goal.rank1, plain.rank1)]
+    found = [Comparison("mAP", goal.mAP, plain.mAP)]
+    if goal.rank1 is not None:
+        found.append(Comparison("rank-1", goal.rank1, plain.rank1))
     if goal.mean is not None:
         found.append(Comparison("mean", goal.mean, (plain.mAP + plain.rank1) / 2))
     if goal.reranked is not None and reranked is not None:

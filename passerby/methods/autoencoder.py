@@ -105,9 +105,3 @@ def code_distance(
     found, wanted = (new / temperature).softmax(dim=1), (old / temperature).softmax(dim=1)
     loss = F.binary_cross_entropy(found, wanted)
     return loss * (new.shape[1] * temperature**2) if scale == "size_squared" else loss
-
-
-def explained(x: Tensor, reconstruction: Tensor) -> float:
-    """Return R squared, the share of the variance of x (N, ...) that a reconstruction has; 0 is that of the mean."""
-    error = (x - reconstruction).square().mean()
-    return float(1 - error / (x - x.mean(dim=0)).square().mean().clamp_min(1e-12))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from passerby.losses.mix import LossMix, Term
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
-from passerby.types import Batch, Ints, Output, Stage
+from passerby.types import Batch, Ints, Output, Scores, Stage
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,8 +27,11 @@ class RunState(Protocol):
 
     Attributes:
         embedder: the model that is trained.
+        tested: the model that is scored and that the next stage's teacher will be; the running mean where there is one.
         losses: the losses of the present stage.
-        teacher: the model as the stage before left it, for parts that ask for it; None in the first stage.
+        teacher: the model as the stage before left it, for parts that ask for it; None in the first stage of a run that
+            does not start from another.
+        seed: what everything random in a part is a function of; another one in each stage.
         device: where all of them are.
         stage_number, epoch, iteration: each from 0; the iteration counts batches in the epoch.
 
@@ -42,11 +45,22 @@ class RunState(Protocol):
     epoch: int
     iteration: int
 
+    @property
+    def tested(self) -> Embedder:
+        """See above."""
+
+    @property
+    def seed(self) -> int:
+        """See above."""
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
     def tell(self, part: str, values: dict[str, float]) -> None:
         """Write figures that a part found into the journal, where people and reports read them."""
+
+    def scores(self, model: Embedder) -> dict[str, Scores]:
+        """Score a model, not re-ranked, on every data set that the run tests."""
 
 
 class Teacher(nn.Module):

@@ -23,6 +23,7 @@ class Checkpoint:
         recipe: the resolved recipe as YAML.
         stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
         embedder, losses, parts, optimiser, scaler: their states.
+        ended: whether the parts have had their last word in the stage.
         averaged: the state of the running mean of the embedder, or None.
         teacher: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
@@ -43,6 +44,7 @@ class Checkpoint:
     sums: dict[str, list[float]]
     averaged: dict[str, Tensor] | None = None
     teacher: dict[str, Tensor] | None = None
+    ended: bool = False
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

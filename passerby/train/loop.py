@@ -120,11 +120,15 @@ def run_stage(
 
 
 def end_stage(run: Run) -> float:
-    """Let the parts of a stage have their last word, and return the seconds it took."""
+    """Let the parts of a stage have their last word, once, and return the seconds it took; what they say is saved."""
+    if run.ended or not run.speaking_parts:
+        return 0.0
     began = time.perf_counter()
     torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))  # a resume may begin here
     for part in run.speaking_parts:
         part.end(run, run.stage)
+    run.ended = True
+    run.save()
     return time.perf_counter() - began
 
 

@@ -14,12 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 from passerby.data.datasets import open_dataset, without_mask
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
 from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part, Teacher
-from passerby.models.embedder import Embedder
+from passerby.models.embedder import Embedder, load_state
 from passerby.models.groups import group_batch_norms
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import EngineSettings, Recipe
@@ -29,6 +29,7 @@ from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
+from passerby.train.start import read_start
 from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
 
 
@@ -45,6 +46,7 @@ class Run:
         parts: all that any stage so far has named; they live on.
         teacher: the model as the stage before left it, while a part of the present stage asks for it.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
+        ended: whether the parts have had their last word in the present stage.
         labels: (N,) or (N, V) labels of the present epoch.
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
@@ -68,6 +70,7 @@ class Run:
     stage_number: int = 0
     epoch: int = 0
     iteration: int = 0
+    ended: bool = False
     labels: Tensor | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
@@ -107,27 +110,49 @@ class Run:
         assert isinstance(self.averaged.module, Embedder)
         return self.averaged.module
 
+    @property
+    def seed(self) -> int:
+        """What everything random in a part is a function of."""
+        return mix_seeds(self.recipe.engine.seed, self.stage_number)
+
     def open_stage(self, number: int) -> None:
         """Begin a stage: make its losses and optimiser, wake its parts; the model is kept."""
+        start = None if self.recipe.start is None or number > 0 else read_start(Path(self.recipe.start), self.recipe)
+        if start is not None:
+            load_state(self.embedder, start.embedder, source=f"start: {self.recipe.start}")
         self._enter(number)
+        if start is not None:
+            self._fill_parts(start.parts)
         for part in self.speaking_parts:
             part.begin(self, self.stage)
         self._equip()
 
     def _enter(self, number: int) -> None:
         """Make what a stage is made of, before its parts begin or are filled from a checkpoint."""
-        self.stage_number, self.epoch, self.iteration = number, 0, 0
+        self.stage_number, self.epoch, self.iteration, self.ended = number, 0, 0, False
         self.labels, self.sums = None, {}
         settings = self.recipe.stages[number]
-        torch.manual_seed(mix_seeds(self.recipe.engine.seed, number))
+        torch.manual_seed(self.seed)
         classes = self.stage.train.count_identities
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
         for name, chosen in settings.method.chosen.items():
             if name not in self.parts:
                 self.parts[name] = chosen.make()
             cast("Part", self.parts[name]).settings = chosen
-        asked = number > 0 and any(part.wants_teacher for part in self.speaking_parts)
+        has_past = number > 0 or self.recipe.start is not None
+        asked = has_past and any(part.wants_teacher for part in self.speaking_parts)
         self.teacher = Teacher(self.tested) if asked else None
+
+    def _fill_parts(self, state: dict[str, Tensor]) -> None:
+        """Give the parts what they remembered elsewhere; those that were not there stay as they are."""
+        for name, part in self.parts.items():
+            mine = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
+            if mine:
+                cast("Part", part).make_room(self, mine)
+                try:
+                    part.load_state_dict(mine)
+                except RuntimeError as error:
+                    raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
 
     def _equip(self) -> None:
         """Make the optimiser of a stage whose parts are ready."""
@@ -164,6 +189,7 @@ class Run:
             stage=self.stage_number,
             epoch=self.epoch,
             iteration=self.iteration,
+            ended=self.ended,
             embedder=self.embedder.state_dict(),
             averaged=None if self.averaged is None else self.averaged.state_dict(),
             losses=self.losses.state_dict(),
@@ -180,11 +206,7 @@ class Run:
         """Go back to where a checkpoint was written."""
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
             self._enter(number)
-        for name, part in self.parts.items():
-            mine = {
-                key.removeprefix(f"{name}."): v for key, v in checkpoint.parts.items() if key.startswith(f"{name}.")
-            }
-            cast("Part", part).make_room(self, mine)
+        self._fill_parts(checkpoint.parts)
         self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
         if self.teacher is not None and checkpoint.teacher is not None:
@@ -192,25 +214,25 @@ class Run:
         if self.averaged is not None and checkpoint.averaged is not None:
             self.averaged.load_state_dict(checkpoint.averaged)
         self.losses.load_state_dict(checkpoint.losses)
-        self.parts.load_state_dict(checkpoint.parts)
         self.optimiser.load_state_dict(checkpoint.optimiser)
         self.scaler.load_state_dict(checkpoint.scaler)
-        self.epoch, self.iteration = checkpoint.epoch, checkpoint.iteration
+        self.epoch, self.iteration, self.ended = checkpoint.epoch, checkpoint.iteration, checkpoint.ended
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
 
-    def embed(self, name: str, view: View | None = None) -> Embeddings:
+    def embed(self, name: str, view: View | None = None, *, model: Embedder | None = None) -> Embeddings:
         """Embed query and gallery of a data set; each process embeds its share and all know the whole.
 
         Args:
             name: of the data set.
             view: what the model is shown of each image; None = what the recipe says.
+            model: which one; None = the one that is scored and kept.
 
         """
         dataset, test = self.datasets[name], self.recipe.test
         paths, view = tested_paths(dataset), view or tested_view(dataset, self.recipe.pixels)
         mine = slice(distributed.rank(), None, distributed.world())
         vectors = extract(
-            self.tested,
+            self.tested if model is None else model,
             paths[mine],
             feature=test.feature,
             flip=test.flip,
@@ -241,6 +263,11 @@ class Run:
             rerank=rerank,
             device=self.device.type,
         )
+
+    def scores(self, model: Embedder) -> dict[str, Scores]:
+        """Score a model, not re-ranked, on every data set that the recipe tests."""
+        found = {name: self.embed(name, model=model) for name in self.recipe.tested}
+        return {embeddings.dataset: self.score(embeddings) for embeddings in found.values()}
 
 
 def make_run(recipe: Recipe, folder: Path) -> Run:
@@ -276,7 +303,7 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     _require_whole_groups(recipe.engine, columns.stop - columns.start)
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
-    embedder = Embedder(recipe.model, recipe.input).to(device)
+    embedder = Embedder(recipe.model, recipe.input, load=recipe.start is None).to(device)
     if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
         raise UserError(
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ignite.engine import Events
 
 from passerby.train import journal
-from passerby.train.session import Interrupted, train
+from passerby.train.session import Interrupted, _Session, train
 from tests.conftest import JOINT
 from tests.train.runs import interrupt_after, optimiser_hash, run, run_interrupted, weights
 
@@ -45,6 +45,8 @@ VARIANTS = {
     "backgrounds removed": ["foreground={use: mask, probability: 0.5}"],
     "backgrounds swapped": ["foreground=swap"],
     "backgrounds swapped by workers": ["foreground=swap", "data.cache=none", "data.workers=2"],
+    "codes": [TWO_STAGES, "method.ebll={code: 8, epochs: 10, lr: 0.01, batch: 16, task: 1.0}"],
+    "codes of maps": [TWO_STAGES, "method.ebll={code: 8, epochs: 10, lr: 0.01, batch: 16, place: before_pooling}"],
     "pooled by masks": ["foreground=pool", "model.pool=gem_learned"],
 }
 
@@ -132,6 +134,20 @@ def test_a_finished_run_can_be_resumed_without_harm(tiny, whole, tmp_path):
 
 class Stopped(Exception):
     pass
+
+
+def test_what_ended_before_a_stop_does_not_end_again(tiny, whole, tmp_path, monkeypatch):
+    def fail(_session):
+        raise Stopped
+
+    recipe = tiny(*VARIANTS["codes"])
+    with monkeypatch.context() as patched:
+        patched.setattr(_Session, "_score", fail)  # right after the first stage has ended
+        with pytest.raises(Stopped):
+            train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", start="resume")
+    assert optimiser_hash(tmp_path / "run") == optimiser_hash(whole("codes"))
+    assert (tmp_path / "run" / "journal.jsonl").read_text().count('"finding"') == 2
 
 
 def test_a_run_killed_before_its_first_epoch_can_be_resumed(tiny, whole, tmp_path):

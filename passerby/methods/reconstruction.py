@@ -1,0 +1,241 @@
+"""Training an autoencoder on what a model that stands still makes of the images of a stage, and telling how good it is.
+
+Each image is seen as it is or as its mirror image, by chance; nothing else is changed. Everything random is a function
+of one seed, so that a resumed run trains the same autoencoder again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from passerby.data.loading import plain_batches
+from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
+from passerby.models.embedder import Embedder
+from passerby.types import Output, Words
+
+Objective = Literal["ae", "ae_l1", "ae_l2", "all"]
+"""What is made small: the error of the reconstruction, the same with a penalty on the weights, or all three added."""
+
+LIMIT = 2 * 1024**3
+"""Bytes of vectors or maps that are kept in memory; larger ones are made anew in each epoch."""
+
+COLLAPSED = 1e-4
+"""A code whose numbers vary less than this from image to image tells nothing."""
+
+_PENALTIES: dict[str, Penalty] = {"ae": "none", "ae_l1": "l1", "ae_l2": "l2"}
+_CHUNK = 64
+
+
+def objectives(
+    error: Tensor, autoencoder: Autoencoder, *, strength: float, reduction: Reduction, which: Objective = "all"
+) -> dict[str, Tensor]:
+    """Return `ae`, `ae_l1` and `ae_l2`, or the one that is asked for: the error, plus strength times a penalty.
+
+    Args:
+        error: () mean squared error of the reconstruction.
+        autoencoder: whose weights are penalised.
+        strength: lambda >= 0.
+        reduction: see `Autoencoder.penalty`.
+        which: one name, or `all`.
+
+    """
+    names = _PENALTIES if which == "all" else (which,)
+    return {name: error + strength * autoencoder.penalty(_PENALTIES[name], reduction=reduction) for name in names}
+
+
+class Material:
+    """What a model makes of images and of their mirror images, kept in memory when it fits there.
+
+    Args:
+        model: stands still, in `eval` mode.
+        paths: (N,) files.
+        place: whether the pooled vectors are asked for or the maps before.
+        device: where the model is.
+        autocast: makes the block in which the model runs.
+        limit: bytes that may be kept.
+
+    """
+
+    def __init__(
+        self,
+        model: Embedder,
+        paths: Words,
+        *,
+        place: Place,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[object]],
+        limit: int = LIMIT,
+    ) -> None:
+        self.model, self.paths, self.place = model, paths, place
+        self.device, self.autocast = device, autocast
+        one = self._see(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool))
+        self.kept: Tensor | None = None
+        if 2 * len(self) * one.numel() * one.element_size() <= limit:
+            kept = torch.empty((2, len(self), *one.shape[1:]))  # (2, N, ...)
+            for rows, mirrored in self.views():
+                kept[int(mirrored[0]), rows] = self._see(rows, mirrored).cpu()
+            self.kept = kept
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __call__(self, rows: Tensor, mirrored: Tensor) -> Tensor:
+        """Return (B, D) or (B, D, h, w) float32 of images by number, of their mirror images where it says so."""
+        if self.kept is not None:
+            return self.kept[mirrored.long(), rows].to(self.device)
+        return self._see(rows, mirrored)
+
+    def views(self) -> list[tuple[Tensor, Tensor]]:
+        """Return numbers and mirroring of all images and then of all mirror images, a few at a time."""
+        return [
+            (rows, torch.full((len(rows),), mirrored))
+            for mirrored in (False, True)
+            for rows in torch.arange(len(self)).split(_CHUNK)
+        ]
+
+    def _see(self, rows: Tensor, mirrored: Tensor) -> Tensor:
+        images = next(plain_batches(self.paths[rows.numpy()], self.model.input, size=len(rows)))
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images).to(self.device)
+        with torch.no_grad(), self.autocast():
+            out: Output = self.model(images)
+        return looked_at(out, place=self.place).float()
+
+
+def looked_at(out: Output, *, place: Place) -> Tensor:
+    """Return what an autoencoder of that place sees: the feature (B, D) or the map (B, C, h, w)."""
+    return out.feature if place == "after_pooling" else out.map
+
+
+# ---- learning
+
+
+def learn(
+    autoencoder: Autoencoder,
+    material: Material,
+    *,
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    epochs: int,
+    batch: int,
+    lr: float,
+    seed: int,
+) -> None:
+    """Train an autoencoder by Adam.
+
+    Args:
+        autoencoder: changed in place.
+        material: what it learns from.
+        loss: maps what goes in, its reconstruction and the numbers (B,) of its images to a scalar.
+        epochs: how often each image is seen.
+        batch: images per step.
+        lr: learning rate.
+        seed: of the order and of the mirroring.
+
+    Differs from the paper: Adam in place of Adadelta.
+
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parameters = list(autoencoder.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=lr, fused=True)
+    for _ in range(epochs):
+        order = torch.randperm(len(material), generator=generator)
+        mirrored = torch.rand(len(material), generator=generator) < 0.5
+        for rows in order.split(batch):
+            x = material(rows, mirrored[rows])
+            _, reconstruction = autoencoder(x)
+            found = torch.autograd.grad(loss(x, reconstruction, rows), parameters)
+            for parameter, gradient in zip(parameters, found, strict=True):
+                parameter.grad = gradient
+            optimiser.step()
+
+
+# ---- how good it is
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well an autoencoder does, over all images and their mirror images.
+
+    Attributes:
+        error: mean squared error of the reconstruction.
+        variance: mean over the numbers of what goes in of how much each varies from image to image.
+        code_variance: the same of the code.
+
+    """
+
+    error: float
+    variance: float
+    code_variance: float
+
+    @property
+    def explained(self) -> float:
+        """R squared, the share of the variance that the reconstruction has; 0 is that of the mean."""
+        return 1 - self.error / max(self.variance, 1e-12)
+
+
+class _Moments:
+    """The mean and the variance of each number of a vector or map, from batches."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sums: list[Tensor] = []
+
+    def add(self, x: Tensor) -> None:
+        x = x.double()
+        found = [x.sum(dim=0), x.square().sum(dim=0)]
+        self.sums = [before + more for before, more in zip(self.sums, found, strict=True)] if self.count else found
+        self.count += len(x)
+
+    @property
+    def square(self) -> float:
+        """Mean of the squares, over all numbers."""
+        return float(self.sums[1].mean()) / self.count
+
+    @property
+    def variance(self) -> float:
+        mean, square = (total / self.count for total in self.sums)
+        return float((square - mean.square()).clamp_min(0).mean())
+
+
+def measure(autoencoder: Autoencoder, material: Material) -> Fit:
+    """Measure an autoencoder on all that it learnt from."""
+    given, codes, errors = _Moments(), _Moments(), _Moments()
+    with torch.no_grad():
+        for rows, mirrored in material.views():
+            x = material(rows, mirrored)
+            code, reconstruction = autoencoder(x)
+            for moments, values in ((given, x), (codes, code), (errors, reconstruction - x)):
+                moments.add(values)
+    return Fit(errors.square, given.variance, codes.variance)
+
+
+def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = None) -> Output:
+    """Return what a model says when its vectors or maps are `x`.
+
+    Args:
+        model: whose pooling and neck follow.
+        x: (B, D) in place of its feature, or (B, C, h, w) in place of its map.
+        place: which of the two.
+        mask: (B, 1, H, W) that weights the pooling, or None.
+
+    """
+    feature = x if place == "after_pooling" else model.backbone.head(model.pool(x, mask))
+    return Output(feature=feature, embedding=model.neck(feature), map=x)
+
+
+def lead_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> None:
+    """Change a model for good: whatever it says has gone through an autoencoder."""
+
+    def rebuild(_: nn.Module, given: tuple[Tensor, ...], out: Output) -> Output:
+        mask = given[1] if len(given) > 1 else None
+        with torch.autocast(out.map.device.type, enabled=False):  # as it was trained
+            _, reconstruction = autoencoder(looked_at(out, place=place))
+            found = rebuilt(model, reconstruction, place=place, mask=mask)
+        return replace(out, feature=found.feature, embedding=found.embedding)
+
+    model.register_forward_hook(rebuild)

@@ -1,0 +1,63 @@
+"""Where a run starts that goes on from another one: from its model, and from what its parts remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from passerby.errors import UserError
+from passerby.recipe import Recipe, recipe_from_text
+from passerby.train.checkpoint import Checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What is taken over: states of the model that was scored there and of all parts."""
+
+    embedder: dict[str, Tensor]
+    parts: dict[str, Tensor]
+
+
+def read_start(folder: Path, recipe: Recipe) -> Start:
+    """Read where another run stands at the end of a stage.
+
+    Args:
+        folder: of that run.
+        recipe: of the run that goes on from it.
+
+    Raises:
+        UserError: no such run, one in the middle of a stage, or one of another network.
+
+    """
+    path = folder / "last.pt"
+    if not path.is_file():
+        raise UserError(f"start: no run in {folder}, which has no last.pt")
+    checkpoint = load_checkpoint(path)
+    earlier = recipe_from_text(checkpoint.recipe, source=f"start: the recipe in {path}")
+    stage = earlier.stages[checkpoint.stage]
+    if checkpoint.epoch < stage.epochs:
+        raise UserError(
+            f"start: {folder} stands in the middle of stage {checkpoint.stage + 1} ({checkpoint.epoch} of "
+            f"{stage.epochs} epochs are done); finish it with --resume first"
+        )
+    _require_same_network(folder, earlier, recipe)
+    return Start(_scored(checkpoint), checkpoint.parts)
+
+
+def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:
+    theirs, mine = (r.model.model_dump(mode="json", exclude={"weights"}) for r in (earlier, recipe))
+    for key, value in theirs.items():
+        if value != mine[key]:
+            raise UserError(
+                f"start: the model in {folder} has model.{key} {value!r}, this recipe has {mine[key]!r}; its weights "
+                "and autoencoders serve only the network that they were made with"
+            )
+
+
+def _scored(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    if checkpoint.averaged is None:
+        return checkpoint.embedder
+    prefix = "module."
+    return {key.removeprefix(prefix): v for key, v in checkpoint.averaged.items() if key.startswith(prefix)}

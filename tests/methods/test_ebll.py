@@ -1,0 +1,323 @@
+"""Encoders that stages leave, the autoencoders they come from, and what holds later stages to their codes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from passerby.data.datasets import open_dataset
+from passerby.errors import UserError
+from passerby.methods.autoencoder import Autoencoder
+from passerby.methods.ebll import EbllSettings, Encoder
+from passerby.methods.part import frozen
+from passerby.methods.reconstruction import Material, lead_through, learn, measure, objectives
+from passerby.models.embedder import Embedder
+from passerby.settings import build
+from passerby.train import journal
+from passerby.train.run import make_run
+from passerby.train.session import train
+from passerby.types import Output
+
+CODE = "method.ebll={code: 8, epochs: 30, lr: 0.01, batch: 16}"
+PEOPLE = "data.identities=3"  # as many as the second site has
+THREE = (
+    "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}, {train: [market1501], epochs: 1, name: c}]"
+)
+
+
+class Given(Material):
+    """Vectors or maps that are already there: (2, N, ...), as they are and mirrored."""
+
+    def __init__(self, kept):
+        self.kept, self.paths, self.device = kept, np.arange(kept.shape[1]), torch.device("cpu")
+
+
+def features(count=200, dimension=16, rank=4):
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(count, rank, generator=generator) @ torch.randn(rank, dimension, generator=generator)
+    known = known / 10
+    return Given(torch.stack([known, known + 0.01 * torch.randn(count, dimension, generator=generator)]))
+
+
+def squared(x, reconstruction, _rows):
+    return F.mse_loss(reconstruction, x)
+
+
+def learnt(material, *, loss=squared, epochs=40, seed=0, **shape):
+    torch.manual_seed(3)
+    autoencoder = Autoencoder(material.kept.shape[2], shape.pop("code", 4), **shape)
+    learn(autoencoder, material, loss=loss, epochs=epochs, batch=32, lr=0.02, seed=seed)
+    return autoencoder
+
+
+# ---- the autoencoder
+
+
+def test_an_autoencoder_learns_what_has_no_more_dimensions_than_its_code():
+    fit = measure(learnt(features(), activation="none"), features())
+    assert fit.explained > 0.98
+    assert fit.error == pytest.approx((1 - fit.explained) * fit.variance)
+    fewer = measure(learnt(features(), activation="none", code=2), features())
+    assert 0.2 < fewer.explained < 0.95
+
+
+def test_the_fit_equals_what_whole_tables_give():
+    material, autoencoder = features(count=150), learnt(features(count=150), epochs=3)
+    everything = material.kept.flatten(0, 1)
+    code, reconstruction = autoencoder(everything)
+    fit = measure(autoencoder, material)
+    assert fit.error == pytest.approx((reconstruction - everything).square().mean().item(), rel=1e-4)
+    assert fit.variance == pytest.approx(everything.var(dim=0, correction=0).mean().item(), rel=1e-4)
+    assert fit.code_variance == pytest.approx(code.var(dim=0, correction=0).mean().item(), rel=1e-4)
+
+
+def test_the_mean_explains_nothing_and_has_no_code():
+    material, autoencoder = features(), Autoencoder(16, 4)
+    with torch.no_grad():
+        for parameter in autoencoder.parameters():
+            parameter.zero_()
+        autoencoder.decoder.bias.copy_(material.kept.flatten(0, 1).mean(dim=0))
+    fit = measure(autoencoder, material)
+    assert fit.explained == pytest.approx(0, abs=1e-5)
+    assert fit.code_variance == 0
+
+
+@pytest.mark.parametrize("loss", ["ae_l1", "ae_l2"])
+def test_a_penalty_that_is_a_sum_collapses_the_code_and_a_mean_does_not(loss):
+    def penalised(reduction):
+        autoencoder = Autoencoder(16, 4)
+
+        def value(x, reconstruction, _rows):
+            found = objectives(
+                F.mse_loss(reconstruction, x), autoencoder, strength=0.1, reduction=reduction, which=loss
+            )
+            return found[loss]
+
+        learn(autoencoder, features(), loss=value, epochs=20, batch=32, lr=0.02, seed=0)
+        return measure(autoencoder, features())
+
+    assert penalised("sum").code_variance < 1e-4
+    assert penalised("mean").code_variance > 1e-3
+
+
+def test_learning_is_a_function_of_its_seed():
+    one, again, other = (learnt(features(), epochs=2, seed=seed).encoder.weight for seed in (5, 5, 6))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_each_image_is_seen_as_it_is_or_mirrored_and_as_often_as_the_epochs_say():
+    seen = []
+
+    def note(x, reconstruction, rows):
+        seen.extend(zip(rows.tolist(), (x[:, 0] > 0).tolist(), strict=True))
+        return F.mse_loss(reconstruction, x)
+
+    material = Given(torch.stack([-torch.ones(50, 3), torch.ones(50, 3)]))
+    learnt(material, loss=note, epochs=4, code=2)
+    assert sorted(row for row, _ in seen) == sorted(list(range(50)) * 4)
+    assert 60 < sum(mirrored for _, mirrored in seen) < 140
+    assert len({tuple(seen[50 * n : 50 * n + 50]) for n in range(4)}) == 4
+
+
+# ---- what a model makes of images
+
+
+@pytest.fixture
+def model(tiny):
+    torch.manual_seed(0)
+    return frozen(Embedder(tiny().model, tiny().input))
+
+
+@pytest.fixture
+def paths(tiny):
+    return open_dataset(tiny().dataset("market1501"), "market1501").train.path[:10]
+
+
+@pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
+def test_what_is_kept_equals_what_is_made_anew(model, paths, place):
+    kept, anew = (
+        Material(model, paths, place=place, device=torch.device("cpu"), autocast=torch.no_grad, limit=limit)
+        for limit in (2**30, 0)
+    )
+    assert kept.kept is not None
+    assert anew.kept is None
+    rows, mirrored = torch.tensor([7, 0, 3, 7]), torch.tensor([True, False, True, False])
+    found = kept(rows, mirrored)
+    torch.testing.assert_close(found, anew(rows, mirrored), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(found[0], found[3])
+    assert found.shape[1] == (model.dimension if place == "after_pooling" else model.backbone.channels)
+
+
+class Unchanged(Autoencoder):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
+def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tiny, tmp_path, place):
+    run = make_run(tiny("model.pool=gem"), tmp_path)
+    model = frozen(run.embedder)
+    before = run.scores(model)["market1501"]
+    lead_through(model, Unchanged(4, 2), place=place)
+    assert run.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
+    other, constant = frozen(run.embedder), Autoencoder(run.embedder.backbone.channels, 2, place=place)
+    torch.nn.init.zeros_(constant.decoder.weight)
+    lead_through(other, constant, place=place)
+    assert run.scores(other)["market1501"].mAP < before.mAP
+
+
+# ---- in a run
+
+
+def told(folder):
+    return journal.findings(journal.read(folder / "journal.jsonl"))
+
+
+def state(folder):
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
+def encoders(folder):
+    found = state(folder)["parts"]
+    return {key: value for key, value in found.items() if key.startswith("ebll.encoders.")}
+
+
+@pytest.fixture(scope="module")
+def three(tiny, tmp_path_factory):
+    """Three stages, each of which leaves a code."""
+    folder = tmp_path_factory.mktemp("three")
+    train(tiny(CODE, PEOPLE, THREE), folder)
+    return folder
+
+
+def test_every_past_stage_has_a_term_of_its_own(three):
+    records = journal.epochs(journal.read(three / "journal.jsonl"))
+    terms = [[name for name in record.terms if name.startswith("code")] for record in records]
+    assert terms == [[], ["code 1"], ["code 1", "code 2"]]
+    assert all(record.terms[name].value > 0 for record, names in zip(records, terms, strict=True) for name in names)
+    assert len({key.split(".")[2] for key in encoders(three)}) == 3
+
+
+def test_a_stage_tells_how_good_its_code_is_and_what_the_reconstruction_does_to_the_scores(three):
+    first, *_, last = told(three)
+    assert [record.stage for record in told(three)] == [1, 2, 3]
+    assert first.part == "ebll"
+    values = first.values
+    assert values["ae"] < values["ae_l1"]
+    assert values["ae"] < values["ae_l2"]
+    assert values["code variance"] > 1e-4
+    assert 0.01 < values["R squared"] <= 1
+    for of in ("market1501", "other"):
+        assert {f"{of} mAP", f"{of} rank-1", f"{of} mAP reconstructed", f"{of} rank-1 reconstructed"} <= set(values)
+    scores = json.loads((three / "scores.json").read_text())
+    assert 100 * last.values["market1501 mAP"] == pytest.approx(scores["market1501"]["plain"]["mAP"])
+
+
+def test_encoders_never_learn(tiny, tmp_path):
+    train(tiny(CODE, PEOPLE, "stages=[{train: [market1501], epochs: 1}]"), tmp_path / "one")
+    two = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 2, method: {ebll: {epochs: 0}}}]"
+    train(tiny(CODE, PEOPLE, two), tmp_path / "two")
+    before, after = encoders(tmp_path / "one"), encoders(tmp_path / "two")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["method.ebll.place=before_pooling", "method.ebll.kernel=3"],
+        ["method.ebll.task=1.0"],
+        ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=feature"],
+        ["method.ebll.loss=all", "method.ebll.reduction=mean", "method.ebll.activation=none"],
+        ["method.ebll.distance=bce", "method.ebll.scale=size_squared", "method.ebll.temperature=2.0"],
+        ["optim.ema=0.5"],
+    ],
+)
+def test_every_form_trains_over_two_stages(tiny, tmp_path, changes):
+    two = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]"
+    train(tiny(CODE, PEOPLE, two, "evaluate=[other]", *changes), tmp_path)
+    _, second = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
+    assert second.terms["code 1"].value > 0
+    assert len(told(tmp_path)) == 2
+
+
+def test_the_classifier_is_asked_about_the_reconstruction_and_nothing_but_the_autoencoder_learns(tiny, tmp_path):
+    one = "stages=[{train: [market1501], epochs: 1}]"
+    folders = [tmp_path / "without", tmp_path / "with"]
+    for folder, task in zip(folders, ("0.0", "10.0"), strict=True):
+        train(tiny(CODE, one, f"method.ebll.task={task}"), folder)
+    without, with_task = (encoders(folder) for folder in folders)
+    assert any(not torch.equal(without[key], with_task[key]) for key in without)
+    one, other = (state(folder) for folder in folders)
+    for part in ("embedder", "losses"):
+        assert all(torch.equal(value, other[part][key]) for key, value in one[part].items())
+
+
+def test_the_maps_of_an_encoder_and_its_vectors(model):
+    autoencoder = Autoencoder(model.backbone.channels, 3, place="before_pooling")
+    encoder = frozen(Encoder(autoencoder.encoder, "sigmoid"))
+    out = Output(torch.zeros(2, 5), torch.zeros(2, 5), torch.rand(2, model.backbone.channels, 4, 2))
+    assert encoder(out).shape == (2, 3, 4, 2)
+    torch.testing.assert_close(encoder(out), autoencoder.encode(out.map))
+    vectors = Encoder(Autoencoder(5, 3).encoder, "none")
+    assert vectors(out).shape == (2, 3)
+    assert vectors.place == "after_pooling"
+
+
+# ---- mistakes
+
+
+def test_a_collapsed_code_stops_the_run_and_loses_nothing(tiny, tmp_path):
+    recipe = tiny(CODE, "method.ebll.loss=ae_l1", "method.ebll.strength=1.0")
+    with pytest.raises(UserError) as caught:
+        train(recipe, tmp_path)
+    sentence = str(caught.value)
+    assert "code of stage 'market1501' has collapsed" in sentence
+    assert "lower method.ebll.strength (now 1) or set method.ebll.reduction to mean (now sum)" in sentence
+    assert state(tmp_path)["epoch"] == 2
+    (record,) = told(tmp_path)
+    assert record.values["code variance"] < 1e-4
+    assert record.values["R squared"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"epochs": 0, "weight": 0.0}, "it does nothing"),
+        ({"kernel": 2, "place": "before_pooling"}, "kernel must be odd"),
+        ({"kernel": 3}, "kernel has no effect with place: after_pooling"),
+        ({"temperature": 2.0}, "temperature has no effect with distance: mse"),
+        ({"scale": "size_squared"}, "scale has no effect with distance: mse"),
+        ({"activation": "tanh"}, "activation"),
+    ],
+)
+def test_settings_that_would_do_nothing(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        build(EbllSettings, settings, source="test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["method.ebll.code=4096"], r"code is 4096, which must be below the \d+ numbers that it codes"),
+        (["method.ebll.epochs=0"], "epochs 0 and no earlier stage"),
+        (["method.ebll.task=1.0", "losses.softmax=null"], "asks the classifier of losses.softmax"),
+        (
+            ["model.backbone=test_vit", "model.last_stride=2", "method.ebll.place=before_pooling"],
+            "pools its own tokens",
+        ),
+    ],
+)
+def test_what_cannot_work_is_told_before_the_first_step(tiny, tmp_path, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        train(tiny(CODE, *changes), tmp_path)
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_a_stage_without_a_code_before_it(tiny, tmp_path):
+    late = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, method: {ebll: {code: 8}}}]"
+    with pytest.raises(UserError, match="no stage before 'other' left a code"):
+        train(tiny(PEOPLE, late), tmp_path)

@@ -1,0 +1,135 @@
+"""A run that starts where another one ended."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from passerby.cli import app
+from passerby.errors import UserError
+from passerby.train import journal
+from passerby.train.session import train
+from passerby.train.start import read_start
+from tests.train.runs import interrupt_after, optimiser_hash, run, weights
+
+ONE = ["data.identities=3", "stages=[{train: [market1501], epochs: 1}]"]
+OTHER = ["data.identities=3", "stages=[{train: [other], epochs: 1}]"]
+CODE = "method.ebll={code: 8, epochs: 10, lr: 0.01, batch: 16}"
+
+
+@pytest.fixture(scope="module")
+def earlier(tiny, tmp_path_factory):
+    """A finished run that left a code."""
+    return run(tiny(*ONE, CODE), tmp_path_factory.mktemp("earlier") / "run")
+
+
+def terms(folder):
+    (epoch,) = journal.epochs(journal.read(folder / "journal.jsonl"))
+    return set(epoch.terms)
+
+
+def test_the_model_and_the_codes_are_taken_over(tiny, earlier, tmp_path):
+    folder = run(tiny(*OTHER, CODE, f"start={earlier}"), tmp_path / "run")
+    assert terms(folder) == {"softmax", "triplet", "code 1"}
+    before, after = (torch.load(f / "last.pt", weights_only=True)["parts"] for f in (earlier, folder))
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert len(after) == 2 * len(before)
+
+
+def test_the_teacher_is_the_model_that_was_taken_over(tiny, earlier, tmp_path):
+    folder = run(tiny(*OTHER, CODE, f"start={earlier}"), tmp_path / "run")
+    before, teacher = load_file(earlier / "embedder.safetensors"), torch.load(folder / "last.pt")["teacher"]
+    assert all(torch.equal(value, teacher[f"embedder.{key}"]) for key, value in before.items())
+
+
+def test_a_running_mean_is_what_is_taken_over(tiny, tmp_path):
+    folder = run(tiny(*ONE, "optim.ema=0.9"), tmp_path / "one")
+    start = read_start(folder, tiny())
+    kept = load_file(folder / "embedder.safetensors")
+    assert kept.keys() == start.embedder.keys()
+    assert all(torch.equal(value, start.embedder[key]) for key, value in kept.items())
+
+
+def test_any_part_may_ask_about_the_model_of_the_earlier_run(tiny, earlier, tmp_path):
+    folder = run(tiny(*OTHER, "method.lwf.tr_dist=1.0", f"start={earlier}"), tmp_path / "run")
+    assert "tr_dist" in terms(folder)
+
+
+def test_a_run_that_started_from_another_needs_it_no_more_and_resumes_to_the_bit(tiny, earlier, tmp_path):
+    copy = shutil.copytree(earlier, tmp_path / "copy")
+    recipe = tiny(*OTHER, "stages.0.epochs=2", CODE, f"start={copy}")
+    whole = run(recipe, tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, stopped, watch=[interrupt_after(2)])
+    shutil.rmtree(copy)
+    train(recipe, stopped, start="resume")
+    assert weights(stopped) == weights(whole)
+    assert optimiser_hash(stopped) == optimiser_hash(whole)
+
+
+def test_a_run_whose_code_collapsed_still_serves_as_a_start(tiny, tmp_path):
+    with pytest.raises(UserError, match="has collapsed"):
+        train(tiny(*ONE, CODE, "method.ebll.loss=ae_l1", "method.ebll.strength=1.0"), tmp_path / "run")
+    folder = run(tiny(*ONE, CODE, "method.ebll.weight=0.0", f"start={tmp_path / 'run'}"), tmp_path / "again")
+    assert len(journal.findings(journal.read(folder / "journal.jsonl"))) == 1
+
+
+# ---- mistakes
+
+
+def test_a_folder_without_a_run(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"start: no run in .*, which has no last\.pt"):
+        train(tiny(f"start={tmp_path}"), tmp_path / "run")
+
+
+def test_the_command_says_it_in_one_sentence(tiny_file, tmp_path):
+    words = ["train", str(tiny_file), f"start={tmp_path}", "--out", str(tmp_path / "run")]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2, found.output
+    assert "which has no last.pt" in " ".join(found.output.split())
+    assert "Traceback" not in found.output
+
+
+def test_a_run_in_the_middle_of_a_stage(tiny, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), tmp_path / "half", watch=[interrupt_after(8)])
+    with pytest.raises(
+        UserError, match=r"in the middle of stage 1 \(1 of 2 epochs are done\); finish it with --resume"
+    ):
+        train(tiny(f"start={tmp_path / 'half'}"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("model.backbone=test_resnet2", r"has model\.backbone 'test_resnet', this recipe has 'test_resnet2'"),
+        ("model.last_stride=2", r"has model\.last_stride 1, this recipe has 2"),
+    ],
+)
+def test_a_run_of_another_network(tiny, earlier, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_start(earlier, tiny(change))
+
+
+def test_an_autoencoder_of_another_width(tiny, earlier, tmp_path):
+    foreign = shutil.copytree(earlier, tmp_path / "foreign")
+    state = torch.load(foreign / "last.pt", weights_only=True)
+    state["parts"]["ebll.encoders.0.layer.weight"] = torch.zeros(8, 20)
+    torch.save(state, foreign / "last.pt")
+    with pytest.raises(UserError, match=r"autoencoder of 20 numbers cannot look at the \d+ of 'test_resnet'"):
+        train(tiny(*OTHER, CODE, f"start={foreign}"), tmp_path / "run")
+
+
+def test_a_run_of_another_method(tiny, tmp_path):
+    plain = run(tiny(*ONE), tmp_path / "plain")
+    with pytest.raises(UserError, match="no stage before 'other' left a code"):
+        train(tiny(*OTHER, CODE, f"start={plain}"), tmp_path / "run")
+
+
+def test_weights_beside_a_start(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"model\.weights has no effect beside start"):
+        tiny(f"start={tmp_path}", f"model.weights={tmp_path / 'some.pth'}")
+    assert tiny(f"start={tmp_path}", "model.weights=pretrained").start == str(tmp_path)
