@@ -1,7 +1,7 @@
 """A method is a list of parts. A part is an `nn.Module`, so device moves, parameters and saved state come free.
 
-A part may speak at five moments; each verb does nothing unless the part says otherwise. What a part remembers must be a
-buffer or a submodule, or it is gone after a resume.
+A part may speak at several moments; each verb does nothing unless the part says otherwise. What a part remembers must
+be a buffer or a submodule, or it is gone after a resume.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class RunState(Protocol):
         embedder: the model that is trained.
         losses: the losses of the present stage.
         teacher: the model as the stage before left it, for parts that ask for it; None in the first stage.
+        stages: all stages of the run as the recipe has them, without what parts add.
         device: where all of them are.
+        seed: a number for what is drawn at random once in the present stage.
+        sums: of each loss term in the present epoch so far: the sums of its values and of what was added, the weight.
         stage_number, epoch, iteration: each from 0; the iteration counts batches in the epoch.
 
     """
@@ -37,10 +40,15 @@ class RunState(Protocol):
     embedder: Embedder
     losses: LossMix
     teacher: Teacher | None
+    stages: list[Stage]
     device: torch.device
+    sums: dict[str, list[float]]
     stage_number: int
     epoch: int
     iteration: int
+
+    @property
+    def seed(self) -> int: ...
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
@@ -84,12 +92,24 @@ class Part(nn.Module):
     settings: Settings
     wants_teacher = False
     """Whether the part asks about the model of the stage before."""
+    keeps_images = False
+    """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
+
+    def widen(self, run: RunState, stage: Stage) -> Stage:
+        """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
+        return stage
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Build what the stage needs; called once, before its optimiser is made, and not again after a resume."""
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
-        """Build what `state` fills, where `begin` or `end` of earlier stages had built it; called by a resume."""
+        """Build what `state` fills, where `begin` or `end` of earlier stages had built it; called by a resume.
+
+        Buffers get their sizes here; submodules and further buffers are the part's own affair.
+        """
+        for name, value in state.items():
+            if name in self._buffers:
+                setattr(self, name, torch.empty_like(value, device=run.device))
 
     def labels(self, run: RunState, stage: Stage) -> Ints | None:
         """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""
@@ -100,10 +120,14 @@ class Part(nn.Module):
         return {}
 
     def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
-        """Update moving averages and memories; called without gradients after each optimiser step."""
+        """Update moving averages and memories; called without a graph after each step, whose gradients still stand."""
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Remember what must not be forgotten; called once, after the stage's last epoch."""
+
+    def held(self) -> dict[str, int]:
+        """Return what remembering costs, by kind."""
+        return {"bytes in tensors": sum(tensor.nbytes for tensor in self.state_dict().values())}
 
 
 def frozen(module: M) -> M:

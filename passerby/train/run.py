@@ -20,7 +20,7 @@ from passerby.extract import DTYPES, Precision, View, extract, label_vectors, te
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part, Teacher
 from passerby.models.embedder import Embedder
-from passerby.models.groups import group_batch_norms
+from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import EngineSettings, Recipe
 from passerby.reliance import Reliance, measure_reliance
@@ -39,6 +39,7 @@ class Run:
     Attributes:
         recipe, folder: what runs and where it writes.
         datasets, stages: what is read, by name, and what is learnt, in order.
+        stage: the present one of them, with what parts add to it.
         embedder: the model; it lives through all stages.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
@@ -59,6 +60,7 @@ class Run:
     datasets: dict[str, Dataset]
     stages: list[Stage]
     embedder: Embedder
+    stage: Stage = field(init=False)
     losses: LossMix = field(init=False)
     parts: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     teacher: Teacher | None = None
@@ -72,11 +74,6 @@ class Run:
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
-
-    @property
-    def stage(self) -> Stage:
-        """The present stage."""
-        return self.stages[self.stage_number]
 
     @property
     def speaking_parts(self) -> list[Part]:
@@ -104,23 +101,31 @@ class Run:
 
     def open_stage(self, number: int) -> None:
         """Begin a stage: make its losses and optimiser, wake its parts; the model is kept."""
+        self._wake(number)
         self._enter(number)
         for part in self.speaking_parts:
             part.begin(self, self.stage)
         self._equip()
 
-    def _enter(self, number: int) -> None:
-        """Make what a stage is made of, before its parts begin or are filled from a checkpoint."""
-        self.stage_number, self.epoch, self.iteration = number, 0, 0
-        self.labels, self.sums = None, {}
-        settings = self.recipe.stages[number]
-        torch.manual_seed(mix_seeds(self.recipe.engine.seed, number))
-        classes = self.stage.train.count_identities
-        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
-        for name, chosen in settings.method.chosen.items():
+    def _wake(self, number: int) -> None:
+        """Make the parts that a stage names and that no stage before it has, and give all of its parts its settings."""
+        self.stage_number = number
+        for name, chosen in self.recipe.stages[number].method.chosen.items():
             if name not in self.parts:
                 self.parts[name] = chosen.make()
             cast("Part", self.parts[name]).settings = chosen
+
+    def _enter(self, number: int) -> None:
+        """Make what a stage is made of, once its parts remember the stages before it and before they begin."""
+        self.stage_number, self.epoch, self.iteration = number, 0, 0
+        self.labels, self.sums = None, {}
+        settings = self.recipe.stages[number]
+        torch.manual_seed(self.seed)
+        self.stage = self.stages[number]
+        for part in self.speaking_parts:
+            self.stage = part.widen(self, self.stage)
+        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=self.stage.classes)
+        self.losses.to(self.device)
         asked = number > 0 and any(part.wants_teacher for part in self.speaking_parts)
         self.teacher = Teacher(self.tested) if asked else None
 
@@ -133,6 +138,11 @@ class Run:
         undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
         self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    @property
+    def seed(self) -> int:
+        """A number for what is drawn at random once in the present stage."""
+        return mix_seeds(self.recipe.engine.seed, self.stage_number)
 
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""
@@ -174,12 +184,14 @@ class Run:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
-            self._enter(number)
+            self._wake(number)
         for name, part in self.parts.items():
             mine = {
                 key.removeprefix(f"{name}."): v for key, v in checkpoint.parts.items() if key.startswith(f"{name}.")
             }
             cast("Part", part).make_room(self, mine)
+        self.parts.load_state_dict(checkpoint.parts)
+        self._enter(checkpoint.stage)
         self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
         if self.teacher is not None and checkpoint.teacher is not None:
@@ -187,7 +199,6 @@ class Run:
         if self.averaged is not None and checkpoint.averaged is not None:
             self.averaged.load_state_dict(checkpoint.averaged)
         self.losses.load_state_dict(checkpoint.losses)
-        self.parts.load_state_dict(checkpoint.parts)
         self.optimiser.load_state_dict(checkpoint.optimiser)
         self.scaler.load_state_dict(checkpoint.scaler)
         self.epoch, self.iteration = checkpoint.epoch, checkpoint.iteration
@@ -274,6 +285,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
             "swap, which change the images"
         )
+    kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
+    if kept is not None and not batch_norms(embedder):
+        raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
     if recipe.engine.channels_last:
         embedder = embedder.to(memory_format=torch.channels_last)
     if recipe.engine.batch_norm == "synchronised":
