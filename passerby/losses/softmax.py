@@ -5,7 +5,6 @@ The classifier lives here and not in the model, so that a new stage can bring a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -70,7 +69,7 @@ class Softmax(nn.Module):
 # ---- what a new classifier takes over from an earlier one
 
 
-def classifiers(losses: Mapping[str, nn.Module]) -> dict[str, nn.Linear]:
+def classifiers(losses: nn.ModuleDict) -> dict[str, nn.Linear]:
     """Return the classifier of each loss that has one, by name."""
     found = {name: getattr(loss, "classifier", None) for name, loss in losses.items()}
     return {name: head for name, head in found.items() if isinstance(head, nn.Linear)}

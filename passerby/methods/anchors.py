@@ -3,8 +3,8 @@
 Batch-norm statistics and classifiers take no part. What is remembered are flat vectors, the weights one after another.
 
 No strength carries over from one model, optimiser or set to another: Adam rescales gradients, so that the same penalty
-holds less or more. At the end of each stage the journal has the ratio of penalty and loss; try powers of ten until it is
-neither 0 nor far above 1.
+holds less or more. At the end of each stage the journal has the ratio of penalty and loss; try powers of ten until it
+is neither 0 nor far above 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How much an earlier site needs each weight, and the pull that keeps weights where they were: EWC, SI and MAS.
 
 All three add lambda times the sum over weights of importance x (weight - what it was) squared, EWC half of it; they
-differ in how the importance is found. Importances are running sums, so the gradient of one image at a time is in memory.
+differ in how the importance is found. Importances are running sums, so that no more than the gradient of one image is
+in memory at a time.
 """
 
 from __future__ import annotations
