@@ -39,6 +39,9 @@ class OptimSettings(Settings):
     freeze_iterations: Annotated[int, Field(ge=0)] = Field(
         0, description="optimiser steps at the start of the stage in which the backbone stands still"
     )
+    batch_norm: Literal["train", "freeze_stats", "freeze_all"] = Field(
+        "train", description="freeze_stats: running statistics stand still and are used; freeze_all: scale, shift too"
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="test a running mean of the weights that keeps this share of itself at each step, e.g. 0.999"
     )

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
-from passerby.data.samplers import share_of_each
+from passerby.data.samplers import recalled_people, share_of_each
 from passerby.errors import UserError, did_you_mean
 from passerby.evaluate import MULTI_NEEDS_CAMERAS
 from passerby.extract import Feature
@@ -20,9 +20,11 @@ from passerby.inputs import InputSettings
 from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
+from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.lwf import LwfSettings
+from passerby.methods.replay import ReplaySettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
@@ -32,7 +34,17 @@ from passerby.types import Cameras, Pixels, Queries, Rerank
 Name = Annotated[str, Field(min_length=1)]
 
 
-AnyPart = AverageSettings | FeatureSettings | AffinitySettings | LwfSettings | EbllSettings
+AnyPart = (
+    AverageSettings
+    | FeatureSettings
+    | AffinitySettings
+    | LwfSettings
+    | EbllSettings
+    | EwcSettings
+    | SiSettings
+    | MasSettings
+    | ReplaySettings
+)
 """The settings of any part."""
 
 
@@ -44,6 +56,10 @@ class MethodSettings(Settings):
     affinity: AffinitySettings | None = None
     lwf: LwfSettings | None = None
     ebll: EbllSettings | None = None
+    ewc: EwcSettings | None = None
+    si: SiSettings | None = None
+    mas: MasSettings | None = None
+    replay: ReplaySettings | None = None
 
     @property
     def chosen(self) -> dict[str, AnyPart]:
@@ -66,6 +82,15 @@ class StageSettings(Settings):
     def _once(self) -> Self:
         if len(set(self.train)) != len(self.train):
             raise ValueError(f"train names a data set twice: {', '.join(self.train)}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_people(self) -> Self:
+        for name in ("ewc", "replay"):
+            if not self.labelled and name in self.method.chosen:
+                raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
+        if "ewc" in self.method.chosen and self.losses.softmax is None:
+            raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
         return self
 
     @property
@@ -196,6 +221,17 @@ class Recipe(Settings):
                 raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
             for stage in joint:
                 share_of_each(self.data.identities, stage.train)
+                if (replay := stage.method.replay) is not None:
+                    recalled = recalled_people(self.data.identities, replay.share)
+                    share_of_each(self.data.identities - recalled, stage.train)
+        return self
+
+    @model_validator(mode="after")
+    def _moving_norms(self) -> Self:
+        frozen = all(stage.optim.batch_norm != "train" for stage in self.stages)
+        if frozen and (self.engine.batch_norm_group is not None or self.engine.batch_norm == "synchronised"):
+            word = "batch_norm_group" if self.engine.batch_norm_group is not None else "batch_norm: synchronised"
+            raise ValueError(f"engine.{word} has no effect: optim.batch_norm keeps the statistics of every stage")
         return self
 
     @model_validator(mode="after")

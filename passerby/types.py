@@ -400,6 +400,8 @@ class Stage:
         epochs: how often the images are seen, >= 1.
         sources: the data sets that `train` was joined from, by name; default: one, called as the stage.
         origin: (N,) which of the sources each image comes from, 0..len(sources)-1; default: the first.
+        recalled: share of the people of each batch, in [0, 1), that come from the last of the sources, which then holds
+            images of earlier stages and does not count for the length of an epoch; 0 = there is no such source.
 
     """
 
@@ -409,6 +411,7 @@ class Stage:
     epochs: int
     sources: tuple[str, ...] = ()
     origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    recalled: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -417,3 +420,14 @@ class Stage:
         object.__setattr__(self, "origin", _column("origin", self.origin, len(self.train), np.int64))
         if not np.isin(self.origin, np.arange(len(self.sources))).all():
             raise UserError(f"column 'origin' must hold 0..{len(self.sources) - 1}, the numbers of the sources")
+
+    @property
+    def classes(self) -> int:
+        """Number of people whom a classifier of the stage must know."""
+        return self.train.count_identities
+
+    @property
+    def fresh(self) -> Bools:
+        """(N,) which images are new, and not shown again from an earlier stage."""
+        last: Bools = self.origin == len(self.sources) - 1
+        return ~last if self.recalled else np.ones(len(self.train), bool)

@@ -97,6 +97,10 @@ def test_overrides_reach_everything(name, override, look):
             "5 people of a batch (data.identities) evenly among 2 data sets (auto, msmt17), which cannot be done",
         ),
         ({"data": {"sampling": "dataset"}}, "data.sampling is 'dataset'"),
+        (
+            {"engine": {"batch_norm_group": 8}, "optim": {"batch_norm": "freeze_stats"}},
+            "engine.batch_norm_group has no effect: optim.batch_norm keeps the statistics of every stage",
+        ),
         ({"stages": 5}, "stages is 5"),
         ({"stages": [5]}, "stages.0 is 5"),
         ({"losses": 5}, "losses is 5"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,5 +58,30 @@ class Softmax(nn.Module):
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,) in [0, C)."""
-        vectors = out.embedding if self.settings.feature == "embedding" else out.feature
-        return smoothed_cross_entropy(self.classifier(vectors), labels, smoothing=self.settings.smoothing)
+        return smoothed_cross_entropy(self.logits(out), labels, smoothing=self.settings.smoothing)
+
+    def logits(self, out: Output) -> Tensor:
+        """Return what the classifier says (B, C)."""
+        logits: Tensor = self.classifier(out.embedding if self.settings.feature == "embedding" else out.feature)
+        return logits
+
+
+# ---- what a new classifier takes over from an earlier one
+
+
+def classifiers(losses: nn.ModuleDict) -> dict[str, nn.Linear]:
+    """Return the classifier of each loss that has one, by name."""
+    found = {name: getattr(loss, "classifier", None) for name, loss in losses.items()}
+    return {name: head for name, head in found.items() if isinstance(head, nn.Linear)}
+
+
+def adopt_rows(classifier: nn.Linear, rows: Tensor) -> None:
+    """Set the last rows of a classifier (C, D), changed in place, to what an earlier one had for the same people.
+
+    Args:
+        classifier: whose last people are those of the rows.
+        rows: (I, D), I <= C.
+
+    """
+    with torch.no_grad():
+        classifier.weight[len(classifier.weight) - len(rows) :] = rows

@@ -1,7 +1,7 @@
 """A method is a list of parts. A part is an `nn.Module`, so device moves, parameters and saved state come free.
 
-A part may speak at five moments; each verb does nothing unless the part says otherwise. What a part remembers must be a
-buffer or a submodule, or it is gone after a resume.
+A part may speak at several moments; each verb does nothing unless the part says otherwise. What a part remembers must
+be a buffer or a submodule, or it is gone after a resume.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class RunState(Protocol):
         losses: the losses of the present stage.
         teacher: the model as the stage before left it, for parts that ask for it; None in the first stage of a run that
             does not start from another.
-        seed: what everything random in a part is a function of; another one in each stage.
+        stages: all stages of the run as the recipe has them, without what parts add.
         device: where all of them are.
+        seed: a number for what is drawn at random once in the present stage.
+        sums: of each loss term in the present epoch so far: the sums of its values and of what was added, the weight.
         stage_number, epoch, iteration: each from 0; the iteration counts batches in the epoch.
 
     """
@@ -40,7 +42,9 @@ class RunState(Protocol):
     embedder: Embedder
     losses: LossMix
     teacher: Teacher | None
+    stages: list[Stage]
     device: torch.device
+    sums: dict[str, list[float]]
     stage_number: int
     epoch: int
     iteration: int
@@ -98,6 +102,12 @@ class Part(nn.Module):
     settings: Settings
     wants_teacher = False
     """Whether the part asks about the model of the stage before."""
+    keeps_images = False
+    """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
+
+    def widen(self, run: RunState, stage: Stage) -> Stage:
+        """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
+        return stage
 
     @property
     def needs_earlier(self) -> bool:
@@ -129,7 +139,13 @@ class Part(nn.Module):
         """Build what the stage needs; called once, before its optimiser is made, and not again after a resume."""
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
-        """Build what `state` fills, where `begin` or `end` of earlier stages had built it; called by a resume."""
+        """Build what `state` fills, where `begin` or `end` of earlier stages had built it; called by a resume.
+
+        Buffers get their sizes here; submodules and further buffers are the part's own affair.
+        """
+        for name, value in state.items():
+            if name in self._buffers:
+                setattr(self, name, torch.empty_like(value, device=run.device))
 
     def labels(self, run: RunState, stage: Stage) -> Ints | None:
         """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""
@@ -140,11 +156,10 @@ class Part(nn.Module):
         return {}
 
     def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
-        """Update moving averages and memories; called without gradients after each optimiser step."""
+        """Update moving averages and memories; called without a graph after each step, whose gradients still stand."""
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Remember what must not be forgotten; called once, after the stage's last epoch."""
-
 
 def bytes_of(state: Mapping[str, Tensor]) -> int:
     """Return how many bytes named tensors take."""

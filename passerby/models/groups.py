@@ -47,6 +47,11 @@ class GroupedNorm(_BatchNorm):
         return torch.cat(found)
 
 
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Return every batch norm of a module, grouped or not; instance norms are none."""
+    return [found for found in module.modules() if isinstance(found, _BatchNorm)]
+
+
 def group_batch_norms(module: nn.Module, size: int) -> None:
     """Turn every batch norm below a module into one over groups of `size` images.
 
@@ -54,7 +59,7 @@ def group_batch_norms(module: nn.Module, size: int) -> None:
         UserError: there is none.
 
     """
-    norms: list[Any] = [m for m in module.modules() if isinstance(m, _BatchNorm) and not isinstance(m, GroupedNorm)]
+    norms: list[Any] = [norm for norm in batch_norms(module) if not isinstance(norm, GroupedNorm)]
     if not norms:
         raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
     kinds = {kind: type(f"Grouped{kind.__name__}", (GroupedNorm, kind), {}) for kind in map(type, norms)}

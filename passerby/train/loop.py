@@ -23,6 +23,7 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import Term, total
+from passerby.models.groups import batch_norms
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
 from passerby.train.gradients import gradient_norms
@@ -186,7 +187,7 @@ def train_step(
     torch.manual_seed(mix_seeds(engine.seed, run.stage_number, run.epoch, run.iteration, distributed.rank()))
     run.embedder.train()
     batch = _to_device(batch, run)
-    with _standing_still([run.embedder.backbone] if done < settings.optim.freeze_iterations else []):
+    with _standing_still(_still(run, done)):
         out = _backward(run, batch, count=count, first_step=first_step)
         if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
             return
@@ -199,6 +200,17 @@ def train_step(
             run.averaged.update_parameters(run.embedder)
         for part in run.speaking_parts:
             part.after_step(run, batch, out)
+    run.optimiser.zero_grad(set_to_none=True)  # only now: parts may look at the gradients of the step
+
+
+def _still(run: Run, done: int) -> list[nn.Module]:
+    """Return what does not learn in the step after `done` ones; of batch norms fix what the stage says."""
+    optim = run.recipe.stages[run.stage_number].optim
+    norms = [] if optim.batch_norm == "train" else batch_norms(run.embedder)
+    for norm in norms:
+        norm.eval()
+    backbone = [run.embedder.backbone] if done < optim.freeze_iterations else []
+    return [*backbone, *(norms if optim.batch_norm == "freeze_all" else [])]
 
 
 @contextmanager

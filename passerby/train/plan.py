@@ -5,14 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from passerby.data.loading import DataSettings
-from passerby.data.samplers import dataset_batches, identity_batches, require_people, require_shares
+from passerby.data.samplers import (
+    dataset_batches,
+    identity_batches,
+    interleave,
+    recalled_people,
+    require_people,
+    require_shares,
+)
 from passerby.train.journal import DrawnRecord
 from passerby.types import Ints, Split, Stage
 
 
 def count_batches(stage: Stage, settings: DataSettings) -> int:
-    """Return the length of an epoch: all images of the stage, of whatever data set, by the size of a batch."""
-    return max(1, len(stage.train) // (settings.identities * settings.instances))
+    """Return the length of an epoch: all new images of the stage, of whatever data set, by the size of a batch."""
+    return max(1, int(stage.fresh.sum()) // (settings.identities * settings.instances))
 
 
 def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings) -> Ints:
@@ -31,16 +38,26 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
         UserError: too few people for a batch.
 
     """
-    identities, instances, count = settings.identities, settings.instances, count_batches(stage, settings)
+    instances, count = settings.instances, count_batches(stage, settings)
+    if not stage.recalled:
+        return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities)
+    old = np.where(stage.fresh, -1, labels)
+    recalled = min(len(np.unique(old[old >= 0])), recalled_people(settings.identities, stage.recalled))
+    new = np.where(stage.fresh, labels, -1)
+    plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled)
+    again = identity_batches(old, generator, identities=recalled, instances=instances, count=count)
+    return interleave(plan, again, instances=instances)
+
+
+def _plan_new(
+    stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings, identities: int
+) -> Ints:
+    """Plan what is drawn of the new images, so many people a batch."""
+    instances, count = settings.instances, count_batches(stage, settings)
+    sources = stage.sources[:-1] if stage.recalled else stage.sources
     if settings.sampling == "datasets":
         return dataset_batches(
-            labels,
-            stage.origin,
-            generator,
-            sources=stage.sources,
-            identities=identities,
-            instances=instances,
-            count=count,
+            labels, stage.origin, generator, sources=sources, identities=identities, instances=instances, count=count
         )
     return identity_batches(labels, generator, identities=identities, instances=instances, count=count)
 

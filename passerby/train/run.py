@@ -20,7 +20,7 @@ from passerby.extract import DTYPES, Precision, View, extract, label_vectors, te
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part, Teacher
 from passerby.models.embedder import Embedder, load_state
-from passerby.models.groups import group_batch_norms
+from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import EngineSettings, Recipe
 from passerby.reliance import Reliance, measure_reliance
@@ -40,6 +40,7 @@ class Run:
     Attributes:
         recipe, folder: what runs and where it writes.
         datasets, stages: what is read, by name, and what is learnt, in order.
+        stage: the present one of them, with what parts add to it.
         embedder: the model; it lives through all stages.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
@@ -61,6 +62,7 @@ class Run:
     datasets: dict[str, Dataset]
     stages: list[Stage]
     embedder: Embedder
+    stage: Stage = field(init=False)
     losses: LossMix = field(init=False)
     parts: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     teacher: Teacher | None = None
@@ -75,11 +77,6 @@ class Run:
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
-
-    @property
-    def stage(self) -> Stage:
-        """The present stage."""
-        return self.stages[self.stage_number]
 
     @property
     def all_parts(self) -> dict[str, Part]:
@@ -120,25 +117,34 @@ class Run:
         start = None if self.recipe.start is None or number > 0 else read_start(Path(self.recipe.start), self.recipe)
         if start is not None:
             load_state(self.embedder, start.embedder, source=f"start: {self.recipe.start}")
-        self._enter(number)
+        self._wake(number)
         if start is not None:
             self._fill_parts(start.parts)
+        self._enter(number)
+        self._enter(number)
         for part in self.speaking_parts:
             part.begin(self, self.stage)
         self._equip()
 
+    def _wake(self, number: int) -> None:
+        """Make the parts that a stage names and that no stage before it has, and give all of its parts its settings."""
+        self.stage_number = number
+        for name, chosen in self.recipe.stages[number].method.chosen.items():
+            if name not in self.parts:
+                self.parts[name] = chosen.make()
+            cast("Part", self.parts[name]).settings = chosen
+
     def _enter(self, number: int) -> None:
-        """Make what a stage is made of, before its parts begin or are filled from a checkpoint."""
+        """Make what a stage is made of, once its parts remember the stages before it and before they begin."""
         self.stage_number, self.epoch, self.iteration, self.ended = number, 0, 0, False
         self.labels, self.sums = None, {}
         settings = self.recipe.stages[number]
         torch.manual_seed(self.seed)
-        classes = self.stage.train.count_identities
-        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes).to(self.device)
-        for name, chosen in settings.method.chosen.items():
-            if name not in self.parts:
-                self.parts[name] = chosen.make()
-            cast("Part", self.parts[name]).settings = chosen
+        self.stage = self.stages[number]
+        for part in self.speaking_parts:
+            self.stage = part.widen(self, self.stage)
+        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=self.stage.classes)
+        self.losses.to(self.device)
         has_past = number > 0 or self.recipe.start is not None
         asked = has_past and any(part.wants_teacher for part in self.speaking_parts)
         self.teacher = Teacher(self.tested) if asked else None
@@ -205,8 +211,9 @@ class Run:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
-            self._enter(number)
+            self._wake(number)
         self._fill_parts(checkpoint.parts)
+        self._enter(checkpoint.stage)
         self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
         if self.teacher is not None and checkpoint.teacher is not None:
@@ -309,6 +316,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
             "swap, which change the images"
         )
+    kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
+    if kept is not None and not batch_norms(embedder):
+        raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
     if recipe.engine.channels_last:
         embedder = embedder.to(memory_format=torch.channels_last)
     if recipe.engine.batch_norm == "synchronised":

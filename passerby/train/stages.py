@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from passerby.data.datasets import without_mask
+from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
 from passerby.types import UNKNOWN, Dataset, Ints, Split, Stage
@@ -86,32 +87,6 @@ def require_masks(stage: Stage) -> None:
             f"a mask is missing for {len(bare):,} of {count:,} training images of {stage.name!r} (first: {bare[0]}); "
             "`passerby segment apply` makes masks, foreground=none trains without"
         )
-
-
-def join(splits: list[Split]) -> Split:
-    """Put splits one after another; pid and cam become 0..C-1, equal only within one split, and unknown stays -1."""
-    mask_path = None
-    if any(split.mask_path is not None for split in splits):
-        blank = [np.full(len(split), "") if split.mask_path is None else split.mask_path for split in splits]
-        mask_path = np.concatenate(blank)
-    return Split(
-        path=np.concatenate([split.path for split in splits]),
-        pid=_apart([split.pid for split in splits]),
-        cam=_apart([split.cam for split in splits]),
-        mask_path=mask_path,
-    )
-
-
-def _apart(columns: list[Ints]) -> Ints:
-    """Relabel each column from its sorted values, every column after the numbers of the one before."""
-    relabelled, offset = [], 0
-    for column in columns:
-        names, numbers = np.unique(column[column != UNKNOWN], return_inverse=True)
-        fresh = np.full(len(column), UNKNOWN, dtype=np.int64)
-        fresh[column != UNKNOWN] = numbers + offset
-        relabelled.append(fresh)
-        offset += len(names)
-    return np.concatenate(relabelled)
 
 
 def _require_all(sources: tuple[str, ...], origin: Ints, settings: StageSettings) -> None:

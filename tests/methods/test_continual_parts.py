@@ -91,21 +91,21 @@ def gradients(loss_of):
     found = []
     for row, label in zip(x, WEIGHTS["y"], strict=True):
         (gradient,) = torch.autograd.grad(loss_of(row @ weight.T, torch.tensor(label)), weight)
-        found.append({"W": gradient})
+        found.append(gradient)
     return found
 
 
 def test_the_fisher_information_equals_the_known_numbers():
     fisher = mean_square(gradients(F.cross_entropy))
-    torch.testing.assert_close(fisher["W"], wide(WEIGHTS["fisher_empirical_per_sample"]), atol=1e-8, rtol=1e-6)
-    assert not torch.allclose(fisher["W"], wide(WEIGHTS["squared_batch_gradient_WRONG"]), rtol=0.1)
-    pull = anchored({"W": wide(WEIGHTS["W_new"])}, {"W": wide(WEIGHTS["W"])}, fisher)
+    torch.testing.assert_close(fisher, wide(WEIGHTS["fisher_empirical_per_sample"]), atol=1e-8, rtol=1e-6)
+    assert not torch.allclose(fisher, wide(WEIGHTS["squared_batch_gradient_WRONG"]), rtol=0.1)
+    pull = anchored(wide(WEIGHTS["W_new"]), wide(WEIGHTS["W"]), fisher)
     assert pull.item() == pytest.approx(WEIGHTS["ewc_penalty_half_lambda1_empirical"], rel=1e-6)
 
 
 def test_memory_aware_synapses_equal_the_known_numbers():
     found = mean_magnitude(gradients(lambda logits, _: logits.square().sum()))
-    torch.testing.assert_close(found["W"], wide(WEIGHTS["mas_importance_squared_l2_of_output"]), atol=1e-8, rtol=1e-6)
+    torch.testing.assert_close(found, wide(WEIGHTS["mas_importance_squared_l2_of_output"]), atol=1e-8, rtol=1e-6)
 
 
 def test_synaptic_intelligence_equals_the_known_numbers():
@@ -120,9 +120,8 @@ def test_synaptic_intelligence_equals_the_known_numbers():
         weight = weight.detach() - known["lr"] * gradient
     torch.testing.assert_close(weight, wide(known["W_after"]), atol=1e-8, rtol=1e-6)
     torch.testing.assert_close(path, wide(known["small_omega"]), atol=1e-8, rtol=1e-5)
-    moved = {"W": weight - wide(WEIGHTS["W"])}
-    importance = path_importance({"W": path}, moved, damping=known["xi"])
-    torch.testing.assert_close(importance["W"], wide(known["big_omega"]), atol=1e-8, rtol=1e-5)
+    importance = path_importance(path, weight - wide(WEIGHTS["W"]), damping=known["xi"])
+    torch.testing.assert_close(importance, wide(known["big_omega"]), atol=1e-8, rtol=1e-5)
 
 
 def test_herding_follows_the_mean():

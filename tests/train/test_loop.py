@@ -11,7 +11,9 @@ from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
 from passerby.extract import embed_dataset
 from passerby.losses.mix import Term, total
+from passerby.models.blocks import SplitNorm
 from passerby.models.embedder import load_embedder
+from passerby.models.groups import batch_norms
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.gradients import gradient_norms
 from passerby.train.loop import train_step
@@ -231,3 +233,40 @@ def test_the_backbone_stands_still_and_then_learns(tiny, tmp_path, accumulate):
 def test_a_backbone_that_stands_still_with_nothing_else_to_learn_is_told(tiny, tmp_path):
     with pytest.raises(UserError, match="none of the losses reaches anything that learns"):
         train(tiny("optim.freeze_iterations=2", "losses.softmax=null"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("kept", ["train", "freeze_stats", "freeze_all"])
+def test_batch_norms_stand_still_as_far_as_the_stage_says(tiny, tmp_path, kept):
+    norms, begun = {}, {}
+
+    def watch(run, _engine):
+        norms["live"] = batch_norms(run.embedder)
+        begun["all"] = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms["live"]]
+
+    train(tiny("evaluate=[]", "stages.0.epochs=1", f"optim.batch_norm={kept}"), tmp_path / "run", watch=[watch])
+    changed = {
+        key
+        for norm, before in zip(norms["live"], begun["all"], strict=True)
+        for key, value in norm.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
+    statistics, rest = {"running_mean", "running_var", "num_batches_tracked"}, {"weight", "bias"}
+    assert changed == {"train": statistics | rest, "freeze_stats": rest, "freeze_all": set()}[kept]
+    assert all(norm.weight.requires_grad for norm in norms["live"])
+
+
+def test_still_statistics_are_used(begun):
+    run, batches = begun("optim.batch_norm=freeze_stats", "model.neck=bnneck")
+    run.embedder.neck.running_mean += 1
+    train_step(run, batches[0], count=3)
+    assert not run.embedder.neck.training
+    assert run.embedder.backbone.training
+
+
+def test_instance_norms_go_on_beside_still_batch_norms():
+    assert [type(norm).__name__ for norm in batch_norms(SplitNorm(8))] == ["BatchNorm2d"]
+
+
+def test_a_model_without_batch_norm_cannot_keep_its_statistics(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"optim.batch_norm: freeze_all has no effect: this model has no batch norm"):
+        make_run(tiny(*PLAIN, "optim.batch_norm=freeze_all"), tmp_path / "run")

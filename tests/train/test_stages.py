@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
-from passerby.train.stages import join, make_stage
+from passerby.train.stages import make_stage
 from passerby.types import Dataset, Split
 
 

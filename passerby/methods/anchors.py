@@ -1,0 +1,268 @@
+"""EWC, SI and MAS as parts: every weight of the model is pulled to what it was, as hard as earlier stages need it.
+
+Batch-norm statistics and classifiers take no part. What is remembered are flat vectors, the weights one after another.
+
+No strength carries over from one model, optimiser or set to another: Adam rescales gradients, so that the same penalty
+holds less or more. At the end of each stage the journal has the ratio of penalty and loss; try powers of ten until it
+is neither 0 nor far above 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal, cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from passerby.data.loading import plain_batches
+from passerby.losses.mix import Term
+from passerby.losses.softmax import Softmax
+from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
+from passerby.methods.part import Part, RunState
+from passerby.settings import Settings
+from passerby.types import Batch, Ints, Output, Stage
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def flat(tensors: Iterator[Tensor]) -> Tensor:
+    """Return tensors one after another as one vector (W,)."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def image_gradients(
+    run: RunState, stage: Stage, rows: Ints, figure: Callable[[Output, int], Tensor]
+) -> Iterator[Tensor]:
+    """Yield the gradient (W,) of a figure of each image by itself, in float32 and with batch norms that stand still.
+
+    Args:
+        run: whose model is asked.
+        stage: whose images.
+        rows: (N,) which of them.
+        figure: a scalar of the output for one image and the image's row.
+
+    """
+    weights = list(run.embedder.parameters())
+    learning = [weight for weight in weights if weight.requires_grad]
+    images = plain_batches(stage.train.path[rows], run.embedder.input, size=1)
+    was_training = run.embedder.training
+    run.embedder.eval()
+    for row, image in zip(rows.tolist(), images, strict=True):
+        value = figure(run.embedder(image.to(run.device)), row)
+        found = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
+        yield flat(_or_zero(weight, found.get(weight)) for weight in weights)
+    run.embedder.train(was_training)
+
+
+def _or_zero(weight: Tensor, gradient: Tensor | None) -> Tensor:
+    return torch.zeros_like(weight) if gradient is None else gradient
+
+
+def some_rows(stage: Stage, count: int, *, seed: int) -> Ints:
+    """Return at most `count` rows of a stage's images, drawn at random without repetition and sorted."""
+    drawn = np.random.default_rng(seed).permutation(len(stage.train))[:count]
+    return np.sort(drawn)
+
+
+class Anchored(Part):
+    """What the three have in common: the penalty, and how it compares with the loss."""
+
+    name: str
+    factor = 2.0
+    """How many times `anchored`, which has a half, the penalty is."""
+
+    anchors: Tensor
+    importance: Tensor
+    ratio: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("anchors", torch.empty(0))  # (W,) once a stage is done
+        self.register_buffer("importance", torch.empty(0))
+        self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def strength(self) -> float:
+        """The weight of the penalty."""
+        return cast("EwcSettings | SiSettings | MasSettings", self.settings).strength
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return the penalty; none in the first stage."""
+        if not len(self.anchors):
+            return {}
+        pull = anchored(flat(run.embedder.parameters()), self.anchors, self.importance)
+        return {self.name: Term(self.factor * pull, self.strength)}
+
+    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+        """Note how large the penalty is in this epoch beside all other terms."""
+        if self.name in run.sums:
+            others = sum(added for name, (_, added, _) in run.sums.items() if name != self.name)
+            self.ratio.fill_(run.sums[self.name][1] / others if others else 0.0)
+
+    def found(self, run: RunState, stage: Stage) -> Tensor:
+        """Return how much the stage needs each weight, (W,)."""
+        raise NotImplementedError
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Add what the stage needs, and hold the weights where they are now."""
+        told = {"penalty / loss in the last epoch": float(self.ratio)} if len(self.anchors) else {}
+        fresh = self.found(run, stage)
+        self.importance = self.kept_share * self.importance + fresh if len(self.importance) else fresh
+        self.anchors = flat(run.embedder.parameters()).detach().clone()
+        self.ratio.zero_()
+        run.tell(self.name, {**told, "mean importance": float(self.importance.double().mean())})
+
+    @property
+    def kept_share(self) -> float:
+        """How much of the importance for earlier stages stays when a stage is added."""
+        return 1.0
+
+
+# ---- by the Fisher information
+
+
+class EwcSettings(Settings):
+    """Elastic weight consolidation: weights that decide who is who stay."""
+
+    strength: Positive = Field(1000.0, description="lambda; no value carries over, see the ratio in the journal")
+    images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
+    labels: Literal["empirical", "sampled"] = Field(
+        "empirical", description="those of the data, or drawn from what the model says (the true Fisher information)"
+    )
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the earlier importance that stays at each further stage (online EWC)"
+    )
+
+    def make(self) -> Ewc:
+        """Build the part."""
+        return Ewc(self)
+
+
+class Ewc(Anchored):
+    """`mean_square` of the gradients of log p(y|x), image by image.
+
+    Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; Schwarz et al.,
+    "Progress & Compress: A scalable framework for continual learning", ICML 2018 (one sum for all stages).
+
+    """
+
+    settings: EwcSettings
+    name = "ewc"
+    factor = 1.0
+
+    def __init__(self, settings: EwcSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @property
+    def kept_share(self) -> float:
+        """The decay."""
+        return self.settings.decay
+
+    def found(self, run: RunState, stage: Stage) -> Tensor:
+        """Return the diagonal of the Fisher information."""
+        head = cast("Softmax", run.losses.losses["softmax"])
+        generator = torch.Generator().manual_seed(run.seed)
+
+        def log_likelihood(out: Output, row: int) -> Tensor:
+            says = head.logits(out).float().log_softmax(dim=1)  # (1, C)
+            if self.settings.labels == "empirical":
+                return says[0, int(stage.train.pid[row])]
+            return says[0, int(torch.multinomial(says[0].detach().exp().cpu(), 1, generator=generator))]
+
+        rows = some_rows(stage, self.settings.images, seed=run.seed)
+        return mean_square(image_gradients(run, stage, rows, log_likelihood))
+
+
+# ---- by the length of the embedding
+
+
+class MasSettings(Settings):
+    """Memory aware synapses: weights that change embeddings most stay; needs no labels."""
+
+    strength: Positive = Field(1.0, description="lambda; no value carries over, see the ratio in the journal")
+    images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
+
+    def make(self) -> Mas:
+        """Build the part."""
+        return Mas(self)
+
+
+class Mas(Anchored):
+    """`mean_magnitude` of the gradients of the embedding's squared length, image by image.
+
+    Reference: Aljundi et al., "Memory Aware Synapses", ECCV 2018, equations 2 to 4.
+
+    """
+
+    settings: MasSettings
+    name = "mas"
+
+    def __init__(self, settings: MasSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def found(self, run: RunState, stage: Stage) -> Tensor:
+        """Return how the squared length of the embedding depends on each weight."""
+        rows = some_rows(stage, self.settings.images, seed=run.seed)
+        return mean_magnitude(image_gradients(run, stage, rows, lambda out, _: out.embedding.square().sum()))
+
+
+# ---- by the way that the weights went
+
+
+class SiSettings(Settings):
+    """Synaptic intelligence: weights that made the loss fall stay."""
+
+    strength: Positive = Field(0.1, description="the paper's c; no value carries over, see the ratio in the journal")
+    damping: Positive = Field(0.1, description="xi, for weights that hardly moved")
+
+    def make(self) -> Si:
+        """Build the part."""
+        return Si(self)
+
+
+class Si(Anchored):
+    """`path_importance`, summed up while a stage is learnt.
+
+    The gradient is that of all losses without this part's own penalty; the change is whatever the optimiser made of
+    it, weight decay and momentum included.
+
+    Reference: Zenke et al., "Continual Learning Through Synaptic Intelligence", ICML 2017, equations 3 to 5.
+
+    """
+
+    settings: SiSettings
+    name = "si"
+    path: Tensor
+    start: Tensor
+    latest: Tensor
+
+    def __init__(self, settings: SiSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        for each in ("path", "start", "latest"):
+            self.register_buffer(each, torch.empty(0))
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Set out from the present weights."""
+        self.start = flat(run.embedder.parameters()).detach().clone()
+        self.latest, self.path = self.start.clone(), torch.zeros_like(self.start)
+
+    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+        """Add what the step contributed."""
+        super().after_step(run, batch, out)
+        now = flat(run.embedder.parameters())
+        moved, gradient = now - self.latest, flat(_or_zero(w, w.grad) for w in run.embedder.parameters())
+        if len(self.anchors):
+            gradient -= self.strength * self.factor * self.importance * (self.latest - self.anchors)
+        self.path -= torch.where(moved == 0, 0, gradient * moved)  # fp16 leaves out steps whose gradients overflow
+        self.latest = now
+
+    def found(self, run: RunState, stage: Stage) -> Tensor:
+        """Return what each weight contributed to the fall of the loss."""
+        return path_importance(self.path, self.latest - self.start, damping=self.settings.damping)

@@ -1,0 +1,231 @@
+"""Replay: some images of earlier stages are kept and shown again, beside the new ones, in every batch.
+
+The memory is a table of (stage, row), not of pixels: a resumed run reads the same images from the same data sets. Its
+identities come after the new ones in the labels and keep what their classifiers knew of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.data.joining import join
+from passerby.data.loading import plain_batches
+from passerby.losses.mix import Term
+from passerby.losses.softmax import adopt_rows, classifiers
+from passerby.methods.herding import herd
+from passerby.methods.part import Part, RunState
+from passerby.settings import Settings
+from passerby.types import Batch, Floats, Ints, Output, Split, Stage, Words
+
+Choice = Literal["herding", "far", "random"]
+"""`herding`: the images whose mean follows the person's mean; `far`: those least like it; `random`: any."""
+
+
+def choose(features: Floats, count: int, generator: np.random.Generator, *, by: Choice = "herding") -> Ints:
+    """Return which images of one person to keep.
+
+    Args:
+        features: (N, D), of any length; only directions count.
+        count: how many, at most N are returned.
+        generator: source of randomness, for `random`.
+        by: see `Choice`.
+
+    Returns:
+        (min(count, N),) rows.
+
+    Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017, algorithm 4
+    (herding); Ge et al., "Lifelong Person Re-identification by Pseudo Task Knowledge Preservation", AAAI 2022 (far).
+
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], dtype=np.float32)
+    >>> choose(x, 1, np.random.default_rng(0), by="far").tolist()
+    [2]
+    """
+    if by == "random":
+        return np.sort(generator.permutation(len(features))[:count])
+    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    if by == "herding":
+        return herd(directions, count)
+    return np.argsort(directions @ directions.mean(axis=0), kind="stable")[:count]
+
+
+def match_gap(embeddings: Tensor, stored: Tensor, place: Tensor) -> Tensor:
+    """Return the mean squared difference between the embeddings of remembered images and those of back then.
+
+    Args:
+        embeddings: (B, D) of all images of a batch.
+        stored: (M, D) of the memory.
+        place: (B,) where in the memory each image of the batch stands; outside [0, M): it is left out.
+
+    Returns:
+        () mean over remembered images and dimensions; 0 when there are none.
+
+    Reference: Buzzega et al., "Dark Experience for General Continual Learning: a Strong, Simple Baseline", NeurIPS
+    2020 (DER++).
+    Differs from the paper: embeddings for logits, because classifiers change from stage to stage and a search compares
+    embeddings; what is stored is what the finished model of the stage says of the image without augmentation.
+
+    """
+    mine = (place >= 0) & (place < len(stored))
+    if not bool(mine.any()):
+        return embeddings.sum() * 0
+    return F.mse_loss(embeddings[mine].float(), stored[place[mine]])
+
+
+class ReplaySettings(Settings):
+    """Replay of stored images, and DER++ on top of it."""
+
+    identities: Annotated[int, Field(ge=1)] = Field(250, description="people of each stage to keep, drawn at random")
+    instances: Annotated[int, Field(ge=2)] = Field(2, description="images of each of them")
+    choose: Choice = Field("herding", description="herding | far: least like the person's mean (PTKP) | random")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="of the people in a batch that come from the memory; their weight in every loss goes with it"
+    )
+    match: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="DER++: weight of the distance to the embedding as it was stored (0.3); null = plain replay"
+    )
+
+    def make(self) -> Replay:
+        """Build the part."""
+        return Replay(self)
+
+
+class Replay(Part):
+    """A memory of images, chosen at the end of every stage and joined to the training images of every later one.
+
+    Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017; for `match`
+    Buzzega et al., "Dark Experience for General Continual Learning", NeurIPS 2020.
+    Differs from the paper: DER++ weighs the classification of remembered images by beta; here they are part of the
+    batch, so that beta is share / (1 - share): 1/3 gives 0.5.
+
+    """
+
+    settings: ReplaySettings
+    keeps_images = True
+    stages: Tensor
+    rows: Tensor
+    sizes: Tensor
+    stored: Tensor
+
+    def __init__(self, settings: ReplaySettings) -> None:
+        super().__init__()
+        self.settings = settings
+        for name in ("stages", "rows", "sizes"):  # (M,) which stage, which row of its images, bytes of the file
+            self.register_buffer(name, torch.empty(0, dtype=torch.int64))
+        self.register_buffer("stored", torch.empty(0, 0))  # (M', D) embeddings of the first M' of them
+        self.known = nn.ParameterDict()  # of each loss with a classifier (I, D): rows of the people in the memory
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Make the memory as large as the checkpoint's."""
+        super().make_room(run, state)
+        names = [name.removeprefix("known.") for name in state if name.startswith("known.")]
+        self.known = nn.ParameterDict({name: _still(torch.empty_like(state[f"known.{name}"])) for name in names})
+
+    def widen(self, run: RunState, stage: Stage) -> Stage:
+        """Join the memory to the images of the stage, as one more source."""
+        if not len(self.rows):
+            return stage
+        train = join([stage.train, *self._splits(run)])
+        again = np.full(len(self.rows), len(stage.sources))
+        return replace(
+            stage,
+            train=train,
+            sources=(*stage.sources, "memory"),
+            origin=np.concatenate([stage.origin, again]),
+            recalled=self.settings.share,
+        )
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Give the people of the memory the classifiers that knew them."""
+        for name, classifier in classifiers(run.losses.losses).items():
+            if name in self.known:
+                adopt_rows(classifier, self.known[name])
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return the distance of remembered images to what was stored, if that is asked for."""
+        if self.settings.match is None or not len(self.stored):
+            return {}
+        place = batch.index - len(run.stages[run.stage_number].train)
+        return {"match": Term(match_gap(out.embedding, self.stored, place), self.settings.match)}
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Choose images of the stage, and keep what classifiers know of all people in the memory."""
+        chosen = self._choose(run, stage)
+        paths, rows = stage.train.path[chosen], torch.from_numpy(chosen).to(run.device)
+        self.stages = torch.cat([self.stages, torch.full_like(rows, run.stage_number)])
+        self.rows = torch.cat([self.rows, rows])
+        sizes = torch.tensor([Path(path).stat().st_size for path in paths.tolist()], dtype=torch.int64)
+        self.sizes = torch.cat([self.sizes, sizes.to(run.device)])
+        people = torch.from_numpy(
+            np.concatenate([np.unique(stage.train.pid[~stage.fresh]), np.unique(stage.train.pid[chosen])])
+        )
+        self.known = nn.ParameterDict(
+            {
+                name: _still(head.weight.detach()[people.to(run.device)])
+                for name, head in classifiers(run.losses.losses).items()
+            }
+        )
+        if self.settings.match is not None:
+            self._store(run)
+        held = {f"bytes of {name}": float(count) for name, count in self.held().items()}
+        run.tell("replay", {"stored images": float(self.stored_images), **held})
+
+    @property
+    def stored_images(self) -> int:
+        """How many images of earlier stages it shows again."""
+        return len(self.rows)
+
+    def held(self) -> dict[str, int]:
+        """Return the bytes of what it keeps: its tables, and the files of its images."""
+        return {**super().held(), "image files": int(self.sizes.sum())}
+
+    def _splits(self, run: RunState) -> list[Split]:
+        """Return the memory of each earlier stage that left one, in order."""
+        numbers = sorted(set(self.stages.tolist()))
+        return [run.stages[n].train.select(self.rows[self.stages == n].cpu().numpy()) for n in numbers]
+
+    def _choose(self, run: RunState, stage: Stage) -> Ints:
+        """Return rows of new images to keep, person by person."""
+        generator = np.random.default_rng(run.seed)
+        names, counts = np.unique(stage.train.pid[stage.fresh], return_counts=True)
+        people = np.sort(generator.permutation(names[counts >= 2])[: self.settings.identities])
+        if not len(people):
+            return np.empty(0, np.int64)
+        rows = np.flatnonzero(np.isin(stage.train.pid, people))
+        features = vectors(run, stage.train.path[rows], of="feature").cpu().numpy()
+        own = [np.flatnonzero(stage.train.pid[rows] == person) for person in people]
+        kept = [
+            mine[choose(features[mine], self.settings.instances, generator, by=self.settings.choose)] for mine in own
+        ]
+        return rows[np.concatenate(kept)]
+
+    def _store(self, run: RunState) -> None:
+        """Store the embeddings of all images that have none yet."""
+        splits = self._splits(run)
+        paths = np.concatenate([split.path for split in splits]) if splits else np.empty(0, np.str_)
+        if len(paths) > len(self.stored):
+            fresh = vectors(run, paths[len(self.stored) :], of="embedding")
+            self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh
+
+
+def vectors(run: RunState, paths: Words, *, of: Literal["feature", "embedding"]) -> Tensor:
+    """Return what the present model makes of images without augmentation, (N, D) float32."""
+    was_training = run.embedder.training
+    run.embedder.eval()
+    with torch.no_grad(), run.autocast():
+        batches = plain_batches(paths, run.embedder.input, size=64)
+        found = [getattr(run.embedder(images.to(run.device)), of).float() for images in batches]
+    run.embedder.train(was_training)
+    return torch.cat(found)
+
+
+def _still(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)

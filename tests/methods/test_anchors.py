@@ -1,0 +1,156 @@
+"""Weights that are held: what their importance is, on a tiny network, against slow loops."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from passerby.data.loading import ImageStore, Place, plain_batches, training_batches
+from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
+from passerby.train import journal
+from passerby.train.loop import train_step
+from passerby.train.plan import plan_epoch
+from passerby.train.run import make_run
+from passerby.train.session import train
+from tests.train.test_loop import PLAIN
+
+SITES = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 2}]"
+TWO_SITES = [SITES, "data.identities=2", "evaluate=[]"]
+
+
+@pytest.fixture
+def begun(tiny, tmp_path):
+    def begin(*overrides):
+        run = make_run(tiny(*overrides), tmp_path / "run")
+        run.open_stage(0)
+        return run
+
+    return begin
+
+
+def slow_gradients(run, rows, figure):
+    """Return the gradient of a figure of each image, found by `backward`."""
+    found = []
+    run.embedder.eval()
+    for row in rows:
+        run.embedder.zero_grad()
+        (image,) = plain_batches(run.stage.train.path[[row]], run.embedder.input, size=1)
+        figure(run.embedder(image), int(row)).backward()
+        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.embedder.parameters()]
+        found.append(torch.cat([piece.flatten() for piece in pieces]))
+    run.embedder.zero_grad()
+    return torch.stack(found)
+
+
+def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
+    run = begun("method.ewc.images=3")
+    run.losses.losses["softmax"].classifier.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    rows = some_rows(run.stage, 3, seed=run.seed)
+    head = run.losses.losses["softmax"].classifier
+
+    def likelihood(out, row):
+        return -F.cross_entropy(head(out.embedding), torch.tensor([run.stage.train.pid[row]]))
+
+    gradients = slow_gradients(run, rows, likelihood)
+    found = run.parts["ewc"].found(run, run.stage)
+    torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-7, rtol=1e-4)
+    batched = gradients.mean(dim=0).square()  # the square of a batch's gradient is known to be wrong
+    assert not torch.allclose(found, batched, rtol=0.1)
+    assert found.max() > 0
+    assert run.embedder.neck.bias.grad is None
+
+
+def test_labels_may_be_drawn_from_what_the_model_says(begun):
+    run = begun("method.ewc={images: 8, labels: sampled}")
+    sampled = run.parts["ewc"].found(run, run.stage)
+    assert torch.equal(sampled, run.parts["ewc"].found(run, run.stage))
+    run.parts["ewc"].settings = EwcSettings(images=8)
+    assert not torch.equal(sampled, run.parts["ewc"].found(run, run.stage))
+
+
+def test_memory_aware_synapses_of_a_network_equal_a_slow_loop(begun):
+    run = begun("method.mas.images=3")
+    rows = some_rows(run.stage, 3, seed=run.seed)
+    gradients = slow_gradients(run, rows, lambda out, _: out.embedding.square().sum())
+    torch.testing.assert_close(
+        run.parts["mas"].found(run, run.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
+    )
+
+
+def test_asking_for_gradients_leaves_the_model_as_it_was(begun):
+    run = begun()
+    run.embedder.train()
+    before = {key: value.clone() for key, value in run.embedder.state_dict().items()}
+    (gradient, _) = image_gradients(run, run.stage, some_rows(run.stage, 2, seed=0), lambda out, _: out.feature.sum())
+    assert gradient.shape == flat(run.embedder.parameters()).shape
+    assert run.embedder.training
+    assert all(torch.equal(value, before[key]) for key, value in run.embedder.state_dict().items())
+    assert all(p.grad is None for p in run.embedder.parameters())
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0])
+def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strength):
+    run = make_run(tiny(*PLAIN, f"method.si.strength={strength}"), tmp_path / "run")
+    run.open_stage(0)
+    stage, part = run.stage.train, run.parts["si"]
+    weights = flat(run.embedder.parameters()).detach()
+    part.anchors, part.importance = weights + 0.01, torch.full_like(weights, 2.0)  # as if a stage lay behind
+    plan = plan_epoch(run.stage, stage.pid, np.random.default_rng(0), settings=run.recipe.data)
+    store = ImageStore(stage.path, run.recipe.input)
+    batches = training_batches(
+        store, plan, labels=stage.pid, cam=stage.cam, settings=run.recipe.data, place=Place(0, 0, 0)
+    )
+    path = torch.zeros_like(weights)
+    for batch in list(batches)[:2]:
+        run.embedder.train()
+        before = flat(run.embedder.parameters()).detach()
+        loss = sum(term.weighted for term in run.losses(run.embedder(batch.images), batch.labels).values())
+        gradient = flat(torch.autograd.grad(loss, list(run.embedder.parameters())))
+        train_step(run, batch, count=6)
+        run.iteration += 1
+        path -= gradient * (flat(run.embedder.parameters()).detach() - before)
+    torch.testing.assert_close(part.path, path, atol=1e-6, rtol=1e-3)
+    assert part.path.abs().max() > 1e-6
+    assert all(p.grad is None for p in run.embedder.parameters())
+
+
+def test_pulls_are_logged_with_their_ratio_to_the_loss(tiny, tmp_path):
+    strengths = {"ewc": 10.0, "si": 1.0, "mas": 1e-3}
+    method = (
+        f"method={{ewc: {{strength: 10.0, images: 4}}, si: {{strength: 1.0}}, mas: {{strength: {1e-3}, images: 4}}}}"
+    )
+    train(tiny(*TWO_SITES, method), tmp_path / "run")
+    records = journal.read(tmp_path / "run" / "journal.jsonl")
+    epochs = journal.epochs(records)
+    told = [record for record in records if isinstance(record, journal.FindingRecord)]
+    assert not set(epochs[0].terms) & set(strengths)
+    for name, strength in strengths.items():
+        assert epochs[-1].terms[name].weight == strength
+        first, last = (record.values for record in told if record.part == name)
+        others = sum(term.weighted for other, term in epochs[-1].terms.items() if other != name)
+        ratio = epochs[-1].terms[name].weighted / others
+        assert last["penalty / loss in the last epoch"] == pytest.approx(ratio, rel=1e-6)
+        assert ratio > 0
+        assert last["mean importance"] > first["mean importance"] > 0
+
+
+def test_the_first_stage_has_no_penalty_and_later_ones_add_up(begun):
+    run = begun("method.mas.images=2")
+    part = run.parts["mas"]
+    assert part.terms(run, None, None) == {}
+    part.end(run, run.stage)
+    once = part.importance.clone()
+    part.end(run, run.stage)
+    torch.testing.assert_close(part.importance, 2 * once)
+    (term,) = part.terms(run, None, None).values()
+    assert term.value.item() == 0
+    with torch.no_grad():
+        next(run.embedder.parameters()).add_(1)
+    (term,) = part.terms(run, None, None).values()
+    size = next(run.embedder.parameters()).numel()
+    assert term.value.item() == pytest.approx(part.importance[:size].sum().item(), rel=1e-4)
+    assert sum(part.held().values()) == 8 * len(once) + 8
+
+
+def test_defaults_are_what_the_papers_have_where_they_have_one():
+    assert (SiSettings().strength, SiSettings().damping, MasSettings().strength) == (0.1, 0.1, 1.0)

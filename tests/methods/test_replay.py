@@ -1,0 +1,160 @@
+"""The memory: who is in it, how it comes back, and what it costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from passerby.data.loading import plain_batches
+from passerby.errors import UserError
+from passerby.losses.softmax import adopt_rows, classifiers
+from passerby.methods.herding import herd
+from passerby.methods.replay import choose, match_gap
+from passerby.train import journal
+from passerby.train.run import make_run
+from passerby.train.session import train
+from passerby.types import Batch
+from tests.methods.test_anchors import TWO_SITES
+
+FEATURES = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+
+
+def test_images_are_chosen_by_direction():
+    scaled = FEATURES * np.arange(1, 7, dtype=np.float32)[:, None]
+    unit = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
+    rng = np.random.default_rng(0)
+    assert choose(scaled, 3, rng).tolist() == herd(unit, 3).tolist()
+    far = choose(scaled, 2, rng, by="far")
+    assert sorted(far.tolist()) == sorted(np.argsort(unit @ unit.mean(axis=0))[:2].tolist())
+    drawn = [tuple(choose(scaled, 2, np.random.default_rng(seed), by="random")) for seed in range(20)]
+    assert len(set(drawn)) > 5
+    assert len(choose(scaled, 99, rng, by="random")) == len(choose(scaled, 99, rng)) == 6
+
+
+def test_the_gap_is_of_remembered_images_alone():
+    now = torch.tensor([[1.0, 1.0], [2.0, 0.0], [5.0, 5.0]], requires_grad=True)
+    stored, place = torch.tensor([[0.0, 0.0], [2.0, 2.0]]), torch.tensor([-3, 1, 2])
+    gap = match_gap(now, stored, place)
+    assert gap.item() == pytest.approx(2.0)  # (0 + 4) / 2 of the one image whose vector is stored
+    gap.backward()
+    assert now.grad.abs().sum(dim=1).tolist() == [0, 2, 0]
+    assert match_gap(now, stored, torch.tensor([-1, -1, 7])).item() == 0
+
+
+def test_a_new_classifier_takes_over_its_last_rows():
+    head = torch.nn.Linear(2, 4, bias=False)
+    before = head.weight.detach().clone()
+    adopt_rows(head, torch.full((1, 2), 9.0))
+    assert torch.equal(head.weight[:3], before[:3])
+    assert head.weight[3].tolist() == [9, 9]
+
+
+@pytest.fixture
+def second(tiny, tmp_path):
+    """Open the second stage of a run whose first one left a memory."""
+
+    def begin(*overrides):
+        run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
+        run.open_stage(0)
+        for head in classifiers(run.losses.losses).values():
+            torch.nn.init.normal_(head.weight)
+        heads = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
+        run.parts["replay"].end(run, run.stage)
+        run.open_stage(1)
+        return run, heads
+
+    return begin
+
+
+def test_the_memory_joins_the_images_and_keeps_its_classifiers(second):
+    run, heads = second("method.replay={identities: 4, instances: 3}", "losses.arcface={}")
+    part, stage, new = run.parts["replay"], run.stage, run.stages[1].train
+    assert len(part.rows) == 12
+    assert stage.sources == ("other", "memory")
+    assert stage.train.path[: len(new)].tolist() == new.path.tolist()
+    assert stage.train.path[len(new) :].tolist() == run.stages[0].train.path[part.rows.numpy()].tolist()
+    assert set(stage.train.pid[len(new) :]) == {3, 4, 5, 6}
+    assert not set(stage.train.cam[len(new) :]) & set(new.cam)
+    then, now = run.stages[0].train.pid[part.rows.numpy()], stage.train.pid[len(new) :]
+    people = np.unique(then)
+    assert people[now - 3].tolist() == then.tolist()
+    for name, head in classifiers(run.losses.losses).items():
+        assert head.weight.shape[0] == 7
+        assert torch.equal(head.weight[3:], heads[name][torch.from_numpy(people)])
+
+
+def test_a_third_stage_has_both_memories(second):
+    run, _ = second(
+        "method.replay={identities: 2}", "stages=[{train: [market1501]}, {train: [other]}, {train: [other]}]"
+    )
+    with torch.no_grad():
+        classifiers(run.losses.losses)["softmax"].weight.normal_()
+    learnt = classifiers(run.losses.losses)["softmax"].weight.detach().clone()
+    run.parts["replay"].end(run, run.stage)
+    part = run.parts["replay"]
+    assert part.stages.tolist() == [0] * 4 + [1] * 4
+    newest = np.unique(run.stages[1].train.pid[part.rows[4:].numpy()])
+    run.open_stage(2)
+    assert run.stage.train.count_identities == 3 + 2 + 2
+    wanted = torch.cat([learnt[3:5], learnt[torch.from_numpy(newest)]])
+    assert torch.equal(classifiers(run.losses.losses)["softmax"].weight[3:], wanted)
+    assert run.stage.train.path[run.stage.fresh].tolist() == run.stages[2].train.path.tolist()
+
+
+def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
+    recipe = tiny(*TWO_SITES, "data.identities=3", "method.replay={identities: 3, share: 0.34, choose: far}")
+    train(recipe, tmp_path / "run")
+    records = journal.read(tmp_path / "run" / "journal.jsonl")
+    first, last = (record for record in records if isinstance(record, journal.FindingRecord))
+    assert (first.values["stored images"], last.values["stored images"]) == (6, 12)
+    assert first.values["bytes of files"] > 6 * 100
+    drawn = journal.epochs(records)[-1].drawn
+    assert list(drawn) == ["other", "memory"]
+    assert drawn["memory"].images * 2 == drawn["other"].images  # 1 of 3 people
+    assert drawn["memory"].batches == 24 // 6  # only new images make an epoch longer
+
+
+def test_what_is_stored_is_matched_and_only_that(second):
+    run, _ = second("method.replay={identities: 2, match: 0.3}")
+    part = run.parts["replay"]
+    assert part.stored.shape == (4, run.embedder.dimension)
+    assert sum(part.held().values()) > part.stored.nbytes
+    rows = torch.tensor([0, len(run.stages[1].train)])
+    run.embedder.eval()
+    (images,) = plain_batches(run.stage.train.path[rows.numpy()], run.embedder.input, size=2)
+    out = run.embedder(images)
+    batch = Batch(images, torch.zeros(2), torch.zeros(2), rows)
+    assert part.terms(run, batch, out)["match"].value.item() == pytest.approx(0, abs=1e-8)
+    assert part.terms(run, batch, out)["match"].weight == 0.3
+
+
+def test_stages_without_stored_vectors_get_them_later(second):
+    run, _ = second("method.replay={identities: 2}", "stages.1.method.replay.match=0.3")
+    part = run.parts["replay"]
+    assert part.terms(run, None, None) == {}
+    part.end(run, run.stage)
+    assert len(part.stored) == len(part.rows) == 8
+
+
+def test_a_run_with_stored_images_says_so(second):
+    run, _ = second("method={replay: {identities: 2}, si: {}}")
+    assert {name: part.keeps_images for name, part in run.parts.items()} == {"si": False, "replay": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["method.replay={}", "stages=[{train: [market1501], labelled: false}]"], "method.replay must know who is who"),
+        (["method.ewc={}", "losses.softmax=null"], "method.ewc asks the classifier of losses.softmax"),
+        (["method.replay.choose=hering"], "method.replay.choose is 'hering', allowed"),
+        (["method.replay.share=1"], "method.replay.share is 1"),
+        (
+            [
+                "stages=[{train: [market1501, other]}]", "data.sampling=datasets", "method.replay.share=0.3",
+            ],
+            "divides the 3 people of a batch",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(tiny, changes, told):
+    with pytest.raises(UserError, match=told):
+        tiny(*changes)
