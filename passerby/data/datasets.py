@@ -14,16 +14,41 @@ from typing import Annotated, assert_never
 from pydantic import Field, TypeAdapter
 
 from passerby.data.readers.auto import Auto, recognise
+from passerby.data.readers.cuhk01 import CUHK01, read_cuhk01
+from passerby.data.readers.cuhk02 import CUHK02, read_cuhk02
 from passerby.data.readers.cuhk03 import CUHK03, read_cuhk03
+from passerby.data.readers.cuhk_sysu import CuhkSysu, read_cuhk_sysu
 from passerby.data.readers.duke import DukeMTMC, read_dukemtmc
 from passerby.data.readers.folder import Folder, read_folder
+from passerby.data.readers.grid import GRID, read_grid
+from passerby.data.readers.ilids import ILIDS, read_ilids
 from passerby.data.readers.market import Market1501, read_market1501
 from passerby.data.readers.msmt import MSMT17, read_msmt17
+from passerby.data.readers.prid2011 import PRID2011, read_prid2011
+from passerby.data.readers.sensereid import SenseReID, read_sensereid
 from passerby.data.readers.table import Csv, read_csv
+from passerby.data.readers.viper import VIPeR, read_viper
 from passerby.errors import UserError, did_you_mean
 from passerby.types import Dataset, Split
 
-DatasetSettings = Annotated[Market1501 | DukeMTMC | MSMT17 | CUHK03 | Folder | Csv | Auto, Field(discriminator="kind")]
+DatasetSettings = Annotated[
+    Market1501
+    | DukeMTMC
+    | MSMT17
+    | CUHK03
+    | CuhkSysu
+    | CUHK01
+    | CUHK02
+    | VIPeR
+    | PRID2011
+    | ILIDS
+    | GRID
+    | SenseReID
+    | Folder
+    | Csv
+    | Auto,
+    Field(discriminator="kind"),
+]
 """Any data set, told by its `kind`."""
 
 ANY: TypeAdapter[DatasetSettings] = TypeAdapter(DatasetSettings)
@@ -35,9 +60,17 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "dukemtmc": "DukeMTMC-reID: 1,812 people, 8 cameras, 36,411 images (withdrawn by its authors)",
         "msmt17": "MSMT17 V1 or V2: 4,101 people, 15 cameras, 126,441 images",
         "cuhk03": "CUHK03-NP: 1,467 people, 2 cameras, 14,097 detected or 14,096 labelled boxes",
+        "cuhk_sysu": "CUHK-SYSU cut for lifelong re-identification: 5,532 people to train and 2,900 to test on",
+        "cuhk01": "CUHK01: 971 people, 2 views, 3,884 images",
+        "cuhk02": "CUHK02: 1,816 people, 5 pairs of views, 7,264 images",
+        "viper": "VIPeR: 632 people, 2 views, 1,264 images",
+        "prid2011": "PRID 2011, single-shot: 200 people in 2 views among 749",
+        "ilids": "i-LIDS: 119 people, 476 images",
+        "grid": "GRID: 250 people, 8 cameras, 1,275 images",
+        "sensereid": "SenseReID, for testing only: 1,717 people, 4,428 images",
         "folder": "your own images: divided or not, one folder per person or facts in the file names",
         "csv": "your own table of images: path, pid, and where known cam, role, frame, mask",
-        "auto": "whichever of these lies in a folder",
+        "auto": "whichever of the first four, a folder or a table lies there",
     }
 )
 """What can be read, one line each, for lists."""
@@ -104,6 +137,22 @@ def _read(settings: DatasetSettings, name: str) -> Dataset:
             return read_msmt17(settings, name)
         case CUHK03():
             return read_cuhk03(settings, name)
+        case CuhkSysu():
+            return read_cuhk_sysu(settings, name)
+        case CUHK01():
+            return read_cuhk01(settings, name)
+        case CUHK02():
+            return read_cuhk02(settings, name)
+        case VIPeR():
+            return read_viper(settings, name)
+        case PRID2011():
+            return read_prid2011(settings, name)
+        case ILIDS():
+            return read_ilids(settings, name)
+        case GRID():
+            return read_grid(settings, name)
+        case SenseReID():
+            return read_sensereid(settings, name)
         case Folder():
             return read_folder(settings, name)
         case Csv():
