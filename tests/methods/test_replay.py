@@ -106,7 +106,7 @@ def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
     records = journal.read(tmp_path / "run" / "journal.jsonl")
     first, last = (record for record in records if isinstance(record, journal.FindingRecord))
     assert (first.values["stored images"], last.values["stored images"]) == (6, 12)
-    assert first.values["bytes of files"] > 6 * 100
+    assert first.values["bytes of image files"] > 6 * 100
     drawn = journal.epochs(records)[-1].drawn
     assert list(drawn) == ["other", "memory"]
     assert drawn["memory"].images * 2 == drawn["other"].images  # 1 of 3 people
