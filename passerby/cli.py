@@ -206,11 +206,38 @@ def export(
 
 
 @app.command()
-def report(run: RunPath) -> None:
-    """Write the report of a run again, for example after the images were moved."""
+def interpolate(
+    old: RunPath,
+    new: RunPath,
+    on: Annotated[
+        list[str] | None, typer.Option(help="data sets; default: all that the new one's recipe tests")
+    ] = None,
+    data: DataFolder = None,
+    shares: Annotated[str | None, typer.Option(help="of the new weights; default: 0,0.1,...,1")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Test the mixtures of two models, for example of run/stage-1.safetensors and run."""
+    from passerby.commands import interpolate_models
+
+    found = interpolate_models(old, new, on=on or [], data=data, shares=shares, console=_console())
+    if json_file is not None:
+        write_json(json_file, found)
+
+
+@app.command()
+def report(
+    run: RunPath,
+    against: Annotated[
+        Path | None, typer.Option(help="another run over the same stages, to set beside it", show_default=False)
+    ] = None,
+    expert: Annotated[
+        list[Path] | None, typer.Option(help="a run of one site alone; give one for each site", show_default=False)
+    ] = None,
+) -> None:
+    """Write the report of a run again, for example beside another run."""
     from passerby.report.page import write_report
 
-    typer.echo(write_report(run))
+    typer.echo(write_report(run, against=against, experts=expert or []))
 
 
 # ---- data

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from passerby.console import bar
 from passerby.errors import UserError
-from passerby.evaluate import evaluate, explain_skipped
+from passerby.evaluate import evaluate, explain_skipped, scores_json
+from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
@@ -136,6 +137,36 @@ def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | 
         console.print(f"not counted: {skipped}", highlight=False)
     again = None if rerank is None else score(embeddings, rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
+
+
+def interpolate_models(
+    old: Path, new: Path, *, on: Sequence[str], data: str | None, shares: str | None, console: Console
+) -> list[dict[str, object]]:
+    """Test mixtures of two models, print the table, and return it as JSON values.
+
+    Args:
+        old, new: run folders or files.
+        on: data sets of the new one's recipe; none = all that it tests.
+        data: a folder to test on instead.
+        shares: of the new weights, as typed; None = steps of a tenth.
+        console: where the table goes.
+
+    """
+    chosen = SHARES if shares is None else read_shares(shares)
+    earlier, later = load_pair(old, new)
+    names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
+    datasets = [chosen_dataset(later.recipe, on=name, data=data) for name in names]
+    with bar("testing mixtures", console) as advance:
+        found = interpolate(earlier, later, datasets=datasets, shares=chosen, progress=advance)
+    table = Table("share of new", *(f"{dataset.name} mAP" for dataset in datasets), "mean")
+    for row in found:
+        values = [100 * scores.mAP for scores in row.scores.values()]
+        table.add_row(f"{row.share:g}", *(f"{v:.1f}" for v in values), f"{sum(values) / len(values):.1f}")
+    console.print(table)
+    return [
+        {"share": row.share, "scores": {name: scores_json(scores) for name, scores in row.scores.items()}}
+        for row in found
+    ]
 
 
 def embed_places(

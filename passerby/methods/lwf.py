@@ -66,6 +66,11 @@ class Lwf(Part):
         """Only `heads` keeps something."""
         return super().at_end if self.settings.heads else ""
 
+    @property
+    def remembers(self) -> str:
+        """Only `heads` keeps something."""
+        return "the classifiers of earlier stages" if self.settings.heads else ""
+
     def begin(self, run: RunState, stage: Stage) -> None:
         """Start from the earlier classifiers as they are now."""
         self.old = nn.ModuleList(frozen(head) for head in self.kept)

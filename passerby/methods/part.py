@@ -121,6 +121,11 @@ class Part(nn.Module):
         return "" if own is Part.end else (own.__doc__ or "Acts after the last epoch.").split("\n")[0].removesuffix(".")
 
     @property
+    def remembers(self) -> str:
+        """What it keeps of earlier stages beside the model, in a few words for the drawing."""
+        return ""
+
+    @property
     def stored_images(self) -> int:
         """How many images of earlier stages it keeps."""
         return 0

@@ -47,11 +47,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Column:
-    """Boxes below one another; `chained` draws an arrow from each to the next."""
+    """Boxes below one another; `chained` draws an arrow from each to the next, but for those that stand apart."""
 
     heading: str
     boxes: tuple[Box, ...]
     chained: bool = True
+    apart: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _panel(panel: Panel, y: float, width: float) -> tuple[list[str], float]:
 
 def _stack(column: Column, x: float, y: float, width: float) -> list[_Placed]:
     stack: list[_Placed] = []
-    for box in column.boxes:
+    for box in (*column.boxes, *column.apart):
         room = width - 2 * _PAD
         lines = tuple(part for line in box.lines for part in wrap(line, room, size=_TEXT))
         placed = _Placed(box, wrap(box.title, room, size=_TITLE, weight="bold"), lines, x, y, width)
@@ -190,7 +191,7 @@ def _chain(column: Column, stack: Sequence[_Placed]) -> list[str]:
         return []
     return [
         _arrow([(above.x + above.width / 2, above.bottom), (below.x + below.width / 2, below.y)])
-        for above, below in pairwise(stack)
+        for above, below in pairwise(stack[: len(column.boxes)])
     ]
 
 

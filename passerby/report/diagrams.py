@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from passerby.methods.part import Part
 from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
@@ -44,20 +45,22 @@ def draw(recipe: Recipe, *, width: float = WIDE) -> str:
 
 def _training(recipe: Recipe, number: int) -> Panel:
     stage = recipe.stages[number]
-    losses = _losses(stage)
-    network = _network(recipe, number)
+    losses = _losses(stage, number)
+    network, beside = _network(recipe, number), _beside(stage, number)
     sources = {box.key for box in network if box.tone == "value"}
     links = [("augment", network[0].key)]
     for box, source in losses:
         links += [(source if source in sources else network[-1].key, box.key), (box.key, "sum")]
+    for box, parts in beside:
+        links += [*([("augment", "teacher")] if box.key == "teacher" else []), *((box.key, part) for part in parts)]
     several = f"Stage {number + 1} of {len(recipe.stages)}" if len(recipe.stages) > 1 else "Training"
     return Panel(
         f"{several}: {stage.title}, {_count(stage.epochs, 'epoch')}",
         (
             Column("Images", _images(recipe, stage)),
-            Column("Network", network),
+            Column("Network", network, apart=tuple(box for box, _ in beside)),
             Column("Losses", tuple(box for box, _ in losses), chained=False),
-            Column("Learning", _learning(recipe, stage)),
+            Column("Learning", _learning(recipe, stage, number)),
         ),
         tuple(links),
     )
@@ -106,8 +109,43 @@ def _vectors(recipe: Recipe) -> tuple[Box, ...]:
     return feature, Box("neck", f"Neck: {value_text(neck)}", (), "network"), embedding
 
 
-def _losses(stage: StageSettings) -> list[tuple[Box, str]]:
-    """Return a box for each loss and each part of the method, with the vector it looks at, feature before embedding."""
+def _parts(stage: StageSettings, number: int) -> dict[str, Part]:
+    """Return the parts that do something in a stage: in the first one, not those that only act on an earlier model."""
+    parts = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
+    return {name: part for name, part in parts.items() if number or not part.needs_earlier or _speaks(part, "terms")}
+
+
+def _speaks(part: Part, verb: str) -> bool:
+    return getattr(type(part), verb) is not getattr(Part, verb)
+
+
+def _with_loss(stage: StageSettings, number: int) -> dict[str, Part]:
+    """Return the parts that add a loss in a stage; what holds on to an earlier stage adds none in the first."""
+    parts = _parts(stage, number)
+    return {name: p for name, p in parts.items() if _speaks(p, "terms") and (number or not p.needs_earlier)}
+
+
+def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
+    """Return what stands beside the network from the second stage on, each with the losses that it feeds."""
+    if not number:
+        return []
+    parts, losses = _parts(stage, number), _with_loss(stage, number)
+    asking = [name for name, part in parts.items() if part.wants_teacher]
+    found = []
+    if asking:
+        lines = (f"the model as stage {number} left it, frozen", f"asked by {', '.join(asking)}")
+        found.append(
+            (Box("teacher", "Teacher", lines, "network"), [f"part {name}" for name in asking if name in losses])
+        )
+    for name, part in parts.items():
+        if part.remembers:
+            box = Box(f"memory {name}", f"Memory: {name}", (part.remembers,), "images")
+            found.append((box, [f"part {name}"] if name in losses else []))
+    return found
+
+
+def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
+    """Return a box for each loss and each part that adds one, with the vector it looks at, feature before embedding."""
     boxes = []
     for name, chosen in stage.losses.chosen.items():
         source = str(getattr(chosen, "feature", ""))
@@ -116,10 +154,9 @@ def _losses(stage: StageSettings) -> list[tuple[Box, str]]:
         title = name if weight is None else f"{name} × {value_text(weight)}"
         lines = (*_summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
-    for name in type(stage.method).model_fields:
-        part = getattr(stage.method, name)
-        if part is not None:
-            boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(part), *facts(part)), "loss"), ""))
+    for name in _with_loss(stage, number):
+        chosen = stage.method.chosen[name]
+        boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(chosen), *facts(chosen)), "loss"), ""))
     order = ["feature", "embedding"]
     return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
 
@@ -130,11 +167,24 @@ def _summary(settings: Settings) -> tuple[str, ...]:
     return (first,) if first else ()
 
 
-def _learning(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
+def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
+    """Return what the parts do after the last epoch, and parts that act in the background alone."""
+    drawn, boxes = _with_loss(stage, number), []
+    for name, part in _parts(stage, number).items():
+        chosen = stage.method.chosen[name]
+        told = () if name in drawn else (*_summary(chosen), *facts(chosen))
+        if part.at_end:
+            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
+        elif not _speaks(part, "terms"):
+            boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
+    return tuple(boxes)
+
+
+def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, ...]:
     optim = stage.optim
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
-    count = len(_losses(stage))
+    count = len(_losses(stage, number))
     mean = (f"EMA {value_text(optim.ema)}", "tested in place of the last weights")
     average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
     steps = tuple(changed(recipe.engine, without=_ENGINE))
@@ -144,6 +194,7 @@ def _learning(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
         Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum, *changed(optim, without=_OPTIM)), "learning"),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
         *average,
+        *_ends(stage, number),
     )
 
 

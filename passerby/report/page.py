@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ from passerby.report.ranks import describe
 from passerby.report.reliance import reliance_rows, reliance_sentence, triples
 from passerby.report.schedule import rate_curve
 from passerby.report.sentences import MEASURES, cameras_rule, headline, pixels_rule, progress
+from passerby.report.sequence import Memory, memory_of
 from passerby.report.shares import shares
 from passerby.report.sources import sources
 from passerby.targets import GOALS_NOTE
@@ -37,25 +39,31 @@ _ALTERNATIVES = {
 }
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, against: Path | None = None, experts: Sequence[Path] = ()) -> Path:
     """Write `report.html` into a run folder and return where it is.
 
     The file is all there is: pictures are inside, and nothing is fetched. A run that is still going on gets a report of
     what there is so far; images that have moved are named in a sentence instead of shown.
 
+    Args:
+        folder: of the run.
+        against: another run over the same stages, to be set beside a run of several stages.
+        experts: runs that learn one site each, to be set beside it.
+
     Raises:
-        UserError: it is no run folder, or one of its files is broken.
+        UserError: it is no run folder, one of its files is broken, or the runs cannot be compared.
 
     """
     run = read_run(folder)
+    page = render(run, memory_of(run, against=against, experts=experts))
     path = folder / "report.html"
     with atomic_write(path) as file:
-        file.write(render(run).encode())
+        file.write(page.encode())
     return path
 
 
-def render(run: RunFolder) -> str:
-    """Return the page of a run as HTML."""
+def render(run: RunFolder, memory: Memory | None = None) -> str:
+    """Return the page of a run as HTML; `memory` is what a run of several stages kept and lost."""
     count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
     galleries = [gallery_of(run, site, count=count) for site in run.sites]
     attended, unattended = attended_lists(run, galleries)
@@ -68,6 +76,7 @@ def render(run: RunFolder) -> str:
         progress=progress(run),
         measures=MEASURES,
         goals_note=GOALS_NOTE,
+        memory=memory,
         cards=_cards,
         rows=_rows,
         describe=describe,

@@ -58,6 +58,32 @@ def test_another_recipe_is_another_drawing():
     assert "erase" not in drawn
 
 
+SEQUENCE = [{"train": ["plaza"], "epochs": 3}, {"train": ["plaza"], "name": "again", "epochs": 5}]
+
+
+def test_the_earlier_model_and_what_is_kept_are_drawn():
+    method = {"lwf": {"tr_dist": 1.0, "heads": 1.0}, "average": {}}
+    svg = draw(plain_recipe(stages=SEQUENCE, method=method))
+    first, second = words(svg).split("Stage 2 of 2")
+    assert "Teacher the model as stage 1 left it, frozen asked by average, lwf" in second
+    assert "Memory: lwf the classifiers of earlier stages" in second
+    assert "method: lwf" in second
+    assert "After the last epoch: average Average the weights" in second
+    for nothing in ("Teacher", "method: lwf", "average"):
+        assert nothing not in first
+    assert "After the last epoch: lwf Keep the classifier of the stage" in " ".join(first.split())
+    assert "method: average" not in svg
+
+
+def test_the_teacher_points_to_the_losses_that_ask_it():
+    plain = draw(plain_recipe(stages=SEQUENCE))
+    asked = draw(plain_recipe(stages=SEQUENCE, method={"feature": {}}))
+    average = draw(plain_recipe(stages=SEQUENCE, method={"average": {}}))
+    assert "Teacher" not in words(plain)
+    arrows = [svg.count("<polygon") for svg in (plain, asked, average)]
+    assert arrows == [arrows[0], arrows[0] + 4, arrows[0] + 2]  # augmented images, its own arrow, the loss's two
+
+
 def test_what_the_test_averages_is_drawn():
     drawn = words(draw(plain_recipe(test={"flip": True, "queries": "multi"})))
     assert "averaged with the mirror image's" in drawn

@@ -1,0 +1,113 @@
+"""Between two models: every share of the new weights, tested without training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from passerby.errors import UserError
+from passerby.evaluate import evaluate
+from passerby.methods.consolidation import blend
+from passerby.trained import Trained, embed_site, load_trained
+from passerby.types import Dataset, Scores
+
+SHARES = tuple(number / 10 for number in range(11))
+"""From the old model to the new one in steps of a tenth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What a mixture of two models scored: the share of the new weights in [0, 1], and the scores by data set."""
+
+    share: float
+    scores: dict[str, Scores]
+
+
+def interpolate(
+    old: Trained,
+    new: Trained,
+    *,
+    datasets: Sequence[Dataset],
+    shares: Sequence[float] = SHARES,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Share]:
+    """Test share x new + (1 - share) x old for several shares, batch-norm statistics included.
+
+    Args:
+        old, new: two models of one architecture, one of which was trained on from the other; only then does the way
+            between them make sense.
+        datasets: where to test, by the protocol of the new one's recipe.
+        shares: of the new weights, each in [0, 1].
+        progress: called with (searches done, searches in all).
+
+    Raises:
+        UserError: models that are built differently, or a share outside [0, 1].
+
+    Reference: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
+
+    """
+    require_shares(shares)
+    _require_alike(old, new)
+    test, found = new.recipe.test, []
+    for number, share in enumerate(shares):
+        mixed = replace(new, embedder=copy.deepcopy(new.embedder))
+        blend(mixed.embedder, old.embedder, share=share)
+        scores = {}
+        for place, dataset in enumerate(datasets, start=1):
+            table = embed_site(mixed, dataset)
+            scores[dataset.name] = evaluate(
+                table, cameras=test.cameras, queries=test.queries, distance=test.distance, verification=False
+            )
+            if progress is not None:
+                progress(number * len(datasets) + place, len(shares) * len(datasets))
+        found.append(Share(share, scores))
+    return found
+
+
+def read_shares(text: str) -> list[float]:
+    """Read shares as a person types them.
+
+    >>> read_shares("0, 0.25,1")
+    [0.0, 0.25, 1.0]
+    """
+    try:
+        shares = [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--shares {text}: give numbers with commas between them, for example 0.1,0.5,0.9") from error
+    require_shares(shares)
+    return shares
+
+
+def require_shares(shares: Sequence[float]) -> None:
+    """Raise `UserError` unless there are shares and each is in [0, 1]."""
+    outside = [share for share in shares if not 0 <= share <= 1]
+    if outside or not shares:
+        raise UserError(
+            f"shares of the new weights must be numbers from 0 to 1, got {outside[0] if outside else 'none'}"
+        )
+
+
+def load_pair(old: Path, new: Path) -> tuple[Trained, Trained]:
+    """Load two models that were built alike: run folders, or files such as stage-1.safetensors.
+
+    Raises:
+        UserError: no model, or two that are built differently.
+
+    """
+    pair = load_trained(old), load_trained(new)
+    _require_alike(*pair)
+    return pair
+
+
+def _require_alike(old: Trained, new: Trained) -> None:
+    left, right = ({k: tuple(v.shape) for k, v in each.embedder.state_dict().items()} for each in (old, new))
+    different = sorted(set(left.items()) ^ set(right.items()))
+    if different:
+        raise UserError(
+            f"{old.source} and {new.source} are built differently (first: {different[0][0]}), so there is nothing "
+            "between them"
+        )
+    if old.embedder.input != new.embedder.input:
+        raise UserError(f"{old.source} and {new.source} expect different images; their input settings must agree")
