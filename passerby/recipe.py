@@ -23,6 +23,7 @@ from passerby.losses.triplet import TripletSettings
 from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.ebll import EbllSettings
+from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.models.embedder import ModelSettings
@@ -44,6 +45,7 @@ AnyPart = (
     | SiSettings
     | MasSettings
     | ReplaySettings
+    | GrowSettings
 )
 """The settings of any part."""
 
@@ -60,6 +62,13 @@ class MethodSettings(Settings):
     si: SiSettings | None = None
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
+    grow: GrowSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_keeps_people(self) -> Self:
+        if self.replay is not None and self.grow is not None:
+            raise ValueError("method.grow and method.replay both keep earlier people in the classifiers; leave one out")
+        return self
 
     @property
     def chosen(self) -> dict[str, AnyPart]:
@@ -86,7 +95,7 @@ class StageSettings(Settings):
 
     @model_validator(mode="after")
     def _known_people(self) -> Self:
-        for name in ("ewc", "replay"):
+        for name in ("ewc", "replay", "grow"):
             if not self.labelled and name in self.method.chosen:
                 raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
         if "ewc" in self.method.chosen and self.losses.softmax is None:

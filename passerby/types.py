@@ -402,6 +402,7 @@ class Stage:
         origin: (N,) which of the sources each image comes from, 0..len(sources)-1; default: the first.
         recalled: share of the people of each batch, in [0, 1), that come from the last of the sources, which then holds
             images of earlier stages and does not count for the length of an epoch; 0 = there is no such source.
+        absent: how many people of earlier stages classifiers are to know beside those of `train`, >= 0.
 
     """
 
@@ -412,6 +413,7 @@ class Stage:
     sources: tuple[str, ...] = ()
     origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     recalled: float = 0.0
+    absent: int = 0
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -424,7 +426,7 @@ class Stage:
     @property
     def classes(self) -> int:
         """Number of people whom a classifier of the stage must know."""
-        return self.train.count_identities
+        return self.train.count_identities + self.absent
 
     @property
     def fresh(self) -> Bools:

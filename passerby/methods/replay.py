@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.data.joining import join
-from passerby.data.loading import plain_batches
 from passerby.losses.mix import Term
 from passerby.losses.softmax import adopt_rows, classifiers
+from passerby.methods.growth import make_rows, still, vectors
 from passerby.methods.herding import herd
 from passerby.methods.part import Part, RunState
 from passerby.settings import Settings
-from passerby.types import Batch, Floats, Ints, Output, Split, Stage, Words
+from passerby.types import Batch, Floats, Ints, Output, Split, Stage
 
 Choice = Literal["herding", "far", "random"]
 """`herding`: the images whose mean follows the person's mean; `far`: those least like it; `random`: any."""
@@ -126,8 +126,7 @@ class Replay(Part):
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's."""
         super().make_room(run, state)
-        names = [name.removeprefix("known.") for name in state if name.startswith("known.")]
-        self.known = nn.ParameterDict({name: _still(torch.empty_like(state[f"known.{name}"])) for name in names})
+        self.known = make_rows(state)
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Join the memory to the images of the stage, as one more source."""
@@ -169,7 +168,7 @@ class Replay(Part):
         )
         self.known = nn.ParameterDict(
             {
-                name: _still(head.weight.detach()[people.to(run.device)])
+                name: still(head.weight.detach()[people.to(run.device)])
                 for name, head in classifiers(run.losses.losses).items()
             }
         )
@@ -214,18 +213,3 @@ class Replay(Part):
         if len(paths) > len(self.stored):
             fresh = vectors(run, paths[len(self.stored) :], of="embedding")
             self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh
-
-
-def vectors(run: RunState, paths: Words, *, of: Literal["feature", "embedding"]) -> Tensor:
-    """Return what the present model makes of images without augmentation, (N, D) float32."""
-    was_training = run.embedder.training
-    run.embedder.eval()
-    with torch.no_grad(), run.autocast():
-        batches = plain_batches(paths, run.embedder.input, size=64)
-        found = [getattr(run.embedder(images.to(run.device)), of).float() for images in batches]
-    run.embedder.train(was_training)
-    return torch.cat(found)
-
-
-def _still(tensor: Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad=False)

@@ -1,5 +1,7 @@
 """What an epoch draws, and what is told of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,32 @@ def test_the_opening_tells_of_each_set():
     first, second = stage_sentences(stage(9, 3), settings("datasets"))
     assert "jointly, an equal share of each data set in every batch: 48 images" in first
     assert second == "here: how often an epoch shows each image on average: site0 0.67, site1 2 times"
+
+
+def with_memory(*people, recalled):
+    """Return a stage whose last set is a memory."""
+    return replace(stage(*people), recalled=recalled)
+
+
+@pytest.mark.parametrize(("recalled", "old"), [(0.25, 1), (0.5, 2), (0.75, 3), (0.01, 1), (0.99, 3)])
+def test_a_memory_has_its_share_of_every_batch_and_makes_no_epoch_longer(recalled, old):
+    both = with_memory(9, 5, recalled=recalled)
+    planned = plan(both, settings())
+    assert len(planned) == 9 * 4 // 8
+    origin = both.origin[planned].reshape(len(planned), 4, 2)
+    assert (origin.sum(axis=(1, 2)) == 2 * old).all()
+    assert (origin[:, :, 0] == origin[:, :, 1]).all()
+    assert [len(set(both.train.pid[batch])) for batch in planned] == [4] * len(planned)
+
+
+def test_a_small_memory_gives_what_it_has():
+    planned = plan(with_memory(9, 1, recalled=0.5), settings())
+    assert (planned >= 36).sum(axis=1).tolist() == [2] * len(planned)
+
+
+def test_beside_a_memory_joint_sets_have_equal_shares():
+    three = with_memory(9, 9, 9, recalled=0.5)
+    planned = plan(three, settings("datasets"))
+    counts = [np.bincount(three.origin[batch], minlength=3).tolist() for batch in planned]
+    assert counts == [[2, 2, 4]] * (72 // 8)
+    assert list(drawn(planned, three)) == ["site0", "site1", "site2"]

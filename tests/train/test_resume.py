@@ -43,6 +43,7 @@ VARIANTS = {
     "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema=0.9", "stages.1.optim.ema=0.5"],
     "replay": [*TWO_SITES, "method.replay={identities: 3, share: 0.5}"],
     "dark experience": [*TWO_SITES, "method.replay={identities: 3, match: 0.3, choose: random}", "losses.arcface={}"],
+    "growing classifiers": [*TWO_SITES, "method={grow: {}, average: {}}"],
     "elastic weights": [*TWO_SITES, "method.ewc={images: 5, labels: sampled, decay: 0.5}"],
     "synapses by path": [*TWO_SITES, "method.si.strength=1"],
     "synapses by length": [*TWO_SITES, "method={mas: {images: 5}, average: {}}"],
