@@ -366,7 +366,7 @@ def recipe_list() -> None:
 
     for name, description in shipped_recipes().items():
         typer.echo(f"{name:16} {description}")
-    typer.echo(f"\nTargets, with their goals (mAP / rank-1 in percent). {GOALS_NOTE}\n")
+    typer.echo(f"\nTargets, with their goals (mAP / rank-1 in percent; change of the mAP in points). {GOALS_NOTE}\n")
     targets = shipped_targets()
     names, words = (max(map(len, column)) for column in (targets, [target.differs for target in targets.values()]))
     for name, target in targets.items():

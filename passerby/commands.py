@@ -225,7 +225,7 @@ def print_goals(results: Sequence[Result], console: Console) -> None:
         if (expected := result.expected) is None:
             continue
         reranked = None if result.reranked is None else figures(result.reranked)
-        for row in compare(expected.goal, figures(result.plain), reranked):
+        for row in compare(expected.goal, figures(result.plain), reranked, forgetting=result.forgetting):
             place = result.dataset if row.figure == "mAP" else ""
             table.add_row(place, row.figure, f"{row.goal:.1f}", f"{row.measured:.1f}", f"{row.difference:+.1f}")
         caveats |= dict.fromkeys(expected.caveats)

@@ -82,6 +82,9 @@ class StageSettings(Settings):
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the journal calls it; default: its data sets")
     labelled: bool = True
+    identities: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="learn from the first so many people of each data set, by their numbers; null = all"
+    )
     epochs: Annotated[int, Field(ge=1)] = 120
     optim: OptimSettings = OptimSettings()
     losses: LossSettings = LossSettings()
@@ -91,6 +94,8 @@ class StageSettings(Settings):
     def _once(self) -> Self:
         if len(set(self.train)) != len(self.train):
             raise ValueError(f"train names a data set twice: {', '.join(self.train)}")
+        if self.identities is not None and not self.labelled:
+            raise ValueError("identities chooses people by their numbers, which labelled: false does not look at")
         return self
 
     @model_validator(mode="after")
@@ -184,7 +189,9 @@ class Recipe(Settings):
     description: str = ""
     root: str = Field("data", description="folder of the data sets that are named by kind alone")
     masks: str | None = Field(None, description="folder of their foreground masks; null = inside or beside each set")
-    datasets: dict[Name, DatasetSettings] = Field(default_factory=dict)
+    datasets: dict[Name, DatasetSettings] = Field(
+        default_factory=dict, description="data sets by name; one without a root lies in the recipe's"
+    )
     input: InputSettings = InputSettings()
     data: DataSettings = DataSettings()
     foreground: ForegroundSettings = ForegroundSettings()
@@ -342,10 +349,20 @@ def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:
     """Validate plain data, after every stage was completed with the recipe's own `optim`, `losses` and `method`."""
     data = _with_defaults(data)
+    _place(data)
     stages = data["stages"]
     if isinstance(stages, list):
         data["stages"] = [_complete(stage, data) if isinstance(stage, dict) else stage for stage in stages]
     return build(Recipe, data, source=source)
+
+
+def _place(data: dict[str, Plain]) -> None:
+    """Let data sets that are described without a root lie where those named by kind alone lie."""
+    datasets = data.get("datasets")
+    for described in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(described, dict) and described.get("kind") != "csv" and described.get("root") is None:
+            described["root"] = data.get("root") or Recipe.model_fields["root"].default
+            described.setdefault("masks", data.get("masks"))
 
 
 _PER_STAGE = ("optim", "losses", "method")

@@ -22,6 +22,7 @@ GOALS_NOTE = "Goals are figures to aim at, not measured by passerby."
 """Stands wherever goals are shown."""
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Points = Annotated[float, Field(ge=-100, le=100)]
 
 
 class Figures(Settings):
@@ -36,6 +37,9 @@ class Goal(Settings):
 
     mAP: Percent
     rank1: Percent | None = None
+    forgetting: Points | None = Field(
+        None, description="change of the mAP from the stage that learnt the set to the last; negative = lost"
+    )
     mean: Percent | None = None
     reranked: Figures | None = Field(None, description="with k-reciprocal re-ranking")
 
@@ -50,13 +54,15 @@ class Target(Settings):
 
     @property
     def aim(self) -> str:
-        """The figures as one line: mAP / rank-1, by data set where there are several."""
+        """The figures as one line: mAP / rank-1 (change of the mAP), by data set where there are several."""
         lines = [_aim(goal) if len(self.goals) == 1 else f"{name} {_aim(goal)}" for name, goal in self.goals.items()]
         return ", ".join(lines) or "no figures yet"
 
 
 def _aim(goal: Goal) -> str:
     plain = f"mAP {goal.mAP:.1f}" if goal.rank1 is None else f"{goal.mAP:.1f} / {goal.rank1:.1f}"
+    if goal.forgetting is not None:
+        plain = f"{plain} ({goal.forgetting:+.1f})"
     reranked = goal.reranked
     return plain if reranked is None else f"{plain}, re-ranked {reranked.mAP:.1f} / {reranked.rank1:.1f}"
 
@@ -78,13 +84,16 @@ class Comparison:
         return self.measured - self.goal
 
 
-def compare(goal: Goal, plain: Figures, reranked: Figures | None) -> list[Comparison]:
+def compare(
+    goal: Goal, plain: Figures, reranked: Figures | None, *, forgetting: float | None = None
+) -> list[Comparison]:
     """Put every figure that a goal names, and that was measured, beside it.
 
     Args:
         goal: what to aim at.
         plain: what was measured without re-ranking.
         reranked: with re-ranking; None when the recipe switches it off.
+        forgetting: change of the mAP since the set was learnt, in points; None when it was learnt last.
 
     >>> [(c.figure, round(c.difference, 1)) for c in compare(Goal(mAP=80, rank1=90), Figures(mAP=81, rank1=89.5), None)]
     [('mAP', 1.0), ('rank-1', -0.5)]
@@ -92,6 +101,8 @@ def compare(goal: Goal, plain: Figures, reranked: Figures | None) -> list[Compar
     found = [Comparison("mAP", goal.mAP, plain.mAP)]
     if goal.rank1 is not None:
         found.append(Comparison("rank-1", goal.rank1, plain.rank1))
+    if goal.forgetting is not None and forgetting is not None:
+        found.append(Comparison("forgetting", goal.forgetting, forgetting))
     if goal.mean is not None:
         found.append(Comparison("mean", goal.mean, (plain.mAP + plain.rank1) / 2))
     if goal.reranked is not None and reranked is not None:

@@ -84,7 +84,9 @@ def test_overrides_reach_everything(name, override, look):
         ({"stages": [{"train": ["auto", "auto"]}]}, "train names a data set twice: auto, auto"),
         ({"losses": {"triplett": {}}}, "unknown key losses.triplett; did you mean 'triplet'?"),
         ({"datasets": {"a": {"kind": "foldr", "root": "x"}}}, "did you mean 'folder'?"),
-        ({"datasets": {"a": {"kind": "market1501"}}}, "root is missing"),
+        ({"datasets": {"a": {"kind": "csv"}}}, "path is missing"),
+        ({"stages": [{"train": ["auto"], "identities": 1}]}, "stages.0.identities is 1"),
+        ({"stages": [{"train": ["auto"], "identities": 5, "labelled": False}]}, "identities chooses people by their"),
         ({"engine": {"precision": "bf61"}}, "engine.precision is 'bf61', allowed: "),
         ({"input": {"size": [4, 128]}}, "input.size.0 is 4"),
         ({"optim": {"schedule": "cosine", "gamma": 0.5}}, "gamma has no effect with schedule: cosine"),
@@ -155,3 +157,12 @@ def test_a_recipe_is_frozen():
 def test_override_by_hand_equals_override_by_word():
     data = override({}, "stages=[{train: [msmt17], epochs: 2}]")
     assert make_recipe(data, source="x") == make_recipe({"stages": [{"train": ["msmt17"], "epochs": 2}]}, source="y")
+
+
+def test_a_data_set_described_without_a_root_lies_where_the_others_lie():
+    recipe = make_recipe(
+        {"root": "here", "masks": "m", "datasets": {"a": {"kind": "cuhk03"}, "b": {"kind": "cuhk03", "root": "there"}}},
+        source="test",
+    )
+    assert (recipe.datasets["a"].root, recipe.datasets["a"].masks) == ("here", "m")
+    assert (recipe.datasets["b"].root, recipe.datasets["b"].masks) == ("there", None)

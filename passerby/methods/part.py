@@ -166,6 +166,7 @@ class Part(nn.Module):
     def end(self, run: RunState, stage: Stage) -> None:
         """Remember what must not be forgotten; called once, after the stage's last epoch."""
 
+
 def bytes_of(state: Mapping[str, Tensor]) -> int:
     """Return how many bytes named tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())

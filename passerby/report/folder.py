@@ -39,6 +39,7 @@ class Site:
         rerank: the parameters of the re-ranked ones.
         expected: what the recipe aims at here, if it aims at something.
         reliance: the same test on people and on backgrounds alone, where it was made.
+        forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
 
     """
 
@@ -50,6 +51,7 @@ class Site:
     rerank: Rerank | None
     expected: Expected | None = None
     reliance: Reliance | None = None
+    forgetting: float | None = None
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -57,7 +59,7 @@ class Site:
         if self.expected is None:
             return []
         reranked = None if self.reranked is None else _figures(self.reranked)
-        return compare(self.expected.goal, _figures(self.plain), reranked)
+        return compare(self.expected.goal, _figures(self.plain), reranked, forgetting=self.forgetting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,7 @@ def _site(name: str, entry: object) -> Site:
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
         expected=_expected(found["expected"]) if "expected" in found else None,
         reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
+        forgetting=_float(found["forgetting"]) if "forgetting" in found else None,
     )
 
 

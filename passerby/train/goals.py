@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import Recipe, load_recipe
 from passerby.targets import Expected, Figures, shipped_targets
+from passerby.train.journal import ScoreRecord
 from passerby.types import Dataset, Scores
 
 _FREE = (
@@ -37,6 +38,28 @@ def expected_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> E
 def figures(scores: Scores) -> Figures:
     """Return the figures of an evaluation that goals are about."""
     return Figures(mAP=100 * scores.mAP, rank1=100 * scores.rank(1))
+
+
+def change_since(recipe: Recipe, records: Sequence[ScoreRecord], name: str, *, after: Scores) -> float | None:
+    """Return how the mAP on a data set changed since the stage that learnt it last, in points; negative = forgotten.
+
+    Args:
+        recipe: what ran.
+        records: the evaluations of the run.
+        name: the data set, as the recipe calls it.
+        after: its scores after the last stage.
+
+    Returns:
+        None when no stage learnt it, or none came after that.
+
+    """
+    learnt = [number for number, stage in enumerate(recipe.stages, start=1) if name in stage.train]
+    if not learnt or learnt[-1] == len(recipe.stages):
+        return None
+    end = recipe.stages[learnt[-1] - 1].epochs
+    wanted = (learnt[-1], end, after.protocol.dataset)
+    before = [record.mAP for record in records if (record.stage, record.epoch, record.dataset) == wanted]
+    return 100 * (after.mAP - before[-1]) if before else None
 
 
 def changes(recipe: Recipe) -> list[str]:

@@ -25,11 +25,12 @@ from passerby.train import distributed, journal
 from passerby.train.between import Between
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
-from passerby.train.goals import differences, expected_of
+from passerby.train.goals import change_since, differences, expected_of
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
 from passerby.train.run import Run, make_run
+from passerby.train.stages import people_sentences
 from passerby.types import Scores
 
 
@@ -46,6 +47,8 @@ class Result:
         plain, reranked: the scores; `reranked` is None when the recipe switches re-ranking off.
         expected: what the recipe aims at there, if it aims at something.
         reliance: None when it is switched off, or when not all test images have a mask.
+        forgetting: change of the mAP since the set was learnt, in points, negative = lost; None when nothing was learnt
+            after it.
 
     """
 
@@ -54,6 +57,7 @@ class Result:
     reranked: Scores | None
     expected: Expected | None = None
     reliance: Reliance | None = None
+    forgetting: float | None = None
 
 
 def train(
@@ -124,8 +128,9 @@ def _other_recipe(recipe: Recipe, earlier: str, file: Path) -> str:
 def opening(run: Run) -> list[str]:
     """Say what is about to be learnt, from what, and how."""
     sentences = [f"{dataset.name}: {note}" for dataset in run.datasets.values() for note in dataset.notes]
-    for stage in run.stages:
+    for settings, stage in zip(run.recipe.stages, run.stages, strict=True):
         sentences += stage_sentences(stage, run.recipe.data)
+        sentences += people_sentences(settings, run.datasets)
     if (loaded := run.embedder.loaded) is not None:
         sentences.append(f"{run.recipe.model.weights}: {loaded}")
     sentences.append(
@@ -187,6 +192,7 @@ class _Session:
     def finish(self) -> list[Result]:
         """Score the model with and without re-ranking and write what stays."""
         run, results = self.run, []
+        earlier = journal.scores(journal.read(run.folder / "journal.jsonl"))
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
             save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
@@ -195,7 +201,8 @@ class _Session:
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
             expected, reliance = expected_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
-            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance))
+            change = change_since(run.recipe, earlier, name, after=plain)
+            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance, change))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -277,6 +284,8 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
         entry["expected"] = result.expected.model_dump(mode="json")
     if result.reliance is not None:
         entry["reliance"] = result.reliance.to_json()
+    if result.forgetting is not None:
+        entry["forgetting"] = result.forgetting
     return {**entry, "trained": dict(trained)}
 
 

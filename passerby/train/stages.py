@@ -26,7 +26,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
             image of each only.
 
     """
-    splits = [datasets[name].train for name in settings.train]
+    splits = [first_people(datasets[name].train, settings.identities) for name in settings.train]
     sources = tuple(datasets[name].name for name in settings.train)
     train, origin = join(splits), np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     if len(train) == 0:
@@ -77,6 +77,27 @@ def _files(splits: Iterable[Split]) -> Iterator[str]:
         for path in split.path.tolist():
             folder, name = os.path.split(path)
             yield f"{really(folder)}/{name}"
+
+
+def first_people(split: Split, count: int | None) -> Split:
+    """Return the images of the `count` known people with the lowest numbers; None = the split as it is."""
+    if count is None:
+        return split
+    known = np.unique(split.pid[split.pid != UNKNOWN])
+    return split.select(np.isin(split.pid, known[:count]))
+
+
+def people_sentences(settings: StageSettings, datasets: Mapping[str, Dataset]) -> list[str]:
+    """Say how many people the data sets of a stage have, and how many are learnt from, where that is limited."""
+    if settings.identities is None:
+        return []
+    counts = {datasets[name].name: datasets[name].train.count_identities for name in settings.train}
+    return [
+        f"{settings.title}: the first {settings.identities:,} of {count:,} people of {name} are learnt from"
+        if count > settings.identities
+        else f"{settings.title}: {name} has {count:,} people, so identities: {settings.identities} leaves nobody out"
+        for name, count in counts.items()
+    ]
 
 
 def require_masks(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import pytest
 from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
-from passerby.train.stages import make_stage
+from passerby.train.stages import make_stage, people_sentences
 from passerby.types import Dataset, Split
 
 
@@ -75,3 +75,20 @@ def test_a_set_that_adds_nothing_is_told(pid):
     sets = datasets(market1501=split([4, 4, 6, 6]), msmt17=split(pid))
     with pytest.raises(UserError, match=r"trains jointly on 'msmt17', which has no training images of known people;"):
         make_stage(StageSettings(train=("market1501", "msmt17")), sets)
+
+
+def test_a_limit_of_identities_takes_the_lowest_numbers_of_each_set():
+    sets = datasets(market1501=split([9, 4, 4, -1, 6, 6, 9]), msmt17=split([2, 2, 1]))
+    stage = make_stage(StageSettings(train=("market1501", "msmt17"), identities=2), sets)
+    assert stage.train.path.tolist() == ["a1.jpg", "a2.jpg", "a4.jpg", "a5.jpg", "a0.jpg", "a1.jpg", "a2.jpg"]
+    assert stage.train.pid.tolist() == [0, 0, 1, 1, 3, 3, 2]
+    assert stage.origin.tolist() == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_it_is_said_how_many_people_a_limit_leaves():
+    sets = datasets(market1501=split([9, 4, 4, -1, 6, 6, 9]), msmt17=split([2, 2, 1]))
+    assert people_sentences(StageSettings(train=("market1501", "msmt17"), identities=2), sets) == [
+        "market1501 + msmt17: the first 2 of 3 people of market1501 are learnt from",
+        "market1501 + msmt17: msmt17 has 2 people, so identities: 2 leaves nobody out",
+    ]
+    assert people_sentences(StageSettings(train=("market1501",)), sets) == []

@@ -1,0 +1,203 @@
+"""Every target with several stages is the row it says, aims at its figures, and shows what was forgotten."""
+
+import json
+
+import pytest
+
+from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.recipe import load_recipe
+from passerby.report.folder import read_run
+from passerby.targets import Goal, shipped_targets
+from passerby.train import journal
+from passerby.train.session import train
+from tests.test_recipes import TINY
+from tests.test_targets import as_duke, at, resolved
+
+FAMILIES = ("continual", "lwf", "lifelong")
+BOTH = ["market1501", "dukemtmc"]
+UNSEEN = ["cuhk01", "cuhk02", "viper", "prid2011", "ilids", "grid", "sensereid"]
+ORDERS = {
+    "order_1": ["market1501", "cuhk_sysu", "dukemtmc", "msmt17", "cuhk03"],
+    "order_2": ["dukemtmc", "msmt17", "market1501", "cuhk_sysu", "cuhk03"],
+    "without_duke": ["market1501", "cuhk_sysu", "msmt17", "cuhk03"],
+}
+LWF = {
+    "ibn_b_resnet50-01": ({"ce_dist": 1.0}, 1.0, (47.0, -36.3, 66.3)),
+    "ibn_b_resnet50-02": ({"ce_dist": 1.0}, 0.2, (46.7, -36.6, 65.0)),
+    "ibn_b_resnet50-03": ({"tr_dist": 1.0}, 1.0, (48.6, -34.7, 66.6)),
+    "ibn_b_resnet50-04": ({"ce_dist": 1.0, "tr_dist": 1.0}, 1.0, (48.6, -34.7, 66.6)),
+    "ibn_b_resnet50-05": (None, None, (47.1, -36.2, 57.2)),
+    "ibn_a_resnet50-06": ({"tr_dist": 1.0}, 1.0, None),
+    "ibn_a_resnet50-07": ({"ce_dist": 1.0}, 1.0, None),
+    "ibn_a_resnet50-08": ({"ce_dist": 1.0, "tr_dist": 1.0}, 1.0, None),
+}
+"""Terms, weight of the identity loss (None = no such loss), and mAP, change and mAP on dukemtmc."""
+PUBLISHED = {
+    "order_1-fine_tune": [(32.7, 58.3), (58.0, 60.6), (25.2, 43.8), (4.5, 13.1), (41.3, 43.4)],
+    "order_1-lwf": [(56.3, 77.1), (72.9, 75.1), (29.6, 46.5), (6.0, 16.6), (36.1, 37.5)],
+    "order_1-lstkc": [(54.7, 76.0), (81.1, 83.4), (49.4, 66.2), (20.0, 43.2), (44.7, 46.5)],
+}
+COMMON = {
+    "input.size": [256, 128], "input.interpolation": "bicubic", "data.identities": 32, "data.instances": 4,
+    "data.augment.flip": 0.5, "data.augment.pad": 10, "data.augment.erase.probability": 0.5,
+    "model.backbone": "resnet50.tv_in1k", "model.last_stride": 1, "model.pool": "gem", "model.neck": "bnneck",
+    "losses.softmax.smoothing": 0.0, "losses.triplet.form": "soft", "losses.triplet.distance": "euclidean_norm",
+    "losses.triplet.feature": "feature", "optim.name": "sgd", "optim.lr": 8e-3, "optim.momentum": 0.9,
+    "optim.weight_decay": 1e-4, "optim.schedule": "multistep", "optim.warmup_epochs": 10.0,
+    "optim.warmup_factor": 0.01, "optim.steps": [30], "optim.gamma": 0.1, "test.feature": "feature",
+    "test.distance": "cosine", "test.rerank": None, "stages.0.epochs": 80, "stages.0.identities": 500,
+}  # fmt: skip
+
+
+def chosen(stage):
+    return {name: part for name, part in stage["method"].items() if part is not None}
+
+
+def without_stages(recipe):
+    return {key: value for key, value in recipe.items() if key not in ("stages", "evaluate", "method")}
+
+
+def test_every_target_of_these_families_is_a_row():
+    controls = ("fine_tune", "average", "duke_only", "joint")
+    methods = {"order_1": ("joint",), "order_2": (), "without_duke": ("joint",)}
+    rows = [f"continual/ibn_{kind}_resnet50-{control}" for kind in "ba" for control in controls]
+    rows += [f"lwf/{name}" for name in LWF]
+    for order, more in methods.items():
+        rows += [f"lifelong/{order}-{method}" for method in ("fine_tune", "lwf", "affinity", "lstkc", *more)]
+    assert [name for name in shipped_targets() if name.startswith(FAMILIES)] == rows
+
+
+@pytest.mark.parametrize("name", LWF)
+def test_a_row_of_lwf_is_the_baseline_then_dukemtmc_with_its_terms(name):
+    terms, weight, figures = LWF[name]
+    recipe, baseline = resolved(f"lwf/{name}"), resolved("baseline")
+    ibn = name[4]
+    expected = without_stages(baseline) | {"model": {**baseline["model"], "ibn": ibn}}
+    assert without_stages(recipe) == expected
+    first, second = recipe["stages"]
+    assert first == {**baseline["stages"][0], "train": ["market1501"]}
+    assert (second["train"], second["epochs"]) == (["dukemtmc"], 30 if weight is None else 150)
+    assert second["optim"] == {**baseline["optim"], "lr": 3.5e-5}
+    softmax = None if weight is None else {**baseline["losses"]["softmax"], "weight": weight}
+    assert second["losses"] == {**baseline["losses"], "softmax": softmax}
+    assert set(chosen(second)) == ({"lwf"} if terms else set())
+    if terms:
+        lwf = second["method"]["lwf"]
+        assert {key: lwf[key] for key in ("ce_dist", "tr_dist", "heads") if lwf[key]} == terms
+        assert (lwf["temperature"], lwf["scale"], lwf["margin"], lwf["feature"]) == (10.0, "none", 0.3, "embedding")
+    goals = {}
+    if figures is not None:
+        goals = {"market1501": Goal(mAP=figures[0], forgetting=figures[1]), "dukemtmc": Goal(mAP=figures[2])}
+    assert load_recipe(f"lwf/{name}").expected == goals
+
+
+@pytest.mark.parametrize("ibn", ["a", "b"])
+def test_the_controls_differ_from_the_rows_in_what_they_control(ibn):
+    controls = {
+        name: resolved(f"continual/ibn_{ibn}_resnet50-{name}")
+        for name in ("fine_tune", "average", "duke_only", "joint")
+    }
+    row = resolved(f"lwf/ibn_{ibn}_resnet50-0{1 if ibn == 'b' else 7}")
+    tuned, averaged = (controls[name]["stages"] for name in ("fine_tune", "average"))
+    assert tuned == [row["stages"][0], {**row["stages"][1], "method": {**row["stages"][1]["method"], "lwf": None}}]
+    assert averaged == [tuned[0], {**tuned[1], "method": {**tuned[1]["method"], "average": {"share": 0.5}}}]
+    (alone,), (joint,) = (controls[name]["stages"] for name in ("duke_only", "joint"))
+    assert (alone["train"], joint["train"]) == (["dukemtmc"], BOTH)
+    assert {**alone, "train": None} == {**joint, "train": None} == {**tuned[0], "train": None}
+    assert all(without_stages(control) == without_stages(row) for control in controls.values())
+    assert load_recipe(f"continual/ibn_{ibn}_resnet50-duke_only").tested == tuple(BOTH)
+
+
+def test_the_lifelong_recipe_is_the_common_one():
+    recipe = resolved("lifelong")
+    assert {path: at(recipe, path) for path in COMMON} == COMMON
+    assert load_recipe("lifelong", ["root=here"]).dataset("cuhk03").model_dump() == {
+        "kind": "cuhk03", "root": "here", "boxes": "labelled", "masks": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("method", ["fine_tune", "lwf", "affinity", "lstkc"])
+def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
+    recipe, common = load_recipe(f"lifelong/{order}-{method}"), load_recipe("lifelong")
+    assert [stage.train for stage in recipe.stages] == [(name,) for name in ORDERS[order]]
+    assert [stage.epochs for stage in recipe.stages] == [80] + [60] * (len(recipe.stages) - 1)
+    parts = {
+        "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average"}, "lstkc": {"affinity", "average"},
+    }[method]  # fmt: skip
+    for stage in recipe.stages:
+        assert stage.identities == 500
+        assert (stage.optim, stage.losses) == (common.optim, common.losses)
+        assert set(stage.method.chosen) == parts
+        if method in ("affinity", "lstkc"):
+            assert stage.method.affinity.rectified is (method == "lstkc")
+            assert stage.method.average.share == (0.5 if method == "affinity" else "adaptive")
+        if method == "lwf":
+            lwf = stage.method.lwf
+            assert (lwf.heads, lwf.heads_temperature, lwf.ce_dist, lwf.tr_dist) == (1.0, 2.0, 0.0, 0.0)
+    assert sorted(recipe.tested) == sorted([*ORDERS[order], *UNSEEN])
+    assert (recipe.input, recipe.data, recipe.model, recipe.test) == (
+        common.input, common.data, common.model, common.test,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["order_1", "without_duke"])
+def test_a_joint_upper_bound_learns_the_same_people_at_once(order):
+    (stage,) = load_recipe(f"lifelong/{order}-joint").stages
+    assert (stage.train, stage.identities, stage.epochs) == (tuple(ORDERS[order]), 500, 80)
+
+
+def test_the_order_without_dukemtmc_needs_no_dukemtmc():
+    for name in (name for name in shipped_targets() if "without_duke" in name):
+        recipe = load_recipe(name)
+        assert "dukemtmc" not in {*recipe.tested, *(each for stage in recipe.stages for each in stage.train)}
+
+
+def test_published_figures_stand_only_where_the_method_and_the_order_are_theirs():
+    for name, target in shipped_targets().items():
+        if not name.startswith("lifelong/"):
+            continue
+        found = PUBLISHED.get(name.removeprefix("lifelong/"), [])
+        pairs = zip(ORDERS["order_1"], found, strict=False)
+        assert target.goals == {site: Goal(mAP=mAP, rank1=rank1) for site, (mAP, rank1) in pairs}
+
+
+# ---- a few steps of some
+
+
+def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_goal(site, tmp_path):
+    as_duke(site, tmp_path / "data" / "DukeMTMC-reID")
+    (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
+    recipe = load_recipe("lwf/ibn_b_resnet50-04", [f"root={tmp_path / 'data'}", *TINY, "stages.1.epochs=1"])
+    market, duke = train(recipe, tmp_path / "run")
+    records = journal.read(tmp_path / "run" / "journal.jsonl")
+    terms = [set(epoch.terms) for epoch in journal.epochs(records)]
+    assert terms == [{"softmax", "triplet"}, {"softmax", "triplet", "ce_dist", "tr_dist"}]
+    after = {(score.stage, score.dataset): 100 * score.mAP for score in journal.scores(records)}
+    lost = after[2, "market1501"] - after[1, "market1501"]
+    assert (market.forgetting, duke.forgetting) == (pytest.approx(lost), None)
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["market1501"]["forgetting"] == pytest.approx(lost)
+    first, second = read_run(tmp_path / "run").sites
+    assert [(row.figure, row.goal) for row in first.comparisons] == [("mAP", 48.6), ("forgetting", -34.7)]
+    assert first.comparisons[1].measured == pytest.approx(lost)
+    assert [(row.figure, row.goal) for row in second.comparisons] == [("mAP", 66.6)]
+    assert any(UNLIKE_PUBLISHED in caveat for caveat in market.expected.caveats)
+
+
+def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
+    same = ", ".join(f"{name}: {{kind: market1501, root: {site}}}" for name in [*ORDERS["without_duke"][:3], "last"])
+    tiny = [value for value in TINY if not value.startswith("test.rerank")]
+    short = [f"stages.{number}.epochs=1" for number in range(4)]
+    overrides = [f"datasets={{{same}}}", *tiny, *short, "stages.3.train=[last]", "evaluate=[market1501]"]
+    said = []
+    (result,) = train(load_recipe("lifelong/without_duke-lstkc", overrides), tmp_path, say=said.append)
+    assert "cuhk_sysu: cuhk_sysu has 6 people, so identities: 500 leaves nobody out" in said
+    records = journal.read(tmp_path / "journal.jsonl")
+    assert [set(epoch.terms) - {"softmax", "triplet"} for epoch in journal.epochs(records)] == [
+        set(), {"affinity"}, {"affinity"}, {"affinity"},
+    ]  # fmt: skip
+    assert [finding.stage for finding in journal.findings(records)] == [2, 3, 4]
+    assert (result.expected, result.reranked) == (None, None)
+    assert result.plain.protocol.feature == "feature"
+    assert result.forgetting is not None
