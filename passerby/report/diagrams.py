@@ -155,8 +155,8 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
         lines = (*_summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
     for name in _with_loss(stage, number):
-        chosen = stage.method.chosen[name]
-        boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(chosen), *facts(chosen)), "loss"), ""))
+        part = stage.method.chosen[name]
+        boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(part), *facts(part)), "loss"), ""))
     order = ["feature", "embedding"]
     return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
 
