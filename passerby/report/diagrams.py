@@ -114,9 +114,8 @@ def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
     found = []
     if asking:
         lines = (f"the model as stage {number} left it, frozen", f"asked by {', '.join(asking)}")
-        found.append(
-            (Box("teacher", "Teacher", lines, "network"), [f"part {name}" for name in asking if name in losses])
-        )
+        fed = [f"part {name}" for name in asking if name in losses]
+        found.append((Box("teacher", "Teacher", lines, "network"), fed))
     for name, part in parts.items():
         if part.remembers:
             box = Box(f"memory {name}", f"Memory: {name}", (part.remembers,), "images")
@@ -135,8 +134,8 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
         lines = (*_summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
     for name in _with_loss(stage, number):
-        chosen = stage.method.chosen[name]
-        boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(chosen), *facts(chosen)), "loss"), ""))
+        part = stage.method.chosen[name]
+        boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(part), *facts(part)), "loss"), ""))
     order = ["feature", "embedding"]
     return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
 
@@ -149,10 +148,10 @@ def _summary(settings: Settings) -> tuple[str, ...]:
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
     """Return what the parts do after the last epoch, and parts that act in the background alone."""
-    drawn, boxes = _with_loss(stage, number), []
+    boxes = []
     for name, part in _parts(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = () if name in drawn else (*_summary(chosen), *facts(chosen))
+        told = () if _speaks(part, "terms") else (*_summary(chosen), *facts(chosen))
         if part.at_end:
             boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
         elif not _speaks(part, "terms"):
