@@ -134,9 +134,8 @@ def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
     found = []
     if asking:
         lines = (f"the model as stage {number} left it, frozen", f"asked by {', '.join(asking)}")
-        found.append(
-            (Box("teacher", "Teacher", lines, "network"), [f"part {name}" for name in asking if name in losses])
-        )
+        fed = [f"part {name}" for name in asking if name in losses]
+        found.append((Box("teacher", "Teacher", lines, "network"), fed))
     for name, part in parts.items():
         if part.remembers:
             box = Box(f"memory {name}", f"Memory: {name}", (part.remembers,), "images")
@@ -169,10 +168,10 @@ def _summary(settings: Settings) -> tuple[str, ...]:
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
     """Return what the parts do after the last epoch, and parts that act in the background alone."""
-    drawn, boxes = _with_loss(stage, number), []
+    boxes = []
     for name, part in _parts(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = () if name in drawn else (*_summary(chosen), *facts(chosen))
+        told = () if _speaks(part, "terms") else (*_summary(chosen), *facts(chosen))
         if part.at_end:
             boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
         elif not _speaks(part, "terms"):
