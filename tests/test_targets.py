@@ -275,7 +275,7 @@ def test_a_joint_target_trains_on_all_and_is_tested_on_each(name, sites, tmp_pat
     assert [dataset for dataset in scores if "expected" in scores[dataset]] == list(ROWS[name].figures)
 
 
-SMALL_CODE = ["method.ebll.code=8", "method.ebll.epochs=10", "method.ebll.lr=0.01", "method.ebll.batch=16"]
+SMALL_CODE = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
 
 
 @pytest.mark.parametrize("number", ["20", "06", "13"])

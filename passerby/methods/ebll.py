@@ -297,11 +297,14 @@ def _figures(chosen: EbllSettings, autoencoder: Autoencoder, fit: Fit) -> dict[s
 
 
 def _collapse(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
+    longer = f"raise method.ebll.epochs (now {chosen.epochs}) or method.ebll.lr (now {chosen.lr:g})"
+    weaker = f"lower method.ebll.strength (now {chosen.strength:g})"
     if chosen.loss == "ae":
-        way = f"raise method.ebll.epochs (now {chosen.epochs}) or method.ebll.lr (now {chosen.lr:g})"
+        way = longer
+    elif chosen.reduction == "sum":
+        way = f"{weaker} or set method.ebll.reduction to mean (now sum)"
     else:
-        mean = " or set method.ebll.reduction to mean (now sum)" if chosen.reduction == "sum" else ""
-        way = f"lower method.ebll.strength (now {chosen.strength:g}){mean}"
+        way = f"{weaker}, or {longer}"
     return (
         f"method.ebll: the code of stage {stage.name!r} has collapsed, its numbers hardly differ between images "
         f"(variance {fit.code_variance:.1g}, below {COLLAPSED:g}); {way}; the trained model is kept in last.pt"
