@@ -221,7 +221,8 @@ class Run:
         if self.averaged is not None and checkpoint.averaged is not None:
             self.averaged.load_state_dict(checkpoint.averaged)
         self.losses.load_state_dict(checkpoint.losses)
-        self.optimiser.load_state_dict(checkpoint.optimiser)
+        if not checkpoint.ended:  # or parts may hold more than the stage's optimiser knew, which is of no use any more
+            self.optimiser.load_state_dict(checkpoint.optimiser)
         self.scaler.load_state_dict(checkpoint.scaler)
         self.epoch, self.iteration, self.ended = checkpoint.epoch, checkpoint.iteration, checkpoint.ended
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
