@@ -134,14 +134,14 @@ class Run:
                 self.parts[name] = chosen.make()
             cast("Part", self.parts[name]).settings = chosen
 
-    def _enter(self, number: int) -> None:
+    def _enter(self, number: int, *, widened: bool = True) -> None:
         """Make what a stage is made of, once its parts remember the stages before it and before they begin."""
         self.stage_number, self.epoch, self.iteration, self.ended = number, 0, 0, False
         self.labels, self.sums = None, {}
         settings = self.recipe.stages[number]
         torch.manual_seed(self.seed)
         self.stage = self.stages[number]
-        for part in self.speaking_parts:
+        for part in self.speaking_parts if widened else ():
             self.stage = part.widen(self, self.stage)
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=self.stage.classes)
         self.losses.to(self.device)
@@ -213,17 +213,17 @@ class Run:
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
             self._wake(number)
         self._fill_parts(checkpoint.parts)
-        self._enter(checkpoint.stage)
+        self._enter(checkpoint.stage, widened=not checkpoint.ended)
         self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
         if self.teacher is not None and checkpoint.teacher is not None:
             self.teacher.load_state_dict(checkpoint.teacher)
         if self.averaged is not None and checkpoint.averaged is not None:
             self.averaged.load_state_dict(checkpoint.averaged)
-        self.losses.load_state_dict(checkpoint.losses)
-        if not checkpoint.ended:  # or parts may hold more than the stage's optimiser knew, which is of no use any more
+        if not checkpoint.ended:  # a stage that has ended teaches no more, and its parts remember more than they had
+            self.losses.load_state_dict(checkpoint.losses)
             self.optimiser.load_state_dict(checkpoint.optimiser)
-        self.scaler.load_state_dict(checkpoint.scaler)
+            self.scaler.load_state_dict(checkpoint.scaler)
         self.epoch, self.iteration, self.ended = checkpoint.epoch, checkpoint.iteration, checkpoint.ended
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
 
