@@ -307,5 +307,5 @@ def _collapse(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
         way = f"{weaker}, or {longer}"
     return (
         f"method.ebll: the code of stage {stage.name!r} has collapsed, its numbers hardly differ between images "
-        f"(variance {fit.code_variance:.1g}, below {COLLAPSED:g}); {way}; the trained model is kept in last.pt"
+        f"(variance {fit.code_variance:.2g}, below {COLLAPSED:g}); {way}; the trained model is kept in last.pt"
     )
