@@ -40,8 +40,8 @@ def test_two_keepers_of_earlier_people_are_refused(tiny):
         tiny("method={grow: {}, replay: {}}")
 
 
-def test_the_shipped_recipe_is_that_of_the_paper():
-    stage = load_recipe("lstkc").stages[0]
+def test_lstkc_with_its_growing_head_is_that_of_the_paper():
+    stage = load_recipe("lifelong/order_1-lstkc", ["method.grow={}"]).stages[1]
     assert list(stage.method.chosen) == ["average", "affinity", "grow"]
     assert (stage.method.average.share, stage.method.affinity.rectified) == ("adaptive", True)
     assert (stage.losses.triplet.form, stage.losses.triplet.distance) == ("soft", "euclidean_norm")
