@@ -1,6 +1,8 @@
 """A run that was stopped, in whatever way and wherever, ends with the same bits as one that was not."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,11 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ignite.engine import Events
+from safetensors.torch import load_file
 
 from passerby.train import journal
 from passerby.train.session import Interrupted, _Session, train
 from tests.conftest import JOINT
-from tests.train.runs import interrupt_after, optimiser_hash, run, run_interrupted, weights
+from tests.train.runs import interrupt_after, optimiser_hash, run, run_interrupted, state_hash, weights
 
 TWO_STAGES = (
     "stages=[{train: [market1501], epochs: 1, optim: {lr: 1.0e-3, warmup_epochs: 0, schedule: cosine}},"
@@ -224,3 +227,56 @@ def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):
     train(tiny(*changes), folder, start="resume")
     assert weights(folder) == weights(run(tiny(*changes), tmp_path / "whole"))
     assert [r.epoch for r in journal.epochs(journal.read(folder / "journal.jsonl"))] == list(range(1, 13))
+
+
+THREE_STAGES = (
+    "stages=[{train: [market1501], epochs: 2}, {train: [other], epochs: 2},"
+    " {train: [market1501], name: again, epochs: 2}]",
+    "data.identities=3",
+    "test.rerank=null",
+    "method={lwf: {tr_dist: 1.0, heads: 1.0}, average: {}}",
+)
+
+
+GOING_ON = KILLED.replace("argv[3:]", "argv[4:]").replace("(sys.argv[2]))", "(sys.argv[2]), start=sys.argv[3])")
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_three_stages_killed_at_random_moments_end_with_the_same_scores(tiny, tiny_file, tmp_path, seed):
+    whole = run(tiny(*THREE_STAGES), tmp_path / "whole")
+    folder, moments = tmp_path / "killed", random.Random(seed)
+    length = lines_of(whole)
+    for _ in range(3):
+        kill_after(moments.randint(1, length // 2), tiny_file, folder, pause=moments.random() * 0.1)
+    assert not (folder / "scores.json").exists()
+    train(tiny(*THREE_STAGES), folder, start="resume")
+    assert weights(folder) == weights(whole)
+    assert state_hash(load_file(folder / "stage-2.safetensors")) == state_hash(load_file(whole / "stage-2.safetensors"))
+    assert (folder / "scores.json").read_text() == (whole / "scores.json").read_text()
+    one, other = (json.loads((f / "continual_metrics.json").read_text()) for f in (folder, whole))
+    for key in ("stages", "mAP", "rank1", "earlier_gallery"):
+        assert one[key] == other[key]
+    held = [[cost["held"] for cost in each["cost"]] for each in (one, other)]
+    assert held[0] == held[1]
+
+
+def lines_of(folder):
+    """Count the lines of a run's journal."""
+    journal_file = folder / "journal.jsonl"
+    return journal_file.read_text().count("\n") if journal_file.exists() else 0
+
+
+def kill_after(more, tiny_file, folder, *, pause):
+    """Go on with a run in a process of its own and kill it shortly after its journal has so many more lines."""
+    wanted = lines_of(folder) + more
+    start = "resume" if (folder / "last.pt").exists() else "fresh"
+    words = [sys.executable, "-c", GOING_ON, str(tiny_file), str(folder), start, *THREE_STAGES]
+    process = subprocess.Popen(words)
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and lines_of(folder) < wanted and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(pause)
+    finally:
+        process.kill()
+        process.wait()
