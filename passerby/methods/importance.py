@@ -22,6 +22,7 @@ def anchored(weights: Tensor, anchors: Tensor, importance: Tensor) -> Tensor:
 
     Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
 
+    >>> import torch
     >>> anchored(torch.tensor([3.0, 1.0]), torch.ones(2), torch.tensor([0.5, 9.0])).item()
     1.0
     """

@@ -102,17 +102,14 @@ class Part(nn.Module):
     settings: Settings
     wants_teacher = False
     """Whether the part asks about the model of the stage before."""
+    needs_earlier = True
+    """Whether it does nothing unless a stage came before."""
     keeps_images = False
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
         return stage
-
-    @property
-    def needs_earlier(self) -> bool:
-        """Whether it does nothing unless a stage came before."""
-        return self.wants_teacher
 
     @property
     def at_end(self) -> str:

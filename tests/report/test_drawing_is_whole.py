@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import pytest
 
 from passerby.errors import UserError
-from passerby.recipe import Recipe, StageSettings, make_recipe
+from passerby.recipe import MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.report.diagrams import draw
 from passerby.settings import Settings
 from tests.report.test_diagrams import words
@@ -52,6 +52,28 @@ BASES = [
 ]
 
 
+PARTS = {name: {} for name in MethodSettings.model_fields} | {"lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}}
+TWO_SITES = {
+    "datasets": SITES,
+    "model": {"backbone": "resnet18"},
+    "evaluate": [],
+}
+
+
+def in_two_stages(method: dict) -> dict:
+    """Return a recipe whose second stage has a method."""
+    names = list(SITES)
+    return {**TWO_SITES, "stages": [{"train": [names[0]]}, {"train": [names[1]], "method": method}]}
+
+
+BASES += [
+    in_two_stages({name: part for name, part in PARTS.items() if name != "replay"}),
+    in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "loss": "all"}}),
+    in_two_stages({"ebll": {"distance": "bce"}}),
+    in_two_stages({}),
+]
+
+
 def leaves(kind: type[Settings], path: str = "") -> Iterator[tuple[str, object]]:
     """Yield (dotted path, type) of every setting below a class; the first stage stands for all."""
     for name, field in kind.model_fields.items():
@@ -60,6 +82,9 @@ def leaves(kind: type[Settings], path: str = "") -> Iterator[tuple[str, object]]
             continue
         if here == "stages":
             yield from leaves(StageSettings, "stages.0")
+            continue
+        if here == "stages.0.method":  # parts hold on to an earlier stage, so they are changed in the second
+            yield from leaves(MethodSettings, "stages.1.method")
             continue
         groups = [one for one in members(field.annotation) if isinstance(one, type) and issubclass(one, Settings)]
         if len(groups) < len(members(field.annotation)):  # a group that is always there is no choice by itself
