@@ -41,6 +41,7 @@ class FeatureDistillation(Part):
 
     settings: FeatureSettings
     wants_teacher = True
+    needs_earlier = True
 
     def __init__(self, settings: FeatureSettings) -> None:
         super().__init__()
@@ -78,6 +79,7 @@ class AffinityDistillation(Part):
 
     settings: AffinitySettings
     wants_teacher = True
+    needs_earlier = True
 
     def __init__(self, settings: AffinitySettings) -> None:
         super().__init__()
@@ -161,6 +163,7 @@ class Average(Part):
 
     settings: AverageSettings
     wants_teacher = True
+    needs_earlier = True
 
     def __init__(self, settings: AverageSettings) -> None:
         super().__init__()

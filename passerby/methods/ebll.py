@@ -127,7 +127,6 @@ class Ebll(Part):
     """
 
     settings: EbllSettings
-    needs_earlier = False  # the first stage leaves a code too
     wants_teacher = True
 
     def __init__(self, settings: EbllSettings) -> None:

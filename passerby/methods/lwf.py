@@ -54,6 +54,7 @@ class Lwf(Part):
 
     settings: LwfSettings
     wants_teacher = True
+    needs_earlier = True
 
     def __init__(self, settings: LwfSettings) -> None:
         super().__init__()

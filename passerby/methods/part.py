@@ -102,7 +102,7 @@ class Part(nn.Module):
     settings: Settings
     wants_teacher = False
     """Whether the part asks about the model of the stage before."""
-    needs_earlier = True
+    needs_earlier = False
     """Whether it does nothing unless a stage came before."""
     keeps_images = False
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""

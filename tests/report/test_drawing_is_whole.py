@@ -127,7 +127,8 @@ def others(kind: object, value: object) -> list[object]:
 def with_value(recipe: dict, path: str, value: object) -> dict:
     head, _, rest = path.partition(".")
     if isinstance(recipe, list):
-        return [with_value(recipe[0], rest, value), *recipe[1:]] if rest else [value]
+        at = int(head)
+        return [*recipe[:at], with_value(recipe[at], rest, value) if rest else value, *recipe[at + 1 :]]
     return {**recipe, head: with_value(recipe[head], rest, value) if rest else value}
 
 
@@ -144,7 +145,7 @@ def variants(path: str, kind: object) -> Iterator[tuple[Recipe, Recipe]]:
         data = recipe.model_dump(mode="json")
         try:
             value = value_at(data, path)
-        except (KeyError, TypeError):
+        except (IndexError, KeyError, TypeError):
             continue
         for other in others(kind, value):
             try:
