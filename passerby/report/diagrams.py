@@ -72,10 +72,11 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     known = "identities known" if stage.labelled else "identities not used"
     size = data.identities * data.instances
     joint = (SAMPLING[data.sampling],) if len(stage.train) > 1 else ()
+    first = () if stage.identities is None else (f"the first {stage.identities} people of each set",)
     steps = tuple(facts(data.augment))
     batches = (f"{data.identities} people × {data.instances} images = {size}", *changed(data, without=_DATA))
     return (
-        Box("data", "Training images", (*sites, known)),
+        Box("data", "Training images", (*sites, known, *first)),
         *_other_boxes(recipe),
         Box("sampler", "P × K batches", (*batches, *joint)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
@@ -97,7 +98,8 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
         return first, *_vectors(recipe)
     others = facts(model, without=("backbone", "pool", "neck"))
     pixels = (f"input {height} × {width} px, {recipe.input.colour}", *changed(recipe.input, without=("size", "colour")))
-    backbone = Box("backbone", model.backbone, (*pixels, *others), "network")
+    start = () if recipe.start is None else (f"goes on from {recipe.start}",)
+    backbone = Box("backbone", model.backbone, (*pixels, *others, *start), "network")
     return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
 
 
