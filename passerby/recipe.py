@@ -252,7 +252,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _earlier(self) -> Self:
-        later = {name for stage in self.stages[1:] for name in stage.method.chosen}
+        later = {name for stage in self.stages[self.start is None :] for name in stage.method.chosen}
         for stage in self.stages:
             for name, chosen in stage.method.chosen.items():
                 if name not in later and chosen.make().needs_earlier:

@@ -1,6 +1,7 @@
 """Every target with several stages is the row it says, aims at its figures, and shows what was forgotten."""
 
 import json
+import shutil
 
 import pytest
 
@@ -186,14 +187,16 @@ def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_goal(site, 
 
 
 def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
-    same = ", ".join(f"{name}: {{kind: market1501, root: {site}}}" for name in [*ORDERS["without_duke"][:3], "last"])
+    names = [*ORDERS["without_duke"][:3], "last"]
+    roots = {name: shutil.copytree(site, tmp_path / "sites" / name) for name in names}
+    same = ", ".join(f"{name}: {{kind: market1501, root: {root}}}" for name, root in roots.items())
     tiny = [value for value in TINY if not value.startswith("test.rerank")]
     short = [f"stages.{number}.epochs=1" for number in range(4)]
     overrides = [f"datasets={{{same}}}", *tiny, *short, "stages.3.train=[last]", "evaluate=[market1501]"]
     said = []
-    (result,) = train(load_recipe("lifelong/without_duke-lstkc", overrides), tmp_path, say=said.append)
+    (result,) = train(load_recipe("lifelong/without_duke-lstkc", overrides), tmp_path / "run", say=said.append)
     assert "cuhk_sysu: cuhk_sysu has 6 people, so identities: 500 leaves nobody out" in said
-    records = journal.read(tmp_path / "journal.jsonl")
+    records = journal.read(tmp_path / "run" / "journal.jsonl")
     assert [set(epoch.terms) - {"softmax", "triplet"} for epoch in journal.epochs(records)] == [
         set(), {"affinity"}, {"affinity"}, {"affinity"},
     ]  # fmt: skip
