@@ -407,7 +407,7 @@ def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None
 
 def test_ctrl_c_saves_and_the_resumed_run_ends_alike(trained: Path, site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = [sys.executable, "-m", "passerby", "train", "small", *TINY, "stages.0.epochs=40", "--data", str(site)]
+    words = [sys.executable, "-m", "passerby", "train", "small", *TINY, "stages.0.epochs=100", "--data", str(site)]
     child = subprocess.Popen(
         [*words, "--out", str(folder)],
         stdout=subprocess.PIPE,
@@ -422,10 +422,10 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_alike(trained: Path, site: Path, 
     _, told = child.communicate(timeout=60)
     assert child.returncode == 130, told
     assert f"passerby train --resume --out {folder}" in told
-    assert load_checkpoint(folder / "last.pt").epoch < 40
+    assert load_checkpoint(folder / "last.pt").epoch < 100
     done = run("train", "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
-    straight = run("train", "small", *TINY, "stages.0.epochs=40", "--data", site, "--out", tmp_path / "straight")
+    straight = run("train", "small", *TINY, "stages.0.epochs=100", "--data", site, "--out", tmp_path / "straight")
     assert straight.exit_code == 0
     first, second = (load_checkpoint(place / "last.pt") for place in (folder, tmp_path / "straight"))
     assert all(bool((first.embedder[key] == second.embedder[key]).all()) for key in first.embedder)
