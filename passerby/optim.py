@@ -113,9 +113,9 @@ def make_optimiser(
         groups.append({"params": alone, "weight_decay": 0.0})
     match settings.name:
         case "adam":
-            return torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+            return torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+            return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         case "sgd":
             return torch.optim.SGD(
                 groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
