@@ -22,9 +22,11 @@ from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
+from passerby.methods.contrast import ContrastSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
+from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
@@ -46,6 +48,8 @@ AnyPart = (
     | MasSettings
     | ReplaySettings
     | GrowSettings
+    | PseudoSettings
+    | ContrastSettings
 )
 """The settings of any part."""
 
@@ -63,11 +67,20 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
+    pseudo: PseudoSettings | None = None
+    contrast: ContrastSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:
         if self.replay is not None and self.grow is not None:
             raise ValueError("method.grow and method.replay both keep earlier people in the classifiers; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_makes_labels(self) -> Self:
+        makers = [name for name, chosen in self.chosen.items() if chosen.make().makes_labels]
+        if len(makers) > 1:
+            raise ValueError(f"method.{makers[0]} and method.{makers[1]} both make labels; leave one out")
         return self
 
     @property
@@ -81,13 +94,17 @@ class StageSettings(Settings):
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the journal calls it; default: its data sets")
-    labelled: bool = True
+    labelled: bool = Field(True, description="false: nothing of the people is used, a part of the method makes labels")
+    beside: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
     identities: Annotated[int, Field(ge=2)] | None = Field(
         None, description="learn from the first so many people of each data set, by their numbers; null = all"
     )
     epochs: Annotated[int, Field(ge=1)] = 120
+    iterations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="batches in an epoch; null = as many as show each image once"
+    )
     optim: OptimSettings = OptimSettings()
-    losses: LossSettings = LossSettings()
+    losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
     method: MethodSettings = MethodSettings()
 
     @model_validator(mode="after")
@@ -99,6 +116,16 @@ class StageSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _beside(self) -> Self:
+        if self.beside and self.labelled:
+            raise ValueError(
+                "beside shows labelled data sets together with unlabelled ones; with labelled: true use train"
+            )
+        if both := [name for name in self.beside if name in self.train]:
+            raise ValueError(f"{both[0]!r} is both in train, without labels, and in beside, with them")
+        return self
+
+    @model_validator(mode="after")
     def _known_people(self) -> Self:
         for name in ("ewc", "replay", "grow"):
             if not self.labelled and name in self.method.chosen:
@@ -106,6 +133,11 @@ class StageSettings(Settings):
         if "ewc" in self.method.chosen and self.losses.softmax is None:
             raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
         return self
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All data sets that the stage learns from, the unlabelled ones first."""
+        return (*self.train, *self.beside)
 
     @property
     def title(self) -> str:
@@ -215,7 +247,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        trained = (name for stage in self.stages for name in stage.train)
+        trained = (name for stage in self.stages for name in stage.shown)
         for name in (*trained, *(self.evaluate or ()), *self.expected):
             if name not in self.datasets and name not in KINDS:
                 known = sorted({*self.datasets, *KINDS})
@@ -231,12 +263,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        joint = [stage for stage in self.stages if len(stage.train) > 1]
+        joint = [stage for stage in self.stages if len(stage.shown) > 1]
         if self.data.sampling == "datasets":
             if not joint:
                 raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
             for stage in joint:
-                share_of_each(self.data.identities, stage.train)
+                share_of_each(self.data.identities, stage.shown)
                 if (replay := stage.method.replay) is not None:
                     recalled = recalled_people(self.data.identities, replay.share)
                     share_of_each(self.data.identities - recalled, stage.train)
@@ -258,6 +290,25 @@ class Recipe(Settings):
                 if name not in later and chosen.make().needs_earlier:
                     only = "the recipe has one stage" if len(self.stages) == 1 else "only the first stage names it"
                     raise ValueError(f"method.{name} holds on to an earlier stage and has no effect here: {only}")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> Self:
+        for stage in self.stages:
+            parts = [] if stage.labelled else [chosen.make() for chosen in stage.method.chosen.values()]
+            if not stage.labelled and not any(part.makes_labels for part in parts):
+                raise ValueError(f"stage {stage.title!r} is unlabelled, and no part of its method makes labels")
+            if not stage.losses.chosen and not any(part.teaches_alone for part in parts):
+                raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
+        return self
+
+    @model_validator(mode="after")
+    def _unlabelled(self) -> Self:
+        spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
+        for stage in self.stages:
+            for name, chosen in stage.method.chosen.items():
+                if name not in spoken and chosen.make().makes_labels:
+                    raise ValueError(f"method.{name} makes labels and has no effect here: no stage is labelled: false")
         return self
 
     @property

@@ -403,6 +403,9 @@ class Stage:
         recalled: share of the people of each batch, in [0, 1), that come from the last of the sources, which then holds
             images of earlier stages and does not count for the length of an epoch; 0 = there is no such source.
         absent: how many people of earlier stages classifiers are to know beside those of `train`, >= 0.
+        truth: (N,) who is really in each image where `train` does not tell, -1 = unknown; for measuring, and for a
+            method that asks for labels; default: the pids of `train`.
+        iterations: batches in an epoch, >= 1; None = new images by the size of a batch.
 
     """
 
@@ -414,6 +417,8 @@ class Stage:
     origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     recalled: float = 0.0
     absent: int = 0
+    truth: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    iterations: int | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -422,6 +427,8 @@ class Stage:
         object.__setattr__(self, "origin", _column("origin", self.origin, len(self.train), np.int64))
         if not np.isin(self.origin, np.arange(len(self.sources))).all():
             raise UserError(f"column 'origin' must hold 0..{len(self.sources) - 1}, the numbers of the sources")
+        truth = self.truth if len(self.truth) else self.train.pid
+        object.__setattr__(self, "truth", _column("truth", truth, len(self.train), np.int64))
 
     @property
     def classes(self) -> int:

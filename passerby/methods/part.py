@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import torch
@@ -17,9 +18,25 @@ from torch import Tensor, nn
 from passerby.losses.mix import LossMix, Term
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
-from passerby.types import Batch, Ints, Output, Scores, Stage
+from passerby.types import Batch, Floats, Ints, Output, Scores, Stage
 
 M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What a model makes of all training images of a stage, without augmentation.
+
+    Attributes:
+        feature: (N, D) float32, pooled, before the neck.
+        embedding: (N, D) float32, after it.
+        parts: (N, P, D) float32, one row per stripe of an image; None where the model has no stripes.
+
+    """
+
+    feature: Floats
+    embedding: Floats
+    parts: Floats | None
 
 
 class RunState(Protocol):
@@ -62,6 +79,9 @@ class RunState(Protocol):
 
     def tell(self, part: str, values: dict[str, float]) -> None:
         """Write figures that a part found into the journal, where people and reports read them."""
+
+    def vectors(self, model: Embedder | None = None) -> Vectors:
+        """Embed all training images of the stage, by the model that is trained unless another is given."""
 
     def scores(self, model: Embedder) -> dict[str, Scores]:
         """Score a model, not re-ranked, on every data set that the run tests."""
@@ -106,6 +126,10 @@ class Part(nn.Module):
     """Whether it does nothing unless a stage came before."""
     keeps_images = False
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
+    makes_labels = False
+    """Whether it says who is who where a stage does not know; such a part is silent in labelled stages."""
+    teaches_alone = False
+    """Whether an unlabelled stage may do without further losses beside it."""
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
@@ -152,6 +176,13 @@ class Part(nn.Module):
     def labels(self, run: RunState, stage: Stage) -> Ints | None:
         """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""
         return None
+
+    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+        """Get ready for an epoch of an unlabelled stage, whose labels have just been made; not called by a resume.
+
+        Losses are new by then, their classifiers begin at the mean vectors of the clusters. What learns may be made
+        anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
+        """
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return named terms to be added to the loss of this step."""

@@ -28,9 +28,10 @@ from passerby.optim import rate, set_rate
 from passerby.train import distributed
 from passerby.train.gradients import gradient_norms
 from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, TermRecord
+from passerby.train.labelling import choose_labels
 from passerby.train.plan import count_batches, drawn, plan_epoch
 from passerby.train.run import Run
-from passerby.types import Batch, Ints, Output
+from passerby.types import Batch, Output
 
 Watch = Callable[[Run, Engine], None]
 """Attaches handlers that look at a stage's engine and change nothing."""
@@ -138,7 +139,7 @@ def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
     data, seed = run.recipe.data, run.recipe.engine.seed
     columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
     while True:
-        labels = _labels(run)
+        labels = choose_labels(run)
         place = Place(seed, run.stage_number, run.epoch)
         generator = np.random.default_rng([seed, run.stage_number, run.epoch])
         key = labels if labels.ndim == 1 else labels[:, 0]
@@ -155,15 +156,6 @@ def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
             first=run.iteration,
             foreground=run.recipe.foreground,
         )
-
-
-def _labels(run: Run) -> Ints:
-    """Return the labels of the coming epoch: those of the checkpoint, of a part, or of the data, in this order."""
-    if run.labels is None:
-        spoken = (part.labels(run, run.stage) for part in run.speaking_parts)
-        chosen = next((labels for labels in spoken if labels is not None), run.stage.train.pid)
-        run.labels = torch.from_numpy(np.ascontiguousarray(chosen))
-    return run.labels.numpy()
 
 
 def train_step(
@@ -233,7 +225,8 @@ def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[Gradi
     engine = run.recipe.engine
     with run.autocast():
         out: Output = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
-    seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
+    people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
+    seen, labels = (out, people) if engine.mining == "local" else distributed.gather(out, people)
     terms: dict[str, Term] = run.losses(seen, labels)
     for part in run.speaking_parts:
         terms |= part.terms(run, batch, out)

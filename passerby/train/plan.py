@@ -14,12 +14,18 @@ from passerby.data.samplers import (
     require_shares,
 )
 from passerby.train.journal import DrawnRecord
-from passerby.types import Ints, Split, Stage
+from passerby.types import UNKNOWN, Ints, Split, Stage
 
 
 def count_batches(stage: Stage, settings: DataSettings) -> int:
-    """Return the length of an epoch: all new images of the stage, of whatever data set, by the size of a batch."""
-    return max(1, int(stage.fresh.sum()) // (settings.identities * settings.instances))
+    """Return the length of an epoch: what the stage says, or all its new images by the size of a batch.
+
+    Labelled images beside unlabelled ones do not count, as little as those of a memory.
+    """
+    if stage.iterations is not None:
+        return stage.iterations
+    new = stage.fresh if stage.labelled else stage.train.pid == UNKNOWN
+    return max(1, int(new.sum()) // (settings.identities * settings.instances))
 
 
 def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings) -> Ints:

@@ -18,7 +18,7 @@ from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
 from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
 from passerby.losses.mix import LossMix
-from passerby.methods.part import Part, Teacher
+from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.optim import make_average, make_optimiser
@@ -27,6 +27,7 @@ from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
+from passerby.train.looking import look
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
@@ -49,6 +50,8 @@ class Run:
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         ended: whether the parts have had their last word in the present stage.
         labels: (N,) or (N, V) labels of the present epoch.
+        classes: how many people the losses know.
+        looked: what models make of the images of the stage, by their ids, while an epoch is prepared; else None.
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
         follow: called with what parts find.
@@ -74,6 +77,8 @@ class Run:
     iteration: int = 0
     ended: bool = False
     labels: Tensor | None = None
+    classes: int = 1
+    looked: dict[int, Vectors] | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
@@ -85,9 +90,10 @@ class Run:
 
     @property
     def speaking_parts(self) -> list[Part]:
-        """The parts of the present stage, in the order of the recipe."""
-        named = self.recipe.stages[self.stage_number].method.chosen
-        return [cast("Part", self.parts[name]) for name in named]
+        """The parts of the present stage, in the order of the recipe; who makes labels is silent where they are known."""
+        settings = self.recipe.stages[self.stage_number]
+        named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
+        return [part for part in named if not (settings.labelled and part.makes_labels)]
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -143,11 +149,17 @@ class Run:
         self.stage = self.stages[number]
         for part in self.speaking_parts if widened else ():
             self.stage = part.widen(self, self.stage)
-        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=self.stage.classes)
-        self.losses.to(self.device)
+        self.make_losses(max(1, self.stage.classes))
         has_past = number > 0 or self.recipe.start is not None
         asked = has_past and any(part.wants_teacher for part in self.speaking_parts)
         self.teacher = Teacher(self.tested) if asked else None
+
+    def make_losses(self, classes: int) -> None:
+        """Make the losses of the stage for so many people."""
+        settings = self.recipe.stages[self.stage_number]
+        self.classes = classes
+        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes)
+        self.losses.to(self.device)
 
     def _fill_parts(self, state: dict[str, Tensor]) -> None:
         """Give the parts what they remembered elsewhere; those that were not there stay as they are."""
@@ -166,9 +178,32 @@ class Run:
         self.parts.to(self.device)
         distributed.share_state(self.modules)
         self._average(settings.optim.ema)
-        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
-        self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
+        self.optimiser = self._make_optimiser()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        settings = self.recipe.stages[self.stage_number].optim
+        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
+        return make_optimiser(settings, self.modules, undecayed=undecayed)
+
+    def renew_optimiser(self) -> None:
+        """Make the optimiser for what learns now; it keeps what it knew of whatever learnt before."""
+        self.parts.to(self.device)
+        distributed.share_state([self.losses, self.parts])
+        known = self.optimiser.state
+        self.optimiser = self._make_optimiser()
+        for group in self.optimiser.param_groups:
+            for parameter in group["params"]:
+                if parameter in known:
+                    self.optimiser.state[parameter] = known[parameter]
+
+    def vectors(self, model: Embedder | None = None) -> Vectors:
+        """Embed all training images of the stage, by the model that is trained unless another is given."""
+        model = self.embedder if model is None else model
+        known = {} if self.looked is None else self.looked
+        if id(model) not in known:
+            known[id(model)] = look(model, self.stage.train.path, autocast=self.autocast())
+        return known[id(model)]
 
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""
@@ -204,6 +239,7 @@ class Run:
             optimiser=self.optimiser.state_dict(),
             scaler=self.scaler.state_dict(),
             labels=self.labels,
+            classes=self.classes,
             sums=self.sums,
         )
         save_checkpoint(checkpoint, self.folder / "last.pt")
@@ -214,6 +250,8 @@ class Run:
             self._wake(number)
         self._fill_parts(checkpoint.parts)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
+        if checkpoint.classes is not None:
+            self.make_losses(checkpoint.classes)
         self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
         if self.teacher is not None and checkpoint.teacher is not None:
@@ -285,14 +323,13 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
 
     """
-    names = dict.fromkeys((*(name for stage in recipe.stages for name in stage.train), *recipe.tested))
+    learnt = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
+    names = dict.fromkeys((*learnt, *recipe.tested))
     datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
     called = [dataset.name for dataset in datasets.values()]
     if twice := {name for name in called if called.count(name) > 1}:
         raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
-    require_apart(
-        datasets, trained=dict.fromkeys(n for stage in recipe.stages for n in stage.train), tested=recipe.tested
-    )
+    require_apart(datasets, trained=learnt, tested=recipe.tested)
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
         tested_paths(datasets[name])
@@ -300,11 +337,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     if recipe.foreground.use != "none":
         for stage in stages:
             require_masks(stage)
-    for settings in recipe.stages:
-        if not settings.labelled:
-            raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
     for stage in stages:
-        require_batch(stage, recipe.data)
+        if stage.labelled:
+            require_batch(stage, recipe.data)
     columns = columns_of_rank(
         recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
     )

@@ -47,7 +47,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
 
 
 def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:
-    theirs, mine = (r.model.model_dump(mode="json", exclude={"weights"}) for r in (earlier, recipe))
+    theirs, mine = (r.model.model_dump(mode="json", exclude={"weights", "stripes"}) for r in (earlier, recipe))
     for key, value in theirs.items():
         if value != mine[key]:
             raise UserError(

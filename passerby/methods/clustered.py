@@ -1,0 +1,101 @@
+"""What all methods share that find people by clustering: look at the images, group them, tell how well it went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, require_usable
+from passerby.cluster.quality import agreement, known_quality
+from passerby.methods.part import Part, RunState
+from passerby.settings import Settings
+from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
+
+
+class ClusteredSettings(Settings):
+    """How people are found."""
+
+    cluster: Annotated[AnyClustering, Field(discriminator="kind")] = DbscanSettings()
+    feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
+    outliers: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="share of images outside all clusters at which the run stops"
+    )
+
+
+class Clustered(Part):
+    """Base of the parts that cluster the unlabelled images of a stage at the start of every epoch.
+
+    The radius that a clustering found for itself in the first epoch of a stage stays.
+    """
+
+    settings: ClusteredSettings
+    makes_labels = True
+    eps: Tensor
+    earlier: Tensor
+
+    def __init__(self, settings: ClusteredSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("eps", torch.full((), torch.nan, dtype=torch.float64))
+        self.register_buffer("earlier", torch.empty(0, dtype=torch.int64))  # (N,) clusters of the epoch before
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Forget the clusters of another stage."""
+        self.eps.fill_(torch.nan)
+        self.earlier = torch.empty(0, dtype=torch.int64)
+
+    def labels(self, run: RunState, stage: Stage) -> Ints:
+        """Return (N,) what cluster each image is in, after the people who are known beside; -1 = in none."""
+        hidden = hidden_rows(stage)
+        clusters = self.find(run, unit(self.looked_at(run)[hidden]))
+        require_usable(clusters, outliers=self.settings.outliers)
+        self._tell(run, clusters, truth=stage.truth[hidden])
+        return beside_known(stage, clusters.labels)
+
+    def looked_at(self, run: RunState) -> Floats:
+        """Return the vectors (N, D) that are clustered."""
+        found: Floats = getattr(run.vectors(), self.settings.feature)
+        return found
+
+    def find(self, run: RunState, vectors: Floats) -> Clusters:
+        """Group vectors (M, D) of unit length."""
+        eps = float(self.eps)
+        clusters = self.settings.cluster.fit(vectors, eps=None if np.isnan(eps) else eps, seed=run.seed)
+        if clusters.eps is not None:
+            self.eps.fill_(clusters.eps)
+        return clusters
+
+    def _tell(self, run: RunState, clusters: Clusters, *, truth: Ints) -> None:
+        """Put into the journal how many people were found, and how well where that can be known."""
+        figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
+        if clusters.eps is not None:
+            figures["eps"] = clusters.eps
+        if len(self.earlier) == len(clusters.labels):
+            figures["agreement with the epoch before"] = agreement(self.earlier.cpu().numpy(), clusters.labels)
+        if (truth != UNKNOWN).any():
+            figures |= known_quality(clusters.labels, truth)
+        self.earlier = torch.from_numpy(clusters.labels.copy())
+        run.tell("clusters", figures)
+
+
+def hidden_rows(stage: Stage) -> Bools:
+    """(N,) whose people a stage does not know; the others are shown beside them."""
+    hidden: Bools = stage.train.pid == UNKNOWN
+    return hidden
+
+
+def beside_known(stage: Stage, clusters: Ints) -> Ints:
+    """Return (N,) labels of a whole stage: known people keep their numbers, clusters (M,) come after them."""
+    hidden, labels = hidden_rows(stage), stage.train.pid.copy()
+    labels[hidden] = np.where(clusters >= 0, clusters + stage.train.count_identities, UNKNOWN)
+    return labels
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return vectors (N, D) at length 1; one of length 0 stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12, dtype=np.float32)
