@@ -19,7 +19,7 @@ from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
 class ClusteredSettings(Settings):
     """How people are found."""
 
-    cluster: Annotated[AnyClustering, Field(discriminator="kind")] = DbscanSettings()
+    cluster: AnyClustering = DbscanSettings()
     feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
     outliers: Annotated[float, Field(gt=0, le=1)] = Field(
         0.95, description="share of images outside all clusters at which the run stops"
@@ -64,7 +64,7 @@ class Clustered(Part):
     def find(self, run: RunState, vectors: Floats) -> Clusters:
         """Group vectors (M, D) of unit length."""
         eps = float(self.eps)
-        clusters = self.settings.cluster.fit(vectors, eps=None if np.isnan(eps) else eps, seed=run.seed)
+        clusters = self.settings.cluster.fit(vectors, eps=None if np.isnan(eps) else eps)
         if clusters.eps is not None:
             self.eps.fill_(clusters.eps)
         return clusters

@@ -1,0 +1,158 @@
+"""Measure what methods keep of earlier sites: python benchmarks/continual_table.py SITES OUT.
+
+SITES holds three sites as folders `plaza` (Market-1501 layout), `campus` (DukeMTMC-reID) and `station` (MSMT17). Plaza is
+learnt once for each seed; each method goes on from there with campus and then station, whose rates and epochs are the
+same for all. Runs that are done are not done again, so the table may be made in several sittings, or by several
+processes with other `--rows` or `--seeds`; `--table` only prints what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from passerby.recipe import load_recipe
+from passerby.train.session import train
+
+FILE = Path(__file__).with_name("continual.yaml")
+SITES = {"plaza": "market1501", "campus": "dukemtmc", "station": "msmt17"}
+FIRST = "{train: [plaza], epochs: 20}"
+LATER = "{train: [campus], epochs: 6, optim: %s}, {train: [station], epochs: 6, optim: %s}"
+GENTLE = "{lr: 1.0e-3, warmup_epochs: 1}"
+REMEMBER = "{ewc: {}, mas: {}, ebll: {code: 128}}"
+STILL = "{train: [plaza], epochs: 1, optim: {lr: 1.0e-12, batch_norm: freeze_all}}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a method, and which run it goes on from.
+
+    Attributes:
+        method: in YAML.
+        start: `plaza` as it is, `before_pooling`: with another autoencoder, `none`: plaza is learnt by the run itself,
+            for methods that keep more of it than a model.
+
+    """
+
+    method: str
+    start: str = "plaza"
+    batch_norm: str = "train"
+
+
+ROWS = {
+    "fine-tune": Row("{}"),
+    "frozen batch-norm statistics": Row("{}", batch_norm="freeze_stats"),
+    "LwF ce_dist": Row("{lwf: {ce_dist: 1.0}}"),
+    "LwF ce_dist x T^2": Row("{lwf: {ce_dist: 1.0, scale: squared}}"),
+    "LwF tr_dist": Row("{lwf: {tr_dist: 1.0}}"),
+    "LwF ce_dist + tr_dist": Row("{lwf: {ce_dist: 1.0, tr_dist: 1.0}}"),
+    "LwF heads (as published)": Row("{lwf: {heads: 1.0}}", start="none"),
+    "EBLL mse": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128}}"),
+    "EBLL bce": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, distance: bce}}"),
+    "EBLL mse x 1000": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, weight: 1000.0}}"),
+    "EBLL before pooling, mse": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, place: before_pooling}}", "before_pooling"),
+    "EWC": Row("{ewc: {strength: 1.0e+5}}"),
+    "MAS": Row("{mas: {}}"),
+    "feature distillation": Row("{feature: {weight: 10.0}}"),
+    "affinity": Row("{affinity: {}}"),
+    "average 0.5": Row("{average: {share: 0.5}}"),
+    "average 0.7": Row("{average: {share: 0.7}}"),
+    "affinity + average 0.5": Row("{affinity: {}, average: {share: 0.5}}"),
+    "affinity + average 0.7": Row("{affinity: {}, average: {share: 0.7}}"),
+    "replay": Row("{replay: {}}", start="none"),
+}
+
+
+def overrides(sites: Path, seed: int) -> list[str]:
+    """Return what all runs are told."""
+    roots = ", ".join(f"{name}: {{kind: {kind}, root: {json.dumps(str(sites / name))}}}" for name, kind in SITES.items())
+    return [f"datasets={{{roots}}}", f"engine.seed={seed}"]
+
+
+def once(folder: Path, changes: Sequence[str]) -> None:
+    """Train unless it was done."""
+    if not (folder / "scores.json").is_file():
+        train(load_recipe(str(FILE), changes), folder, start="resume" if (folder / "last.pt").is_file() else "fresh")
+
+
+def run_row(name: str, out: Path, common: list[str]) -> None:
+    """Do one run of the table, and what it starts from."""
+    row, plaza, folder = ROWS[name], out / "plaza", out / name.replace(" ", "_").replace("^", "")
+    gentle = GENTLE.replace("}", f", batch_norm: {row.batch_norm}}}")
+    later, method = LATER % (gentle, gentle), f"method={row.method}"
+    if row.start == "none":
+        return once(folder, [*common, f"stages=[{FIRST}, {later}]", method])
+    once(plaza, [*common, f"stages=[{FIRST}]", f"method={REMEMBER}"])
+    if row.start != "plaza":
+        other = out / row.start
+        once(other, [*common, f"start={plaza}", f"stages=[{STILL}]", method])
+        plaza = other
+    return once(folder, [*common, f"start={plaza}", f"stages=[{later}]", method])
+
+
+def run_bounds(out: Path, common: list[str]) -> None:
+    """Learn all sites at once, and each of the later ones alone."""
+    once(out / "joint", [*common, "stages=[{train: [plaza, campus, station], epochs: 12}]"])
+    for site in ("campus", "station"):
+        once(out / f"{site}_alone", [*common, f"stages=[{{train: [{site}], epochs: 20}}]"])
+
+
+# ---- the table
+
+
+def last_scores(folder: Path) -> dict[str, float]:
+    """Return the mAP in percent of each site at the end of a run."""
+    entry = json.loads((folder / "scores.json").read_text())
+    return {name: found["plain"]["mAP"] for name, found in entry.items()}
+
+
+def line(name: str, per_seed: list[list[float]]) -> str:
+    """Return mean and standard deviation over seeds of each column."""
+    mean, spread = np.mean(per_seed, axis=0), np.std(per_seed, axis=0, ddof=min(1, len(per_seed) - 1))
+    cells = " | ".join(f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread, strict=True))
+    return f"| {name} | {len(per_seed)} | {cells} |"
+
+
+def table(out: Path) -> str:
+    """Return what there is as Markdown; columns: plaza and campus after campus, all three and their mean at the end."""
+    found = ["| method | seeds | plaza, after campus | campus, after campus | plaza | campus | station | mean |", "|" + "---|" * 8]
+    for name in ROWS:
+        runs = sorted(out.glob(f"seed-*/{name.replace(' ', '_').replace('^', '')}/continual_metrics.json"))
+        whole = [run for run in runs if (run.parent / "scores.json").is_file()]
+        cells = []
+        for run in whole:
+            middle, end = json.loads(run.read_text())["mAP"]["matrix"][-2:]
+            cells.append([middle[0], middle[1], *end, float(np.mean(end))])
+        if cells:
+            found.append(line(name, cells))
+    for name in ("plaza", "joint", "campus_alone", "station_alone"):
+        scores = [list(last_scores(run.parent).values()) for run in sorted(out.glob(f"seed-*/{name}/scores.json"))]
+        if scores:
+            found.append(line(f"({name}: plaza, campus, station)", scores))
+    return "\n".join(found)
+
+
+def main() -> None:
+    """Read the command line, run, and print the table so far."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sites", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", default=[*ROWS, "bounds"])
+    parser.add_argument("--table", action="store_true", help="only print what there is")
+    given = parser.parse_args()
+    for seed in [] if given.table else given.seeds:
+        for name in given.rows:
+            out, common = given.out / f"seed-{seed}", overrides(given.sites.resolve(), seed)
+            run_bounds(out, common) if name == "bounds" else run_row(name, out, common)
+            print(table(given.out), flush=True)
+    print(table(given.out))
+
+
+if __name__ == "__main__":
+    main()
