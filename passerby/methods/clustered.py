@@ -9,8 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, require_usable
-from passerby.cluster.quality import agreement, known_quality
+from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.cluster.quality import against_truth, agreement, silhouette
+from passerby.distances.sparse import SparseRows
 from passerby.methods.part import Part, RunState
 from passerby.settings import Settings
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
@@ -51,9 +52,9 @@ class Clustered(Part):
     def labels(self, run: RunState, stage: Stage) -> Ints:
         """Return (N,) what cluster each image is in, after the people who are known beside; -1 = in none."""
         hidden = hidden_rows(stage)
-        clusters = self.find(run, unit(self.looked_at(run)[hidden]))
+        clusters, graph = self.find(unit(self.looked_at(run)[hidden]))
         require_usable(clusters, outliers=self.settings.outliers)
-        self._tell(run, clusters, truth=stage.truth[hidden])
+        self._tell(run, clusters, graph, truth=stage.truth[hidden])
         return beside_known(stage, clusters.labels)
 
     def looked_at(self, run: RunState) -> Floats:
@@ -61,23 +62,26 @@ class Clustered(Part):
         found: Floats = getattr(run.vectors(), self.settings.feature)
         return found
 
-    def find(self, run: RunState, vectors: Floats) -> Clusters:
-        """Group vectors (M, D) of unit length."""
-        eps = float(self.eps)
-        clusters = self.settings.cluster.fit(vectors, eps=None if np.isnan(eps) else eps)
+    def find(self, vectors: Floats) -> tuple[Clusters, SparseRows | None]:
+        """Group vectors (M, D) of unit length; also return the graph that they were grouped on, if it was one."""
+        chosen, eps = self.settings.cluster, float(self.eps)
+        graph = chosen.neighbours(vectors) if isinstance(chosen, GraphClustering) else None
+        clusters = chosen.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
         if clusters.eps is not None:
             self.eps.fill_(clusters.eps)
-        return clusters
+        return clusters, graph
 
-    def _tell(self, run: RunState, clusters: Clusters, *, truth: Ints) -> None:
+    def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints) -> None:
         """Put into the journal how many people were found, and how well where that can be known."""
         figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
         if clusters.eps is not None:
             figures["eps"] = clusters.eps
+        if graph is not None:
+            figures["silhouette"] = silhouette(graph, clusters.labels)
         if len(self.earlier) == len(clusters.labels):
-            figures["agreement with the epoch before"] = agreement(self.earlier.cpu().numpy(), clusters.labels)
-        if (truth != UNKNOWN).any():
-            figures |= known_quality(clusters.labels, truth)
+            figures["agreement with the epoch before"] = agreement(self.earlier.cpu().numpy(), clusters.labels).rand
+        if (known := against_truth(clusters.labels, truth)) is not None:
+            figures |= {"adjusted Rand index": known.rand, "purity": known.purity, "pairwise F": known.f}
         self.earlier = torch.from_numpy(clusters.labels.copy())
         run.tell("clusters", figures)
 
