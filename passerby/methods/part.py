@@ -49,6 +49,7 @@ class RunState(Protocol):
         teacher: the model as the stage before left it, for parts that ask for it; None in the first stage of a run that
             does not start from another.
         stages: all stages of the run as the recipe has them, without what parts add.
+        stage: the present one, with what they add.
         device: where all of them are.
         seed: a number for what is drawn at random once in the present stage.
         sums: of each loss term in the present epoch so far: the sums of its values and of what was added, the weight.
@@ -60,6 +61,7 @@ class RunState(Protocol):
     losses: LossMix
     teacher: Teacher | None
     stages: list[Stage]
+    stage: Stage
     device: torch.device
     sums: dict[str, list[float]]
     stage_number: int
