@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sites import PLAZA, alone, folder_name, last_scores, line, once, overrides
 
-from passerby.recipe import load_recipe
-from passerby.train.session import train
-
-FILE = Path(__file__).with_name("continual.yaml")
-SITES = {"plaza": "market1501", "campus": "dukemtmc", "station": "msmt17"}
-FIRST = "{train: [plaza], epochs: 20}"
 LATER = "{train: [campus], epochs: 6, optim: %s}, {train: [station], epochs: 6, optim: %s}"
 GENTLE = "{lr: 1.0e-3, warmup_epochs: 1}"
 REMEMBER = "{ewc: {}, mas: {}, ebll: {code: 128}}"
@@ -55,7 +49,9 @@ ROWS = {
     "EBLL mse": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128}}"),
     "EBLL bce": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, distance: bce}}"),
     "EBLL mse x 1000": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, weight: 1000.0}}"),
-    "EBLL before pooling, mse": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, place: before_pooling}}", "before_pooling"),
+    "EBLL before pooling, mse": Row(
+        "{lwf: {tr_dist: 1.0}, ebll: {code: 128, place: before_pooling}}", "before_pooling"
+    ),
     "EWC": Row("{ewc: {strength: 1.0e+5}}"),
     "MAS": Row("{mas: {}}"),
     "feature distillation": Row("{feature: {weight: 10.0}}"),
@@ -68,26 +64,14 @@ ROWS = {
 }
 
 
-def overrides(sites: Path, seed: int) -> list[str]:
-    """Return what all runs are told."""
-    roots = ", ".join(f"{name}: {{kind: {kind}, root: {json.dumps(str(sites / name))}}}" for name, kind in SITES.items())
-    return [f"datasets={{{roots}}}", f"engine.seed={seed}"]
-
-
-def once(folder: Path, changes: Sequence[str]) -> None:
-    """Train unless it was done."""
-    if not (folder / "scores.json").is_file():
-        train(load_recipe(str(FILE), changes), folder, start="resume" if (folder / "last.pt").is_file() else "fresh")
-
-
 def run_row(name: str, out: Path, common: list[str]) -> None:
     """Do one run of the table, and what it starts from."""
-    row, plaza, folder = ROWS[name], out / "plaza", out / name.replace(" ", "_").replace("^", "")
+    row, plaza, folder = ROWS[name], out / "plaza", out / folder_name(name)
     gentle = GENTLE.replace("}", f", batch_norm: {row.batch_norm}}}")
     later, method = LATER % (gentle, gentle), f"method={row.method}"
     if row.start == "none":
-        return once(folder, [*common, f"stages=[{FIRST}, {later}]", method])
-    once(plaza, [*common, f"stages=[{FIRST}]", f"method={REMEMBER}"])
+        return once(folder, [*common, f"stages=[{PLAZA}, {later}]", method])
+    once(plaza, [*common, f"stages=[{PLAZA}]", f"method={REMEMBER}"])
     if row.start != "plaza":
         other = out / row.start
         once(other, [*common, f"start={plaza}", f"stages=[{STILL}]", method])
@@ -99,30 +83,20 @@ def run_bounds(out: Path, common: list[str]) -> None:
     """Learn all sites at once, and each of the later ones alone."""
     once(out / "joint", [*common, "stages=[{train: [plaza, campus, station], epochs: 12}]"])
     for site in ("campus", "station"):
-        once(out / f"{site}_alone", [*common, f"stages=[{{train: [{site}], epochs: 20}}]"])
+        alone(site, out, common)
 
 
 # ---- the table
 
 
-def last_scores(folder: Path) -> dict[str, float]:
-    """Return the mAP in percent of each site at the end of a run."""
-    entry = json.loads((folder / "scores.json").read_text())
-    return {name: found["plain"]["mAP"] for name, found in entry.items()}
-
-
-def line(name: str, per_seed: list[list[float]]) -> str:
-    """Return mean and standard deviation over seeds of each column."""
-    mean, spread = np.mean(per_seed, axis=0), np.std(per_seed, axis=0, ddof=min(1, len(per_seed) - 1))
-    cells = " | ".join(f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread, strict=True))
-    return f"| {name} | {len(per_seed)} | {cells} |"
-
-
 def table(out: Path) -> str:
     """Return what there is as Markdown; columns: plaza and campus after campus, all three and their mean at the end."""
-    found = ["| method | seeds | plaza, after campus | campus, after campus | plaza | campus | station | mean |", "|" + "---|" * 8]
+    found = [
+        "| method | seeds | plaza, after campus | campus, after campus | plaza | campus | station | mean |",
+        "|" + "---|" * 8,
+    ]
     for name in ROWS:
-        runs = sorted(out.glob(f"seed-*/{name.replace(' ', '_').replace('^', '')}/continual_metrics.json"))
+        runs = sorted(out.glob(f"seed-*/{folder_name(name)}/continual_metrics.json"))
         whole = [run for run in runs if (run.parent / "scores.json").is_file()]
         cells = []
         for run in whole:
