@@ -141,4 +141,5 @@ def beside_known(stage: Stage, clusters: Ints) -> Ints:
 def unit(vectors: Floats) -> Floats:
     """Return vectors (N, D) at length 1; one of length 0 stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-12, dtype=np.float32)
+    scaled: Floats = vectors / np.maximum(lengths, 1e-12, dtype=np.float32)
+    return scaled

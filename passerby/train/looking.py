@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -36,12 +37,9 @@ def look(embedder: Embedder, paths: Words, *, autocast: AbstractContextManager[o
             ]
     finally:
         embedder.train(was_training)
-    feature, embedding, parts = (
-        _whole([batch[place] for batch in seen if batch[place] is not None], len(paths)) for place in range(3)
-    )
-    assert feature is not None
-    assert embedding is not None
-    return Vectors(feature, embedding, parts)
+    feature, embedding, parts = zip(*seen, strict=True)
+    whole = None if parts[0] is None else _whole(parts, len(paths))
+    return Vectors(_whole(feature, len(paths)), _whole(embedding, len(paths)), whole)
 
 
 def _moved(images: Tensor, embedder: Embedder) -> Tensor:
@@ -53,8 +51,6 @@ def _read(out: Output) -> tuple[Tensor, Tensor, Tensor | None]:
     return out.feature.float(), out.embedding.float(), parts
 
 
-def _whole(batches: list[Tensor], count: int) -> Floats | None:
-    if not batches:
-        return None
+def _whole(batches: Sequence[Tensor], count: int) -> Floats:
     found: Floats = distributed.gather_rows(torch.cat(batches), count=count).cpu().numpy()
     return np.ascontiguousarray(found, dtype=np.float32)

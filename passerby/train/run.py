@@ -90,7 +90,7 @@ class Run:
 
     @property
     def speaking_parts(self) -> list[Part]:
-        """The parts of the present stage, in the order of the recipe; who makes labels is silent where they are known."""
+        """The parts of the present stage, in the recipe's order; who makes labels is silent where they are known."""
         settings = self.recipe.stages[self.stage_number]
         named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
         return [part for part in named if not (settings.labelled and part.makes_labels)]
@@ -144,7 +144,6 @@ class Run:
         """Make what a stage is made of, once its parts remember the stages before it and before they begin."""
         self.stage_number, self.epoch, self.iteration, self.ended = number, 0, 0, False
         self.labels, self.sums = None, {}
-        settings = self.recipe.stages[number]
         torch.manual_seed(self.seed)
         self.stage = self.stages[number]
         for part in self.speaking_parts if widened else ():
