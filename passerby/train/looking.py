@@ -52,5 +52,5 @@ def _read(out: Output) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _whole(batches: Sequence[Tensor], count: int) -> Floats:
-    found: Floats = distributed.gather_rows(torch.cat(batches), count=count).cpu().numpy()
+    found: Floats = distributed.gather_rows(torch.cat(list(batches)), count=count).cpu().numpy()
     return np.ascontiguousarray(found, dtype=np.float32)
