@@ -129,6 +129,11 @@ def test_a_run_of_another_method(tiny, tmp_path):
         train(tiny(*OTHER, CODE, f"start={plain}"), tmp_path / "run")
 
 
+def test_a_start_that_was_shown_other_images(tiny, earlier):
+    with pytest.raises(UserError, match=r"was shown images with input\.size \[32, 16\], this recipe has \[64, 32\]"):
+        read_start(earlier, tiny("input.size=[64, 32]"))
+
+
 def test_weights_beside_a_start(tiny, tmp_path):
     with pytest.raises(UserError, match=r"model\.weights has no effect beside start"):
         tiny(f"start={tmp_path}", f"model.weights={tmp_path / 'some.pth'}")
