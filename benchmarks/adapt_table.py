@@ -27,7 +27,7 @@ class Row:
     method: str
     changes: tuple[str, ...] = ()
     beside: bool = False
-    epochs: int = 16
+    epochs: int = 12
 
 
 ROWS = {
@@ -42,7 +42,7 @@ def run_row(name: str, target: str, out: Path, common: list[str]) -> None:
     row, plaza = ROWS[name], out / "plaza"
     once(plaza, [*common, f"stages=[{PLAZA}]"])
     beside = ", beside: [plaza]" if row.beside else ""
-    stage = f"stages=[{{train: [{target}], labelled: false, epochs: {row.epochs}{beside}}}]"
+    stage = f"stages=[{{train: [{target}], labelled: false, epochs: {row.epochs}, iterations: 40{beside}}}]"
     changes = [f"start={plaza}", RATE, f"method={row.method}", f"evaluate=[{target}]", *row.changes, stage]
     once(out / f"{target}_{folder_name(name)}", [*common, *changes])
 
