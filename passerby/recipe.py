@@ -28,6 +28,7 @@ from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
+from passerby.methods.spcl import SpclSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
@@ -50,6 +51,7 @@ AnyPart = (
     | GrowSettings
     | PseudoSettings
     | ContrastSettings
+    | SpclSettings
 )
 """The settings of any part."""
 
@@ -69,6 +71,7 @@ class MethodSettings(Settings):
     grow: GrowSettings | None = None
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
+    spcl: SpclSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:

@@ -186,6 +186,9 @@ class Part(nn.Module):
         anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
         """
 
+    def before_step(self, run: RunState, batch: Batch) -> None:
+        """See a batch before the network does; called in each step."""
+
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return named terms to be added to the loss of this step."""
         return {}

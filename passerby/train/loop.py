@@ -223,6 +223,8 @@ def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
 def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
     """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
     engine = run.recipe.engine
+    for part in run.speaking_parts:
+        part.before_step(run, batch)
     with run.autocast():
         out: Output = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
     people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]

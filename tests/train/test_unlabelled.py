@@ -20,6 +20,12 @@ METHODS = {
         f"method={{contrast: {{update: hard, cameras: standardise, {CLUSTER[1:-1]}}}}}",
         "stages.1.losses={softmax: null, triplet: null}",
     ],
+    "spcl": ["method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}"],
+    "spcl-beside": [
+        "method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}",
+        "stages.1.beside=[market1501]",
+        "stages.1.losses={softmax: null, triplet: null}",
+    ],
 }
 
 
