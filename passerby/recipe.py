@@ -26,6 +26,7 @@ from passerby.methods.contrast import ContrastSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
+from passerby.methods.mmt import MmtSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.methods.spcl import SpclSettings
@@ -52,6 +53,7 @@ AnyPart = (
     | PseudoSettings
     | ContrastSettings
     | SpclSettings
+    | MmtSettings
 )
 """The settings of any part."""
 
@@ -72,6 +74,7 @@ class MethodSettings(Settings):
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
     spcl: SpclSettings | None = None
+    mmt: MmtSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:

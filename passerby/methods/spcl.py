@@ -1,7 +1,7 @@
 """Self-paced contrast: labelled people, clusters and images in no cluster are told apart in one memory.
 
-The memory has a row for each labelled person and one for each unlabelled image, so that nothing is left out. Clusters are
-found in the memory itself; those that change with the radius are taken apart again, and are tried anew each epoch.
+The memory has a row for each labelled person and one for each unlabelled image, so that nothing is left out. Clusters
+are found in the memory itself; those that change with the radius are taken apart again, and are tried anew each epoch.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def divide_batch_norms(module: nn.Module) -> tuple[nn.ModuleList, Division]:
 
 def join_batch_norms(module: nn.Module) -> None:
     """Turn the batch norms below a module back into what they were; the others' norms are let go."""
-    for norm in cast("list[Any]", batch_norms(module)):
-        if isinstance(norm, DividedNorm):
-            del norm.beside
-            norm.__class__ = norm.plain
+    norms: list[Any] = [norm for norm in batch_norms(module) if isinstance(norm, DividedNorm)]
+    for norm in norms:
+        del norm.beside
+        norm.__class__ = norm.plain

@@ -21,6 +21,7 @@ METHODS = {
         "stages.1.losses={softmax: null, triplet: null}",
     ],
     "spcl": ["method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}"],
+    "mmt": [f"method={{mmt: {CLUSTER}}}", "stages.1.losses={softmax: null, triplet: null}"],
     "spcl-beside": [
         "method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}",
         "stages.1.beside=[market1501]",
