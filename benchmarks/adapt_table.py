@@ -34,6 +34,8 @@ ROWS = {
     "clusters as identities": Row(f"{{pseudo: {{{FOUND}}}}}"),
     "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
     "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
+    "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampling=datasets"), beside=True),
+    "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -157,8 +158,8 @@ class Mmt(Clustered):
         found = load_embedder(path / "embedder.safetensors" if path.is_dir() else path)
         if found.dimension != run.embedder.dimension or found.input != run.embedder.input:
             raise UserError(
-                f"method.mmt.second: {path} is a network of {found.dimension} numbers for {found.input.size} pixels, the "
-                f"first one has {run.embedder.dimension} for {run.embedder.input.size}; both must see alike"
+                f"method.mmt.second: {path} is a network of {found.dimension} numbers for {found.input.size} pixels, "
+                f"the first one has {run.embedder.dimension} for {run.embedder.input.size}; both must see alike"
             )
         return found.to(run.device)
 
@@ -173,7 +174,8 @@ class Mmt(Clustered):
     def looked_at(self, run: RunState) -> Floats:
         """Return the mean (N, D) of what both teachers make of the images."""
         found = [unit(getattr(run.vectors(teacher), self.settings.feature)) for teacher in self._means]
-        return self.evened((found[0] + found[1]) / 2, run.stage.train.cam)
+        mean: Floats = (found[0] + found[1]) / np.float32(2)
+        return self.evened(mean, run.stage.train.cam)
 
     def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
         """Let all classifiers begin at the mean directions of the clusters."""
