@@ -27,6 +27,7 @@ from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.mmt import MmtSettings
+from passerby.methods.pplr import PplrSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.methods.spcl import SpclSettings
@@ -54,6 +55,7 @@ AnyPart = (
     | ContrastSettings
     | SpclSettings
     | MmtSettings
+    | PplrSettings
 )
 """The settings of any part."""
 
@@ -75,6 +77,7 @@ class MethodSettings(Settings):
     contrast: ContrastSettings | None = None
     spcl: SpclSettings | None = None
     mmt: MmtSettings | None = None
+    pplr: PplrSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:

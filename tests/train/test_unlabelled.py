@@ -22,6 +22,11 @@ METHODS = {
     ],
     "spcl": ["method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}"],
     "mmt": [f"method={{mmt: {CLUSTER}}}", "stages.1.losses={softmax: null, triplet: null}"],
+    "pplr": [
+        f"method={{pplr: {{from_epoch: 1, neighbours: 5, {CLUSTER[1:-1]}}}}}",
+        "stages.1.losses={softmax: null, triplet: null}",
+        "model.stripes=2",
+    ],
     "spcl-beside": [
         "method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}",
         "stages.1.beside=[market1501]",
