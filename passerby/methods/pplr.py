@@ -39,9 +39,10 @@ def cross_agreement(whole: Floats, part: Floats, *, neighbours: int = 20) -> Flo
     Reference: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR 2022,
     equation 3.
     """
-    tables = [_nearest(found, min(neighbours, len(found))) for found in (whole, part)]
-    both = np.array([len(np.intersect1d(*rows, assume_unique=True)) for rows in zip(*tables, strict=True)])
-    return (both / (2 * tables[0].shape[1] - both)).astype(np.float32)
+    one, other = (_nearest(found, min(neighbours, len(found))) for found in (whole, part))
+    both = np.array([np.isin(row, theirs).sum() for row, theirs in zip(one, other, strict=True)], np.float32)
+    shares: Floats = both / (2 * one.shape[1] - both)
+    return shares
 
 
 def _nearest(vectors: Floats, count: int) -> Ints:
