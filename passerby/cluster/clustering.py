@@ -106,9 +106,9 @@ class GraphClustering(Settings):
     k2: Annotated[int, Field(ge=1)] = Field(6, description="neighbours averaged in the query expansion, 1 = none")
     form: Form = Field("clustering", description="reranking: as in Zhong et al. and SSG")
 
-    def neighbours(self, vectors: Floats, *, device: str = "cpu") -> SparseRows:
+    def neighbours(self, vectors: Floats, *, at_most: float = 1.0, device: str = "cpu") -> SparseRows:
         """Return the graph of `vectors` (N, D); see `jaccard_neighbours`."""
-        return jaccard_neighbours(vectors, k1=self.k1, k2=self.k2, form=self.form, device=device)
+        return jaccard_neighbours(vectors, k1=self.k1, k2=self.k2, form=self.form, at_most=at_most, device=device)
 
 
 class DbscanSettings(GraphClustering):
@@ -225,7 +225,8 @@ class InfomapSettings(GraphClustering):
             )
         from infomap import Infomap
 
-        graph = within(self.neighbours(vectors) if graph is None else graph, self.eps if eps is None else eps)
+        eps = self.eps if eps is None else eps
+        graph = self.neighbours(vectors, at_most=eps) if graph is None else within(graph, eps)
         pairs = graph.scipy().tocoo()
         once = pairs.row < pairs.col
         network = Infomap(two_level=True, silent=True, seed=self.seed, num_trials=self.trials)
