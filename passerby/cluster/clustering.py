@@ -157,9 +157,7 @@ class DbscanSettings(GraphClustering):
         graph = self.neighbours(vectors) if graph is None else graph
         eps = self.radius(graph) if eps is None else eps
         if not 0 < eps < 1:
-            raise UserError(
-                f"eps must be in (0, 1), got {eps:g}; 1 is the distance of images without common neighbours"
-            )
+            raise UserError(f"eps must be in (0, 1), got {eps:g}; images without common neighbours are 1 apart")
         near = _sorted_rows(within(graph, eps))
         labels = DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed").fit(near).labels_
         return Clusters(labels, eps)
