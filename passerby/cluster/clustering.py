@@ -6,6 +6,7 @@ on the vectors. The union `AnyClustering` is the list of all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Literal, Self
@@ -18,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from passerby.cluster.graph import Form, jaccard_neighbours, smallest_share_mean, within
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
-from passerby.settings import Settings
+from passerby.settings import Plain, Settings, build, override
 from passerby.types import Floats, Ints
 
 NOISE = -1
@@ -273,6 +274,26 @@ class KmeansSettings(Settings):
 AnyClustering = Annotated[
     DbscanSettings | HdbscanSettings | KmeansSettings | InfomapSettings, Field(discriminator="kind")
 ]
+
+
+class _Choice(Settings):
+    cluster: AnyClustering
+
+
+def clustering_settings(kind: str, assignments: Sequence[str] = ()) -> AnyClustering:
+    """Return an algorithm by its name, with some of its settings changed.
+
+    >>> clustering_settings("dbscan", ["eps=0.5"]).eps
+    0.5
+
+    Raises:
+        UserError: no such algorithm or setting, or not such a value.
+
+    """
+    data: dict[str, Plain] = {"kind": kind}
+    for assignment in assignments:
+        data = override(data, assignment)
+    return build(_Choice, {"cluster": data}, source="clustering").cluster
 
 
 # ---- for the libraries
