@@ -320,6 +320,17 @@ class Recipe(Settings):
                     raise ValueError(f"method.{name} makes labels and has no effect here: no stage is labelled: false")
         return self
 
+    @model_validator(mode="after")
+    def _remembered(self) -> Self:
+        before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
+        for name, chosen in self.stages[-1].method.chosen.items():
+            if len(self.stages) > 1 and self.start is None and name not in before and chosen.make().hollow:
+                raise ValueError(
+                    f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
+                    "stage names it"
+                )
+        return self
+
     @property
     def tested(self) -> tuple[str, ...]:
         """The data sets to evaluate on, in order."""
@@ -330,8 +341,11 @@ class Recipe(Settings):
     @property
     def pixels(self) -> Pixels:
         """What the model is shown of a test image."""
-        if self.test.pixels != "auto":
-            return self.test.pixels
+        return self.learnt_pixels if self.test.pixels == "auto" else self.test.pixels
+
+    @property
+    def learnt_pixels(self) -> Pixels:
+        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
         if self.foreground.use == "pool":
             return "weighted"
         return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"
