@@ -52,7 +52,7 @@ ROWS = {
     "EBLL before pooling, mse": Row(
         "{lwf: {tr_dist: 1.0}, ebll: {code: 128, place: before_pooling}}", "before_pooling"
     ),
-    "EWC": Row("{ewc: {strength: 1.0e+5}}"),
+    "EWC": Row("{ewc: {}}"),
     "MAS": Row("{mas: {}}"),
     "feature distillation": Row("{feature: {weight: 10.0}}"),
     "affinity": Row("{affinity: {}}"),
