@@ -27,13 +27,15 @@ class Row:
     method: str
     changes: tuple[str, ...] = ()
     beside: bool = False
-    epochs: int = 16
+    epochs: int = 12
 
 
 ROWS = {
     "clusters as identities": Row(f"{{pseudo: {{{FOUND}}}}}"),
     "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
     "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
+    "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampling=datasets"), beside=True),
+    "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
 }
 
 
@@ -42,7 +44,7 @@ def run_row(name: str, target: str, out: Path, common: list[str]) -> None:
     row, plaza = ROWS[name], out / "plaza"
     once(plaza, [*common, f"stages=[{PLAZA}]"])
     beside = ", beside: [plaza]" if row.beside else ""
-    stage = f"stages=[{{train: [{target}], labelled: false, epochs: {row.epochs}{beside}}}]"
+    stage = f"stages=[{{train: [{target}], labelled: false, epochs: {row.epochs}, iterations: 40{beside}}}]"
     changes = [f"start={plaza}", RATE, f"method={row.method}", f"evaluate=[{target}]", *row.changes, stage]
     once(out / f"{target}_{folder_name(name)}", [*common, *changes])
 

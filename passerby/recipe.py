@@ -28,8 +28,11 @@ from passerby.methods.dec import DecSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
+from passerby.methods.mmt import MmtSettings
+from passerby.methods.pplr import PplrSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
+from passerby.methods.spcl import SpclSettings
 from passerby.methods.ssg import STRIPES, SsgSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
@@ -53,6 +56,9 @@ AnyPart = (
     | GrowSettings
     | PseudoSettings
     | ContrastSettings
+    | SpclSettings
+    | MmtSettings
+    | PplrSettings
     | SsgSettings
     | DecSettings
 )
@@ -74,6 +80,9 @@ class MethodSettings(Settings):
     grow: GrowSettings | None = None
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
+    spcl: SpclSettings | None = None
+    mmt: MmtSettings | None = None
+    pplr: PplrSettings | None = None
     ssg: SsgSettings | None = None
     dec: DecSettings | None = None
 
@@ -343,6 +352,17 @@ class Recipe(Settings):
             raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
         return self
 
+    @model_validator(mode="after")
+    def _remembered(self) -> Self:
+        before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
+        for name, chosen in self.stages[-1].method.chosen.items():
+            if len(self.stages) > 1 and self.start is None and name not in before and chosen.make().hollow:
+                raise ValueError(
+                    f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
+                    "stage names it"
+                )
+        return self
+
     @property
     def tested(self) -> tuple[str, ...]:
         """The data sets to evaluate on, in order."""
@@ -353,8 +373,11 @@ class Recipe(Settings):
     @property
     def pixels(self) -> Pixels:
         """What the model is shown of a test image."""
-        if self.test.pixels != "auto":
-            return self.test.pixels
+        return self.learnt_pixels if self.test.pixels == "auto" else self.test.pixels
+
+    @property
+    def learnt_pixels(self) -> Pixels:
+        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
         if self.foreground.use == "pool":
             return "weighted"
         return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"

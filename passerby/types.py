@@ -151,7 +151,7 @@ class Batch:
         labels: (B,) or (B, V) int64, 0..C-1, one column per label view; -1 = left out.
         cam: (B,) int64.
         index: (B,) int64 rows of the stage's training split.
-        mask: (B, 1, H, W) uint8 in {0, 1}, 1 = person, or None.
+        mask: (B, 1, H, W) uint8 in {0, 1}, 1 = person, or None; in a training step only where it weights the pooling.
 
     """
 

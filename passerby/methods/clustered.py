@@ -99,7 +99,7 @@ class Clustered(Part):
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Forget the clusters of another stage."""
-        self.eps.fill_(torch.nan)
+        self.eps = torch.full((len(self.views),), torch.nan, dtype=torch.float64)
         self.earlier = torch.empty(len(self.views), 0, dtype=torch.int64)
         self.rest.zero_()
         self.tightest.fill_(-torch.inf)
@@ -182,8 +182,10 @@ class Clustered(Part):
         )
         self.rest = self.rest + 1 if resting else torch.zeros_like(self.rest)
         self.tightest.fill_(tightest)
-        if self.had_enough:
-            run.tell("stop", {"last epoch": run.epoch + 1.0, "planned": float(run.stage.epochs)})
+        last, planned = run.epoch + 1, run.stage.epochs
+        if self.had_enough and last < planned:
+            note = f"The clusters are at rest: the stage ends after epoch {last} of {planned}."
+            run.tell("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
         return {"epochs at rest": float(self.rest)}
 
 

@@ -15,10 +15,11 @@ from typing import Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from passerby.extract import View
 from passerby.losses.mix import LossMix, Term
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
-from passerby.types import Batch, Floats, Ints, Output, Scores, Stage
+from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -79,8 +80,11 @@ class RunState(Protocol):
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
-    def tell(self, part: str, values: dict[str, float]) -> None:
-        """Write figures that a part found into the journal, where people and reports read them."""
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented: with their masks where they matter."""
+
+    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Write figures that a part found into the journal, where people and reports read them, and a sentence."""
 
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""
@@ -106,7 +110,7 @@ class Teacher(nn.Module):
         """Return what the earlier model makes of a batch."""
         if self._answer is None or self._asked is not batch.images:
             with torch.no_grad(), run.autocast():
-                self._asked, self._answer = batch.images, self.embedder(batch.images)
+                self._asked, self._answer = batch.images, self.embedder(batch.images, batch.mask)
         return self._answer
 
     def train(self, mode: bool = True) -> Self:
@@ -138,6 +142,11 @@ class Part(nn.Module):
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
         return stage
+
+    @property
+    def hollow(self) -> bool:
+        """Whether it has nothing to hold on to in the coming stage, because no stage so far has left it anything."""
+        return False
 
     @property
     def at_end(self) -> str:
@@ -197,6 +206,9 @@ class Part(nn.Module):
         Losses are new by then, their classifiers begin at the mean vectors of the clusters. What learns may be made
         anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
         """
+
+    def before_step(self, run: RunState, batch: Batch) -> None:
+        """See a batch before the network does; called in each step."""
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return named terms to be added to the loss of this step."""

@@ -223,8 +223,10 @@ def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
 def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
     """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
     engine = run.recipe.engine
+    for part in run.speaking_parts:
+        part.before_step(run, batch)
     with run.autocast():
-        out: Output = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
+        out: Output = run.embedder(batch.images, batch.mask)
     people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
     seen, labels = (out, people) if engine.mining == "local" else distributed.gather(out, people)
     terms: dict[str, Term] = run.losses(seen, labels)
@@ -255,7 +257,8 @@ def _to_device(batch: Batch, run: Run) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(run.device, non_blocking=True)
 
-    mask = None if batch.mask is None else move(batch.mask)
+    weighted = run.recipe.foreground.use == "pool"  # otherwise the images have been changed, and the mask has served
+    mask = move(batch.mask) if weighted and batch.mask is not None else None
     images = move(batch.images).contiguous(memory_format=layout)
     return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
 

@@ -16,7 +16,7 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
-from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
+from passerby.extract import DTYPES, Precision, View, extract, label_vectors, masked_view, tested_paths, tested_view
 from passerby.losses.mix import LossMix
 from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
@@ -31,7 +31,7 @@ from passerby.train.looking import look
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
-from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
+from passerby.types import Dataset, Embeddings, Rerank, Scores, Split, Stage
 
 
 @dataclass(eq=False)
@@ -45,7 +45,7 @@ class Run:
         embedder: the model; it lives through all stages.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
-        parts: all that any stage so far has named; they live on.
+        parts: all that any stage so far has named, and of those to come what the run started with; they live on.
         teacher: the model as the stage before left it, while a part of the present stage asks for it.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         ended: whether the parts have had their last word in the present stage.
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def all_parts(self) -> dict[str, Part]:
-        """The parts that any stage so far has named, by name."""
+        """All parts there are, speaking or not, by name."""
         return {name: cast("Part", part) for name, part in self.parts.items()}
 
     @property
@@ -132,8 +132,9 @@ class Run:
             load_state(self.embedder, start.embedder, source=f"start: {self.recipe.start}")
         self._wake(number)
         if start is not None:
-            self._fill_parts(start.parts)
-        self._enter(number)
+            self._take_over(start.parts)
+            self._require_own_images()
+            self._require_memories()
         self._enter(number)
         for part in self.speaking_parts:
             part.begin(self, self.stage)
@@ -167,8 +168,13 @@ class Run:
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes)
         self.losses.to(self.device)
 
-    def _fill_parts(self, state: dict[str, Tensor]) -> None:
-        """Give the parts what they remembered elsewhere; those that were not there stay as they are."""
+    def _take_over(self, state: dict[str, Tensor]) -> None:
+        """Give the parts of all stages what they remembered elsewhere; those that were not there stay as they are."""
+        known = {key.split(".")[0] for key in state}
+        for stage in self.recipe.stages:
+            for name, chosen in stage.method.chosen.items():
+                if name in known and name not in self.parts:
+                    self.parts[name] = chosen.make()
         for name, part in self.parts.items():
             mine = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
             if mine:
@@ -177,6 +183,22 @@ class Run:
                     part.load_state_dict(mine)
                 except RuntimeError as error:
                     raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
+
+    def _require_own_images(self) -> None:
+        for name, part in self.all_parts.items():
+            if part.stored_images:
+                raise UserError(
+                    f"start: method.{name} keeps {part.stored_images:,} images of the stages of {self.recipe.start}, "
+                    f"which this run does not read; learn all stages in one recipe, or leave out method.{name}"
+                )
+
+    def _require_memories(self) -> None:
+        for name in self.recipe.stages[0].method.chosen:
+            if self.all_parts[name].hollow:
+                raise UserError(
+                    f"start: the run in {self.recipe.start} left nothing that method.{name} could hold on to; start "
+                    f"from a run whose method has it, or leave it out of the first stage"
+                )
 
     def _equip(self) -> None:
         """Make the optimiser of a stage whose parts are ready."""
@@ -216,10 +238,14 @@ class Run:
         """Return the block in which the network runs in the precision of the run."""
         return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
 
-    def tell(self, part: str, values: dict[str, float]) -> None:
-        """Hand figures that a part found to whoever follows the run."""
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented."""
+        return masked_view(split.masks, self.recipe.learnt_pixels)
+
+    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Hand figures that a part found, and what a person should know of them, to whoever follows the run."""
         if self.follow is not None:
-            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values))
+            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values, note))
 
     def _average(self, decay: float | None) -> None:
         """Begin a running mean, or go on with that of the stage before at the decay of this one."""
@@ -255,7 +281,7 @@ class Run:
         """Go back to where a checkpoint was written."""
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
             self._wake(number)
-        self._fill_parts(checkpoint.parts)
+        self._take_over(checkpoint.parts)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
         if checkpoint.classes is not None:
             self.make_losses(checkpoint.classes)

@@ -54,6 +54,13 @@ def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None
                 f"start: the model in {folder} has model.{key} {value!r}, this recipe has {mine[key]!r}; its weights "
                 "and autoencoders serve only the network that they were made with"
             )
+    theirs, mine = (r.input.model_dump(mode="json") for r in (earlier, recipe))
+    for key, value in theirs.items():
+        if value != mine[key]:
+            raise UserError(
+                f"start: the model in {folder} was shown images with input.{key} {value!r}, this recipe has "
+                f"{mine[key]!r}; what it has learnt holds for its own images"
+            )
 
 
 def _scored(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -33,6 +33,18 @@ METHODS = {
         f"method={{pseudo: {CLUSTER}, dec: {{k: 4, dimension: 3, scope: batch, centres: fixed}}}}",
         "stages.1.losses={softmax: null, triplet: null}",
     ],
+    "spcl": ["method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}"],
+    "mmt": [f"method={{mmt: {CLUSTER}}}", "stages.1.losses={softmax: null, triplet: null}"],
+    "pplr": [
+        f"method={{pplr: {{from_epoch: 1, neighbours: 5, {CLUSTER[1:-1]}}}}}",
+        "stages.1.losses={softmax: null, triplet: null}",
+        "model.stripes=2",
+    ],
+    "spcl-beside": [
+        "method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}",
+        "stages.1.beside=[market1501]",
+        "stages.1.losses={softmax: null, triplet: null}",
+    ],
 }
 
 
