@@ -60,7 +60,7 @@ def without_stages(recipe):
 
 def test_every_target_of_these_families_is_a_row():
     controls = ("fine_tune", "average", "duke_only", "joint")
-    methods = {"order_1": ("joint",), "order_2": (), "without_duke": ("joint",)}
+    methods = {"order_1": ("joint",), "order_2": (), "without_duke": ("joint", "unlabelled")}
     rows = [f"continual/ibn_{kind}_resnet50-{control}" for kind in "ba" for control in controls]
     rows += [f"lwf/{name}" for name in LWF]
     for order, more in methods.items():
