@@ -134,6 +134,8 @@ class Part(nn.Module):
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
     makes_labels = False
     """Whether it says who is who where a stage does not know; such a part is silent in labelled stages."""
+    unlabelled_only = False
+    """Whether it is silent in labelled stages without making labels itself."""
     teaches_alone = False
     """Whether an unlabelled stage may do without further losses beside it."""
 
@@ -161,6 +163,16 @@ class Part(nn.Module):
     def stored_images(self) -> int:
         """How many images of earlier stages it keeps."""
         return 0
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters that weight decay would pull to where they do not belong."""
+        return []
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether the stage is to end now, before its last epoch; asked between epochs, also by a resume."""
+        return False
 
     def held(self) -> dict[str, int]:
         """Return the bytes of what it keeps in memory, by name; default: each submodule and each tensor of its own.

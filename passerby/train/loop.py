@@ -75,7 +75,7 @@ def run_stage(
 
     Args:
         run: its state, moved along.
-        stop: asked after every step; true ends the stage there.
+        stop: asked after every step; true breaks the stage off there.
         watch: handlers to attach.
         first_step: called in the stage's first step with how hard each loss term pulls.
         epoch_done: called with the record of every finished epoch, after the run's state has moved on to the next.
@@ -108,17 +108,17 @@ def run_stage(
         run.epoch, run.iteration, run.labels, run.sums = run.epoch + 1, 0, None, {}
         distributed.share_state([*run.modules, *run.followers])
         epoch_done(record)
-        if stop():
+        if stop() or run.over:
             engine.terminate()
 
     for attach in watch:
         attach(run, engine)
     engine.state.epoch_length, engine.state.max_epochs = count, settings.epochs
     engine.state.iteration, engine.state.epoch = run.epoch * count + run.iteration, run.epoch
-    if run.epoch < settings.epochs:
+    if not run.over:
         with closing(_stream(run, store)) as batches:  # or loader processes outlive the stage
             engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
-    return run.epoch >= settings.epochs
+    return run.over
 
 
 def end_stage(run: Run) -> float:

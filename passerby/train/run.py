@@ -93,7 +93,14 @@ class Run:
         """The parts of the present stage, in the recipe's order; who makes labels is silent where they are known."""
         settings = self.recipe.stages[self.stage_number]
         named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
-        return [part for part in named if not (settings.labelled and part.makes_labels)]
+        return [part for part in named if not (settings.labelled and (part.makes_labels or part.unlabelled_only))]
+
+    @property
+    def over(self) -> bool:
+        """Whether the present stage is at its end, by its epochs or because a part has had enough."""
+        between = self.epoch > 0 and self.iteration == 0
+        enough = between and any(part.had_enough for part in self.speaking_parts)
+        return enough or self.epoch >= self.recipe.stages[self.stage_number].epochs
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -204,7 +211,8 @@ class Run:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         settings = self.recipe.stages[self.stage_number].optim
-        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
+        of_parts = (p for part in self.speaking_parts for p in part.undecayed)
+        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters(), *of_parts]
         return make_optimiser(settings, self.modules, undecayed=undecayed)
 
     def renew_optimiser(self) -> None:
