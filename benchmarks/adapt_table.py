@@ -32,6 +32,8 @@ class Row:
 
 ROWS = {
     "clusters as identities": Row(f"{{pseudo: {{{FOUND}}}}}"),
+    "SSG": Row(f"{{ssg: {{{FOUND}}}}}", (NONE, "model.stripes=2")),
+    "SSG + DEC": Row(f"{{ssg: {{{FOUND}}}, dec: {{}}}}", (NONE, "model.stripes=2")),
     "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
     "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
     "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampling=datasets"), beside=True),
