@@ -140,4 +140,6 @@ def stage_sentences(stage: Stage, settings: DataSettings) -> list[str]:
 
 
 def _counts(split: Split) -> str:
-    return f"{len(split):,} images of {split.count_identities:,} people from {split.count_cameras} cameras"
+    people = f"{split.count_identities:,} people" if split.count_identities else "unknown people"
+    cameras = f"from {split.count_cameras} cameras" if split.count_cameras else "from unknown cameras"
+    return f"{len(split):,} images of {people} {cameras}"

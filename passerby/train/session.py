@@ -88,7 +88,7 @@ def train(
     try:
         checkpoint = None if start == "fresh" else load_checkpoint(folder / "last.pt")
         if checkpoint is None:
-            _claim(folder)
+            require_free(folder)
             distributed.wait()  # or the first process would write what makes the last one refuse the folder
         elif checkpoint.recipe != recipe.dump():
             raise UserError(_other_recipe(recipe, checkpoint.recipe, folder / "last.pt"))
@@ -139,7 +139,8 @@ def opening(run: Run) -> list[str]:
     return sentences
 
 
-def _claim(folder: Path) -> None:
+def require_free(folder: Path) -> None:
+    """Raise `UserError` unless a run can be begun in a folder."""
     if (folder / "recipe.yaml").exists():
         raise UserError(f"{folder} already holds a run; go on with it by --resume, or choose another --out")
     if folder.exists() and not folder.is_dir():
