@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,13 @@ class RunState(Protocol):
 
     def scores(self, model: Embedder) -> dict[str, Scores]:
         """Score a model, not re-ranked, on every data set that the run tests."""
+
+    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, (B / world, ...) to (B, ...), in the batch's order.
+
+        A memory must move by the whole batch, or each process would remember something else. Pairs are mined in the
+        whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
+        """
 
 
 class Teacher(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -347,6 +347,11 @@ class Run:
         """Score a model, not re-ranked, on every data set that the recipe tests."""
         found = {name: self.embed(name, model=model) for name in self.recipe.tested}
         return {embeddings.dataset: self.score(embeddings) for embeddings in found.values()}
+
+    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, unless it is for mining that the recipe keeps local."""
+        alone = use == "mining" and self.recipe.engine.mining == "local"
+        return rows if alone else distributed.gather_batch(rows)
 
 
 def make_run(recipe: Recipe, folder: Path) -> Run:
