@@ -22,6 +22,7 @@ from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
+from passerby.methods.dask import DaskSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
@@ -46,6 +47,7 @@ AnyPart = (
     | MasSettings
     | ReplaySettings
     | GrowSettings
+    | DaskSettings
 )
 """The settings of any part."""
 
@@ -63,6 +65,7 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
+    dask: DaskSettings | None = None  # after those that ask the teacher of the batch itself, so that it answers once
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:
@@ -248,6 +251,15 @@ class Recipe(Settings):
         if frozen and (self.engine.batch_norm_group is not None or self.engine.batch_norm == "synchronised"):
             word = "batch_norm_group" if self.engine.batch_norm_group is not None else "batch_norm: synchronised"
             raise ValueError(f"engine.{word} has no effect: optim.batch_norm keeps the statistics of every stage")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -60,6 +60,9 @@ class RunState(Protocol):
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+
     def tell(self, part: str, values: dict[str, float]) -> None:
         """Write figures that a part found into the journal, where people and reports read them."""
 
@@ -110,6 +113,11 @@ class Part(nn.Module):
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
         return stage
+
+    @property
+    def note(self) -> str:
+        """What a person must know before a run with it begins, in a sentence; default: nothing."""
+        return ""
 
     @property
     def at_end(self) -> str:

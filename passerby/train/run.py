@@ -17,7 +17,7 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
 from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
-from passerby.losses.mix import LossMix
+from passerby.losses.mix import LossMix, Term
 from passerby.methods.part import Part, Teacher
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.groups import batch_norms, group_batch_norms
@@ -30,7 +30,7 @@ from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
-from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
+from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Stage
 
 
 @dataclass(eq=False)
@@ -169,6 +169,28 @@ class Run:
         undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
         self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def see(self, batch: Batch) -> Output:
+        """Return what the model answers to a batch, with a graph."""
+        with self.autocast():
+            out: Output = self.embedder(batch.images, batch.mask if self.recipe.foreground.use == "pool" else None)
+        return out
+
+    def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return what the losses say of an answer, in float32 and over the batches of all processes."""
+        local = self.recipe.engine.mining == "local"
+        seen, labels = (out, batch.labels) if local else distributed.gather(out, batch.labels)
+        terms: dict[str, Term] = self.losses(seen, labels)
+        return terms
+
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+        out = self.see(batch)
+        terms = self.judge(batch, out)
+        for part in self.speaking_parts:
+            if part.wants_teacher:
+                terms |= part.terms(self, batch, out)
+        return terms
 
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""
