@@ -80,6 +80,9 @@ class RunState(Protocol):
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+
     def view(self, split: Split) -> View:
         """Return how training images are shown where nothing is augmented: with their masks where they matter."""
 
@@ -154,6 +157,11 @@ class Part(nn.Module):
     def hollow(self) -> bool:
         """Whether it has nothing to hold on to in the coming stage, because no stage so far has left it anything."""
         return False
+
+    @property
+    def note(self) -> str:
+        """What a person must know before a run with it begins, in a sentence; default: nothing."""
+        return ""
 
     @property
     def at_end(self) -> str:

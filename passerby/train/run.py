@@ -17,7 +17,7 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
 from passerby.extract import DTYPES, Precision, View, extract, label_vectors, masked_view, tested_paths, tested_view
-from passerby.losses.mix import LossMix
+from passerby.losses.mix import LossMix, Term
 from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.groups import batch_norms, group_batch_norms
@@ -31,7 +31,7 @@ from passerby.train.looking import look
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
-from passerby.types import Dataset, Embeddings, Rerank, Scores, Split, Stage
+from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
 
 @dataclass(eq=False)
@@ -233,6 +233,29 @@ class Run:
         if id(model) not in known:
             known[id(model)] = look(model, self.stage.train.path, autocast=self.autocast())
         return known[id(model)]
+
+    def see(self, batch: Batch) -> Output:
+        """Return what the model answers to a batch, with a graph."""
+        with self.autocast():
+            out: Output = self.embedder(batch.images, batch.mask)
+        return out
+
+    def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return what the losses say of an answer, in float32 and over the batches of all processes."""
+        local = self.recipe.engine.mining == "local"
+        people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
+        seen, labels = (out, people) if local else distributed.gather(out, people)
+        terms: dict[str, Term] = self.losses(seen, labels)
+        return terms
+
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+        out = self.see(batch)
+        terms = self.judge(batch, out)
+        for part in self.speaking_parts:
+            if part.wants_teacher:
+                terms |= part.terms(self, batch, out)
+        return terms
 
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""

@@ -133,6 +133,8 @@ def opening(run: Run) -> list[str]:
         sentences += people_sentences(settings, run.datasets)
     if (loaded := run.embedder.loaded) is not None:
         sentences.append(f"{run.recipe.model.weights}: {loaded}")
+    chosen = {name: part for settings in run.recipe.stages for name, part in settings.method.chosen.items()}
+    sentences += [f"method.{name}: {note}" for name, part in chosen.items() if (note := part.make().note)]
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )
