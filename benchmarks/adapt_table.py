@@ -2,8 +2,8 @@
 
 SITES is as for `continual_table.py`, whose OUT may be given too: the models of plaza are the same. Each method goes on
 from such a model with the training images of campus, or of station, whose people it is not told; test people are
-others. The upper bound are models that learnt the same images with labels, at the rate of the table and in 12 epochs,
-from the same start. About 14 images show one person, which is where k1 comes from; nothing else of the sites was used to set it.
+others. The upper bound is told them, and has the same start, rate and number of batches. About 14 images show one
+person, which is where k1 comes from; nothing else of the sites was used to set it.
 """
 
 from __future__ import annotations
