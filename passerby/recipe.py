@@ -24,6 +24,7 @@ from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings
+from passerby.methods.dask import DaskSettings
 from passerby.methods.dec import DecSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
@@ -54,6 +55,7 @@ AnyPart = (
     | MasSettings
     | ReplaySettings
     | GrowSettings
+    | DaskSettings
     | PseudoSettings
     | ContrastSettings
     | SpclSettings
@@ -78,6 +80,7 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
+    dask: DaskSettings | None = None  # after those that ask the teacher of the batch itself, so that it answers once
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
     spcl: SpclSettings | None = None
@@ -312,6 +315,15 @@ class Recipe(Settings):
         if frozen and (self.engine.batch_norm_group is not None or self.engine.batch_norm == "synchronised"):
             word = "batch_norm_group" if self.engine.batch_norm_group is not None else "batch_norm: synchronised"
             raise ValueError(f"engine.{word} has no effect: optim.batch_norm keeps the statistics of every stage")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

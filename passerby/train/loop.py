@@ -221,15 +221,12 @@ def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
-    """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
+    """Add the gradients of a batch and return what the model answered."""
     engine = run.recipe.engine
     for part in run.speaking_parts:
         part.before_step(run, batch)
-    with run.autocast():
-        out: Output = run.embedder(batch.images, batch.mask)
-    people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
-    seen, labels = (out, people) if engine.mining == "local" else distributed.gather(out, people)
-    terms: dict[str, Term] = run.losses(seen, labels)
+    out = run.see(batch)
+    terms = run.judge(batch, out)
     for part in run.speaking_parts:
         terms |= part.terms(run, batch, out)
     loss = total(terms)
