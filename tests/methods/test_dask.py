@@ -12,8 +12,8 @@ from passerby.methods.dask import DaskSettings, learn_colours, measure_colours
 from passerby.methods.part import bytes_of
 from passerby.models.akpnet import AKPNet
 from passerby.train.loop import train_step
-from passerby.train.run import make_run
 from passerby.train.session import opening
+from passerby.train.setup import make_run
 from passerby.types import Batch
 from tests.methods.test_anchors import TWO_SITES
 

@@ -16,8 +16,8 @@ from passerby.methods.reconstruction import COLLAPSED, Material, lead_through, l
 from passerby.models.embedder import Embedder
 from passerby.settings import build
 from passerby.train import journal
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from passerby.types import Output
 
 CODE = "method.ebll={code: 8, epochs: 30, lr: 0.01, batch: 16}"

@@ -14,8 +14,8 @@ from passerby.evaluate import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import journal
-from passerby.train.run import make_run
 from passerby.train.session import opening, train
+from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT, draw_person
 from tests.train.runs import run, weights

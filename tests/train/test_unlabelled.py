@@ -10,8 +10,8 @@ from passerby.errors import UserError
 from passerby.optim import rate
 from passerby.train import journal
 from passerby.train.labelling import labels_file
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
 
 STAGES = "stages=[{train: [market1501], epochs: 1}, {train: [other], labelled: false, epochs: 2%s}]"
