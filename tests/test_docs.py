@@ -86,9 +86,39 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "runs" / "first" / "report.html").stat().st_size > 100_000
 
 
+HURRIED = (
+    (r"--train-people \d+ --test-people \d+ --images \d+", "--train-people 8 --test-people 3 --images 4"),
+    (r"epochs: \d+", "epochs: 1"),
+    (r"^passerby train (\S+)", r"passerby train \1 model.backbone=test_resnet model.ibn=none test.reliance=off"),
+    (r"--shares \S+", "--shares 0.5"),
+)
+"""What a test changes of a tutorial that would take minutes; the commands and the recipe stay."""
+
+
+def hurried(text: str) -> str:
+    for pattern, instead in HURRIED:
+        text = re.sub(pattern, instead, text, flags=re.MULTILINE)
+    return text
+
+
+def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "tutorial_sites.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("passerby.commands.write_report", lambda folder: folder)  # `passerby report` writes one anyway
+    (recipe,) = blocks(page, "yaml")
+    (tmp_path / "sites.yaml").write_text(hurried(recipe))
+    lines = [hurried(line) for block in blocks(page, "sh") for line in block.splitlines() if line]
+    assert sum(line.startswith("passerby train") for line in lines) == 3
+    for line in lines:
+        run_line(line)
+    words = (tmp_path / "runs" / "held" / "report.html").read_text()
+    assert re.search(r"Learning station (cost|gave) plaza .* in plain", words)
+    assert "stored" in words
+
+
 def test_the_tutorial_without_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "unlabelled.md"
+    page = ROOT / "docs" / "tutorial_unlabelled.md"
     (tmp_path / "campus.yaml").write_text(blocks(page, "yaml")[0])
     said = run_lines(page)
     assert any("clusters: people" in text for text in said)

@@ -19,9 +19,9 @@ from passerby.cluster.clustering import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
 from passerby.errors import UserError
 from passerby.losses.mix import Term
+from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.growth import class_means
-from passerby.methods.mmt import softmax_triplet
 from passerby.methods.part import RunState
 from passerby.types import Batch, Floats, Ints, Output, Stage
 
@@ -94,7 +94,7 @@ class PplrSettings(ClusteredSettings):
         0.5, description="share of a cluster's label in a whole's target"
     )
     from_epoch: Annotated[int, Field(ge=0)] = Field(5, description="first epoch that smooths the labels of stripes")
-    triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the softmax triplet of whole images")
+    triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the soft-margin triplet of whole images")
 
     def make(self) -> Pplr:
         """Build the part."""
@@ -105,7 +105,9 @@ class Pplr(Clustered):
     """PPLR: classifiers of whole images and of stripes that correct each other's labels.
 
     Reference: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR 2022.
-    Differs from the paper: search compares the vectors of whole images.
+    Differs from the paper: search compares the vectors of whole images. Norms of stripes begin at the statistics of
+    the images in clusters, so that classifiers can begin at the means of what they will see.
+
     """
 
     settings: PplrSettings
@@ -140,13 +142,17 @@ class Pplr(Clustered):
         """Measure what the stripes are worth, and let all classifiers begin at the mean directions of the clusters."""
         found, known = run.vectors(), labels >= 0
         assert found.parts is not None
-        stripes = [unit(found.parts[:, place]) for place in range(found.parts.shape[1])]
         whole = unit(getattr(found, self.settings.feature))
-        worth = [cross_agreement(whole, stripe, neighbours=self.settings.neighbours) for stripe in stripes]
+        stripes = [found.parts[:, place] for place in range(found.parts.shape[1])]
+        worth = [cross_agreement(whole, unit(stripe), neighbours=self.settings.neighbours) for stripe in stripes]
         self.agreement = torch.from_numpy(np.stack(worth, axis=1)).to(run.device)
-        people = torch.from_numpy(labels[known])
-        vectors = [torch.from_numpy(unit(found.embedding)), *map(torch.from_numpy, stripes)]
-        self.heads = nn.ModuleList(_head(class_means(one[torch.from_numpy(known)], people)) for one in vectors)
+        seen = [torch.from_numpy(one[known]).to(run.device) for one in (found.embedding, *stripes)]
+        people = torch.from_numpy(labels[known]).to(run.device)
+        for place, neck in enumerate(self._all_necks, start=1):
+            if not neck.num_batches_tracked:
+                _settle(neck, seen[place])
+            seen[place] = _normed(neck, seen[place])
+        self.heads = nn.ModuleList(_head(class_means(F.normalize(one), people)) for one in seen)
         run.tell("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
@@ -166,18 +172,36 @@ class Pplr(Clustered):
             "stripes": Term(torch.stack(smoothed).mean()),
         }
         if chosen.triplet:
-            terms["softmax triplet"] = Term(softmax_triplet(out.feature, labels), chosen.triplet)
+            features, people = run.gather(out.feature, labels, use="mining")
+            terms["soft-margin triplet"] = Term(triplet_loss(features, people, form="soft"), chosen.triplet)
         return terms
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Let go of necks and classifiers."""
         self.necks, self.heads, self.agreement = nn.ModuleList(), nn.ModuleList(), self.agreement[:0]
 
+    @property
+    def _all_necks(self) -> list[nn.BatchNorm1d]:
+        return [neck for neck in self.necks if isinstance(neck, nn.BatchNorm1d)]
+
 
 def _neck(dimension: int) -> nn.BatchNorm1d:
     neck = nn.BatchNorm1d(dimension)
     neck.bias.requires_grad_(False)
     return neck
+
+
+def _settle(neck: nn.BatchNorm1d, vectors: Tensor) -> None:
+    """Let a neck that has seen nothing begin at the statistics of vectors (N, D)."""
+    assert neck.running_mean is not None
+    assert neck.running_var is not None
+    neck.running_mean.copy_(vectors.mean(dim=0))
+    neck.running_var.copy_(vectors.var(dim=0))
+
+
+def _normed(neck: nn.BatchNorm1d, vectors: Tensor) -> Tensor:
+    """Return vectors (N, D) as a neck gives them outside training."""
+    return F.batch_norm(vectors, neck.running_mean, neck.running_var, neck.weight, neck.bias, eps=neck.eps).detach()
 
 
 def _head(rows: Tensor) -> nn.Linear:

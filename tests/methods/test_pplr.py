@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 
 from passerby.errors import UserError
 from passerby.methods.pplr import cross_agreement, refined_by_parts, smoothed_by_agreement
@@ -47,10 +48,33 @@ def test_agreement_is_the_overlap_of_neighbours():
     assert cross_agreement(whole, swapped, neighbours=3).tolist() == pytest.approx([0.2, 0.5, 0.5, 0.2, 0.5, 0.5])
 
 
-def test_without_stripes_it_is_refused(tiny, tmp_path):
-    recipe = tiny(
-        "stages=[{train: [other], labelled: false}]", "losses={softmax: null, triplet: null}", "evaluate=[]",
-        "data.identities=2", "method.pplr={cluster: {kind: kmeans, k: 3}}",
+def pplr(tiny, *changes):
+    return tiny(
+        "stages=[{train: [other], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}",
+        "evaluate=[]", "data.identities=2", "method.pplr={cluster: {kind: kmeans, k: 3}}", *changes,
     )  # fmt: skip
+
+
+def test_without_stripes_it_is_refused(tiny, tmp_path):
     with pytest.raises(UserError, match=r"the model has none; set model\.stripes=3"):
-        train(recipe, tmp_path / "run")
+        train(pplr(tiny), tmp_path / "run")
+
+
+def test_classifiers_begin_at_the_means_of_what_they_will_see(tiny, tmp_path):
+    seen = []
+
+    def look(run, engine):
+        @engine.on(Events.ITERATION_STARTED(once=1))
+        def _note():
+            part, rows = run.parts["pplr"], run.labels == 0
+            stripe = torch.from_numpy(run.vectors().parts[:, 1])
+            normed = torch.nn.functional.normalize(part.necks[1].eval()(stripe))
+            part.necks[1].train()
+            mean = torch.nn.functional.normalize(normed[rows].mean(0), dim=0)
+            seen.append((part.heads[2].weight[0].detach().clone(), mean.detach()))
+            seen.append((part.necks[1].running_mean.clone(), stripe.mean(0)))
+
+    train(pplr(tiny, "model.stripes=2"), tmp_path / "run", watch=[look])
+    for mine, wanted in seen:
+        assert torch.allclose(mine, wanted, atol=1e-5)
+    assert len(seen) == 2
