@@ -21,7 +21,7 @@ CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
     "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"share": "adaptive"}],
-    "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "place": "before_pooling"}],
+    "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "lr": 0.01, "place": "before_pooling"}],
 }
 """Where a part needs to be told something, or has more than one face; all others are tried as they come."""
 
