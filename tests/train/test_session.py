@@ -186,11 +186,6 @@ def test_too_few_people_are_told_before_anything_is_written(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unlabelled_stage_without_a_method_is_told(tiny, tmp_path):
-    said = refusal(tiny("stages.0.labelled=false"), tmp_path / "run")
-    assert said == "stage 'market1501' is unlabelled, and no part of its method makes labels"
-
-
 def write_folder(root, identities, images):
     """Write a set of people in Market-1501's layout with its own counts; the same people are searched for."""
     import numpy as np
