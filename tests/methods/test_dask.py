@@ -164,6 +164,19 @@ def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, w
     assert [(record.part, set(record.values)) for record in told] == 3 * [("dask", {"error", "error without"})]
 
 
+def test_networks_of_several_kinds_come_back(second):
+    run = second(dask("site: random"))
+    part = run.parts["dask"]
+    part.networks.append(AKPNet("test_efficientnet", run.embedder.input))
+    state = {name: value.clone() for name, value in part.state_dict().items()}
+    fresh = DaskSettings().make()
+    fresh.make_room(run, state)
+    fresh.load_state_dict(state)
+    assert not any(module.training for network in fresh.networks for module in network.modules())
+    assert not any(p.requires_grad for p in fresh.parameters())
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in state.items())
+
+
 def test_a_random_site_is_drawn_anew_in_every_epoch(second):
     run = second(dask("site: random"))
     part = run.parts["dask"]
