@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.cluster.graph import k_distances
 from passerby.cluster.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.methods.part import Part, RunState
@@ -74,6 +75,7 @@ class Clustered(Part):
     def __init__(self, settings: ClusteredSettings) -> None:
         super().__init__()
         self.settings = settings
+        self._evidence: dict[str, Floats] = {}
         self.register_buffer("eps", torch.full((), torch.nan, dtype=torch.float64))
         self.register_buffer("earlier", torch.empty(0, dtype=torch.int64))  # (N,) clusters of the epoch before
 
@@ -108,7 +110,15 @@ class Clustered(Part):
         clusters = chosen.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
         if clusters.eps is not None:
             self.eps.fill_(clusters.eps)
+        self._evidence = {"vectors": vectors}
+        if graph is not None and isinstance(chosen, DbscanSettings):
+            self._evidence["curve"] = k_distances(graph, chosen.min_samples)
         return clusters, graph
+
+    def evidence(self) -> dict[str, Floats]:
+        """Return the vectors that were clustered and, for DBSCAN, their k-distances; they are let go of."""
+        told, self._evidence = self._evidence, {}
+        return told
 
     def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints) -> None:
         """Put into the journal how many people were found, and how well where that can be known."""

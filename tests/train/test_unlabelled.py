@@ -6,7 +6,7 @@ import torch
 
 from passerby.errors import UserError
 from passerby.train import journal
-from passerby.train.labelling import labels_file
+from passerby.train.groupings import labels_file
 from passerby.train.run import make_run
 from passerby.train.session import train
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
