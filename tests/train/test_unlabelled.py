@@ -9,7 +9,7 @@ import torch
 from passerby.errors import UserError
 from passerby.optim import rate
 from passerby.train import journal
-from passerby.train.labelling import labels_file
+from passerby.train.groupings import labels_file
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
