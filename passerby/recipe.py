@@ -21,8 +21,11 @@ from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
+from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings
+from passerby.methods.dask import DaskSettings
+from passerby.methods.dec import DecSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
@@ -31,6 +34,7 @@ from passerby.methods.pplr import PplrSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.methods.spcl import SpclSettings
+from passerby.methods.ssg import STRIPES, SsgSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
@@ -51,11 +55,14 @@ AnyPart = (
     | MasSettings
     | ReplaySettings
     | GrowSettings
+    | DaskSettings
     | PseudoSettings
     | ContrastSettings
     | SpclSettings
     | MmtSettings
     | PplrSettings
+    | SsgSettings
+    | DecSettings
 )
 """The settings of any part."""
 
@@ -73,11 +80,14 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
+    dask: DaskSettings | None = None  # after those that ask the teacher of the batch itself, so that it answers once
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
     spcl: SpclSettings | None = None
     mmt: MmtSettings | None = None
     pplr: PplrSettings | None = None
+    ssg: SsgSettings | None = None
+    dec: DecSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:
@@ -141,6 +151,22 @@ class StageSettings(Settings):
                 raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
         if "ewc" in self.method.chosen and self.losses.softmax is None:
             raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
+        return self
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        """Refuse what an unlabelled stage would never come to."""
+        for name, chosen in self.method.chosen.items() if not self.labelled else ():
+            stop = chosen.stop if isinstance(chosen, ClusteredSettings) else None
+            if stop is not None and stop.epochs + 1 >= self.epochs:
+                raise ValueError(
+                    f"method.{name}.stop has no effect: the stage ends before {stop.epochs} epochs at rest"
+                )
+        ssg = None if self.labelled else self.method.ssg
+        if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
+            raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")
+        if ssg is not None and not self.beside and ssg.source != SsgSettings.model_fields["source"].default:
+            raise ValueError("method.ssg.source has no effect: the stage shows no known people beside")
         return self
 
     @model_validator(mode="after")
@@ -326,6 +352,15 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _earlier(self) -> Self:
         later = {name for stage in self.stages[self.start is None :] for name in stage.method.chosen}
         for stage in self.stages:
@@ -350,8 +385,17 @@ class Recipe(Settings):
         spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
         for stage in self.stages:
             for name, chosen in stage.method.chosen.items():
-                if name not in spoken and chosen.make().makes_labels:
-                    raise ValueError(f"method.{name} makes labels and has no effect here: no stage is labelled: false")
+                part = chosen.make()
+                if name not in spoken and (part.makes_labels or part.unlabelled_only):
+                    word = "makes labels" if part.makes_labels else "looks at clusters"
+                    raise ValueError(f"method.{name} {word} and has no effect here: no stage is labelled: false")
+        return self
+
+    @model_validator(mode="after")
+    def _stripes(self) -> Self:
+        if self.model.stripes != STRIPES and any(stage.method.ssg is not None for stage in self.stages):
+            given = "null" if self.model.stripes is None else self.model.stripes
+            raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from tests.test_targets import as_duke, at, resolved
 
 PAIRS = [("market1501", "dukemtmc"), ("dukemtmc", "market1501"), ("market1501", "msmt17"), ("msmt17", "market1501")]
 SITES = ["market1501", "dukemtmc", "msmt17"]
-PARTS = {"pseudo": "pseudo", "contrast": "contrast", "spcl": "spcl", "mmt": "mmt"}
+PARTS = {"pseudo": "pseudo", "contrast": "contrast", "spcl": "spcl", "mmt": "mmt", "pplr": "pplr"}
 """Method of a row, and the part that makes its labels."""
 FIGURES = {
     "uda/market1501_dukemtmc-source_only": (29.6, 46.0), "uda/dukemtmc_market1501-source_only": (31.8, 61.9),
@@ -24,9 +24,9 @@ FIGURES = {
     "usl/market1501-spcl": (73.1, 88.1), "usl/msmt17-spcl": (19.1, 42.3),
 }  # fmt: skip
 """mAP and rank-1 on the new site, as published."""
-LENGTHS = {"pseudo": (50, 400), "contrast": (50, 200), "spcl": (50, 400), "mmt": (40, 800)}
+LENGTHS = {"pseudo": (50, 400), "contrast": (50, 200), "spcl": (50, 400), "mmt": (40, 800), "pplr": (50, 400)}
 """Epochs, and batches in each; ClusterContrast takes 400 on msmt17."""
-BATCHES = {"pseudo": (16, 4), "contrast": (16, 16), "spcl": (16, 4), "mmt": (16, 4)}
+BATCHES = {"pseudo": (16, 4), "contrast": (16, 16), "spcl": (16, 4), "mmt": (16, 4), "pplr": (16, 4)}
 PEOPLE = {"market1501": 500, "dukemtmc": 700, "msmt17": 1000}
 """Clusters of k-means for MMT."""
 DBSCAN = {"kind": "dbscan", "eps": 0.6, "share": 1.6e-3, "min_samples": 4, "k1": 30, "k2": 6, "form": "clustering"}
@@ -35,6 +35,7 @@ SAYS = {
     "contrast": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.1, "update": "all", "weight": 1.0},
     "spcl": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.2, "step": 0.02, "norms": "apart"},
     "mmt": {"soft_softmax": 0.5, "soft_triplet": 0.8, "decay": 0.999, "smoothing": 0.1, "second": None},
+    "pplr": {"cluster": DBSCAN | {"eps": 0.5}, "neighbours": 20, "trust": 0.5, "from_epoch": 5, "triplet": 1.0},
 }
 COMMON = {
     "input.size": [256, 128], "data.identities": 16, "data.instances": 4, "data.augment.flip": 0.5,
@@ -90,6 +91,8 @@ def test_a_row_learns_the_new_site_without_labels_by_its_method(source, site, me
     assert {key: part[key] for key in says} == says
     assert (last.optim.schedule, last.optim.lr) == ("constant" if method == "mmt" else "multistep", 3.5e-4)
     assert recipe.model.pool == ("gem" if method == "contrast" else "avg")
+    seen = ((384, 128), 3) if method == "pplr" else ((256, 128), None)
+    assert (recipe.input.size, recipe.model.stripes) == seen
 
 
 @pytest.mark.parametrize(("source", "site", "method"), ADAPTED)

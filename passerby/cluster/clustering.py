@@ -155,7 +155,9 @@ class DbscanSettings(GraphClustering):
         """
         from sklearn.cluster import DBSCAN
 
-        graph = self.neighbours(vectors) if graph is None else graph
+        eps = self.eps if eps is None and self.eps != "share" else eps
+        if graph is None:
+            graph = self.neighbours(vectors, at_most=1.0 if eps is None else eps)
         eps = self.radius(graph) if eps is None else eps
         if not 0 < eps < 1:
             raise UserError(f"eps must be in (0, 1), got {eps:g}; images without common neighbours are 1 apart")

@@ -80,6 +80,9 @@ class RunState(Protocol):
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+
     def view(self, split: Split) -> View:
         """Return how training images are shown where nothing is augmented: with their masks where they matter."""
 
@@ -141,6 +144,8 @@ class Part(nn.Module):
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
     makes_labels = False
     """Whether it says who is who where a stage does not know; such a part is silent in labelled stages."""
+    unlabelled_only = False
+    """Whether it is silent in labelled stages without making labels itself."""
     teaches_alone = False
     """Whether an unlabelled stage may do without further losses beside it."""
 
@@ -152,6 +157,11 @@ class Part(nn.Module):
     def hollow(self) -> bool:
         """Whether it has nothing to hold on to in the coming stage, because no stage so far has left it anything."""
         return False
+
+    @property
+    def note(self) -> str:
+        """What a person must know before a run with it begins, in a sentence; default: nothing."""
+        return ""
 
     @property
     def at_end(self) -> str:
@@ -168,6 +178,16 @@ class Part(nn.Module):
     def stored_images(self) -> int:
         """How many images of earlier stages it keeps."""
         return 0
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters that weight decay would pull to where they do not belong."""
+        return []
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether the stage is to end now, before its last epoch; asked between epochs, also by a resume."""
+        return False
 
     def held(self) -> dict[str, int]:
         """Return the bytes of what it keeps in memory, by name; default: each submodule and each tensor of its own.

@@ -137,6 +137,7 @@ class Replay(Part):
         return replace(
             stage,
             train=train,
+            truth=train.pid,
             sources=(*stage.sources, "memory"),
             origin=np.concatenate([stage.origin, again]),
             recalled=self.settings.share,

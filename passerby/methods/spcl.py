@@ -147,10 +147,12 @@ class Spcl(Clustered):
         found[hidden] = self.evened(found[hidden], run.stage.train.cam[hidden])
         return found
 
-    def find(self, vectors: Floats) -> tuple[Clusters, SparseRows | None]:
+    def find(
+        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+    ) -> tuple[Clusters, SparseRows | None]:
         """Group vectors (M, D) and leave out what does not last when the radius changes."""
-        clusters, graph = super().find(vectors)
-        chosen, eps, before = self.settings, float(self.eps), float(self.threshold)
+        clusters, graph = super().find(vectors, graph, view=view)
+        chosen, eps, before = self.settings, float(self.eps[view]), float(self.threshold)
         tight, loose = (chosen.cluster.fit(vectors, graph, eps=eps + way * chosen.step).labels for way in (-1, 1))
         found = keep_reliable(clusters.labels, tight, loose, threshold=None if np.isnan(before) else before)
         self.threshold.fill_(found.threshold)

@@ -17,7 +17,7 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
 from passerby.extract import DTYPES, Precision, View, extract, label_vectors, masked_view, tested_paths, tested_view
-from passerby.losses.mix import LossMix
+from passerby.losses.mix import LossMix, Term
 from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.groups import batch_norms, group_batch_norms
@@ -31,7 +31,7 @@ from passerby.train.looking import look
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
-from passerby.types import Dataset, Embeddings, Rerank, Scores, Split, Stage
+from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
 
 @dataclass(eq=False)
@@ -93,7 +93,14 @@ class Run:
         """The parts of the present stage, in the recipe's order; who makes labels is silent where they are known."""
         settings = self.recipe.stages[self.stage_number]
         named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
-        return [part for part in named if not (settings.labelled and part.makes_labels)]
+        return [part for part in named if not (settings.labelled and (part.makes_labels or part.unlabelled_only))]
+
+    @property
+    def over(self) -> bool:
+        """Whether the present stage is at its end, by its epochs or because a part has had enough."""
+        between = self.epoch > 0 and self.iteration == 0
+        enough = between and any(part.had_enough for part in self.speaking_parts)
+        return enough or self.epoch >= self.recipe.stages[self.stage_number].epochs
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -204,7 +211,8 @@ class Run:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         settings = self.recipe.stages[self.stage_number].optim
-        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
+        of_parts = (p for part in self.speaking_parts for p in part.undecayed)
+        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters(), *of_parts]
         return make_optimiser(settings, self.modules, undecayed=undecayed)
 
     def renew_optimiser(self) -> None:
@@ -225,6 +233,29 @@ class Run:
         if id(model) not in known:
             known[id(model)] = look(model, self.stage.train.path, autocast=self.autocast())
         return known[id(model)]
+
+    def see(self, batch: Batch) -> Output:
+        """Return what the model answers to a batch, with a graph."""
+        with self.autocast():
+            out: Output = self.embedder(batch.images, batch.mask)
+        return out
+
+    def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return what the losses say of an answer, in float32 and over the batches of all processes."""
+        local = self.recipe.engine.mining == "local"
+        people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
+        seen, labels = (out, people) if local else distributed.gather(out, people)
+        terms: dict[str, Term] = self.losses(seen, labels)
+        return terms
+
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+        out = self.see(batch)
+        terms = self.judge(batch, out)
+        for part in self.speaking_parts:
+            if part.wants_teacher:
+                terms |= part.terms(self, batch, out)
+        return terms
 
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""

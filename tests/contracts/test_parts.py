@@ -22,6 +22,7 @@ from tests.train.runs import interrupt_after, optimiser_hash, state_hash, weight
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
+    "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"share": "adaptive"}],
     "pseudo": [CLUSTER],
     "contrast": [CLUSTER],
