@@ -334,6 +334,15 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _norms_apart(self) -> Self:
         told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
         if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.beside for stage, _ in told):
@@ -349,15 +358,6 @@ class Recipe(Settings):
                     f"method.spcl.norms: apart has no effect with optim.batch_norm: {stage.optim.batch_norm}, under "
                     "which all images have the same norms; use shared"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_images(self) -> Self:
-        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
-            raise ValueError(
-                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
-                "people; use pool or swap, or leave one of them out"
-            )
         return self
 
     @model_validator(mode="after")

@@ -16,8 +16,8 @@ from passerby.evaluate import evaluate
 from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
 from passerby.train import journal
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT
 

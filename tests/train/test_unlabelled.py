@@ -10,15 +10,15 @@ from passerby.errors import UserError
 from passerby.optim import rate
 from passerby.train import journal
 from passerby.train.labelling import labels_file
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
 
 STAGES = "stages=[{train: [market1501], epochs: 1}, {train: [other], labelled: false, epochs: 2%s}]"
 CLUSTER = "{cluster: {kind: kmeans, k: 3}}"
+GRAPH = "{kind: hdbscan, min_size: 2, min_samples: 2, k1: 8, form: reranking}"
 HIDDEN = "stages=[{train: [other], labelled: false}]"
 BESIDE = "stages=[{train: [other], labelled: false, beside: [market1501]}]"
-GRAPH = "{kind: hdbscan, min_size: 2, min_samples: 2, k1: 8, form: reranking}"
 METHODS = {
     "pseudo": [f"method={{pseudo: {CLUSTER}}}", "losses={softmax: {}, triplet: {}, center: {}}"],
     "contrast": [f"method={{contrast: {CLUSTER}}}"],
@@ -214,7 +214,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "norms: apart has no effect with optim.batch_norm: freeze_stats, .* use shared",
         ),
         (
-            [HIDDEN, "method.ssg={}", "model.stripes=3"],
+            ["stages=[{train: [other], labelled: false}]", "method.ssg={}", "model.stripes=3"],
             "method.ssg looks at upper and lower bodies: set model.stripes to 2, not 3",
         ),
         (
@@ -222,7 +222,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "method.ssg.ask_after is 5, and the stage has 5 epochs",
         ),
         (
-            [HIDDEN, "method.ssg={source: 0.3}", "model.stripes=2"],
+            ["stages=[{train: [other], labelled: false}]", "method.ssg={source: 0.3}", "model.stripes=2"],
             "method.ssg.source has no effect: the stage shows no known people beside",
         ),
         (
@@ -230,7 +230,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "method.pseudo.stop has no effect: the stage ends before 3 epochs at rest",
         ),
         (["method.dec={}"], "method.dec looks at clusters and has no effect here: no stage is labelled: false"),
-        ([HIDDEN, "method.dec={}"], "no part of its method makes labels"),
+        (["stages=[{train: [other], labelled: false}]", "method.dec={}"], "no part of its method makes labels"),
         (
             [
                 HIDDEN,
