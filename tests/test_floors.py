@@ -18,7 +18,7 @@ FLOORS = {
     4: ["methods", "reliance", "targets"],
     5: ["recipe"],
     6: ["train", "trained"],
-    7: ["report", "bench", "export", "serve", "interpolate"],
+    7: ["report", "bench", "export", "serve", "interpolate", "adapt"],
     8: ["commands"],
     9: ["demo"],
     10: ["cli"],

@@ -35,6 +35,14 @@ def bench_rerank(quick: Quick = False, site: SiteName = "market1501", json_file:
     _print_bench(bench_rerank(quick=quick, site=site), json_file)
 
 
+@bench_app.command("cluster")
+def bench_cluster(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
+    """Clustering on the sparse Jaccard graph against the usual dense one."""
+    from passerby.bench.cluster import bench_cluster
+
+    _print_bench(bench_cluster(quick=quick, site=site), json_file)
+
+
 @bench_app.command("loader")
 def bench_loader(quick: Quick = False, json_file: JsonFile = None) -> None:
     """Loading and augmenting against the training step that waits for it."""

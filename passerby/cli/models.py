@@ -115,6 +115,32 @@ def search(
 
 
 @models_app.command()
+def cluster(
+    table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
+    assignments: Annotated[
+        list[str] | None, typer.Argument(help="settings of the algorithm, e.g. eps=0.5 k1=20", show_default=False)
+    ] = None,
+    kind: Annotated[str, typer.Option(help="dbscan, hdbscan, kmeans or infomap")] = "dbscan",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="also write a .csv of path,cluster", show_default=False)
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Sort images into people without labels, and say how good the clusters are."""
+    from passerby.cluster.clustering import clustering_settings
+    from passerby.cluster.findings import describe, find_clusters, write_clusters
+    from passerby.types import Embeddings
+
+    vectors = Embeddings.load(table)
+    found = find_clusters(vectors, clustering_settings(kind, assignments or []))
+    typer.echo(describe(found))
+    if out is not None:
+        write_clusters(out, vectors, found.clusters)
+    if json_file is not None:
+        write_json(json_file, found.to_json())
+
+
+@models_app.command()
 def export(
     run: RunPath,
     to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="onnx is checked against torch")] = "onnx",

@@ -40,3 +40,33 @@ def train(
 
     chosen = [*(overrides or []), *([f"root={json.dumps(data)}"] if data else [])]
     typer.echo(f"report: {train_and_report(recipe, chosen, out, resume=resume, console=make_console())}")
+
+
+@training_app.command()
+def adapt(
+    run: Annotated[Path, typer.Argument(help="the folder of a finished run", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="images of people whom nobody has named", show_default=False)],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="the folder of the new run", show_default=False)] = Path("runs/adapted"),
+    method: Annotated[
+        str, typer.Option(help="contrast, pseudo, or another that finds people by clustering")
+    ] = "contrast",
+    pattern: Annotated[
+        str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+) -> None:
+    """Go on from a finished run with a folder without labels, and say how many people are in it."""
+    from passerby.commands import adapt_and_report
+
+    written = adapt_and_report(
+        run,
+        folder,
+        out,
+        method=method,
+        pattern=pattern,
+        overrides=overrides or [],
+        resume=resume,
+        console=make_console(),
+    )
+    typer.echo(f"report: {written}")

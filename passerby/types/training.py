@@ -29,6 +29,9 @@ class Stage:
         recalled: share of the people of each batch, in [0, 1), that come from the last of the sources, which then holds
             images of earlier stages and does not count for the length of an epoch; 0 = there is no such source.
         absent: how many people of earlier stages classifiers are to know beside those of `train`, >= 0.
+        truth: (N,) who is really in each image where `train` does not tell, -1 = unknown; for measuring, and for a
+            method that asks for labels; default: the pids of `train`.
+        iterations: batches in an epoch, >= 1; None = new images by the size of a batch.
 
     """
 
@@ -40,6 +43,8 @@ class Stage:
     origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     recalled: float = 0.0
     absent: int = 0
+    truth: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    iterations: int | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -48,6 +53,8 @@ class Stage:
         object.__setattr__(self, "origin", column("origin", self.origin, len(self.train), np.int64))
         if not np.isin(self.origin, np.arange(len(self.sources))).all():
             raise UserError(f"column 'origin' must hold 0..{len(self.sources) - 1}, the numbers of the sources")
+        truth = self.truth if len(self.truth) else self.train.pid
+        object.__setattr__(self, "truth", column("truth", truth, len(self.train), np.int64))
 
     @property
     def classes(self) -> int:
@@ -70,7 +77,7 @@ class Batch:
         labels: (B,) or (B, V) int64, 0..C-1, one column per label view; -1 = left out.
         cam: (B,) int64.
         index: (B,) int64 rows of the stage's training split.
-        mask: (B, 1, H, W) uint8 in {0, 1}, 1 = person, or None.
+        mask: (B, 1, H, W) uint8 in {0, 1}, 1 = person, or None; in a training step only where it weights the pooling.
 
     """
 

@@ -1,0 +1,340 @@
+"""Images into clusters: which algorithms there are, what they can be told, and what they return.
+
+DBSCAN, HDBSCAN and InfoMap work on the graph of `jaccard_neighbours`, so nothing of size (N, N) is made; k-means works
+on the vectors. The union `AnyClustering` is the list of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from passerby.cluster.graph import Form, jaccard_neighbours, smallest_share_mean, within
+from passerby.distances.sparse import SparseRows
+from passerby.errors import UserError
+from passerby.settings import Plain, Settings, build, override
+from passerby.types import Floats, Ints
+
+NOISE = -1
+"""The label of an image that belongs to no cluster."""
+
+
+def numbered(labels: Ints) -> Ints:
+    """Return the same clusters (N,) numbered 0..K-1 in order of first appearance; `-1` stays.
+
+    >>> numbered(np.array([7, -1, 3, 7, 3])).tolist()
+    [0, -1, 1, 0, 1]
+    """
+    names, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    first[names == NOISE] = -1
+    rank = np.empty(len(names), np.int64)
+    rank[np.argsort(first)] = np.arange(len(names))
+    return rank[place].reshape(labels.shape) - int(NOISE in names)
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Which images are taken for one person.
+
+    Attributes:
+        labels: (N,) int64, 0..K-1 in order of first appearance, -1 = noise; any numbering may be given.
+        eps: the radius of DBSCAN, None of the others.
+
+    """
+
+    labels: Ints
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", numbered(np.asarray(self.labels, np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def count(self) -> int:
+        """K, the number of clusters."""
+        return int(self.labels.max(initial=NOISE)) + 1
+
+    @property
+    def sizes(self) -> Ints:
+        """(K,) images of each cluster."""
+        return np.bincount(self.labels[self.labels != NOISE], minlength=self.count)
+
+    @property
+    def noise(self) -> float:
+        """Share of the images that belong to no cluster, in [0, 1]."""
+        return float((self.labels == NOISE).mean()) if len(self) else 0.0
+
+
+def require_usable(clusters: Clusters, *, outliers: float = 0.95) -> None:
+    """Raise `UserError` unless there are two clusters or more to learn from, and not nearly all is noise.
+
+    Args:
+        clusters: what an algorithm found.
+        outliers: the largest share of noise that is allowed, in [0, 1].
+
+    """
+    closer = "raise eps (or k1), or lower min_samples"
+    if clusters.count == 0:
+        raise UserError(f"clustering found no cluster, only noise, in {len(clusters)} images: {closer}")
+    if clusters.noise > outliers:
+        raise UserError(
+            f"clustering left {100 * clusters.noise:.1f} % of {len(clusters)} images as noise, more than the "
+            f"{100 * outliers:g} % allowed: {closer}"
+        )
+    if clusters.count == 1:
+        raise UserError(
+            f"clustering put {clusters.sizes[0]} of {len(clusters)} images into one cluster, as if all were one "
+            "person: lower eps (or k1), or raise min_samples"
+        )
+
+
+# ---- on the graph
+
+
+class GraphClustering(Settings):
+    """What all algorithms on the graph have."""
+
+    k1: Annotated[int, Field(ge=1)] = Field(30, description="neighbours that may be reciprocal")
+    k2: Annotated[int, Field(ge=1)] = Field(6, description="neighbours averaged in the query expansion, 1 = none")
+    form: Form = Field("clustering", description="reranking: as in Zhong et al. and SSG")
+
+    def neighbours(self, vectors: Floats, *, at_most: float = 1.0, device: str = "cpu") -> SparseRows:
+        """Return the graph of `vectors` (N, D); see `jaccard_neighbours`."""
+        return jaccard_neighbours(vectors, k1=self.k1, k2=self.k2, form=self.form, at_most=at_most, device=device)
+
+
+class DbscanSettings(GraphClustering):
+    """DBSCAN: images with `min_samples` neighbours within eps, themselves included, hold a cluster together.
+
+    Reference: Ester et al., "A Density-based Algorithm for Discovering Clusters", KDD 1996. eps 0.6 is that of Ge et
+    al., NeurIPS 2020; `share` is that of Fu et al., ICCV 2019.
+    """
+
+    kind: Literal["dbscan"] = "dbscan"
+    eps: Annotated[float, Field(gt=0, lt=1)] | Literal["share"] = Field(
+        0.6, description="radius; share: the mean of the smallest share of all distances"
+    )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(1.6e-3, description="of all pairs, for eps: share")
+    min_samples: Annotated[int, Field(ge=1)] = 4
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The share, where eps is a number."""
+        return frozenset() if self.eps == "share" else frozenset({"share"})
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        if "share" in self.idle and self.share != type(self).model_fields["share"].default:
+            raise ValueError(f"share has no effect with eps: {self.eps}; it belongs to eps: share")
+        return self
+
+    def radius(self, graph: SparseRows) -> float:
+        """Return eps, of this graph where it is a share."""
+        return smallest_share_mean(graph, self.share) if self.eps == "share" else self.eps
+
+    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+        """Cluster `vectors` (N, D).
+
+        Args:
+            vectors: the images; not looked at when there is a graph.
+            graph: (N, N), if it is there already.
+            eps: a radius that was chosen before, in place of the settings' own.
+
+        Raises:
+            UserError: not more images than k1, or an eps so large that all pairs are near.
+
+        """
+        from sklearn.cluster import DBSCAN
+
+        eps = self.eps if eps is None and self.eps != "share" else eps
+        if graph is None:
+            graph = self.neighbours(vectors, at_most=1.0 if eps is None else eps)
+        eps = self.radius(graph) if eps is None else eps
+        if not 0 < eps < 1:
+            raise UserError(f"eps must be in (0, 1), got {eps:g}; images without common neighbours are 1 apart")
+        near = _sorted_rows(within(graph, eps))
+        labels = DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed").fit(near).labels_
+        return Clusters(labels, eps)
+
+
+class HdbscanSettings(GraphClustering):
+    """HDBSCAN: DBSCAN over all radii at once; the clusters that last longest are kept.
+
+    Reference: Campello, Moulavi, Sander, "Density-based Clustering Based on Hierarchical Density Estimates", PAKDD
+    2013. An image with fewer stored neighbours than `min_samples` is noise; the order of ties would decide otherwise.
+    """
+
+    kind: Literal["hdbscan"] = "hdbscan"
+    min_size: Annotated[int, Field(ge=2)] = Field(4, description="images of the smallest cluster")
+    min_samples: Annotated[int, Field(ge=1)] = Field(4, description="neighbours whose distance says how dense it is")
+    selection: Literal["eom", "leaf"] = Field("eom", description="eom: what lasts longest; leaf: the finest")
+
+    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+        """Cluster `vectors` (N, D); see `DbscanSettings.fit`, `eps` has no meaning here."""
+        from sklearn.cluster import HDBSCAN
+
+        graph = self.neighbours(vectors) if graph is None else graph
+        if len(graph) < max(self.min_size, self.min_samples):
+            raise UserError(
+                f"{len(graph)} images are fewer than min_size={self.min_size} or min_samples={self.min_samples}"
+            )
+        found = HDBSCAN(
+            min_cluster_size=self.min_size,
+            min_samples=self.min_samples,
+            metric="precomputed",
+            cluster_selection_method=self.selection,
+            metric_params={"max_distance": 1.0},
+            copy=False,
+        )
+        labels = found.fit(_connected(graph, at_least=self.min_samples)).labels_
+        labels[np.diff(graph.start) < self.min_samples] = NOISE  # as far from all as images can be
+        return Clusters(_without_small(labels, self.min_size))
+
+
+class InfomapSettings(GraphClustering):
+    """InfoMap: groups in which a random walk over the graph stays for long. Needs the package `infomap` (GPL-3).
+
+    Reference: Rosvall, Bergstrom, "Maps of Random Walks on Complex Networks Reveal Community Structure", PNAS 2008.
+    """
+
+    kind: Literal["infomap"] = "infomap"
+    eps: Annotated[float, Field(gt=0, lt=1)] = Field(0.6, description="pairs farther apart are not linked")
+    min_size: Annotated[int, Field(ge=2)] = Field(4, description="images of the smallest cluster")
+    trials: Annotated[int, Field(ge=1)] = Field(1, description="walks from other starts; the shortest code is kept")
+    seed: Annotated[int, Field(ge=1)] = 1
+
+    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+        """Cluster `vectors` (N, D); see `DbscanSettings.fit`.
+
+        Raises:
+            UserError: not more images than k1, or the package is not installed.
+
+        """
+        if find_spec("infomap") is None:
+            raise UserError(
+                "clustering by infomap needs a package that is not installed and whose licence is the GPL-3: "
+                "pip install 'infomap>=2.16'; dbscan and hdbscan need nothing"
+            )
+        from infomap import Infomap
+
+        eps = self.eps if eps is None else eps
+        graph = self.neighbours(vectors, at_most=eps) if graph is None else within(graph, eps)
+        pairs = graph.scipy().tocoo()
+        once = pairs.row < pairs.col
+        network = Infomap(two_level=True, silent=True, seed=self.seed, num_trials=self.trials)
+        network.add_links(np.stack([pairs.row[once], pairs.col[once], 1 - pairs.data[once]], axis=1).astype(np.float64))
+        labels = np.full(len(graph), NOISE, np.int64)
+        if once.any():
+            modules = dict(network.run().modules())
+            labels[list(modules)] = list(modules.values())
+        return Clusters(_without_small(labels, self.min_size))
+
+
+# ---- on the vectors
+
+
+class KmeansSettings(Settings):
+    """k-means on normalised vectors: a given number of clusters, and no noise.
+
+    Reference: Lloyd, "Least Squares Quantization in PCM", IEEE Transactions on Information Theory 1982; starts as in
+    Arthur and Vassilvitskii, "k-means++", SODA 2007.
+    """
+
+    kind: Literal["kmeans"] = "kmeans"
+    k: Annotated[int, Field(ge=2)] = Field(500, description="number of clusters")
+    restarts: Annotated[int, Field(ge=1)] = Field(1, description="runs from other starts; the tightest is kept")
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+        """Cluster `vectors` (N, D); `graph` and `eps` are there because the other algorithms have them.
+
+        Raises:
+            UserError: fewer images than k.
+
+        """
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+
+        if len(vectors) < self.k:
+            raise UserError(f"fewer images than clusters: {len(vectors)} images with k={self.k}")
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        # several threads add up centres in any order, and a resumed run would not find the same
+        with threadpool_limits(1, user_api="openmp"):
+            found = KMeans(self.k, n_init=self.restarts, random_state=self.seed).fit(unit)
+        return Clusters(found.labels_)
+
+
+AnyClustering = Annotated[
+    DbscanSettings | HdbscanSettings | KmeansSettings | InfomapSettings, Field(discriminator="kind")
+]
+
+
+class _Choice(Settings):
+    cluster: AnyClustering
+
+
+def clustering_settings(kind: str, assignments: Sequence[str] = ()) -> AnyClustering:
+    """Return an algorithm by its name, with some of its settings changed.
+
+    >>> clustering_settings("dbscan", ["eps=0.5"]).eps
+    0.5
+
+    Raises:
+        UserError: no such algorithm or setting, or not such a value.
+
+    """
+    data: dict[str, Plain] = {"kind": kind}
+    for assignment in assignments:
+        data = override(data, assignment)
+    return build(_Choice, {"cluster": data}, source="clustering").cluster
+
+
+# ---- for the libraries
+
+
+def _sorted_rows(graph: SparseRows) -> csr_array:
+    """Return the graph as scikit-learn wants it: 32-bit columns, and every row by ascending distance."""
+    from sklearn.neighbors import sort_graph_by_row_values
+
+    matrix = csr_array(
+        (graph.value, graph.column.astype(np.int32), graph.start.astype(np.int32)), shape=(len(graph), len(graph))
+    )
+    ordered: csr_array = sort_graph_by_row_values(matrix, warn_when_not_sorted=False)
+    return ordered
+
+
+def _connected(graph: SparseRows, *, at_least: int) -> csr_array:
+    """Return the graph in one piece, with at least as many neighbours for every image, by adding pairs at distance 1.
+
+    Such pairs are at distance 1 in any case, so the hierarchy is the one of the whole matrix.
+    """
+    matrix = graph.scipy()
+    _, piece = connected_components(matrix, directed=False)
+    _, first = np.unique(piece, return_index=True)
+    rows, columns = [first[:-1]], [first[1:]]
+    for image in np.flatnonzero(np.diff(graph.start) < at_least):
+        known = graph.column[graph.start[image] : graph.start[image + 1]]
+        others = np.setdiff1d(np.arange(min(len(graph), len(known) + at_least)), known)[: at_least - len(known)]
+        rows.append(np.full(len(others), image))
+        columns.append(others)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    one_way = coo_array((np.ones(len(row)), (row, column)), shape=matrix.shape).tocsr()
+    added = csr_array(one_way + one_way.T)
+    added.data[:] = 1  # some pairs are added twice
+    both = matrix.astype(np.float64)
+    return csr_array((both + both.T) / 2 + added)
+
+
+def _without_small(labels: Ints, smallest: int) -> Ints:
+    """Return the labels with clusters of fewer images turned into noise."""
+    names, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.where(sizes[place] < smallest, NOISE, names[place])
