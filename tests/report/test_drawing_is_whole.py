@@ -61,8 +61,8 @@ TWO_SITES = {
 
 
 def in_two_stages(method: dict) -> dict:
-    """Return a recipe whose second stage has a method."""
-    return {**TWO_SITES, "stages": [{"train": ["b"]}, {"train": ["a"], "method": method}]}
+    """Return a recipe whose second stage has a method, which holds on to what another run left it."""
+    return {**TWO_SITES, "start": "earlier", "stages": [{"train": ["b"]}, {"train": ["a"], "method": method}]}
 
 
 BASES += [
