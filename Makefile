@@ -12,7 +12,7 @@ demo: $(BIN)/passerby
 	$(BIN)/passerby demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

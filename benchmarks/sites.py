@@ -30,11 +30,6 @@ def once(folder: Path, changes: Sequence[str]) -> None:
         train(load_recipe(str(FILE), changes), folder, start="resume" if (folder / "last.pt").is_file() else "fresh")
 
 
-def alone(site: str, out: Path, common: Sequence[str]) -> None:
-    """Learn one site with its labels, from nothing."""
-    once(out / f"{site}_alone", [*common, f"stages=[{{train: [{site}], epochs: 20}}]"])
-
-
 def last_scores(folder: Path) -> dict[str, float]:
     """Return the mAP in percent of each site at the end of a run."""
     entry = json.loads((folder / "scores.json").read_text())

@@ -225,7 +225,6 @@ def _part(chosen: ClusteredSettings, *, eps: float | None) -> Clustered:
     """Return the part of a method alone, at a radius that was found before if there is one."""
     part = cast("AnyPart", chosen).make()
     assert isinstance(part, Clustered)
-    part.settings = chosen
     part.eps.fill_(np.nan if eps is None else eps)
     return part
 

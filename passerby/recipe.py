@@ -21,15 +21,20 @@ from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
+from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings
+from passerby.methods.dask import DaskSettings
+from passerby.methods.dec import DecSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.mmt import MmtSettings
+from passerby.methods.pplr import PplrSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.methods.spcl import SpclSettings
+from passerby.methods.ssg import STRIPES, SsgSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
@@ -50,10 +55,14 @@ AnyPart = (
     | MasSettings
     | ReplaySettings
     | GrowSettings
+    | DaskSettings
     | PseudoSettings
     | ContrastSettings
     | SpclSettings
     | MmtSettings
+    | PplrSettings
+    | SsgSettings
+    | DecSettings
 )
 """The settings of any part."""
 
@@ -71,10 +80,14 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
+    dask: DaskSettings | None = None  # after those that ask the teacher of the batch itself, so that it answers once
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
     spcl: SpclSettings | None = None
     mmt: MmtSettings | None = None
+    pplr: PplrSettings | None = None
+    ssg: SsgSettings | None = None
+    dec: DecSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:
@@ -139,6 +152,38 @@ class StageSettings(Settings):
         if "ewc" in self.method.chosen and self.losses.softmax is None:
             raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
         return self
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        """Refuse what an unlabelled stage would never come to."""
+        for name, chosen in self.method.chosen.items() if not self.labelled else ():
+            stop = chosen.stop if isinstance(chosen, ClusteredSettings) else None
+            if stop is not None and stop.epochs + 1 >= self.epochs:
+                raise ValueError(
+                    f"method.{name}.stop has no effect: the stage ends before {stop.epochs} epochs at rest"
+                )
+        ssg = None if self.labelled else self.method.ssg
+        if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
+            raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")
+        if ssg is not None and not self.beside and ssg.source != SsgSettings.model_fields["source"].default:
+            raise ValueError("method.ssg.source has no effect: the stage shows no known people beside")
+        return self
+
+    @model_validator(mode="after")
+    def _second_network(self) -> Self:
+        if self.method.mmt is None or self.labelled:
+            return self
+        if self.optim.ema is not None:
+            raise ValueError("method.mmt keeps running means of its own and leaves one of them; leave out optim.ema")
+        for name in ("freeze_iterations", "batch_norm"):
+            if getattr(self.optim, name) != OptimSettings.model_fields[name].default:
+                raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
+        return self
+
+    @property
+    def norms_apart(self) -> bool:
+        """Whether labelled images beside unlabelled ones have batch norms of their own."""
+        return bool(self.beside) and self.method.spcl is not None and self.method.spcl.norms == "apart"
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -289,6 +334,33 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _norms_apart(self) -> Self:
+        told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
+        if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.beside for stage, _ in told):
+            raise ValueError("method.spcl.norms: shared has no effect: no stage shows labelled data sets beside")
+        for stage in self.stages:
+            if stage.norms_apart and self.engine.batch_norm == "synchronised":
+                raise ValueError(
+                    "method.spcl.norms: apart and engine.batch_norm: synchronised exclude each other, since processes "
+                    "that see other kinds of images would wait for one another; use local or shared"
+                )
+            if stage.norms_apart and stage.optim.batch_norm != "train":
+                raise ValueError(
+                    f"method.spcl.norms: apart has no effect with optim.batch_norm: {stage.optim.batch_norm}, under "
+                    "which all images have the same norms; use shared"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _earlier(self) -> Self:
         later = {name for stage in self.stages[self.start is None :] for name in stage.method.chosen}
         for stage in self.stages:
@@ -313,8 +385,28 @@ class Recipe(Settings):
         spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
         for stage in self.stages:
             for name, chosen in stage.method.chosen.items():
-                if name not in spoken and chosen.make().makes_labels:
-                    raise ValueError(f"method.{name} makes labels and has no effect here: no stage is labelled: false")
+                part = chosen.make()
+                if name not in spoken and (part.makes_labels or part.unlabelled_only):
+                    word = "makes labels" if part.makes_labels else "looks at clusters"
+                    raise ValueError(f"method.{name} {word} and has no effect here: no stage is labelled: false")
+        return self
+
+    @model_validator(mode="after")
+    def _stripes(self) -> Self:
+        if self.model.stripes != STRIPES and any(stage.method.ssg is not None for stage in self.stages):
+            given = "null" if self.model.stripes is None else self.model.stripes
+            raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _remembered(self) -> Self:
+        before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
+        for name, chosen in self.stages[-1].method.chosen.items():
+            if len(self.stages) > 1 and self.start is None and name not in before and chosen.make().hollow:
+                raise ValueError(
+                    f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
+                    "stage names it"
+                )
         return self
 
     @property
@@ -327,8 +419,11 @@ class Recipe(Settings):
     @property
     def pixels(self) -> Pixels:
         """What the model is shown of a test image."""
-        if self.test.pixels != "auto":
-            return self.test.pixels
+        return self.learnt_pixels if self.test.pixels == "auto" else self.test.pixels
+
+    @property
+    def learnt_pixels(self) -> Pixels:
+        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
         if self.foreground.use == "pool":
             return "weighted"
         return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,16 +63,69 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def run_lines(page: Path) -> list[str]:
+    """Run every line of shell on a page in the working directory, and return what each printed."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines() if line]
+    assert len(lines) >= 6
+    return [run_line(line) for line in lines]
+
+
+def run_line(line: str) -> str:
+    program, *arguments = shlex.split(line)
+    if program != "passerby":
+        assert program in ("mkdir", "cp")
+        return subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, f"{line}: {done.output}"
+    return done.output
+
+
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = [line for block in blocks(ROOT / "docs" / "tutorial.md", "sh") for line in block.splitlines() if line]
-    assert len(lines) >= 6
-    for line in lines:
-        program, *arguments = shlex.split(line)
-        assert program == "passerby"
-        done = CliRunner().invoke(app, arguments)
-        assert done.exit_code == 0, f"{line}: {done.output}"
+    run_lines(ROOT / "docs" / "tutorial.md")
     assert (tmp_path / "runs" / "first" / "report.html").stat().st_size > 100_000
+
+
+HURRIED = (
+    (r"--train-people \d+ --test-people \d+ --images \d+", "--train-people 8 --test-people 3 --images 4"),
+    (r"epochs: \d+", "epochs: 1"),
+    (r"^passerby train (\S+)", r"passerby train \1 model.backbone=test_resnet model.ibn=none test.reliance=off"),
+    (r"--shares \S+", "--shares 0.5"),
+)
+"""What a test changes of a tutorial that would take minutes; the commands and the recipe stay."""
+
+
+def hurried(text: str) -> str:
+    for pattern, instead in HURRIED:
+        text = re.sub(pattern, instead, text, flags=re.MULTILINE)
+    return text
+
+
+def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "tutorial_sites.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("passerby.commands.write_report", lambda folder: folder)  # `passerby report` writes one anyway
+    (recipe,) = blocks(page, "yaml")
+    (tmp_path / "sites.yaml").write_text(hurried(recipe))
+    lines = [hurried(line) for block in blocks(page, "sh") for line in block.splitlines() if line]
+    assert sum(line.startswith("passerby train") for line in lines) == 3
+    for line in lines:
+        run_line(line)
+    words = (tmp_path / "runs" / "held" / "report.html").read_text()
+    assert re.search(r"Learning station (cost|gave) plaza .* in plain", words)
+    assert "stored" in words
+
+
+def test_the_tutorial_without_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "tutorial_unlabelled.md"
+    (tmp_path / "campus.yaml").write_text(blocks(page, "yaml")[0])
+    said = run_lines(page)
+    assert any("clusters: people" in text for text in said)
+    images = {path.name for path in (tmp_path / "crops").iterdir()}
+    rows = [line.rpartition(",") for line in (tmp_path / "clusters.csv").read_text().splitlines()[1:]]
+    assert {Path(path).name for path, _, _ in rows} == images
+    assert len({cluster for _, _, cluster in rows} - {"-1"}) > 1
 
 
 def test_the_loss_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ FLOORS = {
     5: ["recipe"],
     6: ["train", "trained"],
     7: ["report", "bench", "export", "serve", "interpolate", "adapt"],
-    8: ["commands", "visualise"],
+    8: ["commands"],
     9: ["demo"],
     10: ["cli"],
     11: ["__main__"],

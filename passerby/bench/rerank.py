@@ -166,28 +166,43 @@ def dense_reranked(squares: Floats, order: Ints, count_query: int) -> Floats:
     distances = squares / squares.max(axis=1, keepdims=True)
     encoding = np.zeros((count, count), np.float32)
     for i in range(count):
-        members = _expanded(order, i)
+        members = expanded(order, i, count=K1 + 1, count_half=round(K1 / 2) + 1)
         weights = np.exp(-distances[i, members])
         encoding[i, members] = weights / weights.sum()
-    mean = np.empty_like(encoding)
-    for i in range(count):
-        mean[i] = encoding[order[i, :K2]].mean(axis=0)
-    users = [np.flatnonzero(mean[:, column]) for column in range(count)]
-    jaccard = np.empty((count_query, count), np.float32)
-    for q in range(count_query):
-        overlap = np.zeros(count, np.float32)
-        for column in np.flatnonzero(mean[q]):
-            overlap[users[column]] += np.minimum(mean[q, column], mean[users[column], column])
-        jaccard[q] = 1 - overlap / (2 - overlap)
+    jaccard = dense_jaccard(encoding, order[:, :K2], count_query)
     result = (1 - WEIGHT) * jaccard + WEIGHT * distances[:count_query]
     return np.asarray(result[:, count_query:], np.float32)
 
 
-def _expanded(order: Ints, i: int) -> Ints:
-    original = _reciprocal(order, i, K1 + 1)
+def dense_jaccard(encoding: Floats, nearest: Ints, count_rows: int) -> Floats:
+    """Return the first rows of the (N, N) Jaccard distances after query expansion, row by row over whole rows.
+
+    Args:
+        encoding: (N, N) rows that each sum to 1.
+        nearest: (N, k2) neighbours whose rows are averaged.
+        count_rows: how many rows to return.
+
+    """
+    count = len(encoding)
+    mean = np.empty_like(encoding)
+    for i in range(count):
+        mean[i] = encoding[nearest[i]].mean(axis=0)
+    users = [np.flatnonzero(mean[:, column]) for column in range(count)]
+    jaccard = np.empty((count_rows, count), np.float32)
+    for i in range(count_rows):
+        overlap = np.zeros(count, np.float32)
+        for column in np.flatnonzero(mean[i]):
+            overlap[users[column]] += np.minimum(mean[i, column], mean[users[column], column])
+        jaccard[i] = 1 - overlap / (2 - overlap)
+    return jaccard
+
+
+def expanded(order: Ints, i: int, *, count: int, count_half: int) -> Ints:
+    """Return the expanded reciprocal set of image i, from (N, K) neighbours by ascending distance."""
+    original = _reciprocal(order, i, count)
     members = [original]
     for candidate in original:
-        smaller = _reciprocal(order, int(candidate), round(K1 / 2) + 1)
+        smaller = _reciprocal(order, int(candidate), count_half)
         if len(np.intersect1d(smaller, original)) > 2 / 3 * len(smaller):
             members.append(smaller)
     return np.unique(np.concatenate(members))

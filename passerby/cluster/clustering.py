@@ -6,6 +6,7 @@ on the vectors. The union `AnyClustering` is the list of all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Literal, Self
@@ -18,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from passerby.cluster.graph import Form, jaccard_neighbours, smallest_share_mean, within
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
-from passerby.settings import Settings
+from passerby.settings import Plain, Settings, build, override
 from passerby.types import Floats, Ints
 
 NOISE = -1
@@ -106,9 +107,9 @@ class GraphClustering(Settings):
     k2: Annotated[int, Field(ge=1)] = Field(6, description="neighbours averaged in the query expansion, 1 = none")
     form: Form = Field("clustering", description="reranking: as in Zhong et al. and SSG")
 
-    def neighbours(self, vectors: Floats, *, device: str = "cpu") -> SparseRows:
+    def neighbours(self, vectors: Floats, *, at_most: float = 1.0, device: str = "cpu") -> SparseRows:
         """Return the graph of `vectors` (N, D); see `jaccard_neighbours`."""
-        return jaccard_neighbours(vectors, k1=self.k1, k2=self.k2, form=self.form, device=device)
+        return jaccard_neighbours(vectors, k1=self.k1, k2=self.k2, form=self.form, at_most=at_most, device=device)
 
 
 class DbscanSettings(GraphClustering):
@@ -154,12 +155,12 @@ class DbscanSettings(GraphClustering):
         """
         from sklearn.cluster import DBSCAN
 
-        graph = self.neighbours(vectors) if graph is None else graph
+        eps = self.eps if eps is None and self.eps != "share" else eps
+        if graph is None:
+            graph = self.neighbours(vectors, at_most=1.0 if eps is None else eps)
         eps = self.radius(graph) if eps is None else eps
         if not 0 < eps < 1:
-            raise UserError(
-                f"eps must be in (0, 1), got {eps:g}; 1 is the distance of images without common neighbours"
-            )
+            raise UserError(f"eps must be in (0, 1), got {eps:g}; images without common neighbours are 1 apart")
         near = _sorted_rows(within(graph, eps))
         labels = DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed").fit(near).labels_
         return Clusters(labels, eps)
@@ -225,7 +226,8 @@ class InfomapSettings(GraphClustering):
             )
         from infomap import Infomap
 
-        graph = within(self.neighbours(vectors) if graph is None else graph, self.eps if eps is None else eps)
+        eps = self.eps if eps is None else eps
+        graph = self.neighbours(vectors, at_most=eps) if graph is None else within(graph, eps)
         pairs = graph.scipy().tocoo()
         once = pairs.row < pairs.col
         network = Infomap(two_level=True, silent=True, seed=self.seed, num_trials=self.trials)
@@ -274,6 +276,26 @@ class KmeansSettings(Settings):
 AnyClustering = Annotated[
     DbscanSettings | HdbscanSettings | KmeansSettings | InfomapSettings, Field(discriminator="kind")
 ]
+
+
+class _Choice(Settings):
+    cluster: AnyClustering
+
+
+def clustering_settings(kind: str, assignments: Sequence[str] = ()) -> AnyClustering:
+    """Return an algorithm by its name, with some of its settings changed.
+
+    >>> clustering_settings("dbscan", ["eps=0.5"]).eps
+    0.5
+
+    Raises:
+        UserError: no such algorithm or setting, or not such a value.
+
+    """
+    data: dict[str, Plain] = {"kind": kind}
+    for assignment in assignments:
+        data = override(data, assignment)
+    return build(_Choice, {"cluster": data}, source="clustering").cluster
 
 
 # ---- for the libraries

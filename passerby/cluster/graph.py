@@ -25,7 +25,13 @@ SMALLEST = 1e-6
 
 
 def jaccard_neighbours(
-    vectors: Floats, *, k1: int = 30, k2: int = 6, form: Form = "clustering", device: str = "cpu"
+    vectors: Floats,
+    *,
+    k1: int = 30,
+    k2: int = 6,
+    form: Form = "clustering",
+    at_most: float = 1.0,
+    device: str = "cpu",
 ) -> SparseRows:
     """Return the k-reciprocal Jaccard distances (N, N), in [1e-6, 1], of one set; pairs that are missing are at 1.
 
@@ -34,6 +40,8 @@ def jaccard_neighbours(
         k1: neighbours that may be reciprocal (the image itself is one of them), 1..N-1.
         k2: neighbours averaged in the query expansion, >= 1; 1 = none.
         form: which of the two encodings in use.
+        at_most: pairs farther apart are left out as well; most that share neighbours at all are nearly at 1, and of
+            12,936 images these take a gigabyte.
         device: where the matrix products and the nearest neighbours are computed.
 
     Raises:
@@ -50,7 +58,7 @@ def jaccard_neighbours(
     if len(vectors) <= k1:
         raise UserError(f"fewer images than k1: {len(vectors)} images with k1={k1}, which must be at most N - 1")
     variant: Literal["rerank", "cluster"] = "cluster" if form == "clustering" else "rerank"
-    return jaccard_graph(k_reciprocal_rows(vectors, k1=k1, k2=k2, variant=variant, device=device))
+    return jaccard_graph(k_reciprocal_rows(vectors, k1=k1, k2=k2, variant=variant, device=device), at_most=at_most)
 
 
 def smallest_share_mean(graph: SparseRows, share: float) -> float:
@@ -89,8 +97,8 @@ def smallest_share_mean(graph: SparseRows, share: float) -> float:
 
 def within(graph: SparseRows, radius: float) -> SparseRows:
     """Return only the pairs at most `radius` (< 1) apart."""
-    kept = graph.value <= np.float32(radius)
-    start = np.concatenate([[0], np.cumsum(kept)])[graph.start]
+    kept = np.flatnonzero(graph.value <= np.float32(radius))
+    start = np.searchsorted(kept, graph.start)
     return SparseRows(start, graph.column[kept], graph.value[kept], graph.count_columns)
 
 

@@ -12,6 +12,8 @@ from passerby.cluster.reliability import agreement_iou, alone_apart
 from passerby.distances.sparse import SparseRows
 from passerby.types import UNKNOWN, Doubles, Ints
 
+_ROWS_AT_ONCE = 1024
+
 
 def silhouettes(graph: SparseRows, labels: Ints) -> Doubles:
     """Return (N,) how much nearer each image is to its own cluster than to the nearest other, in [-1, 1].
@@ -136,14 +138,16 @@ def against_truth(labels: Ints, pids: Ints) -> Truth | None:
 
 def _nearness(graph: SparseRows, labels: Ints, sizes: Ints) -> tuple[Doubles, Doubles]:
     """Return (N,) the sum of 1 - distance to the own cluster, and (N,) its largest mean to another one."""
-    row, cluster = np.repeat(np.arange(len(graph)), np.diff(graph.start)), labels[graph.column]
-    counts = (cluster != NOISE) & (row != graph.column)
-    entries = (1 - graph.value[counts].astype(np.float64), (row[counts], cluster[counts]))
-    sums = csr_array(coo_array(entries, shape=(len(graph), len(sizes)))).tocoo()
-    own = sums.col == labels[sums.row]
     mine, nearest = np.zeros(len(graph)), np.zeros(len(graph))
-    mine[sums.row[own]] = sums.data[own]
-    np.maximum.at(nearest, sums.row[~own], (sums.data / sizes[sums.col])[~own])
+    for first in range(0, len(graph), _ROWS_AT_ONCE):
+        rows = graph.slice(first, min(first + _ROWS_AT_ONCE, len(graph)))
+        row, cluster = np.repeat(np.arange(len(rows)), np.diff(rows.start)), labels[rows.column]
+        counts = (cluster != NOISE) & (row + first != rows.column)
+        entries = (1 - rows.value[counts].astype(np.float64), (row[counts], cluster[counts]))
+        sums = csr_array(coo_array(entries, shape=(len(rows), len(sizes)))).tocoo()
+        own = sums.col == labels[first + sums.row]
+        mine[first + sums.row[own]] = sums.data[own]
+        np.maximum.at(nearest, first + sums.row[~own], (sums.data / sizes[sums.col])[~own])
     return mine, nearest
 
 

@@ -38,11 +38,16 @@ def jaccard_block(left: SparseRows, inverted: SparseRows, *, out: Floats) -> Non
     )
 
 
-def jaccard_graph(rows: SparseRows) -> SparseRows:
+def jaccard_graph(rows: SparseRows, *, at_most: float = 1.0) -> SparseRows:
     """Return the Jaccard distances within one set (N, N), of the pairs that overlap; all others are at distance 1.
 
     Every image is in its own row, at distance 0 up to rounding. Distances are at least 1e-6, so that a tool which takes
     a stored 0 for "no edge" does not lose exact duplicates.
+
+    Args:
+        rows: (N, N) encoding whose rows each sum to 1.
+        at_most: pairs farther apart are left out too; nearly all that overlap do so by very little.
+
     """
     inverted = rows.transposed()
     return SparseRows.gather(
@@ -51,6 +56,7 @@ def jaccard_graph(rows: SparseRows) -> SparseRows:
             last,
             *(rows.start, rows.column, rows.value),
             *(inverted.start, inverted.column, inverted.value),
+            np.float32(at_most),
         ),
         len(rows),
         count_columns=len(rows),
@@ -91,8 +97,10 @@ def _graph_rows(
     inverted_start: Ints,
     inverted_column: Ints,
     inverted_value: Floats,
+    at_most: np.float32,
 ) -> Chunk:
     count_rows = start.shape[0] - 1
+    one, two, floor = np.float32(1), np.float32(2), np.float32(1e-6)
     overlap, touched = np.zeros(count_rows, np.float32), np.empty(count_rows, np.int64)
     sizes = np.zeros(last - first, np.int64)
     columns, distances = np.empty(1024, np.int64), np.empty(1024, np.float32)
@@ -110,10 +118,12 @@ def _graph_rows(
             room = np.empty(used + size, np.int64)
             columns = np.concatenate((columns[:used], room))
             distances = np.concatenate((distances[:used], room.astype(np.float32)))
+        before = used
         for other in touched[:size]:
-            columns[used] = other
-            distances[used] = max(1 - overlap[other] / (2 - overlap[other]), 1e-6)
+            distance = max(one - overlap[other] / (two - overlap[other]), floor)
             overlap[other] = 0
-            used += 1
-        sizes[line - first] = size
+            if distance <= at_most:
+                columns[used], distances[used] = other, distance
+                used += 1
+        sizes[line - first] = used - before
     return sizes, columns[:used].copy(), distances[:used].copy()

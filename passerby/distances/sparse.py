@@ -38,9 +38,15 @@ class SparseRows:
     @classmethod
     def gather(cls, kernel: Callable[[int, int], Chunk], count_rows: int, *, count_columns: int) -> SparseRows:
         """Run `kernel(first, last)` over ranges of rows in threads and join what the calls return."""
-        sizes, columns, values = zip(*over_rows(kernel, count_rows), strict=True)
-        start = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
-        return cls(start, np.concatenate(columns), np.concatenate(values), count_columns)
+        chunks = over_rows(kernel, count_rows)
+        start = np.concatenate([[0], np.cumsum(np.concatenate([sizes for sizes, _, _ in chunks]))])
+        column, value = np.empty(start[-1], np.int64), np.empty(start[-1], np.float32)
+        first = 0
+        while chunks:  # each is given back once it is copied, so that the whole is not there twice
+            _, columns, values = chunks.pop(0)
+            column[first : first + len(columns)], value[first : first + len(columns)] = columns, values
+            first += len(columns)
+        return cls(start, column, value, count_columns)
 
     def slice(self, first: int, last: int) -> SparseRows:
         """Return rows first..last."""

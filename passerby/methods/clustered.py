@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
@@ -14,8 +14,12 @@ from passerby.cluster.graph import k_distances
 from passerby.cluster.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.methods.part import Part, RunState
+from passerby.methods.stopping import StopSettings
 from passerby.settings import Settings
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
+
+UNSEEN = -2
+"""Stands in the place of the clusters of an epoch before the first."""
 
 
 def without_cameras(vectors: Floats, cam: Ints, *, spread: Literal["kept", "even"] = "kept") -> Floats:
@@ -59,38 +63,67 @@ class ClusteredSettings(Settings):
     outliers: Annotated[float, Field(gt=0, le=1)] = Field(
         0.95, description="share of images outside all clusters at which the run stops"
     )
+    stop: StopSettings | None = Field(None, description="end a stage when its clusters are at rest; null = never")
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if self.stop is not None and self.stop.when == "silhouette" and not isinstance(self.cluster, GraphClustering):
+            raise ValueError(
+                f"stop.when: silhouette needs a clustering on the graph, and cluster is {self.cluster.kind}"
+            )
+        return self
 
 
 class Clustered(Part):
     """Base of the parts that cluster the unlabelled images of a stage at the start of every epoch.
 
-    The radius that a clustering found for itself in the first epoch of a stage stays.
+    The radius that a clustering found for itself in the first epoch of a stage stays. A part may cluster the images in
+    several views of them, each by itself; the first of them is what the others are measured by.
     """
 
     settings: ClusteredSettings
     makes_labels = True
+    views: tuple[str, ...] = ("clusters",)
+    """What each view is called in the journal."""
     eps: Tensor
     earlier: Tensor
+    rest: Tensor
+    tightest: Tensor
 
     def __init__(self, settings: ClusteredSettings) -> None:
         super().__init__()
         self.settings = settings
         self._evidence: dict[str, Floats] = {}
-        self.register_buffer("eps", torch.full((), torch.nan, dtype=torch.float64))
-        self.register_buffer("earlier", torch.empty(0, dtype=torch.int64))  # (N,) clusters of the epoch before
+        self.register_buffer("eps", torch.full((len(self.views),), torch.nan, dtype=torch.float64))
+        self.register_buffer("earlier", torch.empty(len(self.views), 0, dtype=torch.int64))  # (V, M) of the last epoch
+        self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
+        self.register_buffer("tightest", torch.full((), -torch.inf, dtype=torch.float64))  # silhouette so far
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Forget the clusters of another stage."""
-        self.eps.fill_(torch.nan)
-        self.earlier = torch.empty(0, dtype=torch.int64)
+        self.eps = torch.full((len(self.views),), torch.nan, dtype=torch.float64)
+        self.earlier = torch.empty(len(self.views), 0, dtype=torch.int64)
+        self.rest.zero_()
+        self.tightest.fill_(-torch.inf)
 
     def labels(self, run: RunState, stage: Stage) -> Ints:
         """Return (N,) what cluster each image is in, after the people who are known beside; -1 = in none."""
-        hidden = hidden_rows(stage)
-        clusters, graph = self.find(unit(self.looked_at(run)[hidden]))
-        require_usable(clusters, outliers=self.settings.outliers)
-        self._tell(run, clusters, graph, truth=stage.truth[hidden])
+        clusters, _ = self.grouped(run, self.looked_at(run))
         return beside_known(stage, clusters.labels)
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether the clusters have been at rest for long enough."""
+        return self.settings.stop is not None and int(self.rest) >= self.settings.stop.epochs
+
+    def grouped(self, run: RunState, vectors: Floats, *, view: int = 0) -> tuple[Clusters, SparseRows | None]:
+        """Group the unknown of all images by their vectors (N, D), refuse what is of no use, and tell of the rest."""
+        hidden, vectors = hidden_rows(run.stage), unit(vectors)
+        graph = self.neighbours(vectors[hidden], vectors[~hidden])
+        clusters, graph = self.find(vectors[hidden], graph, view=view)
+        require_usable(clusters, outliers=self.settings.outliers)
+        self._tell(run, clusters, graph, truth=run.stage.truth[hidden], view=view)
+        return clusters, graph
 
     def looked_at(self, run: RunState) -> Floats:
         """Return the vectors (N, D) that are clustered."""
@@ -103,36 +136,71 @@ class Clustered(Part):
             return vectors
         return without_cameras(vectors, cam, spread="kept" if self.settings.cameras == "centre" else "even")
 
-    def find(self, vectors: Floats) -> tuple[Clusters, SparseRows | None]:
+    def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
+        """Return the graph that vectors (M, D) are grouped on, if it is one; known (S, D) are shown beside them."""
+        chosen = self.settings.cluster
+        return chosen.neighbours(vectors) if isinstance(chosen, GraphClustering) else None
+
+    def find(
+        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+    ) -> tuple[Clusters, SparseRows | None]:
         """Group vectors (M, D) of unit length; also return the graph that they were grouped on, if it was one."""
-        chosen, eps = self.settings.cluster, float(self.eps)
-        graph = chosen.neighbours(vectors) if isinstance(chosen, GraphClustering) else None
-        clusters = chosen.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
+        eps = float(self.eps[view])
+        graph = self.neighbours(vectors, vectors[:0]) if graph is None else graph
+        clusters = self.settings.cluster.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
         if clusters.eps is not None:
-            self.eps.fill_(clusters.eps)
-        self._evidence = {"vectors": vectors}
-        if graph is not None and isinstance(chosen, DbscanSettings):
-            self._evidence["curve"] = k_distances(graph, chosen.min_samples)
+            self.eps[view] = clusters.eps
+        if view == 0:
+            self._keep_evidence(vectors, graph)
         return clusters, graph
+
+    def _keep_evidence(self, vectors: Floats, graph: SparseRows | None) -> None:
+        self._evidence = {"vectors": vectors}
+        if graph is not None and isinstance(chosen := self.settings.cluster, DbscanSettings):
+            self._evidence["curve"] = k_distances(graph, chosen.min_samples)
 
     def evidence(self) -> dict[str, Floats]:
         """Return the vectors that were clustered and, for DBSCAN, their k-distances; they are let go of."""
         told, self._evidence = self._evidence, {}
         return told
 
-    def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints) -> None:
+    def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0) -> None:
         """Put into the journal how many people were found, and how well where that can be known."""
         figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
         if clusters.eps is not None:
             figures["eps"] = clusters.eps
         if graph is not None:
             figures["silhouette"] = silhouette(graph, clusters.labels)
-        if len(self.earlier) == len(clusters.labels):
-            figures["agreement with the epoch before"] = agreement(self.earlier.cpu().numpy(), clusters.labels).rand
+        if (before := self._replaced(clusters.labels, view)) is not None:
+            figures["agreement with the epoch before"] = agreement(before, clusters.labels).rand
         if (known := against_truth(clusters.labels, truth)) is not None:
             figures |= {"adjusted Rand index": known.rand, "purity": known.purity, "pairwise F": known.f}
-        self.earlier = torch.from_numpy(clusters.labels.copy())
-        run.tell("clusters", figures)
+        if view == 0 and self.settings.stop is not None:
+            figures |= self._judge(run, self.settings.stop, figures)
+        run.tell(self.views[view], figures)
+
+    def _replaced(self, labels: Ints, view: int) -> Ints | None:
+        """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before."""
+        if self.earlier.shape[1] != len(labels):
+            self.earlier = torch.full((len(self.views), len(labels)), UNSEEN, device=self.earlier.device)
+        before: Ints = self.earlier[view].cpu().numpy().copy()
+        self.earlier[view] = torch.from_numpy(labels)
+        return None if (before == UNSEEN).all() else before
+
+    def _judge(self, run: RunState, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
+        """Count the epochs at rest, and tell when there have been enough."""
+        resting, tightest = stop.judge(
+            agreement=figures.get("agreement with the epoch before"),
+            silhouette=figures.get("silhouette"),
+            tightest=float(self.tightest),
+        )
+        self.rest = self.rest + 1 if resting else torch.zeros_like(self.rest)
+        self.tightest.fill_(tightest)
+        last, planned = run.epoch + 1, run.stage.epochs
+        if self.had_enough and last < planned:
+            note = f"The clusters are at rest: the stage ends after epoch {last} of {planned}."
+            run.tell("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
+        return {"epochs at rest": float(self.rest)}
 
 
 def hidden_rows(stage: Stage) -> Bools:

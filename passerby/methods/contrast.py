@@ -96,9 +96,12 @@ class Contrast(Clustered):
     def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
         """Move the memory towards what the batch showed."""
         chosen = self.settings
-        self.memory = moved_memory(
-            self.memory, self._seen(out), batch.labels, momentum=chosen.momentum, update=chosen.update
-        )
+        seen, labels = run.gather(self._seen(out), batch.labels)
+        self.memory = moved_memory(self.memory, seen, labels, momentum=chosen.momentum, update=chosen.update)
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Let go of the memory."""
+        self.memory = self.memory[:0]
 
     def _seen(self, out: Output) -> Tensor:
         return out.embedding if self.settings.feature == "embedding" else out.feature

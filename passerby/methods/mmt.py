@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -18,13 +19,14 @@ from torch.nn import functional as F
 
 from passerby.cluster.clustering import AnyClustering, KmeansSettings
 from passerby.errors import UserError
-from passerby.losses.mining import pair_distances
+from passerby.losses.mining import complete_anchors, pair_distances
 from passerby.losses.mix import Term
 from passerby.losses.softmax import smoothed_cross_entropy
+from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.growth import class_means
 from passerby.methods.part import RunState
-from passerby.models.embedder import Embedder, load_embedder
+from passerby.models.embedder import Embedder, load_embedder, load_state
 from passerby.types import Batch, Floats, Ints, Output, Stage
 
 
@@ -38,7 +40,7 @@ def hardest_pairs(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         x: (B, D).
-        labels: (B,); with one identity alone, an anchor is its own negative.
+        labels: (B,); an anchor counts as its own positive, and its negative means nothing where there is none.
 
     """
     distances = pair_distances(x.detach())
@@ -50,7 +52,7 @@ def hardest_pairs(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearness(x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """Return (B,) the logarithms exp(n) / (exp(p) + exp(n)) and exp(p) / (exp(p) + exp(n)) of each anchor, as (B, 2).
+    """Return (B, 2) the logarithms of exp(n) / (exp(p) + exp(n)) and of exp(p) / (exp(p) + exp(n)) of each anchor.
 
     Args:
         x: (B, D).
@@ -62,29 +64,23 @@ def nearness(x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return torch.stack([distances[rows, negative], distances[rows, positive]], dim=1).log_softmax(dim=1)
 
 
-def softmax_triplet(x: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of -log(exp(n) / (exp(p) + exp(n))), of the hardest pairs.
-
-    Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
-    Re-identification", ICLR 2020, equation 7.
-    """
-    return -nearness(x, *hardest_pairs(x, labels))[:, 0].mean()
-
-
 def soft_triplet(x: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of the softmax triplet of x against that of a teacher.
+    """Return the mean cross-entropy of the soft-margin triplet of x against that of a teacher.
 
-    The pairs are the hardest of x; the teacher is asked about the same.
+    That triplet is -log(exp(n) / (exp(p) + exp(n))), see `losses.triplet`. The pairs are the hardest of x; the teacher
+    is asked about the same. Anchors without another image of theirs or without any other identity take no part.
 
     Args:
         x: (B, D) of the network that learns.
         taught: (B, D) of the teacher.
         labels: (B,).
 
-    Reference: Ge et al., ICLR 2020, equation 8.
+    Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
+    Re-identification", ICLR 2020, equation 8.
     """
-    pairs = hardest_pairs(x, labels)
-    return -(nearness(taught.detach(), *pairs).exp() * nearness(x, *pairs)).sum(dim=1).mean()
+    pairs, valid = hardest_pairs(x, labels), complete_anchors(labels)
+    losses = -(nearness(taught.detach(), *pairs).exp() * nearness(x, *pairs)).sum(dim=1)  # (B,)
+    return losses[valid].sum() / valid.sum().clamp_min(1)
 
 
 def kept_of_mean(step: int, *, decay: float = 0.999) -> float:
@@ -124,8 +120,11 @@ class Mmt(Clustered):
 
     Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
     Re-identification", ICLR 2020.
-    Differs from the paper: both networks see the same augmented images, the second one mirrored; the paper augments
-    twice.
+    Differs from the paper: both networks see the same augmented images, the second one mirrored, where the paper
+    augments twice. Without `second` both begin alike, where the paper has two source models. The stage leaves the
+    first mean, where the paper tests both and keeps the better one; while the stage goes on, the first network itself
+    is tested.
+
     """
 
     settings: MmtSettings
@@ -143,24 +142,16 @@ class Mmt(Clustered):
         """Make the second network and both teachers."""
         super().begin(run, stage)
         self.step.zero_()
-        self._make_networks(run)
+        second = self.settings.second
+        self._make_networks(run, second=None if second is None else _read(second, run.embedder))
 
-    def _make_networks(self, run: RunState) -> None:
-        second = copy.deepcopy(run.embedder) if self.settings.second is None else self._read_second(run)
-        for mine, theirs in zip(run.embedder.parameters(), second.parameters(), strict=True):
-            theirs.requires_grad_(mine.requires_grad)
-        self.students = nn.ModuleList([second.train()])
-        self.teachers = nn.ModuleList(_mean_of(net) for net in (run.embedder, second))
-
-    def _read_second(self, run: RunState) -> Embedder:
-        path = Path(str(self.settings.second))
-        found = load_embedder(path / "embedder.safetensors" if path.is_dir() else path)
-        if found.dimension != run.embedder.dimension or found.input != run.embedder.input:
-            raise UserError(
-                f"method.mmt.second: {path} is a network of {found.dimension} numbers for {found.input.size} pixels, the "
-                f"first one has {run.embedder.dimension} for {run.embedder.input.size}; both must see alike"
-            )
-        return found.to(run.device)
+    def _make_networks(self, run: RunState, *, second: dict[str, Tensor] | None = None) -> None:
+        """Make copies of the run's network, the second student and its mean with other weights where there are some."""
+        student = copy.deepcopy(run.embedder).train()
+        if second is not None:
+            load_state(student, second, source=f"method.mmt.second: {self.settings.second}")
+        self.students = nn.ModuleList([student])
+        self.teachers = nn.ModuleList(_mean_of(net) for net in (run.embedder, student))
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Build networks and classifiers as the checkpoint has them."""
@@ -173,7 +164,8 @@ class Mmt(Clustered):
     def looked_at(self, run: RunState) -> Floats:
         """Return the mean (N, D) of what both teachers make of the images."""
         found = [unit(getattr(run.vectors(teacher), self.settings.feature)) for teacher in self._means]
-        return self.evened((found[0] + found[1]) / 2, run.stage.train.cam)
+        mean: Floats = (found[0] + found[1]) / np.float32(2)
+        return self.evened(mean, run.stage.train.cam)
 
     def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
         """Let all classifiers begin at the mean directions of the clusters."""
@@ -185,25 +177,31 @@ class Mmt(Clustered):
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return how both networks meet the clusters, and each the teacher of the other."""
-        chosen, labels, mirrored = self.settings, batch.labels, batch.images.flip(3)
-        with run.autocast():
-            other = self.students[0](mirrored)
-            with torch.no_grad():
-                taught = [self.teachers[0](batch.images), self.teachers[1](mirrored)]
-        outs, crossed = [out, other], taught[::-1]
-        logits = [head(found.embedding) for head, found in zip(self.heads, outs, strict=False)]
-        said = [self.heads[2 + (1 - place)](crossed[place].embedding) for place in range(2)]
-        pairs = list(zip(outs, crossed, strict=True))
-        hard = sum((smoothed_cross_entropy(one, labels, smoothing=chosen.smoothing) for one in logits), torch.zeros(()))
-        soft = sum((soft_cross_entropy(*one) for one in zip(logits, said, strict=True)), torch.zeros(()))
-        mined = sum((softmax_triplet(one.feature, labels) for one in outs), torch.zeros(()))
-        asked = sum((soft_triplet(mine.feature, theirs.feature, labels) for mine, theirs in pairs), torch.zeros(()))
+        chosen, labels = self.settings, batch.labels
+        outs, taught = self._seen(run, batch, out)
+        logits = [head(found.embedding.float()) for head, found in zip(self.heads[:2], outs, strict=True)]
+        said = [head(found.embedding.float()) for head, found in zip(self.heads[2:], taught, strict=True)][::-1]
+        hard = [smoothed_cross_entropy(one, labels, smoothing=chosen.smoothing) for one in logits]
+        soft = [soft_cross_entropy(one, other) for one, other in zip(logits, said, strict=True)]
+        *features, people = run.gather(*(found.feature for found in (*outs, *taught)), labels, use="mining")
+        mined = [triplet_loss(one, people, form="soft") for one in features[:2]]
+        pairs = zip(features[:2], features[3:1:-1], strict=True)  # each with the teacher of the other
+        asked = [soft_triplet(one, other, people) for one, other in pairs]
         return {
-            "softmax": Term(hard, 1 - chosen.soft_softmax),
-            "soft softmax": Term(soft, chosen.soft_softmax),
-            "softmax triplet": Term(mined, 1 - chosen.soft_triplet),
-            "soft triplet": Term(asked, chosen.soft_triplet),
+            "hard labels": Term(hard[0] + hard[1], 1 - chosen.soft_softmax),
+            "soft labels": Term(soft[0] + soft[1], chosen.soft_softmax),
+            "hard triplet": Term(mined[0] + mined[1], 1 - chosen.soft_triplet),
+            "soft triplet": Term(asked[0] + asked[1], chosen.soft_triplet),
         }
+
+    def _seen(self, run: RunState, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
+        """Return what both networks and both teachers make of a batch; the second ones see its mirror image."""
+        mirrored, mask = batch.images.flip(3), None if batch.mask is None else batch.mask.flip(3)
+        with run.autocast():
+            other = self.students[0](mirrored, mask)
+            with torch.no_grad():
+                taught = [self.teachers[0](batch.images, batch.mask), self.teachers[1](mirrored, mask)]
+        return [out, other], taught
 
     def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
         """Move the teachers towards their networks; statistics of norms are the teachers' own."""
@@ -224,6 +222,20 @@ class Mmt(Clustered):
         found = [teacher for teacher in self.teachers if isinstance(teacher, Embedder)]
         assert len(found) == 2
         return found
+
+
+def _read(second: str, first: Embedder) -> dict[str, Tensor]:
+    """Return the weights of a run or of a file, which must be a network for the same images."""
+    path = Path(second)
+    found = load_embedder(path / "embedder.safetensors" if path.is_dir() else path)
+    theirs, mine = (network.input.model_dump(mode="json") for network in (found, first))
+    for key, value in theirs.items():
+        if value != mine[key]:
+            raise UserError(
+                f"method.mmt.second: the network of {second} was shown images with input.{key} {value!r}, this recipe "
+                f"has {mine[key]!r}; both networks see the same images"
+            )
+    return found.state_dict()
 
 
 def _mean_of(net: nn.Module) -> nn.Module:

@@ -10,15 +10,16 @@ import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from passerby.extract import View
 from passerby.losses.mix import LossMix, Term
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
-from passerby.types import Batch, Floats, Ints, Output, Scores, Stage
+from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -79,14 +80,27 @@ class RunState(Protocol):
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
-    def tell(self, part: str, values: dict[str, float]) -> None:
-        """Write figures that a part found into the journal, where people and reports read them."""
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented: with their masks where they matter."""
+
+    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Write figures that a part found into the journal, where people and reports read them, and a sentence."""
 
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""
 
     def scores(self, model: Embedder) -> dict[str, Scores]:
         """Score a model, not re-ranked, on every data set that the run tests."""
+
+    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, (B / world, ...) to (B, ...), in the batch's order.
+
+        A memory must move by the whole batch, or each process would remember something else. Pairs are mined in the
+        whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
+        """
 
 
 class Teacher(nn.Module):
@@ -106,7 +120,7 @@ class Teacher(nn.Module):
         """Return what the earlier model makes of a batch."""
         if self._answer is None or self._asked is not batch.images:
             with torch.no_grad(), run.autocast():
-                self._asked, self._answer = batch.images, self.embedder(batch.images)
+                self._asked, self._answer = batch.images, self.embedder(batch.images, batch.mask)
         return self._answer
 
     def train(self, mode: bool = True) -> Self:
@@ -130,12 +144,24 @@ class Part(nn.Module):
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
     makes_labels = False
     """Whether it says who is who where a stage does not know; such a part is silent in labelled stages."""
+    unlabelled_only = False
+    """Whether it is silent in labelled stages without making labels itself."""
     teaches_alone = False
     """Whether an unlabelled stage may do without further losses beside it."""
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
         return stage
+
+    @property
+    def hollow(self) -> bool:
+        """Whether it has nothing to hold on to in the coming stage, because no stage so far has left it anything."""
+        return False
+
+    @property
+    def note(self) -> str:
+        """What a person must know before a run with it begins, in a sentence; default: nothing."""
+        return ""
 
     @property
     def at_end(self) -> str:
@@ -152,6 +178,16 @@ class Part(nn.Module):
     def stored_images(self) -> int:
         """How many images of earlier stages it keeps."""
         return 0
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters that weight decay would pull to where they do not belong."""
+        return []
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether the stage is to end now, before its last epoch; asked between epochs, also by a resume."""
+        return False
 
     def held(self) -> dict[str, int]:
         """Return the bytes of what it keeps in memory, by name; default: each submodule and each tensor of its own.

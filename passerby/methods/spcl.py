@@ -61,6 +61,8 @@ def moved_rows(memory: Tensor, embeddings: Tensor, rows: Tensor, *, momentum: fl
         rows: (B,) which row each image moves.
         momentum: share of a row that stays at each update.
 
+    Reference: Ge et al., NeurIPS 2020, as its code has it: image by image, labelled people too.
+
     """
     moved, vectors = memory.clone(), F.normalize(embeddings.float())
     for row, vector in zip(rows.tolist(), vectors, strict=True):
@@ -96,8 +98,14 @@ class SpclSettings(ClusteredSettings):
 class Spcl(Clustered):
     """SpCL: a memory of labelled people and unlabelled images, and clusters that must prove reliable.
 
+    Where nothing labelled is shown beside, the memory has unlabelled images only. The stage leaves the batch norms of
+    the new site.
+
     Reference: Ge et al., "Self-paced Contrastive Learning with Hybrid Memory for Domain Adaptive Object Re-ID", NeurIPS
     2020.
+    Differs from the paper: an image that is in no cluster is drawn as often as a person is, so that a batch shows it as
+    many times as it shows images of a person, each time augmented otherwise.
+
     """
 
     settings: SpclSettings
@@ -139,10 +147,12 @@ class Spcl(Clustered):
         found[hidden] = self.evened(found[hidden], run.stage.train.cam[hidden])
         return found
 
-    def find(self, vectors: Floats) -> tuple[Clusters, SparseRows | None]:
+    def find(
+        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+    ) -> tuple[Clusters, SparseRows | None]:
         """Group vectors (M, D) and leave out what does not last when the radius changes."""
-        clusters, graph = super().find(vectors)
-        chosen, eps, before = self.settings, float(self.eps), float(self.threshold)
+        clusters, graph = super().find(vectors, graph, view=view)
+        chosen, eps, before = self.settings, float(self.eps[view]), float(self.threshold)
         tight, loose = (chosen.cluster.fit(vectors, graph, eps=eps + way * chosen.step).labels for way in (-1, 1))
         found = keep_reliable(clusters.labels, tight, loose, threshold=None if np.isnan(before) else before)
         self.threshold.fill_(found.threshold)
@@ -174,8 +184,9 @@ class Spcl(Clustered):
         stage, known = run.stage, run.stage.train.count_identities
         place = np.cumsum(hidden_rows(stage)) - 1 + known  # (N,) of unlabelled images
         own = torch.from_numpy(place).to(run.device)[batch.index]
-        rows = torch.where(batch.labels < known, batch.labels, own)
-        self.memory = moved_rows(self.memory, self._seen(out), rows, momentum=self.settings.momentum)
+        seen, rows = run.gather(self._seen(out), torch.where(batch.labels < known, batch.labels, own))
+        touched, rows = rows.unique(return_inverse=True)  # the whole memory may be hundreds of megabytes
+        self.memory[touched] = moved_rows(self.memory[touched], seen, rows, momentum=self.settings.momentum)
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Let go of the memory and of the second norms."""

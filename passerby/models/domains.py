@@ -47,14 +47,14 @@ class DividedNorm(_BatchNorm):
 
 
 def divide_batch_norms(module: nn.Module) -> tuple[nn.ModuleList, Division]:
-    """Give every batch norm below a module a second one for other images, which begins as its copy.
+    """Give every batch norm below a module a second one for other images, which begins as its copy and always learns.
 
     Returns:
         The second norms in order, and where to say which images they are for.
 
     """
     division, norms = Division(), cast("list[Any]", batch_norms(module))
-    copies = nn.ModuleList(copy.deepcopy(norm) for norm in norms)
+    copies = nn.ModuleList(copy.deepcopy(norm) for norm in norms).train()  # whatever was done with the module before
     for norm, other in zip(norms, copies, strict=True):
         plain = type(norm)
         norm.__class__ = type(f"Divided{plain.__name__}", (DividedNorm, plain), {"plain": plain})

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -245,19 +246,27 @@ def flow_figure(groupings: Sequence[Grouping]) -> Figure:
         floor = np.zeros(len(ends))
         for number, move in enumerate(MOVES):
             words, colour, hatch = _FLOWS[move]
-            bars = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
-            panel.bar(ends, shares[:, number], 0.85, bottom=floor, label=words, **bars)
+            panel.bar(
+                *(ends, shares[:, number], 0.85),
+                bottom=floor,
+                label=words,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0.5,
+            )
             floor += shares[:, number]
         panel.set(ylim=(0, 100), xlim=(ends[0] - 0.6, ends[-1] + 0.6))
         panel.set_xlabel("in epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
         panel.grid(visible=False)
-        figure.legend(*_upside_down(panel), loc="outside lower center", ncols=1, fontsize=8.5, handlelength=1.6)
+        handles, names = _upside_down(panel)
+        figure.legend(handles, names, loc="outside lower center", ncols=1, fontsize=8.5, handlelength=1.6)
     return figure
 
 
-def _upside_down(panel: Axes) -> tuple[list[object], list[str]]:
+def _upside_down(panel: Axes) -> tuple[list[Artist], list[str]]:
     """Return the entries of a legend in the order in which the bars are stacked, the topmost first."""
     handles, names = panel.get_legend_handles_labels()
     return list(handles[::-1]), list(names[::-1])

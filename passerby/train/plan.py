@@ -45,6 +45,8 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
 
     """
     instances, count = settings.instances, count_batches(stage, settings)
+    if not stage.labelled:
+        labels = lone_together(labels, stage.origin, generator, instances=instances)
     if not stage.recalled:
         return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities)
     old = np.where(stage.fresh, -1, labels)
@@ -53,6 +55,31 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
     plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled)
     again = identity_batches(old, generator, identities=recalled, instances=instances, count=count)
     return interleave(plan, again, instances=instances)
+
+
+def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *, instances: int) -> Ints:
+    """Return labels (N,) by which to draw images where some are the only ones of their label.
+
+    Such images are drawn as if `instances` of them, at random and of one data set, showed one person. Each of them
+    would be repeated otherwise, and batches would be full of copies.
+
+    Args:
+        labels: (N,), -1 = not to be used.
+        origin: (N,) which data set each image comes from.
+        generator: source of randomness.
+        instances: K, images of each person in a batch.
+
+    >>> lone_together(np.array([0, 0, 1, 2]), np.zeros(4, int), np.random.default_rng(0), instances=2).tolist()
+    [0, 0, 3, 3]
+    """
+    counts = np.bincount(labels[labels >= 0])
+    lone = (labels >= 0) & (counts[np.maximum(labels, 0)] == 1) if len(counts) else np.zeros(len(labels), bool)
+    drawn, following = labels.copy(), len(counts)
+    for number in np.unique(origin[lone]):
+        rows = generator.permutation(np.flatnonzero(lone & (origin == number)))
+        drawn[rows] = following + np.arange(len(rows)) // instances
+        following += -(-len(rows) // instances)
+    return drawn
 
 
 def _plan_new(

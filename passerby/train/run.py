@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from passerby.data.datasets import open_dataset, without_mask
-from passerby.data.samplers import columns_of_rank
+from passerby.data.datasets import without_mask
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
-from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
-from passerby.losses.mix import LossMix
+from passerby.extract import DTYPES, Precision, View, extract, label_vectors, masked_view, tested_paths, tested_view
+from passerby.losses.mix import LossMix, Term
 from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
-from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.optim import make_average, make_optimiser
-from passerby.recipe import EngineSettings, Recipe
+from passerby.recipe import Recipe
 from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.looking import look
-from passerby.train.plan import require_batch
-from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
-from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
+from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
 
 @dataclass(eq=False)
@@ -45,7 +41,7 @@ class Run:
         embedder: the model; it lives through all stages.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
-        parts: all that any stage so far has named; they live on.
+        parts: all that any stage so far has named, and of those to come what the run started with; they live on.
         teacher: the model as the stage before left it, while a part of the present stage asks for it.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         ended: whether the parts have had their last word in the present stage.
@@ -85,7 +81,7 @@ class Run:
 
     @property
     def all_parts(self) -> dict[str, Part]:
-        """The parts that any stage so far has named, by name."""
+        """All parts there are, speaking or not, by name."""
         return {name: cast("Part", part) for name, part in self.parts.items()}
 
     @property
@@ -93,7 +89,14 @@ class Run:
         """The parts of the present stage, in the recipe's order; who makes labels is silent where they are known."""
         settings = self.recipe.stages[self.stage_number]
         named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
-        return [part for part in named if not (settings.labelled and part.makes_labels)]
+        return [part for part in named if not (settings.labelled and (part.makes_labels or part.unlabelled_only))]
+
+    @property
+    def over(self) -> bool:
+        """Whether the present stage is at its end, by its epochs or because a part has had enough."""
+        between = self.epoch > 0 and self.iteration == 0
+        enough = between and any(part.had_enough for part in self.speaking_parts)
+        return enough or self.epoch >= self.recipe.stages[self.stage_number].epochs
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -125,8 +128,9 @@ class Run:
             load_state(self.embedder, start.embedder, source=f"start: {self.recipe.start}")
         self._wake(number)
         if start is not None:
-            self._fill_parts(start.parts)
-        self._enter(number)
+            self._take_over(start.parts)
+            self._require_own_images()
+            self._require_memories()
         self._enter(number)
         for part in self.speaking_parts:
             part.begin(self, self.stage)
@@ -160,8 +164,13 @@ class Run:
         self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes)
         self.losses.to(self.device)
 
-    def _fill_parts(self, state: dict[str, Tensor]) -> None:
-        """Give the parts what they remembered elsewhere; those that were not there stay as they are."""
+    def _take_over(self, state: dict[str, Tensor]) -> None:
+        """Give the parts of all stages what they remembered elsewhere; those that were not there stay as they are."""
+        known = {key.split(".")[0] for key in state}
+        for stage in self.recipe.stages:
+            for name, chosen in stage.method.chosen.items():
+                if name in known and name not in self.parts:
+                    self.parts[name] = chosen.make()
         for name, part in self.parts.items():
             mine = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
             if mine:
@@ -170,6 +179,22 @@ class Run:
                     part.load_state_dict(mine)
                 except RuntimeError as error:
                     raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
+
+    def _require_own_images(self) -> None:
+        for name, part in self.all_parts.items():
+            if part.stored_images:
+                raise UserError(
+                    f"start: method.{name} keeps {part.stored_images:,} images of the stages of {self.recipe.start}, "
+                    f"which this run does not read; learn all stages in one recipe, or leave out method.{name}"
+                )
+
+    def _require_memories(self) -> None:
+        for name in self.recipe.stages[0].method.chosen:
+            if self.all_parts[name].hollow:
+                raise UserError(
+                    f"start: the run in {self.recipe.start} left nothing that method.{name} could hold on to; start "
+                    f"from a run whose method has it, or leave it out of the first stage"
+                )
 
     def _equip(self) -> None:
         """Make the optimiser of a stage whose parts are ready."""
@@ -182,7 +207,8 @@ class Run:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         settings = self.recipe.stages[self.stage_number].optim
-        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
+        of_parts = (p for part in self.speaking_parts for p in part.undecayed)
+        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters(), *of_parts]
         return make_optimiser(settings, self.modules, undecayed=undecayed)
 
     def renew_optimiser(self) -> None:
@@ -204,14 +230,41 @@ class Run:
             known[id(model)] = look(model, self.stage.train.path, autocast=self.autocast())
         return known[id(model)]
 
+    def see(self, batch: Batch) -> Output:
+        """Return what the model answers to a batch, with a graph."""
+        with self.autocast():
+            out: Output = self.embedder(batch.images, batch.mask)
+        return out
+
+    def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return what the losses say of an answer, in float32 and over the batches of all processes."""
+        local = self.recipe.engine.mining == "local"
+        people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
+        seen, labels = (out, people) if local else distributed.gather(out, people)
+        terms: dict[str, Term] = self.losses(seen, labels)
+        return terms
+
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+        out = self.see(batch)
+        terms = self.judge(batch, out)
+        for part in self.speaking_parts:
+            if part.wants_teacher:
+                terms |= part.terms(self, batch, out)
+        return terms
+
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""
         return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
 
-    def tell(self, part: str, values: dict[str, float]) -> None:
-        """Hand figures that a part found to whoever follows the run."""
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented."""
+        return masked_view(split.masks, self.recipe.learnt_pixels)
+
+    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Hand figures that a part found, and what a person should know of them, to whoever follows the run."""
         if self.follow is not None:
-            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values))
+            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values, note))
 
     def _average(self, decay: float | None) -> None:
         """Begin a running mean, or go on with that of the stage before at the decay of this one."""
@@ -247,7 +300,7 @@ class Run:
         """Go back to where a checkpoint was written."""
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
             self._wake(number)
-        self._fill_parts(checkpoint.parts)
+        self._take_over(checkpoint.parts)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
         if checkpoint.classes is not None:
             self.make_losses(checkpoint.classes)
@@ -314,86 +367,7 @@ class Run:
         found = {name: self.embed(name, model=model) for name in self.recipe.tested}
         return {embeddings.dataset: self.score(embeddings) for embeddings in found.values()}
 
-
-def make_run(recipe: Recipe, folder: Path) -> Run:
-    """Read the data, build the model, and check what can be checked before the first step.
-
-    Raises:
-        UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
-
-    """
-    learnt = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
-    names = dict.fromkeys((*learnt, *recipe.tested))
-    datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
-    called = [dataset.name for dataset in datasets.values()]
-    if twice := {name for name in called if called.count(name) > 1}:
-        raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
-    require_apart(datasets, trained=learnt, tested=recipe.tested)
-    stages = [make_stage(settings, datasets) for settings in recipe.stages]
-    for name in recipe.tested:
-        tested_paths(datasets[name])
-        tested_view(datasets[name], recipe.pixels)
-    if recipe.foreground.use != "none":
-        for stage in stages:
-            require_masks(stage)
-    for stage in stages:
-        if stage.labelled:
-            require_batch(stage, recipe.data)
-    columns = columns_of_rank(
-        recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
-    )
-    _require_whole_groups(recipe.engine, columns.stop - columns.start)
-    device = choose_device(recipe.engine)
-    torch.manual_seed(mix_seeds(recipe.engine.seed))
-    embedder = Embedder(recipe.model, recipe.input, load=recipe.start is None).to(device)
-    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
-        raise UserError(
-            f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
-            "swap, which change the images"
-        )
-    kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
-    if kept is not None and not batch_norms(embedder):
-        raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
-    if recipe.engine.channels_last:
-        embedder = embedder.to(memory_format=torch.channels_last)
-    if recipe.engine.batch_norm == "synchronised":
-        embedder = _synchronise(embedder, device)
-    if recipe.engine.batch_norm_group is not None:
-        group_batch_norms(embedder, recipe.engine.batch_norm_group)
-    return Run(recipe, folder, device, choose_precision(recipe.engine, device), datasets, stages, embedder)
-
-
-def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
-    group = engine.batch_norm_group
-    if group is not None and batch % group:
-        raise UserError(
-            f"engine.batch_norm_group is {group}, which does not divide the {batch} images that each process sees at "
-            "once"
-        )
-
-
-def _synchronise(embedder: Embedder, device: torch.device) -> Embedder:
-    if device.type == "cpu":
-        raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(embedder)
-    assert isinstance(converted, Embedder)
-    return converted
-
-
-def choose_device(engine: EngineSettings) -> torch.device:
-    """Return the device that the settings name, or the best there is."""
-    if engine.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("engine.device is 'cuda', but torch sees no GPU here; set it to auto or cpu")
-    use_gpu = torch.cuda.is_available() and engine.device != "cpu"
-    return torch.device("cuda", torch.cuda.current_device()) if use_gpu else torch.device("cpu")
-
-
-def choose_precision(engine: EngineSettings, device: torch.device) -> Precision:
-    """Return the precision that the settings name, or the fastest safe one of the device."""
-    if engine.precision == "fp16" and device.type == "cpu":
-        raise UserError("engine.precision: fp16 is for GPUs; use bf16 or float32 on a CPU")
-    if engine.precision != "auto":
-        return engine.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, unless it is for mining that the recipe keeps local."""
+        alone = use == "mining" and self.recipe.engine.mining == "local"
+        return rows if alone else distributed.gather_batch(rows)

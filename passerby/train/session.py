@@ -29,7 +29,8 @@ from passerby.train.goals import change_since, differences, expected_of
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
-from passerby.train.run import Run, make_run
+from passerby.train.run import Run
+from passerby.train.setup import make_run
 from passerby.train.stages import people_sentences
 from passerby.types import Scores
 
@@ -133,6 +134,8 @@ def opening(run: Run) -> list[str]:
         sentences += people_sentences(settings, run.datasets)
     if (loaded := run.embedder.loaded) is not None:
         sentences.append(f"{run.recipe.model.weights}: {loaded}")
+    chosen = {name: part for settings in run.recipe.stages for name, part in settings.method.chosen.items()}
+    sentences += [f"method.{name}: {note}" for name, part in chosen.items() if (note := part.make().note)]
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )

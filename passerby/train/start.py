@@ -37,7 +37,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
     checkpoint = load_checkpoint(path)
     earlier = recipe_from_text(checkpoint.recipe, source=f"start: the recipe in {path}")
     stage = earlier.stages[checkpoint.stage]
-    if checkpoint.epoch < stage.epochs:
+    if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(
             f"start: {folder} stands in the middle of stage {checkpoint.stage + 1} ({checkpoint.epoch} of "
             f"{stage.epochs} epochs are done); finish it with --resume first"

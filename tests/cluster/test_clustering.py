@@ -78,6 +78,22 @@ def test_a_radius_that_was_kept_is_used():
     assert settings.fit(FEATURES).eps == settings.radius(graph) == smallest_share_mean(graph, 0.1)
     kept = settings.fit(FEATURES, graph, eps=0.5)
     np.testing.assert_array_equal(kept.labels, JACCARD["dbscan"]["eps_0_5_min4"])
+    np.testing.assert_array_equal(settings.fit(FEATURES, eps=0.5).labels, kept.labels)
+
+
+def test_a_graph_that_dbscan_makes_for_itself_has_only_the_near_pairs(monkeypatch):
+    """Nearly all pairs with common neighbours are farther apart than any radius in use, and take memory."""
+    asked = []
+
+    def spy(vectors, **options):
+        asked.append(options["at_most"])
+        return jaccard_neighbours(vectors, **options)
+
+    monkeypatch.setattr("passerby.cluster.clustering.jaccard_neighbours", spy)
+    DbscanSettings(k1=20).fit(FEATURES)
+    DbscanSettings(k1=20).fit(FEATURES, eps=0.5)
+    DbscanSettings(k1=20, eps="share").fit(FEATURES)
+    assert asked == [0.6, 0.5, 1.0]
 
 
 def test_dbscan_on_the_graph_is_dbscan_on_the_whole_matrix():

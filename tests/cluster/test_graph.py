@@ -89,8 +89,11 @@ def test_a_share_of_nothing_is_refused():
 def test_only_near_pairs_are_kept():
     graph = jaccard_neighbours(FEATURES, k1=20)
     near, whole = within(graph, 0.4).scipy(), graph.scipy().toarray()
-    np.testing.assert_array_equal(near.toarray(), np.where(whole <= 0.4, whole, 0))
+    np.testing.assert_array_equal(near.toarray(), np.where(whole <= np.float32(0.4), whole, 0))
     assert 0 < near.nnz < (whole > 0).sum()
+    at_once = jaccard_neighbours(FEATURES, k1=20, at_most=0.4).scipy()
+    np.testing.assert_array_equal(at_once.toarray(), near.toarray())
+    assert at_once.nnz == near.nnz
 
 
 def test_images_far_from_the_source_move_apart():

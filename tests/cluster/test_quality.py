@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples
 
+from passerby.cluster import quality
 from passerby.cluster.clustering import DbscanSettings
 from passerby.cluster.graph import missing_at_1
 from passerby.cluster.quality import against_truth, agreement, silhouette, silhouettes
@@ -22,7 +23,8 @@ def graph():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_silhouettes_equal_those_of_the_whole_matrix(graph, seed):
+def test_silhouettes_equal_those_of_the_whole_matrix(graph, seed, monkeypatch):
+    monkeypatch.setattr(quality, "_ROWS_AT_ONCE", 9)
     labels = np.random.default_rng(seed).integers(-1, 6, len(graph))
     labels[:3] = [77, 8, 8]  # the only one of its cluster, and far numbers
     chosen = labels >= 0

@@ -45,7 +45,7 @@ def test_only_the_most_compact_images_stay():
 
 
 def test_the_only_one_left_is_left_out():
-    """The first image is the most compact of its cluster: the two others are each with a stranger at the small radius."""
+    """The first image is the most compact of its cluster: the others are each with a stranger at the small radius."""
     found = keep_reliable(np.array([0, 0, 0, 1, 1]), np.array([2, 3, 4, 3, 4]), np.array([0, 0, 0, 1, 1]))
     assert found.labels.tolist() == [-1, -1, -1, 0, 0]
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from passerby.errors import UserError
-from passerby.methods.mmt import kept_of_mean, soft_cross_entropy, soft_triplet, softmax_triplet
+from passerby.losses.triplet import triplet_loss
+from passerby.methods.mmt import kept_of_mean, soft_cross_entropy, soft_triplet
 from passerby.train.session import train
 from tests.train.runs import run, weights
 
@@ -28,9 +29,8 @@ def test_the_soft_triplet_and_its_gradient_equal_the_known_numbers():
 
 
 def test_the_softmax_triplet_and_the_soft_cross_entropy_equal_the_known_numbers():
-    assert softmax_triplet(wide("student_feat"), LABELS).item() == pytest.approx(
-        ORACLE["hard_softmax_triplet_margin0"], rel=1e-6
-    )
+    hard = triplet_loss(wide("student_feat"), LABELS, form="soft")
+    assert hard.item() == pytest.approx(ORACLE["hard_softmax_triplet_margin0"], rel=1e-6)
     found = soft_cross_entropy(wide("logits_student"), wide("logits_teacher"))
     assert found.item() == pytest.approx(ORACLE["soft_ce"], rel=1e-5)
 
@@ -76,6 +76,6 @@ def test_the_second_network_may_begin_in_another_run(tiny, tmp_path):
 def test_a_second_network_that_sees_otherwise_is_refused(tiny, tmp_path):
     other = run(tiny("stages.0.epochs=1", "evaluate=[]", "input.size=[48, 16]"), tmp_path / "other")
     with pytest.raises(
-        UserError, match=r"method.mmt.second: .* for \(48, 16\) pixels, the first one has .* for \(32, 16\)"
+        UserError, match=r"method.mmt.second: .* images with input.size \[48, 16\], this recipe has \[32, 16\]"
     ):
         train(mmt(tiny, f"method.mmt.second={other}"), tmp_path / "run")

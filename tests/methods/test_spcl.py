@@ -59,6 +59,14 @@ def test_each_kind_of_image_has_statistics_of_its_own():
     assert state_hash(net.state_dict()) == before, "a batch of others leaves the new site's statistics alone"
 
 
+def test_other_images_move_statistics_of_their_own_even_where_the_network_was_just_tested():
+    net, images = network().eval(), torch.randn(4, 3, 4, 4) + 5
+    norms, division = divide_batch_norms(net)
+    division.others = torch.tensor([True, False, True, False])
+    net.train()(images)
+    assert not torch.allclose(norms[0].running_mean, torch.zeros(4))
+
+
 def test_at_test_and_afterwards_the_network_is_the_new_sites_and_plain():
     net, plain, images = network(), network(), torch.randn(4, 3, 4, 4)
     names = list(net.state_dict())

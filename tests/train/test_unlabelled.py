@@ -1,18 +1,24 @@
 """Stages without labels: who is who is found anew in every epoch, and a run may be broken off anywhere."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from passerby.errors import UserError
+from passerby.optim import rate
 from passerby.train import journal
 from passerby.train.groupings import labels_file
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
 
 STAGES = "stages=[{train: [market1501], epochs: 1}, {train: [other], labelled: false, epochs: 2%s}]"
 CLUSTER = "{cluster: {kind: kmeans, k: 3}}"
+GRAPH = "{kind: hdbscan, min_size: 2, min_samples: 2, k1: 8, form: reranking}"
+HIDDEN = "stages=[{train: [other], labelled: false}]"
+BESIDE = "stages=[{train: [other], labelled: false, beside: [market1501]}]"
 METHODS = {
     "pseudo": [f"method={{pseudo: {CLUSTER}}}", "losses={softmax: {}, triplet: {}, center: {}}"],
     "contrast": [f"method={{contrast: {CLUSTER}}}"],
@@ -20,8 +26,22 @@ METHODS = {
         f"method={{contrast: {{update: hard, cameras: standardise, {CLUSTER[1:-1]}}}}}",
         "stages.1.losses={softmax: null, triplet: null}",
     ],
+    "ssg-dec": [
+        f"method={{ssg: {{cluster: {GRAPH}, ask: random, ask_after: 1}}, dec: {{}}}}",
+        "stages.1.losses={softmax: null, triplet: null}",
+        "model.stripes=2",
+    ],
+    "pseudo-dec": [
+        f"method={{pseudo: {CLUSTER}, dec: {{k: 4, dimension: 3, scope: batch, centres: fixed}}}}",
+        "stages.1.losses={softmax: null, triplet: null}",
+    ],
     "spcl": ["method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}"],
     "mmt": [f"method={{mmt: {CLUSTER}}}", "stages.1.losses={softmax: null, triplet: null}"],
+    "pplr": [
+        f"method={{pplr: {{from_epoch: 1, neighbours: 5, {CLUSTER[1:-1]}}}}}",
+        "stages.1.losses={softmax: null, triplet: null}",
+        "model.stripes=2",
+    ],
     "spcl-beside": [
         "method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}",
         "stages.1.beside=[market1501]",
@@ -83,25 +103,71 @@ def test_an_epoch_is_as_long_as_the_stage_says(beside):
     assert recipe.stages[1].iterations == 4
 
 
-def test_classifiers_begin_at_the_means_of_clusters_and_centres_too(tiny, tmp_path):
+def test_classifiers_begin_every_epoch_at_the_means_of_clusters_and_centres_too(tiny, tmp_path):
     from ignite.engine import Events
 
     seen = []
 
     def look(run, engine):
-        @engine.on(Events.ITERATION_STARTED(once=1))
+        @engine.on(Events.ITERATION_STARTED)
         def _note():
-            if run.stage_number == 1:
+            if run.stage_number == 1 and run.iteration == 0:
                 rows = run.labels == 0
                 found = run.vectors()
                 mean = torch.from_numpy(found.embedding)[rows].mean(0)
                 seen.append((run.losses.losses["softmax"].classifier.weight[0].detach().clone(), mean / mean.norm()))
                 seen.append((run.losses.losses["center"].centres[0], torch.from_numpy(found.feature)[rows].mean(0)))
 
-    train(recipe_of(tiny, "pseudo", "stages.1.epochs=1"), tmp_path / "run", watch=[look])
+    train(recipe_of(tiny, "pseudo"), tmp_path / "run", watch=[look])
     for mine, wanted in seen:
         assert torch.allclose(mine, wanted, atol=1e-5)
-    assert len(seen) == 2
+    assert len(seen) == 4
+    assert not torch.equal(seen[1][0], seen[3][0])
+
+
+def test_ssg_labels_each_view_and_asks_once(tiny, tmp_path):
+    folder = run(recipe_of(tiny, "ssg-dec", stage=", beside: [market1501], iterations: 4"), tmp_path / "run")
+    with np.load(labels_file(folder, 2, 1)) as first, np.load(labels_file(folder, 2, 2)) as second:
+        one, two = first["labels"], second["labels"]
+    hidden = np.arange(len(one)) < 24
+    assert (one.shape[1], two.shape[1]) == (3, 4)
+    assert (one[~hidden] == one[~hidden, :1]).all()
+    assert one[~hidden].max() == 5
+    assert one[hidden].max() >= 6
+    left_out = one[hidden].min(axis=1) < 0
+    assert (one[hidden][left_out] == -1).all()
+    assert (two[hidden, 3] >= 6).all()  # in the last epoch all are named
+    found = {r.epoch: r.values for r in journal.findings(journal.read(folder / "journal.jsonl")) if r.part == "ssg"}
+    assert "labels asked" not in found[0]
+    assert found[1]["labels asked"] >= 2
+    assert found[1]["images named"] == 24
+    terms = [record.terms for record in journal.epochs(journal.read(folder / "journal.jsonl"))]
+    assert ["ssg asked" in names for names in terms] == [False, False, True]
+
+
+STOP = ("method.pseudo.stop={agreement: 0.9, epochs: 1}", "stages.1.epochs=5")
+
+
+def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(tiny, tmp_path):
+    recipe = recipe_of(tiny, "pseudo", *STOP, "optim.schedule=cosine", "optim.final_rate=0.0001")
+    recipe = recipe.model_copy(update={"evaluate": ("market1501", "other")})
+    whole = run(recipe, tmp_path / "whole")
+    records = journal.read(whole / "journal.jsonl")
+    epochs = [(record.stage, record.epoch, record.epochs) for record in journal.epochs(records)]
+    assert epochs == [(1, 1, 1), (2, 1, 5), (2, 2, 5)]
+    (stop,) = (record for record in journal.findings(records) if record.part == "stop")
+    assert stop.values == {"last epoch": 2.0, "planned": 5.0}
+    planned = recipe.stages[1].optim
+    assert journal.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.final_rate
+    metrics = json.loads((whole / "continual_metrics.json").read_text())
+    assert len(metrics["stages"]) == 2
+    broken = run_interrupted(recipe, tmp_path / "broken", steps=[2, 5])
+    assert weights(broken) == weights(whole)
+    assert optimiser_hash(broken) == optimiser_hash(whole)
+    train(recipe, broken, start="resume")  # it is over, and stays so
+    assert optimiser_hash(broken) == optimiser_hash(whole)
+    further = tiny("stages=[{train: [other], epochs: 1}]", f"start={whole}", "evaluate=[]", "data.identities=2")
+    assert run(further, tmp_path / "further").is_dir()
 
 
 def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
@@ -113,7 +179,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
     ("changes", "message"),
     [
         (
-            ["stages=[{train: [other], labelled: false}]"],
+            [HIDDEN],
             "'other' is unlabelled, and no part of its method makes labels",
         ),
         (
@@ -121,7 +187,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             r"method.pseudo makes labels and has no effect here: no stage is labelled: false",
         ),
         (
-            ["stages=[{train: [other], labelled: false}]", f"method={{pseudo: {CLUSTER}, contrast: {CLUSTER}}}"],
+            [HIDDEN, f"method={{pseudo: {CLUSTER}, contrast: {CLUSTER}}}"],
             "method.pseudo and method.contrast both make labels; leave one out",
         ),
         (
@@ -133,9 +199,41 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "'other' is both in train, without labels, and in beside, with them",
         ),
         (["losses={softmax: null, triplet: null}"], "at least one loss is needed"),
+        ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema=0.9"], "method.mmt keeps running means of its own"),
+        (
+            [HIDDEN, f"method.mmt={CLUSTER}", "optim.freeze_iterations=2"],
+            "a second network, which optim.freeze_iterations does not reach; leave it out",
+        ),
+        ([HIDDEN, "method.spcl={norms: shared}"], "norms: shared has no effect: no stage shows labelled data sets"),
+        (
+            [BESIDE, "method.spcl={}", "engine.batch_norm=synchronised"],
+            "norms: apart and engine.batch_norm: synchronised exclude each other",
+        ),
+        (
+            [BESIDE, "method.spcl={}", "optim.batch_norm=freeze_stats"],
+            "norms: apart has no effect with optim.batch_norm: freeze_stats, .* use shared",
+        ),
+        (
+            ["stages=[{train: [other], labelled: false}]", "method.ssg={}", "model.stripes=3"],
+            "method.ssg looks at upper and lower bodies: set model.stripes to 2, not 3",
+        ),
+        (
+            ["stages=[{train: [other], labelled: false, epochs: 5}]", "method.ssg={ask: cluster}", "model.stripes=2"],
+            "method.ssg.ask_after is 5, and the stage has 5 epochs",
+        ),
+        (
+            ["stages=[{train: [other], labelled: false}]", "method.ssg={source: 0.3}", "model.stripes=2"],
+            "method.ssg.source has no effect: the stage shows no known people beside",
+        ),
+        (
+            ["stages=[{train: [other], labelled: false, epochs: 4}]", "method.pseudo={stop: {}}"],
+            "method.pseudo.stop has no effect: the stage ends before 3 epochs at rest",
+        ),
+        (["method.dec={}"], "method.dec looks at clusters and has no effect here: no stage is labelled: false"),
+        (["stages=[{train: [other], labelled: false}]", "method.dec={}"], "no part of its method makes labels"),
         (
             [
-                "stages=[{train: [other], labelled: false}]",
+                HIDDEN,
                 f"method.pseudo={CLUSTER}",
                 "losses={softmax: null, triplet: null}",
             ],
@@ -146,3 +244,8 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
 def test_what_cannot_be_is_refused_in_a_sentence(tiny, changes, message):
     with pytest.raises(UserError, match=message):
         tiny(*changes)
+
+
+def test_what_training_finds_out_is_told_in_a_sentence(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"method.dec.dimension is 900, and the vectors of this model have \d+ dim"):
+        train(recipe_of(tiny, "pseudo-dec", "method.dec.dimension=900"), tmp_path / "run")

@@ -1,0 +1,150 @@
+"""What clustering found in a set of vectors: how many people, how sure that is, and how right where that is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from passerby.cluster.clustering import (
+    AnyClustering,
+    Clusters,
+    DbscanSettings,
+    HdbscanSettings,
+    KmeansSettings,
+    require_usable,
+)
+from passerby.cluster.graph import jaccard_neighbours
+from passerby.cluster.quality import Agreement, Truth, against_truth, agreement, silhouette
+from passerby.distances.sparse import SparseRows
+from passerby.files import atomic_write
+from passerby.types import Embeddings, Floats
+
+STEP = 1 / 30
+"""By which share the radius is moved to see whether clusters stay: 0.6 to 0.58 and 0.62, the steps of SpCL."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How alike the clusters are when one setting is a little different.
+
+    Attributes:
+        change: the setting, as `key=value`.
+        agreement: with the clusters that were found.
+
+    """
+
+    change: str
+    agreement: Agreement
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What clustering found.
+
+    Attributes:
+        clusters: who is with whom.
+        silhouette: mean over the images in clusters, in [-1, 1]; see `silhouettes`.
+        moved: how much the clusters change with the settings.
+        truth: how well they meet the identities, None where none is known.
+
+    """
+
+    clusters: Clusters
+    silhouette: float
+    moved: tuple[Moved, ...]
+    truth: Truth | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; what is not defined is null."""
+        found = self.clusters
+        return {
+            "images": len(found),
+            "clusters": found.count,
+            "noise": found.noise,
+            "eps": found.eps,
+            "sizes": found.sizes.tolist(),
+            "silhouette": self.silhouette,
+            "moved": [asdict(moved) for moved in self.moved],
+            "truth": self.truth and {key: _or_none(value) for key, value in asdict(self.truth).items()},
+        }
+
+
+def find_clusters(table: Embeddings, settings: AnyClustering) -> Findings:
+    """Cluster all images of a table, and measure how good the clusters are.
+
+    Raises:
+        UserError: too few images, fewer than two clusters, or hardly anything but noise.
+
+    """
+    graph = graph_for(table.vectors, settings)
+    clusters = settings.fit(table.vectors, graph)
+    require_usable(clusters)
+    return Findings(
+        clusters=clusters,
+        silhouette=silhouette(graph, clusters.labels),
+        moved=tuple(_moved(table.vectors, graph, settings, clusters)),
+        truth=against_truth(clusters.labels, table.pid),
+    )
+
+
+def graph_for(vectors: Floats, settings: AnyClustering) -> SparseRows:
+    """Return the graph of the settings; of k-means, which has none, the usual one, for the figures of quality."""
+    if isinstance(settings, KmeansSettings):
+        return jaccard_neighbours(vectors, k1=max(1, min(30, len(vectors) - 1)))
+    return settings.neighbours(vectors)
+
+
+def describe(found: Findings) -> str:
+    """Return what was found in a few lines."""
+    return "\n".join(_lines(found))
+
+
+def write_clusters(path: Path, table: Embeddings, clusters: Clusters) -> None:
+    """Write `path,cluster` for every image, -1 = in no cluster; rows by number where the table has no file names."""
+    names = np.arange(len(table)).astype(np.str_) if table.path is None else table.path
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row" if table.path is None else "path", "cluster"])
+    writer.writerows(zip(names.tolist(), clusters.labels.tolist(), strict=True))
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _moved(vectors: Floats, graph: SparseRows, settings: AnyClustering, clusters: Clusters) -> Iterator[Moved]:
+    """Cluster again with one setting a little different: the radius, the density or the seed."""
+    if isinstance(settings, DbscanSettings):
+        assert clusters.eps is not None
+        for eps in (clusters.eps * (1 - STEP), min(clusters.eps * (1 + STEP), 0.999)):
+            again = settings.fit(vectors, graph, eps=eps)
+            yield Moved(f"eps={eps:.3g}", agreement(clusters.labels, again.labels))
+        return
+    field = "min_samples" if isinstance(settings, HdbscanSettings) else "seed"
+    value = getattr(settings, field) + 1
+    again = settings.model_copy(update={field: value}).fit(vectors, graph)
+    yield Moved(f"{field}={value}", agreement(clusters.labels, again.labels))
+
+
+def _lines(found: Findings) -> Iterator[str]:
+    clusters, truth = found.clusters, found.truth
+    radius = "" if clusters.eps is None else f"; eps {clusters.eps:.4g}"
+    yield f"{clusters.count} clusters of {len(clusters)} images; {100 * clusters.noise:.1f} % in no cluster{radius}"
+    sizes = clusters.sizes
+    yield f"images per cluster: smallest {sizes.min()}, median {np.median(sizes):g}, largest {sizes.max()}"
+    yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster)"
+    for moved in found.moved:
+        same = moved.agreement
+        yield f"with {moved.change} instead: adjusted Rand index {same.rand:.3f}, mean overlap (IoU) {same.iou:.3f}"
+    if truth is not None:
+        yield f"against {truth.identities} known identities of {truth.images} images:"
+        yield f"  adjusted Rand index {truth.rand:.3f}, NMI {truth.nmi:.3f}, purity {truth.purity:.3f}"
+        yield f"  pairs: precision {truth.precision:.3f}, recall {truth.recall:.3f}, F {truth.f:.3f}"
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

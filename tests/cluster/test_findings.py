@@ -1,0 +1,91 @@
+"""`passerby cluster`: what it says of vectors, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from passerby.cli import app
+from passerby.cluster.clustering import clustering_settings
+from passerby.cluster.findings import describe, find_clusters, write_clusters
+from passerby.types import Embeddings
+from tests.cluster.test_clustering import people
+
+
+def table_of(vectors, pids, *, names=True):
+    count = len(vectors)
+    path = np.array([f"folder/{i}, again.jpg" for i in range(count)]) if names else None
+    return Embeddings(vectors, pids, np.zeros(count, np.int64), np.full(count, ""), path=path)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vectors") / "people.npz"
+    table_of(*people()).save(path)
+    return path
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["cluster", *map(str, words)])
+
+
+def test_the_command_says_and_writes_what_it_found(file, tmp_path):
+    found = run(file, "k1=7", "k2=2", "-o", tmp_path / "c.csv", "--json", tmp_path / "c.json")
+    assert found.exit_code == 0, found.output
+    assert "5 clusters of 42 images; 4.8 % in no cluster; eps 0.6" in found.output
+    assert "smallest 8, median 8, largest 8" in found.output
+    assert "with eps=0.58 instead: adjusted Rand index 1.000" in found.output
+    assert "pairs: precision 1.000, recall 1.000, F 1.000" in found.output
+    rows = list(csv.reader((tmp_path / "c.csv").read_text().splitlines()))
+    _, pids = people()
+    assert rows[:2] == [["path", "cluster"], ["folder/0, again.jpg", "0"]]
+    assert [label == "-1" for _, label in rows[1:]] == (pids < 0).tolist()
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert (figures["clusters"], figures["truth"]["identities"], figures["sizes"]) == (5, 5, [8] * 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "change"),
+    [("kmeans", ["k=5"], "seed=1"), ("hdbscan", ["k1=7"], "min_samples=5"), ("infomap", ["k1=7"], "seed=2")],
+)
+def test_every_algorithm_has_findings(kind, words, change):
+    if kind == "infomap":
+        pytest.importorskip("infomap")
+    vectors, pids = people()
+    found = find_clusters(table_of(vectors[:40], pids[:40]), clustering_settings(kind, words))
+    assert found.truth.f == 1
+    assert [moved.change for moved in found.moved] == [change]
+    assert found.to_json()["eps"] is None
+
+
+def test_without_identities_and_names(tmp_path):
+    vectors, pids = people()
+    table = table_of(vectors, np.full_like(pids, -1), names=False)
+    found = find_clusters(table, clustering_settings("dbscan", ["k1=7", "eps=share"]))
+    assert "known identities" not in describe(found)
+    assert found.to_json()["truth"] is None
+    write_clusters(tmp_path / "c.csv", table, found.clusters)
+    assert (tmp_path / "c.csv").read_text().splitlines()[:2] == ["row,cluster", f"0,{found.clusters.labels[0]}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["k1=42"], "fewer images than k1: 42 images with k1=42"),
+        (["k1=7", "min_samples=30"], "found no cluster, only noise, in 42 images"),
+        (["k1=41", "eps=0.99"], "into one cluster"),
+        (["eps0.5"], "'eps0.5' is not an override"),
+        (["epz=0.5"], "did you mean 'eps'"),
+        (["--kind", "dbscn"], "did you mean 'dbscan'"),
+        (["--kind", "kmeans", "k=43"], "42 images with k=43"),
+    ],
+)
+def test_mistakes_are_one_sentence(file, words, sentence):
+    found = run(file, *words)
+    assert found.exit_code == 2, found.output
+    assert sentence in found.output
+    assert len([line for line in found.output.splitlines() if line.startswith("Error: ")]) == 1
