@@ -44,6 +44,7 @@ class Card:
         away: (n,) their cosine distances to the mean, in [0, 2]; NaN where there are no vectors.
         cameras: how many known cameras they are from.
         people: known identities and how many images of each, most frequent first.
+        about: words that stand for all that is told of it otherwise.
 
     """
 
@@ -52,6 +53,7 @@ class Card:
     away: Doubles
     cameras: int
     people: tuple[tuple[int, int], ...]
+    about: str = ""
 
     @property
     def spread(self) -> float:
@@ -60,6 +62,8 @@ class Card:
 
     def sentence(self) -> str:
         """Tell it in a line."""
+        if self.about:
+            return self.about
         words = [f"{len(self.rows):,} images"]
         words += [f"from {_count(self.cameras, 'camera')}"] if self.cameras else []
         words += [] if np.isnan(self.away).any() else [f"spread {self.spread:.2f}"]
@@ -74,9 +78,14 @@ class Card:
 
     def divided(self, count: int) -> list[Card]:
         """Return the same images as cards of at most so many."""
-        starts = range(0, len(self.rows), count)
-        parts = [(self.rows[start : start + count], self.away[start : start + count]) for start in starts]
-        return [replace(self, rows=rows, away=away, people=()) for rows, away in parts]
+        total = len(self.rows)
+        slices = [slice(start, min(start + count, total)) for start in range(0, total, count)]
+        return [
+            replace(
+                self, rows=self.rows[s], away=self.away[s], about=f"{s.start + 1:,} to {s.stop:,} of {total:,} images"
+            )
+            for s in slices
+        ]
 
 
 def cards(grouping: Grouping, vectors: Floats | None, *, order: Order = "largest") -> list[Card]:
@@ -91,7 +100,7 @@ def cards(grouping: Grouping, vectors: Floats | None, *, order: Order = "largest
     labels = grouping.clusters
     if order == "outside":
         rows = np.flatnonzero(labels == NOISE)
-        return [_card(grouping, "In no cluster", rows, None)] if len(rows) else []
+        return [replace(_card(grouping, "In no cluster", rows, None), people=())] if len(rows) else []
     found = [
         _card(grouping, f"Cluster {number}", np.flatnonzero(labels == number), vectors)
         for number in range(labels.max(initial=NOISE) + 1)
@@ -125,7 +134,10 @@ def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
     with style():
         figure = Figure(figsize=(width, height), facecolor="white")
         hint = "nearest to the mean of the cluster      →      farthest from it (numbers: cosine distance)"
-        figure.text((_LEFT + SHOWN * _WIDTH / 2) / width, 1 - 0.16 / height, hint, ha="center", va="center", fontsize=8)
+        if any(np.isfinite(card.away).all() for card in found):
+            figure.text(
+                (_LEFT + SHOWN * _WIDTH / 2) / width, 1 - 0.16 / height, hint, ha="center", va="center", fontsize=8
+            )
         for number, card in enumerate(found):
             top = height - 0.3 - number * _TALL
             _describe(figure, card, x=0.1 / width, y=(top - 0.08) / height)
@@ -211,7 +223,7 @@ def radius_curve(curve: Floats, *, eps: float, nearest: int) -> Figure:
 
 _FLOWS: dict[Move, tuple[str, str, str]] = {
     "kept": ("stayed with their cluster", BLUE, ""),
-    "merged": ("their cluster was taken up by a larger one", SKY, "///"),
+    "merged": ("their cluster was taken up by another", SKY, "///"),
     "split": ("left their cluster for another", PURPLE, "\\\\\\"),
     "found": ("came into a cluster from none", GREEN, "..."),
     "lost": ("fell out of their cluster", ORANGE, "xx"),

@@ -110,7 +110,7 @@ def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST) -> 
     Args:
         table: vectors of the images.
         clusters: (N,) cluster of each, -1 = none.
-        most: images in all, drawn by whole clusters, those in none as one of them.
+        most: images in all, drawn by whole clusters; of those in none, an equal share.
 
     Raises:
         UserError: fewer than 10 images, or all alike.
@@ -118,12 +118,21 @@ def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST) -> 
     """
     if len(table) < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images, got {len(table)}")
-    rows = choose_people(clusters, most=most, generator=np.random.default_rng(_SEED))
+    rows = _choose_clusters(clusters, most=most)
     chosen = table.select(rows)
     vectors = _compared(chosen.vectors, "cosine")
     names = np.full(len(chosen), table.dataset or "vectors")
     xy = _on_a_plane(vectors)
     return Projection(xy, chosen.pid, chosen.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
+
+
+def _choose_clusters(clusters: Ints, *, most: int) -> Ints:
+    """Return ascending rows of whole clusters and of as large a share of the images in none, `most` at most."""
+    generator, share = np.random.default_rng(_SEED), min(1.0, most / len(clusters))
+    inside, outside = np.flatnonzero(clusters >= 0), np.flatnonzero(clusters < 0)
+    alone = generator.choice(outside, int(share * len(outside)), replace=False)
+    whole = choose_people(clusters[inside], most=most - len(alone), generator=generator)
+    return np.sort(np.concatenate([inside[whole], alone]))
 
 
 def _compared(vectors: Floats, distance: Metric) -> Floats:
@@ -162,7 +171,7 @@ def features_figure(projection: Projection, *, colour: Colouring = "identity") -
         panel.set(xticks=[], yticks=[], aspect="equal")
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)
-        panel.set_title(f"{_TITLES[colour]}: {_extent(projection)}", fontweight="normal", fontsize=9)
+        panel.set_title(f"{_TITLES[colour]}: {_extent(projection, colour)}", fontweight="normal", fontsize=9)
         figure.legend(
             loc="outside lower left", ncols=_columns(groups), handlelength=1.0, columnspacing=1.2, fontsize=8.5
         )
@@ -197,11 +206,11 @@ def _columns(groups: Sequence[tuple[str, Bools]]) -> int:
     return max(1, min(4, 64 // (6 + max((len(name) for name, _ in groups), default=20))))
 
 
-def _extent(projection: Projection) -> str:
+def _extent(projection: Projection, colour: Colouring) -> str:
     everyone = np.ones(len(projection), np.bool_)
     of = f" of {projection.count_all:,}" if projection.count_all > len(projection) else ""
     images = f"{len(projection):,}{of} images"
-    if projection.cluster is not None:
+    if projection.cluster is not None and colour != "identity":
         return f"{images}, {len(np.unique(projection.cluster[projection.cluster >= 0])):,} clusters"
     return f"{images}, {_people(projection, everyone):,} people"
 

@@ -236,7 +236,7 @@ def _row(found: Found, card: Card, images: dict[str, str]) -> Row:
     thumbnails = []
     for row in _shown(card):
         colour, line = frame_of(card, int(truth[row]))
-        kind = {"-": "solid", "--": "dashed", ":": "dotted"}.get(str(line), "double")
+        kind = {"-": "solid", "--": "dashed", "-.": "dotted"}.get(str(line), "double")
         person = f"person {truth[row]}" if truth[row] != UNKNOWN else ""
         word = person or ("" if np.isnan(away[row]) else f"{away[row]:.2f}")
         thumbnails.append(Thumbnail(images.get(str(paths[row]), ""), colour, kind, word))

@@ -79,7 +79,9 @@ def test_the_nearest_and_the_farthest_are_always_shown():
     (card, *_) = cards(grouping(), vectors())
     assert card.chosen(2).tolist() == [0, 3]
     assert card.chosen(99).tolist() == [0, 1, 2, 3]
-    assert [len(part.rows) for part in card.divided(3)] == [3, 1]
+    parts = card.divided(3)
+    assert [len(part.rows) for part in parts] == [3, 1]
+    assert [part.sentence() for part in parts] == ["1 to 3 of 4 images", "4 to 4 of 4 images"]
 
 
 def test_frames_tell_people_by_colour_and_line():
@@ -140,6 +142,10 @@ def test_points_are_coloured_by_cluster_though_nobody_is_known():
     figure = features_figure(project_clusters(table, LABELS), colour="cluster")
     labels = [line.get_label() for line in figure.axes[0].lines]
     assert labels == ["in no cluster", "cluster 0", "cluster 1", "cluster 2"]
+    many = Embeddings(np.tile(vectors(), (2, 1)), *([np.full(2 * COUNT, -1)] * 2), np.full(2 * COUNT, ""))
+    drawn = project_clusters(many, np.concatenate([LABELS, np.where(LABELS < 0, -1, LABELS + 3)]), most=12)
+    assert len(drawn) <= 12
+    assert (drawn.cluster < 0).sum() == 2  # as large a share of those in none
     with pytest.raises(UserError, match="t-SNE needs at least 10 images, got 9"):
         project_clusters(table.select(np.arange(9)), LABELS[:9])
 
