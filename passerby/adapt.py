@@ -45,6 +45,8 @@ PEOPLE: dict[str, Plain] = {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}
 
 EPOCHS = 12
 FEWEST_BATCHES, MOST_BATCHES = 20, 400
+LOOKED_AT = {"ssg": 2, "pplr": 3}
+"""Stripes of the images, of methods that look at some."""
 NUDGE = 0.1
 """By which share of itself the radius is moved to see how firm the number of people is."""
 
@@ -177,7 +179,7 @@ def _plain_recipe(
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "input": kept["input"],
         "data": {**data, "sampling": "identities"},
-        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none"},
+        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": LOOKED_AT.get(method)},
         "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
         "optim": _optim(earlier.stages[-1].optim),
         "method": {method: {"cluster": PEOPLE, "cameras": cameras}},
