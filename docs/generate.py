@@ -6,6 +6,7 @@ Run by `make docs` before the site is built; everything goes to `docs/generated/
 from __future__ import annotations
 
 import json
+import tempfile
 import types
 import typing
 from collections.abc import Iterator
@@ -139,6 +140,19 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+METHOD = "method={affinity: {}, average: {share: 0.5}}"
+"""As the tutorial gives it on the command line."""
+
+
+def recipe_on_page(name: str, *changes: str) -> Recipe:
+    """Return the first recipe that stands on a page, with changes as on the command line."""
+    block = (FOLDER.parent / name).read_text().split("```yaml\n")[1].split("```")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        path.write_text(block)
+        return load_recipe(str(path), changes)
+
+
 def main() -> None:
     """Write everything."""
     FOLDER.mkdir(exist_ok=True)
@@ -146,6 +160,7 @@ def main() -> None:
     (FOLDER / "targets.md").write_text(targets_page())
     for name in shipped_recipes():
         (FOLDER / f"{name}.svg").write_text(draw(load_recipe(name)))
+    (FOLDER / "sites.svg").write_text(draw(recipe_on_page("tutorial_sites.md", METHOD)))
     (FOLDER / "schedule_sbs.svg").write_text(svg_text(rate_curve(load_recipe("sbs"))))
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from passerby.adapt import adaptation, find_people, require_adaptation
 from passerby.console import bar
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped, scores_json
@@ -27,7 +28,7 @@ from passerby.train.goals import figures
 from passerby.train.loop import Watch
 from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
-from passerby.train.session import Interrupted, Result, train
+from passerby.train.session import Interrupted, Result, require_free, train
 from passerby.train.tensorboard import tensorboard_listener
 from passerby.trained import Model, chosen_dataset, embed_images, embed_site, load_model
 from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
@@ -47,6 +48,48 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
+    _learn(recipe, out, resume=resume, again=f"passerby train --resume --out {out}", console=console)
+    return write_report(out)
+
+
+def adapt_and_report(
+    source: Path,
+    folder: Path,
+    out: Path,
+    *,
+    method: str = "contrast",
+    pattern: str | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool,
+    console: Console,
+) -> Path:
+    """Adapt a finished run to a folder without labels, print who was found, write the report, and return its path.
+
+    Args:
+        source, folder, method, pattern, overrides: as in `adaptation`.
+        out: the folder of the new run.
+        resume: go on with the run in `out`, which must be of the same source and folder.
+        console: where progress is shown.
+
+    """
+    if resume:
+        recipe = _recipe(None, overrides, out, resume=True)
+        require_adaptation(recipe, source, folder, out=out)
+    else:
+        require_free(out)
+        with bar("looking at the images", console) as advance:
+            recipe = adaptation(source, folder, method=method, pattern=pattern, overrides=overrides, progress=advance)
+    again = f"passerby adapt {source} {folder} --resume --out {out}"
+    _learn(recipe, out, resume=resume, again=again, console=console)
+    with bar("finding people", console) as advance:
+        found = find_people(out, progress=advance)
+    for sentence in (*found.sentences(), f"which image is in which cluster: {out / 'clusters.csv'}"):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    return write_report(out)
+
+
+def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Console) -> None:
+    """Run a recipe and print its scores; `again` is the command that goes on after an interruption."""
     keep_memory()
     progress = ProgressBar(console)
     listen = [progress.tell, *([tensorboard_listener(out)] if recipe.engine.tensorboard else [])]
@@ -57,10 +100,10 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
                 recipe, out, start="resume" if resume else "fresh", watch=watch, listen=listen, say=console.print
             )
     except Interrupted as interruption:
-        raise Interrupted(f"{interruption}\ngo on with: passerby train --resume --out {out}") from None
-    print_scores(results, console)
+        raise Interrupted(f"{interruption}\ngo on with: {again}") from None
+    if results:
+        print_scores(results, console)
     print_goals(results, console)
-    return write_report(out)
 
 
 def _recipe(name: str | None, overrides: Sequence[str], out: Path, *, resume: bool) -> Recipe:

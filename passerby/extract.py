@@ -14,7 +14,7 @@ from passerby.data.foreground import cover, mean_colour, widen
 from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
-from passerby.types import Dataset, Embeddings, Floats, Pixels, Words
+from passerby.types import Dataset, Embeddings, Floats, Ints, Pixels, Words
 
 Feature = Literal["embedding", "feature"]
 """`embedding`: after the neck; `feature`: pooled, before it."""
@@ -71,7 +71,7 @@ class View:
     pixels: Literal["whole", "foreground", "background"] = "whole"
     pooling: Literal["plain", "weighted"] = "plain"
 
-    def part(self, rows: slice) -> View:
+    def part(self, rows: slice | Ints) -> View:
         """The same for some of the images."""
         return self if self.masks is None else replace(self, masks=self.masks[rows])
 
@@ -119,7 +119,7 @@ def extract(
     embedder.eval()
     try:
         with torch.inference_mode():
-            for images, mask in _shown(paths, view, embedder, size=batch, workers=workers):
+            for images, mask in shown(paths, view, embedder, size=batch, workers=workers):
                 images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, DTYPES.get(precision), enabled=precision != "float32"):
                     found = tested_vectors(embedder, images, mask, feature=feature, flip=flip)
@@ -132,10 +132,22 @@ def extract(
     return vectors
 
 
-def _shown(
-    paths: Words, view: View, embedder: Embedder, *, size: int, workers: int
+def shown(
+    paths: Words, view: View, embedder: Embedder, *, size: int, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield what is shown of each batch of images, and the mask that weights the pooling, if any does."""
+    """Yield what a model is shown of image files in order, and what weights its pooling.
+
+    Args:
+        paths: (N,) file names.
+        view: of the same N files.
+        embedder: the model.
+        size: images at a time.
+        workers: loader processes.
+
+    Yields:
+        (B, 3, H, W) uint8, and (B, 1, H, W) in {0, 1} on the device of the model, or None.
+
+    """
     if view.masks is None:
         for images in plain_batches(paths, embedder.input, size=size, workers=workers):
             yield images, None
@@ -213,6 +225,13 @@ def tested_view(dataset: Dataset, pixels: Pixels) -> View:
             f"{paths[masks == ''][0]}), and the model is tested on '{pixels}'; `passerby segment apply` makes masks, "
             "test.pixels=whole does without"
         )
+    return masked_view(masks, pixels)
+
+
+def masked_view(masks: Words, pixels: Pixels) -> View:
+    """Return how files with masks (N,) are shown."""
+    if pixels == "whole":
+        return WHOLE
     return View(masks, "whole", "weighted") if pixels == "weighted" else View(masks, pixels)
 
 

@@ -21,11 +21,20 @@ from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
+from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
+from passerby.methods.contrast import ContrastSettings
+from passerby.methods.dask import DaskSettings
+from passerby.methods.dec import DecSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.growth import GrowSettings
 from passerby.methods.lwf import LwfSettings
+from passerby.methods.mmt import MmtSettings
+from passerby.methods.pplr import PplrSettings
+from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
+from passerby.methods.spcl import SpclSettings
+from passerby.methods.ssg import STRIPES, SsgSettings
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.settings import Plain, Settings, build, dump_yaml, merge, override, parse_yaml, read_yaml
@@ -46,6 +55,14 @@ AnyPart = (
     | MasSettings
     | ReplaySettings
     | GrowSettings
+    | DaskSettings
+    | PseudoSettings
+    | ContrastSettings
+    | SpclSettings
+    | MmtSettings
+    | PplrSettings
+    | SsgSettings
+    | DecSettings
 )
 """The settings of any part."""
 
@@ -63,11 +80,26 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
+    dask: DaskSettings | None = None  # after those that ask the teacher of the batch itself, so that it answers once
+    pseudo: PseudoSettings | None = None
+    contrast: ContrastSettings | None = None
+    spcl: SpclSettings | None = None
+    mmt: MmtSettings | None = None
+    pplr: PplrSettings | None = None
+    ssg: SsgSettings | None = None
+    dec: DecSettings | None = None
 
     @model_validator(mode="after")
     def _one_keeps_people(self) -> Self:
         if self.replay is not None and self.grow is not None:
             raise ValueError("method.grow and method.replay both keep earlier people in the classifiers; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_makes_labels(self) -> Self:
+        makers = [name for name, chosen in self.chosen.items() if chosen.make().makes_labels]
+        if len(makers) > 1:
+            raise ValueError(f"method.{makers[0]} and method.{makers[1]} both make labels; leave one out")
         return self
 
     @property
@@ -81,13 +113,17 @@ class StageSettings(Settings):
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the journal calls it; default: its data sets")
-    labelled: bool = True
+    labelled: bool = Field(True, description="false: nothing of the people is used, a part of the method makes labels")
+    beside: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
     identities: Annotated[int, Field(ge=2)] | None = Field(
         None, description="learn from the first so many people of each data set, by their numbers; null = all"
     )
     epochs: Annotated[int, Field(ge=1)] = 120
+    iterations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="batches in an epoch; null = as many as show each image once"
+    )
     optim: OptimSettings = OptimSettings()
-    losses: LossSettings = LossSettings()
+    losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
     method: MethodSettings = MethodSettings()
 
     @model_validator(mode="after")
@@ -99,6 +135,16 @@ class StageSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _beside(self) -> Self:
+        if self.beside and self.labelled:
+            raise ValueError(
+                "beside shows labelled data sets together with unlabelled ones; with labelled: true use train"
+            )
+        if both := [name for name in self.beside if name in self.train]:
+            raise ValueError(f"{both[0]!r} is both in train, without labels, and in beside, with them")
+        return self
+
+    @model_validator(mode="after")
     def _known_people(self) -> Self:
         for name in ("ewc", "replay", "grow"):
             if not self.labelled and name in self.method.chosen:
@@ -106,6 +152,27 @@ class StageSettings(Settings):
         if "ewc" in self.method.chosen and self.losses.softmax is None:
             raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
         return self
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        """Refuse what an unlabelled stage would never come to."""
+        for name, chosen in self.method.chosen.items() if not self.labelled else ():
+            stop = chosen.stop if isinstance(chosen, ClusteredSettings) else None
+            if stop is not None and stop.epochs + 1 >= self.epochs:
+                raise ValueError(
+                    f"method.{name}.stop has no effect: the stage ends before {stop.epochs} epochs at rest"
+                )
+        ssg = None if self.labelled else self.method.ssg
+        if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
+            raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")
+        if ssg is not None and not self.beside and ssg.source != SsgSettings.model_fields["source"].default:
+            raise ValueError("method.ssg.source has no effect: the stage shows no known people beside")
+        return self
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All data sets that the stage learns from, the unlabelled ones first."""
+        return (*self.train, *self.beside)
 
     @property
     def title(self) -> str:
@@ -215,7 +282,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        trained = (name for stage in self.stages for name in stage.train)
+        trained = (name for stage in self.stages for name in stage.shown)
         for name in (*trained, *(self.evaluate or ()), *self.expected):
             if name not in self.datasets and name not in KINDS:
                 known = sorted({*self.datasets, *KINDS})
@@ -231,12 +298,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        joint = [stage for stage in self.stages if len(stage.train) > 1]
+        joint = [stage for stage in self.stages if len(stage.shown) > 1]
         if self.data.sampling == "datasets":
             if not joint:
                 raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
             for stage in joint:
-                share_of_each(self.data.identities, stage.train)
+                share_of_each(self.data.identities, stage.shown)
                 if (replay := stage.method.replay) is not None:
                     recalled = recalled_people(self.data.identities, replay.share)
                     share_of_each(self.data.identities - recalled, stage.train)
@@ -251,6 +318,15 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _earlier(self) -> Self:
         later = {name for stage in self.stages[self.start is None :] for name in stage.method.chosen}
         for stage in self.stages:
@@ -258,6 +334,45 @@ class Recipe(Settings):
                 if name not in later and chosen.make().needs_earlier:
                     only = "the recipe has one stage" if len(self.stages) == 1 else "only the first stage names it"
                     raise ValueError(f"method.{name} holds on to an earlier stage and has no effect here: {only}")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> Self:
+        for stage in self.stages:
+            parts = [] if stage.labelled else [chosen.make() for chosen in stage.method.chosen.values()]
+            if not stage.labelled and not any(part.makes_labels for part in parts):
+                raise ValueError(f"stage {stage.title!r} is unlabelled, and no part of its method makes labels")
+            if not stage.losses.chosen and not any(part.teaches_alone for part in parts):
+                raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
+        return self
+
+    @model_validator(mode="after")
+    def _unlabelled(self) -> Self:
+        spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
+        for stage in self.stages:
+            for name, chosen in stage.method.chosen.items():
+                part = chosen.make()
+                if name not in spoken and (part.makes_labels or part.unlabelled_only):
+                    word = "makes labels" if part.makes_labels else "looks at clusters"
+                    raise ValueError(f"method.{name} {word} and has no effect here: no stage is labelled: false")
+        return self
+
+    @model_validator(mode="after")
+    def _stripes(self) -> Self:
+        if self.model.stripes != STRIPES and any(stage.method.ssg is not None for stage in self.stages):
+            given = "null" if self.model.stripes is None else self.model.stripes
+            raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _remembered(self) -> Self:
+        before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
+        for name, chosen in self.stages[-1].method.chosen.items():
+            if len(self.stages) > 1 and self.start is None and name not in before and chosen.make().hollow:
+                raise ValueError(
+                    f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
+                    "stage names it"
+                )
         return self
 
     @property
@@ -270,8 +385,11 @@ class Recipe(Settings):
     @property
     def pixels(self) -> Pixels:
         """What the model is shown of a test image."""
-        if self.test.pixels != "auto":
-            return self.test.pixels
+        return self.learnt_pixels if self.test.pixels == "auto" else self.test.pixels
+
+    @property
+    def learnt_pixels(self) -> Pixels:
+        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
         if self.foreground.use == "pool":
             return "weighted"
         return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"

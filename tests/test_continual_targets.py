@@ -36,6 +36,7 @@ LWF = {
 PUBLISHED = {
     "order_1-fine_tune": [(32.7, 58.3), (58.0, 60.6), (25.2, 43.8), (4.5, 13.1), (41.3, 43.4)],
     "order_1-lwf": [(56.3, 77.1), (72.9, 75.1), (29.6, 46.5), (6.0, 16.6), (36.1, 37.5)],
+    "order_1-dask": [(61.2, 82.3), (81.9, 83.7), (58.5, 74.6), (29.1, 57.6), (46.2, 48.1)],
     "order_1-lstkc": [(54.7, 76.0), (81.1, 83.4), (49.4, 66.2), (20.0, 43.2), (44.7, 46.5)],
 }
 COMMON = {
@@ -60,11 +61,11 @@ def without_stages(recipe):
 
 def test_every_target_of_these_families_is_a_row():
     controls = ("fine_tune", "average", "duke_only", "joint")
-    methods = {"order_1": ("joint",), "order_2": (), "without_duke": ("joint",)}
+    methods = {"order_1": ("joint",), "order_2": (), "without_duke": ("joint", "unlabelled")}
     rows = [f"continual/ibn_{kind}_resnet50-{control}" for kind in "ba" for control in controls]
     rows += [f"lwf/{name}" for name in LWF]
     for order, more in methods.items():
-        rows += [f"lifelong/{order}-{method}" for method in ("fine_tune", "lwf", "affinity", "lstkc", *more)]
+        rows += [f"lifelong/{order}-{method}" for method in ("fine_tune", "lwf", "affinity", "lstkc", "dask", *more)]
     assert [name for name in shipped_targets() if name.startswith(FAMILIES)] == rows
 
 
@@ -118,21 +119,22 @@ def test_the_lifelong_recipe_is_the_common_one():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("method", ["fine_tune", "lwf", "affinity", "lstkc"])
+@pytest.mark.parametrize("method", ["fine_tune", "lwf", "affinity", "lstkc", "dask"])
 def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
     recipe, common = load_recipe(f"lifelong/{order}-{method}"), load_recipe("lifelong")
     assert [stage.train for stage in recipe.stages] == [(name,) for name in ORDERS[order]]
     assert [stage.epochs for stage in recipe.stages] == [80] + [60] * (len(recipe.stages) - 1)
     parts = {
         "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average"}, "lstkc": {"affinity", "average"},
+        "dask": {"affinity", "average", "dask"},
     }[method]  # fmt: skip
     for stage in recipe.stages:
         assert stage.identities == 500
         assert (stage.optim, stage.losses) == (common.optim, common.losses)
         assert set(stage.method.chosen) == parts
-        if method in ("affinity", "lstkc"):
+        if method in ("affinity", "lstkc", "dask"):
             assert stage.method.affinity.rectified is (method == "lstkc")
-            assert stage.method.average.share == (0.5 if method == "affinity" else "adaptive")
+            assert stage.method.average.share == ("adaptive" if method == "lstkc" else 0.5)
         if method == "lwf":
             lwf = stage.method.lwf
             assert (lwf.heads, lwf.heads_temperature, lwf.ce_dist, lwf.tr_dist) == (1.0, 2.0, 0.0, 0.0)

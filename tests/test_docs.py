@@ -74,6 +74,39 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "runs" / "first" / "report.html").stat().st_size > 100_000
 
 
+HURRIED = (
+    (r"--train-people \d+ --test-people \d+ --images \d+", "--train-people 8 --test-people 3 --images 4"),
+    (r"epochs: \d+", "epochs: 1"),
+    (r"^passerby train (\S+)", r"passerby train \1 model.backbone=test_resnet model.ibn=none test.reliance=off"),
+    (r"--shares \S+", "--shares 0.5"),
+)
+"""What a test changes of a tutorial that would take minutes; the commands and the recipe stay."""
+
+
+def hurried(text: str) -> str:
+    for pattern, instead in HURRIED:
+        text = re.sub(pattern, instead, text, flags=re.MULTILINE)
+    return text
+
+
+def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "tutorial_sites.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("passerby.commands.write_report", lambda folder: folder)  # `passerby report` writes one anyway
+    (recipe,) = blocks(page, "yaml")
+    (tmp_path / "sites.yaml").write_text(hurried(recipe))
+    lines = [hurried(line) for block in blocks(page, "sh") for line in block.splitlines() if line]
+    assert sum(line.startswith("passerby train") for line in lines) == 3
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "passerby"
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    words = (tmp_path / "runs" / "held" / "report.html").read_text()
+    assert re.search(r"Learning station (cost|gave) plaza .* in plain", words)
+    assert "stored" in words
+
+
 def test_the_loss_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "length.py").write_text(blocks(ROOT / "docs" / "extend" / "loss.md", "python")[0])
     monkeypatch.syspath_prepend(tmp_path)

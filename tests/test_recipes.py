@@ -24,6 +24,8 @@ TINY = [
 """Two steps of 6 x 4 images."""
 NETWORKS = {"agw": "tiny_bottlenecks", "sbs": "tiny_bottlenecks", "vit": "test_vit"}
 """Where the smallest ResNet of timm has no place for what a recipe adds, or is another kind of network."""
+MORE = {"unlabelled": ["method.pseudo.cluster={kind: kmeans, k: 6}", "stages.0.iterations=2"]}
+"""What else must be smaller on a site of 48 images."""
 
 
 @register_model
@@ -42,7 +44,8 @@ def test_a_shipped_recipe_describes_itself_and_reads_back_equal(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_recipe_trains(name, site, tmp_path):
-    recipe = load_recipe(name, [f"root={site}", *TINY, f"model.backbone={NETWORKS.get(name, 'test_resnet')}"])
+    backbone = f"model.backbone={NETWORKS.get(name, 'test_resnet')}"
+    recipe = load_recipe(name, [f"root={site}", *TINY, backbone, *MORE.get(name, [])])
     train(recipe, tmp_path / "run")
     (epoch,) = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))
     assert epoch.loss > 0

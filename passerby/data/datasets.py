@@ -22,6 +22,7 @@ from passerby.data.readers.duke import DukeMTMC, read_dukemtmc
 from passerby.data.readers.folder import Folder, read_folder
 from passerby.data.readers.grid import GRID, read_grid
 from passerby.data.readers.ilids import ILIDS, read_ilids
+from passerby.data.readers.images import Images, read_images
 from passerby.data.readers.market import Market1501, read_market1501
 from passerby.data.readers.msmt import MSMT17, read_msmt17
 from passerby.data.readers.prid2011 import PRID2011, read_prid2011
@@ -45,6 +46,7 @@ DatasetSettings = Annotated[
     | GRID
     | SenseReID
     | Folder
+    | Images
     | Csv
     | Auto,
     Field(discriminator="kind"),
@@ -69,6 +71,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "grid": "GRID: 250 people, 8 cameras, 1,275 images",
         "sensereid": "SenseReID, for testing only: 1,717 people, 4,428 images",
         "folder": "your own images: divided or not, one folder per person or facts in the file names",
+        "images": "your own images without names, at any depth: for training without labels",
         "csv": "your own table of images: path, pid, and where known cam, role, frame, mask",
         "auto": "whichever of the first four, a folder or a table lies there",
     }
@@ -155,6 +158,8 @@ def _read(settings: DatasetSettings, name: str) -> Dataset:
             return read_sensereid(settings, name)
         case Folder():
             return read_folder(settings, name)
+        case Images():
+            return read_images(settings, name)
         case Csv():
             return read_csv(settings, name)
         case Auto():

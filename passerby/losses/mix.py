@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from passerby.errors import UserError
 from passerby.losses.center import CenterSettings
 from passerby.losses.circle import CircleSettings
 from passerby.losses.margins import ArcfaceSettings, CircleSoftmaxSettings, CosfaceSettings
@@ -71,14 +70,12 @@ class LossMix(nn.Module):
     Args:
         settings: which losses.
         dimension: length D of the features.
-        classes: number C of identities in the stage; 0 when the stage's identities are not known beforehand.
+        classes: number C of identities; in an unlabelled stage that of the clusters of the present epoch, 0 before.
 
     """
 
     def __init__(self, settings: LossSettings, *, dimension: int, classes: int) -> None:
         super().__init__()
-        if not settings.chosen:
-            raise UserError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
         self.losses = nn.ModuleDict(
             {name: chosen.make(dimension=dimension, classes=classes) for name, chosen in settings.chosen.items()}
         )

@@ -75,13 +75,20 @@ def classifiers(losses: nn.ModuleDict) -> dict[str, nn.Linear]:
     return {name: head for name, head in found.items() if isinstance(head, nn.Linear)}
 
 
-def adopt_rows(classifier: nn.Linear, rows: Tensor) -> None:
-    """Set the last rows of a classifier (C, D), changed in place, to what an earlier one had for the same people.
+def person_rows(losses: nn.ModuleDict) -> dict[str, Tensor]:
+    """Return what each loss knows of each person, (C, D) without gradients, by name: its classifier, or its centres."""
+    heads = {name: head.weight.detach() for name, head in classifiers(losses).items()}
+    centres = {name: getattr(loss, "centres", None) for name, loss in losses.items()}
+    return heads | {name: rows for name, rows in centres.items() if isinstance(rows, Tensor)}
+
+
+def adopt_rows(known: Tensor, rows: Tensor) -> None:
+    """Set the last rows of what a loss knows of people (C, D), in place, to what an earlier one knew of them.
 
     Args:
-        classifier: whose last people are those of the rows.
+        known: of a classifier or centres, whose last people are those of the rows.
         rows: (I, D), I <= C.
 
     """
     with torch.no_grad():
-        classifier.weight[len(classifier.weight) - len(rows) :] = rows
+        known[len(known) - len(rows) :] = rows

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from passerby.data.loading import plain_batches
+from passerby.extract import shown
 from passerby.losses.mix import Term
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
@@ -48,11 +48,11 @@ def image_gradients(
     """
     weights = list(run.embedder.parameters())
     learning = [weight for weight in weights if weight.requires_grad]
-    images = plain_batches(stage.train.path[rows], run.embedder.input, size=1)
+    images = shown(stage.train.path[rows], run.view(stage.train).part(rows), run.embedder, size=1)
     was_training = run.embedder.training
     run.embedder.eval()
-    for row, image in zip(rows.tolist(), images, strict=True):
-        value = figure(run.embedder(image.to(run.device)), row)
+    for row, (image, mask) in zip(rows.tolist(), images, strict=True):
+        value = figure(run.embedder(image.to(run.device), mask), row)
         found = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
         yield flat(_or_zero(weight, found.get(weight)) for weight in weights)
     run.embedder.train(was_training)
@@ -84,6 +84,11 @@ class Anchored(Part):
         self.register_buffer("anchors", torch.empty(0))  # (W,) once a stage is done
         self.register_buffer("importance", torch.empty(0))
         self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def hollow(self) -> bool:
+        """Without anchors there is no penalty."""
+        return not len(self.anchors)
 
     @property
     def strength(self) -> float:

@@ -13,12 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.data.loading import plain_batches
+from passerby.extract import shown
 from passerby.losses.mix import Term
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
 from passerby.methods.part import Part, RunState, Teacher
 from passerby.settings import Settings
-from passerby.types import Batch, Output, Stage, Words
+from passerby.types import Batch, Output, Split, Stage
 
 Weight = Annotated[float, Field(gt=0)]
 Vector = Literal["embedding", "feature"]
@@ -175,19 +175,19 @@ class Average(Part):
             return
         share = self.settings.share
         if share == "adaptive":
-            share = agreement(*both_vectors(run, run.teacher, stage.train.path))
+            share = agreement(*both_vectors(run, run.teacher, stage.train))
         blend(run.embedder, run.teacher.embedder, share=share)
         run.tell("average", {"share of the new weights": share})
 
 
-def both_vectors(run: RunState, teacher: Teacher, paths: Words) -> tuple[Tensor, Tensor]:
+def both_vectors(run: RunState, teacher: Teacher, split: Split) -> tuple[Tensor, Tensor]:
     """Return the features (N, D) of images without augmentation, by the earlier model and by the present one."""
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     was_training = run.embedder.training
     run.embedder.eval()
     with torch.no_grad(), run.autocast():
-        for images in plain_batches(paths, run.embedder.input, size=64):
+        for images, mask in shown(split.path, run.view(split), run.embedder, size=64):
             for kept, model in zip(found, (teacher.embedder, run.embedder), strict=True):
-                kept.append(model(images.to(run.device)).feature.float())
+                kept.append(model(images.to(run.device), mask).feature.float())
     run.embedder.train(was_training)
     return torch.cat(found[0]), torch.cat(found[1])

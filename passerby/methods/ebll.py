@@ -23,6 +23,7 @@ from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reducti
 from passerby.methods.part import Part, RunState, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
+    LOW,
     Fit,
     Material,
     Objective,
@@ -157,6 +158,11 @@ class Ebll(Part):
                 f"method.ebll.place: {run.embedder.settings.backbone!r} pools its own tokens, so nothing can stand "
                 "before the pooling; use after_pooling"
             )
+        if chosen.task and chosen.place == "before_pooling" and run.view(stage.train).pooling == "weighted":
+            raise UserError(
+                "method.ebll.task with place: before_pooling pools what is reconstructed without the masks that "
+                "foreground: pool weights it by; use place: after_pooling or task: 0"
+            )
         if chosen.task and ("softmax" not in run.losses.losses or not stage.labelled):
             raise UserError("method.ebll.task asks the classifier of losses.softmax, and the stage has no such loss")
 
@@ -195,7 +201,14 @@ class Ebll(Part):
         if not chosen.epochs:
             return
         model = frozen(run.tested)
-        material = Material(model, stage.train.path, place=chosen.place, device=run.device, autocast=run.autocast)
+        material = Material(
+            model,
+            stage.train.path,
+            place=chosen.place,
+            device=run.device,
+            autocast=run.autocast,
+            view=run.view(stage.train),
+        )
         autoencoder = self._new(run)
         learn(
             autoencoder,
@@ -209,7 +222,7 @@ class Ebll(Part):
         autoencoder.requires_grad_(False)
         fit = measure(autoencoder, material)
         found = _figures(chosen, autoencoder, fit)
-        if fit.code_variance < COLLAPSED:
+        if fit.liveliness < COLLAPSED:
             run.tell("ebll", found)
             raise UserError(_collapse(chosen, stage, fit))
         original = run.scores(model)
@@ -217,7 +230,7 @@ class Ebll(Part):
         for name, scores in run.scores(model).items():
             found[f"{name} mAP"], found[f"{name} rank-1"] = original[name].mAP, original[name].rank(1)
             found[f"{name} mAP reconstructed"], found[f"{name} rank-1 reconstructed"] = scores.mAP, scores.rank(1)
-        run.tell("ebll", found)
+        run.tell("ebll", found, note=_warning(chosen, stage, fit))
         self.encoders.append(frozen(Encoder(autoencoder.encoder, chosen.activation)))
 
     def _new(self, run: RunState) -> Autoencoder:
@@ -293,19 +306,35 @@ def _figures(chosen: EbllSettings, autoencoder: Autoencoder, fit: Fit) -> dict[s
     error = torch.tensor(fit.error)
     found = objectives(error, autoencoder, strength=chosen.strength, reduction=chosen.reduction)
     told = {name: float(value) for name, value in found.items()}
-    return {**told, "code variance": fit.code_variance, "R squared": fit.explained}
+    variances = {"code variance": fit.code_variance, "variance kept": fit.liveliness}
+    return {**told, **variances, "R squared": fit.explained}
 
 
-def _collapse(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
+def _warning(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
+    """Return a sentence about a code that keeps little; none when it keeps enough."""
+    if fit.explained >= LOW:
+        return ""
+    return (
+        f"The code of stage {stage.name!r} tells {100 * max(fit.explained, 0):.0f} % of what differs between the "
+        "features of its images (R squared). Where `mAP reconstructed` is far below `mAP`, it protects little: "
+        f"raise method.ebll.code, or {_mending(chosen)}."
+    )
+
+
+def _mending(chosen: EbllSettings) -> str:
+    """Return what would make a better code."""
     longer = f"raise method.ebll.epochs (now {chosen.epochs}) or method.ebll.lr (now {chosen.lr:g})"
     weaker = f"lower method.ebll.strength (now {chosen.strength:g})"
     if chosen.loss == "ae":
-        way = longer
-    elif chosen.reduction == "sum":
-        way = f"{weaker} or set method.ebll.reduction to mean (now sum)"
-    else:
-        way = f"{weaker}, or {longer}"
+        return longer
+    if chosen.reduction == "sum":
+        return f"{weaker} or set method.ebll.reduction to mean (now sum)"
+    return f"{weaker}, or {longer}"
+
+
+def _collapse(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
     return (
-        f"method.ebll: the code of stage {stage.name!r} has collapsed, its numbers hardly differ between images "
-        f"(variance {fit.code_variance:.2g}, below {COLLAPSED:g}); {way}; the trained model is kept in last.pt"
+        f"method.ebll: the code of stage {stage.name!r} has collapsed, what is rebuilt from it hardly differs between "
+        f"images ({100 * fit.liveliness:.2g} % of the variance of the features, below {100 * COLLAPSED:g} %); "
+        f"{_mending(chosen)}; the trained model is kept in last.pt"
     )

@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.data.loading import plain_batches
+from passerby.extract import shown
 from passerby.losses.softmax import SoftmaxSettings, adopt_rows, classifiers
 from passerby.methods.part import Part, RunState
 from passerby.settings import Settings
-from passerby.types import Stage, Words
+from passerby.types import Split, Stage
 
 Vector = Literal["feature", "embedding"]
 
@@ -63,6 +63,11 @@ class Grow(Part):
         self.settings = settings
         self.known = nn.ParameterDict()  # of each loss with a classifier (C, D): the rows of all people so far
 
+    @property
+    def hollow(self) -> bool:
+        """Without earlier people nothing grows."""
+        return not len(self.known)
+
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Make as many rows as the checkpoint has."""
         self.known = make_rows(state)
@@ -77,12 +82,10 @@ class Grow(Part):
         for name in [name for name in heads if name in self.known]:
             if self.settings.new == "means":
                 of = cast("SoftmaxSettings", run.losses.losses[name].settings).feature
-                means = class_means(
-                    vectors(run, stage.train.path, of=of), torch.from_numpy(stage.train.pid).to(run.device)
-                )
-                adopt_rows(heads[name], torch.cat([means, self.known[name]]))
+                means = class_means(vectors(run, stage.train, of=of), torch.from_numpy(stage.train.pid).to(run.device))
+                adopt_rows(heads[name].weight, torch.cat([means, self.known[name]]))
             else:
-                adopt_rows(heads[name], self.known[name])
+                adopt_rows(heads[name].weight, self.known[name])
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Keep all rows."""
@@ -101,12 +104,12 @@ def still(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
-def vectors(run: RunState, paths: Words, *, of: Literal["feature", "embedding"]) -> Tensor:
+def vectors(run: RunState, split: Split, *, of: Literal["feature", "embedding"]) -> Tensor:
     """Return what the present model makes of images without augmentation, (N, D) float32."""
     was_training = run.embedder.training
     run.embedder.eval()
     with torch.no_grad(), run.autocast():
-        batches = plain_batches(paths, run.embedder.input, size=64)
-        found = [getattr(run.embedder(images.to(run.device)), of).float() for images in batches]
+        batches = shown(split.path, run.view(split), run.embedder, size=64)
+        found = [getattr(run.embedder(images.to(run.device), mask), of).float() for images, mask in batches]
     run.embedder.train(was_training)
     return torch.cat(found)

@@ -63,6 +63,11 @@ class Lwf(Part):
         self.kept = nn.ModuleList()  # the same, learning on
 
     @property
+    def hollow(self) -> bool:
+        """Only `heads` asks what earlier stages left."""
+        return bool(self.settings.heads) and not len(self.kept)
+
+    @property
     def at_end(self) -> str:
         """Only `heads` keeps something."""
         return super().at_end if self.settings.heads else ""
@@ -79,7 +84,7 @@ class Lwf(Part):
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Build as many classifiers as the checkpoint has."""
         for name in ("old", "kept"):
-            weights = [value for key, value in sorted(state.items()) if key.startswith(f"{name}.")]
+            weights = [value for key, value in state.items() if key.startswith(f"{name}.")]
             heads = [nn.Linear(w.shape[1], w.shape[0], bias=False, device=run.device) for w in weights]
             setattr(self, name, nn.ModuleList(frozen(head) if name == "old" else head for head in heads))
 

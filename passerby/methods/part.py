@@ -9,17 +9,35 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol, Self, TypeVar
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from passerby.extract import View
 from passerby.losses.mix import LossMix, Term
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
-from passerby.types import Batch, Ints, Output, Scores, Stage
+from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
 
 M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What a model makes of all training images of a stage, without augmentation.
+
+    Attributes:
+        feature: (N, D) float32, pooled, before the neck.
+        embedding: (N, D) float32, after it.
+        parts: (N, P, D) float32, one row per stripe of an image; None where the model has no stripes.
+
+    """
+
+    feature: Floats
+    embedding: Floats
+    parts: Floats | None
 
 
 class RunState(Protocol):
@@ -32,6 +50,7 @@ class RunState(Protocol):
         teacher: the model as the stage before left it, for parts that ask for it; None in the first stage of a run that
             does not start from another.
         stages: all stages of the run as the recipe has them, without what parts add.
+        stage: the present one, with what they add.
         device: where all of them are.
         seed: a number for what is drawn at random once in the present stage.
         sums: of each loss term in the present epoch so far: the sums of its values and of what was added, the weight.
@@ -43,6 +62,7 @@ class RunState(Protocol):
     losses: LossMix
     teacher: Teacher | None
     stages: list[Stage]
+    stage: Stage
     device: torch.device
     sums: dict[str, list[float]]
     stage_number: int
@@ -60,11 +80,27 @@ class RunState(Protocol):
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
-    def tell(self, part: str, values: dict[str, float]) -> None:
-        """Write figures that a part found into the journal, where people and reports read them."""
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented: with their masks where they matter."""
+
+    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Write figures that a part found into the journal, where people and reports read them, and a sentence."""
+
+    def vectors(self, model: Embedder | None = None) -> Vectors:
+        """Embed all training images of the stage, by the model that is trained unless another is given."""
 
     def scores(self, model: Embedder) -> dict[str, Scores]:
         """Score a model, not re-ranked, on every data set that the run tests."""
+
+    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, (B / world, ...) to (B, ...), in the batch's order.
+
+        A memory must move by the whole batch, or each process would remember something else. Pairs are mined in the
+        whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
+        """
 
 
 class Teacher(nn.Module):
@@ -84,7 +120,7 @@ class Teacher(nn.Module):
         """Return what the earlier model makes of a batch."""
         if self._answer is None or self._asked is not batch.images:
             with torch.no_grad(), run.autocast():
-                self._asked, self._answer = batch.images, self.embedder(batch.images)
+                self._asked, self._answer = batch.images, self.embedder(batch.images, batch.mask)
         return self._answer
 
     def train(self, mode: bool = True) -> Self:
@@ -106,10 +142,26 @@ class Part(nn.Module):
     """Whether it does nothing unless a stage came before."""
     keeps_images = False
     """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
+    makes_labels = False
+    """Whether it says who is who where a stage does not know; such a part is silent in labelled stages."""
+    unlabelled_only = False
+    """Whether it is silent in labelled stages without making labels itself."""
+    teaches_alone = False
+    """Whether an unlabelled stage may do without further losses beside it."""
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
         return stage
+
+    @property
+    def hollow(self) -> bool:
+        """Whether it has nothing to hold on to in the coming stage, because no stage so far has left it anything."""
+        return False
+
+    @property
+    def note(self) -> str:
+        """What a person must know before a run with it begins, in a sentence; default: nothing."""
+        return ""
 
     @property
     def at_end(self) -> str:
@@ -126,6 +178,16 @@ class Part(nn.Module):
     def stored_images(self) -> int:
         """How many images of earlier stages it keeps."""
         return 0
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The parameters that weight decay would pull to where they do not belong."""
+        return []
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether the stage is to end now, before its last epoch; asked between epochs, also by a resume."""
+        return False
 
     def held(self) -> dict[str, int]:
         """Return the bytes of what it keeps in memory, by name; default: each submodule and each tensor of its own.
@@ -152,6 +214,16 @@ class Part(nn.Module):
     def labels(self, run: RunState, stage: Stage) -> Ints | None:
         """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""
         return None
+
+    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+        """Get ready for an epoch of an unlabelled stage, whose labels have just been made; not called by a resume.
+
+        Losses are new by then, their classifiers begin at the mean vectors of the clusters. What learns may be made
+        anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
+        """
+
+    def before_step(self, run: RunState, batch: Batch) -> None:
+        """See a batch before the network does; called in each step."""
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return named terms to be added to the loss of this step."""

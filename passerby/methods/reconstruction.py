@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from passerby.data.loading import plain_batches
+from passerby.extract import WHOLE, View, shown
 from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
 from passerby.models.embedder import Embedder
 from passerby.types import Output, Words
@@ -25,8 +25,11 @@ Objective = Literal["ae", "ae_l1", "ae_l2", "all"]
 LIMIT = 2 * 1024**3
 """Bytes of vectors or maps that are kept in memory; larger ones are made anew in each epoch."""
 
-COLLAPSED = 1e-4
-"""A code whose numbers vary less than this from image to image tells nothing."""
+COLLAPSED = 0.01
+"""A code from which less than this share of the features' variance comes back says nearly the same of every image."""
+
+LOW = 0.5
+"""An R squared below this is worth a warning."""
 
 _PENALTIES: dict[str, Penalty] = {"ae": "none", "ae_l1": "l1", "ae_l2": "l2"}
 _CHUNK = 64
@@ -58,6 +61,7 @@ class Material:
         place: whether the pooled vectors are asked for or the maps before.
         device: where the model is.
         autocast: makes the block in which the model runs.
+        view: how the model is shown the files.
         limit: bytes that may be kept.
 
     """
@@ -70,9 +74,10 @@ class Material:
         place: Place,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
+        view: View = WHOLE,
         limit: int = LIMIT,
     ) -> None:
-        self.model, self.paths, self.place = model, paths, place
+        self.model, self.paths, self.place, self.view = model, paths, place, view
         self.device, self.autocast = device, autocast
         one = self._see(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool))
         self.kept: Tensor | None = None
@@ -100,11 +105,17 @@ class Material:
         ]
 
     def _see(self, rows: Tensor, mirrored: Tensor) -> Tensor:
-        images = next(plain_batches(self.paths[rows.numpy()], self.model.input, size=len(rows)))
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images).to(self.device)
+        view = self.view.part(rows.numpy())
+        images, mask = next(shown(self.paths[rows.numpy()], view, self.model, size=len(rows)))
         with torch.no_grad(), self.autocast():
-            out: Output = self.model(images)
+            images, mask = self._turn(images, mirrored), None if mask is None else self._turn(mask, mirrored)
+            out: Output = self.model(images, mask)
         return looked_at(out, place=self.place).float()
+
+    def _turn(self, images: Tensor, mirrored: Tensor) -> Tensor:
+        """Mirror images or masks where it says so."""
+        images = images.to(self.device)
+        return torch.where(mirrored.to(self.device)[:, None, None, None], images.flip(3), images)
 
 
 def looked_at(out: Output, *, place: Place) -> Tensor:
@@ -165,17 +176,28 @@ class Fit:
         error: mean squared error of the reconstruction.
         variance: mean over the numbers of what goes in of how much each varies from image to image.
         code_variance: the same of the code.
+        rebuilt_variance: the same of the reconstruction.
 
     """
 
     error: float
     variance: float
     code_variance: float
+    rebuilt_variance: float
 
     @property
     def explained(self) -> float:
         """R squared, the share of the variance that the reconstruction has; 0 is that of the mean."""
         return 1 - self.error / max(self.variance, 1e-12)
+
+    @property
+    def liveliness(self) -> float:
+        """How much the reconstruction varies, as a share of what went in; near 0: whatever the image, it is the same.
+
+        Unlike the variance of the code it knows no unit, so that it means the same whatever the scale of the features
+        and the activation; and unlike R squared it does not blame a code for a decoder that is off by a constant.
+        """
+        return self.rebuilt_variance / max(self.variance, 1e-12)
 
 
 class _Moments:
@@ -204,14 +226,15 @@ class _Moments:
 
 def measure(autoencoder: Autoencoder, material: Material) -> Fit:
     """Measure an autoencoder on all that it learnt from."""
-    given, codes, errors = _Moments(), _Moments(), _Moments()
+    given, codes, rebuilt, errors = (_Moments() for _ in range(4))
     with torch.no_grad():
         for rows, mirrored in material.views():
             x = material(rows, mirrored)
             code, reconstruction = autoencoder(x)
-            for moments, values in ((given, x), (codes, code), (errors, reconstruction - x)):
+            found = ((given, x), (codes, code), (rebuilt, reconstruction), (errors, reconstruction - x))
+            for moments, values in found:
                 moments.add(values)
-    return Fit(errors.square, given.variance, codes.variance)
+    return Fit(errors.square, given.variance, codes.variance, rebuilt.variance)
 
 
 def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = None) -> Output:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from passerby.data.joining import join
 from passerby.losses.mix import Term
-from passerby.losses.softmax import adopt_rows, classifiers
+from passerby.losses.softmax import adopt_rows, person_rows
 from passerby.methods.growth import make_rows, still, vectors
 from passerby.methods.herding import herd
 from passerby.methods.part import Part, RunState
@@ -121,7 +121,7 @@ class Replay(Part):
         for name in ("stages", "rows", "sizes"):  # (M,) which stage, which row of its images, bytes of the file
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         self.register_buffer("stored", torch.empty(0, 0))  # (M', D) embeddings of the first M' of them
-        self.known = nn.ParameterDict()  # of each loss with a classifier (I, D): rows of the people in the memory
+        self.known = nn.ParameterDict()  # of each loss with a row per person (I, D): those of the people in the memory
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's."""
@@ -137,16 +137,17 @@ class Replay(Part):
         return replace(
             stage,
             train=train,
+            truth=train.pid,
             sources=(*stage.sources, "memory"),
             origin=np.concatenate([stage.origin, again]),
             recalled=self.settings.share,
         )
 
     def begin(self, run: RunState, stage: Stage) -> None:
-        """Give the people of the memory the classifiers that knew them."""
-        for name, classifier in classifiers(run.losses.losses).items():
+        """Give the people of the memory the classifiers that knew them, and their centres."""
+        for name, rows in person_rows(run.losses.losses).items():
             if name in self.known:
-                adopt_rows(classifier, self.known[name])
+                adopt_rows(rows, self.known[name])
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return the distance of remembered images to what was stored, if that is asked for."""
@@ -156,7 +157,7 @@ class Replay(Part):
         return {"match": Term(match_gap(out.embedding, self.stored, place), self.settings.match)}
 
     def end(self, run: RunState, stage: Stage) -> None:
-        """Choose images of the stage, and keep what classifiers know of all people in the memory."""
+        """Choose images of the stage, and keep what the losses know of all people in the memory."""
         chosen = self._choose(run, stage)
         paths, rows = stage.train.path[chosen], torch.from_numpy(chosen).to(run.device)
         self.stages = torch.cat([self.stages, torch.full_like(rows, run.stage_number)])
@@ -167,10 +168,7 @@ class Replay(Part):
             np.concatenate([np.unique(stage.train.pid[~stage.fresh]), np.unique(stage.train.pid[chosen])])
         )
         self.known = nn.ParameterDict(
-            {
-                name: still(head.weight.detach()[people.to(run.device)])
-                for name, head in classifiers(run.losses.losses).items()
-            }
+            {name: still(known[people.to(run.device)]) for name, known in person_rows(run.losses.losses).items()}
         )
         if self.settings.match is not None:
             self._store(run)
@@ -199,7 +197,7 @@ class Replay(Part):
         if not len(people):
             return np.empty(0, np.int64)
         rows = np.flatnonzero(np.isin(stage.train.pid, people))
-        features = vectors(run, stage.train.path[rows], of="feature").cpu().numpy()
+        features = vectors(run, stage.train.select(rows), of="feature").cpu().numpy()
         own = [np.flatnonzero(stage.train.pid[rows] == person) for person in people]
         kept = [
             mine[choose(features[mine], self.settings.instances, generator, by=self.settings.choose)] for mine in own
@@ -208,8 +206,7 @@ class Replay(Part):
 
     def _store(self, run: RunState) -> None:
         """Store the embeddings of all images that have none yet."""
-        splits = self._splits(run)
-        paths = np.concatenate([split.path for split in splits]) if splits else np.empty(0, np.str_)
-        if len(paths) > len(self.stored):
-            fresh = vectors(run, paths[len(self.stored) :], of="embedding")
+        memory = join([Split.empty(), *self._splits(run)])
+        if len(memory) > len(self.stored):
+            fresh = vectors(run, memory.select(np.arange(len(self.stored), len(memory))), of="embedding")
             self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -38,6 +38,9 @@ class ModelSettings(Settings):
     )
     pool: PoolKind = Field("avg", description="avg_max is their sum; gem has p = 3, gem_learned learns p from 3 on")
     neck: Literal["bnneck", "none"] = "bnneck"
+    stripes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="also pool so many horizontal stripes of the map, for methods that look at them; null = none"
+    )
 
 
 class Embedder(nn.Module):
@@ -79,6 +82,10 @@ class Embedder(nn.Module):
                 f"model.pool: {settings.backbone!r} pools its own tokens, so {settings.pool!r} has no effect; "
                 "leave it at 'avg'"
             )
+        if self.backbone.pools_itself and settings.stripes is not None:
+            raise UserError(
+                f"model.stripes: {settings.backbone!r} pools its own tokens, so it has no map to cut; leave it out"
+            )
         self.pool = Pool(settings.pool)
         self.neck = _neck(settings.neck, self.dimension)
         for name, values in (("mean", input_settings.mean), ("std", input_settings.std)):
@@ -99,7 +106,18 @@ class Embedder(nn.Module):
         pixels = images.to(self.mean.dtype)
         featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
         feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
-        return Output(feature=feature, embedding=self.neck(feature), map=featuremap)
+        return Output(feature, self.neck(feature), featuremap, self._stripes(featuremap, mask))
+
+    def _stripes(self, featuremap: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return the pooled stripes (B, P, D) of a map, from top to bottom, like the feature of the whole."""
+        count, height = self.settings.stripes, featuremap.shape[2]
+        if count is None:
+            return None
+        if height < count:
+            raise UserError(f"model.stripes: the map is {height} rows high, which cannot be cut into {count} stripes")
+        masks = [None] * count if mask is None else mask.tensor_split(count, dim=2)
+        pieces = zip(featuremap.tensor_split(count, dim=2), masks, strict=True)
+        return torch.stack([self.backbone.head(self.pool(piece, own)) for piece, own in pieces], dim=1)
 
 
 def _neck(kind: Literal["bnneck", "none"], dimension: int) -> nn.Module:

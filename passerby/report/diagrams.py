@@ -71,14 +71,16 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
     known = "identities known" if stage.labelled else "identities not used"
     size = data.identities * data.instances
-    joint = (SAMPLING[data.sampling],) if len(stage.train) > 1 else ()
+    beside = tuple(f"beside them known people of {name}" for name in stage.beside)
+    joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 else ()
+    length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} people of each set",)
     steps = tuple(facts(data.augment))
     batches = (f"{data.identities} people × {data.instances} images = {size}", *changed(data, without=_DATA))
     return (
-        Box("data", "Training images", (*sites, known, *first)),
+        Box("data", "Training images", (*sites, known, *first, *beside)),
         *_other_boxes(recipe),
-        Box("sampler", "P × K batches", (*batches, *joint)),
+        Box("sampler", "P × K batches", (*batches, *joint, *length)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
 
@@ -112,8 +114,10 @@ def _vectors(recipe: Recipe) -> tuple[Box, ...]:
 
 
 def _parts(stage: StageSettings, number: int) -> dict[str, Part]:
-    """Return the parts that do something in a stage: in the first one, not those that only act on an earlier model."""
+    """Return the parts that do something in a stage: not those that lack an earlier model, or unknown people."""
     parts = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
+    if stage.labelled:
+        parts = {name: part for name, part in parts.items() if not (part.makes_labels or part.unlabelled_only)}
     return {name: part for name, part in parts.items() if number or not part.needs_earlier or _speaks(part, "terms")}
 
 

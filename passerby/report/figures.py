@@ -82,8 +82,8 @@ def cmc_curve(plain: Scores, reranked: Scores | None = None, *, ranks: int = 20)
 
 
 def place(found: Sequence[EpochRecord], stage: int, epoch: int) -> int:
-    """Return the epoch counted over all stages."""
-    lengths = {record.stage: record.epochs for record in found}
+    """Return the epoch counted over all stages; one before the present may have ended before its last epoch."""
+    lengths = {record.stage: record.epoch for record in found}
     return epoch + sum(length for number, length in lengths.items() if number < stage)
 
 

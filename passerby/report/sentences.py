@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from passerby.report.folder import RunFolder, Site
-from passerby.train.journal import EpochRecord
 from passerby.types import Pixels
 
 MEASURES = {
@@ -62,17 +59,12 @@ def progress(run: RunFolder) -> str:
     images = sum(record.images_per_second * record.seconds for record in found) / max(seconds, 1e-9)
     waiting = 1 - sum(record.busy * record.seconds for record in found) / max(seconds, 1e-9)
     stages = f" in {len(run.recipe.stages)} stages" if len(run.recipe.stages) > 1 else ""
-    done = planned if run.sites else _done(run, found)
+    done = len(found)
     of = "" if done == planned else f" of {planned}"
     return (
         f"Trained for {done}{of} {'epoch' if planned == 1 else 'epochs'}{stages} in {duration(seconds)}, "
         f"{images:,.0f} images per second, {100 * waiting:.0f} % of the time waiting for images."
     )
-
-
-def _done(run: RunFolder, found: Sequence[EpochRecord]) -> int:
-    last = found[-1]
-    return sum(stage.epochs for stage in run.recipe.stages[: last.stage - 1]) + last.epoch
 
 
 def duration(seconds: float) -> str:

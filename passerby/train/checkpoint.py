@@ -27,6 +27,7 @@ class Checkpoint:
         averaged: the state of the running mean of the embedder, or None.
         teacher: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
+        classes: how many people the losses know; None in checkpoints of 0.1, where the stage says it.
         sums: of the unfinished epoch's loss terms, see `Run`.
 
     """
@@ -45,6 +46,7 @@ class Checkpoint:
     averaged: dict[str, Tensor] | None = None
     teacher: dict[str, Tensor] | None = None
     ended: bool = False
+    classes: int | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

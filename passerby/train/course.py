@@ -153,6 +153,7 @@ def course_of(stages: Sequence[Stage], tested: Sequence[str], records: Sequence[
 
 def _at_end(stages: Sequence[Stage], records: Sequence[Record]) -> list[ScoreRecord]:
     last = {number: stage.epochs for number, stage in enumerate(stages, start=1)}
+    last |= {record.stage: record.epoch for record in records if isinstance(record, StageRecord)}
     return [record for record in journal.scores(records) if record.epoch == last.get(record.stage)]
 
 

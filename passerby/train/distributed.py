@@ -102,6 +102,13 @@ def gather(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
     return joined, _join(labels)
 
 
+def gather_batch(rows: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Join tensors (B / world, ...) of all processes to (B, ...), in the order of the batch; see `gather`."""
+    if world() == 1:
+        return tuple(rows)
+    return tuple(_Join.apply(each) if each.is_floating_point() else _join(each) for each in rows)
+
+
 def _join(rows: Tensor) -> Tensor:
     pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world())]
     torch.distributed.all_gather(pieces, rows.contiguous())

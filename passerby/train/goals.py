@@ -56,10 +56,9 @@ def change_since(recipe: Recipe, records: Sequence[ScoreRecord], name: str, *, a
     learnt = [number for number, stage in enumerate(recipe.stages, start=1) if name in stage.train]
     if not learnt or learnt[-1] == len(recipe.stages):
         return None
-    end = recipe.stages[learnt[-1] - 1].epochs
-    wanted = (learnt[-1], end, after.protocol.dataset)
-    before = [record.mAP for record in records if (record.stage, record.epoch, record.dataset) == wanted]
-    return 100 * (after.mAP - before[-1]) if before else None
+    wanted = (learnt[-1], after.protocol.dataset)
+    before = {record.epoch: record.mAP for record in records if (record.stage, record.dataset) == wanted}
+    return 100 * (after.mAP - before[max(before)]) if before else None
 
 
 def changes(recipe: Recipe) -> list[str]:

@@ -114,12 +114,13 @@ class GradientRecord:
 
 @dataclass(frozen=True)
 class FindingRecord:
-    """Figures that a part of the method found, by name."""
+    """Figures that a part of the method found, by name, and what a person should know of them, if anything."""
 
     stage: int
     epoch: int
     part: str
     values: dict[str, float]
+    note: str = ""
     event: Literal["finding"] = "finding"
 
 

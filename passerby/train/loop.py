@@ -28,9 +28,10 @@ from passerby.optim import rate, set_rate
 from passerby.train import distributed
 from passerby.train.gradients import gradient_norms
 from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, TermRecord
+from passerby.train.labelling import choose_labels
 from passerby.train.plan import count_batches, drawn, plan_epoch
 from passerby.train.run import Run
-from passerby.types import Batch, Ints, Output
+from passerby.types import Batch, Output
 
 Watch = Callable[[Run, Engine], None]
 """Attaches handlers that look at a stage's engine and change nothing."""
@@ -74,7 +75,7 @@ def run_stage(
 
     Args:
         run: its state, moved along.
-        stop: asked after every step; true ends the stage there.
+        stop: asked after every step; true breaks the stage off there.
         watch: handlers to attach.
         first_step: called in the stage's first step with how hard each loss term pulls.
         epoch_done: called with the record of every finished epoch, after the run's state has moved on to the next.
@@ -107,17 +108,17 @@ def run_stage(
         run.epoch, run.iteration, run.labels, run.sums = run.epoch + 1, 0, None, {}
         distributed.share_state([*run.modules, *run.followers])
         epoch_done(record)
-        if stop():
+        if stop() or run.over:
             engine.terminate()
 
     for attach in watch:
         attach(run, engine)
     engine.state.epoch_length, engine.state.max_epochs = count, settings.epochs
     engine.state.iteration, engine.state.epoch = run.epoch * count + run.iteration, run.epoch
-    if run.epoch < settings.epochs:
+    if not run.over:
         with closing(_stream(run, store)) as batches:  # or loader processes outlive the stage
             engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
-    return run.epoch >= settings.epochs
+    return run.over
 
 
 def end_stage(run: Run) -> float:
@@ -138,7 +139,7 @@ def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
     data, seed = run.recipe.data, run.recipe.engine.seed
     columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
     while True:
-        labels = _labels(run)
+        labels = choose_labels(run)
         place = Place(seed, run.stage_number, run.epoch)
         generator = np.random.default_rng([seed, run.stage_number, run.epoch])
         key = labels if labels.ndim == 1 else labels[:, 0]
@@ -155,15 +156,6 @@ def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
             first=run.iteration,
             foreground=run.recipe.foreground,
         )
-
-
-def _labels(run: Run) -> Ints:
-    """Return the labels of the coming epoch: those of the checkpoint, of a part, or of the data, in this order."""
-    if run.labels is None:
-        spoken = (part.labels(run, run.stage) for part in run.speaking_parts)
-        chosen = next((labels for labels in spoken if labels is not None), run.stage.train.pid)
-        run.labels = torch.from_numpy(np.ascontiguousarray(chosen))
-    return run.labels.numpy()
 
 
 def train_step(
@@ -229,12 +221,12 @@ def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
-    """Add the gradients of a batch and return what the model answered; losses are computed in float32."""
+    """Add the gradients of a batch and return what the model answered."""
     engine = run.recipe.engine
-    with run.autocast():
-        out: Output = run.embedder(batch.images, batch.mask if run.recipe.foreground.use == "pool" else None)
-    seen, labels = (out, batch.labels) if engine.mining == "local" else distributed.gather(out, batch.labels)
-    terms: dict[str, Term] = run.losses(seen, labels)
+    for part in run.speaking_parts:
+        part.before_step(run, batch)
+    out = run.see(batch)
+    terms = run.judge(batch, out)
     for part in run.speaking_parts:
         terms |= part.terms(run, batch, out)
     loss = total(terms)
@@ -262,7 +254,8 @@ def _to_device(batch: Batch, run: Run) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(run.device, non_blocking=True)
 
-    mask = None if batch.mask is None else move(batch.mask)
+    weighted = run.recipe.foreground.use == "pool"  # otherwise the images have been changed, and the mask has served
+    mask = move(batch.mask) if weighted and batch.mask is not None else None
     images = move(batch.images).contiguous(memory_format=layout)
     return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
 

@@ -14,12 +14,18 @@ from passerby.data.samplers import (
     require_shares,
 )
 from passerby.train.journal import DrawnRecord
-from passerby.types import Ints, Split, Stage
+from passerby.types import UNKNOWN, Ints, Split, Stage
 
 
 def count_batches(stage: Stage, settings: DataSettings) -> int:
-    """Return the length of an epoch: all new images of the stage, of whatever data set, by the size of a batch."""
-    return max(1, int(stage.fresh.sum()) // (settings.identities * settings.instances))
+    """Return the length of an epoch: what the stage says, or all its new images by the size of a batch.
+
+    Labelled images beside unlabelled ones do not count, as little as those of a memory.
+    """
+    if stage.iterations is not None:
+        return stage.iterations
+    new = stage.fresh if stage.labelled else stage.train.pid == UNKNOWN
+    return max(1, int(new.sum()) // (settings.identities * settings.instances))
 
 
 def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings) -> Ints:
@@ -39,6 +45,8 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
 
     """
     instances, count = settings.instances, count_batches(stage, settings)
+    if not stage.labelled:
+        labels = lone_together(labels, stage.origin, generator, instances=instances)
     if not stage.recalled:
         return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities)
     old = np.where(stage.fresh, -1, labels)
@@ -47,6 +55,31 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
     plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled)
     again = identity_batches(old, generator, identities=recalled, instances=instances, count=count)
     return interleave(plan, again, instances=instances)
+
+
+def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *, instances: int) -> Ints:
+    """Return labels (N,) by which to draw images where some are the only ones of their label.
+
+    Such images are drawn as if `instances` of them, at random and of one data set, showed one person. Each of them
+    would be repeated otherwise, and batches would be full of copies.
+
+    Args:
+        labels: (N,), -1 = not to be used.
+        origin: (N,) which data set each image comes from.
+        generator: source of randomness.
+        instances: K, images of each person in a batch.
+
+    >>> lone_together(np.array([0, 0, 1, 2]), np.zeros(4, int), np.random.default_rng(0), instances=2).tolist()
+    [0, 0, 3, 3]
+    """
+    counts = np.bincount(labels[labels >= 0])
+    lone = (labels >= 0) & (counts[np.maximum(labels, 0)] == 1) if len(counts) else np.zeros(len(labels), bool)
+    drawn, following = labels.copy(), len(counts)
+    for number in np.unique(origin[lone]):
+        rows = generator.permutation(np.flatnonzero(lone & (origin == number)))
+        drawn[rows] = following + np.arange(len(rows)) // instances
+        following += -(-len(rows) // instances)
+    return drawn
 
 
 def _plan_new(
@@ -107,4 +140,6 @@ def stage_sentences(stage: Stage, settings: DataSettings) -> list[str]:
 
 
 def _counts(split: Split) -> str:
-    return f"{len(split):,} images of {split.count_identities:,} people from {split.count_cameras} cameras"
+    people = f"{split.count_identities:,} people" if split.count_identities else "unknown people"
+    cameras = f"from {split.count_cameras} cameras" if split.count_cameras else "from unknown cameras"
+    return f"{len(split):,} images of {people} {cameras}"

@@ -61,6 +61,8 @@ class ProgressBar:
         elif isinstance(record, FindingRecord):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.values.items())
             self.console.print(f"{record.part}: {values}", highlight=False)
+            if record.note:
+                self.console.print(record.note, style="yellow", highlight=False, markup=False)
         elif isinstance(record, SearchRecord):
             found = f"mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}"
             self.console.print(f"  {record.dataset}, {record.kind}: {found}", highlight=False)

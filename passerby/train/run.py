@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
-from passerby.extract import DTYPES, Precision, View, extract, label_vectors, tested_paths, tested_view
-from passerby.losses.mix import LossMix
-from passerby.methods.part import Part, Teacher
+from passerby.extract import DTYPES, Precision, View, extract, label_vectors, masked_view, tested_paths, tested_view
+from passerby.losses.mix import LossMix, Term
+from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.optim import make_average, make_optimiser
@@ -27,10 +27,11 @@ from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
+from passerby.train.looking import look
 from passerby.train.plan import require_batch
 from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
-from passerby.types import Dataset, Embeddings, Rerank, Scores, Stage
+from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
 
 @dataclass(eq=False)
@@ -44,11 +45,13 @@ class Run:
         embedder: the model; it lives through all stages.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
-        parts: all that any stage so far has named; they live on.
+        parts: all that any stage so far has named, and of those to come what the run started with; they live on.
         teacher: the model as the stage before left it, while a part of the present stage asks for it.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         ended: whether the parts have had their last word in the present stage.
         labels: (N,) or (N, V) labels of the present epoch.
+        classes: how many people the losses know.
+        looked: what models make of the images of the stage, by their ids, while an epoch is prepared; else None.
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
         follow: called with what parts find.
@@ -74,20 +77,30 @@ class Run:
     iteration: int = 0
     ended: bool = False
     labels: Tensor | None = None
+    classes: int = 1
+    looked: dict[int, Vectors] | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
 
     @property
     def all_parts(self) -> dict[str, Part]:
-        """The parts that any stage so far has named, by name."""
+        """All parts there are, speaking or not, by name."""
         return {name: cast("Part", part) for name, part in self.parts.items()}
 
     @property
     def speaking_parts(self) -> list[Part]:
-        """The parts of the present stage, in the order of the recipe."""
-        named = self.recipe.stages[self.stage_number].method.chosen
-        return [cast("Part", self.parts[name]) for name in named]
+        """The parts of the present stage, in the recipe's order; who makes labels is silent where they are known."""
+        settings = self.recipe.stages[self.stage_number]
+        named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
+        return [part for part in named if not (settings.labelled and (part.makes_labels or part.unlabelled_only))]
+
+    @property
+    def over(self) -> bool:
+        """Whether the present stage is at its end, by its epochs or because a part has had enough."""
+        between = self.epoch > 0 and self.iteration == 0
+        enough = between and any(part.had_enough for part in self.speaking_parts)
+        return enough or self.epoch >= self.recipe.stages[self.stage_number].epochs
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -119,8 +132,9 @@ class Run:
             load_state(self.embedder, start.embedder, source=f"start: {self.recipe.start}")
         self._wake(number)
         if start is not None:
-            self._fill_parts(start.parts)
-        self._enter(number)
+            self._take_over(start.parts)
+            self._require_own_images()
+            self._require_memories()
         self._enter(number)
         for part in self.speaking_parts:
             part.begin(self, self.stage)
@@ -138,19 +152,29 @@ class Run:
         """Make what a stage is made of, once its parts remember the stages before it and before they begin."""
         self.stage_number, self.epoch, self.iteration, self.ended = number, 0, 0, False
         self.labels, self.sums = None, {}
-        settings = self.recipe.stages[number]
         torch.manual_seed(self.seed)
         self.stage = self.stages[number]
         for part in self.speaking_parts if widened else ():
             self.stage = part.widen(self, self.stage)
-        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=self.stage.classes)
-        self.losses.to(self.device)
+        self.make_losses(max(1, self.stage.classes))
         has_past = number > 0 or self.recipe.start is not None
         asked = has_past and any(part.wants_teacher for part in self.speaking_parts)
         self.teacher = Teacher(self.tested) if asked else None
 
-    def _fill_parts(self, state: dict[str, Tensor]) -> None:
-        """Give the parts what they remembered elsewhere; those that were not there stay as they are."""
+    def make_losses(self, classes: int) -> None:
+        """Make the losses of the stage for so many people."""
+        settings = self.recipe.stages[self.stage_number]
+        self.classes = classes
+        self.losses = LossMix(settings.losses, dimension=self.embedder.dimension, classes=classes)
+        self.losses.to(self.device)
+
+    def _take_over(self, state: dict[str, Tensor]) -> None:
+        """Give the parts of all stages what they remembered elsewhere; those that were not there stay as they are."""
+        known = {key.split(".")[0] for key in state}
+        for stage in self.recipe.stages:
+            for name, chosen in stage.method.chosen.items():
+                if name in known and name not in self.parts:
+                    self.parts[name] = chosen.make()
         for name, part in self.parts.items():
             mine = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
             if mine:
@@ -160,24 +184,91 @@ class Run:
                 except RuntimeError as error:
                     raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
 
+    def _require_own_images(self) -> None:
+        for name, part in self.all_parts.items():
+            if part.stored_images:
+                raise UserError(
+                    f"start: method.{name} keeps {part.stored_images:,} images of the stages of {self.recipe.start}, "
+                    f"which this run does not read; learn all stages in one recipe, or leave out method.{name}"
+                )
+
+    def _require_memories(self) -> None:
+        for name in self.recipe.stages[0].method.chosen:
+            if self.all_parts[name].hollow:
+                raise UserError(
+                    f"start: the run in {self.recipe.start} left nothing that method.{name} could hold on to; start "
+                    f"from a run whose method has it, or leave it out of the first stage"
+                )
+
     def _equip(self) -> None:
         """Make the optimiser of a stage whose parts are ready."""
         settings = self.recipe.stages[self.stage_number]
         self.parts.to(self.device)
         distributed.share_state(self.modules)
         self._average(settings.optim.ema)
-        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters()]
-        self.optimiser = make_optimiser(settings.optim, self.modules, undecayed=undecayed)
+        self.optimiser = self._make_optimiser()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        settings = self.recipe.stages[self.stage_number].optim
+        of_parts = (p for part in self.speaking_parts for p in part.undecayed)
+        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters(), *of_parts]
+        return make_optimiser(settings, self.modules, undecayed=undecayed)
+
+    def renew_optimiser(self) -> None:
+        """Make the optimiser for what learns now; it keeps what it knew of whatever learnt before."""
+        self.parts.to(self.device)
+        distributed.share_state([self.losses, self.parts])
+        known = self.optimiser.state
+        self.optimiser = self._make_optimiser()
+        for group in self.optimiser.param_groups:
+            for parameter in group["params"]:
+                if parameter in known:
+                    self.optimiser.state[parameter] = known[parameter]
+
+    def vectors(self, model: Embedder | None = None) -> Vectors:
+        """Embed all training images of the stage, by the model that is trained unless another is given."""
+        model = self.embedder if model is None else model
+        known = {} if self.looked is None else self.looked
+        if id(model) not in known:
+            known[id(model)] = look(model, self.stage.train.path, autocast=self.autocast())
+        return known[id(model)]
+
+    def see(self, batch: Batch) -> Output:
+        """Return what the model answers to a batch, with a graph."""
+        with self.autocast():
+            out: Output = self.embedder(batch.images, batch.mask)
+        return out
+
+    def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return what the losses say of an answer, in float32 and over the batches of all processes."""
+        local = self.recipe.engine.mining == "local"
+        people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
+        seen, labels = (out, people) if local else distributed.gather(out, people)
+        terms: dict[str, Term] = self.losses(seen, labels)
+        return terms
+
+    def rehearse(self, batch: Batch) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+        out = self.see(batch)
+        terms = self.judge(batch, out)
+        for part in self.speaking_parts:
+            if part.wants_teacher:
+                terms |= part.terms(self, batch, out)
+        return terms
 
     def autocast(self) -> torch.autocast:
         """Return the block in which the network runs in the precision of the run."""
         return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
 
-    def tell(self, part: str, values: dict[str, float]) -> None:
-        """Hand figures that a part found to whoever follows the run."""
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented."""
+        return masked_view(split.masks, self.recipe.learnt_pixels)
+
+    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Hand figures that a part found, and what a person should know of them, to whoever follows the run."""
         if self.follow is not None:
-            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values))
+            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values, note))
 
     def _average(self, decay: float | None) -> None:
         """Begin a running mean, or go on with that of the stage before at the decay of this one."""
@@ -204,6 +295,7 @@ class Run:
             optimiser=self.optimiser.state_dict(),
             scaler=self.scaler.state_dict(),
             labels=self.labels,
+            classes=self.classes,
             sums=self.sums,
         )
         save_checkpoint(checkpoint, self.folder / "last.pt")
@@ -212,8 +304,10 @@ class Run:
         """Go back to where a checkpoint was written."""
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
             self._wake(number)
-        self._fill_parts(checkpoint.parts)
+        self._take_over(checkpoint.parts)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
+        if checkpoint.classes is not None:
+            self.make_losses(checkpoint.classes)
         self._equip()
         self.embedder.load_state_dict(checkpoint.embedder)
         if self.teacher is not None and checkpoint.teacher is not None:
@@ -277,6 +371,11 @@ class Run:
         found = {name: self.embed(name, model=model) for name in self.recipe.tested}
         return {embeddings.dataset: self.score(embeddings) for embeddings in found.values()}
 
+    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, unless it is for mining that the recipe keeps local."""
+        alone = use == "mining" and self.recipe.engine.mining == "local"
+        return rows if alone else distributed.gather_batch(rows)
+
 
 def make_run(recipe: Recipe, folder: Path) -> Run:
     """Read the data, build the model, and check what can be checked before the first step.
@@ -285,14 +384,13 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
 
     """
-    names = dict.fromkeys((*(name for stage in recipe.stages for name in stage.train), *recipe.tested))
+    learnt = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
+    names = dict.fromkeys((*learnt, *recipe.tested))
     datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
     called = [dataset.name for dataset in datasets.values()]
     if twice := {name for name in called if called.count(name) > 1}:
         raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
-    require_apart(
-        datasets, trained=dict.fromkeys(n for stage in recipe.stages for n in stage.train), tested=recipe.tested
-    )
+    require_apart(datasets, trained=learnt, tested=recipe.tested)
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
         tested_paths(datasets[name])
@@ -300,11 +398,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     if recipe.foreground.use != "none":
         for stage in stages:
             require_masks(stage)
-    for settings in recipe.stages:
-        if not settings.labelled:
-            raise UserError(f"stage {settings.title!r} is unlabelled, and no part of its method makes labels")
     for stage in stages:
-        require_batch(stage, recipe.data)
+        if stage.labelled:
+            require_batch(stage, recipe.data)
     columns = columns_of_rank(
         recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
     )

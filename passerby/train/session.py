@@ -88,7 +88,7 @@ def train(
     try:
         checkpoint = None if start == "fresh" else load_checkpoint(folder / "last.pt")
         if checkpoint is None:
-            _claim(folder)
+            require_free(folder)
             distributed.wait()  # or the first process would write what makes the last one refuse the folder
         elif checkpoint.recipe != recipe.dump():
             raise UserError(_other_recipe(recipe, checkpoint.recipe, folder / "last.pt"))
@@ -133,13 +133,16 @@ def opening(run: Run) -> list[str]:
         sentences += people_sentences(settings, run.datasets)
     if (loaded := run.embedder.loaded) is not None:
         sentences.append(f"{run.recipe.model.weights}: {loaded}")
+    chosen = {name: part for settings in run.recipe.stages for name, part in settings.method.chosen.items()}
+    sentences += [f"method.{name}: {note}" for name, part in chosen.items() if (note := part.make().note)]
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )
     return sentences
 
 
-def _claim(folder: Path) -> None:
+def require_free(folder: Path) -> None:
+    """Raise `UserError` unless a run can be begun in a folder."""
     if (folder / "recipe.yaml").exists():
         raise UserError(f"{folder} already holds a run; go on with it by --resume, or choose another --out")
     if folder.exists() and not folder.is_dir():

@@ -31,16 +31,43 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     train, origin = join(splits), np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     if len(train) == 0:
         raise UserError(f"stage {settings.title!r} has no training images")
+    truth = train.pid
     if settings.labelled:
         known = train.pid != UNKNOWN
-        train, origin = train.select(known), origin[known]
+        train, origin, truth = train.select(known), origin[known], truth[known]
         _require_learnable(train, settings.title)
+    elif settings.beside:
+        train, origin, truth, sources = _put_beside(settings, datasets, train, origin)
     else:
-        train = Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
+        train = _hidden(train)
     _require_all(sources, origin, settings)
     return Stage(
-        settings.name or " + ".join(sources), train, settings.labelled, settings.epochs, sources=sources, origin=origin
+        settings.name or " + ".join(datasets[name].name for name in settings.train),
+        train,
+        settings.labelled,
+        settings.epochs,
+        sources=sources,
+        origin=origin,
+        truth=truth,
+        iterations=settings.iterations,
     )
+
+
+def _hidden(train: Split) -> Split:
+    """Return the images without what is known of their people."""
+    return Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
+
+
+def _put_beside(
+    settings: StageSettings, datasets: Mapping[str, Dataset], train: Split, origin: Ints
+) -> tuple[Split, Ints, Ints, tuple[str, ...]]:
+    """Join labelled images to unlabelled ones: images, where each is from, who is really in it, and the data sets."""
+    known = [split.select(split.pid != UNKNOWN) for split in (datasets[name].train for name in settings.beside)]
+    joined, truth = join([_hidden(train), *known]), join([train, *known]).pid
+    first = int(origin.max()) + 1
+    further = np.repeat(np.arange(first, first + len(known)), [len(split) for split in known])
+    names = tuple(datasets[name].name for name in (*settings.train, *settings.beside))
+    return joined, np.concatenate([origin, further]), truth, names
 
 
 def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], tested: Iterable[str]) -> None:

@@ -37,7 +37,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
     checkpoint = load_checkpoint(path)
     earlier = recipe_from_text(checkpoint.recipe, source=f"start: the recipe in {path}")
     stage = earlier.stages[checkpoint.stage]
-    if checkpoint.epoch < stage.epochs:
+    if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(
             f"start: {folder} stands in the middle of stage {checkpoint.stage + 1} ({checkpoint.epoch} of "
             f"{stage.epochs} epochs are done); finish it with --resume first"
@@ -47,12 +47,19 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
 
 
 def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:
-    theirs, mine = (r.model.model_dump(mode="json", exclude={"weights"}) for r in (earlier, recipe))
+    theirs, mine = (r.model.model_dump(mode="json", exclude={"weights", "stripes"}) for r in (earlier, recipe))
     for key, value in theirs.items():
         if value != mine[key]:
             raise UserError(
                 f"start: the model in {folder} has model.{key} {value!r}, this recipe has {mine[key]!r}; its weights "
                 "and autoencoders serve only the network that they were made with"
+            )
+    theirs, mine = (r.input.model_dump(mode="json") for r in (earlier, recipe))
+    for key, value in theirs.items():
+        if value != mine[key]:
+            raise UserError(
+                f"start: the model in {folder} was shown images with input.{key} {value!r}, this recipe has "
+                f"{mine[key]!r}; what it has learnt holds for its own images"
             )
 
 

@@ -19,6 +19,7 @@ from tests.train.runs import interrupt_after, optimiser_hash, state_hash, weight
 
 CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
+    "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"share": "adaptive"}],
     "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "place": "before_pooling"}],
 }

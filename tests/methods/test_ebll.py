@@ -12,7 +12,7 @@ from passerby.errors import UserError
 from passerby.methods.autoencoder import Autoencoder
 from passerby.methods.ebll import EbllSettings, Encoder
 from passerby.methods.part import frozen
-from passerby.methods.reconstruction import Material, lead_through, learn, measure, objectives
+from passerby.methods.reconstruction import COLLAPSED, Material, lead_through, learn, measure, objectives
 from passerby.models.embedder import Embedder
 from passerby.settings import build
 from passerby.train import journal
@@ -81,7 +81,28 @@ def test_the_mean_explains_nothing_and_has_no_code():
         autoencoder.decoder.bias.copy_(material.kept.flatten(0, 1).mean(dim=0))
     fit = measure(autoencoder, material)
     assert fit.explained == pytest.approx(0, abs=1e-5)
-    assert fit.code_variance == 0
+    assert fit.code_variance == fit.liveliness == 0
+
+
+def test_whether_a_code_lives_does_not_depend_on_its_unit_nor_on_that_of_the_features():
+    autoencoder = learnt(features(), activation="none")
+    fit = measure(autoencoder, features())
+    with torch.no_grad():
+        autoencoder.encoder.weight.mul_(1e-3)
+        autoencoder.encoder.bias.mul_(1e-3)
+        autoencoder.decoder.weight.mul_(1e3)
+    small = measure(autoencoder, features())
+    assert small.code_variance < 1e-4
+    assert small.liveliness == pytest.approx(fit.liveliness, rel=1e-3)
+    assert fit.liveliness == pytest.approx(1, abs=0.05)
+    with torch.no_grad():
+        autoencoder.encoder.weight.mul_(1e3)
+        autoencoder.decoder.bias.mul_(1e-3)
+        autoencoder.encoder.bias.mul_(1e-3)
+        autoencoder.decoder.weight.mul_(1e-3)
+    tiny = measure(autoencoder, Given(features().kept / 1e3))
+    assert tiny.variance < 1e-6
+    assert tiny.liveliness == pytest.approx(fit.liveliness, rel=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["ae_l1", "ae_l2"])
@@ -99,7 +120,9 @@ def test_a_penalty_that_is_a_sum_collapses_the_code_and_a_mean_does_not(loss):
         return measure(autoencoder, features())
 
     assert penalised("sum").code_variance < 1e-4
+    assert penalised("sum").liveliness < COLLAPSED
     assert penalised("mean").code_variance > 1e-3
+    assert penalised("mean").liveliness > COLLAPSED
 
 
 def test_learning_is_a_function_of_its_seed():
@@ -203,12 +226,16 @@ def test_every_past_stage_has_a_term_of_its_own(three):
 
 def test_a_stage_tells_how_good_its_code_is_and_what_the_reconstruction_does_to_the_scores(three):
     first, *_, last = told(three)
+    assert [bool(record.note) for record in told(three)] == [r.values["R squared"] < 0.5 for r in told(three)]
+    share = f"{100 * first.values['R squared']:.0f} %"
+    assert f"The code of stage 'market1501' tells {share} of what differs between the features" in first.note
+    assert "raise method.ebll.code, or raise method.ebll.epochs (now 30) or method.ebll.lr (now 0.01)" in first.note
     assert [record.stage for record in told(three)] == [1, 2, 3]
     assert first.part == "ebll"
     values = first.values
     assert values["ae"] < values["ae_l1"]
     assert values["ae"] < values["ae_l2"]
-    assert values["code variance"] > 1e-4
+    assert values["variance kept"] > COLLAPSED
     assert 0.01 < values["R squared"] <= 1
     for of in ("market1501", "other"):
         assert {f"{of} mAP", f"{of} rank-1", f"{of} mAP reconstructed", f"{of} rank-1 reconstructed"} <= set(values)
@@ -280,6 +307,7 @@ def test_a_collapsed_code_stops_the_run_and_loses_nothing(tiny, tmp_path):
     assert state(tmp_path)["epoch"] == 2
     (record,) = told(tmp_path)
     assert record.values["code variance"] < 1e-4
+    assert record.values["variance kept"] < COLLAPSED
     assert record.values["R squared"] < 0.1
 
 
@@ -306,12 +334,17 @@ def test_settings_that_would_do_nothing(settings, sentence):
         (["method.ebll.epochs=0"], "epochs 0 and no earlier stage"),
         (["method.ebll.task=1.0", "losses.softmax=null"], "asks the classifier of losses.softmax"),
         (
+            ["foreground=pool", "masks=MASKS", "method.ebll.task=1.0", "method.ebll.place=before_pooling"],
+            "without the masks that foreground: pool weights it by; use place: after_pooling or task: 0",
+        ),
+        (
             ["model.backbone=test_vit", "model.last_stride=2", "method.ebll.place=before_pooling"],
             "pools its own tokens",
         ),
     ],
 )
-def test_what_cannot_work_is_told_before_the_first_step(tiny, tmp_path, changes, sentence):
+def test_what_cannot_work_is_told_before_the_first_step(tiny, masks, tmp_path, changes, sentence):
+    changes = [change.replace("MASKS", str(masks)) for change in changes]
     with pytest.raises(UserError, match=sentence):
         train(tiny(CODE, *changes), tmp_path)
     assert not (tmp_path / "journal.jsonl").exists()

@@ -31,7 +31,7 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
         assert head.weight.requires_grad
         assert torch.equal(head.weight[3:], heads[name])
         of = {"softmax": "embedding", "cosface": "feature"}[name]
-        means = class_means(vectors(run, run.stage.train.path, of=of), torch.from_numpy(run.stage.train.pid))
+        means = class_means(vectors(run, run.stage.train, of=of), torch.from_numpy(run.stage.train.pid))
         assert torch.equal(head.weight[:3], means) == (new == "means")
 
 

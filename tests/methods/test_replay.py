@@ -43,7 +43,7 @@ def test_the_gap_is_of_remembered_images_alone():
 def test_a_new_classifier_takes_over_its_last_rows():
     head = torch.nn.Linear(2, 4, bias=False)
     before = head.weight.detach().clone()
-    adopt_rows(head, torch.full((1, 2), 9.0))
+    adopt_rows(head.weight, torch.full((1, 2), 9.0))
     assert torch.equal(head.weight[:3], before[:3])
     assert head.weight[3].tolist() == [9, 9]
 
@@ -80,6 +80,16 @@ def test_the_memory_joins_the_images_and_keeps_its_classifiers(second):
     for name, head in classifiers(run.losses.losses).items():
         assert head.weight.shape[0] == 7
         assert torch.equal(head.weight[3:], heads[name][torch.from_numpy(people)])
+
+
+def test_people_of_the_memory_keep_their_centres(second):
+    run, _ = second("method.replay={identities: 4}", "losses.center={}")
+    part, centres = run.parts["replay"], run.losses.losses["center"].centres
+    assert torch.equal(centres[3:], part.known["center"])
+    assert len(centres) == 7
+    learnt = centres.clone()
+    part.end(run, run.stage)
+    assert torch.equal(part.known["center"][:4], learnt[3:])
 
 
 def test_a_third_stage_has_both_memories(second):

@@ -1,13 +1,17 @@
 """Whatever is changed in a recipe changes its drawing: the settings are walked one by one, so new ones are met too."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 
+from passerby.cluster.clustering import AnyClustering
 from passerby.errors import UserError
+from passerby.methods.clustered import ClusteredSettings
+from passerby.methods.pseudo import PseudoSettings
 from passerby.recipe import MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.report.diagrams import draw
 from passerby.settings import Settings
@@ -35,6 +39,7 @@ TECHNICAL = {
     "method",
 }
 MOST_VARIANTS = 4
+WALKED = PseudoSettings
 SITES = {name: {"kind": "market1501", "root": name} for name in ("a", "b")}
 STAGE = {"train": ["a", "b"], "epochs": 30}
 LOSSES = ("softmax", "arcface", "cosface", "circle_softmax", "triplet", "circle", "center")
@@ -53,6 +58,10 @@ BASES = [
 
 
 PARTS = {name: {} for name in MethodSettings.model_fields} | {"lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}}
+EVERY_PART = {
+    name: next(kind for kind in get_args(field.annotation) if kind is not type(None))(**PARTS[name]).make()
+    for name, field in MethodSettings.model_fields.items()
+}
 TWO_SITES = {
     "datasets": SITES,
     "model": {"backbone": "resnet18"},
@@ -61,21 +70,41 @@ TWO_SITES = {
 
 
 def in_two_stages(method: dict) -> dict:
-    """Return a recipe whose second stage has a method."""
-    return {**TWO_SITES, "stages": [{"train": ["b"]}, {"train": ["a"], "method": method}]}
+    """Return a recipe whose stages have a method."""
+    return {**TWO_SITES, "stages": [{"train": [name], "method": method} for name in ("b", "a")]}
 
 
+def without_labels(method: dict) -> dict:
+    """Return a recipe with a method whose second stage finds people by it, with known ones beside."""
+    stages = [{"train": ["b"]}, {"train": ["a"], "labelled": False, "beside": ["b"]}]
+    return {**TWO_SITES, "model": {"backbone": "resnet18", "stripes": 2}, "stages": stages, "method": method}
+
+
+CLUSTERINGS = [kind.model_fields["kind"].default for kind in get_args(get_args(AnyClustering)[0])]
+MAKERS = [name for name, part in EVERY_PART.items() if part.makes_labels]
+"""An unlabelled stage has just one of them."""
+NOBODY = {"labelled": False, "method": {"pseudo": {}}}
+LABELLED_TOO = [name for name, part in EVERY_PART.items() if not (part.makes_labels or part.unlabelled_only)]
 BASES += [
-    in_two_stages({name: part for name, part in PARTS.items() if name != "replay"}),
+    in_two_stages({name: part for name, part in PARTS.items() if name != "replay" and name in LABELLED_TOO}),
     in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "loss": "all"}}),
     in_two_stages({"ebll": {"distance": "bce"}}),
     in_two_stages({}),
+    {**TWO_SITES, "stages": [{"train": ["b"]}, {"train": ["a"], "method": {"lwf": {"ce_dist": 1.0}}}]},
+    *(without_labels({"pseudo": {"cluster": {"kind": kind}}, "dec": {"k": 3}}) for kind in CLUSTERINGS),
+    without_labels({"pseudo": {"cluster": {"kind": "dbscan", "eps": "share"}, "stop": {}}}),
+    *({**TWO_SITES, "stages": [*first, {"train": ["b"], **NOBODY}]} for first in ([], [{"train": ["a"]}])),
+    *(without_labels({name: {}}) for name in MAKERS),
+    without_labels({"ssg": {"ask": "cluster", "cluster": {"kind": "hdbscan"}}}),
 ]
 
 
 def leaves(kind: type[Settings], path: str = "") -> Iterator[tuple[str, object]]:
     """Yield (dotted path, type) of every setting below a class; the first stage stands for all."""
+    shared = ClusteredSettings.model_fields if issubclass(kind, ClusteredSettings) and kind is not WALKED else {}
     for name, field in kind.model_fields.items():
+        if name in shared:  # one of those who have it stands for all
+            continue
         here = f"{path}.{name}" if path else name
         if here in TECHNICAL:
             continue
@@ -86,7 +115,8 @@ def leaves(kind: type[Settings], path: str = "") -> Iterator[tuple[str, object]]
             yield from leaves(MethodSettings, "stages.1.method")
             continue
         groups = [one for one in members(field.annotation) if isinstance(one, type) and issubclass(one, Settings)]
-        if len(groups) < len(members(field.annotation)):  # a group that is always there is no choice by itself
+        always = [*groups] == [*members(field.annotation)]
+        if (not always or len(groups) > 1) and name not in (*MAKERS, "kind"):  # else it is no choice by itself
             yield here, field.annotation
         for group in groups:
             yield from leaves(group, here)
@@ -113,7 +143,7 @@ def others(kind: object, value: object) -> list[object]:
         elif member in (int, float) or not isinstance(member, type):
             found += [2, 1, 7, 0.5, 0.25, 3.0, 0]
         elif issubclass(member, Settings):
-            found.append({})
+            found.append({"kind": member.model_fields["kind"].default} if "kind" in member.model_fields else {})
     if isinstance(value, str):
         found += ["a", "resnet34", "pretrained", "learned"]
     if isinstance(value, list):
@@ -137,11 +167,15 @@ def value_at(recipe: object, path: str) -> object:
     return recipe
 
 
+@cache
+def bases() -> list[tuple[Recipe, dict]]:
+    recipes = [make_recipe(base, source="a base") for base in BASES]
+    return [(recipe, recipe.model_dump(mode="json")) for recipe in recipes]
+
+
 def variants(path: str, kind: object) -> Iterator[tuple[Recipe, Recipe]]:
     """Yield pairs of recipes that differ in this setting alone."""
-    for base in BASES:
-        recipe = make_recipe(base, source="a base")
-        data = recipe.model_dump(mode="json")
+    for recipe, data in bases():
         try:
             value = value_at(data, path)
         except (IndexError, KeyError, TypeError):
@@ -161,3 +195,12 @@ def test_a_changed_setting_is_a_changed_drawing(path, kind):
     assert pairs, f"no way is known to change {path}; give BASES or `others` what it needs"
     for recipe, changed in pairs:
         assert words(draw(recipe)) != words(draw(changed)), f"{path} can be changed without a trace in the drawing"
+
+
+def test_who_makes_the_labels_is_drawn_where_they_are_made():
+    recipes = [make_recipe(without_labels({name: {}}), source="a base") for name in MAKERS]
+    drawn = [words(draw(recipe)) for recipe in recipes]
+    assert len(set(drawn)) == len(MAKERS)
+    for name, text in zip(MAKERS, drawn, strict=True):
+        assert f"method: {name}" not in text.split("Stage 2 of 2")[0]
+        assert f"method: {name}" in text.split("Stage 2 of 2")[1]

@@ -12,11 +12,16 @@ from typer.testing import CliRunner
 from passerby import extract as extraction
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.extract import View, extract, label_vectors
+from passerby.extract import View, extract, label_vectors, masked_view
+from passerby.methods.anchors import image_gradients
+from passerby.methods.consolidation import both_vectors
+from passerby.methods.growth import vectors
+from passerby.methods.part import frozen
+from passerby.methods.reconstruction import Material
 from passerby.models.embedder import load_embedder
 from passerby.train.run import make_run
 from passerby.train.session import train
-from passerby.types import Embeddings
+from passerby.types import Batch, Embeddings
 from tests.train.runs import run, weights
 
 USES = ("none", "mask", "swap", "pool")
@@ -74,6 +79,36 @@ def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
         np.testing.assert_allclose(shown, kept.vectors, atol=1e-4)
         whole = extract(embedder, extraction.tested_paths(dataset))
         assert np.abs(whole - shown).max() > 1e-3
+
+
+@pytest.mark.parametrize("use", ["pool", "mask"])
+def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
+    """The earlier model's answers, and every look at images between stages, compared with the vectors of a test."""
+    again = "stages=[{train: [market1501]}, {train: [market1501], name: again}]"
+    run = make_run(tiny(f"masks={masks}", f"foreground={use}", again, "method.feature={}"), tmp_path)
+    run.open_stage(0)
+    run.open_stage(1)
+    some = run.stage.train.select(np.arange(5))
+    word = {"pool": "weighted", "mask": "foreground"}[use]
+    view = masked_view(some.masks, word)
+    wanted = torch.from_numpy(extract(run.embedder, some.path, feature="feature", view=view))
+    whole = torch.from_numpy(extract(run.embedder, some.path, feature="feature"))
+    assert (wanted - whole).abs().max() > 1e-4
+    images, weights = next(extraction.shown(some.path, view, run.embedder, size=5))
+    batch = Batch(images, torch.zeros(5), torch.zeros(5), torch.arange(5), weights)
+    looks = {
+        "teacher": run.teacher.answer(run, batch).feature,
+        "vectors": vectors(run, some, of="feature"),
+        "both": both_vectors(run, run.teacher, some)[1],
+        "material": Material(
+            frozen(run.embedder), some.path, place="after_pooling", device=run.device, autocast=run.autocast,
+            view=run.view(some),
+        ).kept[0],
+    }  # fmt: skip
+    one = []
+    list(image_gradients(run, run.stage, np.arange(5), lambda out, _: (one.append(out.feature), out.feature.sum())[1]))
+    for name, found in {**looks, "gradients": torch.cat(one).detach()}.items():
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3, msg=name)
 
 
 def test_people_alone_do_not_depend_on_the_background(tiny, masks, trained, tmp_path):

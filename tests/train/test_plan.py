@@ -113,3 +113,18 @@ def test_beside_a_memory_joint_sets_have_equal_shares():
     counts = [np.bincount(three.origin[batch], minlength=3).tolist() for batch in planned]
     assert counts == [[2, 2, 4]] * (72 // 8)
     assert list(drawn(planned, three)) == ["site0", "site1", "site2"]
+
+
+def test_images_that_are_alone_are_not_repeated_in_an_unlabelled_stage():
+    joined = stage(4, 4)
+    known, labels = joined.train.pid, joined.train.pid.copy()
+    labels[joined.origin == 1] = 100 + np.arange(16)  # each image of the second site is one of its own
+    hidden = replace(joined, train=replace(joined.train, pid=np.full(32, -1)), labelled=False)
+    planned = plan_epoch(hidden, labels, np.random.default_rng(0), settings=settings())
+    for batch in planned:
+        assert len(set(batch.tolist())) == len(batch)
+        for pair in batch.reshape(-1, 2):
+            assert len(set(joined.origin[pair].tolist())) == 1
+            assert joined.origin[pair[0]] == 1 or len(set(known[pair].tolist())) == 1
+    again = plan_epoch(hidden, labels, np.random.default_rng(0), settings=settings())
+    np.testing.assert_array_equal(planned, again)

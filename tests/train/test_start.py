@@ -57,6 +57,22 @@ def test_any_part_may_ask_about_the_model_of_the_earlier_run(tiny, earlier, tmp_
     assert "tr_dist" in terms(folder)
 
 
+LATER = "stages=[{train: [other], epochs: 1}, {train: [market1501], epochs: 1, method: {ebll: {epochs: 0}}}]"
+
+
+def test_a_part_that_only_a_later_stage_names_is_taken_over_too(tiny, earlier, tmp_path):
+    recipe = tiny("data.identities=3", LATER, f"start={earlier}")
+    folder, broken = run(recipe, tmp_path / "run"), tmp_path / "broken"
+    first, second = journal.epochs(journal.read(folder / "journal.jsonl"))
+    assert ("code 1" in first.terms, "code 1" in second.terms) == (False, True)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, broken, watch=[interrupt_after(2)])
+    before, kept = (torch.load(f / "last.pt", weights_only=True)["parts"] for f in (earlier, broken))
+    assert kept.keys() == before.keys()
+    train(recipe, broken, start="resume")
+    assert weights(broken) == weights(folder)
+
+
 def test_a_run_that_started_from_another_needs_it_no_more_and_resumes_to_the_bit(tiny, earlier, tmp_path):
     copy = shutil.copytree(earlier, tmp_path / "copy")
     recipe = tiny(*OTHER, "stages.0.epochs=2", CODE, f"start={copy}")
@@ -85,11 +101,21 @@ def test_a_folder_without_a_run(tiny, tmp_path):
         train(tiny(f"start={tmp_path}"), tmp_path / "run")
 
 
-def test_the_command_says_it_in_one_sentence(tiny_file, tmp_path):
-    words = ["train", str(tiny_file), f"start={tmp_path}", "--out", str(tmp_path / "run")]
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["start=NOWHERE"], "which has no last.pt"),
+        (["method.ewc={}"], "left nothing that method.ewc could hold on to; start from a run whose method has it"),
+        (["method.lwf.heads=1.0"], "left nothing that method.lwf could hold on to"),
+        (["model.backbone=resnet18", CODE], "autoencoders serve only the network that they were made with"),
+    ],
+)
+def test_the_command_says_it_in_one_sentence(tiny_file, earlier, tmp_path, changes, sentence):
+    changes = [change.replace("NOWHERE", str(tmp_path)) for change in changes]
+    words = ["train", str(tiny_file), *OTHER, f"start={earlier}", *changes, "--out", str(tmp_path / "run")]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 2, found.output
-    assert "which has no last.pt" in " ".join(found.output.split())
+    assert sentence in " ".join(found.output.split())
     assert "Traceback" not in found.output
 
 
@@ -127,6 +153,20 @@ def test_a_run_of_another_method(tiny, tmp_path):
     plain = run(tiny(*ONE), tmp_path / "plain")
     with pytest.raises(UserError, match="no stage before 'other' left a code"):
         train(tiny(*OTHER, CODE, f"start={plain}"), tmp_path / "run")
+
+
+def test_a_start_that_was_shown_other_images(tiny, earlier):
+    with pytest.raises(UserError, match=r"was shown images with input\.size \[32, 16\], this recipe has \[64, 32\]"):
+        read_start(earlier, tiny("input.size=[64, 32]"))
+
+
+def test_images_of_another_run_are_not_at_hand(tiny, tmp_path):
+    replay = "method.replay={identities: 2}"
+    kept = run(tiny(*ONE, replay), tmp_path / "kept")
+    with pytest.raises(
+        UserError, match=r"start: method\.replay keeps 4 images of the stages of .*/kept, which this run"
+    ):
+        train(tiny(*OTHER, replay, f"start={kept}"), tmp_path / "run")
 
 
 def test_weights_beside_a_start(tiny, tmp_path):

@@ -1,6 +1,6 @@
 """`passerby visualise`: each command makes one picture, whose kind the ending of the file says (.png, .svg, .pdf).
 
-Nothing heavy is imported up here, as in `cli`, which turns mistakes into sentences.
+Nothing heavy is imported up here; `passerby.cli` turns mistakes into sentences.
 """
 
 from __future__ import annotations

@@ -292,6 +292,14 @@ TWO = "stages=[{train: [one], epochs: 1}, {train: [two], epochs: 1}]"
             [JOINED[0], "stages=[{train: [one], method: {average: {}}}, {train: [two]}]"],
             "only the first stage names it",
         ),
+        (
+            [JOINED[0], "stages=[{train: [one]}, {train: [two], method: {ewc: {}}}]"],
+            "method.ewc holds on to what it kept of an earlier stage and has no effect here: only the last stage names",
+        ),
+        (
+            [JOINED[0].replace("TWIN", "CROSSED"), "stages=[{train: [one], epochs: 1}]", "evaluate=[two]"],
+            "data set 'two' is tested on images that 'one' trains on (first:",
+        ),
         ([JOINED[0].replace("TWIN", "SITE"), TWO], "data sets 'one' and 'two' are trained on the same images (first:"),
         ([JOINED[0].replace("TWIN", "LINK"), TWO], "data sets 'one' and 'two' are trained on the same images (first:"),
     ],
@@ -299,6 +307,10 @@ TWO = "stages=[{train: [one], epochs: 1}, {train: [two], epochs: 1}]"
 def test_mistakes_of_sequences(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
     places = {"SITE": site, "TWIN": shutil.copytree(site, tmp_path / "twin"), "LINK": tmp_path / "link"}
     places["LINK"].symlink_to(site)
+    places["CROSSED"] = tmp_path / "crossed"
+    for folder in ("query", "bounding_box_train", "bounding_box_test"):
+        places["CROSSED"].mkdir(exist_ok=True)
+        (places["CROSSED"] / folder).symlink_to(site / "bounding_box_train")
     for word, place in places.items():
         changes = [change.replace(word, str(place)) for change in changes]
     told = refused("train", "small", *TINY, *changes, "--out", tmp_path / "run")

@@ -1,0 +1,101 @@
+"""Measure what is learnt of a new site without labels: python benchmarks/adapt_table.py SITES OUT.
+
+SITES is as for `continual_table.py`, whose OUT may be given too: the models of plaza are the same. Each method goes on
+from such a model with the training images of campus, or of station, whose people it is not told; test people are
+others. The upper bound is told them, and has the same start, rate and number of batches. About 14 images show one
+person, which is where k1 comes from; nothing else of the sites was used to set it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from sites import PLAZA, folder_name, last_scores, line, once, overrides
+
+TARGETS = ("campus", "station")
+RATE = "optim={lr: 1.0e-3, warmup_epochs: 1}"
+PEOPLE = "cluster: {kind: dbscan, eps: 0.5, k1: 15, k2: 4}"
+FOUND = f"{PEOPLE}, cameras: standardise"
+NONE = "losses={softmax: null, triplet: null}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a method in YAML, further changes of the recipe, epochs of 40 batches."""
+
+    method: str
+    changes: tuple[str, ...] = ()
+    beside: bool = False
+    labelled: bool = False
+    epochs: int = 12
+
+
+ROWS = {
+    "clusters as identities": Row(f"{{pseudo: {{{FOUND}}}}}"),
+    "SSG": Row(f"{{ssg: {{{FOUND}}}}}", (NONE, "model.stripes=2")),
+    "SSG + DEC": Row(f"{{ssg: {{{FOUND}}}, dec: {{}}}}", (NONE, "model.stripes=2")),
+    "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
+    "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
+    "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampling=datasets"), beside=True),
+    "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,), epochs=6),
+    "supervised": Row("{}", labelled=True),
+}
+
+
+def run_row(name: str, target: str, out: Path, common: list[str]) -> None:
+    """Do one run of the table, and what it starts from."""
+    row, plaza = ROWS[name], out / "plaza"
+    once(plaza, [*common, f"stages=[{PLAZA}]"])
+    beside = ", beside: [plaza]" if row.beside else ""
+    known = str(row.labelled).lower()
+    stage = f"stages=[{{train: [{target}], labelled: {known}, epochs: {row.epochs}, iterations: 40{beside}}}]"
+    changes = [f"start={plaza}", RATE, f"method={row.method}", f"evaluate=[{target}]", *row.changes, stage]
+    once(out / f"{target}_{folder_name(name)}", [*common, *changes])
+
+
+def table(out: Path) -> str:
+    """Return what there is as Markdown: mAP of each target, and which share of the gap it closes."""
+    heads = [f"{target}, {figure}" for target in TARGETS for figure in ("mAP", "share of the gap, %")]
+    found = [f"| method | seeds | {' | '.join(heads)} |", "|" + "---|" * (2 + len(heads))]
+    for name in ("source only", *ROWS):
+        cells = [row for seed in sorted(out.glob("seed-*")) if (row := _cells(seed, name)) is not None]
+        if cells:
+            found.append(line(name, cells))
+    return "\n".join(found)
+
+
+def _cells(seed: Path, name: str) -> list[float] | None:
+    """Return the figures of one seed, or None where a run is missing."""
+    cells = []
+    for target in TARGETS:
+        folders = {"source only": seed / "plaza", "supervised": seed / f"{target}_supervised"}
+        folder = folders.get(name, seed / f"{target}_{folder_name(name)}")
+        if not all((one / "scores.json").is_file() for one in (folder, *folders.values())):
+            return None
+        low, high, mine = (last_scores(one)[target] for one in (*folders.values(), folder))
+        cells += [mine, 100 * (mine - low) / (high - low)]
+    return cells
+
+
+def main() -> None:
+    """Read the command line, run, and print the table so far."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sites", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", default=[*ROWS])
+    parser.add_argument("--table", action="store_true", help="only print what there is")
+    given = parser.parse_args()
+    for seed in [] if given.table else given.seeds:
+        for name in given.rows:
+            out, common = given.out / f"seed-{seed}", overrides(given.sites.resolve(), seed)
+            for target in TARGETS:
+                run_row(name, target, out, common)
+            print(table(given.out), flush=True)
+    print(table(given.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Measure what methods keep of earlier sites: python benchmarks/continual_table.py SITES OUT.
+
+SITES holds three sites as folders `plaza` (layout of Market-1501), `campus` (DukeMTMC-reID), `station` (MSMT17). Plaza
+is learnt once for each seed; each method goes on from there with campus and then station, whose rates and epochs are
+the same for all. Runs that are done are not done again, so the table may be made in several sittings, or by several
+processes with other `--rows` or `--seeds`; `--table` only prints what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sites import PLAZA, folder_name, last_scores, line, once, overrides
+
+LATER = "{train: [campus], epochs: 6, optim: %s}, {train: [station], epochs: 6, optim: %s}"
+GENTLE = "{lr: 1.0e-3, warmup_epochs: 1}"
+REMEMBER = "{ewc: {}, mas: {}, ebll: {code: 128}}"
+STILL = "{train: [plaza], epochs: 1, optim: {lr: 1.0e-12, batch_norm: freeze_all}}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a method, and which run it goes on from.
+
+    Attributes:
+        method: in YAML.
+        start: `plaza` as it is, `before_pooling`: with another autoencoder, `none`: plaza is learnt by the run itself,
+            for methods that keep more of it than a model.
+
+    """
+
+    method: str
+    start: str = "plaza"
+    batch_norm: str = "train"
+
+
+ROWS = {
+    "fine-tune": Row("{}"),
+    "frozen batch-norm statistics": Row("{}", batch_norm="freeze_stats"),
+    "LwF ce_dist": Row("{lwf: {ce_dist: 1.0}}"),
+    "LwF ce_dist x T^2": Row("{lwf: {ce_dist: 1.0, scale: squared}}"),
+    "LwF tr_dist": Row("{lwf: {tr_dist: 1.0}}"),
+    "LwF ce_dist + tr_dist": Row("{lwf: {ce_dist: 1.0, tr_dist: 1.0}}"),
+    "LwF heads (as published)": Row("{lwf: {heads: 1.0}}", start="none"),
+    "EBLL mse": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128}}"),
+    "EBLL bce": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, distance: bce}}"),
+    "EBLL mse x 1000": Row("{lwf: {tr_dist: 1.0}, ebll: {code: 128, weight: 1000.0}}"),
+    "EBLL before pooling, mse": Row(
+        "{lwf: {tr_dist: 1.0}, ebll: {code: 128, place: before_pooling}}", "before_pooling"
+    ),
+    "EWC": Row("{ewc: {}}"),
+    "MAS": Row("{mas: {}}"),
+    "feature distillation": Row("{feature: {weight: 10.0}}"),
+    "affinity": Row("{affinity: {}}"),
+    "average 0.5": Row("{average: {share: 0.5}}"),
+    "average 0.7": Row("{average: {share: 0.7}}"),
+    "affinity + average 0.5": Row("{affinity: {}, average: {share: 0.5}}"),
+    "affinity + average 0.7": Row("{affinity: {}, average: {share: 0.7}}"),
+    "replay": Row("{replay: {}}", start="none"),
+}
+
+
+def run_row(name: str, out: Path, common: list[str]) -> None:
+    """Do one run of the table, and what it starts from."""
+    row, plaza, folder = ROWS[name], out / "plaza", out / folder_name(name)
+    gentle = GENTLE.replace("}", f", batch_norm: {row.batch_norm}}}")
+    later, method = LATER % (gentle, gentle), f"method={row.method}"
+    if row.start == "none":
+        return once(folder, [*common, f"stages=[{PLAZA}, {later}]", method])
+    once(plaza, [*common, f"stages=[{PLAZA}]", f"method={REMEMBER}"])
+    if row.start != "plaza":
+        other = out / row.start
+        once(other, [*common, f"start={plaza}", f"stages=[{STILL}]", method])
+        plaza = other
+    return once(folder, [*common, f"start={plaza}", f"stages=[{later}]", method])
+
+
+def run_joint(out: Path, common: list[str]) -> None:
+    """Learn all sites at once, from nothing; an epoch shows two and a half times as many images as one of plaza."""
+    once(out / "joint", [*common, "stages=[{train: [plaza, campus, station], epochs: 8}]"])
+
+
+# ---- the table
+
+
+def table(out: Path) -> str:
+    """Return what there is as Markdown; columns: plaza and campus after campus, all three and their mean at the end."""
+    found = [
+        "| method | seeds | plaza, after campus | campus, after campus | plaza | campus | station | mean |",
+        "|" + "---|" * 8,
+    ]
+    for name in ROWS:
+        runs = sorted(out.glob(f"seed-*/{folder_name(name)}/continual_metrics.json"))
+        whole = [run for run in runs if (run.parent / "scores.json").is_file()]
+        cells = []
+        for run in whole:
+            middle, end = json.loads(run.read_text())["mAP"]["matrix"][-2:]
+            cells.append([middle[0], middle[1], *end, float(np.mean(end))])
+        if cells:
+            found.append(line(name, cells))
+    for name in ("plaza", "joint"):
+        scores = [list(last_scores(run.parent).values()) for run in sorted(out.glob(f"seed-*/{name}/scores.json"))]
+        if scores:
+            found.append(
+                line(f"({name}: plaza, campus, station, mean)", [[*one, float(np.mean(one))] for one in scores])
+            )
+    return "\n".join(found)
+
+
+def main() -> None:
+    """Read the command line, run, and print the table so far."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sites", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", default=[*ROWS, "joint"])
+    parser.add_argument("--table", action="store_true", help="only print what there is")
+    given = parser.parse_args()
+    for seed in [] if given.table else given.seeds:
+        for name in given.rows:
+            out, common = given.out / f"seed-{seed}", overrides(given.sites.resolve(), seed)
+            run_joint(out, common) if name == "joint" else run_row(name, out, common)
+            print(table(given.out), flush=True)
+    print(table(given.out))
+
+
+if __name__ == "__main__":
+    main()

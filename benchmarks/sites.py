@@ -1,0 +1,48 @@
+"""What the tables over three sites of people share: where the sites are, and what it takes to do a run only once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from passerby.recipe import load_recipe
+from passerby.train.session import train
+
+FILE = Path(__file__).with_name("sites.yaml")
+SITES = {"plaza": "market1501", "campus": "dukemtmc", "station": "msmt17"}
+PLAZA = "{train: [plaza], epochs: 20}"
+
+
+def overrides(sites: Path, seed: int) -> list[str]:
+    """Return what all runs are told."""
+    roots = ", ".join(
+        f"{name}: {{kind: {kind}, root: {json.dumps(str(sites / name))}}}" for name, kind in SITES.items()
+    )
+    return [f"datasets={{{roots}}}", f"engine.seed={seed}"]
+
+
+def once(folder: Path, changes: Sequence[str]) -> None:
+    """Train by the recipe of the tables with some changes, unless it was done; go on where it was broken off."""
+    if not (folder / "scores.json").is_file():
+        train(load_recipe(str(FILE), changes), folder, start="resume" if (folder / "last.pt").is_file() else "fresh")
+
+
+def last_scores(folder: Path) -> dict[str, float]:
+    """Return the mAP in percent of each site at the end of a run."""
+    entry = json.loads((folder / "scores.json").read_text())
+    return {name: found["plain"]["mAP"] for name, found in entry.items()}
+
+
+def folder_name(row: str) -> str:
+    """Return the name of a line of a table as that of a folder."""
+    return row.replace(" ", "_").replace("^", "")
+
+
+def line(name: str, per_seed: Sequence[Sequence[float]]) -> str:
+    """Return mean and standard deviation over seeds of each column as a line of Markdown."""
+    mean, spread = np.mean(per_seed, axis=0), np.std(per_seed, axis=0, ddof=min(1, len(per_seed) - 1))
+    cells = " | ".join(f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread, strict=True))
+    return f"| {name} | {len(per_seed)} | {cells} |"

@@ -1,0 +1,347 @@
+"""A new site without labels: the recipe that adapts a finished run to a folder of images, and what was found in it.
+
+Before anything is written the source model looks at the folder and groups it once: what cannot work is refused there,
+and batches are made as small as the people who were found.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+
+from passerby.cluster.clustering import Clusters, require_usable
+from passerby.cluster.quality import Truth, against_truth, agreement, silhouette
+from passerby.data.datasets import DatasetSettings, open_dataset
+from passerby.data.joining import join
+from passerby.data.readers.auto import layout_of
+from passerby.data.readers.folder import Folder, role_folders
+from passerby.data.readers.images import Images
+from passerby.data.readers.listing import existing_folder
+from passerby.data.readers.table import Csv
+from passerby.distances.sparse import SparseRows
+from passerby.errors import UserError, did_you_mean
+from passerby.extract import extract
+from passerby.files import atomic_write, write_json
+from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.models.embedder import Embedder
+from passerby.optim import OptimSettings
+from passerby.recipe import AnyPart, MethodSettings, Recipe, StageSettings, make_recipe
+from passerby.settings import Plain, override, parse_yaml
+from passerby.train import journal
+from passerby.train.journal import FindingRecord
+from passerby.train.labelling import labels_file
+from passerby.train.start import read_start
+from passerby.trained import Progress, Trained, load_trained
+from passerby.types import Dataset, Floats, Ints, Split
+
+PEOPLE: dict[str, Plain] = {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}
+"""How people are found unless it is said otherwise: a person has some 15 images or more in most folders of crops."""
+
+EPOCHS = 12
+FEWEST_BATCHES, MOST_BATCHES = 20, 400
+NUDGE = 0.1
+"""By which share of itself the radius is moved to see how firm the number of people is."""
+
+
+CAUTION = (
+    "clusters are not people yet: somebody with few images is in none, "
+    "and somebody whom cameras see very differently may be in several"
+)
+
+
+def methods() -> list[str]:
+    """Return the names of the methods that find people by clustering, the usual one first."""
+    parts = {name: _settings_of(name) for name in MethodSettings.model_fields}
+    found = [name for name, kind in parts.items() if issubclass(kind, ClusteredSettings)]
+    return sorted(found, key=lambda name: name != "contrast")
+
+
+def _settings_of(name: str) -> type[AnyPart]:
+    (kind,) = (kind for kind in get_args(MethodSettings.model_fields[name].annotation) if kind is not type(None))
+    return cast("type[AnyPart]", kind)
+
+
+# ---- the recipe
+
+
+def adaptation(
+    source: Path,
+    folder: Path,
+    *,
+    method: str = "contrast",
+    pattern: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Recipe:
+    """Return the recipe that adapts a finished run to the images of a folder, whose people nobody has named.
+
+    A folder in the layout of a public data set gives its training images, without their labels, and is tested on.
+
+    Args:
+        source: folder of the finished run.
+        folder: of the images, at any depth.
+        method: one of `methods`.
+        pattern: how file names tell cameras, as in `kind: folder`.
+        overrides: `key=value`.
+        progress: called with (images done, of how many) while the source model looks at them.
+
+    Raises:
+        UserError: no finished run, no images, fewer than k1, an unknown method or setting, or nobody to be found.
+
+    """
+    if method not in methods():
+        known = ", ".join(methods())
+        raise UserError(f"--method {method}: it is one of {known}{did_you_mean(method, methods())}")
+    trained = _finished(source)
+    site, name = site_settings(folder, pattern=pattern), folder.resolve().name or "site"
+    dataset = open_dataset(site, name)
+    if not len(dataset.train):
+        raise UserError(f"{folder} holds no training images; name the folder of the images that are to be learnt from")
+    data = _plain_recipe(trained.recipe, source, site, dataset, method=method)
+    recipe = _changed(data, overrides, folder)
+    read_start(source, recipe)  # refuses another network or input size before anything is looked at
+    found = first_look(trained.embedder, recipe, dataset.train, progress=progress)
+    if any(change.partition("=")[0] in ("data", "data.identities") for change in overrides):
+        return recipe
+    people = max(2, min(trained.recipe.data.identities, found.count // 2))
+    return _changed(data, [f"data.identities={people}", *overrides], folder)
+
+
+def _finished(source: Path) -> Trained:
+    if not (source / "recipe.yaml").is_file():
+        raise UserError(f"{source} is no run; name the folder of a finished run, as `passerby train` writes it")
+    return load_trained(source)
+
+
+def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> Recipe:
+    for assignment in overrides:
+        data = override(data, assignment)
+    return make_recipe(data, source=f"the recipe for {folder}")
+
+
+def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSettings:
+    """Return how a folder is read: as the data set whose layout it has, by a pattern, or as a heap of images.
+
+    Raises:
+        UserError: there is no such folder.
+
+    """
+    place = existing_folder(str(folder), kind="adapt", expected="a folder of images")
+    if pattern is not None:
+        return Folder(root=str(folder), pattern=pattern, test_share=None if role_folders(place) else 0.0)
+    found = layout_of(place)
+    whole = found is not None and (not isinstance(found, Folder) or {"query", "gallery"} <= {*role_folders(place)})
+    return found if found is not None and whole else Images(root=str(folder))
+
+
+def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> None:
+    """Raise `UserError` unless a recipe adapts this source to this folder, so that a run in `out` may go on."""
+    roots = [recipe.dataset(name) for name in recipe.stages[-1].train]
+    begun = {str(recipe.start), *(root.path if isinstance(root, Csv) else root.root for root in roots)}
+    if {Path(place).resolve() for place in begun} != {source.resolve(), folder.resolve()}:
+        raise UserError(f"{out} adapts {' to '.join(sorted(begun))}; go on with these, or choose another --out")
+
+
+def _plain_recipe(
+    earlier: Recipe, source: Path, site: DatasetSettings, dataset: Dataset, *, method: str
+) -> dict[str, Plain]:
+    """Return the recipe as plain data: the network and the images as they were, the rest fit for a folder like this."""
+    kept = parse_yaml(earlier.dump(), source=str(source))
+    assert isinstance(kept, dict)
+    data, engine = (cast("dict[str, Plain]", kept[name]) for name in ("data", "engine"))
+    batch = earlier.data.identities * earlier.data.instances
+    iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
+    cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
+    alone = _settings_of(method)().make().teaches_alone
+    tested = len(dataset.query) and len(dataset.gallery)
+    return {
+        "description": f"{source} adapted to {dataset.name} without labels",
+        "datasets": {dataset.name: site.model_dump(mode="json")},
+        "input": kept["input"],
+        "data": {**data, "sampling": "identities"},
+        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none"},
+        "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
+        "optim": _optim(earlier.stages[-1].optim),
+        "method": {method: {"cluster": PEOPLE, "cameras": cameras}},
+        "start": str(source),
+        "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
+        "evaluate": [dataset.name] if tested else [],
+        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "pixels": "auto", "reliance": "off"},
+        "engine": {name: engine[name] for name in ("seed", "device", "precision", "channels_last")},
+    }
+
+
+def _optim(earlier: OptimSettings) -> dict[str, Plain]:
+    """Return a third of the rate that the source was trained at, falling to nothing."""
+    kept = {name: getattr(earlier, name) for name in ("name", "weight_decay", "momentum")}
+    return {**kept, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "delay_epochs": 0}
+
+
+# ---- looking and grouping
+
+
+def first_look(embedder: Embedder, recipe: Recipe, train: Split, *, progress: Progress | None = None) -> Clusters:
+    """Group the images of the folder as the source model sees them, before the first step.
+
+    Raises:
+        UserError: an image that cannot be read, not more images than k1, or clusters of which nothing can be learnt.
+
+    """
+    _, chosen = _how(recipe)
+    part = _part(chosen, eps=None)
+    clusters, _ = part.find(_vectors(embedder, part, train, progress=progress))
+    require_usable(clusters, outliers=chosen.outliers)
+    return clusters
+
+
+def _how(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
+    """Return the last unlabelled stage of a recipe, and how it finds people."""
+    for stage in reversed(recipe.stages):
+        for chosen in stage.method.chosen.values() if not stage.labelled else ():
+            if isinstance(chosen, ClusteredSettings):
+                return stage, chosen
+    raise UserError("nobody can be found: no stage of the recipe is labelled: false with a method that clusters")
+
+
+def _part(chosen: ClusteredSettings, *, eps: float | None) -> Clustered:
+    """Return the part of a method alone, at a radius that was found before if there is one."""
+    part = cast("AnyPart", chosen).make()
+    assert isinstance(part, Clustered)
+    part.eps.fill_(np.nan if eps is None else eps)
+    return part
+
+
+def _vectors(embedder: Embedder, part: Clustered, train: Split, *, progress: Progress | None) -> Floats:
+    """Return the vectors (N, D) of the images as the part compares them."""
+    found = extract(embedder, train.path, feature=part.settings.feature, progress=progress)
+    return unit(part.evened(found, train.cam))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Who an adapted model takes for one person, and how far that may be trusted.
+
+    Attributes:
+        site: name of the images.
+        images: how many there are.
+        people: clusters.
+        noise: share of the images in no cluster, in [0, 1].
+        silhouette: mean over the clustered images, in [-1, 1]; None without a graph or a second cluster.
+        stability: adjusted Rand index with the clusters of the last epoch; 1 = the same.
+        fewer, more: people at a radius a tenth smaller and a tenth larger; None where the clustering has no radius.
+        truth: against the identities, where any are known.
+
+    """
+
+    site: str
+    images: int
+    people: int
+    noise: float
+    silhouette: float | None
+    stability: float | None
+    fewer: int | None
+    more: int | None
+    truth: Truth | None = None
+
+    def sentences(self) -> list[str]:
+        """Tell it to a person."""
+        found = [
+            f"{self.site}: {self.people:,} people in {self.images:,} images, "
+            f"{100 * self.noise:.1f} % of which are in no cluster"
+        ]
+        sure = []
+        if self.stability is not None:
+            sure.append(f"agreement with the last epoch {self.stability:.2f} (1 = the same clusters)")
+        if self.silhouette is not None:
+            sure.append(f"silhouette {self.silhouette:.2f} (1 = clusters far apart, 0 = none)")
+        if self.fewer is not None and self.more is not None:
+            sure.append(f"{self.fewer:,} and {self.more:,} people at a radius a tenth smaller and larger")
+        found += [f"how sure: {'; '.join(sure)}"] if sure else []
+        if self.truth is not None:
+            known = f"what is known of {self.truth.images:,} images of {self.truth.identities:,} people"
+            found.append(
+                f"against {known}: purity {100 * self.truth.purity:.1f} %, pairwise F {100 * self.truth.f:.1f} %"
+            )
+        return [*found, CAUTION]
+
+
+def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
+    """Group the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
+
+    Raises:
+        UserError: no finished run, no such stage, or images that have moved.
+
+    """
+    trained = load_trained(run)
+    stage, chosen = _how(trained.recipe)
+    number = trained.recipe.stages.index(stage) + 1
+    train = join([open_dataset(trained.recipe.dataset(name), name).train for name in stage.train])
+    last = _last_epoch(run, number)
+    part = _part(chosen, eps=last.values.get("eps"))
+    vectors = _vectors(trained.embedder, part, train, progress=progress)
+    clusters, graph = part.find(vectors)
+    fewer, more = _nudged(chosen, vectors, clusters, graph)
+    found = Findings(
+        site=stage.title,
+        images=len(clusters),
+        people=clusters.count,
+        noise=clusters.noise,
+        silhouette=None if graph is None or clusters.count < 2 else silhouette(graph, clusters.labels),
+        stability=_stability(labels_file(run, number, last.epoch + 1), clusters.labels),
+        fewer=fewer,
+        more=more,
+        truth=against_truth(clusters.labels, train.pid),
+    )
+    _write(run, train, clusters, found)
+    return found
+
+
+def _last_epoch(run: Path, stage: int) -> FindingRecord:
+    """Return what the last epoch of a stage, counted from 1, told of its clusters."""
+    records = journal.findings(journal.read(run / "journal.jsonl"))
+    found = [record for record in records if record.stage == stage and record.part == "clusters"]
+    if not found:
+        raise UserError(f"{run} tells of no clusters in its journal.jsonl; adapt anew into another folder")
+    return found[-1]
+
+
+def _nudged(
+    chosen: ClusteredSettings, vectors: Floats, clusters: Clusters, graph: SparseRows | None
+) -> tuple[int | None, int | None]:
+    """Return how many people there are at a radius a tenth smaller and a tenth larger."""
+    if clusters.eps is None:
+        return None, None
+    radii = (clusters.eps * (1 - NUDGE), min(clusters.eps * (1 + NUDGE), 0.999))
+    fewer, more = (chosen.cluster.fit(vectors, graph, eps=eps).count for eps in radii)
+    return fewer, more
+
+
+def _stability(file: Path, labels: Ints) -> float | None:
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as kept:
+        before = kept["labels"]
+    people = before if before.ndim == 1 else before[:, 0]
+    return agreement(people[: len(labels)], labels).rand  # what is beside stands after the unlabelled images
+
+
+def _write(run: Path, train: Split, clusters: Clusters, found: Findings) -> None:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["path", "cluster"])
+    table.writerows(zip(train.path.tolist(), clusters.labels.tolist(), strict=True))
+    with atomic_write(run / "clusters.csv") as file:
+        file.write(text.getvalue().encode())
+    write_json(run / "clusters.json", _without_nan(asdict(found)))
+
+
+def _without_nan(values: dict[str, object]) -> dict[str, object]:
+    """Return JSON values in which what is not defined is null."""
+    plain = {name: _without_nan(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in plain.items()}

@@ -1,0 +1,71 @@
+"""`passerby bench`: measure speed against what others do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from passerby.cli.options import JsonFile, make_console
+from passerby.files import write_json
+
+if TYPE_CHECKING:
+    from passerby.bench.measure import BenchTable
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed against what others do.")
+
+Quick = Annotated[bool, typer.Option("--quick", help="smaller, in seconds")]
+SiteName = Annotated[Literal["market1501", "msmt17"], typer.Option(help="how many images and how many queries")]
+
+
+@bench_app.command("ranking")
+def bench_ranking(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
+    """Exact ranking against the bare matrix product and against sorting."""
+    from passerby.bench.ranking import bench_ranking
+
+    _print_bench(bench_ranking(quick=quick, site=site), json_file)
+
+
+@bench_app.command("rerank")
+def bench_rerank(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
+    """Sparse k-reciprocal re-ranking against the usual dense one."""
+    from passerby.bench.rerank import bench_rerank
+
+    _print_bench(bench_rerank(quick=quick, site=site), json_file)
+
+
+@bench_app.command("cluster")
+def bench_cluster(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
+    """Clustering on the sparse Jaccard graph against the usual dense one."""
+    from passerby.bench.cluster import bench_cluster
+
+    _print_bench(bench_cluster(quick=quick, site=site), json_file)
+
+
+@bench_app.command("loader")
+def bench_loader(quick: Quick = False, json_file: JsonFile = None) -> None:
+    """Loading and augmenting against the training step that waits for it."""
+    from passerby.bench.loader import bench_loader
+
+    _print_bench(bench_loader(quick=quick), json_file)
+
+
+@bench_app.command("step")
+def bench_step(
+    quick: Quick = False,
+    backbone: Annotated[Literal["resnet50", "resnet18"], typer.Option(help="256x128 or 128x64")] = "resnet50",
+    json_file: JsonFile = None,
+) -> None:
+    """A training step against the same step written plainly in torch."""
+    from passerby.bench.step import bench_step
+
+    _print_bench(bench_step(quick=quick, backbone=backbone), json_file)
+
+
+def _print_bench(found: BenchTable, json_file: Path | None) -> None:
+    from passerby.bench.measure import print_bench
+
+    print_bench(found, make_console())
+    if json_file is not None:
+        write_json(json_file, found.to_json())

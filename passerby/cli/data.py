@@ -1,0 +1,65 @@
+"""`passerby data`: look at data sets, check them, make generated ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passerby.cli.options import CamerasRule, Folder, KindName, MasksFolder, make_console
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets, check them, make generated ones.")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the kinds of data sets that can be read."""
+    from passerby.data.datasets import KINDS
+
+    for kind, description in KINDS.items():
+        typer.echo(f"{kind:12} {description}")
+
+
+@data_app.command("check")
+def data_check(
+    folder: Folder,
+    kind: KindName = "auto",
+    cameras: Annotated[CamerasRule, typer.Option(help="ignore: same-camera matches count")] = "standard",
+    masks: MasksFolder = None,
+) -> None:
+    """Look for broken files, leaks and queries that cannot be scored; exit 1 when evaluation could not work."""
+    from passerby.data.check import check_dataset, render
+    from passerby.data.datasets import dataset_settings, open_dataset
+
+    found = check_dataset(open_dataset(dataset_settings(kind, folder, masks=masks), kind), cameras=cameras)
+    typer.echo(render(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@data_app.command("describe")
+def data_describe(folder: Folder, kind: KindName = "auto") -> None:
+    """Say how many images, people and cameras a folder has."""
+    from passerby.data.check import describe
+    from passerby.data.datasets import dataset_settings, open_dataset
+
+    typer.echo(describe(open_dataset(dataset_settings(kind, folder), kind)))
+
+
+@data_app.command("make")
+def data_make(
+    folder: Annotated[Path, typer.Argument(help="where to write", show_default=False)],
+    site: Annotated[str, typer.Option(help="plaza, campus or station")] = "plaza",
+    seed: Annotated[int, typer.Option(help="other seeds give other people and cameras")] = 0,
+    train_people: Annotated[int, typer.Option(help="identities to train on")] = 80,
+    test_people: Annotated[int, typer.Option(help="identities to search for")] = 50,
+    images: Annotated[int, typer.Option(help="images of each identity, on average")] = 12,
+) -> None:
+    """Make a site of generated people in the layout of a public data set, with masks."""
+    from passerby.console import bar
+    from passerby.data.synthetic.layout import SiteSize
+    from passerby.data.synthetic.site import make_site
+
+    with bar("drawing people", make_console()) as progress:
+        root = make_site(folder, site, seed=seed, size=SiteSize(train_people, test_people, images), progress=progress)
+    typer.echo(root)

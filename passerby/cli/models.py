@@ -1,0 +1,194 @@
+"""What is done with a trained model: score it, use it, write it down, mix it with another, report on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from passerby.cli.options import (
+    CamerasRule,
+    DataFolder,
+    InputSaid,
+    JsonFile,
+    MasksFolder,
+    ModelPath,
+    QueriesRule,
+    RunPath,
+    make_console,
+)
+from passerby.errors import UserError
+from passerby.files import write_json
+
+models_app = typer.Typer()
+
+
+@models_app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="a run folder, or what `embed` takes", show_default=False)] = None,
+    on: Annotated[str | None, typer.Option(help="a data set the recipe knows, or a kind", show_default=False)] = None,
+    data: DataFolder = None,
+    embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    reliance: Annotated[bool, typer.Option("--reliance", help="also test people and backgrounds alone")] = False,
+    masks: MasksFolder = None,
+    cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
+    queries: Annotated[
+        QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
+    ] = None,
+    flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the mirror image")] = None,
+    said: InputSaid = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Score a trained model, or the vectors of any program."""
+    from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
+    from passerby.evaluate import scores_json
+
+    console = make_console()
+    if (run is None) == (embeddings is None):
+        raise UserError("give either a run folder or --embeddings FILE.npz")
+    if said and run is None:
+        raise UserError("--input is about an .onnx file; --embeddings holds vectors already")
+    if run is not None:
+        result = evaluate_run(
+            open_model(run, said or [], console),
+            on=on,
+            data=data,
+            masks=masks,
+            cameras=cameras,
+            queries=queries,
+            flip=flip,
+            rerank=rerank,
+            reliance="measure" if reliance else "skip",
+            console=console,
+        )
+    else:
+        assert embeddings is not None
+        if flip or reliance or masks:
+            raise UserError("--flip, --reliance and --masks look at images again, so they need a run, not --embeddings")
+        result = evaluate_vectors(
+            embeddings, cameras=cameras or "standard", queries=queries or "single", rerank=rerank, console=console
+        )
+    print_scores([result], console)
+    if json_file is not None:
+        extra = {} if result.reliance is None else {"reliance": result.reliance.to_json()}
+        write_json(json_file, scores_json(result.reranked or result.plain) | extra)
+
+
+@models_app.command()
+def embed(
+    run: ModelPath,
+    places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write")] = Path("embeddings.npz"),
+    on: Annotated[
+        str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
+    ] = None,
+    data: DataFolder = None,
+    said: InputSaid = None,
+) -> None:
+    """Turn images into vectors."""
+    from passerby.commands import embed_places, open_model
+
+    console = make_console()
+    table = embed_places(open_model(run, said or [], console), places or [], on=on, data=data, console=console)
+    table.save(out)
+    typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
+
+
+@models_app.command()
+def search(
+    table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="the person to look for", show_default=False)],
+    run: Annotated[Path, typer.Option(help="the run or file that made the .npz", show_default=False)],
+    count: Annotated[int, typer.Option(min=1, help="how many answers")] = 10,
+    said: InputSaid = None,
+) -> None:
+    """Find the images that look most like one person."""
+    from passerby.commands import open_model
+    from passerby.trained import search as find
+    from passerby.types import Embeddings
+
+    model = open_model(run, said or [], make_console())
+    for place, found in enumerate(find(model, Embeddings.load(table), image, count=count), start=1):
+        typer.echo(f"{place:>3}  distance {found.distance:.4f}  {found.path or f'row {found.row}'}")
+
+
+@models_app.command()
+def cluster(
+    table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
+    assignments: Annotated[
+        list[str] | None, typer.Argument(help="settings of the algorithm, e.g. eps=0.5 k1=20", show_default=False)
+    ] = None,
+    kind: Annotated[str, typer.Option(help="dbscan, hdbscan, kmeans or infomap")] = "dbscan",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="also write a .csv of path,cluster", show_default=False)
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Sort images into people without labels, and say how good the clusters are."""
+    from passerby.cluster.clustering import clustering_settings
+    from passerby.cluster.findings import describe, find_clusters, write_clusters
+    from passerby.types import Embeddings
+
+    vectors = Embeddings.load(table)
+    found = find_clusters(vectors, clustering_settings(kind, assignments or []))
+    typer.echo(describe(found))
+    if out is not None:
+        write_clusters(out, vectors, found.clusters)
+    if json_file is not None:
+        write_json(json_file, found.to_json())
+
+
+@models_app.command()
+def export(
+    run: RunPath,
+    to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="onnx is checked against torch")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here")
+    ] = None,
+    feature: Annotated[
+        Literal["embedding", "feature"] | None, typer.Option(help="default: the one that the recipe tests")
+    ] = None,
+) -> None:
+    """Write a trained model as one file that needs no run folder."""
+    from passerby.export import export as write
+
+    out = out or Path(f"embedder.{to}")
+    found = write(run, out, to=to, feature=feature)
+    typer.echo(out if found is None else f"{out}\n{found}")
+
+
+@models_app.command()
+def interpolate(
+    old: RunPath,
+    new: RunPath,
+    on: Annotated[
+        list[str] | None, typer.Option(help="data sets; default: all that the new one's recipe tests")
+    ] = None,
+    data: DataFolder = None,
+    shares: Annotated[str | None, typer.Option(help="of the new weights; default: 0,0.1,...,1")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Test the mixtures of two models, for example of run/stage-1.safetensors and run."""
+    from passerby.commands import interpolate_models
+
+    found = interpolate_models(old, new, on=on or [], data=data, shares=shares, console=make_console())
+    if json_file is not None:
+        write_json(json_file, found)
+
+
+@models_app.command()
+def report(
+    run: RunPath,
+    against: Annotated[
+        Path | None, typer.Option(help="another run over the same stages, to set beside it", show_default=False)
+    ] = None,
+    expert: Annotated[
+        list[Path] | None, typer.Option(help="a run of one site alone; give one for each site", show_default=False)
+    ] = None,
+) -> None:
+    """Write the report of a run again, for example beside another run."""
+    from passerby.report.page import write_report
+
+    typer.echo(write_report(run, against=against, experts=expert or []))

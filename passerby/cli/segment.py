@@ -1,0 +1,65 @@
+"""`passerby segment`: make foreground masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passerby.cli.options import Folder, KindName, MasksFolder, make_console
+
+segment_app = typer.Typer(no_args_is_help=True, help="Make foreground masks.")
+
+SegmenterFile = Annotated[Path, typer.Argument(help="made by `passerby segment train`", show_default=False)]
+
+
+@segment_app.command("train")
+def segment_train(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="the .safetensors to write")] = Path("segmenter.safetensors"),
+    masks: MasksFolder = None,
+    kind: KindName = "auto",
+    epochs: Annotated[int, typer.Option(min=1, help="how often each image is seen")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="other seeds hold out other people")] = 0,
+) -> None:
+    """Teach a small network to find people, from whatever masks there are."""
+    from passerby.commands import train_segmenter
+
+    console = make_console()
+    made = train_segmenter(folder, kind=kind, masks=masks, out=out, epochs=epochs, seed=seed, console=console)
+    typer.echo(
+        f"{out}: learnt from {made.count_images} images; overlap (IoU) {100 * made.overlap:.1f} % on "
+        f"{made.count_held_out} {'images of other people' if made.apart_by == 'people' else 'other images'}"
+    )
+
+
+@segment_app.command("apply")
+def segment_apply(
+    segmenter: SegmenterFile,
+    folder: Annotated[str, typer.Argument(help="the folder of images", show_default=False)],
+    out: Annotated[Path, typer.Option(help="the folder of masks to write", show_default=False)],
+) -> None:
+    """Write a mask for every image below a folder."""
+    from passerby.console import bar
+    from passerby.segment.apply import apply_segmenter
+    from passerby.segment.network import load_segmenter
+
+    network, _ = load_segmenter(segmenter)
+    with bar("finding people", make_console()) as progress:
+        count = apply_segmenter(network, folder, out, progress=progress)
+    typer.echo(f"{count} masks in {out}; use them by masks={out}, or --masks {out}")
+
+
+@segment_app.command("score")
+def segment_score(segmenter: SegmenterFile, folder: Folder, masks: MasksFolder = None, kind: KindName = "auto") -> None:
+    """Compare what a segmenter finds on the test images of a folder with the masks that are there."""
+    from passerby.segment.learn import images_to_score, open_masked, score_segmenter
+    from passerby.segment.network import load_segmenter
+
+    network, origin = load_segmenter(segmenter)
+    split = images_to_score(open_masked(folder, kind=kind, masks=masks))
+    scores = score_segmenter(network, split)
+    typer.echo(
+        f"trained on {origin.trained_on}: overlap (IoU) {100 * sum(scores) / len(scores):.1f} % on {len(split)} images"
+    )

@@ -1,0 +1,72 @@
+"""`passerby demo` and `passerby train`: from a recipe to a run folder with a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passerby.cli.options import DataFolder, Overrides, make_console
+
+training_app = typer.Typer()
+
+
+@training_app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where to write")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="of the generated people and of the training")] = 0,
+) -> None:
+    """Tell the whole story on generated people: data, training, exact scores, report."""
+    from passerby.demo import run_demo
+
+    report = run_demo(out, seed=seed, console=make_console())
+    typer.echo(f"\nopen {report.resolve()} in a browser")
+
+
+@training_app.command()
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="the run folder", show_default=False)] = Path("runs/latest"),
+    data: DataFolder = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+) -> None:
+    """Train by a recipe, score the model and write a report."""
+    from passerby.commands import train_and_report
+
+    chosen = [*(overrides or []), *([f"root={json.dumps(data)}"] if data else [])]
+    typer.echo(f"report: {train_and_report(recipe, chosen, out, resume=resume, console=make_console())}")
+
+
+@training_app.command()
+def adapt(
+    run: Annotated[Path, typer.Argument(help="the folder of a finished run", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="images of people whom nobody has named", show_default=False)],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="the folder of the new run", show_default=False)] = Path("runs/adapted"),
+    method: Annotated[
+        str, typer.Option(help="contrast, pseudo, or another that finds people by clustering")
+    ] = "contrast",
+    pattern: Annotated[
+        str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+) -> None:
+    """Go on from a finished run with a folder without labels, and say how many people are in it."""
+    from passerby.commands import adapt_and_report
+
+    written = adapt_and_report(
+        run,
+        folder,
+        out,
+        method=method,
+        pattern=pattern,
+        overrides=overrides or [],
+        resume=resume,
+        console=make_console(),
+    )
+    typer.echo(f"report: {written}")

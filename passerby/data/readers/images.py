@@ -1,0 +1,66 @@
+"""Images of people whom nobody has named: everything below a folder, for training without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from passerby.data.readers.folder import CAMERA_TOKEN
+from passerby.data.readers.listing import IMAGE_ENDINGS, existing_folder, folder_names, image_names, split_of
+from passerby.data.readers.words import Division, WordShot, number_shots
+from passerby.errors import UserError
+from passerby.settings import Settings
+from passerby.types import Dataset, Split
+
+
+class Images(Settings):
+    """All images below a folder, at any depth; nobody is known, and all of them are for training.
+
+    A camera is known where all paths tell one (as in c2 or cam2, of a folder or of a file). Where names follow another
+    template, or identities are to be known for a comparison, `kind: folder` reads them by a pattern.
+
+    Attributes:
+        root: the folder.
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
+
+    """
+
+    kind: Literal["images"] = "images"
+    root: str
+    masks: str | None = None
+
+
+def read_images(settings: Images, name: str) -> Dataset:
+    """Read every image below a folder; notes say how it was understood.
+
+    Raises:
+        UserError: no folder, or no image in it.
+
+    """
+    folder = existing_folder(settings.root, kind=settings.kind, expected="a folder of images")
+    paths = images_below(folder)
+    if not paths:
+        if next(folder.iterdir(), None) is None:
+            raise UserError(f"{settings.kind}: the folder {folder} is empty")
+        raise UserError(f"{settings.kind}: no image ({', '.join(IMAGE_ENDINGS)}) in {folder} or below it")
+    tokens = [CAMERA_TOKEN.search(path) for path in paths]
+    known = [token[1] for token in tokens if token is not None]
+    cams = known if len(known) == len(paths) else [""] * len(paths)
+    division = Division([WordShot(path, "", cam) for path, cam in zip(paths, cams, strict=True)], [], [])
+    train = split_of(number_shots(division)[0], folder, masks=settings.masks)
+    return Dataset(name, train, Split.empty(), Split.empty(), _notes(len(known), len(paths)))
+
+
+def _notes(known: int, count: int) -> tuple[str, ...]:
+    """Say what is not known; `known` of `count` paths tell a camera."""
+    cameras = f"Only {known:,} of {count:,} paths tell a camera (as in c2 or cam2), so cameras are taken as unknown."
+    if not known:
+        cameras = "No path tells a camera (as in c2 or cam2), so cameras are unknown."
+    return ("Nobody is known, so all images are for training without labels.", *(() if known == count else (cameras,)))
+
+
+def images_below(folder: Path) -> list[str]:
+    """Return the sorted paths of all images below a folder, relative to it; hidden ones and masks are left out."""
+    below = [f"{name}/{path}" for name in folder_names(folder) for path in images_below(folder / name)]
+    return sorted([*image_names(folder), *below])

@@ -1,0 +1,209 @@
+"""What all methods share that find people by clustering: look at the images, group them, tell how well it went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.cluster.quality import against_truth, agreement, silhouette
+from passerby.distances.sparse import SparseRows
+from passerby.methods.part import Part, RunState
+from passerby.methods.stopping import StopSettings
+from passerby.settings import Settings
+from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
+
+UNSEEN = -2
+"""Stands in the place of the clusters of an epoch before the first."""
+
+
+def without_cameras(vectors: Floats, cam: Ints, *, spread: Literal["kept", "even"] = "kept") -> Floats:
+    """Take out of vectors what all images of a camera have in common.
+
+    People are compared across cameras, but a camera's light and background are in all of its images, so that clusters
+    gather images of one camera. Vectors of unknown camera (-1) are taken for one more camera.
+
+    Args:
+        vectors: (N, D).
+        cam: (N,) camera of each.
+        spread: even: each dimension is also divided by its standard deviation within the camera.
+
+    Returns:
+        (N, D).
+
+    Reference: Zhuang et al., "Rethinking the Distribution Gap of Person Re-identification with Camera-based Batch
+    Normalization", ECCV 2020 (the idea).
+    Differs from the paper: of the vectors that are clustered, and not in every layer.
+
+    >>> without_cameras(np.array([[1.0], [3.0], [8.0], [9.0]]), np.array([0, 0, 1, 1])).ravel().tolist()
+    [-1.0, 1.0, -0.5, 0.5]
+    """
+    found = vectors.copy()
+    for camera in np.unique(cam):
+        rows = cam == camera
+        found[rows] -= found[rows].mean(axis=0)
+        if spread == "even":
+            found[rows] /= np.maximum(found[rows].std(axis=0), 1e-3)
+    return found
+
+
+class ClusteredSettings(Settings):
+    """How people are found."""
+
+    cluster: AnyClustering = DbscanSettings()
+    feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
+    cameras: Literal["ignore", "centre", "standardise"] = Field(
+        "ignore", description="take each camera's mean, or mean and spread, out of what is clustered"
+    )
+    outliers: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="share of images outside all clusters at which the run stops"
+    )
+    stop: StopSettings | None = Field(None, description="end a stage when its clusters are at rest; null = never")
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if self.stop is not None and self.stop.when == "silhouette" and not isinstance(self.cluster, GraphClustering):
+            raise ValueError(
+                f"stop.when: silhouette needs a clustering on the graph, and cluster is {self.cluster.kind}"
+            )
+        return self
+
+
+class Clustered(Part):
+    """Base of the parts that cluster the unlabelled images of a stage at the start of every epoch.
+
+    The radius that a clustering found for itself in the first epoch of a stage stays. A part may cluster the images in
+    several views of them, each by itself; the first of them is what the others are measured by.
+    """
+
+    settings: ClusteredSettings
+    makes_labels = True
+    views: tuple[str, ...] = ("clusters",)
+    """What each view is called in the journal."""
+    eps: Tensor
+    earlier: Tensor
+    rest: Tensor
+    tightest: Tensor
+
+    def __init__(self, settings: ClusteredSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("eps", torch.full((len(self.views),), torch.nan, dtype=torch.float64))
+        self.register_buffer("earlier", torch.empty(len(self.views), 0, dtype=torch.int64))  # (V, M) of the last epoch
+        self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
+        self.register_buffer("tightest", torch.full((), -torch.inf, dtype=torch.float64))  # silhouette so far
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Forget the clusters of another stage."""
+        self.eps = torch.full((len(self.views),), torch.nan, dtype=torch.float64)
+        self.earlier = torch.empty(len(self.views), 0, dtype=torch.int64)
+        self.rest.zero_()
+        self.tightest.fill_(-torch.inf)
+
+    def labels(self, run: RunState, stage: Stage) -> Ints:
+        """Return (N,) what cluster each image is in, after the people who are known beside; -1 = in none."""
+        clusters, _ = self.grouped(run, self.looked_at(run))
+        return beside_known(stage, clusters.labels)
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether the clusters have been at rest for long enough."""
+        return self.settings.stop is not None and int(self.rest) >= self.settings.stop.epochs
+
+    def grouped(self, run: RunState, vectors: Floats, *, view: int = 0) -> tuple[Clusters, SparseRows | None]:
+        """Group the unknown of all images by their vectors (N, D), refuse what is of no use, and tell of the rest."""
+        hidden, vectors = hidden_rows(run.stage), unit(vectors)
+        graph = self.neighbours(vectors[hidden], vectors[~hidden])
+        clusters, graph = self.find(vectors[hidden], graph, view=view)
+        require_usable(clusters, outliers=self.settings.outliers)
+        self._tell(run, clusters, graph, truth=run.stage.truth[hidden], view=view)
+        return clusters, graph
+
+    def looked_at(self, run: RunState) -> Floats:
+        """Return the vectors (N, D) that are clustered."""
+        found: Floats = getattr(run.vectors(), self.settings.feature)
+        return self.evened(found, run.stage.train.cam)
+
+    def evened(self, vectors: Floats, cam: Ints) -> Floats:
+        """Return vectors (N, D) as the settings say that they are compared across cameras (N,)."""
+        if self.settings.cameras == "ignore":
+            return vectors
+        return without_cameras(vectors, cam, spread="kept" if self.settings.cameras == "centre" else "even")
+
+    def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
+        """Return the graph that vectors (M, D) are grouped on, if it is one; known (S, D) are shown beside them."""
+        chosen = self.settings.cluster
+        return chosen.neighbours(vectors) if isinstance(chosen, GraphClustering) else None
+
+    def find(
+        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+    ) -> tuple[Clusters, SparseRows | None]:
+        """Group vectors (M, D) of unit length; also return the graph that they were grouped on, if it was one."""
+        eps = float(self.eps[view])
+        graph = self.neighbours(vectors, vectors[:0]) if graph is None else graph
+        clusters = self.settings.cluster.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
+        if clusters.eps is not None:
+            self.eps[view] = clusters.eps
+        return clusters, graph
+
+    def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0) -> None:
+        """Put into the journal how many people were found, and how well where that can be known."""
+        figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
+        if clusters.eps is not None:
+            figures["eps"] = clusters.eps
+        if graph is not None:
+            figures["silhouette"] = silhouette(graph, clusters.labels)
+        if (before := self._replaced(clusters.labels, view)) is not None:
+            figures["agreement with the epoch before"] = agreement(before, clusters.labels).rand
+        if (known := against_truth(clusters.labels, truth)) is not None:
+            figures |= {"adjusted Rand index": known.rand, "purity": known.purity, "pairwise F": known.f}
+        if view == 0 and self.settings.stop is not None:
+            figures |= self._judge(run, self.settings.stop, figures)
+        run.tell(self.views[view], figures)
+
+    def _replaced(self, labels: Ints, view: int) -> Ints | None:
+        """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before."""
+        if self.earlier.shape[1] != len(labels):
+            self.earlier = torch.full((len(self.views), len(labels)), UNSEEN, device=self.earlier.device)
+        before: Ints = self.earlier[view].cpu().numpy().copy()
+        self.earlier[view] = torch.from_numpy(labels)
+        return None if (before == UNSEEN).all() else before
+
+    def _judge(self, run: RunState, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
+        """Count the epochs at rest, and tell when there have been enough."""
+        resting, tightest = stop.judge(
+            agreement=figures.get("agreement with the epoch before"),
+            silhouette=figures.get("silhouette"),
+            tightest=float(self.tightest),
+        )
+        self.rest = self.rest + 1 if resting else torch.zeros_like(self.rest)
+        self.tightest.fill_(tightest)
+        last, planned = run.epoch + 1, run.stage.epochs
+        if self.had_enough and last < planned:
+            note = f"The clusters are at rest: the stage ends after epoch {last} of {planned}."
+            run.tell("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
+        return {"epochs at rest": float(self.rest)}
+
+
+def hidden_rows(stage: Stage) -> Bools:
+    """(N,) whose people a stage does not know; the others are shown beside them."""
+    hidden: Bools = stage.train.pid == UNKNOWN
+    return hidden
+
+
+def beside_known(stage: Stage, clusters: Ints) -> Ints:
+    """Return (N,) labels of a whole stage: known people keep their numbers, clusters (M,) come after them."""
+    hidden, labels = hidden_rows(stage), stage.train.pid.copy()
+    labels[hidden] = np.where(clusters >= 0, clusters + stage.train.count_identities, UNKNOWN)
+    return labels
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return vectors (N, D) at length 1; one of length 0 stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Floats = vectors / np.maximum(lengths, 1e-12, dtype=np.float32)
+    return scaled

@@ -1,0 +1,107 @@
+"""Cluster contrast: each cluster is one vector in a memory, and every image is told from the clusters of all others."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from passerby.losses.mix import Term
+from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.growth import class_means
+from passerby.methods.part import RunState
+from passerby.types import Batch, Ints, Output, Stage
+
+
+def contrast_loss(embeddings: Tensor, labels: Tensor, memory: Tensor, *, temperature: float = 0.05) -> Tensor:
+    """Return the mean cross-entropy of images against the vectors of all clusters.
+
+    Args:
+        embeddings: (B, D), of any length.
+        labels: (B,) int64 in [0, C).
+        memory: (C, D) of unit length.
+        temperature: by which cosines are divided.
+
+    Reference: Dai et al., "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022, equation 3.
+    """
+    return F.cross_entropy(F.normalize(embeddings.float()) @ memory.T / temperature, labels)
+
+
+def moved_memory(
+    memory: Tensor, embeddings: Tensor, labels: Tensor, *, momentum: float = 0.1, update: Literal["all", "hard"] = "all"
+) -> Tensor:
+    """Return the memory (C, D) after a batch; clusters that are not in it stay.
+
+    Args:
+        memory: (C, D) of unit length.
+        embeddings: (B, D), of any length.
+        labels: (B,) int64 in [0, C).
+        momentum: share of a vector that stays at each update.
+        update: all: every image moves its cluster, in the order of the batch; hard: only the image that is least
+            like its cluster does.
+
+    Reference: Dai et al., ACCV 2022, equations 4 and 5.
+    """
+    moved, vectors = memory.clone(), F.normalize(embeddings.float())
+    for label in labels.unique().tolist():
+        own = vectors[labels == label]
+        if update == "hard":
+            own = own[(own @ memory[label]).argmin()][None]
+        for vector in own:
+            moved[label] = F.normalize(momentum * moved[label] + (1 - momentum) * vector, dim=0)
+    return moved
+
+
+class ContrastSettings(ClusteredSettings):
+    """ClusterContrast."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of a cluster's vector that stays")
+    update: Literal["all", "hard"] = Field("all", description="hard: only the image least like its cluster moves it")
+
+    def make(self) -> Contrast:
+        """Build the part."""
+        return Contrast(self)
+
+
+class Contrast(Clustered):
+    """ClusterContrast: a memory of cluster vectors, made anew each epoch and moved by every batch.
+
+    Reference: Dai et al., "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022.
+    """
+
+    settings: ContrastSettings
+    teaches_alone = True
+    memory: Tensor
+
+    def __init__(self, settings: ContrastSettings) -> None:
+        super().__init__(settings)
+        self.register_buffer("memory", torch.empty(0, 0))  # (C, D) of unit length
+
+    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+        """Set the memory to the mean directions of the clusters."""
+        known = labels >= 0
+        vectors = torch.from_numpy(unit(getattr(run.vectors(), self.settings.feature)[known]))
+        self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(run.device)
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return how well the clusters of the batch are told apart."""
+        loss = contrast_loss(self._seen(out), batch.labels, self.memory, temperature=self.settings.temperature)
+        return {"contrast": Term(loss, self.settings.weight)}
+
+    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+        """Move the memory towards what the batch showed."""
+        chosen = self.settings
+        seen, labels = run.gather(self._seen(out), batch.labels)
+        self.memory = moved_memory(self.memory, seen, labels, momentum=chosen.momentum, update=chosen.update)
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Let go of the memory."""
+        self.memory = self.memory[:0]
+
+    def _seen(self, out: Output) -> Tensor:
+        return out.embedding if self.settings.feature == "embedding" else out.feature

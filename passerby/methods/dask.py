@@ -1,0 +1,243 @@
+"""DASK: each site leaves a small network that gives images its colours, and later sites are also seen in them.
+
+At the end of a stage the network learns how the images of the site look; nothing else is kept of them. In a later stage
+every batch is seen a second time as the network of an earlier site makes it, with the same labels and the same losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.data.loading import ImageStore
+from passerby.data.transforms import mix_seeds
+from passerby.errors import UserError
+from passerby.losses.mix import Term
+from passerby.methods.part import Part, RunState, frozen
+from passerby.models.akpnet import AKPNet, backbone_of, resample_colours
+from passerby.settings import Settings
+from passerby.types import Batch, Output, Stage
+
+_MEASURED = 256
+"""Images that tell how good a network is."""
+
+
+class DaskSettings(Settings):
+    """Distribution rehearsing (Xu et al., AAAI 2025)."""
+
+    weight: Annotated[float, Field(ge=0)] = Field(
+        4.5, description="of all losses of images in earlier colours; 0 = only leave a network"
+    )
+    site: Literal["last", "random"] = Field(
+        "last", description="whose colours: those of the site before, or in each epoch those of any earlier one"
+    )
+    backbone: str = Field("mobilenetv3_small_100", description="of the network, any timm model or an OSNet")
+    weights: str = Field("none", description="of the network's backbone: none | pretrained (as published) | a file")
+    steps: Annotated[int, Field(ge=0)] = Field(
+        400, description="of the network's training; published: 20,000; 0 = this stage leaves no network"
+    )
+    batch: Annotated[int, Field(ge=2)] = Field(64, description="images per step; published: 128")
+    lr: Annotated[float, Field(gt=0)] = Field(2e-4, description="of the network, for Adam with betas 0 and 0.999")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.steps and not self.weight:
+            raise ValueError("with steps: 0 and weight: 0 it does nothing; leave it out")
+        return self
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """What says how to make a network where none is made."""
+        return frozenset() if self.steps else frozenset({"backbone", "weights", "batch", "lr"})
+
+    def make(self) -> Dask:
+        """Build the part."""
+        return Dask(self)
+
+
+class Dask(Part):
+    """A network for the last site, or one for each earlier site, and a second look at every batch.
+
+    The model sees the batch and its transfer one after the other, so running statistics of batch norms move twice in a
+    step, and so does what losses remember of a batch.
+
+    Reference: Xu et al., "DASK: Distribution Rehearsing via Adaptive Style Kernel Learning for Exemplar-Free Lifelong
+    Person Re-Identification", AAAI 2025.
+    Differs from the published code: what is transferred is the augmented batch itself, where the published code flips
+    and crops anew and erases nothing; the batch norms of the network stand still, where the published ones see each
+    batch; it learns from plain images drawn at random, not from augmented ones drawn by person. The affinity
+    distillation, the averaged weights and the growing classifier are the parts `affinity`, `average` and `grow`.
+
+    """
+
+    settings: DaskSettings
+
+    def __init__(self, settings: DaskSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.networks = nn.ModuleList()
+
+    @property
+    def note(self) -> str:
+        """That weights are drawn at random, if they are."""
+        if self.settings.weights != "none" or not self.settings.steps:
+            return ""
+        return "its network begins with random weights; the published one is pre-trained (weights: pretrained)"
+
+    @property
+    def at_end(self) -> str:
+        """Nothing where the stage leaves no network."""
+        return super().at_end if self.settings.steps else ""
+
+    @property
+    def remembers(self) -> str:
+        """The networks, which a part without a weight does not ask."""
+        if not self.settings.weight:
+            return ""
+        return "a network per earlier site" if self.settings.site == "random" else "a network of the site before"
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Check, before anything is trained, what would fail after the last epoch."""
+        chosen = self.settings
+        if not len(self.networks):
+            if run.stage_number and chosen.weight:
+                raise UserError(
+                    f"method.dask: no stage before {stage.name!r} left a network, so there are no earlier colours; "
+                    "name the part in an earlier stage, or set weight: 0 to only leave a network"
+                )
+            if not chosen.steps:
+                raise UserError(f"method.dask: steps 0 and no earlier stage, so it would do nothing in {stage.name!r}")
+        if chosen.steps:
+            self._new(run)
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Build as many networks as the checkpoint has, each as it was."""
+        count = len({key.split(".")[1] for key in state if key.startswith("networks.")})
+        names = (backbone_of(state[f"networks.{n}.name"]) for n in range(count))
+        made = (AKPNet(name, run.embedder.input) for name in names)
+        self.networks = nn.ModuleList(frozen(network) for network in made).to(run.device)
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return what the losses, and the parts that ask the teacher, say of the batch in the colours of before."""
+        chosen = self.settings
+        if not chosen.weight or not len(self.networks):
+            return {}
+        images = self.transfer(run, batch.images)
+        return {
+            f"dask {name}": _times(term, chosen.weight)
+            for name, term in run.rehearse(replace(batch, images=images)).items()
+        }
+
+    def transfer(self, run: RunState, images: Tensor) -> Tensor:
+        """Return images (B, 3, H, W), values 0 to 255, in the colours of an earlier site; they may leave that range."""
+        network = self.networks[self._which(run)]
+        with torch.no_grad():
+            normalised: Tensor = network(images.float() / 255)
+            return normalised * run.embedder.std + run.embedder.mean
+
+    def _which(self, run: RunState) -> int:
+        """Return whose turn it is in the present epoch."""
+        if self.settings.site == "last":
+            return len(self.networks) - 1
+        generator = torch.Generator().manual_seed(mix_seeds(run.seed, run.epoch))
+        return int(torch.randint(len(self.networks), (), generator=generator))
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Train a network on how the images of the stage look, tell how good it is, and keep it."""
+        chosen = self.settings
+        if not chosen.steps:
+            return
+        network = self._new(run)
+        store = ImageStore(stage.train.path[stage.fresh], run.embedder.input)
+        learn_colours(
+            network, store, steps=chosen.steps, batch=chosen.batch, lr=chosen.lr, seed=run.seed, device=run.device
+        )
+        network = frozen(network)
+        run.tell("dask", measure_colours(network, store, seed=run.seed, device=run.device))
+        if chosen.site == "last":
+            self.networks = nn.ModuleList()
+        self.networks.append(network)
+
+    def _new(self, run: RunState) -> AKPNet:
+        """Make a network whose first weights depend on the stage alone."""
+        chosen = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix_seeds(run.seed, 1))
+            try:
+                network = AKPNet(chosen.backbone, run.embedder.input, weights=chosen.weights)
+            except UserError as error:
+                raise UserError(f"method.dask: {error}") from error
+        return network.to(run.device)
+
+
+def _times(term: Term, weight: float) -> Term:
+    """Return a term that counts `weight` times as much; one whose own weight is learnt is taken as it is added."""
+    if term.log_variance is None:
+        return Term(term.value, weight * term.weight)
+    return Term(term.weighted, weight)
+
+
+# ---- learning
+
+
+def learn_colours(
+    network: AKPNet, store: ImageStore, *, steps: int, batch: int, lr: float, seed: int, device: torch.device
+) -> None:
+    """Train a network to give images back whose colours were drawn anew.
+
+    Args:
+        network: changed in place.
+        store: the images of a site.
+        steps: how many.
+        batch: images per step, drawn with replacement.
+        lr: learning rate of Adam.
+        seed: of what is drawn.
+        device: where the network is.
+
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=lr, betas=(0.0, 0.999), fused=True)
+    network.train()
+    for _ in range(steps):
+        rows = torch.randint(len(store), (batch,), generator=generator).tolist()
+        given, wanted = _pair(store, rows, generator, device=device)
+        loss = F.l1_loss(network(given), wanted)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+
+def measure_colours(network: AKPNet, store: ImageStore, *, seed: int, device: torch.device) -> dict[str, float]:
+    """Return how far images with other colours are from what they were, as the network leaves them and as they are.
+
+    Both are mean absolute differences of normalised images, over at most 256 of them.
+    """
+    generator = torch.Generator().manual_seed(mix_seeds(seed, 2))
+    rows = torch.randint(len(store), (_MEASURED,), generator=generator).split(64)
+    found: dict[str, float] = {"error": 0.0, "error without": 0.0}
+    with torch.no_grad():
+        for some in rows:
+            given, wanted = _pair(store, some.tolist(), generator, device=device)
+            found["error"] += float(F.l1_loss(network(given), wanted)) / len(rows)
+            found["error without"] += float(F.l1_loss(_normalised(given, store), wanted)) / len(rows)
+    return found
+
+
+def _pair(
+    store: ImageStore, rows: list[int], generator: torch.Generator, *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return images (B, 3, H, W) with colours drawn anew, values near [0, 1], and as they were, normalised."""
+    images = torch.stack([store[row] for row in rows]).to(device).float() / 255
+    return resample_colours(images, generator), _normalised(images, store)
+
+
+def _normalised(images: Tensor, store: ImageStore) -> Tensor:
+    mean, std = (images.new_tensor(values).reshape(3, 1, 1) for values in (store.inputs.mean, store.inputs.std))
+    return (images - mean) / std

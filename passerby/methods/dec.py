@@ -1,0 +1,249 @@
+"""Deep embedded clustering: images are softly assigned to centres, and drawn to make those assignments sharper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.cluster.clustering import KmeansSettings
+from passerby.errors import UserError
+from passerby.losses.mining import widen
+from passerby.losses.mix import Term
+from passerby.methods.clustered import hidden_rows, unit
+from passerby.methods.part import Part, RunState
+from passerby.settings import Settings
+from passerby.types import Batch, Doubles, Floats, Ints, Output, Stage
+
+SMALLEST = 1e-12
+
+
+def log_assignment(z: Tensor, centres: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """Return (B, K) log q: how much each image belongs to each centre, by Student's t of the distance.
+
+    q_ij is (1 + |z_i - c_j|^2 / alpha) ^ (-(alpha + 1) / 2), divided by its sum over the centres.
+
+    Args:
+        z: (B, D).
+        centres: (K, D).
+        alpha: degrees of freedom, > 0; more of them make near and far differ more.
+
+    Reference: Xie, Girshick, Farhadi, "Unsupervised Deep Embedding for Clustering Analysis", ICML 2016, equation 1.
+
+    >>> log_assignment(torch.zeros(1, 1), torch.tensor([[0.0], [1.0]])).exp()
+    tensor([[0.6667, 0.3333]])
+    """
+    z, centres = widen(z), widen(centres)
+    products = z @ centres.T
+    squared = z.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1) - 2 * products  # (B, K)
+    return F.log_softmax(-(alpha + 1) / 2 * torch.log1p(squared.clamp_min(0) / alpha), dim=1)
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """Return (N, K) p: the assignments squared, divided by how much each centre has in all, each row summing to 1.
+
+    Args:
+        q: (N, K) assignments, of a batch or of a whole set.
+
+    Reference: Xie et al., ICML 2016, equation 3.
+
+    >>> target_distribution(torch.tensor([[0.75, 0.25], [0.25, 0.75]]))
+    tensor([[0.9000, 0.1000],
+            [0.1000, 0.9000]])
+    """
+    shares = q.square() / q.sum(dim=0).clamp_min(SMALLEST)
+    return shares / shares.sum(dim=1, keepdim=True).clamp_min(SMALLEST)
+
+
+def dec_loss(log_q: Tensor, p: Tensor) -> Tensor:
+    """Return the divergence KL(P || Q) of assignments from their target, its mean over the images.
+
+    Args:
+        log_q: (B, K) logarithms of assignments.
+        p: (B, K) targets, without a gradient.
+
+    Reference: Xie et al., ICML 2016, equation 2.
+    Differs from the paper: divided by B.
+    """
+    return F.kl_div(log_q, p.detach(), reduction="batchmean")
+
+
+def reseeded(centres: Tensor, z: Tensor) -> tuple[Tensor, int]:
+    """Return the centres (K, D), those that are nearest to no image put onto the farthest images, and how many.
+
+    Args:
+        centres: (K, D).
+        z: (N, D), N >= K.
+
+    >>> reseeded(torch.tensor([[0.0], [9.0]]), torch.tensor([[0.0], [1.0], [3.0]]))
+    (tensor([[0.],
+            [3.]]), 1)
+    """
+    distance, nearest = torch.cdist(z, centres).min(dim=1)
+    empty = torch.bincount(nearest, minlength=len(centres)) == 0
+    count = int(empty.sum())
+    found = centres.clone()
+    found[empty] = z[distance.argsort(descending=True, stable=True)[:count]]
+    return found, count
+
+
+def principal_axes(vectors: Floats, count: int) -> tuple[Floats, Floats]:
+    """Return the mean (D,) of vectors (N, D) and their `count` axes of largest variance (D, count), largest first."""
+    mean: Doubles = vectors.mean(axis=0, dtype=np.float64)
+    around = vectors - mean
+    _, axes = np.linalg.eigh(around.T @ around)  # ascending
+    return mean.astype(np.float32), np.ascontiguousarray(axes[:, ::-1][:, :count], dtype=np.float32)
+
+
+class DecSettings(Settings):
+    """Deep embedded clustering: soft assignments to centres are made sharper."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    k: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="centres, by k-means in the first epoch and kept; null = the clusters of every epoch"
+    )
+    restarts: Annotated[int, Field(ge=1)] = Field(20, description="of k-means")
+    alpha: Annotated[float, Field(gt=0)] = Field(1.0, description="degrees of freedom of Student's t")
+    scope: Literal["dataset", "batch"] = Field("dataset", description="what the target distribution is made of")
+    centres: Literal["learn", "fixed"] = Field("learn", description="whether centres move within an epoch")
+    feature: Literal["embedding", "feature"] = Field("embedding", description="what is assigned, at unit length")
+    dimension: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="first project on so many principal axes of all images; null = not"
+    )
+    scale: Annotated[float, Field(gt=0)] = Field(5.0, description="then stretch by this: Student's t has a width of 1")
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The restarts, where there is no k-means."""
+        return frozenset({"restarts"}) if self.k is None else frozenset()
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        if "restarts" in self.idle and self.restarts != type(self).model_fields["restarts"].default:
+            raise ValueError("restarts has no effect without k")
+        return self
+
+    def make(self) -> Dec:
+        """Build the part."""
+        return Dec(self)
+
+
+class Dec(Part):
+    """Deep embedded clustering beside a part that makes labels, whose clusters give the centres unless k does.
+
+    Known people that a stage shows beside are left alone. The targets of a whole data set are made at the start of
+    every epoch and held until the next: 4 N K bytes.
+
+    Reference: Xie, Girshick, Farhadi, "Unsupervised Deep Embedding for Clustering Analysis", ICML 2016.
+    Differs from the paper: there is no autoencoder; vectors have length 1 and are stretched, since at the length of
+    re-identification features every image is as good as equally far from all centres; images that the labels leave out
+    are not assigned; a centre without images is put where images are farthest from any.
+
+    """
+
+    settings: DecSettings
+    unlabelled_only = True
+    teaches_alone = True
+    centres: nn.Parameter
+    target: Tensor
+    taking_part: Tensor
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, settings: DecSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self._place(torch.empty(0, 0))
+        self.register_buffer("target", torch.empty(0, 0))  # (N, K) where the scope is the whole set
+        self.register_buffer("taking_part", torch.empty(0, dtype=torch.bool))  # (N,)
+        self.register_buffer("mean", torch.empty(0))  # (D,)
+        self.register_buffer("axes", torch.empty(0, 0))  # (D, d)
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """See that there are as many axes as are asked for.
+
+        Raises:
+            UserError: the vectors have fewer dimensions.
+
+        """
+        asked, most = self.settings.dimension, run.embedder.dimension
+        if asked is not None and asked > most:
+            raise UserError(f"method.dec.dimension is {asked}, and the vectors of this model have {most} dimensions")
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Make as many centres as the checkpoint has."""
+        super().make_room(run, state)
+        self._place(torch.empty_like(state["centres"], device=run.device))
+
+    @property
+    def undecayed(self) -> list[nn.Parameter]:
+        """The centres, which have no reason to be near 0."""
+        return [self.centres]
+
+    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+        """Place the centres, or look after those that are there, and set the targets of the epoch."""
+        people = labels if labels.ndim == 1 else labels[:, 0]
+        rows = (people >= 0) & hidden_rows(stage)
+        vectors = unit(getattr(run.vectors(), self.settings.feature)[rows])
+        if self.settings.k is None or not len(self.centres):
+            self._project_by(vectors, run.device)
+            self._place(self._means(vectors, people[rows], run))
+        z = self._projected(torch.from_numpy(vectors).to(run.device))
+        with torch.no_grad():
+            moved, count = reseeded(self.centres, z)
+            self.centres.copy_(moved)
+            q = log_assignment(z, self.centres, alpha=self.settings.alpha).exp()
+        self.taking_part = torch.from_numpy(rows).to(run.device)
+        if self.settings.scope == "dataset":
+            self.target = q.new_zeros(len(rows), len(self.centres))
+            self.target[self.taking_part] = target_distribution(q)
+        figures = {"centres": float(len(self.centres)), "put elsewhere": float(count)}
+        run.tell("dec", {**figures, "mean largest assignment": float(q.amax(dim=1).mean())})
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return how far the assignments of the batch are from their targets."""
+        mine = self.taking_part[batch.index]
+        vectors = out.embedding if self.settings.feature == "embedding" else out.feature
+        if not bool(mine.any()):
+            return {"dec": Term(vectors.sum() * 0, self.settings.weight)}
+        z = self._projected(F.normalize(widen(vectors[mine])))
+        log_q = log_assignment(z, self.centres, alpha=self.settings.alpha)
+        whole = self.settings.scope == "dataset"
+        p = self.target[batch.index[mine]] if whole else target_distribution(log_q.detach().exp())
+        return {"dec": Term(dec_loss(log_q, p), self.settings.weight)}
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Forgets its centres and targets, which another stage makes anew."""
+        self._place(torch.empty(0, 0))
+        self.target, self.taking_part = torch.empty(0, 0), torch.empty(0, dtype=torch.bool)
+        self.mean, self.axes = torch.empty(0), torch.empty(0, 0)
+
+    def _project_by(self, vectors: Floats, device: torch.device) -> None:
+        if self.settings.dimension is not None:
+            mean, axes = principal_axes(vectors, self.settings.dimension)
+            self.mean, self.axes = torch.from_numpy(mean).to(device), torch.from_numpy(axes).to(device)
+
+    def _projected(self, vectors: Tensor) -> Tensor:
+        """Return vectors (B, D) of unit length as they are assigned, (B, d)."""
+        z = vectors if self.settings.dimension is None else (vectors - self.mean) @ self.axes
+        return z * self.settings.scale
+
+    def _means(self, vectors: Floats, people: Ints, run: RunState) -> Tensor:
+        """Return the means (K, d) of the clusters that labels (M,) tell, or that k-means finds."""
+        if self.settings.k is not None:
+            chosen = KmeansSettings(k=self.settings.k, restarts=self.settings.restarts, seed=run.seed % 2**32)
+            people = chosen.fit(vectors).labels
+        clusters = torch.from_numpy(np.unique(people, return_inverse=True)[1]).to(run.device)
+        z = self._projected(torch.from_numpy(vectors).to(run.device))
+        sums = z.new_zeros(int(clusters.max()) + 1, z.shape[1]).index_add(0, clusters, z)
+        return sums / torch.bincount(clusters)[:, None]
+
+    def _place(self, centres: Tensor) -> None:
+        """Take centres (K, d); where there are none, nothing is learnt, so that a resume finds the optimiser alike."""
+        learns = self.settings.centres == "learn" and centres.numel() > 0
+        self.centres = nn.Parameter(centres, requires_grad=learns)

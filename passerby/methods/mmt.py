@@ -1,0 +1,249 @@
+"""Mutual mean teaching: two networks learn from clusters and from the running mean of each other.
+
+The wrong label of a cluster is learnt by heart by one network; the mean of the other network over time is a softer and
+steadier opinion.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.cluster.clustering import AnyClustering, KmeansSettings
+from passerby.errors import UserError
+from passerby.losses.mining import complete_anchors, pair_distances
+from passerby.losses.mix import Term
+from passerby.losses.softmax import smoothed_cross_entropy
+from passerby.losses.triplet import triplet_loss
+from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.growth import class_means
+from passerby.methods.part import RunState
+from passerby.models.embedder import Embedder, load_embedder, load_state
+from passerby.types import Batch, Floats, Ints, Output, Stage
+
+
+def soft_cross_entropy(logits: Tensor, said: Tensor) -> Tensor:
+    """Return the mean cross-entropy of logits (B, C) against the softmax of what a teacher said (B, C)."""
+    return -(said.float().softmax(dim=1) * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def hardest_pairs(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each anchor the row of its farthest positive and that of its nearest negative, (B,) each.
+
+    Args:
+        x: (B, D).
+        labels: (B,); an anchor counts as its own positive, and its negative means nothing where there is none.
+
+    """
+    distances = pair_distances(x.detach())
+    same = labels[:, None] == labels[None, :]  # (B, B)
+    return (
+        distances.masked_fill(~same, -torch.inf).argmax(dim=1),
+        distances.masked_fill(same, torch.inf).argmin(dim=1),
+    )
+
+
+def nearness(x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Return (B, 2) the logarithms of exp(n) / (exp(p) + exp(n)) and of exp(p) / (exp(p) + exp(n)) of each anchor.
+
+    Args:
+        x: (B, D).
+        positive: (B,) row of each anchor's positive, at distance p.
+        negative: (B,) row of each anchor's negative, at distance n.
+
+    """
+    distances, rows = pair_distances(x), torch.arange(len(x), device=x.device)
+    return torch.stack([distances[rows, negative], distances[rows, positive]], dim=1).log_softmax(dim=1)
+
+
+def soft_triplet(x: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the soft-margin triplet of x against that of a teacher.
+
+    That triplet is -log(exp(n) / (exp(p) + exp(n))), see `losses.triplet`. The pairs are the hardest of x; the teacher
+    is asked about the same. Anchors without another image of theirs or without any other identity take no part.
+
+    Args:
+        x: (B, D) of the network that learns.
+        taught: (B, D) of the teacher.
+        labels: (B,).
+
+    Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
+    Re-identification", ICLR 2020, equation 8.
+    """
+    pairs, valid = hardest_pairs(x, labels), complete_anchors(labels)
+    losses = -(nearness(taught.detach(), *pairs).exp() * nearness(x, *pairs)).sum(dim=1)  # (B,)
+    return losses[valid].sum() / valid.sum().clamp_min(1)
+
+
+def kept_of_mean(step: int, *, decay: float = 0.999) -> float:
+    """Return how much of a mean teacher stays at its update number `step` (from 0): min(1 - 1 / (t + 1), decay).
+
+    >>> [kept_of_mean(step) for step in (0, 9, 5000)]
+    [0.0, 0.9, 0.999]
+    """
+    return min(1 - 1 / (step + 1), decay)
+
+
+class MmtSettings(ClusteredSettings):
+    """MMT."""
+
+    cluster: AnyClustering = KmeansSettings()
+    second: str | None = Field(
+        None, description="run in which the second network began; null: as the first, and only mirror images differ"
+    )
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="of the labels that clusters give")
+    soft_softmax: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="share of the other's teacher in the classification"
+    )
+    soft_triplet: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.8, description="share of the other's teacher in the triplets"
+    )
+    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="share of a teacher that stays at each step")
+
+    def make(self) -> Mmt:
+        """Build the part."""
+        return Mmt(self)
+
+
+class Mmt(Clustered):
+    """MMT: the run's network and a second one, each with a running mean and a classifier of its own.
+
+    The stage leaves the running mean of the first network.
+
+    Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
+    Re-identification", ICLR 2020.
+    Differs from the paper: both networks see the same augmented images, the second one mirrored, where the paper
+    augments twice. Without `second` both begin alike, where the paper has two source models. The stage leaves the
+    first mean, where the paper tests both and keeps the better one; while the stage goes on, the first network itself
+    is tested.
+
+    """
+
+    settings: MmtSettings
+    teaches_alone = True
+    step: Tensor
+
+    def __init__(self, settings: MmtSettings) -> None:
+        super().__init__(settings)
+        self.students = nn.ModuleList()  # the second one; the first is the run's
+        self.teachers = nn.ModuleList()
+        self.heads = nn.ModuleList()  # of the two students, then of the two teachers
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Make the second network and both teachers."""
+        super().begin(run, stage)
+        self.step.zero_()
+        second = self.settings.second
+        self._make_networks(run, second=None if second is None else _read(second, run.embedder))
+
+    def _make_networks(self, run: RunState, *, second: dict[str, Tensor] | None = None) -> None:
+        """Make copies of the run's network, the second student and its mean with other weights where there are some."""
+        student = copy.deepcopy(run.embedder).train()
+        if second is not None:
+            load_state(student, second, source=f"method.mmt.second: {self.settings.second}")
+        self.students = nn.ModuleList([student])
+        self.teachers = nn.ModuleList(_mean_of(net) for net in (run.embedder, student))
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Build networks and classifiers as the checkpoint has them."""
+        super().make_room(run, state)
+        if any(name.startswith("students.") for name in state):
+            self._make_networks(run)
+        weights = [state[name] for name in sorted(state) if name.startswith("heads.")]
+        self.heads = nn.ModuleList(_head(weight, learns=place < 2) for place, weight in enumerate(weights))
+
+    def looked_at(self, run: RunState) -> Floats:
+        """Return the mean (N, D) of what both teachers make of the images."""
+        found = [unit(getattr(run.vectors(teacher), self.settings.feature)) for teacher in self._means]
+        mean: Floats = (found[0] + found[1]) / np.float32(2)
+        return self.evened(mean, run.stage.train.cam)
+
+    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+        """Let all classifiers begin at the mean directions of the clusters."""
+        known = labels >= 0
+        people, vectors = torch.from_numpy(labels[known]), [run.vectors(teacher) for teacher in self._means]
+        means = [class_means(torch.from_numpy(unit(found.embedding[known])), people) for found in vectors]
+        rows = F.normalize(means[0] + means[1]).to(run.device)
+        self.heads = nn.ModuleList(_head(rows, learns=place < 2) for place in range(4))
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return how both networks meet the clusters, and each the teacher of the other."""
+        chosen, labels = self.settings, batch.labels
+        outs, taught = self._seen(run, batch, out)
+        logits = [head(found.embedding.float()) for head, found in zip(self.heads[:2], outs, strict=True)]
+        said = [head(found.embedding.float()) for head, found in zip(self.heads[2:], taught, strict=True)][::-1]
+        hard = [smoothed_cross_entropy(one, labels, smoothing=chosen.smoothing) for one in logits]
+        soft = [soft_cross_entropy(one, other) for one, other in zip(logits, said, strict=True)]
+        *features, people = run.gather(*(found.feature for found in (*outs, *taught)), labels, use="mining")
+        mined = [triplet_loss(one, people, form="soft") for one in features[:2]]
+        pairs = zip(features[:2], features[3:1:-1], strict=True)  # each with the teacher of the other
+        asked = [soft_triplet(one, other, people) for one, other in pairs]
+        return {
+            "hard labels": Term(hard[0] + hard[1], 1 - chosen.soft_softmax),
+            "soft labels": Term(soft[0] + soft[1], chosen.soft_softmax),
+            "hard triplet": Term(mined[0] + mined[1], 1 - chosen.soft_triplet),
+            "soft triplet": Term(asked[0] + asked[1], chosen.soft_triplet),
+        }
+
+    def _seen(self, run: RunState, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
+        """Return what both networks and both teachers make of a batch; the second ones see its mirror image."""
+        mirrored, mask = batch.images.flip(3), None if batch.mask is None else batch.mask.flip(3)
+        with run.autocast():
+            other = self.students[0](mirrored, mask)
+            with torch.no_grad():
+                taught = [self.teachers[0](batch.images, batch.mask), self.teachers[1](mirrored, mask)]
+        return [out, other], taught
+
+    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+        """Move the teachers towards their networks; statistics of norms are the teachers' own."""
+        kept = kept_of_mean(int(self.step), decay=self.settings.decay)
+        pairs = [(run.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]
+        for net, mean in [*pairs, *zip(self.heads[:2], self.heads[2:], strict=True)]:
+            for now, before in zip(net.parameters(), mean.parameters(), strict=True):
+                before.lerp_(now, 1 - kept)
+        self.step += 1
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Leave the running mean of the first network, and let go of the others."""
+        run.embedder.load_state_dict(self.teachers[0].state_dict())
+        self.students, self.teachers, self.heads = (nn.ModuleList() for _ in range(3))
+
+    @property
+    def _means(self) -> list[Embedder]:
+        found = [teacher for teacher in self.teachers if isinstance(teacher, Embedder)]
+        assert len(found) == 2
+        return found
+
+
+def _read(second: str, first: Embedder) -> dict[str, Tensor]:
+    """Return the weights of a run or of a file, which must be a network for the same images."""
+    path = Path(second)
+    found = load_embedder(path / "embedder.safetensors" if path.is_dir() else path)
+    theirs, mine = (network.input.model_dump(mode="json") for network in (found, first))
+    for key, value in theirs.items():
+        if value != mine[key]:
+            raise UserError(
+                f"method.mmt.second: the network of {second} was shown images with input.{key} {value!r}, this recipe "
+                f"has {mine[key]!r}; both networks see the same images"
+            )
+    return found.state_dict()
+
+
+def _mean_of(net: nn.Module) -> nn.Module:
+    """Return a copy that no gradient reaches; its norms go on counting."""
+    return copy.deepcopy(net).train().requires_grad_(False)
+
+
+def _head(rows: Tensor, *, learns: bool) -> nn.Linear:
+    head = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device=rows.device)
+    head.weight = nn.Parameter(rows.detach().clone(), requires_grad=learns)
+    return head

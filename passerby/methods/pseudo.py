@@ -1,0 +1,24 @@
+"""The plainest way to learn without labels: clusters are people, the losses of the stage are those of any stage."""
+
+from __future__ import annotations
+
+from passerby.methods.clustered import Clustered, ClusteredSettings
+
+
+class PseudoSettings(ClusteredSettings):
+    """Clusters as identities for the losses of the stage."""
+
+    def make(self) -> Pseudo:
+        """Build the part."""
+        return Pseudo(self)
+
+
+class Pseudo(Clustered):
+    """Clusters as identities: classifiers begin each epoch at the mean vectors, centres at the means.
+
+    Reference: Fan et al., "Unsupervised Person Re-identification: Clustering and Fine-tuning", TOMM 2018 (the idea).
+    Differs from the paper: density-based clusters, and all images of a cluster are used.
+
+    """
+
+    settings: PseudoSettings

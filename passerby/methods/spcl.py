@@ -1,0 +1,198 @@
+"""Self-paced contrast: labelled people, clusters and images in no cluster are told apart in one memory.
+
+The memory has a row for each labelled person and one for each unlabelled image, so that nothing is left out. Clusters
+are found in the memory itself; those that change with the radius are taken apart again, and are tried anew each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.cluster.clustering import Clusters, DbscanSettings
+from passerby.cluster.reliability import alone_apart, keep_reliable
+from passerby.distances.sparse import SparseRows
+from passerby.losses.mix import Term
+from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
+from passerby.methods.growth import class_means
+from passerby.methods.part import RunState
+from passerby.models.domains import Division, divide_batch_norms, join_batch_norms
+from passerby.types import Batch, Floats, Ints, Output, Stage
+
+
+def memory_loss(
+    embeddings: Tensor, labels: Tensor, memory: Tensor, people: Tensor, *, temperature: float = 0.05
+) -> Tensor:
+    """Return the mean cross-entropy of images against all people of a memory of images.
+
+    What an image has to do with a person is the mean of its cosines with that person's rows, which is not the cosine
+    with the person's mean direction.
+
+    Args:
+        embeddings: (B, D), of any length.
+        labels: (B,) int64 in [0, C).
+        memory: (M, D) of unit length.
+        people: (M,) int64, the person in each row, all of 0..C-1.
+        temperature: by which cosines are divided.
+
+    Reference: Ge et al., "Self-paced Contrastive Learning with Hybrid Memory for Domain Adaptive Object Re-ID", NeurIPS
+    2020, equation 1.
+    Differs from the published code: the softmax has no 1e-6 added to it.
+
+    """
+    cosines = F.normalize(embeddings.float()) @ memory.T / temperature  # (B, M)
+    counts = torch.bincount(people).clamp(min=1)
+    sums = cosines.new_zeros(len(cosines), len(counts)).index_add(1, people, cosines)
+    return F.cross_entropy(sums / counts, labels)
+
+
+def moved_rows(memory: Tensor, embeddings: Tensor, rows: Tensor, *, momentum: float = 0.2) -> Tensor:
+    """Return the memory (M, D) after a batch; a row that occurs several times moves several times, in order.
+
+    Args:
+        memory: (M, D) of unit length.
+        embeddings: (B, D), of any length.
+        rows: (B,) which row each image moves.
+        momentum: share of a row that stays at each update.
+
+    Reference: Ge et al., NeurIPS 2020, as its code has it: image by image, labelled people too.
+
+    """
+    moved, vectors = memory.clone(), F.normalize(embeddings.float())
+    for row, vector in zip(rows.tolist(), vectors, strict=True):
+        moved[row] = F.normalize(momentum * moved[row] + (1 - momentum) * vector, dim=0)
+    return moved
+
+
+class SpclSettings(ClusteredSettings):
+    """SpCL."""
+
+    cluster: DbscanSettings = DbscanSettings()
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="share of a row of the memory that stays")
+    step: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.02, description="by how much the radius is made smaller and larger to see which clusters last"
+    )
+    norms: Literal["apart", "shared"] = Field(
+        "apart", description="batch norms of the new site and of labelled images beside it"
+    )
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if isinstance(eps := self.cluster.eps, float) and not self.step < min(eps, 1 - eps):
+            raise ValueError(f"step {self.step} leaves no radius in (0, 1) around cluster.eps {eps}")
+        return self
+
+    def make(self) -> Spcl:
+        """Build the part."""
+        return Spcl(self)
+
+
+class Spcl(Clustered):
+    """SpCL: a memory of labelled people and unlabelled images, and clusters that must prove reliable.
+
+    Where nothing labelled is shown beside, the memory has unlabelled images only. The stage leaves the batch norms of
+    the new site.
+
+    Reference: Ge et al., "Self-paced Contrastive Learning with Hybrid Memory for Domain Adaptive Object Re-ID", NeurIPS
+    2020.
+    Differs from the paper: an image that is in no cluster is drawn as often as a person is, so that a batch shows it as
+    many times as it shows images of a person, each time augmented otherwise.
+
+    """
+
+    settings: SpclSettings
+    teaches_alone = True
+    memory: Tensor
+    people: Tensor
+    threshold: Tensor
+
+    def __init__(self, settings: SpclSettings) -> None:
+        super().__init__(settings)
+        self.register_buffer("memory", torch.empty(0, 0))  # (S + M, D): labelled people, then unlabelled images
+        self.register_buffer("people", torch.empty(0, dtype=torch.int64))  # (S + M,) who is in each row this epoch
+        self.register_buffer("threshold", torch.full((), torch.nan, dtype=torch.float64))
+        self.norms = nn.ModuleList()  # those of the labelled images beside
+        self.division: Division | None = None
+
+    def begin(self, run: RunState, stage: Stage) -> None:
+        """Fill the memory, and give labelled images beside the new site norms of their own."""
+        super().begin(run, stage)
+        self.threshold.fill_(torch.nan)
+        hidden = hidden_rows(stage)
+        vectors = torch.from_numpy(unit(getattr(run.vectors(), self.settings.feature)))
+        known = class_means(vectors[~hidden], torch.from_numpy(stage.train.pid[~hidden])) if (~hidden).any() else None
+        self.memory = torch.cat([*([] if known is None else [known]), vectors[hidden]]).to(run.device)
+        if known is not None and self.settings.norms == "apart":
+            self.norms, self.division = divide_batch_norms(run.embedder)
+
+    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+        """Make the memory as large as the checkpoint's, and second norms where it has some."""
+        super().make_room(run, state)
+        if any(name.startswith("norms.") for name in state):
+            self.norms, self.division = divide_batch_norms(run.embedder)
+
+    def looked_at(self, run: RunState) -> Floats:
+        """Return what the memory holds of unlabelled images (M, D), in the rows of a table of all (N, D)."""
+        hidden = hidden_rows(run.stage)
+        found = np.zeros((len(hidden), self.memory.shape[1]), np.float32)
+        found[hidden] = self.memory[run.stage.train.count_identities :].cpu().numpy()
+        found[hidden] = self.evened(found[hidden], run.stage.train.cam[hidden])
+        return found
+
+    def find(
+        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+    ) -> tuple[Clusters, SparseRows | None]:
+        """Group vectors (M, D) and leave out what does not last when the radius changes."""
+        clusters, graph = super().find(vectors, graph, view=view)
+        chosen, eps, before = self.settings, float(self.eps[view]), float(self.threshold)
+        tight, loose = (chosen.cluster.fit(vectors, graph, eps=eps + way * chosen.step).labels for way in (-1, 1))
+        found = keep_reliable(clusters.labels, tight, loose, threshold=None if np.isnan(before) else before)
+        self.threshold.fill_(found.threshold)
+        return Clusters(found.labels, clusters.eps), graph
+
+    def labels(self, run: RunState, stage: Stage) -> Ints:
+        """Return (N,) who is in each image: labelled people, clusters, and each image in none as one of its own."""
+        found, hidden = super().labels(run, stage), hidden_rows(stage)
+        clusters = np.where(found[hidden] >= 0, found[hidden] - stage.train.count_identities, -1)
+        labels = beside_known(stage, alone_apart(clusters))
+        known = torch.arange(stage.train.count_identities)
+        self.people = torch.cat([known, torch.from_numpy(labels[hidden])]).to(run.device)
+        return labels
+
+    def before_step(self, run: RunState, batch: Batch) -> None:
+        """Say which images of the batch are labelled ones."""
+        if self.division is not None:
+            self.division.others = batch.labels < run.stage.train.count_identities
+
+    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+        """Return how well the people of the batch are told from all others."""
+        loss = memory_loss(
+            self._seen(out), batch.labels, self.memory, self.people, temperature=self.settings.temperature
+        )
+        return {"memory": Term(loss, self.settings.weight)}
+
+    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+        """Move the rows of the batch: an image's own, or that of its labelled person."""
+        stage, known = run.stage, run.stage.train.count_identities
+        place = np.cumsum(hidden_rows(stage)) - 1 + known  # (N,) of unlabelled images
+        own = torch.from_numpy(place).to(run.device)[batch.index]
+        seen, rows = run.gather(self._seen(out), torch.where(batch.labels < known, batch.labels, own))
+        touched, rows = rows.unique(return_inverse=True)  # the whole memory may be hundreds of megabytes
+        self.memory[touched] = moved_rows(self.memory[touched], seen, rows, momentum=self.settings.momentum)
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Let go of the memory and of the second norms."""
+        join_batch_norms(run.embedder)
+        self.norms, self.division = nn.ModuleList(), None
+        self.memory, self.people = self.memory[:0], self.people[:0]
+
+    def _seen(self, out: Output) -> Tensor:
+        return out.embedding if self.settings.feature == "embedding" else out.feature

@@ -1,0 +1,125 @@
+"""The network of DASK: looks at an image and answers with one small convolution that gives it the colours of a site.
+
+It learns from a site's own images whose colours were drawn anew: the convolution must bring the image back. What it
+knows afterwards is how the images of that site look, and of the images themselves it keeps nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from passerby.errors import UserError
+from passerby.inputs import InputSettings
+from passerby.models.backbones import Backbone, load_backbone
+
+SIDE = 3
+"""Of the convolution, in pixels."""
+
+NUMBERS = 3 * 3 * SIDE * SIDE + 3
+"""In a kernel and its three shifts."""
+
+
+def resample_colours(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Give each image a mean and a standard deviation per channel that are drawn as those of the batch lie.
+
+    Both are drawn from a Gaussian per channel with the mean and the standard deviation that they have over the batch,
+    for each image and channel apart; a standard deviation below 0 counts as 0.
+
+    Args:
+        images: (B, 3, H, W) with B > 1, of any range; what comes out may leave it.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        (B, 3, H, W).
+
+    Reference: Xu et al., "DASK: Distribution Rehearsing via Adaptive Style Kernel Learning for Exemplar-Free Lifelong
+    Person Re-Identification", AAAI 2025 (published code).
+
+    """
+    means = images.mean(dim=(2, 3), keepdim=True)  # (B, 3, 1, 1)
+    deviations = images.std(dim=(2, 3), keepdim=True)  # (B, 3, 1, 1)
+    drawn = []
+    for figures in (means, deviations):
+        noise = torch.randn(figures.shape, generator=generator).to(images)
+        drawn.append(figures.mean(dim=0) + figures.std(dim=0) * noise)
+    return (images - means) / deviations.clamp_min(1e-6) * drawn[1].clamp_min(0) + drawn[0]
+
+
+def convolve_each(images: Tensor, numbers: Tensor) -> Tensor:
+    """Convolve every image with a kernel of its own, with a border of zeros, so that its size stays.
+
+    Args:
+        images: (B, 3, H, W).
+        numbers: (B, 84), of each kernel (3, 3, 3, 3) and its shifts (3,).
+
+    Returns:
+        (B, 3, H, W).
+
+    >>> numbers = torch.zeros(1, NUMBERS)
+    >>> numbers[0, -3:] = torch.tensor([1.0, 2.0, 3.0])
+    >>> convolve_each(torch.zeros(1, 3, 4, 2), numbers)[0, :, 0, 0]
+    tensor([1., 2., 3.])
+    """
+    count = len(images)
+    kernels = numbers[:, :-3].reshape(count * 3, 3, SIDE, SIDE)
+    joined = images.reshape(1, count * 3, *images.shape[2:])
+    found = F.conv2d(joined, kernels, numbers[:, -3:].reshape(-1), padding=SIDE // 2, groups=count)
+    return found.reshape(images.shape)
+
+
+class AKPNet(nn.Module):
+    """A small backbone, the maximum over its map, and two layers that predict a convolution.
+
+    Args:
+        backbone: any timm model or OSNet.
+        inputs: what images look like, and how they are normalised.
+        weights: of the backbone: none | pretrained | a local file.
+
+    Raises:
+        UserError: an unknown backbone, or weights that cannot be had.
+
+    Reference: Xu et al., "DASK: Distribution Rehearsing via Adaptive Style Kernel Learning for Exemplar-Free Lifelong
+    Person Re-Identification", AAAI 2025.
+    Differs from the published code: before it has learnt, its convolution is the plain normalisation of an image, where
+    the published one begins at random.
+
+    """
+
+    name: Tensor
+
+    def __init__(self, backbone: str, inputs: InputSettings, *, weights: str = "none") -> None:
+        super().__init__()
+        try:
+            self.backbone = Backbone(backbone, inputs.size, pretrained=weights == "pretrained")
+            if weights not in ("none", "pretrained"):
+                load_backbone(self.backbone, weights)
+        except UserError as error:  # which speaks of the embedder's settings
+            told = str(error).replace("model.backbone", "its backbone").replace("model.weights", "its weights")
+            raise UserError(told) from error
+        hidden = self.backbone.channels // 2
+        self.predict = nn.Sequential(nn.Linear(self.backbone.channels, hidden), nn.ReLU(), nn.Linear(hidden, NUMBERS))
+        self.register_buffer("name", torch.tensor(list(backbone.encode()), dtype=torch.uint8))  # a checkpoint needs it
+        self._begin(inputs)
+
+    def _begin(self, inputs: InputSettings) -> None:
+        """Let the last layer answer any image with the convolution that normalises it."""
+        last, middle = self.predict[-1], SIDE // 2
+        assert isinstance(last, nn.Linear)
+        kernel = torch.zeros(3, 3, SIDE, SIDE)
+        kernel[range(3), range(3), middle, middle] = 1 / torch.tensor(inputs.std)
+        shift = -torch.tensor(inputs.mean) / torch.tensor(inputs.std)
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(torch.cat([kernel.flatten(), shift]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W), values in [0, 1], to normalised ones in the colours of the site that was learnt."""
+        featuremap, _ = self.backbone(images)
+        return convolve_each(images, self.predict(featuremap.amax(dim=(2, 3))))
+
+
+def backbone_of(name: Tensor) -> str:
+    """Return the backbone that a network wrote into its state as `name`."""
+    return bytes(name.tolist()).decode()

@@ -1,0 +1,102 @@
+"""Who is who in an unlabelled stage: at the start of each epoch a part of the method says it, and all else follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from passerby.data.transforms import mix_seeds
+from passerby.errors import UserError
+from passerby.files import atomic_write
+from passerby.losses.center import Center
+from passerby.losses.softmax import classifiers
+from passerby.methods.growth import class_means
+from passerby.train import distributed
+from passerby.train.run import Run
+from passerby.types import Ints
+
+
+def choose_labels(run: Run) -> Ints:
+    """Return the labels of the coming epoch: those of the checkpoint, of a part, or of the data, in this order.
+
+    In an unlabelled stage the losses are made anew for what a part has said, and all parts get ready for it.
+
+    Returns:
+        (N,) or (N, V) int64, -1 = not to be used.
+
+    """
+    if run.labels is not None:
+        return cast("Ints", run.labels.numpy())
+    run.looked = {}
+    spoken = (part.labels(run, run.stage) for part in run.speaking_parts)
+    labels = next((found for found in spoken if found is not None), run.stage.train.pid)
+    labels = np.ascontiguousarray(labels)
+    if not run.stage.labelled:
+        _adopt(run, labels)
+    run.looked, run.labels = None, torch.from_numpy(labels)
+    return labels
+
+
+def _adopt(run: Run, labels: Ints) -> None:
+    """Make the losses for other people, let the parts get ready, and give the optimiser what learns now."""
+    people = labels if labels.ndim == 1 else labels[:, 0]
+    _require_batch(run, people)
+    torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
+    earlier = run.losses
+    run.make_losses(int(people.max()) + 1)
+    _begin_at_means(run, people)
+    for name, learnt in earlier.log_variances.items():
+        run.losses.log_variances[name] = learnt
+    for part in run.speaking_parts:
+        part.prepare(run, run.stage, labels)
+    run.renew_optimiser()
+    if distributed.rank() == 0:
+        save_labels(run, labels)
+
+
+def _require_batch(run: Run, people: Ints) -> None:
+    wanted, found = run.recipe.data.identities, len(np.unique(people[people >= 0]))
+    if found < wanted:
+        raise UserError(
+            f"{run.stage.name}: {found} people were found among its {len(people):,} images, and a batch needs {wanted} "
+            f"(data.identities); make batches smaller, or the clusters more (a smaller eps)"
+        )
+
+
+def _begin_at_means(run: Run, people: Ints) -> None:
+    """Let classifiers begin at the mean directions of the clusters, and centres at their means."""
+    known = people >= 0
+    labels = torch.from_numpy(people[known]).to(run.device)
+    if not run.losses.losses:
+        return
+    found = run.vectors()
+    for name, loss in run.losses.losses.items():
+        of = getattr(loss.settings, "feature", "embedding")
+        vectors = torch.from_numpy(getattr(found, str(of))[known]).to(run.device)
+        if isinstance(loss, Center):
+            counts = torch.bincount(labels, minlength=len(loss.centres)).clamp(min=1)
+            sums = torch.zeros_like(loss.centres).index_add(0, labels, vectors)
+            loss.centres = sums / counts[:, None]
+        elif name in (heads := classifiers(run.losses.losses)):
+            with torch.no_grad():
+                heads[name].weight.copy_(class_means(vectors, labels))
+
+
+# ---- what stays for people and pictures
+
+
+def labels_file(folder: Path, stage: int, epoch: int) -> Path:
+    """Return where a run keeps the labels of one epoch of an unlabelled stage, both from 1."""
+    return folder / "clusters" / f"stage-{stage}-epoch-{epoch:03d}.npz"
+
+
+def save_labels(run: Run, labels: Ints) -> None:
+    """Keep the labels of an epoch with their images: labels, path, cam, and truth (-1 = unknown)."""
+    path = labels_file(run.folder, run.stage_number + 1, run.epoch + 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    train = run.stage.train
+    with atomic_write(path) as file:
+        np.savez(file, labels=labels, path=train.path, cam=train.cam, truth=run.stage.truth)

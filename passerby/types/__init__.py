@@ -1,0 +1,33 @@
+"""The tables that everything speaks: frozen dataclasses of parallel arrays.
+
+Columns, not lists of tuples: filters are one line, loader workers share the memory, and the same table travels from the
+folder to the features to the report. Nothing here imports torch at run time, so reading a folder stays quick.
+"""
+
+from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
+from passerby.types.embeddings import Embeddings, Pixels, pixels_word
+from passerby.types.images import Dataset, Split
+from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores
+from passerby.types.training import Batch, Output, Stage
+
+__all__ = [
+    "UNKNOWN",
+    "Batch",
+    "Bools",
+    "Cameras",
+    "Dataset",
+    "Doubles",
+    "Embeddings",
+    "Floats",
+    "Ints",
+    "Output",
+    "Pixels",
+    "Protocol",
+    "Queries",
+    "Rerank",
+    "Scores",
+    "Split",
+    "Stage",
+    "Words",
+    "pixels_word",
+]

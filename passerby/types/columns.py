@@ -1,0 +1,44 @@
+"""The columns that tables are made of, and how they are checked and cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from passerby.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.str_]
+
+T = TypeVar("T", bound="DataclassInstance")
+
+UNKNOWN = -1
+"""The pid of an image whose identity nobody knows."""
+
+
+def column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np.generic]:
+    """Return values as an array (count,) of a type, or raise `UserError`; whole numbers are not made of others."""
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(dtype)
+    if dtype is np.int64 and not np.issubdtype(array.dtype, np.integer):
+        raise UserError(f"column {name!r} must hold whole numbers, got {array.dtype}")
+    array = array.astype(dtype, copy=False)
+    if array.shape != (count,):
+        raise UserError(f"column {name!r} has shape {array.shape}, expected ({count},)")
+    return array
+
+
+def rows_of(table: T, columns: tuple[str, ...], rows: Bools | Ints) -> T:
+    """Return a copy of a table of which every named column that is present keeps only `rows`."""
+    present = {name: value for name in columns if (value := getattr(table, name)) is not None}
+    return replace(table, **{name: value[rows] for name, value in present.items()})

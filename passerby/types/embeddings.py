@@ -1,0 +1,143 @@
+"""Vectors with what is known of the images they came from; and the file format of evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from passerby.errors import UserError, first_line
+from passerby.files import atomic_write
+from passerby.types.columns import Bools, Floats, Ints, Words, column, rows_of
+
+Pixels = Literal["whole", "foreground", "background", "weighted"]
+"""What a model is shown of an image: all of it, the person alone, all but the person (what is hidden has the mean
+colour), or all of it with the pooling weighted by the mask of the person."""
+
+
+def pixels_word(word: str) -> Pixels:
+    """Return a word as one of `Pixels`, or raise `UserError`."""
+    for known in get_args(Pixels):
+        if word == known:
+            return cast("Pixels", known)
+    raise UserError(f"pixels {word!r} is not known; allowed: {', '.join(get_args(Pixels))}")
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors with the columns of the images they came from; everything after training takes this and nothing else.
+
+    Attributes:
+        vectors: (N, D) float32, finite.
+        pid, cam: (N,) as in `Split`.
+        role: (N,) `"query"`, `"gallery"` or `""`.
+        path: (N,) file names, or None when another program made the vectors.
+        dataset: the name of the site, `""` when unknown.
+        feature: which feature of the model this is (`"embedding"`, `"feature"`), `""` when unknown.
+        flip: whether each vector is the mean of the image's and its mirror image's.
+        pixels: what the model was shown of the images.
+
+    """
+
+    vectors: Floats
+    pid: Ints
+    cam: Ints
+    role: Words
+    path: Words | None = None
+    dataset: str = ""
+    feature: str = ""
+    flip: bool = False
+    pixels: Pixels = "whole"
+
+    def __post_init__(self) -> None:
+        vectors = np.asarray(self.vectors)
+        if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+            raise UserError(f"'vectors' must be a float array of shape (N, D), got {vectors.dtype} {vectors.shape}")
+        with np.errstate(over="ignore"):  # too large for float32 is told in the sentence below
+            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+        if bad:
+            raise UserError(f"{bad} of {len(vectors)} vectors hold NaN or infinity")
+        object.__setattr__(self, "vectors", vectors)
+        for name, dtype in (("pid", np.int64), ("cam", np.int64), ("role", np.str_), ("path", np.str_)):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, column(name, value, len(vectors), dtype))
+        pixels_word(self.pixels)
+        unknown = sorted(set(np.unique(self.role)) - {"query", "gallery", ""})
+        if unknown:
+            raise UserError(f"role {str(unknown[0])!r} is not known; allowed: 'query', 'gallery'")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def select(self, rows: Bools | Ints) -> Self:
+        """Return the rows chosen by a mask (N,) or by indices, in that order."""
+        return rows_of(self, ("vectors", "pid", "cam", "role", "path"), rows)
+
+    @property
+    def query(self) -> Self:
+        """The rows to search for."""
+        return self.select(self.role == "query")
+
+    @property
+    def gallery(self) -> Self:
+        """The rows to search in."""
+        return self.select(self.role == "gallery")
+
+    def save(self, path: str | Path) -> None:
+        """Write one uncompressed .npz (the evaluation file format), atomically."""
+        columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
+        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "pixels")}
+        columns["flip"] = np.bool_(self.flip)
+        if self.path is not None:
+            columns["path"] = self.path
+        with atomic_write(path) as file:
+            np.savez(file, allow_pickle=False, **columns)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an .npz with `vectors`, `pid`, `cam`, `role` and optionally `path`; never runs code from it.
+
+        Raises:
+            UserError: no such file, not an .npz, a missing key, a wrong shape, NaN or infinity.
+
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"no embeddings file {path}")
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                columns = {key: archive[key] for key in archive.files}
+        except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for a damaged or a foreign file
+            raise UserError(f"{path} is not a readable .npz of plain arrays ({first_line(error)})") from error
+        missing = [key for key in ("vectors", "pid", "cam", "role") if key not in columns]
+        if missing:
+            raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(columns)) or 'nothing'}")
+        try:
+            return cls(
+                vectors=columns["vectors"],
+                pid=columns["pid"],
+                cam=columns["cam"],
+                role=columns["role"],
+                path=columns.get("path"),
+                dataset=str(columns.get("dataset", "")),
+                feature=str(columns.get("feature", "")),
+                flip=bool(columns.get("flip", False)),
+                pixels=pixels_word(str(columns.get("pixels", "whole"))),
+            )
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of which images are compared: file names (or rows), identities, cameras and roles; 16 hex digits."""
+        digest = hashlib.sha256()
+        names = self.path if self.path is not None else np.arange(len(self)).astype(np.str_)
+        for name, pid, cam, role in zip(names, self.pid, self.cam, self.role, strict=True):
+            digest.update(f"{Path(str(name)).name}|{pid}|{cam}|{role}\n".encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""Images with what is known of each, and the sites that they make up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from passerby.types.columns import UNKNOWN, Bools, Ints, Words, column, rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A list of images with what is known of each.
+
+    Attributes:
+        path: (N,) file names.
+        pid: (N,) identity numbers, `-1` = unknown.
+        cam: (N,) camera numbers, `-1` = unknown.
+        frame: (N,) frame numbers, or None.
+        mask_path: (N,) foreground masks (`""` = none for this image), or None.
+
+    """
+
+    path: Words
+    pid: Ints
+    cam: Ints
+    frame: Ints | None = None
+    mask_path: Words | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.path)
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            if value is not None:
+                dtype = np.str_ if name in ("path", "mask_path") else np.int64
+                object.__setattr__(self, name, column(name, value, count, dtype))
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def select(self, rows: Bools | Ints) -> Split:
+        """Return the rows chosen by a mask (N,) or by indices, in that order."""
+        return rows_of(self, tuple(field.name for field in fields(self)), rows)
+
+    @property
+    def masks(self) -> Words:
+        """(N,) foreground masks, `""` where there is none."""
+        return np.full(len(self), "") if self.mask_path is None else self.mask_path
+
+    @property
+    def count_identities(self) -> int:
+        """Number of known identities."""
+        return len(np.unique(self.pid[self.pid != UNKNOWN]))
+
+    @property
+    def count_cameras(self) -> int:
+        """Number of known cameras."""
+        return len(np.unique(self.cam[self.cam != UNKNOWN]))
+
+    @classmethod
+    def empty(cls) -> Split:
+        """Return a split without images."""
+        return cls(np.empty(0, np.str_), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One site: what to train on, what to search for, and where to search.
+
+    Attributes:
+        name: how recipes and reports call it.
+        train, query, gallery: the three splits; each may be empty.
+        notes: sentences a person must see when the set is used ("MSMT17 V1, train list only").
+
+    """
+
+    name: str
+    train: Split
+    query: Split
+    gallery: Split
+    notes: tuple[str, ...] = ()

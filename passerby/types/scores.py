@@ -1,0 +1,109 @@
+"""What an evaluation found, and how: figures without their protocol cannot be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from passerby.errors import UserError
+from passerby.types.columns import Bools, Doubles
+from passerby.types.embeddings import Pixels
+
+Cameras = Literal["standard", "ignore"]
+"""`standard`: a gallery image of the same identity *and* camera is left out; `ignore`: cameras play no part."""
+
+Queries = Literal["single", "multi"]
+"""`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Parameters of k-reciprocal re-ranking (Zhong et al., CVPR 2017).
+
+    Attributes:
+        k1: neighbours that may be reciprocal, >= 1.
+        k2: neighbours averaged in the query expansion, >= 1.
+        weight: share of the original distance in the result, in [0, 1] (the paper's lambda).
+
+    """
+
+    k1: int = 20
+    k2: int = 6
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.k1 < 1 or self.k2 < 1 or not 0 <= self.weight <= 1:
+            raise UserError(
+                f"re-ranking needs k1 >= 1, k2 >= 1 and weight in [0, 1], got k1={self.k1}, k2={self.k2}, "
+                f"weight={self.weight}"
+            )
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How scores were produced; two scores may be compared only when this agrees.
+
+    Attributes:
+        dataset: name of the site.
+        files: `Embeddings.fingerprint` of what was compared.
+        count_query, count_gallery: images that took part.
+        cameras: whether same-camera matches are left out.
+        distance: what ordered the gallery.
+        feature: which feature of the model was tested.
+        rerank: re-ranking parameters, or None.
+        ap_rule: how average precision is summed.
+        flip: whether vectors are means over the image and its mirror image.
+        queries: see `Queries`.
+        pixels: what the model was shown of the images.
+
+    """
+
+    dataset: str
+    files: str
+    count_query: int
+    count_gallery: int
+    cameras: Cameras
+    distance: Literal["cosine", "euclidean"]
+    feature: str
+    rerank: Rerank | None = None
+    ap_rule: str = "mean precision at hits"
+    flip: bool = False
+    queries: Queries = "single"
+    pixels: Pixels = "whole"
+
+    def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
+        """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""
+        names = [field.name for field in fields(self) if field.name not in apart_from]
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        differing = [f"{name} ({mine} and {theirs})" for name, mine, theirs in pairs if mine != theirs]
+        if differing:
+            raise UserError(f"these scores cannot be compared: they differ in {', '.join(differing)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What an evaluation found; all figures are shares in [0, 1].
+
+    Attributes:
+        mAP: mean over valid queries of the average precision.
+        mINP: mean over valid queries of (matches / rank of the last match).
+        cmc: (K,) cumulative matching characteristic, `cmc[k - 1]` = share of valid queries with a match in the first k.
+        ap: (Q,) average precision per query, NaN where the query is not valid.
+        valid: (Q,) whether a query has any match it may find.
+        fpr, tpr: (F,) true-positive rate of the pair verification at fixed false-positive rates.
+        protocol: how they were produced.
+
+    """
+
+    mAP: float
+    mINP: float
+    cmc: Doubles
+    ap: Doubles
+    valid: Bools
+    fpr: Doubles
+    tpr: Doubles
+    protocol: Protocol
+
+    def rank(self, k: int) -> float:
+        """Share of valid queries whose first match is among the first k; a short gallery counts as its full length."""
+        return float(self.cmc[min(k, len(self.cmc)) - 1])

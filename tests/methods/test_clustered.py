@@ -1,0 +1,32 @@
+"""What methods that find people by clustering share."""
+
+import numpy as np
+
+from passerby.methods.clustered import beside_known, unit, without_cameras
+from passerby.types import Split, Stage
+
+
+def test_what_a_camera_adds_to_all_its_images_is_taken_out():
+    generator = np.random.default_rng(0)
+    people, cam = generator.normal(size=(40, 6)).astype(np.float32), np.arange(40) % 4
+    shift = generator.normal(size=(4, 6)).astype(np.float32) * 50
+    spread = generator.uniform(1, 9, size=(4, 6)).astype(np.float32)
+    assert np.allclose(without_cameras(people + shift[cam], cam), without_cameras(people, cam), atol=1e-4)
+    even = without_cameras(people, cam, spread="even")
+    assert np.allclose(without_cameras(people * spread[cam] + shift[cam], cam, spread="even"), even, atol=1e-4)
+    assert np.allclose(even[cam == 2].std(axis=0), 1, atol=1e-4)
+    assert not np.allclose(without_cameras(people * spread[cam], cam), without_cameras(people, cam), atol=0.1)
+
+
+def test_a_camera_of_one_image_has_nothing_of_its_own():
+    assert np.isfinite(without_cameras(np.ones((3, 2), np.float32), np.array([0, 1, -1]), spread="even")).all()
+
+
+def test_clusters_are_numbered_after_known_people():
+    train = Split(["a", "b", "c", "d", "e"], [-1, 0, -1, 1, -1], [0] * 5)
+    stage = Stage("here", train, labelled=False, epochs=1)
+    assert beside_known(stage, np.array([1, -1, 0])).tolist() == [3, 0, -1, 1, 2]
+
+
+def test_vectors_of_length_zero_stay():
+    assert unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).tolist() == [[np.float32(0.6), np.float32(0.8)], [0, 0]]

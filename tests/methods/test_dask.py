@@ -1,0 +1,239 @@
+"""Sites that leave their colours, and batches that are seen in them again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from passerby.data.loading import ImageStore
+from passerby.errors import UserError
+from passerby.methods.dask import DaskSettings, learn_colours, measure_colours
+from passerby.methods.part import bytes_of
+from passerby.models.akpnet import AKPNet
+from passerby.train.loop import train_step
+from passerby.train.run import make_run
+from passerby.train.session import opening
+from passerby.types import Batch
+from tests.methods.test_anchors import TWO_SITES
+
+PART = "backbone: test_resnet, steps: 2, batch: 4"
+THREE = (
+    "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}, {train: [market1501], epochs: 1, name: c}]"
+)
+CPU = torch.device("cpu")
+
+
+def dask(more=""):
+    return f"method.dask={{{PART}, {more}}}"
+
+
+@pytest.fixture
+def second(tiny, tmp_path):
+    """Return what begins a run, ends its first stage untrained, and opens the second."""
+
+    def begin(*overrides):
+        run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
+        run.open_stage(0)
+        for part in run.speaking_parts:
+            part.end(run, run.stage)
+        run.open_stage(1)
+        run.embedder.train()
+        return run
+
+    return begin
+
+
+def some(run, count=4):
+    """Return a batch of the present stage."""
+    rows = np.arange(count) * 3
+    store = ImageStore(run.stage.train.path, run.embedder.input)
+    images = torch.stack([store[row] for row in rows])
+    pid, cam = (torch.from_numpy(column[rows]) for column in (run.stage.train.pid, run.stage.train.cam))
+    return Batch(images, pid, cam, torch.from_numpy(rows))
+
+
+# ---- learning
+
+
+def test_a_network_learns_to_bring_the_colours_of_a_site_back(tiny, tmp_path):
+    run = make_run(tiny(), tmp_path / "run")
+    store = ImageStore(run.stages[0].train.path, run.embedder.input)
+    torch.manual_seed(0)
+    network = AKPNet("test_resnet", store.inputs)
+    before = measure_colours(network.eval(), store, seed=0, device=CPU)
+    assert before["error"] == pytest.approx(before["error without"], rel=1e-4)
+    learn_colours(network, store, steps=40, batch=8, lr=2e-3, seed=0, device=CPU)
+    after = measure_colours(network.eval(), store, seed=0, device=CPU)
+    assert after["error without"] == before["error without"]
+    assert after["error"] < 0.9 * before["error"]
+
+
+def test_what_is_left_depends_on_the_stage_alone(tiny, tmp_path):
+    found = []
+    for seed in (1, 2):
+        run = make_run(tiny(*TWO_SITES, dask()), tmp_path / str(seed))
+        run.open_stage(0)
+        torch.manual_seed(seed)  # whatever was drawn before plays no part
+        run.parts["dask"].end(run, run.stage)
+        found.append(run.parts["dask"].networks[0].state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+# ---- the second look
+
+
+def test_a_batch_is_seen_again_in_earlier_colours(second):
+    run = second(dask("weight: 2"), "method.affinity={weight: 3}", "losses.triplet.weight=0.5")
+    part, batch = run.parts["dask"], some(run)
+    (network,) = part.networks
+    torch.nn.init.normal_(network.predict[-1].weight, std=0.01, generator=torch.Generator().manual_seed(0))
+    transferred = part.transfer(run, batch.images)
+    wanted = network(batch.images / 255)  # normalised, which the embedder does itself
+    torch.testing.assert_close((transferred - run.embedder.mean) / run.embedder.std, wanted, atol=1e-4, rtol=1e-4)
+    assert (transferred - batch.images).abs().mean() > 1
+    terms = part.terms(run, batch, run.see(batch))
+    again = replace(batch, images=transferred)
+    out = run.see(again)
+    plain = run.losses(out, batch.labels) | run.parts["affinity"].terms(run, again, out)
+    assert {name: term.weight for name, term in terms.items()} == {
+        "dask softmax": 2.0, "dask triplet": 1.0, "dask affinity": 6.0,
+    }  # fmt: skip
+    for name, term in plain.items():
+        torch.testing.assert_close(terms[f"dask {name}"].value, term.value, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_reach_the_model_and_not_the_network(second):
+    run = second(dask())
+    networks = run.parts["dask"].networks
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
+    moved = {name: value.clone() for name, value in run.embedder.backbone.named_buffers()}
+    batch = some(run)
+    terms = run.parts["dask"].terms(run, batch, run.see(batch))
+    torch.stack([term.weighted for term in terms.values()]).sum().backward()
+    reached = [p.grad is not None and bool(p.grad.any()) for p in run.embedder.backbone.parameters()]
+    assert reached[0]
+    assert sum(reached) > len(reached) / 2  # the rest stands before a scale that begins at 0
+    train_step(run, batch, count=6)
+    assert not any(p.requires_grad or p.grad is not None for p in networks.parameters())
+    assert not any(module.training for module in networks.modules() if module is not networks)
+    assert all(torch.equal(value, before[name]) for name, value in networks.state_dict().items())
+    counted = {int(value - moved[n]) for n, value in run.embedder.backbone.named_buffers() if n.endswith("_tracked")}
+    assert counted == {4}  # two looks by hand, and two in the step
+
+
+def test_a_weight_that_is_learnt_counts_here_too(second):
+    run = second(dask("weight: 2"), "losses.softmax.weight=learned")
+    share = run.losses.log_variances["softmax"]
+    share.data.fill_(0.3)
+    batch = some(run)
+    term = run.parts["dask"].terms(run, batch, run.see(batch))["dask softmax"]
+    plain = run.rehearse(replace(batch, images=run.parts["dask"].transfer(run, batch.images)))["softmax"]
+    assert term.weighted.item() == pytest.approx(2 * plain.weighted.item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(term.weighted, share)
+    assert gradient.item() == pytest.approx(2 * (0.5 - plain.value.item() * np.exp(-0.3)), rel=1e-3)
+
+
+def test_the_pooling_is_weighted_in_the_second_look_too(tiny, masks, tmp_path):
+    run = make_run(tiny("foreground=pool", f"masks={masks}", dask()), tmp_path / "run")
+    run.open_stage(0)
+    part, batch, found = run.parts["dask"], some(run), []
+    part.end(run, run.stage)
+    upper = torch.zeros(4, 1, 32, 16)
+    upper[:, :, :16] = 1
+    for mask in (upper, 1 - upper):
+        masked = replace(batch, mask=mask)
+        found.append(part.terms(run, masked, run.see(masked))["dask softmax"].value.item())
+    assert found[0] != found[1]
+
+
+# ---- whose colours
+
+
+@pytest.mark.parametrize(("whose", "count"), [("last", 1), ("random", 3)])
+def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, whose, count):
+    run = make_run(tiny(THREE, "data.identities=3", "evaluate=[]", dask(f"site: {whose}")), tmp_path / "run")
+    part, told = None, []
+    run.follow = told.append
+    for number in range(3):
+        run.open_stage(number)
+        part = run.parts["dask"]
+        part.end(run, run.stage)
+    assert len(part.networks) == count
+    assert part.held() == {"networks": count * bytes_of(part.networks[0].state_dict())}
+    assert [(record.part, set(record.values)) for record in told] == 3 * [("dask", {"error", "error without"})]
+
+
+def test_a_random_site_is_drawn_anew_in_every_epoch(second):
+    run = second(dask("site: random"))
+    part = run.parts["dask"]
+    part.networks.extend([AKPNet("test_resnet", run.embedder.input), AKPNet("test_resnet", run.embedder.input)])
+    drawn = []
+    for epoch in range(20):
+        run.epoch = epoch
+        drawn.append(part._which(run))
+        run.iteration = 5
+        assert part._which(run) == drawn[-1]
+        run.iteration = 0
+    assert set(drawn) == {0, 1, 2}
+
+
+# ---- what it says and what it refuses
+
+
+def test_random_weights_are_told(tiny, tmp_path):
+    told = "method.dask: its network begins with random weights; the published one is pre-trained (weights: pretrained)"
+    assert told in opening(make_run(tiny(*TWO_SITES, dask()), tmp_path))
+    assert DaskSettings(weights="pretrained").make().note == ""
+
+
+def test_what_would_do_nothing_is_refused(tiny, tmp_path):
+    with pytest.raises(UserError, match="with steps: 0 and weight: 0 it does nothing"):
+        tiny("method.dask={steps: 0, weight: 0}")
+    run = make_run(tiny("method.dask={steps: 0}"), tmp_path / "first")
+    with pytest.raises(UserError, match="steps 0 and no earlier stage, so it would do nothing in 'market1501'"):
+        run.open_stage(0)
+    run = make_run(tiny(*TWO_SITES, "stages.1.method.dask={}"), tmp_path / "second")
+    run.open_stage(0)
+    with pytest.raises(UserError, match="no stage before 'other' left a network, so there are no earlier colours"):
+        run.open_stage(1)
+
+
+def test_a_network_that_cannot_be_had_is_refused_before_training(tiny, tmp_path):
+    run = make_run(tiny("method.dask={backbone: no_such_net}"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"method.dask: its backbone: 'no_such_net' is not a timm model"):
+        run.open_stage(0)
+
+
+def test_covered_backgrounds_are_refused(tiny):
+    with pytest.raises(UserError, match=r"method.dask learns the colours of whole images, and foreground.use: mask"):
+        tiny("method.dask={}", "foreground=mask")
+
+
+def test_images_of_a_memory_are_not_colours_of_the_site(second, monkeypatch):
+    run = second(dask(), "method.replay={identities: 2}")
+    seen = []
+    monkeypatch.setattr("passerby.methods.dask.learn_colours", lambda _, store, **__: seen.append(store.paths))
+    run.parts["dask"].end(run, run.stage)
+    assert list(seen[0]) == list(run.stages[1].train.path)
+    assert len(run.stage.train) > len(run.stages[1].train)
+
+
+def test_dask_with_its_growing_head_is_that_of_the_paper():
+    from passerby.recipe import load_recipe
+
+    stage = load_recipe("lifelong/order_1-dask", ["method.grow={}"]).stages[1]
+    assert list(stage.method.chosen) == ["average", "affinity", "grow", "dask"]
+    part = stage.method.dask
+    assert (part.weight, part.site, part.steps, part.batch, part.lr) == (4.5, "last", 20_000, 128, 2e-4)
+    assert (part.backbone, part.weights) == ("mobilenetv3_small_100", "pretrained")
+    assert (stage.method.affinity.weight, stage.method.affinity.temperature) == (1.0, 0.1)
+    assert (stage.method.affinity.rectified, stage.method.average.share) == (False, 0.5)
+
+
+def test_the_drawing_says_what_it_keeps():
+    assert DaskSettings().make().remembers == "a network of the site before"
+    assert DaskSettings(site="random").make().remembers == "a network per earlier site"
+    assert DaskSettings(weight=0).make().remembers == ""
+    assert DaskSettings().make().at_end.startswith("Train a network on how the images of the stage look")
+    assert DaskSettings(steps=0).make().at_end == ""

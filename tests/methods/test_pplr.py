@@ -1,0 +1,80 @@
+"""Part-based pseudo-label refinement against numbers computed elsewhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+
+from passerby.errors import UserError
+from passerby.methods.pplr import cross_agreement, refined_by_parts, smoothed_by_agreement
+from passerby.train.session import train
+
+ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "pplr.json").read_text())
+LABELS = torch.tensor(ORACLE["targets"])
+
+
+def wide(name):
+    return torch.tensor(ORACLE[name], dtype=torch.float64)
+
+
+def parts():
+    return wide("logits_parts_BxCxP").transpose(1, 2)
+
+
+def test_both_losses_equal_the_known_numbers():
+    worth = wide("cross_agreement_BxP")
+    assert smoothed_by_agreement(parts()[:, 0], LABELS, worth[:, 0]).item() == pytest.approx(ORACLE["aals_part0"])
+    found = refined_by_parts(wide("logits_global"), parts(), LABELS, worth, trust=0.5)
+    assert found.item() == pytest.approx(ORACLE["pglr_beta05"])
+
+
+def test_full_trust_is_plain_cross_entropy():
+    logits = wide("logits_global")
+    plain = torch.nn.functional.cross_entropy(logits, LABELS).item()
+    assert refined_by_parts(logits, parts(), LABELS, wide("cross_agreement_BxP"), trust=1.0).item() == pytest.approx(
+        plain
+    )
+    assert smoothed_by_agreement(logits, LABELS, torch.ones(4, dtype=torch.float64)).item() == pytest.approx(plain)
+
+
+def test_agreement_is_the_overlap_of_neighbours():
+    angles = np.array([0.0, 0.1, 0.2, 3.0, 3.1, 3.2])
+    whole = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert cross_agreement(whole, whole, neighbours=3).tolist() == [1.0] * 6
+    swapped = whole[[3, 1, 2, 0, 4, 5]]  # the first image of either group seems to be of the other
+    assert cross_agreement(whole, swapped, neighbours=3).tolist() == pytest.approx([0.2, 0.5, 0.5, 0.2, 0.5, 0.5])
+
+
+def pplr(tiny, *changes):
+    return tiny(
+        "stages=[{train: [other], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}",
+        "evaluate=[]", "data.identities=2", "method.pplr={cluster: {kind: kmeans, k: 3}}", *changes,
+    )  # fmt: skip
+
+
+def test_without_stripes_it_is_refused(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"the model has none; set model\.stripes=3"):
+        train(pplr(tiny), tmp_path / "run")
+
+
+def test_classifiers_begin_at_the_means_of_what_they_will_see(tiny, tmp_path):
+    seen = []
+
+    def look(run, engine):
+        @engine.on(Events.ITERATION_STARTED(once=1))
+        def _note():
+            part, rows = run.parts["pplr"], run.labels == 0
+            stripe = torch.from_numpy(run.vectors().parts[:, 1])
+            normed = torch.nn.functional.normalize(part.necks[1].eval()(stripe))
+            part.necks[1].train()
+            mean = torch.nn.functional.normalize(normed[rows].mean(0), dim=0)
+            seen.append((part.heads[2].weight[0].detach().clone(), mean.detach()))
+            seen.append((part.necks[1].running_mean.clone(), stripe.mean(0)))
+
+    train(pplr(tiny, "model.stripes=2"), tmp_path / "run", watch=[look])
+    for mine, wanted in seen:
+        assert torch.allclose(mine, wanted, atol=1e-5)
+    assert len(seen) == 2

@@ -1,0 +1,188 @@
+"""A new site without labels: from a finished run and a folder of images to clusters, or to one clear sentence."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from passerby.adapt import adaptation, methods
+from passerby.cli import app
+from passerby.errors import UserError
+from passerby.train.session import train
+from tests.conftest import draw_person, write_site
+
+PEOPLE, IMAGES = 5, 6
+SMALL = [f"method.contrast.cluster={{k1: {IMAGES}, k2: 2, min_samples: 3}}", "stages.0.iterations=2"]
+
+ALL_NEAR = ["method.contrast.cluster.k1=25", "method.contrast.cluster.eps=0.99"]
+
+
+def paint(folder, people=range(PEOPLE), *, images=IMAGES, cameras=(1, 2)):
+    """Put images of people into one folder per camera; the names tell nobody."""
+    generator = np.random.default_rng(1)
+    for number, (person, turn) in enumerate((p, i) for p in people for i in range(images)):
+        path = folder / f"cam{cameras[turn % len(cameras)]}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_person(500 + person, generator)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source") / "run"
+    train(tiny("evaluate=[]", "stages.0.epochs=1"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory):
+    return paint(tmp_path_factory.mktemp("yard") / "yard")
+
+
+def adapt(source, folder, out, *words):
+    return CliRunner().invoke(app, ["adapt", str(source), str(folder), "--out", str(out), *words])
+
+
+def refused(found):
+    assert found.exit_code == 2, found.output
+    lines = [line for line in found.output.strip().splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in found.output
+    return lines[0].removeprefix("Error: ")
+
+
+@pytest.fixture(scope="module")
+def adapted(source, yard, tmp_path_factory):
+    """A run that was adapted, and what was said meanwhile."""
+    out = tmp_path_factory.mktemp("adapted") / "run"
+    found = adapt(source, yard, out, *SMALL, "stages.0.epochs=2")
+    assert found.exit_code == 0, found.output
+    return out, found.output
+
+
+def test_it_says_how_many_people_there_are_and_how_sure_it_is(adapted):
+    out, said = adapted
+    figures = json.loads((out / "clusters.json").read_text())
+    assert figures["images"] == PEOPLE * IMAGES
+    assert f"yard: {figures['people']} people in {PEOPLE * IMAGES} images" in said
+    assert "how sure: agreement with the last epoch" in said
+    assert figures["truth"] is None
+    assert -1 <= figures["silhouette"] <= 1
+    assert figures["fewer"] > 0 < figures["more"]
+    assert f"report: {out / 'report.html'}" in said
+
+
+def test_every_image_is_in_the_table_with_its_cluster(adapted, yard):
+    out, _ = adapted
+    with (out / "clusters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == sorted(map(str, yard.rglob("*.png")))
+    clusters = [int(row["cluster"]) for row in rows]
+    assert len({c for c in clusters if c >= 0}) == json.loads((out / "clusters.json").read_text())["people"]
+    people = [int(row["path"][-7:-4]) // IMAGES for row in rows]
+    together = {c: {p for p, found in zip(people, clusters, strict=True) if found == c} for c in set(clusters) - {-1}}
+    assert all(len(found) == 1 for found in together.values()), "coats of one colour each are easily told apart"
+
+
+def test_the_result_is_a_run_like_any_other(adapted, yard, tmp_path):
+    out, _ = adapted
+    found = CliRunner().invoke(app, ["embed", str(out), str(yard), "--out", str(tmp_path / "yard.npz")])
+    assert f"{PEOPLE * IMAGES} vectors" in found.output
+    found = CliRunner().invoke(
+        app, ["export", str(out), "--to", "safetensors", "--out", str(tmp_path / "x.safetensors")]
+    )
+    assert found.exit_code == 0
+    assert f"adapts {out}" not in refused(adapt(out, yard, out, *SMALL))  # the folder holds a run
+
+
+def test_a_run_goes_on_with_the_same_source_and_folder_only(adapted, source, yard, tmp_path):
+    out, _ = adapted
+    before = (out / "clusters.csv").read_bytes()
+    assert adapt(source, yard, out, "--resume").exit_code == 0
+    assert (out / "clusters.csv").read_bytes() == before
+    said = refused(adapt(source, paint(tmp_path / "court"), out, "--resume"))
+    assert said == f"{out} adapts {source} to {yard}; go on with these, or choose another --out"
+
+
+def test_batches_are_as_small_as_the_people_who_were_found(source, yard, tiny):
+    recipe = adaptation(source, yard, overrides=SMALL)
+    assert recipe.data.identities == PEOPLE // 2
+    assert recipe.input == tiny().input
+    assert recipe.optim.lr == pytest.approx(tiny().optim.lr / 3)
+    assert recipe.method.contrast.cameras == "standardise"
+    assert adaptation(source, yard, overrides=[*SMALL, "data.identities=3"]).data.identities == 3
+
+
+@pytest.mark.parametrize("method", methods())
+def test_every_method_makes_a_recipe(source, yard, method):
+    cluster = f"method.{method}.cluster={{k1: {IMAGES}, k2: 2, min_samples: 3}}"
+    recipe = adaptation(source, yard, method=method, overrides=[cluster])
+    assert [stage.labelled for stage in recipe.stages] == [False]
+    assert list(recipe.stages[0].method.chosen) == [method]
+    assert recipe.evaluate == ()
+
+
+def test_a_data_set_is_tested_on_and_its_labels_only_measure(source, site):
+    recipe = adaptation(source, site, overrides=SMALL)
+    (name,) = recipe.tested
+    assert recipe.dataset(name).kind == "market1501"
+    assert not recipe.stages[0].labelled
+
+
+def test_a_pattern_tells_cameras(source, tmp_path):
+    folder = paint(tmp_path / "mine")
+    for cam, name in ((1, "north"), (2, "south")):
+        (folder / f"cam{cam}").rename(folder / name)
+    recipe = adaptation(source, folder, pattern="{cam}/*", overrides=SMALL)
+    assert recipe.method.contrast.cameras == "standardise"
+    assert adaptation(source, folder, overrides=SMALL).method.contrast.cameras == "ignore"
+
+
+@pytest.mark.parametrize(
+    ("painted", "words", "said"),
+    [
+        ({"images": 3}, (), "fewer images than k1: 15 images with k1=15"),
+        ({}, [*SMALL, *ALL_NEAR], "clustering put 30 of 30 images into one cluster"),
+        ({}, [*SMALL, "method.contrast.cluster.min_samples=30"], "clustering found no cluster, only noise, in 30"),
+        ({}, [*SMALL, "input.size=[64, 32]"], "was shown images with input.size [32, 16], this recipe has [64, 32]"),
+        ({}, ["--method", "contrst"], "--method contrst: it is one of contrast, "),
+        ({}, ["method.contrast.epps=1"], "unknown key method.contrast.epps"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_and_nothing_is_written(source, tmp_path, painted, words, said):
+    folder = paint(tmp_path / "court", **painted)
+    assert said in refused(adapt(source, folder, tmp_path / "out", *words))
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_that_hold_nothing_are_told(source, yard, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert refused(adapt(source, tmp_path / "empty", tmp_path / "out")).endswith(
+        f"folder {tmp_path / 'empty'} is empty"
+    )
+    (tmp_path / "empty" / "notes.txt").touch()
+    assert "no image (" in refused(adapt(source, tmp_path / "empty", tmp_path / "out"))
+    assert "gone does not exist" in refused(adapt(source, tmp_path / "gone", tmp_path / "out"))
+    for place in (tmp_path / "gone", yard):
+        assert refused(adapt(place, yard, tmp_path / "out")).startswith(f"{place} is no run; name the folder")
+
+
+def test_a_source_that_stopped_half_way_is_refused(tiny, yard, tmp_path):
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(tiny().dump())
+    (folder / "last.pt").touch()
+    with pytest.raises(UserError, match="the run is not finished, go on with --resume"):
+        adaptation(folder, yard)
+
+
+def test_other_layouts_are_understood(source, tmp_path):
+    site = write_site(tmp_path / "plain")
+    (site / "bounding_box_train").rename(site / "crops")
+    for name in ("query", "bounding_box_test"):
+        (site / name).rename(tmp_path / name)
+    recipe = adaptation(source, site, overrides=SMALL)
+    assert recipe.dataset(recipe.stages[0].train[0]).kind == "images"
