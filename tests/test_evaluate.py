@@ -47,6 +47,7 @@ def _path(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(ranking, "count_ranks", ranking.count_ranks_by_torch)
         monkeypatch.setattr(verification, "count_steps", verification.count_steps_by_torch)
+        monkeypatch.setattr(kreciprocal, "_by_halves", kreciprocal._by_rows)
         monkeypatch.setattr(kreciprocal, "smallest", smallest_by_torch)
 
 

@@ -230,10 +230,11 @@ class InfomapSettings(GraphClustering):
         graph = self.neighbours(vectors, at_most=eps) if graph is None else within(graph, eps)
         pairs = graph.scipy().tocoo()
         once = pairs.row < pairs.col
-        network = Infomap(two_level=True, silent=True, seed=self.seed, num_trials=self.trials)
-        network.add_links(np.stack([pairs.row[once], pairs.col[once], 1 - pairs.data[once]], axis=1).astype(np.float64))
+        links = np.stack([pairs.row[once], pairs.col[once], 1 - pairs.data[once]], axis=1).astype(np.float64)
         labels = np.full(len(graph), NOISE, np.int64)
-        if once.any():
+        if len(links):
+            network = Infomap(two_level=True, silent=True, seed=self.seed, num_trials=self.trials)
+            network.add_links(links)
             modules = dict(network.run().modules())
             labels[list(modules)] = list(modules.values())
         return Clusters(_without_small(labels, self.min_size))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from passerby.distances.jaccard import jaccard_block
-from passerby.distances.nearest import smallest
+from passerby.distances.nearest import NearestSoFar, smallest
 from passerby.distances.pairwise import (
     SMALLEST_SQUARE,
     DistanceSource,
@@ -31,7 +31,7 @@ from passerby.distances.pairwise import (
 from passerby.distances.reciprocal import Neighbours, Squares, encode, expand_queries
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
-from passerby.types import Floats, Rerank
+from passerby.types import Floats, Ints, Rerank
 
 Variant = Literal["rerank", "cluster"]
 """`rerank`: k1 + 1 neighbours, distances divided by the largest of their row; `cluster`: k1 neighbours, as they are."""
@@ -152,17 +152,37 @@ def k_reciprocal_rows(
 def nearest_neighbours(sides: tuple[Vectors, ...], count: int, *, metric: Metric) -> Neighbours:
     """Return the `count` nearest (fewer in a smaller set) of every image of the joined sides, itself first."""
     source = PairwiseDistances(sides, sides, metric)
-    count_rows = source.shape[0]
-    count = min(count, count_rows)
-    row, square = np.empty((count_rows, count), np.int64), np.empty((count_rows, count), np.float32)
-    largest = np.empty(count_rows, np.float32)
-    for start, block in source.blocks():
-        lines = slice(start, start + len(block))
-        row[lines], square[lines] = smallest(block, count, own=start)
-        largest[lines] = block.amax(dim=1).cpu().numpy()
+    count = min(count, source.shape[0])
+    find = _by_halves if sides[0].rows.device.type == "cpu" else _by_rows
+    row, square, largest = find(source, count)
     square, largest = (squared_in_place(torch.from_numpy(values), metric).numpy() for values in (square, largest))
     square[:, 0] = SMALLEST_SQUARE
     return Neighbours(row, square, largest)
+
+
+def _by_halves(source: PairwiseDistances, count: int) -> tuple[Ints, Floats, Floats]:
+    """Return rows and values (N, K) of the nearest, and the largest value of every row (N,), as blocks hold them."""
+    found = NearestSoFar(source.shape[0], count)
+    largest = torch.full((source.shape[0],), -torch.inf)
+    for start, block in source.upper_blocks():
+        found.offer(block.numpy(), start)
+        stop = start + len(block)
+        largest[start:stop] = torch.maximum(largest[start:stop], block.amax(dim=1))
+        if stop < len(largest):
+            largest[stop:] = torch.maximum(largest[stop:], block[:, len(block) :].amax(dim=0))
+    return found.row, found.value, largest.numpy()
+
+
+def _by_rows(source: PairwiseDistances, count: int) -> tuple[Ints, Floats, Floats]:
+    """Do what `_by_halves` does for twice the work, on whichever device the blocks are."""
+    count_rows = source.shape[0]
+    row, value = np.empty((count_rows, count), np.int64), np.empty((count_rows, count), np.float32)
+    largest = np.empty(count_rows, np.float32)
+    for start, block in source.blocks():
+        lines = slice(start, start + len(block))
+        row[lines], value[lines] = smallest(block, count, own=start)
+        largest[lines] = block.amax(dim=1).cpu().numpy()
+    return row, value, largest
 
 
 def encode_set(

@@ -54,6 +54,60 @@ def _smallest_rows(block: Floats, own: int, column_out: Ints, value_out: Floats)
                 worst = values[count - 1]
 
 
+class NearestSoFar:
+    """The K nearest of every row of a set, itself first, while the upper half of its distances goes by.
+
+    Equal values are ordered by row, as by `smallest`.
+
+    Attributes:
+        row: (N, K) rows by ascending value; -1 where too few were offered.
+        value: (N, K) their values, that of the row itself at -inf.
+
+    """
+
+    def __init__(self, count_rows: int, count: int) -> None:
+        self.row = np.full((count_rows, count), -1, np.int64)
+        self.value = np.full((count_rows, count), np.inf, np.float32)
+        self.row[:, 0], self.value[:, 0] = np.arange(count_rows), -np.inf
+        self._worst = self.value[:, -1].copy()
+
+    def offer(self, block: Floats, first: int) -> None:
+        """Take the values of the rows from `first` on to themselves and to all after them: (B, N - first)."""
+        height, width = block.shape
+        # the kernels do not check bounds
+        assert first + width == len(self.row)
+        found = (self.row, self.value, self._worst)
+        over_rows(lambda begin, end: _offer_rows(begin, end, first, block, *found), height)
+        over_rows(lambda begin, end: _offer_columns(height + begin, height + end, first, block, *found), width - height)
+
+
+@njit(cache=True, nogil=True)
+def _offer_rows(begin: int, end: int, first: int, block: Floats, row: Ints, value: Floats, worst: Floats) -> None:
+    for line in range(begin, end):
+        image = first + line
+        for place in range(block.shape[1]):
+            if block[line, place] < worst[image] and place != line:
+                _insert(image, first + place, block[line, place], row, value, worst)
+
+
+@njit(cache=True, nogil=True)
+def _offer_columns(begin: int, end: int, first: int, block: Floats, row: Ints, value: Floats, worst: Floats) -> None:
+    for line in range(block.shape[0]):
+        for place in range(begin, end):
+            if block[line, place] < worst[first + place]:
+                _insert(first + place, first + line, block[line, place], row, value, worst)
+
+
+@njit(cache=True, nogil=True)
+def _insert(image: int, other: int, distance: np.float32, row: Ints, value: Floats, worst: Floats) -> None:
+    place = value.shape[1] - 1
+    while value[image, place - 1] > distance:  # ends at the image itself, which is at -inf
+        row[image, place], value[image, place] = row[image, place - 1], value[image, place - 1]
+        place -= 1
+    row[image, place], value[image, place] = other, distance
+    worst[image] = value[image, -1]
+
+
 def smallest_by_torch(block: torch.Tensor, count: int, *, own: int | None = None) -> tuple[Ints, Floats]:
     """Do what `smallest` does with torch operations, on whichever device the block is.
 

@@ -105,14 +105,29 @@ class PairwiseDistances:
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (first row, (B, G) negated cosine similarities, or squared Euclidean distances >= 1e-12)."""
-        rows = rows_per_block(*self.shape)
-        buffer = empty_block(rows, self.shape[1], device=self.left[0].rows.device)
+        buffer = empty_block(rows_per_block(*self.shape), self.shape[1], device=self.left[0].rows.device)
+        for start, chunk in self._chunks(len(buffer)):
+            yield start, self._fill(chunk, buffer[: len(chunk)])
+
+    def upper_blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield (first row, (B, N - first row)) values of a set with itself: only what is not left of the block.
+
+        Distances are symmetric, so these are all, for half of the work.
+        """
+        assert self.left is self.right
+        buffer = empty_block(rows_per_block(*self.shape), self.shape[1], device=self.left[0].rows.device)
+        for start, chunk in self._chunks(len(buffer)):
+            rest = PairwiseDistances((chunk,), _parts_from(self.right, start), self.metric)
+            height, width = rest.shape
+            yield start, rest._fill(chunk, buffer.flatten()[: height * width].view(height, width))
+
+    def _chunks(self, rows: int) -> Iterator[tuple[int, Vectors]]:
+        """Yield (first row, at most so many of the left rows)."""
         done = 0
         for part in self.left:
             for start in range(0, len(part), rows):
                 chosen = slice(start, min(start + rows, len(part)))
-                chunk = Vectors(part.rows[chosen], part.scale[chosen])
-                yield done + start, self._fill(chunk, buffer[: len(chunk)])
+                yield done + start, Vectors(part.rows[chosen], part.scale[chosen])
             done += len(part)
 
     def _fill(self, left: Vectors, out: torch.Tensor) -> torch.Tensor:
@@ -127,6 +142,15 @@ class PairwiseDistances:
                 torch.addmm(right.scale, scaled, right.rows.T, out=columns)
                 columns.add_(left.scale[:, None]).clamp_min_(SMALLEST_SQUARE)
         return out
+
+
+def _parts_from(parts: tuple[Vectors, ...], first: int) -> tuple[Vectors, ...]:
+    """Return the parts without their first so many rows."""
+    kept = []
+    for part in parts:
+        kept.append(Vectors(part.rows[first:], part.scale[first:]))
+        first = max(first - len(part), 0)
+    return tuple(part for part in kept if len(part))
 
 
 def pairwise(query: Floats, gallery: Floats, *, metric: Metric = "cosine", device: str = "cpu") -> PairwiseDistances:

@@ -8,21 +8,21 @@ import pytest
 from passerby.bench import cluster as bench
 from passerby.bench.measure import Contender, contest
 from passerby.bench.ranking import TINY
-from passerby.bench.sites import Size, make_features
+from passerby.bench.sites import Size
 from passerby.cluster.graph import jaccard_neighbours, missing_at_1
 
 SMALL = Size(0, 150, 5, 3, distractors=0.0, dims=512)
 
 
 def test_the_dense_peer_finds_the_same():
-    features = make_features(SMALL)
-    graph = missing_at_1(jaccard_neighbours(features.vectors))
+    prepared = bench._prepare(SMALL)
+    graph = missing_at_1(jaccard_neighbours(prepared.vectors))
     apart = ~np.eye(150, dtype=bool)
-    np.testing.assert_allclose(
-        bench.dense_distances(features, bench.sorted_rows(features))[apart], graph[apart], atol=1e-5
-    )
-    ours, dense = bench._sparse(features), bench._dense(features)
-    np.testing.assert_array_equal(ours.labels, dense.labels)
+    dense = bench.dense_distances(prepared.unit, prepared.neighbours.row)
+    np.testing.assert_allclose(dense[apart], graph[apart], atol=1e-5)
+    ours = bench._sparse(prepared)
+    for peer in (bench._sparse_after, bench._dense, bench._dense_after):
+        np.testing.assert_array_equal(peer(prepared).labels, ours.labels)
     assert ours.count > 1
 
 
@@ -38,5 +38,5 @@ def test_the_bench_runs(site, monkeypatch):
     monkeypatch.setitem(bench.TRAIN_SIZES, site, TINY)
     table = bench.bench_cluster(site=site)
     assert [row.name for row in table.rows][:2] == [bench.NEIGHBOURS, bench.SPARSE]
-    assert (len(table.rows) == 4) == (site == "market1501")
+    assert (len(table.rows) == 5) == (site == "market1501")
     assert f"clustering at {site} size" in table.title

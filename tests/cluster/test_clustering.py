@@ -130,6 +130,7 @@ def test_small_groups_of_infomap_are_noise():
     vectors, _ = people()
     found = InfomapSettings(k1=7, k2=2, min_size=9).fit(vectors)
     assert (found.count, found.noise) == (0, 1.0)
+    assert InfomapSettings(k1=7, eps=1e-7).fit(vectors).noise == 1.0, "no pair is that near"
 
 
 def test_without_infomap_there_is_a_sentence(monkeypatch):

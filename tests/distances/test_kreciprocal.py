@@ -39,6 +39,7 @@ def oracle(name):
 @pytest.fixture(params=["compiled", "torch"])
 def _path(request, monkeypatch):
     if request.param == "torch":
+        monkeypatch.setattr(module, "_by_halves", module._by_rows)
         monkeypatch.setattr(module, "smallest", smallest_by_torch)
 
 

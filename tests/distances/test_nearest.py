@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passerby.distances.nearest import smallest, smallest_by_torch
+from passerby.distances.nearest import NearestSoFar, smallest, smallest_by_torch
 
 
 @settings(max_examples=80, deadline=None)
@@ -34,3 +34,22 @@ def test_equals_a_stable_sort(seed, levels, size, count, own):
 def test_minus_zero_ties_with_zero(function):
     column, _ = function(torch.tensor([[0.0, -0.0, 0.0]]), 3)
     assert column.tolist() == [[0, 1, 2]]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    levels=st.sampled_from([1, 2, 9, 10**6]),
+    size=st.integers(1, 30),
+    step=st.integers(1, 12),
+    count=st.integers(1, 6),
+)
+def test_the_upper_half_is_enough(seed, levels, size, step, count):
+    half = np.random.default_rng(seed).integers(-levels, levels, (size, size)).astype(np.float32)
+    whole, count = np.triu(half) + np.triu(half, 1).T, min(count, size)
+    found = NearestSoFar(size, count)
+    for first in range(0, size, step):
+        found.offer(np.ascontiguousarray(whole[first : first + step, first:]), first)
+    row, value = smallest(torch.from_numpy(whole), count, own=0)
+    np.testing.assert_array_equal(found.row, row)
+    np.testing.assert_array_equal(found.value[:, 1:], value[:, 1:])

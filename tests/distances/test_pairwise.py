@@ -57,6 +57,23 @@ def test_parts_side_by_side_equal_one_part(metric):
     np.testing.assert_allclose(parts, full(pairwise(joined, joined, metric=metric)), atol=1e-6)
 
 
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("counts", [(16,), (7, 9), (1, 2, 13)])
+def test_upper_blocks_are_the_blocks_from_the_diagonal_on(metric, counts):
+    rng = np.random.default_rng(2)
+    sides = tuple(
+        vectors_on(rng.integers(-3, 4, (n, 4)).astype(np.float32), metric=metric, device="cpu") for n in counts
+    )
+    source = PairwiseDistances(sides, sides, metric)
+    whole, seen = full(source), 0
+    for start, block in source.upper_blocks():
+        assert start == seen
+        np.testing.assert_allclose(block, whole[start : start + len(block), start:], atol=1e-6)
+        seen += len(block)
+    assert seen == 16
+
+
 def test_vectors_are_not_copied_and_read_only_ones_are_accepted():
     vectors = np.ones((3, 2), np.float32)
     assert pairwise(vectors, vectors).right[0].rows.data_ptr() == vectors.ctypes.data
