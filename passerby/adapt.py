@@ -43,10 +43,11 @@ from passerby.types import Dataset, Floats, Ints, Split
 PEOPLE: dict[str, Plain] = {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}
 """How people are found unless it is said otherwise: a person has some 15 images or more in most folders of crops."""
 
+STRIPES = {"ssg": 2, "pplr": 3}
+"""How many stripes of an image a method compares, for those that compare any."""
+
 EPOCHS = 12
 FEWEST_BATCHES, MOST_BATCHES = 20, 400
-LOOKED_AT = {"ssg": 2, "pplr": 3}
-"""Stripes of the images, of methods that look at some."""
 NUDGE = 0.1
 """By which share of itself the radius is moved to see how firm the number of people is."""
 
@@ -179,7 +180,7 @@ def _plain_recipe(
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "input": kept["input"],
         "data": {**data, "sampling": "identities"},
-        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": LOOKED_AT.get(method)},
+        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": STRIPES.get(method)},
         "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
         "optim": _optim(earlier.stages[-1].optim),
         "method": {method: {"cluster": PEOPLE, "cameras": cameras}},

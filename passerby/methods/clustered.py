@@ -85,6 +85,10 @@ class Clustered(Part):
     makes_labels = True
     views: tuple[str, ...] = ("clusters",)
     """What each view is called in the journal."""
+    eyes = "The network as it is now"
+    """What looks at the images before an epoch, for the drawing."""
+    alone = "an image in no cluster is left out"
+    """What becomes of images in no cluster, for the drawing."""
     eps: Tensor
     earlier: Tensor
     rest: Tensor

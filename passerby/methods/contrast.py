@@ -82,6 +82,11 @@ class Contrast(Clustered):
         super().__init__(settings)
         self.register_buffer("memory", torch.empty(0, 0))  # (C, D) of unit length
 
+    @property
+    def companions(self) -> dict[str, str]:
+        """See `Part`."""
+        return {"Memory of clusters": "one vector of each, made anew every epoch, moved by every batch"}
+
     def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
         """Set the memory to the mean directions of the clusters."""
         known = labels >= 0

@@ -164,6 +164,11 @@ class Dec(Part):
         self.register_buffer("mean", torch.empty(0))  # (D,)
         self.register_buffer("axes", torch.empty(0, 0))  # (D, d)
 
+    @property
+    def companions(self) -> dict[str, str]:
+        """See `Part`."""
+        return {"Centres": "of the clusters; images are pulled to those that they are nearest to"}
+
     def begin(self, run: RunState, stage: Stage) -> None:
         """See that there are as many axes as are asked for.
 

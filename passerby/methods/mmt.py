@@ -129,6 +129,7 @@ class Mmt(Clustered):
 
     settings: MmtSettings
     teaches_alone = True
+    eyes = "The mean of what both teachers see"
     step: Tensor
 
     def __init__(self, settings: MmtSettings) -> None:
@@ -137,6 +138,14 @@ class Mmt(Clustered):
         self.teachers = nn.ModuleList()
         self.heads = nn.ModuleList()  # of the two students, then of the two teachers
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def companions(self) -> dict[str, str]:
+        """See `Part`."""
+        return {
+            "Second network": "learns beside the first, from mirrored images",
+            "Two mean teachers": "the running mean of each network teaches the other one",
+        }
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Make the second network and both teachers."""

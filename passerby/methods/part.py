@@ -175,6 +175,11 @@ class Part(nn.Module):
         return ""
 
     @property
+    def companions(self) -> dict[str, str]:
+        """What it keeps beside the network while a stage goes on: titles and a few words, for the drawing."""
+        return {}
+
+    @property
     def stored_images(self) -> int:
         """How many images of earlier stages it keeps."""
         return 0

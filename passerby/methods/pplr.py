@@ -120,6 +120,11 @@ class Pplr(Clustered):
         self.necks = nn.ModuleList()
         self.heads = nn.ModuleList()  # of the whole, then of each stripe
 
+    @property
+    def companions(self) -> dict[str, str]:
+        """See `Part`."""
+        return {"Necks and classifiers": "of every stripe; their agreement with the whole says how far its labels hold"}
+
     def begin(self, run: RunState, stage: Stage) -> None:
         """Give each stripe a neck."""
         super().begin(run, stage)

@@ -110,6 +110,8 @@ class Spcl(Clustered):
 
     settings: SpclSettings
     teaches_alone = True
+    eyes = "The memory, as batches moved it"
+    alone = "an image in no cluster, or in one that does not last, is a person of its own"
     memory: Tensor
     people: Tensor
     threshold: Tensor
@@ -121,6 +123,13 @@ class Spcl(Clustered):
         self.register_buffer("threshold", torch.full((), torch.nan, dtype=torch.float64))
         self.norms = nn.ModuleList()  # those of the labelled images beside
         self.division: Division | None = None
+
+    @property
+    def companions(self) -> dict[str, str]:
+        """See `Part`."""
+        return {
+            "Hybrid memory": "one vector of each unlabelled image and of each known person beside, moved by batches"
+        }
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Fill the memory, and give labelled images beside the new site norms of their own."""

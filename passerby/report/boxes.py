@@ -57,11 +57,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Panel:
-    """Columns side by side; `links` are arrows (from key, to key) from a column to the next one."""
+    """Columns side by side; `links` are arrows (from key, to key) from a column to the next one.
+
+    `enter` are words at the arrow from the panel above, `again` at an arrow back up to it; `""` = no such arrow.
+    """
 
     title: str
     columns: tuple[Column, ...]
     links: tuple[tuple[str, str], ...]
+    enter: str = ""
+    again: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,9 @@ def draw_panels(panels: Sequence[Panel], *, width: float, label: str) -> str:
     y = 1.0
     for number, panel in enumerate(panels):
         if number:
-            parts.append(_arrow([(width / 2, y), (width / 2, y + _BETWEEN + 2)]))
-            y += _BETWEEN + 4
+            drawn, height = _passage(panel, y, width)
+            parts += drawn
+            y += height
         drawn, height = _panel(panel, y, width)
         parts += drawn
         y += height
@@ -143,6 +149,19 @@ def draw_panels(panels: Sequence[Panel], *, width: float, label: str) -> str:
         "font-family=\"system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\">"
         f"<title>{escape(label)}</title>{''.join(parts)}</svg>"
     )
+
+
+def _passage(panel: Panel, y: float, width: float) -> tuple[list[str], float]:
+    """Draw the arrow into a panel from the one above, and the one back where there is one; also return their height."""
+    height = _BETWEEN + (14 if panel.again else 2)
+    x, back = (width / 4, 0.72 * width) if panel.again else (width / 2, width / 2)
+    parts = [_arrow([(x, y), (x, y + height)])]
+    middle = y + height / 2 + 4
+    if panel.enter:
+        parts.append(_text(panel.enter, x + 12, middle, size=_TEXT))
+    if panel.again:
+        parts += [_arrow([(back, y + height + 2), (back, y)]), _text(panel.again, back + 12, middle, size=_TEXT)]
+    return parts, height + 2
 
 
 def _panel(panel: Panel, y: float, width: float) -> tuple[list[str], float]:
@@ -250,10 +269,11 @@ def _text(
 
 
 def _arrow(points: Sequence[tuple[float, float]]) -> str:
-    """Draw a line through the points with a head at the last one, which is reached downwards or to the right."""
-    (x0, _), (x1, y1) = points[-2], points[-1]
-    head = [(x1 - 4, y1 - 7), (x1 + 4, y1 - 7)] if x0 == x1 else [(x1 - 7, y1 - 4), (x1 - 7, y1 + 4)]
-    end = (x1, y1 - 6) if x0 == x1 else (x1 - 6, y1)
+    """Draw a line through the points with a head at the last one, which is reached up, down or to the right."""
+    (x0, y0), (x1, y1) = points[-2], points[-1]
+    back = -1 if y1 < y0 else 1
+    head = [(x1 - 4, y1 - 7 * back), (x1 + 4, y1 - 7 * back)] if x0 == x1 else [(x1 - 7, y1 - 4), (x1 - 7, y1 + 4)]
+    end = (x1, y1 - 6 * back) if x0 == x1 else (x1 - 6, y1)
     path = " L".join(f"{x:.1f} {y:.1f}" for x, y in (*points[:-1], end))
     tip = " ".join(f"{x:.1f},{y:.1f}" for x, y in ((x1, y1), *head))
     return f'<path d="M{path}" fill="none" stroke="{INK}" stroke-width="1.4"/><polygon points="{tip}" fill="{INK}"/>'

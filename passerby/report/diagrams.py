@@ -7,11 +7,14 @@ without a word being changed here, and what the recipe does not have is not draw
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from passerby.methods.part import Part
 from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
+from passerby.report.transfer import labels_panel, shared, source_panel
+from passerby.report.words import changed, counted, facts, summary, value_text
 from passerby.settings import Settings
 from passerby.train.plan import SAMPLING
 
@@ -37,13 +40,28 @@ def draw(recipe: Recipe, *, width: float = WIDE) -> str:
         width: in pixels; below 700 everything stands in one column.
 
     """
-    panels = [_training(recipe, number) for number in range(len(recipe.stages))]
+    panels = [panel for number in range(len(recipe.stages)) for panel in _stage(recipe, number)]
     names = ", ".join(stage.title for stage in recipe.stages)
     label = f"From images to losses and scores: training on {names}, test on {', '.join(recipe.tested)}."
     return draw_panels([*panels, _test(recipe)], width=width, label=label)
 
 
-def _training(recipe: Recipe, number: int) -> Panel:
+def _stage(recipe: Recipe, number: int) -> Iterator[Panel]:
+    """Yield the panels of a stage: of what it begins with, of who is who where nobody says it, and of the training."""
+    stage = recipe.stages[number]
+    several = f"Stage {number + 1} of {len(recipe.stages)}" if len(recipe.stages) > 1 else "Training"
+    title = f"{several}: {stage.title}, {counted(stage.epochs, 'epoch')}"
+    if number == 0 and recipe.start is not None:
+        yield source_panel(recipe)
+    if stage.labelled:
+        yield _training(recipe, number, title=title)
+        return
+    yield labels_panel(stage, title=f"{title}. Before each: who is who")
+    training = _training(recipe, number, title=f"In each epoch of {stage.title}: learn from these labels")
+    yield replace(training, enter="labels for this epoch", again="next epoch")
+
+
+def _training(recipe: Recipe, number: int, *, title: str) -> Panel:
     stage = recipe.stages[number]
     losses = _losses(stage, number)
     network, beside = _network(recipe, number), _beside(stage, number)
@@ -53,9 +71,8 @@ def _training(recipe: Recipe, number: int) -> Panel:
         links += [(source if source in sources else network[-1].key, box.key), (box.key, "sum")]
     for box, parts in beside:
         links += [*([("augment", "teacher")] if box.key == "teacher" else []), *((box.key, part) for part in parts)]
-    several = f"Stage {number + 1} of {len(recipe.stages)}" if len(recipe.stages) > 1 else "Training"
     return Panel(
-        f"{several}: {stage.title}, {_count(stage.epochs, 'epoch')}",
+        title,
         (
             Column("Images", _images(recipe, stage)),
             Column("Network", network, apart=tuple(box for box, _ in beside)),
@@ -69,16 +86,17 @@ def _training(recipe: Recipe, number: int) -> Panel:
 def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     data = recipe.data
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
-    known = "identities known" if stage.labelled else "identities not used"
+    known = "identities known" if stage.labelled else "people as the clusters say"
     size = data.identities * data.instances
-    beside = tuple(f"beside them known people of {name}" for name in stage.beside)
+    beside = (Box("beside", "Beside them", (*stage.beside, "identities known")),) if stage.beside else ()
     joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 else ()
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} people of each set",)
     steps = tuple(facts(data.augment))
     batches = (f"{data.identities} people × {data.instances} images = {size}", *changed(data, without=_DATA))
     return (
-        Box("data", "Training images", (*sites, known, *first, *beside)),
+        Box("data", "Training images", (*sites, known, *first)),
+        *beside,
         *_other_boxes(recipe),
         Box("sampler", "P × K batches", (*batches, *joint, *length)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
@@ -132,10 +150,21 @@ def _with_loss(stage: StageSettings, number: int) -> dict[str, Part]:
 
 
 def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
-    """Return what stands beside the network from the second stage on, each with the losses that it feeds."""
-    if not number:
-        return []
+    """Return what stands beside the network, each with the losses that it feeds: memories, second networks, teachers.
+
+    What is left of earlier stages is there from the second stage on.
+    """
     parts, losses = _parts(stage, number), _with_loss(stage, number)
+    own = [
+        (Box(f"{name} {title}", title, (told,), "images"), [f"part {name}"] if name in losses else [])
+        for name, part in parts.items()
+        for title, told in part.companions.items()
+    ]
+    return own if not number else [*own, *_left_over(parts, losses, number)]
+
+
+def _left_over(parts: dict[str, Part], losses: dict[str, Part], number: int) -> list[tuple[Box, list[str]]]:
+    """Return the model and the memories that earlier stages left."""
     asking = [name for name, part in parts.items() if part.wants_teacher]
     found = []
     if asking:
@@ -157,19 +186,14 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
         sees = (f"sees the {source}",) if source else ()
         weight = getattr(chosen, "weight", None)
         title = name if weight is None else f"{name} × {value_text(weight)}"
-        lines = (*_summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
+        lines = (*summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
     for name in _with_loss(stage, number):
         part = stage.method.chosen[name]
-        boxes.append((Box(f"part {name}", f"method: {name}", (*_summary(part), *facts(part)), "loss"), ""))
+        lines = (*summary(part), *facts(part, without=shared(part)))
+        boxes.append((Box(f"part {name}", f"method: {name}", lines, "loss"), ""))
     order = ["feature", "embedding"]
     return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
-
-
-def _summary(settings: Settings) -> tuple[str, ...]:
-    """Return the first line of the settings' docstring, which says what they are."""
-    first = (type(settings).__doc__ or "").strip().split("\n")[0].removesuffix(".")
-    return (first,) if first else ()
 
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
@@ -177,10 +201,10 @@ def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
     boxes = []
     for name, part in _parts(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = () if _speaks(part, "terms") else (*_summary(chosen), *facts(chosen))
+        told = () if _speaks(part, "terms") else (*summary(chosen), *facts(chosen))
         if part.at_end:
             boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
-        elif not _speaks(part, "terms"):
+        elif not (_speaks(part, "terms") or part.makes_labels):
             boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
     return tuple(boxes)
 
@@ -194,7 +218,7 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
     average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
     steps = tuple(changed(recipe.engine, without=_ENGINE))
     return (
-        Box("sum", "Sum" if count > 1 else "Total", (f"of {_count(count, 'weighted term')}",), "learning"),
+        Box("sum", "Sum" if count > 1 else "Total", (f"of {counted(count, 'weighted term')}",), "learning"),
         *((Box("step", "Step", steps, "learning"),) if steps else ()),
         Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum, *changed(optim, without=_OPTIM)), "learning"),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
@@ -205,9 +229,9 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
 
 def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
     if optim.freeze_iterations:
-        yield f"the backbone stands still for {_count(optim.freeze_iterations, 'step')}"
+        yield f"the backbone stands still for {counted(optim.freeze_iterations, 'step')}"
     if optim.warmup_epochs:
-        yield f"warm-up over {_count(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
+        yield f"warm-up over {counted(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
     yield f"full rate {value_text(optim.lr)}"
     if optim.schedule == "multistep":
         reached = [str(step) for step in optim.steps if step < epochs]
@@ -231,7 +255,7 @@ def _test(recipe: Recipe) -> Panel:
     if test.rerank is not None:
         compare.append(Box("rerank", "Re-ranking", ("k-reciprocal neighbours", *facts(test.rerank)), "test"))
     both = ("with and without re-ranking",) if test.rerank is not None else ()
-    every = (f"every {_count(test.every, 'epoch')}, plain", "at the end") if test.every else ("at the end",)
+    every = (f"every {counted(test.every, 'epoch')}, plain", "at the end") if test.every else ("at the end",)
     return Panel(
         "Test",
         (
@@ -246,37 +270,3 @@ def _test(recipe: Recipe) -> Panel:
         ),
         (("tested", "trained"), ("trained", "distance"), (compare[-1].key, "scores")),
     )
-
-
-def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is on and does something, apart from some names."""
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        off = value is None or value is False or (isinstance(value, int | float) and value == 0)
-        if name not in without and name not in settings.idle and not off:
-            yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
-
-
-def changed(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is not the usual one, apart from some names."""
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name not in without and value != field.get_default(call_default_factory=True):
-            yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
-
-
-def value_text(value: object) -> str:
-    """Return a value of a recipe as a person writes it."""
-    if value is None:
-        return "off"
-    if isinstance(value, Settings):
-        return f"({', '.join(facts(value))})" if list(facts(value)) else ""
-    if isinstance(value, tuple | list):
-        return " to ".join(map(value_text, value)) if len(value) == 2 else ", ".join(map(value_text, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _count(number: float, noun: str) -> str:
-    return f"{value_text(float(number))} {noun}{'' if number == 1 else 's'}"

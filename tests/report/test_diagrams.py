@@ -133,3 +133,66 @@ def test_without_a_neck_the_vectors_are_told_to_be_the_same():
     drawn = words(draw(plain_recipe(model={"backbone": "test_resnet", "neck": "none"})))
     assert "no neck: the same vector" in drawn
     assert "Neck:" not in drawn
+
+
+def without_labels(method, **more):
+    stage = {"train": ["plaza"], "labelled": False, "epochs": 12, "iterations": 40, "method": method}
+    nothing = {"softmax": None, "triplet": None}
+    return plain_recipe(stages=[{**stage, **more}], start="runs/elsewhere", losses=nothing)
+
+
+def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
+    svg = draw(without_labels({"contrast": {"cameras": "centre"}}))
+    drawn = words(svg)
+    assert "Source: a finished run RUN TAKEN OVER runs/elsewhere" in drawn
+    steps = (
+        "12 epochs. Before each: who is who",
+        "All its images",
+        "The network as it is now",
+        "Vectors at unit length",
+    )
+    steps += (
+        "without each camera's mean",
+        "Clusters: dbscan",
+        "A cluster is a person",
+        "an image in no cluster is left",
+    )
+    steps += (
+        "labels for this epoch",
+        "next epoch",
+        "In each epoch of plaza",
+        "40 batches in an epoch",
+        "Memory of clusters",
+    )
+    for step in steps:
+        assert step in drawn
+    assert "identities known" not in drawn
+    labelled = words(draw(plain_recipe()))
+    for step in ("who is who", "next epoch", "Clusters"):
+        assert step not in labelled
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ({"spcl": {}}, ("Hybrid memory", "is a person of its own", "The memory, as batches moved it")),
+        ({"mmt": {}}, ("Second network", "Two mean teachers", "The mean of what both teachers see")),
+        ({"pseudo": {"stop": {}}, "dec": {}}, ("Centres", "the stage ends when clusters are at rest")),
+    ],
+)
+def test_what_stands_beside_the_network_is_drawn(method, told):
+    drawn = words(draw(without_labels(method)))
+    for words_of_it in told:
+        assert words_of_it in drawn
+
+
+def test_known_people_beside_are_drawn_apart():
+    recipe = plain_recipe(
+        datasets={name: {"kind": "market1501", "root": name} for name in ("plaza", "yard")},
+        stages=[{"train": ["yard"], "labelled": False, "beside": ["plaza"], "epochs": 1, "method": {"pseudo": {}}}],
+        start="runs/plaza",
+    )
+    drawn = words(draw(recipe))
+    assert "images of plaza are shown beside" in drawn
+    assert "Beside them plaza identities known" in drawn
+    assert "people of plaza keep their names" in drawn

@@ -1,0 +1,79 @@
+"""The drawing of what a stage without labels has more than others: where its model is from, how it says who is who."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from passerby.methods.clustered import Clustered, ClusteredSettings
+from passerby.recipe import Recipe, StageSettings
+from passerby.report.boxes import Box, Column, Panel
+from passerby.report.words import facts
+from passerby.settings import Settings
+
+
+def shared(settings: Settings) -> tuple[str, ...]:
+    """Return the settings that the panel of the labels tells, so that a loss of the same part need not."""
+    return tuple(ClusteredSettings.model_fields) if isinstance(settings, ClusteredSettings) else ()
+
+
+def source_panel(recipe: Recipe) -> Panel:
+    """Return where the model comes from that a run goes on with."""
+    beside = dict.fromkeys(name for stage in recipe.stages for name in stage.beside)
+    images = f"images of {', '.join(beside)} are shown beside" if beside else "its images are not needed"
+    return Panel(
+        "Source: a finished run",
+        (
+            Column("Run", (Box("run", str(recipe.start), (images,)),)),
+            Column("Taken over", (Box("model", "Its network", ("weights and statistics of norms",), "network"),)),
+        ),
+        (("run", "model"),),
+    )
+
+
+def labels_panel(stage: StageSettings, *, title: str) -> Panel:
+    """Return how a stage without labels says who is who: look at all images, compare them, group them, name them."""
+    chosen, part = _maker(stage)
+    views = (f"also {', '.join(part.views[1:])}",) if len(part.views) > 1 else ()
+    group = (*facts(chosen.cluster, without=("kind",)), *views)
+    return Panel(
+        title,
+        (
+            Column("Look", _looking(stage, part)),
+            Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(chosen)), "value"),)),
+            Column("Group", (Box("group", f"Clusters: {chosen.cluster.kind}", group, "learning"),)),
+            Column("Name", (Box("name", "A cluster is a person", tuple(_named(stage, chosen, part)), "learning"),)),
+        ),
+        (("network", "compare"), ("compare", "group"), ("group", "name")),
+    )
+
+
+def _maker(stage: StageSettings) -> tuple[ClusteredSettings, Clustered]:
+    """Return the settings and the part that make the labels of a stage."""
+    for chosen in stage.method.chosen.values():
+        if isinstance(chosen, ClusteredSettings):
+            part = chosen.make()
+            assert isinstance(part, Clustered)
+            return chosen, part
+    raise AssertionError("a stage without labels has a part that makes them")
+
+
+def _looking(stage: StageSettings, part: Clustered) -> tuple[Box, ...]:
+    images = Box("look", "All its images", (*stage.train, "identities not used", "not augmented"))
+    return images, Box("network", part.eyes, (), "network")
+
+
+def _compared(chosen: ClusteredSettings) -> Iterator[str]:
+    yield f"the {chosen.feature} of each image"
+    if chosen.cameras != "ignore":
+        spread = " and spread" if chosen.cameras == "standardise" else ""
+        yield f"without each camera's mean{spread}"
+
+
+def _named(stage: StageSettings, chosen: ClusteredSettings, part: Clustered) -> Iterator[str]:
+    yield part.alone
+    if stage.beside:
+        yield f"people of {', '.join(stage.beside)} keep their names"
+    if chosen.outliers < 1:
+        yield f"the run stops where more than {100 * chosen.outliers:g} % of the images are in none"
+    if chosen.stop is not None:
+        yield f"the stage ends when clusters are at rest: {', '.join(facts(chosen.stop))}"

@@ -1,0 +1,47 @@
+"""Settings in the words that drawings use: one line for each value that does something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from passerby.settings import Settings
+
+
+def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield one line for each value of the settings that is on and does something, apart from some names."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        off = value is None or value is False or (isinstance(value, int | float) and value == 0)
+        if name not in without and name not in settings.idle and not off:
+            yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
+
+
+def changed(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield one line for each value of the settings that is not the usual one, apart from some names."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name not in without and value != field.get_default(call_default_factory=True):
+            yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
+
+
+def value_text(value: object) -> str:
+    """Return a value of a recipe as a person writes it."""
+    if value is None:
+        return "off"
+    if isinstance(value, Settings):
+        return f"({', '.join(facts(value))})" if list(facts(value)) else ""
+    if isinstance(value, tuple | list):
+        return " to ".join(map(value_text, value)) if len(value) == 2 else ", ".join(map(value_text, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def counted(number: float, noun: str) -> str:
+    return f"{value_text(float(number))} {noun}{'' if number == 1 else 's'}"
+
+
+def summary(settings: Settings) -> tuple[str, ...]:
+    """Return the first line of the settings' docstring, which says what they are."""
+    first = (type(settings).__doc__ or "").strip().split("\n")[0].removesuffix(".")
+    return (first,) if first else ()
