@@ -19,10 +19,10 @@ from passerby.cluster.clustering import Clusters, require_usable
 from passerby.cluster.quality import Truth, against_truth, agreement, silhouette
 from passerby.data.datasets import DatasetSettings, open_dataset
 from passerby.data.joining import join
-from passerby.data.readers.auto import layout_of
+from passerby.data.readers.auto import Recognised, layout_of
 from passerby.data.readers.folder import Folder, role_folders
 from passerby.data.readers.images import Images
-from passerby.data.readers.listing import existing_folder
+from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.table import Csv
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError, did_you_mean
@@ -34,8 +34,8 @@ from passerby.optim import OptimSettings
 from passerby.recipe import AnyPart, MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.settings import Plain, override, parse_yaml
 from passerby.train import journal
+from passerby.train.groupings import Grouping, labels_file, save_vectors
 from passerby.train.journal import FindingRecord
-from passerby.train.labelling import labels_file
 from passerby.train.start import read_start
 from passerby.trained import Progress, Trained, load_trained
 from passerby.types import Dataset, Floats, Ints, Split
@@ -45,6 +45,8 @@ PEOPLE: dict[str, Plain] = {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}
 
 EPOCHS = 12
 FEWEST_BATCHES, MOST_BATCHES = 20, 400
+LOOKED_AT = {"ssg": 2, "pplr": 3}
+"""Stripes of the images, of methods that look at some."""
 NUDGE = 0.1
 """By which share of itself the radius is moved to see how firm the number of people is."""
 
@@ -135,17 +137,29 @@ def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSetting
     place = existing_folder(str(folder), kind="adapt", expected="a folder of images")
     if pattern is not None:
         return Folder(root=str(folder), pattern=pattern, test_share=None if role_folders(place) else 0.0)
-    found = layout_of(place)
-    whole = found is not None and (not isinstance(found, Folder) or {"query", "gallery"} <= {*role_folders(place)})
-    return found if found is not None and whole else Images(root=str(folder))
+    places = [place, *(place / name for name in folder_names(place))]
+    known = [found for one in places if (found := layout_of(one)) is not None and _is_whole(found)]
+    if len(known) > 1:
+        listed = ", ".join(f"{found.kind} in {_place(found)}" for found in known)
+        raise UserError(f"adapt: {folder} holds several data sets ({listed}); name one of them")
+    return known[0] if known else Images(root=str(folder))
+
+
+def _is_whole(found: Recognised) -> bool:
+    """Whether a folder has all that a data set has, so that its test images must be kept apart."""
+    return not isinstance(found, Folder) or {"query", "gallery"} <= {*role_folders(Path(found.root))}
+
+
+def _place(settings: DatasetSettings) -> str:
+    return settings.path if isinstance(settings, Csv) else settings.root
 
 
 def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> None:
     """Raise `UserError` unless a recipe adapts this source to this folder, so that a run in `out` may go on."""
-    roots = [recipe.dataset(name) for name in recipe.stages[-1].train]
-    begun = {str(recipe.start), *(root.path if isinstance(root, Csv) else root.root for root in roots)}
-    if {Path(place).resolve() for place in begun} != {source.resolve(), folder.resolve()}:
-        raise UserError(f"{out} adapts {' to '.join(sorted(begun))}; go on with these, or choose another --out")
+    (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.start))
+    site = Path(_place(recipe.dataset(name)))
+    if begun.resolve() != source.resolve() or folder.resolve() not in (site.resolve(), site.resolve().parent):
+        raise UserError(f"{out} adapts {begun} to {site}; go on with these, or choose another --out")
 
 
 def _plain_recipe(
@@ -165,7 +179,7 @@ def _plain_recipe(
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "input": kept["input"],
         "data": {**data, "sampling": "identities"},
-        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none"},
+        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": LOOKED_AT.get(method)},
         "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
         "optim": _optim(earlier.stages[-1].optim),
         "method": {method: {"cluster": PEOPLE, "cameras": cameras}},
@@ -299,6 +313,11 @@ def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
         truth=against_truth(clusters.labels, train.pid),
     )
     _write(run, train, clusters, found)
+    hidden = np.ones(len(train), np.bool_)
+    curve = part.evidence().get("curve")
+    final = Grouping(number, last.epoch + 2, clusters.labels, train.path, train.cam, train.pid, hidden, curve)
+    final.save(run)
+    save_vectors(run, final, vectors)
     return found
 
 
@@ -338,7 +357,7 @@ def _write(run: Path, train: Split, clusters: Clusters, found: Findings) -> None
     table.writerows(zip(train.path.tolist(), clusters.labels.tolist(), strict=True))
     with atomic_write(run / "clusters.csv") as file:
         file.write(text.getvalue().encode())
-    write_json(run / "clusters.json", _without_nan(asdict(found)))
+    write_json(run / "clusters.json", _without_nan({**asdict(found), "sentences": found.sentences()}))
 
 
 def _without_nan(values: dict[str, object]) -> dict[str, object]:

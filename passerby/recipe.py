@@ -169,6 +169,22 @@ class StageSettings(Settings):
             raise ValueError("method.ssg.source has no effect: the stage shows no known people beside")
         return self
 
+    @model_validator(mode="after")
+    def _second_network(self) -> Self:
+        if self.method.mmt is None or self.labelled:
+            return self
+        if self.optim.ema is not None:
+            raise ValueError("method.mmt keeps running means of its own and leaves one of them; leave out optim.ema")
+        for name in ("freeze_iterations", "batch_norm"):
+            if getattr(self.optim, name) != OptimSettings.model_fields[name].default:
+                raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
+        return self
+
+    @property
+    def norms_apart(self) -> bool:
+        """Whether labelled images beside unlabelled ones have batch norms of their own."""
+        return bool(self.beside) and self.method.spcl is not None and self.method.spcl.norms == "apart"
+
     @property
     def shown(self) -> tuple[str, ...]:
         """All data sets that the stage learns from, the unlabelled ones first."""
@@ -324,6 +340,24 @@ class Recipe(Settings):
                 "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
                 "people; use pool or swap, or leave one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _norms_apart(self) -> Self:
+        told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
+        if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.beside for stage, _ in told):
+            raise ValueError("method.spcl.norms: shared has no effect: no stage shows labelled data sets beside")
+        for stage in self.stages:
+            if stage.norms_apart and self.engine.batch_norm == "synchronised":
+                raise ValueError(
+                    "method.spcl.norms: apart and engine.batch_norm: synchronised exclude each other, since processes "
+                    "that see other kinds of images would wait for one another; use local or shared"
+                )
+            if stage.norms_apart and stage.optim.batch_norm != "train":
+                raise ValueError(
+                    f"method.spcl.norms: apart has no effect with optim.batch_norm: {stage.optim.batch_norm}, under "
+                    "which all images have the same norms; use shared"
+                )
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,26 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def shell_lines(page: Path) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line]
+
+
+def run_line(line: str) -> str:
+    program, *arguments = shlex.split(line)
+    if program != "passerby":
+        assert program in ("mkdir", "cp")
+        return subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, f"{line}: {done.output}"
+    return done.output
+
+
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = [line for block in blocks(ROOT / "docs" / "tutorial.md", "sh") for line in block.splitlines() if line]
+    lines = shell_lines(ROOT / "docs" / "tutorial.md")
     assert len(lines) >= 6
     for line in lines:
-        program, *arguments = shlex.split(line)
-        assert program == "passerby"
-        done = CliRunner().invoke(app, arguments)
-        assert done.exit_code == 0, f"{line}: {done.output}"
+        run_line(line)
     assert (tmp_path / "runs" / "first" / "report.html").stat().st_size > 100_000
 
 
@@ -95,16 +107,26 @@ def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("passerby.commands.write_report", lambda folder: folder)  # `passerby report` writes one anyway
     (recipe,) = blocks(page, "yaml")
     (tmp_path / "sites.yaml").write_text(hurried(recipe))
-    lines = [hurried(line) for block in blocks(page, "sh") for line in block.splitlines() if line]
+    lines = [hurried(line) for line in shell_lines(page)]
     assert sum(line.startswith("passerby train") for line in lines) == 3
     for line in lines:
-        program, *arguments = shlex.split(line)
-        assert program == "passerby"
-        done = CliRunner().invoke(app, arguments)
-        assert done.exit_code == 0, f"{line}: {done.output}"
+        run_line(line)
     words = (tmp_path / "runs" / "held" / "report.html").read_text()
     assert re.search(r"Learning station (cost|gave) plaza .* in plain", words)
     assert "stored" in words
+
+
+def test_the_tutorial_without_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("passerby.commands.write_report", lambda folder: folder)
+    pattern, instead = HURRIED[2]
+    said = [run_line(re.sub(pattern, instead, line)) for line in shell_lines(ROOT / "docs" / "tutorial_unlabelled.md")]
+    assert sum("clusters: people" in text for text in said) == 1
+    images = {path.name for path in (tmp_path / "crops").iterdir()}
+    for table in (tmp_path / "tighter.csv", tmp_path / "runs" / "campus" / "clusters.csv"):
+        rows = [line.rpartition(",") for line in table.read_text().splitlines()[1:]]
+        assert {Path(path).name for path, _, _ in rows} == images
+        assert len({cluster for _, _, cluster in rows} - {"-1"}) > 1
 
 
 def test_the_loss_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,23 +10,32 @@ from passerby.train import journal
 from passerby.train.session import train
 from tests.test_continual_targets import UNSEEN
 from tests.test_recipes import TINY
-from tests.test_targets import as_duke, at, resolved
+from tests.test_targets import as_duke, at, differences, resolved
 
 PAIRS = [("market1501", "dukemtmc"), ("dukemtmc", "market1501"), ("market1501", "msmt17"), ("msmt17", "market1501")]
 SITES = ["market1501", "dukemtmc", "msmt17"]
-PARTS = {"pseudo": "pseudo", "contrast": "contrast", "spcl": "spcl", "mmt": "mmt", "pplr": "pplr"}
+PARTS = {"pseudo": "pseudo", "contrast": "contrast", "spcl": "spcl", "mmt": "mmt", "pplr": "pplr", "ssg": "ssg"}
 """Method of a row, and the part that makes its labels."""
 FIGURES = {
     "uda/market1501_dukemtmc-source_only": (29.6, 46.0), "uda/dukemtmc_market1501-source_only": (31.8, 61.9),
+    "uda/market1501_dukemtmc-ssg": (53.4, 73.0), "uda/dukemtmc_market1501-ssg": (58.3, 80.0),
+    "uda/market1501_dukemtmc-ssg_asked": (60.3, 76.0), "uda/dukemtmc_market1501-ssg_asked": (68.7, 86.2),
     "uda/market1501_msmt17-spcl": (26.8, 53.7), "uda/msmt17_market1501-spcl": (77.5, 89.7),
     "uda/market1501_dukemtmc-mmt": (65.1, 78.0), "uda/dukemtmc_market1501-mmt": (71.2, 87.7),
     "usl/market1501-contrast": (82.1, 92.3), "usl/dukemtmc-contrast": (72.6, 84.9), "usl/msmt17-contrast": (27.6, 56.0),
     "usl/market1501-spcl": (73.1, 88.1), "usl/msmt17-spcl": (19.1, 42.3),
 }  # fmt: skip
 """mAP and rank-1 on the new site, as published."""
-LENGTHS = {"pseudo": (50, 400), "contrast": (50, 200), "spcl": (50, 400), "mmt": (40, 800), "pplr": (50, 400)}
+LENGTHS = {
+    "pseudo": (50, 400),
+    "contrast": (50, 200),
+    "spcl": (50, 400),
+    "mmt": (40, 800),
+    "pplr": (50, 400),
+    "ssg": (30, 1500),
+}
 """Epochs, and batches in each; ClusterContrast takes 400 on msmt17."""
-BATCHES = {"pseudo": (16, 4), "contrast": (16, 16), "spcl": (16, 4), "mmt": (16, 4), "pplr": (16, 4)}
+BATCHES = {"pseudo": (16, 4), "contrast": (16, 16), "spcl": (16, 4), "mmt": (16, 4), "pplr": (16, 4), "ssg": (32, 4)}
 PEOPLE = {"market1501": 500, "dukemtmc": 700, "msmt17": 1000}
 """Clusters of k-means for MMT."""
 DBSCAN = {"kind": "dbscan", "eps": 0.6, "share": 1.6e-3, "min_samples": 4, "k1": 30, "k2": 6, "form": "clustering"}
@@ -35,6 +44,7 @@ SAYS = {
     "contrast": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.1, "update": "all", "weight": 1.0},
     "spcl": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.2, "step": 0.02, "norms": "apart"},
     "mmt": {"soft_softmax": 0.5, "soft_triplet": 0.8, "decay": 0.999, "smoothing": 0.1, "second": None},
+    "ssg": {"cluster": DBSCAN | {"eps": "share", "k1": 20, "form": "reranking"}, "margin": 0.5, "ask": "none"},
     "pplr": {"cluster": DBSCAN | {"eps": 0.5}, "neighbours": 20, "trust": 0.5, "from_epoch": 5, "triplet": 1.0},
 }
 COMMON = {
@@ -57,7 +67,7 @@ def name_of(source, site, method):
 def test_every_target_of_these_families_is_a_row():
     rows = []
     for source, site in PAIRS:
-        rows += [f"uda/{source}_{site}-{method}" for method in ("source_only", *PARTS)]
+        rows += [f"uda/{source}_{site}-{method}" for method in ("source_only", *PARTS, "ssg_asked", "ssg_dec")]
     rows += [name_of(*row) for row in FOUND]
     assert [name for name in shipped_targets() if name.startswith(("uda/", "usl/"))] == rows
 
@@ -89,9 +99,10 @@ def test_a_row_learns_the_new_site_without_labels_by_its_method(source, site, me
     )
     part = last.method.chosen[PARTS[method]].model_dump(mode="json")
     assert {key: part[key] for key in says} == says
-    assert (last.optim.schedule, last.optim.lr) == ("constant" if method == "mmt" else "multistep", 3.5e-4)
+    rates = {"mmt": ("adam", "constant", 3.5e-4), "ssg": ("sgd", "constant", 6e-5)}
+    assert (last.optim.name, last.optim.schedule, last.optim.lr) == rates.get(method, ("adam", "multistep", 3.5e-4))
     assert recipe.model.pool == ("gem" if method == "contrast" else "avg")
-    seen = ((384, 128), 3) if method == "pplr" else ((256, 128), None)
+    seen = {"pplr": ((384, 128), 3), "ssg": ((256, 128), 2)}.get(method, ((256, 128), None))
     assert (recipe.input.size, recipe.model.stripes) == seen
 
 
@@ -119,6 +130,14 @@ def test_a_row_without_a_source_begins_with_imagenet(source, site, method):
     assert (recipe.data.identities, recipe.data.instances) == BATCHES[method]
 
 
+@pytest.mark.parametrize(("source", "site"), PAIRS)
+def test_further_rows_of_ssg_add_what_they_say(source, site):
+    plain, asked, dec = (resolved(f"uda/{source}_{site}-{name}") for name in ("ssg", "ssg_asked", "ssg_dec"))
+    places = ("method", "stages.0.method", "stages.1.method")  # stages take the method over
+    assert differences(plain, asked) == {f"{place}.ssg.ask": "cluster" for place in places}
+    assert differences(plain, dec).keys() == {f"{place}.dec" for place in places}
+
+
 def test_a_lifelong_row_learns_two_labelled_sites_and_two_without():
     recipe, labelled = load_recipe("lifelong/without_duke-unlabelled"), load_recipe("lifelong/without_duke-affinity")
     assert recipe.stages[:2] == tuple(
@@ -143,7 +162,7 @@ TERMS = {
     "pseudo": {"softmax", "triplet"},
     "contrast": {"contrast"},
     "spcl": {"memory"},
-    "mmt": {"softmax", "soft softmax", "softmax triplet", "soft triplet"},
+    "mmt": {"hard labels", "soft labels", "hard triplet", "soft triplet"},
 }
 
 

@@ -78,6 +78,31 @@ def features(
 
 
 @visualise_app.command()
+def clusters(
+    out: OutFile,
+    run: Annotated[Path, typer.Argument(help="a run with an unlabelled stage", show_default=False)],
+    show: Annotated[
+        Literal["images", "epochs", "moves", "radius", "features"],
+        typer.Option(help="images of clusters, or how they were found and changed"),
+    ] = "images",
+    order: Annotated[Literal["largest", "doubtful", "outside"], typer.Option(help="which images first")] = "largest",
+    page: Annotated[int, typer.Option(min=1, help="of the images")] = 1,
+    rows: Annotated[int, typer.Option(min=1, help="clusters on a page")] = 6,
+    colour: Annotated[
+        Literal["cluster", "identity", "camera"], typer.Option(help="what colours tell of the features")
+    ] = "cluster",
+) -> None:
+    """Draw who was taken for one person in a run without labels."""
+    from passerby.report.folder import read_run
+    from passerby.report.found import clusters_figure, require_found
+    from passerby.report.pictures import require_ending
+
+    require_ending(out)
+    found = require_found(read_run(run))
+    _save(clusters_figure(found, show=show, order=order, page=page, rows=rows, colour=colour), out)
+
+
+@visualise_app.command()
 def distances(out: OutFile, run: RunFolder = None, embeddings: EmbeddingsFile = None, on: OnName = None) -> None:
     """Draw how far images of one person lie from each other, and how far those of different people."""
     from passerby.report.pairs import count_pairs, distances_figure

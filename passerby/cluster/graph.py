@@ -102,6 +102,21 @@ def within(graph: SparseRows, radius: float) -> SparseRows:
     return SparseRows(start, graph.column[kept], graph.value[kept], graph.count_columns)
 
 
+def k_distances(graph: SparseRows, k: int) -> Floats:
+    """Return (N,) how far each image is from its k-th nearest, the image itself being the first, in ascending order.
+
+    Where the curve bends upwards, images begin to stand apart from all clusters: a radius below the bend leaves them
+    out. Pairs that are missing are at 1.
+
+    Reference: Ester et al., KDD 1996, section 4.2.
+    """
+    order = np.lexsort((graph.value, _row_of_entry(graph)))
+    enough = np.diff(graph.start) >= k
+    found = np.ones(len(graph), np.float32)
+    found[enough] = graph.value[order[graph.start[:-1][enough] + k - 1]]
+    return np.sort(found)
+
+
 def mixed_with_source(graph: SparseRows, away: Floats, *, share: float = 0.1) -> SparseRows:
     """Return (1 - share) J_ij + share (s_i + s_j) for the stored pairs: images far from the source are held apart.
 

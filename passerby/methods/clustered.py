@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.cluster.graph import k_distances
 from passerby.cluster.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.methods.part import Part, RunState
@@ -92,6 +93,7 @@ class Clustered(Part):
     def __init__(self, settings: ClusteredSettings) -> None:
         super().__init__()
         self.settings = settings
+        self._evidence: dict[str, Floats] = {}
         self.register_buffer("eps", torch.full((len(self.views),), torch.nan, dtype=torch.float64))
         self.register_buffer("earlier", torch.empty(len(self.views), 0, dtype=torch.int64))  # (V, M) of the last epoch
         self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
@@ -148,7 +150,19 @@ class Clustered(Part):
         clusters = self.settings.cluster.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
         if clusters.eps is not None:
             self.eps[view] = clusters.eps
+        if view == 0:
+            self._keep_evidence(vectors, graph)
         return clusters, graph
+
+    def _keep_evidence(self, vectors: Floats, graph: SparseRows | None) -> None:
+        self._evidence = {"vectors": vectors}
+        if graph is not None and isinstance(chosen := self.settings.cluster, DbscanSettings):
+            self._evidence["curve"] = k_distances(graph, chosen.min_samples)
+
+    def evidence(self) -> dict[str, Floats]:
+        """Return the vectors that were clustered and, for DBSCAN, their k-distances; they are let go of."""
+        told, self._evidence = self._evidence, {}
+        return told
 
     def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0) -> None:
         """Put into the journal how many people were found, and how well where that can be known."""

@@ -215,6 +215,13 @@ class Part(nn.Module):
         """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""
         return None
 
+    def evidence(self) -> dict[str, Floats]:
+        """Return what the labels were read off, by name, for pictures: `vectors` (M, D), `curve` (M,).
+
+        Rows are the images of unknown identity, in order; asked once, right after `labels`.
+        """
+        return {}
+
     def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
         """Get ready for an epoch of an unlabelled stage, whose labels have just been made; not called by a resume.
 

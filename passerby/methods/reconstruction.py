@@ -28,7 +28,7 @@ LIMIT = 2 * 1024**3
 COLLAPSED = 0.01
 """A code from which less than this share of the features' variance comes back says nearly the same of every image."""
 
-LOW = 0.5
+LOW = 0.25
 """An R squared below this is worth a warning."""
 
 _PENALTIES: dict[str, Penalty] = {"ae": "none", "ae_l1": "l1", "ae_l2": "l2"}

@@ -83,7 +83,7 @@ class AKPNet(nn.Module):
     Reference: Xu et al., "DASK: Distribution Rehearsing via Adaptive Style Kernel Learning for Exemplar-Free Lifelong
     Person Re-Identification", AAAI 2025.
     Differs from the published code: before it has learnt, its convolution is the plain normalisation of an image, where
-    the published one begins at random.
+    the published one begins at random and needs some hundred steps to do as well as that.
 
     """
 

@@ -6,7 +6,7 @@ nothing. What a picture can only suggest, whether features follow the camera, is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +21,7 @@ from passerby.errors import UserError
 from passerby.report.palette import mark_of, style
 from passerby.types import UNKNOWN, Bools, Doubles, Embeddings, Floats, Ints, Words
 
-Colouring = Literal["identity", "camera", "dataset"]
+Colouring = Literal["identity", "camera", "dataset", "cluster"]
 
 FEWEST, MOST = 10, 3000
 NAMED_PEOPLE = 12  # as many as differ in shape alone
@@ -36,7 +36,8 @@ class Projection:
         xy: (N, 2) where t-SNE puts them.
         pid, cam, site: (N,) identity, camera and name of the data set.
         vectors: (N, D) what was projected, of unit length where the distance is cosine.
-        count_all: images of known identity there were to choose from.
+        count_all: images of known identity, or of any when they are drawn by cluster, there were to choose from.
+        cluster: (N,) cluster, -1 = none; None where there are no clusters.
 
     """
 
@@ -46,6 +47,7 @@ class Projection:
     site: Words
     vectors: Floats
     count_all: int
+    cluster: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.pid)
@@ -91,16 +93,9 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
     count = sum(map(len, chosen))
     if count < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images of known identity, got {count}")
-    vectors = np.concatenate([site.vectors for site in chosen])
-    if distance == "cosine":
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    if not np.ptp(vectors, axis=0).any():
-        raise UserError("all vectors are the same, so there is nothing to draw")
-    plane = TSNE(init="pca", perplexity=min(30.0, (count - 1) / 3), random_state=_SEED)
-    with threadpool_limits(1):  # other threads give another picture, and on a busy machine they take ten times longer
-        xy = np.asarray(plane.fit_transform(vectors), np.float64)
+    vectors = _compared(np.concatenate([site.vectors for site in chosen]), distance)
     return Projection(
-        xy=xy,
+        xy=_on_a_plane(vectors),
         pid=np.concatenate([site.pid for site in chosen]),
         cam=np.concatenate([site.cam for site in chosen]),
         site=np.repeat([site.dataset or "vectors" for site in chosen], list(map(len, chosen))),
@@ -109,13 +104,59 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
     )
 
 
+def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST) -> Projection:
+    """Put clustered images on a plane as `project` does, by cosine distance; identities need not be known.
+
+    Args:
+        table: vectors of the images.
+        clusters: (N,) cluster of each, -1 = none.
+        most: images in all, drawn by whole clusters; of those in none, an equal share.
+
+    Raises:
+        UserError: fewer than 10 images, or all alike.
+
+    """
+    if len(table) < FEWEST:
+        raise UserError(f"t-SNE needs at least {FEWEST} images, got {len(table)}")
+    rows = _choose_clusters(clusters, most=most)
+    chosen = table.select(rows)
+    vectors = _compared(chosen.vectors, "cosine")
+    names = np.full(len(chosen), table.dataset or "vectors")
+    xy = _on_a_plane(vectors)
+    return Projection(xy, chosen.pid, chosen.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
+
+
+def _choose_clusters(clusters: Ints, *, most: int) -> Ints:
+    """Return ascending rows of whole clusters and of as large a share of the images in none, `most` at most."""
+    generator, share = np.random.default_rng(_SEED), min(1.0, most / len(clusters))
+    inside, outside = np.flatnonzero(clusters >= 0), np.flatnonzero(clusters < 0)
+    alone = generator.choice(outside, int(share * len(outside)), replace=False)
+    whole = choose_people(clusters[inside], most=most - len(alone), generator=generator)
+    return np.sort(np.concatenate([inside[whole], alone]))
+
+
+def _compared(vectors: Floats, distance: Metric) -> Floats:
+    """Return vectors whose Euclidean neighbours are those by the distance."""
+    if distance == "cosine":
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    if not np.ptp(vectors, axis=0).any():
+        raise UserError("all vectors are the same, so there is nothing to draw")
+    return vectors
+
+
+def _on_a_plane(vectors: Floats) -> Doubles:
+    plane = TSNE(init="pca", perplexity=min(30.0, (len(vectors) - 1) / 3), random_state=_SEED)
+    with threadpool_limits(1):  # other threads give another picture, and on a busy machine they take ten times longer
+        return np.asarray(plane.fit_transform(vectors), np.float64)
+
+
 def features_figure(projection: Projection, *, colour: Colouring = "identity") -> Figure:
     """Draw a projection; groups differ in colour and in shape, and their names stand below.
 
     Args:
         projection: made by `project`.
         colour: `identity` names 12 people drawn at random from those seen by more than one camera, and leaves the
-            others grey; `camera` and `dataset` name all.
+            others grey; `camera` and `dataset` name all; `cluster` names the 12 largest, and crosses are in none.
 
     """
     groups = _groups(projection, colour)
@@ -123,22 +164,41 @@ def features_figure(projection: Projection, *, colour: Colouring = "identity") -
         figure = Figure(figsize=(4.8, 4.9), layout="constrained", facecolor="white")
         panel = figure.subplots()
         rest = ~np.any([rows for _, rows in groups], axis=0) if groups else np.ones(len(projection), np.bool_)
-        if rest.any():
-            x, y = projection.xy[rest].T
-            panel.plot(x, y, ".", color="#b5b5b5", markersize=3, label=f"other people ({_people(projection, rest)})")
+        for label, rows, marker in _unnamed(projection, rest, colour):
+            panel.plot(*projection.xy[rows].T, marker, color="#b5b5b5", markersize=3, label=label)
         for number, (name, rows) in enumerate(groups):
-            _draw_group(panel, projection.xy[rows], number=number, name=name, large=colour == "identity")
+            _draw_group(panel, projection.xy[rows], number=number, name=name, large=colour in ("identity", "cluster"))
         panel.set(xticks=[], yticks=[], aspect="equal")
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)
-        panel.set_title(f"{_TITLES[colour]}: {_extent(projection)}", fontweight="normal", fontsize=9)
+        panel.set_title(f"{_TITLES[colour]}: {_extent(projection, colour)}", fontweight="normal", fontsize=9)
         figure.legend(
             loc="outside lower left", ncols=_columns(groups), handlelength=1.0, columnspacing=1.2, fontsize=8.5
         )
     return figure
 
 
-_TITLES: dict[Colouring, str] = {"identity": "By person", "camera": "By camera", "dataset": "By data set"}
+_TITLES: dict[Colouring, str] = {
+    "identity": "By person",
+    "camera": "By camera",
+    "dataset": "By data set",
+    "cluster": "By cluster",
+}
+
+
+def _unnamed(projection: Projection, rest: Bools, colour: Colouring) -> Iterator[tuple[str, Bools, str]]:
+    """Yield words, rows (N,) and marker of the points that belong to no named group, where there are some."""
+    found = [(_others(projection, rest, colour), rest, ".")]
+    if colour == "cluster" and projection.cluster is not None:
+        outside = projection.cluster < 0
+        found = [(_others(projection, rest & ~outside, colour), rest & ~outside, "."), ("in no cluster", outside, "x")]
+    yield from (each for each in found if each[1].any())
+
+
+def _others(projection: Projection, rest: Bools, colour: Colouring) -> str:
+    if colour == "cluster" and projection.cluster is not None:
+        return f"other clusters ({len(np.unique(projection.cluster[rest]))})"
+    return "of unknown camera" if colour == "camera" else f"other people ({_people(projection, rest)})"
 
 
 def _columns(groups: Sequence[tuple[str, Bools]]) -> int:
@@ -146,29 +206,45 @@ def _columns(groups: Sequence[tuple[str, Bools]]) -> int:
     return max(1, min(4, 64 // (6 + max((len(name) for name, _ in groups), default=20))))
 
 
-def _extent(projection: Projection) -> str:
+def _extent(projection: Projection, colour: Colouring) -> str:
     everyone = np.ones(len(projection), np.bool_)
     of = f" of {projection.count_all:,}" if projection.count_all > len(projection) else ""
-    return f"{len(projection):,}{of} images, {_people(projection, everyone):,} people"
+    images = f"{len(projection):,}{of} images"
+    if projection.cluster is not None and colour != "identity":
+        return f"{images}, {len(np.unique(projection.cluster[projection.cluster >= 0])):,} clusters"
+    return f"{images}, {_people(projection, everyone):,} people"
 
 
 def _people(projection: Projection, rows: Bools) -> int:
+    rows = rows & (projection.pid != UNKNOWN)
     return len(set(zip(projection.site[rows], projection.pid[rows], strict=True)))
 
 
 def _groups(projection: Projection, colour: Colouring) -> list[tuple[str, Bools]]:
     """Return the groups that are named, with their rows (N,)."""
     several = len(np.unique(projection.site)) > 1
+    if colour == "cluster":
+        return _largest_clusters(projection)
     if colour == "dataset":
         return [(str(name), projection.site == name) for name in np.unique(projection.site)]
     values, word = (projection.cam, "camera") if colour == "camera" else (projection.pid, "person")
-    keys = sorted(set(zip(projection.site.tolist(), values.tolist(), strict=True)))
+    known = values != UNKNOWN
+    keys = sorted(set(zip(projection.site[known].tolist(), values[known].tolist(), strict=True)))
     if colour == "identity":
         keys = _drawn_people(projection, keys)
     return [
         (f"{site}, {word} {value}" if several else f"{word} {value}", (projection.site == site) & (values == value))
         for site, value in keys
     ]
+
+
+def _largest_clusters(projection: Projection) -> list[tuple[str, Bools]]:
+    """Return the largest clusters with their rows."""
+    if projection.cluster is None:
+        raise UserError("there are no clusters to colour by; they are of runs with an unlabelled stage")
+    names, sizes = np.unique(projection.cluster[projection.cluster >= 0], return_counts=True)
+    largest = sorted(names[np.argsort(-sizes, kind="stable")][:NAMED_PEOPLE].tolist())
+    return [(f"cluster {name}", projection.cluster == name) for name in largest]
 
 
 def _drawn_people(projection: Projection, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@ from passerby.files import atomic_write
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
+from passerby.report.found import People, people_of
 from passerby.report.gallery import Gallery, gallery_of
 from passerby.report.insight import attended_lists, feature_plates, scale_uri
 from passerby.report.palette import data_uri
@@ -67,12 +68,14 @@ def render(run: RunFolder, memory: Memory | None = None) -> str:
     count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
     galleries = [gallery_of(run, site, count=count) for site in run.sites]
     attended, unattended = attended_lists(run, galleries)
+    people = people_of(run)
     return _template().render(
         title=run.path.resolve().name,
         version=__version__,
         run=run,
         recipe=run.recipe,
-        headlines=[headline(site, count_sites=len(run.sites)) for site in run.sites],
+        headlines=_headlines(run, people),
+        people=people,
         progress=progress(run),
         measures=MEASURES,
         goals_note=GOALS_NOTE,
@@ -98,6 +101,13 @@ def render(run: RunFolder, memory: Memory | None = None) -> str:
         sources=sources(run.recipe),
         again=f"passerby train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {shlex.quote(f'{run.path}-again')}",
     )
+
+
+def _headlines(run: RunFolder, people: People | None) -> list[str]:
+    """Return what the run comes to in large letters: its scores or, where nothing is tested, who was found."""
+    if run.sites or run.recipe.tested or people is None or not (run.path / "embedder.safetensors").is_file():
+        return [headline(site, count_sites=len(run.sites)) for site in run.sites]
+    return [f"{people.sentences[0]}."]
 
 
 def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -10,13 +9,13 @@ import torch
 
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.files import atomic_write
 from passerby.losses.center import Center
 from passerby.losses.softmax import classifiers
 from passerby.methods.growth import class_means
 from passerby.train import distributed
+from passerby.train.groupings import Grouping, save_vectors
 from passerby.train.run import Run
-from passerby.types import Ints
+from passerby.types import UNKNOWN, Ints
 
 
 def choose_labels(run: Run) -> Ints:
@@ -85,18 +84,20 @@ def _begin_at_means(run: Run, people: Ints) -> None:
                 heads[name].weight.copy_(class_means(vectors, labels))
 
 
-# ---- what stays for people and pictures
-
-
-def labels_file(folder: Path, stage: int, epoch: int) -> Path:
-    """Return where a run keeps the labels of one epoch of an unlabelled stage, both from 1."""
-    return folder / "clusters" / f"stage-{stage}-epoch-{epoch:03d}.npz"
-
-
 def save_labels(run: Run, labels: Ints) -> None:
-    """Keep the labels of an epoch with their images: labels, path, cam, and truth (-1 = unknown)."""
-    path = labels_file(run.folder, run.stage_number + 1, run.epoch + 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Keep the labels of an epoch with their images, and what they were read off."""
+    evidence = {name: value for part in run.speaking_parts for name, value in part.evidence().items()}
     train = run.stage.train
-    with atomic_write(path) as file:
-        np.savez(file, labels=labels, path=train.path, cam=train.cam, truth=run.stage.truth)
+    grouping = Grouping(
+        stage=run.stage_number + 1,
+        epoch=run.epoch + 1,
+        labels=labels,
+        path=train.path,
+        cam=train.cam,
+        truth=run.stage.truth,
+        hidden=train.pid == UNKNOWN,
+        curve=evidence.get("curve"),
+    )
+    grouping.save(run.folder)
+    if "vectors" in evidence:
+        save_vectors(run.folder, grouping, evidence["vectors"])

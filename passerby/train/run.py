@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from passerby.data.datasets import open_dataset, without_mask
-from passerby.data.samplers import columns_of_rank
+from passerby.data.datasets import without_mask
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.evaluate import evaluate
@@ -20,16 +19,13 @@ from passerby.extract import DTYPES, Precision, View, extract, label_vectors, ma
 from passerby.losses.mix import LossMix, Term
 from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
-from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.optim import make_average, make_optimiser
-from passerby.recipe import EngineSettings, Recipe
+from passerby.recipe import Recipe
 from passerby.reliance import Reliance, measure_reliance
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.looking import look
-from passerby.train.plan import require_batch
-from passerby.train.stages import make_stage, require_apart, require_masks
 from passerby.train.start import read_start
 from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
@@ -375,87 +371,3 @@ class Run:
         """Join what each of several processes holds of a batch, unless it is for mining that the recipe keeps local."""
         alone = use == "mining" and self.recipe.engine.mining == "local"
         return rows if alone else distributed.gather_batch(rows)
-
-
-def make_run(recipe: Recipe, folder: Path) -> Run:
-    """Read the data, build the model, and check what can be checked before the first step.
-
-    Raises:
-        UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
-
-    """
-    learnt = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
-    names = dict.fromkeys((*learnt, *recipe.tested))
-    datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
-    called = [dataset.name for dataset in datasets.values()]
-    if twice := {name for name in called if called.count(name) > 1}:
-        raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
-    require_apart(datasets, trained=learnt, tested=recipe.tested)
-    stages = [make_stage(settings, datasets) for settings in recipe.stages]
-    for name in recipe.tested:
-        tested_paths(datasets[name])
-        tested_view(datasets[name], recipe.pixels)
-    if recipe.foreground.use != "none":
-        for stage in stages:
-            require_masks(stage)
-    for stage in stages:
-        if stage.labelled:
-            require_batch(stage, recipe.data)
-    columns = columns_of_rank(
-        recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
-    )
-    _require_whole_groups(recipe.engine, columns.stop - columns.start)
-    device = choose_device(recipe.engine)
-    torch.manual_seed(mix_seeds(recipe.engine.seed))
-    embedder = Embedder(recipe.model, recipe.input, load=recipe.start is None).to(device)
-    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
-        raise UserError(
-            f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
-            "swap, which change the images"
-        )
-    kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
-    if kept is not None and not batch_norms(embedder):
-        raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
-    if recipe.engine.channels_last:
-        embedder = embedder.to(memory_format=torch.channels_last)
-    if recipe.engine.batch_norm == "synchronised":
-        embedder = _synchronise(embedder, device)
-    if recipe.engine.batch_norm_group is not None:
-        group_batch_norms(embedder, recipe.engine.batch_norm_group)
-    return Run(recipe, folder, device, choose_precision(recipe.engine, device), datasets, stages, embedder)
-
-
-def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
-    group = engine.batch_norm_group
-    if group is not None and batch % group:
-        raise UserError(
-            f"engine.batch_norm_group is {group}, which does not divide the {batch} images that each process sees at "
-            "once"
-        )
-
-
-def _synchronise(embedder: Embedder, device: torch.device) -> Embedder:
-    if device.type == "cpu":
-        raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(embedder)
-    assert isinstance(converted, Embedder)
-    return converted
-
-
-def choose_device(engine: EngineSettings) -> torch.device:
-    """Return the device that the settings name, or the best there is."""
-    if engine.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("engine.device is 'cuda', but torch sees no GPU here; set it to auto or cpu")
-    use_gpu = torch.cuda.is_available() and engine.device != "cpu"
-    return torch.device("cuda", torch.cuda.current_device()) if use_gpu else torch.device("cpu")
-
-
-def choose_precision(engine: EngineSettings, device: torch.device) -> Precision:
-    """Return the precision that the settings name, or the fastest safe one of the device."""
-    if engine.precision == "fp16" and device.type == "cpu":
-        raise UserError("engine.precision: fp16 is for GPUs; use bf16 or float32 on a CPU")
-    if engine.precision != "auto":
-        return engine.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"

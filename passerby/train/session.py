@@ -29,7 +29,8 @@ from passerby.train.goals import change_since, differences, expected_of
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
-from passerby.train.run import Run, make_run
+from passerby.train.run import Run
+from passerby.train.setup import make_run
 from passerby.train.stages import people_sentences
 from passerby.types import Scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from passerby.cli import app
+from passerby.train import loop
 from passerby.train.checkpoint import load_checkpoint
 from passerby.types import Embeddings
 
@@ -417,29 +418,27 @@ def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None
     assert "not a readable checkpoint" in refused("train", "--resume", "--out", copied)
 
 
-def test_ctrl_c_saves_and_the_resumed_run_ends_alike(trained: Path, site: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    words = [sys.executable, "-m", "passerby", "train", "small", *TINY, "stages.0.epochs=100", "--data", str(site)]
-    child = subprocess.Popen(
-        [*words, "--out", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as many as here: other sums of other threads give other bits
-    )
-    deadline = time.monotonic() + 60
-    while not (folder / "last.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
-    assert child.returncode == 130, told
+def test_ctrl_c_saves_and_the_resumed_run_ends_alike(
+    trained: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, steps, train_step = tmp_path / "run", itertools.count(1), loop.train_step
+
+    def press_in_the_sixth_step(*about: object, **options: object) -> object:
+        if next(steps) == 6:
+            signal.raise_signal(signal.SIGINT)
+        return train_step(*about, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train_step", press_in_the_sixth_step)
+        found = run("train", "small", *TINY, "--data", site, "--out", folder)
+    assert found.exit_code == 130, found.output
+    told = found.output.replace("\n", " ")
+    assert "stopped before stage 1, epoch 2, batch 3; everything is saved" in told
     assert f"passerby train --resume --out {folder}" in told
-    assert load_checkpoint(folder / "last.pt").epoch < 100
+    assert load_checkpoint(folder / "last.pt").epoch == 1
     done = run("train", "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
-    straight = run("train", "small", *TINY, "stages.0.epochs=100", "--data", site, "--out", tmp_path / "straight")
-    assert straight.exit_code == 0
-    first, second = (load_checkpoint(place / "last.pt") for place in (folder, tmp_path / "straight"))
+    first, second = (load_checkpoint(place / "last.pt") for place in (folder, trained))
     assert all(bool((first.embedder[key] == second.embedder[key]).all()) for key in first.embedder)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
-from passerby.models.osnet import OSNETS
+from tests.test_recipes import tiny_bottlenecks
 
 SIZE = (64, 32)
 FAMILIES = {
@@ -73,23 +73,24 @@ def test_an_image_does_not_look_at_its_neighbours(name):
 IBN = ("none", "a", "b")
 ATTENTION = ("none", "se")
 NON_LOCAL = ("none", "half", "single")
-RUN = [("resnet18", ibn, attention, "none") for ibn in IBN for attention in ATTENTION] + [
-    ("resnet50", "a", "se", "half"),
-    ("resnet50", "b", "se", "single"),
+RUN = [(tiny_bottlenecks.__name__, *blocks) for blocks in product(IBN, ATTENTION, ("none",))] + [
+    (tiny_bottlenecks.__name__, "a", "se", "half"),
+    (tiny_bottlenecks.__name__, "b", "none", "single"),
+    ("resnet18", "a", "se", "none"),
 ]
 """Blocks that are run for their numbers."""
 DRAWN = [
-    *[("resnet50", *blocks) for blocks in product(IBN, ATTENTION, NON_LOCAL)],
-    *[(name, *blocks, "none") for name in ("resnet101", "resnext101_32x8d") for blocks in product(IBN, ATTENTION)],
-    *[("resnet34", ibn, "se", "none") for ibn in IBN],
-    *[(name, "a", "se", "half") for name in ("resnet101", "resnet152", "resnext101_32x8d")],
-    *[("resnext50_32x4d", ibn, "se", "single") for ibn in IBN],
+    *[("resnet50", ibn, ATTENTION[number % 2], place) for number, (ibn, place) in enumerate(product(IBN, NON_LOCAL))],
+    *[("resnet101", *blocks, "none") for blocks in (("a", "se"), ("b", "none"))],
+    *[("resnext101_32x8d", *blocks, "none") for blocks in (("a", "none"), ("b", "se"))],
+    *[("resnet34", ibn, "se", "none") for ibn in ("a", "b")],
+    *[(name, "a", "se", "half") for name in ("resnet152", "resnext101_32x8d")],
+    ("resnext50_32x4d", "b", "se", "single"),
 ]
 """Blocks whose shapes and names alone are looked at, without memory or arithmetic."""
 PEOPLE_SIZE = (256, 128)
 WHOLE = {
-    **dict.fromkeys(OSNETS, (512, 16, 8)),
-    "vit_small_patch16_224": (384, 16, 8),
+    **dict.fromkeys(("osnet_x1_0", "osnet_ibn_x1_0", "osnet_ain_x1_0"), (512, 16, 8)),
     "vit_base_patch16_224": (768, 16, 8),
     "vit_small_patch14_dinov2": (384, 18, 9),
     "convnext_tiny": (768, 8, 4),

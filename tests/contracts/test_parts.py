@@ -1,9 +1,11 @@
 """What every part of a method must hold to; a new one is tested the moment it is listed in `MethodSettings`.
 
 Each is tried in a tiny run of two stages on two sites, once as it comes and once broken off twice: killed where the
-second stage begins, so that the end of the first one is done again, and stopped in the middle of the second one.
+second stage begins, so that the end of the first one is done again, and stopped in the middle of the second one. For
+parts that make labels the second stage has none.
 """
 
+import json
 import math
 import typing
 
@@ -17,15 +19,37 @@ from passerby.train import journal
 from passerby.train.session import Interrupted, train
 from tests.train.runs import interrupt_after, optimiser_hash, state_hash, weights
 
+CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
     "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"share": "adaptive"}],
-    "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "place": "before_pooling"}],
+    "pseudo": [CLUSTER],
+    "contrast": [CLUSTER],
+    "spcl": [{"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}],
+    "mmt": [CLUSTER],
+    "pplr": [CLUSTER],
+    "ssg": [CLUSTER],
+    "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "lr": 0.01, "place": "before_pooling"}],
 }
 """Where a part needs to be told something, or has more than one face; all others are tried as they come."""
 
 CASES = [(name, number) for name in MethodSettings.model_fields for number in range(len(CHANGES.get(name, [{}])))]
+
+
+def recipe_with(tiny, name, number):
+    """Return a recipe of two stages with the part, and with what it cannot do without."""
+    told = CHANGES.get(name, [{}])[number]
+    (kind,) = [m for m in typing.get_args(MethodSettings.model_fields[name].annotation) if m is not type(None)]
+    part = kind.model_validate(told).make()
+    unknown = part.makes_labels or part.unlabelled_only
+    beside = {"pseudo": CLUSTER} if part.unlabelled_only and not part.makes_labels else {}
+    labels = ", labelled: false" if unknown else ""
+    return tiny(
+        f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
+        "evaluate=[]", f"method={json.dumps({name: told, **beside})}",
+        *(["model.stripes=2"] if name in ("pplr", "ssg") else []), f"data.identities={2 if unknown else 3}",
+    )  # fmt: skip
 
 
 class Killed(Exception):
@@ -57,11 +81,7 @@ def watch_teacher(found):
 def pair(request, tiny, tmp_path_factory):
     """Two runs of a part with the same seed: one that went through, one that was broken off."""
     name, number = request.param
-    told = CHANGES.get(name, [{}])[number]
-    recipe = tiny(
-        "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]", "evaluate=[]", "data.identities=3",
-        f"method.{name}={{{', '.join(f'{key}: {value}' for key, value in told.items())}}}",
-    )  # fmt: skip
+    recipe = recipe_with(tiny, name, number)
     whole, broken, teacher = *(tmp_path_factory.mktemp("parts") / word for word in ("whole", "broken")), []
     train(recipe, whole, watch=[watch_teacher(teacher)])
     torch.manual_seed(7)
@@ -93,8 +113,7 @@ def test_what_it_tells_is_finite_and_the_same(pair):
 
 def test_the_teacher_stands_still(pair):
     recipe, whole, _, found = pair
-    (name,) = recipe.method.chosen
-    wanted = recipe.method.chosen[name].make().wants_teacher
+    wanted = any(chosen.make().wants_teacher for chosen in recipe.method.chosen.values())
     assert bool(found) == wanted
     assert len(set(found)) == wanted
     checkpoint = torch.load(whole / "last.pt", weights_only=True)
@@ -103,7 +122,7 @@ def test_the_teacher_stands_still(pair):
 
 def test_it_says_what_it_is(pair):
     recipe, *_ = pair
-    (settings,) = recipe.method.chosen.values()
+    settings = list(recipe.method.chosen.values())[-1]
     part = settings.make()
     assert type(settings).__doc__
     assert type(part).__doc__
@@ -131,9 +150,7 @@ def test_every_part_can_be_left_out_and_refuses_what_it_does_not_know(name):
 def test_a_part_that_needs_an_earlier_stage_is_refused_without_one(tiny, name, number):
     from passerby.errors import UserError
 
-    told = CHANGES.get(name, [{}])[number]
-    text = f"method.{name}={{{', '.join(f'{key}: {value}' for key, value in told.items())}}}"
-    recipe = tiny("stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]", text)
+    recipe, text = recipe_with(tiny, name, number), f"method.{name}={json.dumps(CHANGES.get(name, [{}])[number])}"
     if recipe.method.chosen[name].make().needs_earlier:
         with pytest.raises(UserError, match=f"method.{name} holds on to an earlier stage and has no effect here"):
             tiny(text)

@@ -1,9 +1,7 @@
 """The sum of losses."""
 
-import pytest
 import torch
 
-from passerby.errors import UserError
 from passerby.losses.mix import LossMix, LossSettings, Term, total
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
@@ -33,8 +31,3 @@ def test_images_without_a_label_take_no_part():
     without = mix(Output(out.feature[kept], out.embedding[kept], out.map), torch.tensor([0, 0, 1, 1]))
     for name in with_unknown:
         torch.testing.assert_close(with_unknown[name].value, without[name].value)
-
-
-def test_no_loss_at_all_is_told():
-    with pytest.raises(UserError, match="at least one loss is needed"):
-        LossMix(LossSettings(), dimension=4, classes=3)

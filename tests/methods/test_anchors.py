@@ -10,8 +10,8 @@ from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings, flat,
 from passerby.train import journal
 from passerby.train.loop import train_step
 from passerby.train.plan import plan_epoch
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from tests.train.test_loop import PLAIN
 
 SITES = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 2}]"

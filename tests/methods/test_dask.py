@@ -12,8 +12,8 @@ from passerby.methods.dask import DaskSettings, learn_colours, measure_colours
 from passerby.methods.part import bytes_of
 from passerby.models.akpnet import AKPNet
 from passerby.train.loop import train_step
-from passerby.train.run import make_run
 from passerby.train.session import opening
+from passerby.train.setup import make_run
 from passerby.types import Batch
 from tests.methods.test_anchors import TWO_SITES
 
@@ -162,6 +162,19 @@ def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, w
     assert len(part.networks) == count
     assert part.held() == {"networks": count * bytes_of(part.networks[0].state_dict())}
     assert [(record.part, set(record.values)) for record in told] == 3 * [("dask", {"error", "error without"})]
+
+
+def test_networks_of_several_kinds_come_back(second):
+    run = second(dask("site: random"))
+    part = run.parts["dask"]
+    part.networks.append(AKPNet("test_efficientnet", run.embedder.input))
+    state = {name: value.clone() for name, value in part.state_dict().items()}
+    fresh = DaskSettings().make()
+    fresh.make_room(run, state)
+    fresh.load_state_dict(state)
+    assert not any(module.training for network in fresh.networks for module in network.modules())
+    assert not any(p.requires_grad for p in fresh.parameters())
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in state.items())
 
 
 def test_a_random_site_is_drawn_anew_in_every_epoch(second):

@@ -8,7 +8,7 @@ from passerby.errors import UserError
 from passerby.losses.softmax import classifiers
 from passerby.methods.growth import class_means, vectors
 from passerby.recipe import load_recipe
-from passerby.train.run import make_run
+from passerby.train.setup import make_run
 from tests.methods.test_anchors import TWO_SITES
 
 

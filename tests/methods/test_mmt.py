@@ -79,3 +79,19 @@ def test_a_second_network_that_sees_otherwise_is_refused(tiny, tmp_path):
         UserError, match=r"method.mmt.second: .* images with input.size \[48, 16\], this recipe has \[32, 16\]"
     ):
         train(mmt(tiny, f"method.mmt.second={other}"), tmp_path / "run")
+
+
+def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_path):
+    first, second = [], []
+
+    def look(run, _engine):
+        for network, seen in ((run.embedder, first), (run.parts["mmt"].students[0], second)):
+            network.register_forward_pre_hook(
+                lambda net, given, seen=seen: seen.append(given) if net.training else None
+            )
+
+    recipe = mmt(tiny, "stages.0.train=[market1501]", f"masks={masks}", "foreground=pool")
+    train(recipe, tmp_path / "run", watch=[look])
+    for mine, theirs in zip(first[0], second[0], strict=True):
+        assert torch.equal(mine.flip(3), theirs)
+    assert len(first[0]) == 2

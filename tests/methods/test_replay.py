@@ -10,8 +10,8 @@ from passerby.losses.softmax import adopt_rows, classifiers
 from passerby.methods.herding import herd
 from passerby.methods.replay import choose, match_gap
 from passerby.train import journal
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from passerby.types import Batch
 from tests.methods.test_anchors import TWO_SITES
 

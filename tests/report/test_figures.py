@@ -7,10 +7,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from passerby.evaluate import evaluate
-from passerby.report.figures import cmc_curve, loss_curves, score_curves
+from passerby.report.figures import cmc_curve, loss_curves, place, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text
-from passerby.train.journal import ScoreRecord
+from passerby.train.journal import EpochRecord, ScoreRecord
 from tests.report.conftest import RERANK, plain_recipe
 
 
@@ -75,3 +75,12 @@ def test_a_figure_always_gives_the_same_svg(records):
 def test_an_empty_journal_is_drawn_as_an_empty_panel():
     assert isinstance(loss_curves([]), Figure)
     assert isinstance(score_curves([]), Figure)
+
+
+def test_a_stage_that_ended_early_is_as_long_as_it_was():
+    found = [epoch_record(stage, epoch) for stage, epoch in ((1, 1), (1, 2), (2, 1))]  # of 5 epochs each
+    assert [place(found, record.stage, record.epoch) for record in found] == [1, 2, 3]
+
+
+def epoch_record(stage, epoch):
+    return EpochRecord(stage, "a", epoch, 5, 0.1, {}, images_per_second=1.0, busy=1.0, seconds=1.0)

@@ -14,7 +14,7 @@ from passerby.models.embedder import load_embedder
 from passerby.train import journal
 from passerby.train.course import course_from_json, course_json, course_of
 from passerby.train.journal import EpochRecord, ScoreRecord, SearchRecord, StageRecord
-from passerby.train.run import make_run
+from passerby.train.setup import make_run
 from passerby.types import Embeddings, Split, Stage
 from tests.train.runs import run, weights
 

@@ -16,18 +16,33 @@ from passerby.evaluate import evaluate
 from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
 from passerby.train import journal
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT
 
 NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
+UNLABELLED = ["stages=[{train: [market1501], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}"]
 VARIANTS = {
     "gathered": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0"],
     "accumulated": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0", "engine.accumulate=2"],
     "joint": [*NO_BATCH_NORM, JOINT, "data.sampling=datasets", "optim.name=sgd", "optim.lr=0.05"],
     "batch norm": ["test.every=1"],
     "running mean": ["optim.ema=0.8", "stages.0.epochs=1"],
+    "clusters": [
+        *UNLABELLED,
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "method.contrast={cluster: {kind: kmeans, k: 5}}",
+    ],
+    "images": [
+        *UNLABELLED,
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "method.spcl={cluster: {eps: 0.6, k1: 6, k2: 2}}",
+    ],
     "local": ["engine.mining=local", "stages.0.epochs=1"],
 }
 
@@ -65,7 +80,7 @@ def test_every_process_refuses_what_is_refused(ranks):
     assert ranks[0]["refused"] == ranks[1]["refused"]
 
 
-@pytest.mark.parametrize("variant", ["gathered", "accumulated", "joint"])
+@pytest.mark.parametrize("variant", ["gathered", "accumulated", "joint", "clusters", "images"])
 def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
     train(tiny(*VARIANTS[variant]), tmp_path / "one")
     at_the_start = make_run(tiny(*VARIANTS[variant]), tmp_path / "start").embedder.state_dict()

@@ -19,8 +19,8 @@ from passerby.methods.growth import vectors
 from passerby.methods.part import frozen
 from passerby.methods.reconstruction import Material
 from passerby.models.embedder import load_embedder
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from passerby.types import Batch, Embeddings
 from tests.train.runs import run, weights
 

@@ -17,8 +17,8 @@ from passerby.models.groups import batch_norms
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.gradients import gradient_norms
 from passerby.train.loop import train_step
-from passerby.train.run import make_run
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.train.runs import state_hash
 

@@ -1,12 +1,9 @@
 """A run that was stopped, in whatever way and wherever, ends with the same bits as one that was not."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +15,7 @@ from safetensors.torch import load_file
 from passerby.train import journal
 from passerby.train.session import Interrupted, _Session, train
 from tests.conftest import JOINT
+from tests.train.alone import train_and_kill
 from tests.train.runs import interrupt_after, optimiser_hash, run, run_interrupted, state_hash, weights
 
 TWO_STAGES = (
@@ -198,35 +196,14 @@ def test_the_signal_handler_is_put_back(tiny, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-KILLED = """
-import sys
-from pathlib import Path
-import torch
-from passerby.recipe import load_recipe
-from passerby.train.session import train
-torch.set_num_threads(1)
-overrides = sys.argv[3:]
-train(load_recipe(sys.argv[1], overrides), Path(sys.argv[2]))
-"""
-
-
 def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):
-    changes = ("stages.0.epochs=12", "evaluate=[]")
-    folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tiny_file), str(folder), *changes])
-    try:
-        deadline = time.monotonic() + 60
-        while not (folder / "journal.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(float(torch.rand(())) * 0.2)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    changes, folder = ("stages.0.epochs=4", "evaluate=[]"), tmp_path / "killed"
+    train_and_kill(tiny_file, changes, folder, when=lambda: lines_of(folder) > 0, pause=float(torch.rand(())) * 0.2)
     assert not (folder / "scores.json").exists()
-    assert torch.load(folder / "last.pt", weights_only=True)["epoch"] < 12
+    assert torch.load(folder / "last.pt", weights_only=True)["epoch"] < 4
     train(tiny(*changes), folder, start="resume")
     assert weights(folder) == weights(run(tiny(*changes), tmp_path / "whole"))
-    assert [r.epoch for r in journal.epochs(journal.read(folder / "journal.jsonl"))] == list(range(1, 13))
+    assert [r.epoch for r in journal.epochs(journal.read(folder / "journal.jsonl"))] == [1, 2, 3, 4]
 
 
 THREE_STAGES = (
@@ -238,16 +215,14 @@ THREE_STAGES = (
 )
 
 
-GOING_ON = KILLED.replace("argv[3:]", "argv[4:]").replace("(sys.argv[2]))", "(sys.argv[2]), start=sys.argv[3])")
-
-
-@pytest.mark.parametrize("seed", [0])
-def test_three_stages_killed_at_random_moments_end_with_the_same_scores(tiny, tiny_file, tmp_path, seed):
+def test_three_stages_killed_at_random_moments_end_with_the_same_scores(tiny, tiny_file, tmp_path):
     whole = run(tiny(*THREE_STAGES), tmp_path / "whole")
-    folder, moments = tmp_path / "killed", random.Random(seed)
+    folder, moments = tmp_path / "killed", random.Random(0)
     length = lines_of(whole)
     for _ in range(3):
-        kill_after(moments.randint(1, length // 2), tiny_file, folder, pause=moments.random() * 0.1)
+        wanted = lines_of(folder) + moments.randint(1, length // 2)
+        late = partial(lambda lines: lines_of(folder) >= lines, wanted)
+        train_and_kill(tiny_file, THREE_STAGES, folder, when=late, pause=moments.random() * 0.1)
     assert not (folder / "scores.json").exists()
     train(tiny(*THREE_STAGES), folder, start="resume")
     assert weights(folder) == weights(whole)
@@ -264,19 +239,3 @@ def lines_of(folder):
     """Count the lines of a run's journal."""
     journal_file = folder / "journal.jsonl"
     return journal_file.read_text().count("\n") if journal_file.exists() else 0
-
-
-def kill_after(more, tiny_file, folder, *, pause):
-    """Go on with a run in a process of its own and kill it shortly after its journal has so many more lines."""
-    wanted = lines_of(folder) + more
-    start = "resume" if (folder / "last.pt").exists() else "fresh"
-    words = [sys.executable, "-c", GOING_ON, str(tiny_file), str(folder), start, *THREE_STAGES]
-    process = subprocess.Popen(words)
-    try:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and lines_of(folder) < wanted and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(pause)
-    finally:
-        process.kill()
-        process.wait()

@@ -14,8 +14,8 @@ from passerby.evaluate import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import journal
-from passerby.train.run import make_run
 from passerby.train.session import opening, train
+from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT, draw_person
 from tests.train.runs import run, weights
@@ -184,11 +184,6 @@ def test_too_few_people_are_told_before_anything_is_written(tiny, tmp_path):
         "data.identities asks for batches of 7 people, the training images show 6; set data.identities to 6 or less"
     )
     assert not (tmp_path / "run").exists()
-
-
-def test_an_unlabelled_stage_without_a_method_is_told(tiny, tmp_path):
-    said = refusal(tiny("stages.0.labelled=false"), tmp_path / "run")
-    assert said == "stage 'market1501' is unlabelled, and no part of its method makes labels"
 
 
 def write_folder(root, identities, images):

@@ -9,14 +9,16 @@ import torch
 from passerby.errors import UserError
 from passerby.optim import rate
 from passerby.train import journal
-from passerby.train.labelling import labels_file
-from passerby.train.run import make_run
+from passerby.train.groupings import labels_file
 from passerby.train.session import train
+from passerby.train.setup import make_run
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
 
 STAGES = "stages=[{train: [market1501], epochs: 1}, {train: [other], labelled: false, epochs: 2%s}]"
 CLUSTER = "{cluster: {kind: kmeans, k: 3}}"
 GRAPH = "{kind: hdbscan, min_size: 2, min_samples: 2, k1: 8, form: reranking}"
+HIDDEN = "stages=[{train: [other], labelled: false}]"
+BESIDE = "stages=[{train: [other], labelled: false, beside: [market1501]}]"
 METHODS = {
     "pseudo": [f"method={{pseudo: {CLUSTER}}}", "losses={softmax: {}, triplet: {}, center: {}}"],
     "contrast": [f"method={{contrast: {CLUSTER}}}"],
@@ -177,7 +179,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
     ("changes", "message"),
     [
         (
-            ["stages=[{train: [other], labelled: false}]"],
+            [HIDDEN],
             "'other' is unlabelled, and no part of its method makes labels",
         ),
         (
@@ -185,7 +187,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             r"method.pseudo makes labels and has no effect here: no stage is labelled: false",
         ),
         (
-            ["stages=[{train: [other], labelled: false}]", f"method={{pseudo: {CLUSTER}, contrast: {CLUSTER}}}"],
+            [HIDDEN, f"method={{pseudo: {CLUSTER}, contrast: {CLUSTER}}}"],
             "method.pseudo and method.contrast both make labels; leave one out",
         ),
         (
@@ -197,6 +199,20 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "'other' is both in train, without labels, and in beside, with them",
         ),
         (["losses={softmax: null, triplet: null}"], "at least one loss is needed"),
+        ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema=0.9"], "method.mmt keeps running means of its own"),
+        (
+            [HIDDEN, f"method.mmt={CLUSTER}", "optim.freeze_iterations=2"],
+            "a second network, which optim.freeze_iterations does not reach; leave it out",
+        ),
+        ([HIDDEN, "method.spcl={norms: shared}"], "norms: shared has no effect: no stage shows labelled data sets"),
+        (
+            [BESIDE, "method.spcl={}", "engine.batch_norm=synchronised"],
+            "norms: apart and engine.batch_norm: synchronised exclude each other",
+        ),
+        (
+            [BESIDE, "method.spcl={}", "optim.batch_norm=freeze_stats"],
+            "norms: apart has no effect with optim.batch_norm: freeze_stats, .* use shared",
+        ),
         (
             ["stages=[{train: [other], labelled: false}]", "method.ssg={}", "model.stripes=3"],
             "method.ssg looks at upper and lower bodies: set model.stripes to 2, not 3",
@@ -217,7 +233,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
         (["stages=[{train: [other], labelled: false}]", "method.dec={}"], "no part of its method makes labels"),
         (
             [
-                "stages=[{train: [other], labelled: false}]",
+                HIDDEN,
                 f"method.pseudo={CLUSTER}",
                 "losses={softmax: null, triplet: null}",
             ],

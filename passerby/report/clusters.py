@@ -1,0 +1,331 @@
+"""Clusters as pictures: their images, the radius they were found at, and what became of them over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from passerby.cluster.clustering import NOISE
+from passerby.cluster.moves import MOVES, Move, moves
+from passerby.methods.clustered import unit
+from passerby.report.figures import epochs_below
+from passerby.report.frames import read_shot
+from passerby.report.palette import BLUE, GREEN, INK, LOOKS, ORANGE, PURPLE, QUIET, RULE, SKY, look, panels, style
+from passerby.train.groupings import Grouping
+from passerby.train.journal import FindingRecord
+from passerby.types import UNKNOWN, Doubles, Floats, Ints
+
+Order = Literal["largest", "doubtful", "outside"]
+
+SHOWN = 8  # images of a cluster
+_NAMED = len(LOOKS)  # people of one cluster who have a frame of their own
+_LEFT, _WIDTH, _TALL, _EDGE = 1.9, 0.8, 1.9, 0.1  # inches
+
+
+# ---- one cluster
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """One cluster, or some of the images in none.
+
+    Attributes:
+        title: its number, or that it is none.
+        rows: (n,) its images among those that were clustered, the nearest to its mean first.
+        away: (n,) their cosine distances to the mean, in [0, 2]; NaN where there are no vectors.
+        cameras: how many known cameras they are from.
+        people: known identities and how many images of each, most frequent first.
+        about: words that stand for all that is told of it otherwise.
+
+    """
+
+    title: str
+    rows: Ints
+    away: Doubles
+    cameras: int
+    people: tuple[tuple[int, int], ...]
+    about: str = ""
+
+    @property
+    def spread(self) -> float:
+        """The mean distance to the mean."""
+        return float(self.away.mean())
+
+    def sentence(self) -> str:
+        """Tell it in a line."""
+        if self.about:
+            return self.about
+        words = [f"{len(self.rows):,} images"]
+        words += [f"from {_count(self.cameras, 'camera')}"] if self.cameras else []
+        words += [] if np.isnan(self.away).any() else [f"spread {self.spread:.2f}"]
+        return ", ".join(words)
+
+    def chosen(self, count: int = SHOWN) -> Ints:
+        """Return which places of `rows` are shown: evenly from the nearest to the farthest."""
+        places: Ints = np.unique(
+            np.linspace(0, len(self.rows) - 1, min(count, len(self.rows))).round().astype(np.int64)
+        )
+        return places
+
+    def divided(self, count: int) -> list[Card]:
+        """Return the same images as cards of at most so many."""
+        total = len(self.rows)
+        slices = [slice(start, min(start + count, total)) for start in range(0, total, count)]
+        return [
+            replace(
+                self, rows=self.rows[s], away=self.away[s], about=f"{s.start + 1:,} to {s.stop:,} of {total:,} images"
+            )
+            for s in slices
+        ]
+
+
+def cards(grouping: Grouping, vectors: Floats | None, *, order: Order = "largest") -> list[Card]:
+    """Return the clusters, largest first or those of the largest spread, or the images in none as one card.
+
+    Args:
+        grouping: who was taken for one person.
+        vectors: (M, D) of the clustered images; None = they are not kept.
+        order: what comes first; ties go to the cluster that was found first.
+
+    """
+    labels = grouping.clusters
+    if order == "outside":
+        rows = np.flatnonzero(labels == NOISE)
+        return [replace(_card(grouping, "In no cluster", rows, None), people=())] if len(rows) else []
+    found = [
+        _card(grouping, f"Cluster {number}", np.flatnonzero(labels == number), vectors)
+        for number in range(labels.max(initial=NOISE) + 1)
+    ]
+    return sorted(found, key=lambda card: -len(card.rows) if order == "largest" else -np.nan_to_num(card.spread))
+
+
+def _card(grouping: Grouping, title: str, rows: Ints, vectors: Floats | None) -> Card:
+    away = np.full(len(rows), np.nan)
+    if vectors is not None:
+        own = unit(vectors[rows])
+        away = 1 - own.astype(np.float64) @ unit(own.mean(axis=0, keepdims=True))[0]
+        rows, away = rows[(order := np.argsort(away, kind="stable"))], away[order]
+    cams, pids = grouping.cam[grouping.hidden][rows], grouping.truth[grouping.hidden][rows]
+    people, counts = np.unique(pids[pids != UNKNOWN], return_counts=True)
+    ranked = sorted(zip(people.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
+    return Card(title, rows, away, len(np.unique(cams[cams != UNKNOWN])), tuple(ranked))
+
+
+# ---- pages of thumbnails
+
+
+def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
+    """Draw clusters as rows of images, each from the nearest to the cluster's mean to the farthest.
+
+    Where identities are known, every person of a cluster has a frame of its own colour and line, the most frequent one
+    first: a row with a single kind of frame is right.
+    """
+    width, height = _LEFT + SHOWN * _WIDTH + 0.1, max(len(found), 1) * _TALL + 0.35
+    path, truth = grouping.path[grouping.hidden], grouping.truth[grouping.hidden]
+    with style():
+        figure = Figure(figsize=(width, height), facecolor="white")
+        hint = "nearest to the mean of the cluster      →      farthest from it (numbers: cosine distance)"
+        if any(np.isfinite(card.away).all() for card in found):
+            figure.text(
+                (_LEFT + SHOWN * _WIDTH / 2) / width, 1 - 0.16 / height, hint, ha="center", va="center", fontsize=8
+            )
+        for number, card in enumerate(found):
+            top = height - 0.3 - number * _TALL
+            _describe(figure, card, x=0.1 / width, y=(top - 0.08) / height)
+            for column, place in enumerate(card.chosen()):
+                left, row = _LEFT + column * _WIDTH, card.rows[place]
+                box = (left / width, (top - _TALL + _EDGE) / height, (_WIDTH - 0.06) / width, (_TALL - _EDGE) / height)
+                _thumbnail(figure.add_axes(box), str(path[row]), card, away=card.away[place], pid=int(truth[row]))
+    return figure
+
+
+def _describe(figure: Figure, card: Card, *, x: float, y: float) -> None:
+    told = card.sentence().replace(", ", "\n")
+    figure.text(x, y, card.title, va="top", fontsize=10, fontweight="bold")
+    figure.text(x, y, f"\n{told}", va="top", fontsize=9, linespacing=1.35)
+    size = figure.get_figheight()
+    for number, (pid, count) in enumerate(card.people[:3]):
+        colour = LOOKS[number].colour
+        below = y - (0.2 + 0.18 * (2 + told.count("\n") + number)) / size
+        figure.text(x, below, f"person {pid}: {count:,}", va="top", fontsize=8.5, color=colour)
+    if len(card.people) > 3:
+        below = y - (0.2 + 0.18 * (5 + told.count("\n"))) / size
+        figure.text(x, below, f"and {len(card.people) - 3} more", va="top", fontsize=8.5, color=QUIET)
+
+
+def _thumbnail(panel: Axes, path: str, card: Card, *, away: float, pid: int) -> None:
+    panel.set_axis_off()
+    panel.set(xlim=(0, 1), ylim=(0, 2.3))
+    pixels = read_shot(path)
+    if pixels is None:
+        panel.text(0.5, 1.25, "image\nnot found", ha="center", va="center", fontsize=7, color=QUIET)
+    else:
+        panel.imshow(pixels, extent=(0.05, 0.95, 0.3, 2.18), aspect="auto", interpolation="bicubic")
+    colour, dashes = frame_of(card, pid)
+    panel.add_patch(Rectangle((0.03, 0.28), 0.94, 1.92, fill=False, edgecolor=colour, linestyle=dashes, linewidth=2.4))
+    if not np.isnan(away):
+        panel.text(0.5, 0.12, f"{away:.2f}", ha="center", va="center", fontsize=7.5, color=QUIET)
+
+
+def frame_of(card: Card, pid: int) -> tuple[str, str | tuple[float, tuple[float, ...]]]:
+    """Return colour and line of the frame of a person in a cluster; unknown people have a thin grey one."""
+    place = next((number for number, (known, _) in enumerate(card.people) if known == pid), None)
+    if place is None:
+        return RULE, "-"
+    chosen = LOOKS[min(place, _NAMED - 1)]
+    return chosen.colour, chosen.line
+
+
+# ---- the radius
+
+
+def radius_curve(curve: Floats, *, eps: float, nearest: int) -> Figure:
+    """Draw the distances to the k-th nearest image in ascending order, and the radius that was chosen.
+
+    Args:
+        curve: (M,) ascending, in [0, 1].
+        eps: the radius.
+        nearest: k, the image itself counted.
+
+    """
+    inside = int((curve <= eps).sum())
+    with style():
+        figure, (panel,) = panels(1)
+        panel.plot(np.arange(1, len(curve) + 1), curve, color=BLUE)
+        panel.axhline(eps, color=ORANGE, linestyle="--")
+        panel.axvline(inside, color=QUIET, linestyle=":", linewidth=1)
+        left = inside > len(curve) / 2
+        panel.annotate(
+            f"eps {eps:.3g}: {inside:,} of {len(curve):,} images\nhold clusters together",
+            (inside, eps),
+            xytext=(-8 if left else 8, 6),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="bottom",
+            fontsize=8.5,
+        )
+        panel.set(xlim=(0, len(curve)), ylim=(0, 1.02))
+        panel.set_xlabel("images, from the most crowded to the loneliest")
+        panel.set_ylabel(f"distance to the {_ordinal(nearest)} nearest")
+    return figure
+
+
+# ---- over the epochs
+
+_FLOWS: dict[Move, tuple[str, str, str]] = {
+    "kept": ("stayed with their cluster", BLUE, ""),
+    "merged": ("their cluster was taken up by another", SKY, "///"),
+    "split": ("left their cluster for another", PURPLE, "\\\\\\"),
+    "found": ("came into a cluster from none", GREEN, "..."),
+    "lost": ("fell out of their cluster", ORANGE, "xx"),
+    "outside": ("in no cluster before and after", RULE, ""),
+}
+
+
+def flow_shares(groupings: Sequence[Grouping]) -> Doubles:
+    """Return (E - 1, 6) which share of the images made each of `MOVES` from one of E groupings to the next."""
+    labels = [grouping.clusters for grouping in groupings]
+    counts = [np.bincount(moves(before, after), minlength=len(MOVES)) for before, after in pairwise(labels)]
+    return np.array(counts, np.float64).reshape(-1, len(MOVES)) / max(len(labels[0]), 1)
+
+
+def flow_figure(groupings: Sequence[Grouping]) -> Figure:
+    """Draw for every epoch what its images did: stayed, met others, parted, came from no cluster or went into none."""
+    shares, ends = 100 * flow_shares(groupings), [grouping.learnt for grouping in groupings[1:]]
+    with style():
+        figure, (panel,) = panels(1, height=3.9)
+        floor = np.zeros(len(ends))
+        for number, move in enumerate(MOVES):
+            words, colour, hatch = _FLOWS[move]
+            panel.bar(
+                *(ends, shares[:, number], 0.85),
+                bottom=floor,
+                label=words,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0.5,
+            )
+            floor += shares[:, number]
+        panel.set(ylim=(0, 100), xlim=(ends[0] - 0.6, ends[-1] + 0.6))
+        panel.set_xlabel("in epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+        panel.grid(visible=False)
+        handles, names = _upside_down(panel)
+        figure.legend(handles, names, loc="outside lower center", ncols=1, fontsize=8.5, handlelength=1.6)
+    return figure
+
+
+def _upside_down(panel: Axes) -> tuple[list[Artist], list[str]]:
+    """Return the entries of a legend in the order in which the bars are stacked, the topmost first."""
+    handles, names = panel.get_legend_handles_labels()
+    return list(handles[::-1]), list(names[::-1])
+
+
+_AGREEMENTS = {
+    "agreement with the epoch before": "with the clusters of the epoch before (adjusted Rand index)",
+    "adjusted Rand index": "with the people who are there (adjusted Rand index)",
+    "pairwise F": "with the people who are there (pairwise F)",
+    "silhouette": "silhouette: how far clusters are apart",
+}
+
+
+def epoch_curves(found: Sequence[FindingRecord], *, known_people: int = 0) -> Figure:
+    """Draw how many people each epoch found, how many images it left out, and how far it agrees with what there is.
+
+    Args:
+        found: what the part told of its clusters, in order.
+        known_people: identities that the images really show, where that is known; a line marks them.
+
+    """
+    x = [record.epoch for record in found]
+    with style():
+        figure, (people, outside, agreed) = panels(3, height=6.2)
+        _curve(people, x, [record.values["people"] for record in found], 0)
+        people.set_title(
+            f"people found (dotted: the {known_people:,} who are there)" if known_people else "people found"
+        )
+        if known_people:
+            people.axhline(known_people, color=INK, linestyle=":", linewidth=1.2)
+        people.set_ylim(0, 1.18 * max(known_people, *(record.values["people"] for record in found)))
+        _curve(outside, x, [100 * record.values["share in no cluster"] for record in found], 1)
+        outside.set_title("images in no cluster")
+        outside.set_ylim(0, 100)
+        outside.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+        for number, (name, words) in enumerate(_AGREEMENTS.items()):
+            mine = [record for record in found if name in record.values]
+            if mine:
+                _curve(agreed, [r.epoch for r in mine], [r.values[name] for r in mine], number, label=words)
+        agreed.set_title("agreement (1 = perfect)")
+        agreed.set_ylim(min(0.0, agreed.get_ylim()[0]), 1.02)
+        epochs_below(agreed)
+        agreed.set_xlabel("epochs learnt")
+        if agreed.lines:
+            figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)
+    return figure
+
+
+def _curve(panel: Axes, x: Sequence[float], y: Sequence[float], number: int, *, label: str = "") -> None:
+    chosen = look(number)
+    (line,) = panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, label=label or "_")
+    line.set_clip_on(False)  # a mark on the edge is drawn whole
+    line.set_markevery(max(1, len(x) // 30))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _ordinal(number: int) -> str:
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"

@@ -1,0 +1,291 @@
+"""What a run found where nobody was named: read from its folder, told in sentences, and drawn for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from passerby.cluster.clustering import DbscanSettings
+from passerby.errors import UserError
+from passerby.files import read_json
+from passerby.methods.clustered import ClusteredSettings
+from passerby.report.clusters import (
+    SHOWN,
+    Card,
+    Order,
+    cards,
+    epoch_curves,
+    flow_figure,
+    frame_of,
+    radius_curve,
+    thumbnails,
+)
+from passerby.report.features import Colouring, features_figure, project_clusters
+from passerby.report.folder import RunFolder
+from passerby.report.gallery import inline_images
+from passerby.report.pictures import Picture, picture_of
+from passerby.train import journal
+from passerby.train.groupings import Grouping, read_groupings, vectors_file
+from passerby.train.journal import FindingRecord
+from passerby.types import UNKNOWN, Embeddings
+
+_CARDS, _OUTSIDE = 4, 16  # clusters of each kind on the page, and images in none
+_POINTS = 600
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a run keeps of its last unlabelled stage.
+
+    Attributes:
+        groupings: who was taken for one person, epoch by epoch and, after `passerby adapt`, in the end.
+        told: what each epoch told of its clusters.
+        table: the vectors of the last grouping, None where they are not kept.
+        nearest: the k of the k-distances, None where there is no radius.
+
+    """
+
+    groupings: list[Grouping]
+    told: list[FindingRecord]
+    table: Embeddings | None
+    nearest: int | None
+
+    @property
+    def last(self) -> Grouping:
+        """The latest grouping."""
+        return self.groupings[-1]
+
+    @property
+    def eps(self) -> float | None:
+        """The radius of the stage."""
+        return self.told[-1].values.get("eps") if self.told else None
+
+    @property
+    def known_people(self) -> int:
+        """How many people the images really show, as far as that is known."""
+        truth = self.last.truth[self.last.hidden]
+        return len(np.unique(truth[truth != UNKNOWN]))
+
+
+def read_found(run: RunFolder) -> Found | None:
+    """Read what a run found in its last unlabelled stage; None where it has none, or none yet."""
+    groupings = read_groupings(run.path)
+    if not groupings:
+        return None
+    stage = groupings[-1].stage
+    mine = [grouping for grouping in groupings if grouping.stage == stage]
+    told = [r for r in journal.findings(run.records) if r.stage == stage and r.part == "clusters"]
+    path = vectors_file(run.path, stage)
+    table = Embeddings.load(path) if path.is_file() else None
+    if table is not None and len(table) != int(mine[-1].hidden.sum()):
+        table = None
+    settings = run.recipe.stages[stage - 1].method.chosen.values()
+    clustering = [chosen.cluster for chosen in settings if isinstance(chosen, ClusteredSettings)]
+    dbscan = next((one for one in clustering if isinstance(one, DbscanSettings)), None)
+    return Found(mine, told, table, None if dbscan is None else dbscan.min_samples)
+
+
+def require_found(run: RunFolder) -> Found:
+    """Return what a run found, or raise `UserError`."""
+    found = read_found(run)
+    if found is None:
+        raise UserError(f"{run.path} keeps no clusters: it has no stage that is labelled: false, or none has begun")
+    return found
+
+
+# ---- one picture
+
+Show = Literal["images", "epochs", "moves", "radius", "features"]
+
+
+def clusters_figure(
+    found: Found, *, show: Show, order: Order = "largest", page: int = 1, rows: int = 6, colour: Colouring = "cluster"
+) -> Figure:
+    """Draw one picture of what was found.
+
+    Args:
+        found: read from a run.
+        show: images of clusters, curves over the epochs, what images did between them, the radius, or a plane.
+        order, page, rows: which images, where `show` is images.
+        colour: what colours tell, where `show` is features.
+
+    Raises:
+        UserError: what is to be drawn is not there, or a page beyond the last.
+
+    """
+    match show:
+        case "images":
+            return _page_of(found, order=order, page=page, rows=rows)
+        case "epochs":
+            return epoch_curves(
+                _needed(found.told, "the journal tells of no clusters"), known_people=found.known_people
+            )
+        case "moves":
+            if len(found.groupings) < 2:
+                raise UserError("what images did between epochs needs two epochs at least")
+            return flow_figure(found.groupings)
+        case "radius":
+            if found.last.curve is None or found.eps is None or found.nearest is None:
+                raise UserError("there is no radius: these clusters were not found by dbscan")
+            return radius_curve(found.last.curve, eps=found.eps, nearest=found.nearest)
+        case "features":
+            table = found.table
+            if table is None:
+                raise UserError("the vectors of the clustered images are not kept")
+            if colour == "identity" and not found.known_people:
+                raise UserError("nobody in these images is known, so there are no identities to colour by")
+            return features_figure(project_clusters(table, found.last.clusters), colour=colour)
+
+
+def _page_of(found: Found, *, order: Order, page: int, rows: int) -> Figure:
+    vectors = None if found.table is None else found.table.vectors
+    every = cards(found.last, vectors, order=order)
+    if order == "outside":
+        every = [part for card in every for part in card.divided(SHOWN)]
+    count = -(-len(every) // rows)
+    if page > count:
+        raise UserError(f"there are {count} pages of {rows} rows, so there is no page {page}")
+    return thumbnails(found.last, every[(page - 1) * rows : page * rows])
+
+
+def _needed(told: list[FindingRecord], problem: str) -> list[FindingRecord]:
+    if not told:
+        raise UserError(problem)
+    return told
+
+
+# ---- the page
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One image on the page: its address, `""` when it cannot be read, its frame, and the word below it."""
+
+    source: str
+    colour: str
+    line: str
+    word: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cluster on the page."""
+
+    title: str
+    words: str
+    images: tuple[Thumbnail, ...]
+
+
+@dataclass(frozen=True)
+class People:
+    """The section of a page on who was found.
+
+    Attributes:
+        sentences: how many people there are, and how sure that is.
+        pictures: curves and planes.
+        rows: clusters by heading.
+        known: whether frames tell who is really shown.
+
+    """
+
+    sentences: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    rows: dict[str, tuple[Row, ...]]
+    known: bool
+
+
+def people_of(run: RunFolder) -> People | None:
+    """Return the section on who was found without labels; None where a run has no unlabelled stage."""
+    found = read_found(run)
+    if found is None:
+        return None
+    vectors = None if found.table is None else found.table.vectors
+    largest = cards(found.last, vectors)
+    chosen = {"The largest clusters": largest[:_CARDS]}
+    if vectors is not None:
+        doubtful = cards(found.last, vectors, order="doubtful")
+        chosen["The most doubtful clusters: those whose images differ most"] = doubtful[:_CARDS]
+    chosen["Images in no cluster"] = cards(found.last, None, order="outside")
+    wanted = {str(_paths(found)[row]) for some in chosen.values() for card in some for row in _shown(card)}
+    images = inline_images(sorted(wanted))
+    return People(
+        sentences=tuple(_sentences(run.path, found)),
+        pictures=tuple(_pictures(found)),
+        rows={title: tuple(_row(found, card, images) for card in some) for title, some in chosen.items() if some},
+        known=found.known_people > 0,
+    )
+
+
+def _paths(found: Found) -> np.ndarray:
+    return found.last.path[found.last.hidden]
+
+
+def _shown(card: Card) -> list[int]:
+    count = SHOWN if np.isfinite(card.away).all() else _OUTSIDE
+    return [int(row) for row in card.rows[card.chosen(count)]]
+
+
+def _row(found: Found, card: Card, images: dict[str, str]) -> Row:
+    paths, truth = _paths(found), found.last.truth[found.last.hidden]
+    away = dict(zip(card.rows.tolist(), card.away.tolist(), strict=True))
+    thumbnails = []
+    for row in _shown(card):
+        colour, line = frame_of(card, int(truth[row]))
+        kind = {"-": "solid", "--": "dashed", "-.": "dotted"}.get(str(line), "double")
+        person = f"person {truth[row]}" if truth[row] != UNKNOWN else ""
+        word = person or ("" if np.isnan(away[row]) else f"{away[row]:.2f}")
+        thumbnails.append(Thumbnail(images.get(str(paths[row]), ""), colour, kind, word))
+    return Row(card.title, card.sentence(), tuple(thumbnails))
+
+
+def _sentences(folder: Path, found: Found) -> Iterator[str]:
+    if (folder / "clusters.json").is_file():
+        entry = read_json(folder / "clusters.json")
+        if isinstance(entry, dict) and isinstance(entry.get("sentences"), list):
+            yield from map(str, entry["sentences"])
+            return
+    clusters = found.last.clusters
+    outside = 100 * float((clusters < 0).mean())
+    people = clusters.max(initial=-1) + 1
+    yield f"{people:,} people in {len(clusters):,} images, {outside:.1f} % of which are in no cluster"
+
+
+def _pictures(found: Found) -> Iterator[Picture]:
+    if found.told:
+        last = ", ".join(f"{name} {value:.3g}" for name, value in found.told[-1].values.items())
+        told = f"People found, images in no cluster and agreement over the epochs; at the end {last}."
+        caption = "How many people each epoch found, and how far it agrees with the one before"
+        yield picture_of(epoch_curves(found.told, known_people=found.known_people), told, caption)
+    if len(found.groupings) > 1:
+        told = (
+            "For every epoch the shares of images that stayed in their cluster, changed it, came into one or fell out."
+        )
+        caption = "What the images did in every epoch: where all of them stay, the clusters are at rest"
+        yield picture_of(flow_figure(found.groupings), told, caption)
+    if found.last.curve is not None and found.eps is not None and found.nearest is not None:
+        told = f"Distances to the nearest images in ascending order, and the radius {found.eps:.3g}."
+        caption = "Why this radius: left of the mark are crowded images, which make clusters; right of it lonely ones"
+        yield picture_of(radius_curve(found.last.curve, eps=found.eps, nearest=found.nearest), told, caption)
+    yield from _planes(found)
+
+
+def _planes(found: Found) -> Iterator[Picture]:
+    if found.table is None:
+        return
+    try:
+        projection = project_clusters(found.table, found.last.clusters, most=_POINTS)
+    except UserError:  # too few images, or all alike: the thumbnails show as much
+        return
+    caption = "Images as points: near ones were near for the model, marks are the largest clusters"
+    yield picture_of(features_figure(projection, colour="cluster"), "Images on a plane, marked by cluster.", caption)
+    if found.known_people:
+        caption = "The same points by the people who are really shown"
+        yield picture_of(features_figure(projection), "The same points, marked by person.", caption)
+    elif (found.table.cam != UNKNOWN).any():
+        caption = "The same points by camera: where marks of one camera lie together, clusters may be places"
+        yield picture_of(features_figure(projection, colour="camera"), "The same points, by camera.", caption)

@@ -1,0 +1,196 @@
+"""Clusters as pictures: what is counted is drawn, and the page shows whom the run took for one person."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from passerby.cli import app
+from passerby.cluster.moves import MOVES
+from passerby.errors import UserError
+from passerby.report.clusters import cards, epoch_curves, flow_shares, frame_of, radius_curve, thumbnails
+from passerby.report.features import features_figure, project_clusters
+from passerby.report.folder import read_run
+from passerby.report.found import clusters_figure, read_found, require_found
+from passerby.report.page import write_report
+from passerby.train import journal
+from passerby.train.groupings import Grouping, read_groupings, save_vectors, vectors_file
+from passerby.train.journal import FindingRecord
+from passerby.types import Embeddings
+from tests.report.conftest import plain_recipe
+
+LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1])
+TRUTH = np.array([5, 5, 5, 9, 7, 7, 7, 8, 8, 8, 8, -1])
+COUNT = len(LABELS)
+UNLABELLED = {"train": ["plaza"], "labelled": False, "epochs": 2, "method": {"contrast": {}}}
+
+
+def vectors():
+    """One direction for each cluster, and a pull away from it that grows within the cluster."""
+    found = np.zeros((COUNT, 4), np.float32)
+    for row, label in enumerate(LABELS):
+        found[row, label] = 1
+        found[row, 3] += 0.1 * row * (label != 1)
+    return found
+
+
+def grouping(labels=LABELS, *, epoch=1, truth=TRUTH, folder=None):
+    path = np.array([f"{folder}/{row:02d}.jpg" for row in range(len(labels))])
+    hidden, cam = np.ones(len(labels), np.bool_), np.arange(len(labels)) % 3
+    curve = np.linspace(0.1, 0.9, len(labels), dtype=np.float32)
+    return Grouping(1, epoch, labels, path, cam, truth, hidden, curve)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with two epochs of clusters, written by hand."""
+    folder, images = tmp_path / "run", tmp_path / "images"
+    images.mkdir()
+    for row in range(COUNT):
+        Image.new("RGB", (16, 32), (20 * row, 90, 120)).save(images / f"{row:02d}.jpg")
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(plain_recipe(stages=[UNLABELLED], evaluate=[]).dump())
+    later = np.where(LABELS == 2, 1, LABELS)
+    for epoch, labels in enumerate((LABELS, later)):
+        found = grouping(labels, epoch=epoch + 1, folder=images)
+        found.save(folder)
+        values = {"people": float(labels.max() + 1), "share in no cluster": 2 / COUNT, "eps": 0.5, "silhouette": 0.4}
+        journal.append(folder / "journal.jsonl", FindingRecord(1, epoch, "clusters", values))
+    save_vectors(folder, found, vectors())
+    return folder
+
+
+def test_cards_come_by_size_or_by_spread_and_images_by_distance():
+    found = cards(grouping(), vectors())
+    assert [card.title for card in found] == ["Cluster 0", "Cluster 1", "Cluster 2"]
+    assert [len(card.rows) for card in found] == [4, 3, 3]
+    assert all((np.diff(card.away) >= 0).all() for card in found)
+    assert cards(grouping(), vectors(), order="doubtful")[-1].title == "Cluster 1"  # its images are all alike
+    own = vectors()[7:10] / np.linalg.norm(vectors()[7:10], axis=1, keepdims=True)
+    mean = own.mean(axis=0) / np.linalg.norm(own.mean(axis=0))
+    assert found[2].spread == pytest.approx(float((1 - own @ mean).mean()), abs=1e-6)
+    assert found[0].people == ((5, 3), (9, 1))
+    assert found[0].sentence() == f"4 images, from 3 cameras, spread {found[0].spread:.2f}"
+    (outside,) = cards(grouping(), vectors(), order="outside")
+    assert (outside.title, outside.rows.tolist()) == ("In no cluster", [10, 11])
+
+
+def test_the_nearest_and_the_farthest_are_always_shown():
+    (card, *_) = cards(grouping(), vectors())
+    assert card.chosen(2).tolist() == [0, 3]
+    assert card.chosen(99).tolist() == [0, 1, 2, 3]
+    parts = card.divided(3)
+    assert [len(part.rows) for part in parts] == [3, 1]
+    assert [part.sentence() for part in parts] == ["1 to 3 of 4 images", "4 to 4 of 4 images"]
+
+
+def test_frames_tell_people_by_colour_and_line():
+    (card, *_) = cards(grouping(), vectors())
+    looks = [frame_of(card, pid) for pid in (5, 9, -1)]
+    assert len({colour for colour, _ in looks}) == len({line for _, line in looks[:2]}) + 1 == 3
+    figure = thumbnails(grouping(), [card])
+    assert len(figure.axes) == 4
+    words = [text.get_text() for text in figure.texts]
+    assert {"person 5: 3", "person 9: 1", "Cluster 0"} <= set(words)
+
+
+def test_an_image_alone_in_its_cluster_is_in_none():
+    assert grouping(np.array([4, 4, 2, -1]), truth=np.full(4, -1)).clusters.tolist() == [0, 0, -1, -1]
+
+
+def test_known_people_beside_are_not_clusters():
+    found = Grouping(
+        1,
+        1,
+        np.array([3, 3, 0, 1]),
+        *(np.array([""] * 4), np.zeros(4, int), np.zeros(4, int)),
+        np.array([1, 1, 0, 0], bool),
+    )
+    assert found.clusters.tolist() == [0, 0]
+
+
+def test_shares_of_what_images_did():
+    shares = flow_shares([grouping(), grouping(np.where(LABELS == 2, 1, LABELS), epoch=2)])
+    assert shares.shape == (1, len(MOVES))
+    assert dict(zip(MOVES, (shares[0] * COUNT).round().astype(int).tolist(), strict=True)) == {
+        "kept": 7,
+        "merged": 3,
+        "split": 0,
+        "found": 0,
+        "lost": 0,
+        "outside": 2,
+    }
+
+
+def test_the_radius_says_how_many_images_hold_clusters_together():
+    figure = radius_curve(np.array([0.1, 0.4, 0.6, 1.0], np.float32), eps=0.5, nearest=3)
+    (panel,) = figure.axes
+    assert "2 of 4 images" in panel.texts[0].get_text()
+    assert panel.get_ylabel() == "distance to the 3rd nearest"
+
+
+def test_curves_show_what_was_told():
+    told = [FindingRecord(1, e, "clusters", {"people": 9.0 + e, "share in no cluster": 0.25}) for e in range(3)]
+    people, outside, agreed = epoch_curves(told, known_people=12).axes
+    assert people.lines[0].get_ydata().tolist() == [9, 10, 11]
+    assert outside.lines[0].get_ydata().tolist() == [25, 25, 25]
+    assert not agreed.lines
+
+
+def test_points_are_coloured_by_cluster_though_nobody_is_known():
+    table = Embeddings(vectors(), np.full(COUNT, -1), np.full(COUNT, -1), np.full(COUNT, ""))
+    figure = features_figure(project_clusters(table, LABELS), colour="cluster")
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == ["in no cluster", "cluster 0", "cluster 1", "cluster 2"]
+    many = Embeddings(np.tile(vectors(), (2, 1)), *([np.full(2 * COUNT, -1)] * 2), np.full(2 * COUNT, ""))
+    drawn = project_clusters(many, np.concatenate([LABELS, np.where(LABELS < 0, -1, LABELS + 3)]), most=12)
+    assert len(drawn) <= 12
+    assert (drawn.cluster < 0).sum() == 2  # as large a share of those in none
+    with pytest.raises(UserError, match="t-SNE needs at least 10 images, got 9"):
+        project_clusters(table.select(np.arange(9)), LABELS[:9])
+
+
+def test_groupings_are_read_back(run):
+    first, second = read_groupings(run)
+    assert (first.epoch, first.learnt, second.epoch) == (1, 0, 2)
+    assert first.labels.tolist() == LABELS.tolist()
+    assert len(Embeddings.load(vectors_file(run, 1))) == COUNT
+    (run / "clusters" / "stage-1-epoch-003.npz").write_text("x")
+    with pytest.raises(UserError, match="does not hold clusters as a run writes them"):
+        read_groupings(run)
+
+
+def test_the_page_shows_whom_it_took_for_one_person(run):
+    text = write_report(run).read_text()
+    assert "Whom it took for one person" in text
+    assert "2 people in 12 images, 16.7 % of which are in no cluster." in text
+    for word in ("The largest clusters", "The most doubtful clusters", "Images in no cluster", "person 5"):
+        assert word in text
+    assert len(text) < 700_000
+
+
+def test_a_run_with_labels_has_no_such_section(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(plain_recipe().dump())
+    assert read_found(read_run(tmp_path)) is None
+    assert "Whom it took" not in write_report(tmp_path).read_text()
+    with pytest.raises(UserError, match="keeps no clusters"):
+        require_found(read_run(tmp_path))
+
+
+@pytest.mark.parametrize("show", ["images", "epochs", "moves", "radius", "features"])
+def test_every_picture_is_a_command(run, tmp_path, show):
+    out = tmp_path / "picture.png"
+    found = CliRunner().invoke(app, ["visualise", "clusters", str(run), "--show", show, "--out", str(out)])
+    assert found.exit_code == 0, found.output
+    with Image.open(out) as picture:
+        assert picture.width > 100
+
+
+def test_what_cannot_be_drawn_is_told(run):
+    found = require_found(read_run(run))
+    with pytest.raises(UserError, match="there are 1 pages of 6 rows, so there is no page 2"):
+        clusters_figure(found, show="images", page=2)
+    vectors_file(run, 1).unlink()
+    found = require_found(read_run(run))
+    with pytest.raises(UserError, match="the vectors of the clustered images are not kept"):
+        clusters_figure(found, show="features")
