@@ -41,7 +41,9 @@ from passerby.trained import Progress, Trained, load_trained
 from passerby.types import Dataset, Floats, Ints, Split
 
 PEOPLE: dict[str, Plain] = {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}
-"""How people are found unless it is said otherwise: a person has some 15 images or more in most folders of crops."""
+"""How people are found unless it is said otherwise. Of k1 8 to 30 and eps 0.4 to 0.7, these gave the best or nearly the
+best clusters of 211, 512 and 1,668 generated images, some 14 of each person; k1 30 and eps 0.6 took 37 people for 10.
+"""
 
 STRIPES = {"ssg": 2, "pplr": 3}
 """How many stripes of an image a method compares, for those that compare any."""

@@ -103,8 +103,8 @@ class Spcl(Clustered):
 
     Reference: Ge et al., "Self-paced Contrastive Learning with Hybrid Memory for Domain Adaptive Object Re-ID", NeurIPS
     2020.
-    Differs from the paper: an image that is in no cluster is drawn as often as a person is, so that a batch shows it as
-    many times as it shows images of a person, each time augmented otherwise.
+    Differs from the paper: images that are in no cluster are drawn in groups, as many together as a batch shows of a
+    person.
 
     """
 
