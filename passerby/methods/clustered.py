@@ -178,7 +178,10 @@ class Clustered(Part):
         if (before := self._replaced(clusters.labels, view)) is not None:
             figures["agreement with the epoch before"] = agreement(before, clusters.labels).rand
         if (known := against_truth(clusters.labels, truth)) is not None:
-            figures |= {"adjusted Rand index": known.rand, "purity": known.purity, "pairwise F": known.f}
+            found = {"adjusted Rand index": known.rand, "purity": known.purity, "pairwise F": known.f}
+            figures |= {
+                name: value for name, value in found.items() if not np.isnan(value)
+            }  # nobody known in a cluster
         if view == 0 and self.settings.stop is not None:
             figures |= self._judge(run, self.settings.stop, figures)
         run.tell(self.views[view], figures)
