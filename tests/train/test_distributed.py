@@ -1,11 +1,6 @@
 """Two processes on the CPU do what one does."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +15,7 @@ from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT
+from tests.train.two_processes import train_in_two
 
 NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
 UNLABELLED = ["stages=[{train: [market1501], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}"]
@@ -51,17 +47,7 @@ VARIANTS = {
 def two(tiny_file, tmp_path_factory):
     """Train all variants in two processes; return the folder."""
     out = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [*launch, "-m", "tests.train.two_processes", str(tiny_file), str(out), json.dumps(VARIANTS)],
-        cwd=root, env=environment, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_in_two(tiny_file, out, VARIANTS)
     return out
 
 
