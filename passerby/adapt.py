@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -17,7 +17,7 @@ import numpy as np
 
 from passerby.cluster.clustering import Clusters, require_usable
 from passerby.cluster.quality import Truth, against_truth, agreement, silhouette
-from passerby.data.datasets import DatasetSettings, open_dataset
+from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.joining import join
 from passerby.data.readers.auto import Recognised, layout_of
 from passerby.data.readers.folder import Folder, role_folders
@@ -26,7 +26,7 @@ from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.table import Csv
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import extract
+from passerby.extract import View, extract, masked_view
 from passerby.files import atomic_write, write_json
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.models.embedder import Embedder
@@ -36,6 +36,7 @@ from passerby.settings import Plain, override, parse_yaml
 from passerby.train import journal
 from passerby.train.groupings import Grouping, labels_file, save_vectors
 from passerby.train.journal import FindingRecord
+from passerby.train.stages import require_masks
 from passerby.train.start import read_start
 from passerby.trained import Progress, Trained, load_trained
 from passerby.types import Dataset, Floats, Ints, Split
@@ -83,6 +84,7 @@ def adaptation(
     pattern: str | None = None,
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Recipe:
     """Return the recipe that adapts a finished run to the images of a folder, whose people nobody has named.
 
@@ -95,6 +97,7 @@ def adaptation(
         pattern: how file names tell cameras, as in `kind: folder`.
         overrides: `key=value`.
         progress: called with (images done, of how many) while the source model looks at them.
+        say: called with what a person should know of the recipe.
 
     Raises:
         UserError: no finished run, no images, fewer than k1, an unknown method or setting, or nobody to be found.
@@ -110,7 +113,14 @@ def adaptation(
         raise UserError(f"{folder} holds no training images; name the folder of the images that are to be learnt from")
     data = _plain_recipe(trained.recipe, source, site, dataset, method=method)
     recipe = _changed(data, overrides, folder)
+    if recipe.foreground.use == "none" and trained.recipe.foreground.use != "none":
+        say(
+            f"{source} was trained with foreground: {trained.recipe.foreground.use}, and masks of {folder} are "
+            "missing, so whole images are learnt from; `passerby segment apply` makes masks"
+        )
     read_start(source, recipe)  # refuses another network or input size before anything is looked at
+    if recipe.foreground.use != "none":
+        require_masks(dataset.train, name)
     found = first_look(trained.embedder, recipe, dataset.train, progress=progress)
     if any(change.partition("=")[0] in ("data", "data.identities") for change in overrides):
         return recipe
@@ -182,6 +192,7 @@ def _plain_recipe(
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "input": kept["input"],
         "data": {**data, "sampling": "identities"},
+        "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else kept["foreground"],
         "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": STRIPES.get(method)},
         "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
         "optim": _optim(earlier.stages[-1].optim),
@@ -212,7 +223,8 @@ def first_look(embedder: Embedder, recipe: Recipe, train: Split, *, progress: Pr
     """
     _, chosen = _how(recipe)
     part = _part(chosen, eps=None)
-    clusters, _ = part.find(_vectors(embedder, part, train, progress=progress))
+    view = masked_view(train.masks, recipe.learnt_pixels)
+    clusters, _ = part.find(_vectors(embedder, part, train, view=view, progress=progress))
     require_usable(clusters, outliers=chosen.outliers)
     return clusters
 
@@ -234,9 +246,9 @@ def _part(chosen: ClusteredSettings, *, eps: float | None) -> Clustered:
     return part
 
 
-def _vectors(embedder: Embedder, part: Clustered, train: Split, *, progress: Progress | None) -> Floats:
+def _vectors(embedder: Embedder, part: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
     """Return the vectors (N, D) of the images as the part compares them."""
-    found = extract(embedder, train.path, feature=part.settings.feature, progress=progress)
+    found = extract(embedder, train.path, feature=part.settings.feature, view=view, progress=progress)
     return unit(part.evened(found, train.cam))
 
 
@@ -301,7 +313,8 @@ def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
     train = join([open_dataset(trained.recipe.dataset(name), name).train for name in stage.train])
     last = _last_epoch(run, number)
     part = _part(chosen, eps=last.values.get("eps"))
-    vectors = _vectors(trained.embedder, part, train, progress=progress)
+    view = masked_view(train.masks, trained.recipe.learnt_pixels)
+    vectors = _vectors(trained.embedder, part, train, view=view, progress=progress)
     clusters, graph = part.find(vectors)
     fewer, more = _nudged(chosen, vectors, clusters, graph)
     found = Findings(

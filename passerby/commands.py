@@ -78,7 +78,15 @@ def adapt_and_report(
     else:
         require_free(out)
         with bar("looking at the images", console) as advance:
-            recipe = adaptation(source, folder, method=method, pattern=pattern, overrides=overrides, progress=advance)
+            recipe = adaptation(
+                source,
+                folder,
+                method=method,
+                pattern=pattern,
+                overrides=overrides,
+                progress=advance,
+                say=partial(console.print, highlight=False, markup=False, soft_wrap=True),
+            )
     again = f"passerby adapt {source} {folder} --resume --out {out}"
     _learn(recipe, out, resume=resume, again=again, console=console)
     with bar("finding people", console) as advance:

@@ -10,8 +10,14 @@ from typer.testing import CliRunner
 
 from passerby.adapt import adaptation, methods
 from passerby.cli import app
+from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
+from passerby.extract import WHOLE, extract, masked_view
+from passerby.methods.clustered import unit, without_cameras
+from passerby.train.groupings import vectors_file
 from passerby.train.session import train
+from passerby.trained import load_trained
+from passerby.types import Embeddings
 from tests.conftest import draw_person, write_site
 
 PEOPLE, IMAGES = 5, 6
@@ -130,6 +136,34 @@ def test_a_data_set_is_tested_on_and_its_labels_only_measure(source, site):
     (name,) = recipe.tested
     assert recipe.dataset(name).kind == "market1501"
     assert not recipe.stages[0].labelled
+
+
+def test_masks_are_used_as_in_the_source_and_missed_in_a_sentence(tiny, masks, tmp_path):
+    source, yard, said = tmp_path / "masked", paint(tmp_path / "yard"), []
+    train(tiny("evaluate=[]", "stages.0.epochs=1", f"masks={masks}", "foreground=mask"), source)
+    bare = adaptation(source, yard, overrides=SMALL, say=said.append)
+    assert bare.foreground.use == "none"
+    assert said == [
+        f"{source} was trained with foreground: mask, and masks of {yard} are missing, so whole images are learnt "
+        "from; `passerby segment apply` makes masks"
+    ]
+    assert "a mask is missing for 30 of 30 training images of 'yard'" in refused(
+        adapt(source, yard, tmp_path / "out", *SMALL, "foreground=mask")
+    )
+    for number, image in enumerate(sorted(yard.rglob("*.png"))):
+        mask = yard / "masks" / image.relative_to(yard)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.arange(64)[:, None] + np.zeros((64, 32), int) < 20 + number).save(mask)
+    assert adaptation(source, yard, overrides=SMALL, say=said.append).foreground.use == "mask"
+    assert len(said) == 1
+    assert adapt(source, yard, tmp_path / "out", *SMALL).exit_code == 0
+    trained = load_trained(tmp_path / "out")
+    split = open_dataset(trained.recipe.dataset("yard"), "yard").train
+    kept = Embeddings.load(vectors_file(tmp_path / "out", 1)).vectors
+    views = (masked_view(split.masks, "foreground"), WHOLE)
+    seen = [extract(trained.embedder, split.path, view=view) for view in views]
+    cosine = [(unit(without_cameras(found, split.cam, spread="even")) * kept).sum(1).min() for found in seen]
+    assert cosine[0] > 0.999 > cosine[1]
 
 
 def test_a_pattern_tells_cameras(source, tmp_path):

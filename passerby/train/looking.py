@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passerby.data.loading import plain_batches
+from passerby.extract import WHOLE, View, shown
 from passerby.methods.part import Vectors
 from passerby.models.embedder import Embedder
 from passerby.train import distributed
@@ -18,22 +18,24 @@ from passerby.types import Floats, Output, Words
 BATCH = 64
 
 
-def look(embedder: Embedder, paths: Words, *, autocast: AbstractContextManager[object]) -> Vectors:
+def look(embedder: Embedder, paths: Words, *, autocast: AbstractContextManager[object], view: View = WHOLE) -> Vectors:
     """Embed images in order, without augmentation; each process embeds its share and all know the whole.
 
     Args:
         embedder: the model; it is put into `eval` mode and back.
         paths: (N,) file names.
         autocast: the block in which the network runs.
+        view: what the model is shown of each image.
 
     """
-    mine = paths[distributed.rank() :: distributed.world()]
+    mine = slice(distributed.rank(), None, distributed.world())
     was_training = embedder.training
     embedder.eval()
     try:
         with torch.inference_mode(), autocast:
             seen = [
-                _read(embedder(_moved(images, embedder))) for images in plain_batches(mine, embedder.input, size=BATCH)
+                _read(embedder(_moved(images, embedder), mask))
+                for images, mask in shown(paths[mine], view.part(mine), embedder, size=BATCH)
             ]
     finally:
         embedder.train(was_training)

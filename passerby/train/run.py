@@ -227,7 +227,8 @@ class Run:
         model = self.embedder if model is None else model
         known = {} if self.looked is None else self.looked
         if id(model) not in known:
-            known[id(model)] = look(model, self.stage.train.path, autocast=self.autocast())
+            train = self.stage.train
+            known[id(model)] = look(model, train.path, autocast=self.autocast(), view=self.view(train))
         return known[id(model)]
 
     def see(self, batch: Batch) -> Output:

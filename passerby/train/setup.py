@@ -41,7 +41,7 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         tested_view(datasets[name], recipe.pixels)
     if recipe.foreground.use != "none":
         for stage in stages:
-            require_masks(stage)
+            require_masks(stage.train, stage.name)
     for stage in stages:
         if stage.labelled:
             require_batch(stage, recipe.data)

@@ -127,12 +127,12 @@ def people_sentences(settings: StageSettings, datasets: Mapping[str, Dataset]) -
     ]
 
 
-def require_masks(stage: Stage) -> None:
-    """Raise `UserError` unless every training image of a stage has a foreground mask."""
-    bare, count = without_mask([stage.train])
+def require_masks(train: Split, name: str) -> None:
+    """Raise `UserError` unless every training image, of a stage of that name, has a foreground mask."""
+    bare, count = without_mask([train])
     if bare:
         raise UserError(
-            f"a mask is missing for {len(bare):,} of {count:,} training images of {stage.name!r} (first: {bare[0]}); "
+            f"a mask is missing for {len(bare):,} of {count:,} training images of {name!r} (first: {bare[0]}); "
             "`passerby segment apply` makes masks, foreground=none trains without"
         )
 

@@ -99,6 +99,7 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
     looks = {
         "teacher": run.teacher.answer(run, batch).feature,
         "vectors": vectors(run, some, of="feature"),
+        "clustered": torch.from_numpy(run.vectors().feature[:5]),
         "both": both_vectors(run, run.teacher, some)[1],
         "material": Material(
             frozen(run.embedder), some.path, place="after_pooling", device=run.device, autocast=run.autocast,
