@@ -102,7 +102,7 @@ class Anchored(Part):
         pull = anchored(flat(run.embedder.parameters()), self.anchors, self.importance)
         return {self.name: Term(self.factor * pull, self.strength)}
 
-    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_step(self, run: RunState) -> None:
         """Note how large the penalty is in this epoch beside all other terms."""
         if self.name in run.sums:
             others = sum(added for name, (_, added, _) in run.sums.items() if name != self.name)
@@ -258,9 +258,9 @@ class Si(Anchored):
         self.start = flat(run.embedder.parameters()).detach().clone()
         self.latest, self.path = self.start.clone(), torch.zeros_like(self.start)
 
-    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_step(self, run: RunState) -> None:
         """Add what the step contributed."""
-        super().after_step(run, batch, out)
+        super().after_step(run)
         now = flat(run.embedder.parameters())
         moved, gradient = now - self.latest, flat(_or_zero(w, w.grad) for w in run.embedder.parameters())
         if len(self.anchors):

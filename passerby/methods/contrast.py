@@ -98,7 +98,7 @@ class Contrast(Clustered):
         loss = contrast_loss(self._seen(out), batch.labels, self.memory, temperature=self.settings.temperature)
         return {"contrast": Term(loss, self.settings.weight)}
 
-    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:
         """Move the memory towards what the batch showed."""
         chosen = self.settings
         seen, labels = run.gather(self._seen(out), batch.labels)

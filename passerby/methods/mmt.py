@@ -212,7 +212,7 @@ class Mmt(Clustered):
                 taught = [self.teachers[0](batch.images, batch.mask), self.teachers[1](mirrored, mask)]
         return [out, other], taught
 
-    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_step(self, run: RunState) -> None:
         """Move the teachers towards their networks; statistics of norms are the teachers' own."""
         kept = kept_of_mean(int(self.step), decay=self.settings.decay)
         pairs = [(run.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]

@@ -234,15 +234,18 @@ class Part(nn.Module):
         anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
         """
 
-    def before_step(self, run: RunState, batch: Batch) -> None:
-        """See a batch before the network does; called in each step."""
+    def before_batch(self, run: RunState, batch: Batch) -> None:
+        """See a batch before the network does."""
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return named terms to be added to the loss of this step."""
         return {}
 
-    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
-        """Update moving averages and memories; called without a graph after each step, whose gradients still stand."""
+    def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:
+        """Move memories of what was seen; called without a graph, and after the step if the batch is its last."""
+
+    def after_step(self, run: RunState) -> None:
+        """Move averages of weights; called without a graph after each step, whose gradients still stand."""
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Remember what must not be forgotten; called once, after the stage's last epoch."""

@@ -176,7 +176,7 @@ class Spcl(Clustered):
         self.people = torch.cat([known, torch.from_numpy(labels[hidden])]).to(run.device)
         return labels
 
-    def before_step(self, run: RunState, batch: Batch) -> None:
+    def before_batch(self, run: RunState, batch: Batch) -> None:
         """Say which images of the batch are labelled ones."""
         if self.division is not None:
             self.division.others = batch.labels < run.stage.train.count_identities
@@ -188,7 +188,7 @@ class Spcl(Clustered):
         )
         return {"memory": Term(loss, self.settings.weight)}
 
-    def after_step(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:
         """Move the rows of the batch: an image's own, or that of its labelled person."""
         stage, known = run.stage, run.stage.train.count_identities
         place = np.cumsum(hidden_rows(stage)) - 1 + known  # (N,) of unlabelled images

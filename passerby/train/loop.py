@@ -182,6 +182,7 @@ def train_step(
     with _standing_still(_still(run, done)):
         out = _backward(run, batch, count=count, first_step=first_step)
         if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
+            _tell(run, batch, out)
             return
         distributed.average_gradients(p for module in run.modules for p in module.parameters())
     set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
@@ -191,8 +192,16 @@ def train_step(
         if run.averaged is not None:
             run.averaged.update_parameters(run.embedder)
         for part in run.speaking_parts:
-            part.after_step(run, batch, out)
+            part.after_step(run)
+    _tell(run, batch, out)
     run.optimiser.zero_grad(set_to_none=True)  # only now: parts may look at the gradients of the step
+
+
+@torch.no_grad()
+def _tell(run: Run, batch: Batch, out: Output) -> None:
+    """Let parts remember a batch."""
+    for part in run.speaking_parts:
+        part.after_batch(run, batch, out)
 
 
 def _still(run: Run, done: int) -> list[nn.Module]:
@@ -224,7 +233,7 @@ def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[Gradi
     """Add the gradients of a batch and return what the model answered."""
     engine = run.recipe.engine
     for part in run.speaking_parts:
-        part.before_step(run, batch)
+        part.before_batch(run, batch)
     out = run.see(batch)
     terms = run.judge(batch, out)
     for part in run.speaking_parts:

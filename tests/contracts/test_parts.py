@@ -126,9 +126,8 @@ def test_it_says_what_it_is(pair):
     part = settings.make()
     assert type(settings).__doc__
     assert type(part).__doc__
-    own = {
-        verb for verb in ("labels", "terms", "after_step", "end") if getattr(type(part), verb) is not part_verb(verb)
-    }
+    verbs = ("labels", "terms", "after_batch", "after_step", "end")
+    own = {verb for verb in verbs if getattr(type(part), verb) is not part_verb(verb)}
     assert own, "a part that never speaks does nothing"
 
 

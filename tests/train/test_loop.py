@@ -1,5 +1,7 @@
 """One step: what it does to the weights."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,14 @@ from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
 from passerby.extract import embed_dataset
 from passerby.losses.mix import Term, total
+from passerby.methods.part import Part
 from passerby.models.blocks import SplitNorm
 from passerby.models.embedder import load_embedder
 from passerby.models.groups import batch_norms
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.gradients import gradient_norms
 from passerby.train.loop import train_step
+from passerby.train.run import Run
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Embeddings
@@ -82,6 +86,28 @@ def test_the_last_batches_of_an_epoch_make_a_step_of_their_own(begun):
     take(run, batches[2:3], count=3)
     for parameter, old, slope in zip(run.embedder.parameters(), before, wanted, strict=True):
         torch.testing.assert_close(parameter.detach(), old - 0.05 * slope, atol=1e-6, rtol=1e-4)
+
+
+def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
+    class Listener(Part):
+        heard: ClassVar[list[str]] = []
+
+        def before_batch(self, run, batch):
+            self.heard.append("look")
+
+        def after_batch(self, run, batch, out):
+            assert not torch.is_grad_enabled()
+            assert len(out.feature) == len(batch.labels)
+            self.heard.append("batch")
+
+        def after_step(self, run):
+            assert any(p.grad is not None for p in run.embedder.parameters())
+            self.heard.append("step")
+
+    run, batches = begun("engine.accumulate=2")
+    monkeypatch.setattr(Run, "speaking_parts", [Listener()])
+    take(run, batches, count=3)
+    assert Listener.heard == ["look", "batch", "look", "step", "batch", "look", "step", "batch"]
 
 
 def test_sums_hold_every_term_as_computed_and_as_added(begun):
