@@ -1,0 +1,82 @@
+"""How a model is tested, and how the arithmetic is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from passerby.evaluate import MULTI_NEEDS_CAMERAS
+from passerby.extract import Feature
+from passerby.settings import Settings
+from passerby.types import Cameras, Queries, Rerank
+
+
+class RerankSettings(Settings):
+    """k-reciprocal re-ranking (Zhong et al., CVPR 2017)."""
+
+    k1: Annotated[int, Field(ge=1)] = 20
+    k2: Annotated[int, Field(ge=1)] = 6
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="share of the original distance (lambda)")
+
+    @property
+    def parameters(self) -> Rerank:
+        """The same as the core type that evaluation takes."""
+        return Rerank(self.k1, self.k2, self.weight)
+
+
+class TestSettings(Settings):
+    """How the model is tested; every value is part of the protocol that is stamped on the scores."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    every: Annotated[int, Field(ge=0)] = Field(10, description="epochs between evaluations; 0 = only after the last")
+    start: Literal["auto", "off"] = Field(
+        "auto", description="auto: where stages follow one another, also test the model before the first"
+    )
+    feature: Feature = "embedding"
+    flip: bool = Field(False, description="average the vectors of each image and its mirror image")
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    cameras: Cameras = "standard"
+    queries: Queries = Field("single", description="multi averages the images of a query's identity and camera")
+    rerank: RerankSettings | None = Field(RerankSettings(), description="null = never re-rank")
+    pixels: Literal["auto", "whole", "foreground", "weighted"] = Field(
+        "auto", description="auto: as trained, so without backgrounds or with weighted pooling where foreground says so"
+    )
+    reliance: Literal["auto", "off"] = Field(
+        "auto", description="auto: where all test images have masks, also test person and background alone"
+    )
+    keep_best: bool = Field(False, description="also keep the epoch that is best on the TEST images; not for tables")
+
+    @model_validator(mode="after")
+    def _nothing_leaks(self) -> Self:
+        if self.queries == "multi" and self.cameras == "ignore":
+            raise ValueError(MULTI_NEEDS_CAMERAS)
+        return self
+
+
+class EngineSettings(Settings):
+    """How the arithmetic is done."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the processor has instructions for it, else float32"
+    )
+    channels_last: bool = True
+    accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
+    batch_norm: Literal["local", "synchronised"] = Field("local", description="statistics with several processes")
+    batch_norm_group: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="images that share statistics, so that one device learns as several; null = the whole batch"
+    )
+    mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
+    keep_stages: Literal["auto", "off"] = Field(
+        "auto", description="auto: where stages follow one another, keep the model of each as stage-N.safetensors"
+    )
+    tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.batch_norm == "synchronised" and self.batch_norm_group is not None:
+            raise ValueError("batch_norm_group has no effect with batch_norm: synchronised")
+        return self

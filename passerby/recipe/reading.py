@@ -1,0 +1,110 @@
+"""Finding recipes, completing what they leave out, and validating them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from passerby.errors import UserError, did_you_mean
+from passerby.recipe.tree import Recipe
+from passerby.settings import Plain, build, merge, override, parse_yaml, read_yaml
+from passerby.targets import Target, shipped_files, shipped_recipes, shipped_targets
+
+
+def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
+    """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one.
+
+    A target has no file of its own; what it comes to is returned instead, as plain data.
+    """
+    given = folder / Path(name).expanduser()
+    if given.is_file():
+        return given
+    word = name.removesuffix(".yaml")
+    if (shipped := _shipped(word)) is not None:
+        return shipped
+    hint = did_you_mean(word, (*shipped_recipes(), *shipped_targets()))
+    known = f"; shipped: {', '.join(shipped_recipes())}, and the targets that `passerby recipe list` shows"
+    raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint or known}")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe or a target with all that it extends, apply `key=value` overrides, and validate it.
+
+    Raises:
+        UserError: no such recipe, bad YAML, an unknown key, a wrong value: every mistake at once.
+
+    """
+    return make_recipe(_changed(_read(find_recipe(name)), overrides), source=f"recipe {name}")
+
+
+def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:
+    return read_yaml(found, find_recipe) if isinstance(found, Path) else found
+
+
+def _shipped(name: str) -> Path | dict[str, Plain] | None:
+    target = shipped_targets().get(name)
+    return shipped_files().get(name) if target is None else _of_target(name, target)
+
+
+def _of_target(name: str, target: Target) -> dict[str, Plain]:
+    """Return what a target is based on, changed as it says, with its name and its goals."""
+    base = _shipped(target.based_on)
+    assert base is not None, "targets stand on what is shipped"
+    goals: dict[str, Plain] = {dataset: goal.model_dump(mode="json") for dataset, goal in target.goals.items()}
+    about: dict[str, Plain] = {"description": f"{name}: {target.differs}", "target": name, "expected": goals}
+    return {**_changed(_read(base), target.overrides), **about}
+
+
+def _changed(data: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
+    for assignment in overrides:
+        data = override(_with_defaults(data), assignment)
+    return data
+
+
+def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
+    """Read a resolved recipe, as runs and models carry it, and apply `key=value` overrides."""
+    data = parse_yaml(text, source=source)
+    if not isinstance(data, dict):
+        raise UserError(f"{source} carries no recipe")
+    return make_recipe(_changed(data, overrides), source=source)
+
+
+def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:
+    """Validate plain data, after every stage was completed with the recipe's own `optim`, `losses` and `method`."""
+    data = _with_defaults(data)
+    _place(data)
+    stages = data["stages"]
+    if isinstance(stages, list):
+        data["stages"] = [_complete(stage, data) if isinstance(stage, dict) else stage for stage in stages]
+    return build(Recipe, data, source=source)
+
+
+def _place(data: dict[str, Plain]) -> None:
+    """Let data sets that are described without a root lie where those named by kind alone lie."""
+    datasets = data.get("datasets")
+    for described in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(described, dict) and described.get("kind") != "csv" and described.get("root") is None:
+            described["root"] = data.get("root") or Recipe.model_fields["root"].default
+            described.setdefault("masks", data.get("masks"))
+
+
+_PER_STAGE = ("optim", "losses", "method")
+
+
+def _with_defaults(data: dict[str, Plain]) -> dict[str, Plain]:
+    """Spell out what overrides and stages must be able to reach although the file does not name it."""
+    data = copy.deepcopy(data)
+    data.setdefault("losses", {"softmax": {}, "triplet": {}})
+    data.setdefault("stages", [{"train": ["auto"]}])
+    return data
+
+
+def _complete(stage: dict[str, Plain], data: dict[str, Plain]) -> dict[str, Plain]:
+    completed = dict(stage)
+    for key in _PER_STAGE:
+        base = data.get(key) or {}
+        if isinstance(base, dict):
+            completed[key] = merge(base, cast("dict[str, Plain]", stage.get(key) or {}))
+    return completed

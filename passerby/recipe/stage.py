@@ -1,0 +1,106 @@
+"""One leg of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from passerby.losses.mix import LossSettings
+from passerby.losses.softmax import SoftmaxSettings
+from passerby.losses.triplet import TripletSettings
+from passerby.methods.clustered import ClusteredSettings
+from passerby.methods.ssg import SsgSettings
+from passerby.optim import OptimSettings
+from passerby.recipe.method import MethodSettings
+from passerby.settings import Settings
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class StageSettings(Settings):
+    """One leg of a run; what it leaves out comes from the recipe's own `optim`, `losses` and `method`."""
+
+    train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
+    name: str | None = Field(None, description="how the journal calls it; default: its data sets")
+    labelled: bool = Field(True, description="false: nothing of the people is used, a part of the method makes labels")
+    beside: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
+    identities: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="learn from the first so many people of each data set, by their numbers; null = all"
+    )
+    epochs: Annotated[int, Field(ge=1)] = 120
+    iterations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="batches in an epoch; null = as many as show each image once"
+    )
+    optim: OptimSettings = OptimSettings()
+    losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
+    method: MethodSettings = MethodSettings()
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len(set(self.train)) != len(self.train):
+            raise ValueError(f"train names a data set twice: {', '.join(self.train)}")
+        if self.identities is not None and not self.labelled:
+            raise ValueError("identities chooses people by their numbers, which labelled: false does not look at")
+        return self
+
+    @model_validator(mode="after")
+    def _beside(self) -> Self:
+        if self.beside and self.labelled:
+            raise ValueError(
+                "beside shows labelled data sets together with unlabelled ones; with labelled: true use train"
+            )
+        if both := [name for name in self.beside if name in self.train]:
+            raise ValueError(f"{both[0]!r} is both in train, without labels, and in beside, with them")
+        return self
+
+    @model_validator(mode="after")
+    def _known_people(self) -> Self:
+        for name in ("ewc", "replay", "grow"):
+            if not self.labelled and name in self.method.chosen:
+                raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
+        if "ewc" in self.method.chosen and self.losses.softmax is None:
+            raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
+        return self
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        """Refuse what an unlabelled stage would never come to."""
+        for name, chosen in self.method.chosen.items() if not self.labelled else ():
+            stop = chosen.stop if isinstance(chosen, ClusteredSettings) else None
+            if stop is not None and stop.epochs + 1 >= self.epochs:
+                raise ValueError(
+                    f"method.{name}.stop has no effect: the stage ends before {stop.epochs} epochs at rest"
+                )
+        ssg = None if self.labelled else self.method.ssg
+        if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
+            raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")
+        if ssg is not None and not self.beside and ssg.source != SsgSettings.model_fields["source"].default:
+            raise ValueError("method.ssg.source has no effect: the stage shows no known people beside")
+        return self
+
+    @model_validator(mode="after")
+    def _second_network(self) -> Self:
+        if self.method.mmt is None or self.labelled:
+            return self
+        if self.optim.ema is not None:
+            raise ValueError("method.mmt keeps running means of its own and leaves one of them; leave out optim.ema")
+        for name in ("freeze_iterations", "batch_norm"):
+            if getattr(self.optim, name) != OptimSettings.model_fields[name].default:
+                raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
+        return self
+
+    @property
+    def norms_apart(self) -> bool:
+        """Whether labelled images beside unlabelled ones have batch norms of their own."""
+        return bool(self.beside) and self.method.spcl is not None and self.method.spcl.norms == "apart"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All data sets that the stage learns from, the unlabelled ones first."""
+        return (*self.train, *self.beside)
+
+    @property
+    def title(self) -> str:
+        """The name, or the data sets."""
+        return self.name or " + ".join(self.train)

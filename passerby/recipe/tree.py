@@ -1,0 +1,197 @@
+"""The whole of a recipe, and what of it fits together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
+from passerby.data.foreground import ForegroundSettings
+from passerby.data.loading import DataSettings
+from passerby.data.samplers import recalled_people, share_of_each
+from passerby.errors import did_you_mean
+from passerby.inputs import InputSettings
+from passerby.losses.mix import LossSettings
+from passerby.losses.softmax import SoftmaxSettings
+from passerby.losses.triplet import TripletSettings
+from passerby.methods.ssg import STRIPES
+from passerby.models.embedder import ModelSettings
+from passerby.optim import OptimSettings
+from passerby.recipe.method import MethodSettings
+from passerby.recipe.protocol import EngineSettings, TestSettings
+from passerby.recipe.stage import Name, StageSettings
+from passerby.settings import Settings, dump_yaml
+from passerby.targets import Goal
+from passerby.types import Pixels
+
+
+class Recipe(Settings):
+    """All that a run is made of."""
+
+    description: str = ""
+    root: str = Field("data", description="folder of the data sets that are named by kind alone")
+    masks: str | None = Field(None, description="folder of their foreground masks; null = inside or beside each set")
+    datasets: dict[Name, DatasetSettings] = Field(
+        default_factory=dict, description="data sets by name; one without a root lies in the recipe's"
+    )
+    input: InputSettings = InputSettings()
+    data: DataSettings = DataSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
+    model: ModelSettings = ModelSettings()
+    losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
+    optim: OptimSettings = OptimSettings()
+    method: MethodSettings = MethodSettings()
+    start: str | None = Field(
+        None, description="folder of a run at the end of a stage: go on from its model and what its parts remember"
+    )
+    stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (StageSettings(train=("auto",)),)
+    evaluate: tuple[Name, ...] | None = Field(
+        None, description="data sets to test on; null = those trained on; [] = none"
+    )
+    test: TestSettings = TestSettings()
+    engine: EngineSettings = EngineSettings()
+    target: str | None = Field(None, description="the target that the recipe was made from, if any")
+    expected: dict[Name, Goal] = Field(
+        default_factory=dict, description="figures to aim at, by data set; never results"
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        trained = (name for stage in self.stages for name in stage.shown)
+        for name in (*trained, *(self.evaluate or ()), *self.expected):
+            if name not in self.datasets and name not in KINDS:
+                known = sorted({*self.datasets, *KINDS})
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
+                raise ValueError(f"data set {name!r} is neither in `datasets` nor a kind{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.start is not None and self.model.weights not in ("none", "pretrained"):
+            raise ValueError("model.weights has no effect beside start, which brings the weights of another run")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        joint = [stage for stage in self.stages if len(stage.shown) > 1]
+        if self.data.sampling == "datasets":
+            if not joint:
+                raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
+            for stage in joint:
+                share_of_each(self.data.identities, stage.shown)
+                if (replay := stage.method.replay) is not None:
+                    recalled = recalled_people(self.data.identities, replay.share)
+                    share_of_each(self.data.identities - recalled, stage.train)
+        return self
+
+    @model_validator(mode="after")
+    def _moving_norms(self) -> Self:
+        frozen = all(stage.optim.batch_norm != "train" for stage in self.stages)
+        if frozen and (self.engine.batch_norm_group is not None or self.engine.batch_norm == "synchronised"):
+            word = "batch_norm_group" if self.engine.batch_norm_group is not None else "batch_norm: synchronised"
+            raise ValueError(f"engine.{word} has no effect: optim.batch_norm keeps the statistics of every stage")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> Self:
+        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _norms_apart(self) -> Self:
+        told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
+        if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.beside for stage, _ in told):
+            raise ValueError("method.spcl.norms: shared has no effect: no stage shows labelled data sets beside")
+        for stage in self.stages:
+            if stage.norms_apart and self.engine.batch_norm == "synchronised":
+                raise ValueError(
+                    "method.spcl.norms: apart and engine.batch_norm: synchronised exclude each other, since processes "
+                    "that see other kinds of images would wait for one another; use local or shared"
+                )
+            if stage.norms_apart and stage.optim.batch_norm != "train":
+                raise ValueError(
+                    f"method.spcl.norms: apart has no effect with optim.batch_norm: {stage.optim.batch_norm}, under "
+                    "which all images have the same norms; use shared"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _earlier(self) -> Self:
+        later = {name for stage in self.stages[self.start is None :] for name in stage.method.chosen}
+        for stage in self.stages:
+            for name, chosen in stage.method.chosen.items():
+                if name not in later and chosen.make().needs_earlier:
+                    only = "the recipe has one stage" if len(self.stages) == 1 else "only the first stage names it"
+                    raise ValueError(f"method.{name} holds on to an earlier stage and has no effect here: {only}")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> Self:
+        for stage in self.stages:
+            parts = [] if stage.labelled else [chosen.make() for chosen in stage.method.chosen.values()]
+            if not stage.labelled and not any(part.makes_labels for part in parts):
+                raise ValueError(f"stage {stage.title!r} is unlabelled, and no part of its method makes labels")
+            if not stage.losses.chosen and not any(part.teaches_alone for part in parts):
+                raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
+        return self
+
+    @model_validator(mode="after")
+    def _unlabelled(self) -> Self:
+        spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
+        for stage in self.stages:
+            for name, chosen in stage.method.chosen.items():
+                part = chosen.make()
+                if name not in spoken and (part.makes_labels or part.unlabelled_only):
+                    word = "makes labels" if part.makes_labels else "looks at clusters"
+                    raise ValueError(f"method.{name} {word} and has no effect here: no stage is labelled: false")
+        return self
+
+    @model_validator(mode="after")
+    def _stripes(self) -> Self:
+        if self.model.stripes != STRIPES and any(stage.method.ssg is not None for stage in self.stages):
+            given = "null" if self.model.stripes is None else self.model.stripes
+            raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _remembered(self) -> Self:
+        before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
+        for name, chosen in self.stages[-1].method.chosen.items():
+            if len(self.stages) > 1 and self.start is None and name not in before and chosen.make().hollow:
+                raise ValueError(
+                    f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
+                    "stage names it"
+                )
+        return self
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The data sets to evaluate on, in order."""
+        if self.evaluate is not None:
+            return self.evaluate
+        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
+
+    @property
+    def pixels(self) -> Pixels:
+        """What the model is shown of a test image."""
+        return self.learnt_pixels if self.test.pixels == "auto" else self.test.pixels
+
+    @property
+    def learnt_pixels(self) -> Pixels:
+        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
+        if self.foreground.use == "pool":
+            return "weighted"
+        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"
+
+    def dataset(self, name: str) -> DatasetSettings:
+        """Where a named data set is read from."""
+        return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root, masks=self.masks)
+
+    def dump(self) -> str:
+        """Every value, defaults included, as YAML that reads back to the same recipe."""
+        return dump_yaml(self)
