@@ -39,8 +39,11 @@ ROWS = {
     "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
     "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
     "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampling=datasets"), beside=True),
-    "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,), epochs=6),
+    "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
+    "PPLR": Row(f"{{pplr: {{{FOUND}}}}}", (NONE, "model.stripes=3")),
     "supervised": Row("{}", labelled=True),
+    "ClusterContrast, twice as long": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,), epochs=24),
+    "supervised, twice as long": Row("{}", labelled=True, epochs=24),
 }
 
 

@@ -18,7 +18,7 @@ from sites import PLAZA, folder_name, last_scores, line, once, overrides
 
 LATER = "{train: [campus], epochs: 6, optim: %s}, {train: [station], epochs: 6, optim: %s}"
 GENTLE = "{lr: 1.0e-3, warmup_epochs: 1}"
-REMEMBER = "{ewc: {}, mas: {}, ebll: {code: 128}}"
+REMEMBER = "{ewc: {}, si: {}, mas: {}, ebll: {code: 128}}"
 STILL = "{train: [plaza], epochs: 1, optim: {lr: 1.0e-12, batch_norm: freeze_all}}"
 
 
@@ -53,6 +53,7 @@ ROWS = {
         "{lwf: {tr_dist: 1.0}, ebll: {code: 128, place: before_pooling}}", "before_pooling"
     ),
     "EWC": Row("{ewc: {}}"),
+    "SI": Row("{si: {}}"),
     "MAS": Row("{mas: {}}"),
     "feature distillation": Row("{feature: {weight: 10.0}}"),
     "affinity": Row("{affinity: {}}"),
@@ -60,8 +61,14 @@ ROWS = {
     "average 0.7": Row("{average: {share: 0.7}}"),
     "affinity + average 0.5": Row("{affinity: {}, average: {share: 0.5}}"),
     "affinity + average 0.7": Row("{affinity: {}, average: {share: 0.7}}"),
+    "LSTKC": Row("{affinity: {rectified: true}, average: {share: adaptive}}"),
+    "DASK": Row("{affinity: {}, average: {share: 0.5}, dask: {}}", start="none"),
     "replay": Row("{replay: {}}", start="none"),
+    "DER++": Row("{replay: {match: 0.3}}", start="none"),
 }
+
+
+BOUNDS = ("experts", "joint")
 
 
 def run_row(name: str, out: Path, common: list[str]) -> None:
@@ -79,9 +86,17 @@ def run_row(name: str, out: Path, common: list[str]) -> None:
     return once(folder, [*common, f"start={plaza}", f"stages=[{later}]", method])
 
 
-def run_joint(out: Path, common: list[str]) -> None:
-    """Learn all sites at once, from nothing; an epoch shows two and a half times as many images as one of plaza."""
-    once(out / "joint", [*common, "stages=[{train: [plaza, campus, station], epochs: 12}]"])
+def run_bound(name: str, out: Path, common: list[str]) -> None:
+    """Learn from nothing: all sites at once, or each later site alone for as long as plaza.
+
+    An epoch of all sites shows two and a half times as many images as one of plaza.
+    """
+    if name == "joint":
+        once(out / "joint", [*common, "stages=[{train: [plaza, campus, station], epochs: 12}]"])
+        return
+    once(out / "plaza", [*common, f"stages=[{PLAZA}]", f"method={REMEMBER}"])
+    for site in ("campus", "station"):
+        once(out / f"{site}_alone", [*common, f"stages=[{PLAZA.replace('plaza', site)}]"])
 
 
 # ---- the table
@@ -102,7 +117,7 @@ def table(out: Path) -> str:
             cells.append([middle[0], middle[1], *end, float(np.mean(end))])
         if cells:
             found.append(line(name, cells))
-    for name in ("plaza", "joint"):
+    for name in ("plaza", "campus_alone", "station_alone", "joint"):
         scores = [list(last_scores(run.parent).values()) for run in sorted(out.glob(f"seed-*/{name}/scores.json"))]
         if scores:
             found.append(
@@ -117,13 +132,13 @@ def main() -> None:
     parser.add_argument("sites", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", nargs="+", default=[*ROWS, "joint"])
+    parser.add_argument("--rows", nargs="+", default=[*ROWS, *BOUNDS])
     parser.add_argument("--table", action="store_true", help="only print what there is")
     given = parser.parse_args()
     for seed in [] if given.table else given.seeds:
         for name in given.rows:
             out, common = given.out / f"seed-{seed}", overrides(given.sites.resolve(), seed)
-            run_joint(out, common) if name == "joint" else run_row(name, out, common)
+            (run_bound if name in BOUNDS else run_row)(name, out, common)
             print(table(given.out), flush=True)
     print(table(given.out))
 

@@ -153,15 +153,18 @@ def read_yaml(
 
 
 def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Lay `changes` over `base`: mappings merge by key, anything else replaces.
+    """Lay `changes` over `base`: mappings merge by key unless they are of another `kind`, anything else replaces.
 
     A `null` stays in the result, because it must also take away what the settings would have by default; `build` makes
     of it what the setting means by it.
 
     >>> merge({"losses": {"softmax": {}, "center": {}}}, {"losses": {"center": None}})
     {'losses': {'softmax': {}, 'center': None}}
+    >>> merge({"kind": "dbscan", "eps": 0.5}, {"kind": "kmeans", "k": 100})
+    {'kind': 'kmeans', 'k': 100}
     """
-    merged = dict(base)
+    another = {"kind"} <= base.keys() & changes.keys() and base["kind"] != changes["kind"]
+    merged = {} if another else dict(base)
     for key, value in changes.items():
         old = merged.get(key)
         if isinstance(value, dict):

@@ -149,6 +149,16 @@ def test_null_in_an_extending_file_takes_away_what_is_on_by_default(tmp_path):
     assert recipe.data.augment.erase is None
 
 
+def test_a_stage_may_cluster_in_another_way_than_the_recipe():
+    stages = [{"train": ["market1501"], "labelled": False}, {"train": ["msmt17"], "labelled": False}]
+    stages[1]["method"] = {"contrast": {"cluster": {"kind": "kmeans", "k": 50}}}
+    method = {"contrast": {"cluster": {"kind": "dbscan", "eps": 0.4, "k1": 12}, "momentum": 0.2}}
+    first, second = make_recipe({"stages": stages, "method": method}, source="here").stages
+    assert (first.method.contrast.cluster.kind, first.method.contrast.cluster.k1) == ("dbscan", 12)
+    assert (second.method.contrast.cluster.kind, second.method.contrast.cluster.k) == ("kmeans", 50)
+    assert second.method.contrast.momentum == 0.2
+
+
 def test_a_recipe_is_frozen():
     with pytest.raises(Exception, match="frozen"):
         Recipe().root = "x"

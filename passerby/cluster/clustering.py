@@ -253,7 +253,7 @@ class KmeansSettings(Settings):
     kind: Literal["kmeans"] = "kmeans"
     k: Annotated[int, Field(ge=2)] = Field(500, description="number of clusters")
     restarts: Annotated[int, Field(ge=1)] = Field(1, description="runs from other starts; the tightest is kept")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
         """Cluster `vectors` (N, D); `graph` and `eps` are there because the other algorithms have them.

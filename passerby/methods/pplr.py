@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from passerby.cluster.clustering import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
-from passerby.errors import UserError
 from passerby.losses.mix import Term
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
@@ -129,8 +128,7 @@ class Pplr(Clustered):
         """Give each stripe a neck."""
         super().begin(run, stage)
         count = run.embedder.settings.stripes
-        if count is None:
-            raise UserError("method.pplr looks at stripes of the images, and the model has none; set model.stripes=3")
+        assert count is not None, "the recipe is checked"
         self.necks = nn.ModuleList(_neck(run.embedder.dimension) for _ in range(count)).to(run.device)
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:

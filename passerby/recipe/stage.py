@@ -10,6 +10,7 @@ from passerby.losses.mix import LossSettings
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.methods.clustered import ClusteredSettings
+from passerby.methods.pplr import PplrSettings
 from passerby.methods.ssg import SsgSettings
 from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
@@ -72,6 +73,10 @@ class StageSettings(Settings):
                 raise ValueError(
                     f"method.{name}.stop has no effect: the stage ends before {stop.epochs} epochs at rest"
                 )
+        pplr = None if self.labelled else self.method.pplr
+        given = pplr is not None and pplr.from_epoch != PplrSettings.model_fields["from_epoch"].default
+        if pplr is not None and given and pplr.from_epoch >= self.epochs:
+            raise ValueError(f"method.pplr.from_epoch is {pplr.from_epoch}, and the stage has {self.epochs} epochs")
         ssg = None if self.labelled else self.method.ssg
         if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
             raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")

@@ -153,9 +153,14 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _stripes(self) -> Self:
-        if self.model.stripes != STRIPES and any(stage.method.ssg is not None for stage in self.stages):
-            given = "null" if self.model.stripes is None else self.model.stripes
+        stripes, named = self.model.stripes, {name for stage in self.stages for name in stage.method.chosen}
+        if "ssg" in named and stripes != STRIPES:
+            given = "null" if stripes is None else stripes
             raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
+        if "pplr" in named and stripes is None:
+            raise ValueError("method.pplr looks at stripes of the images, and the model has none; set model.stripes=3")
+        if stripes is not None and not named & {"ssg", "pplr"}:
+            raise ValueError("model.stripes has no effect: only method.ssg and method.pplr look at stripes")
         return self
 
     @model_validator(mode="after")

@@ -116,7 +116,8 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
     if number:
         first = Box("backbone", "The same network", (f"as stage {number} left it",), "network")
         return first, *_vectors(recipe)
-    others = facts(model, without=("backbone", "pool", "neck"))
+    begun = ("weights",) if recipe.start is not None else ()  # those of the other run
+    others = facts(model, without=("backbone", "pool", "neck", *begun))
     pixels = (f"input {height} × {width} px, {recipe.input.colour}", *changed(recipe.input, without=("size", "colour")))
     start = () if recipe.start is None else (f"goes on from {recipe.start}",)
     backbone = Box("backbone", model.backbone, (*pixels, *others, *start), "network")

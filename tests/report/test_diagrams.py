@@ -27,6 +27,13 @@ def test_the_whole_path_is_named():
     assert "k1 4" in drawn
 
 
+def test_weights_are_those_of_the_run_that_it_starts_from():
+    assert "weights none" in words(draw(plain_recipe()))
+    drawn = words(draw(plain_recipe(start="runs/plaza")))
+    assert "goes on from runs/plaza" in drawn
+    assert "weights none" not in drawn
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_chosen_loss_and_stage_of_a_shipped_recipe_is_drawn(name):
     recipe = load_recipe(name)

@@ -77,7 +77,8 @@ def in_two_stages(method: dict) -> dict:
 def without_labels(method: dict) -> dict:
     """Return a recipe with a method whose second stage finds people by it, with known ones beside."""
     stages = [{"train": ["b"]}, {"train": ["a"], "labelled": False, "beside": ["b"]}]
-    return {**TWO_SITES, "model": {"backbone": "resnet18", "stripes": 2}, "stages": stages, "method": method}
+    stripes = 2 if method.keys() & {"ssg", "pplr"} else None
+    return {**TWO_SITES, "model": {"backbone": "resnet18", "stripes": stripes}, "stages": stages, "method": method}
 
 
 CLUSTERINGS = [kind.model_fields["kind"].default for kind in get_args(get_args(AnyClustering)[0])]

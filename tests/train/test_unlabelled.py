@@ -217,6 +217,12 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             ["stages=[{train: [other], labelled: false}]", "method.ssg={}", "model.stripes=3"],
             "method.ssg looks at upper and lower bodies: set model.stripes to 2, not 3",
         ),
+        ([HIDDEN, "method.pplr={}"], "method.pplr looks at stripes of the images, and the model has none"),
+        (["model.stripes=3"], "model.stripes has no effect: only method.ssg and method.pplr look at stripes"),
+        (
+            ["stages=[{train: [other], labelled: false, epochs: 4}]", "method.pplr={from_epoch: 4}", "model.stripes=3"],
+            "method.pplr.from_epoch is 4, and the stage has 4 epochs",
+        ),
         (
             ["stages=[{train: [other], labelled: false, epochs: 5}]", "method.ssg={ask: cluster}", "model.stripes=2"],
             "method.ssg.ask_after is 5, and the stage has 5 epochs",
