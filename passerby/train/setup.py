@@ -11,12 +11,13 @@ from passerby.data.datasets import open_dataset
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.extract import Precision, tested_paths, tested_view
+from passerby.extract import tested_paths, tested_view
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms, group_batch_norms
 from passerby.recipe import EngineSettings, Recipe
 from passerby.train import distributed
 from passerby.train.plan import require_batch
+from passerby.train.precision import choose_precision
 from passerby.train.run import Run
 from passerby.train.stages import make_stage, require_apart, require_masks
 
@@ -66,7 +67,8 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         embedder = _synchronise(embedder, device)
     if recipe.engine.batch_norm_group is not None:
         group_batch_norms(embedder, recipe.engine.batch_norm_group)
-    return Run(recipe, folder, device, choose_precision(recipe.engine, device), datasets, stages, embedder)
+    precision = choose_precision(recipe.engine, device, embedder)
+    return Run(recipe, folder, device, precision, datasets, stages, embedder)
 
 
 def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
@@ -92,14 +94,3 @@ def choose_device(engine: EngineSettings) -> torch.device:
         raise UserError("engine.device is 'cuda', but torch sees no GPU here; set it to auto or cpu")
     use_gpu = torch.cuda.is_available() and engine.device != "cpu"
     return torch.device("cuda", torch.cuda.current_device()) if use_gpu else torch.device("cpu")
-
-
-def choose_precision(engine: EngineSettings, device: torch.device) -> Precision:
-    """Return the precision that the settings name, or the fastest safe one of the device."""
-    if engine.precision == "fp16" and device.type == "cpu":
-        raise UserError("engine.precision: fp16 is for GPUs; use bf16 or float32 on a CPU")
-    if engine.precision != "auto":
-        return engine.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
