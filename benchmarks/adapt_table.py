@@ -12,7 +12,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from sites import PLAZA, folder_name, last_scores, line, once, overrides
+import numpy as np
+from sites import PLAZA, finished, folder_name, last_scores, line, once, over_seeds, overrides
 
 TARGETS = ("campus", "station")
 RATE = "optim={lr: 1.0e-3, warmup_epochs: 1}"
@@ -59,27 +60,30 @@ def run_row(name: str, target: str, out: Path, common: list[str]) -> None:
 
 
 def table(out: Path) -> str:
-    """Return what there is as Markdown: mAP of each target, and which share of the gap it closes."""
-    heads = [f"{target}, {figure}" for target in TARGETS for figure in ("mAP", "share of the gap, %")]
-    found = [f"| method | seeds | {' | '.join(heads)} |", "|" + "---|" * (2 + len(heads))]
-    for name in ("source only", *ROWS):
-        cells = [row for seed in sorted(out.glob("seed-*")) if (row := _cells(seed, name)) is not None]
-        if cells:
-            found.append(line(name, cells))
+    """Return what there is as Markdown: mAP of each target, and which share of the gap the mean closes."""
+    heads = ("method", *(f"{target}: {word}" for target in TARGETS for word in ("seeds", "mAP", "share of the gap")))
+    found = [line(*heads), "|" + "---|" * len(heads)]
+    for name in ("source only: the model of plaza", *ROWS):
+        cells = [cell for target in TARGETS for cell in _cells(out, name, target)]
+        if any(cells):
+            found.append(line(name, *cells))
     return "\n".join(found)
 
 
-def _cells(seed: Path, name: str) -> list[float] | None:
-    """Return the figures of one seed, or None where a run is missing."""
-    cells = []
-    for target in TARGETS:
-        folders = {"source only": seed / "plaza", "supervised": seed / f"{target}_supervised"}
-        folder = folders.get(name, seed / f"{target}_{folder_name(name)}")
-        if not all((one / "scores.json").is_file() for one in (folder, *folders.values())):
-            return None
-        low, high, mine = (last_scores(one)[target] for one in (*folders.values(), folder))
-        cells += [mine, 100 * (mine - low) / (high - low)]
-    return cells
+def _cells(out: Path, name: str, target: str) -> tuple[str, str, str]:
+    """Return how many seeds there are, their mAP, and which share of the gap to *supervised* it closes."""
+    low, high = _scores(out, "plaza", target), _scores(out, f"{target}_supervised", target)
+    if name not in ROWS:
+        return str(len(low)), over_seeds(low), ""
+    mine = _scores(out, f"{target}_{folder_name(name)}", target)
+    if not (mine and low and high):
+        return "", "", ""
+    share = (np.mean(mine) - np.mean(low)) / (np.mean(high) - np.mean(low))
+    return str(len(mine)), over_seeds(mine), f"{100 * share:.0f} %"
+
+
+def _scores(out: Path, folder: str, target: str) -> list[float]:
+    return [last_scores(run)[target] for run in finished(out, folder)]
 
 
 def main() -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sites import PLAZA, folder_name, last_scores, line, once, overrides
+from sites import PLAZA, SITES, finished, folder_name, last_scores, line, once, over_seeds, overrides
 
 LATER = "{train: [campus], epochs: 6, optim: %s}, {train: [station], epochs: 6, optim: %s}"
 GENTLE = "{lr: 1.0e-3, warmup_epochs: 1}"
@@ -104,26 +105,42 @@ def run_bound(name: str, out: Path, common: list[str]) -> None:
 
 def table(out: Path) -> str:
     """Return what there is as Markdown; columns: plaza and campus after campus, all three and their mean at the end."""
-    found = [
-        "| method | seeds | plaza, after campus | campus, after campus | plaza | campus | station | mean |",
-        "|" + "---|" * 8,
-    ]
+    heads = ("method", "seeds", "plaza, after campus", "campus, after campus", *SITES, "mean")
+    found = [line(*heads), "|" + "---|" * len(heads)]
+    alone = finished(out, "plaza")
+    if alone:
+        scores = [[*row[:2], *row, np.mean(row)] for row in map(_sites, alone)]
+        found.append(_line("plaza alone, before the others", scores))
     for name in ROWS:
-        runs = sorted(out.glob(f"seed-*/{folder_name(name)}/continual_metrics.json"))
-        whole = [run for run in runs if (run.parent / "scores.json").is_file()]
-        cells = []
-        for run in whole:
-            middle, end = json.loads(run.read_text())["mAP"]["matrix"][-2:]
-            cells.append([middle[0], middle[1], *end, float(np.mean(end))])
-        if cells:
-            found.append(line(name, cells))
-    for name in ("plaza", "campus_alone", "station_alone", "joint"):
-        scores = [list(last_scores(run.parent).values()) for run in sorted(out.glob(f"seed-*/{name}/scores.json"))]
-        if scores:
-            found.append(
-                line(f"({name}: plaza, campus, station, mean)", [[*one, float(np.mean(one))] for one in scores])
-            )
+        if runs := finished(out, folder_name(name)):
+            found.append(_line(name, [_both_ends(run) for run in runs]))
+    experts = [finished(out, folder) for folder in ("plaza", "campus_alone", "station_alone")]
+    if all(experts):
+        own = [[last_scores(run)[site] for run in runs] for site, runs in zip(SITES, experts, strict=True)]
+        rows = list(zip(*own, strict=False))
+        found.append(_line("experts, a model for each site", [["", "", *row, np.mean(row)] for row in rows]))
+    if joint := finished(out, "joint"):
+        found.append(_line("joint, all sites at once", [["", "", *_sites(run), np.mean(_sites(run))] for run in joint]))
     return "\n".join(found)
+
+
+def _sites(run: Path) -> list[float]:
+    """Return the mAP of each site at the end of a run, in percent."""
+    scores = last_scores(run)
+    return [scores[site] for site in SITES]
+
+
+def _both_ends(run: Path) -> list[float]:
+    """Return plaza and campus after campus, and all sites and their mean at the end."""
+    middle, end = json.loads((run / "continual_metrics.json").read_text())["mAP"]["matrix"][-2:]
+    return [middle[0], middle[1], *end, float(np.mean(end))]
+
+
+def _line(name: str, rows: Sequence[Sequence[float | str]]) -> str:
+    cells = [
+        over_seeds([value for value in column if not isinstance(value, str)]) for column in zip(*rows, strict=True)
+    ]
+    return line(name, str(len(rows)), *cells)
 
 
 def main() -> None:

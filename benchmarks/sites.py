@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,13 +37,23 @@ def last_scores(folder: Path) -> dict[str, float]:
     return {name: found["plain"]["mAP"] for name, found in entry.items()}
 
 
+def finished(out: Path, name: str) -> list[Path]:
+    """Return the folders of that name, one for each seed, whose runs have come to their end."""
+    return [path.parent for path in sorted(out.glob(f"seed-*/{glob.escape(name)}/scores.json"))]
+
+
 def folder_name(row: str) -> str:
     """Return the name of a line of a table as that of a folder."""
     return row.replace(" ", "_").replace("^", "")
 
 
-def line(name: str, per_seed: Sequence[Sequence[float]]) -> str:
-    """Return mean and standard deviation over seeds of each column as a line of Markdown."""
-    mean, spread = np.mean(per_seed, axis=0), np.std(per_seed, axis=0, ddof=min(1, len(per_seed) - 1))
-    cells = " | ".join(f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread, strict=True))
-    return f"| {name} | {len(per_seed)} | {cells} |"
+def over_seeds(values: Sequence[float]) -> str:
+    """Return mean and standard deviation over seeds in a cell's words; one seed has no deviation, none is empty."""
+    if not len(values):
+        return ""
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def line(*cells: str) -> str:
+    """Return a line of a table as Markdown."""
+    return f"| {' | '.join(cells)} |"
