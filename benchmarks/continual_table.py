@@ -111,9 +111,8 @@ def table(out: Path) -> str:
     if alone:
         scores = [[*row[:2], *row, np.mean(row)] for row in map(_sites, alone)]
         found.append(_line("plaza alone, before the others", scores))
-    for name in ROWS:
-        if runs := finished(out, folder_name(name)):
-            found.append(_line(name, [_both_ends(run) for run in runs]))
+    known = {name: [_both_ends(run) for run in finished(out, folder_name(name))] for name in ROWS}
+    found += [_line(name, rows) for name, rows in known.items() if rows]
     experts = [finished(out, folder) for folder in ("plaza", "campus_alone", "station_alone")]
     if all(experts):
         own = [[last_scores(run)[site] for run in runs] for site, runs in zip(SITES, experts, strict=True)]
@@ -137,10 +136,8 @@ def _both_ends(run: Path) -> list[float]:
 
 
 def _line(name: str, rows: Sequence[Sequence[float | str]]) -> str:
-    cells = [
-        over_seeds([value for value in column if not isinstance(value, str)]) for column in zip(*rows, strict=True)
-    ]
-    return line(name, str(len(rows)), *cells)
+    columns = [[value for value in column if not isinstance(value, str)] for column in zip(*rows, strict=True)]
+    return line(name, str(len(rows)), *map(over_seeds, columns))
 
 
 def main() -> None:
