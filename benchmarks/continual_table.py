@@ -60,6 +60,8 @@ ROWS = {
     "affinity": Row("{affinity: {}}"),
     "average 0.5": Row("{average: {share: 0.5}}"),
     "average 0.7": Row("{average: {share: 0.7}}"),
+    "average 0.75": Row("{average: {share: 0.75}}"),
+    "average 0.8": Row("{average: {share: 0.8}}"),
     "affinity + average 0.5": Row("{affinity: {}, average: {share: 0.5}}"),
     "affinity + average 0.7": Row("{affinity: {}, average: {share: 0.7}}"),
     "LSTKC": Row("{affinity: {rectified: true}, average: {share: adaptive}}"),
