@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -222,7 +222,7 @@ def first_look(embedder: Embedder, recipe: Recipe, train: Split, *, progress: Pr
 
     """
     _, chosen = _how(recipe)
-    part = _part(chosen, eps=None)
+    part = _part(chosen, {})
     view = masked_view(train.masks, recipe.learnt_pixels)
     clusters, _ = part.find(_vectors(embedder, part, train, view=view, progress=progress))
     require_usable(clusters, outliers=chosen.outliers)
@@ -238,11 +238,12 @@ def _how(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
     raise UserError("nobody can be found: no stage of the recipe is labelled: false with a method that clusters")
 
 
-def _part(chosen: ClusteredSettings, *, eps: float | None) -> Clustered:
-    """Return the part of a method alone, at a radius that was found before if there is one."""
+def _part(chosen: ClusteredSettings, told: Mapping[str, float]) -> Clustered:
+    """Return the part of a method alone, with the bounds that an earlier look has told."""
     part = cast("AnyPart", chosen).make()
     assert isinstance(part, Clustered)
-    part.eps.fill_(np.nan if eps is None else eps)
+    for name, bound in part.bounds.items():
+        bound.fill_(told.get(name, np.nan))
     return part
 
 
@@ -312,7 +313,7 @@ def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
     number = trained.recipe.stages.index(stage) + 1
     train = join([open_dataset(trained.recipe.dataset(name), name).train for name in stage.train])
     last = _last_epoch(run, number)
-    part = _part(chosen, eps=last.values.get("eps"))
+    part = _part(chosen, last.values)
     view = masked_view(train.masks, trained.recipe.learnt_pixels)
     vectors = _vectors(trained.embedder, part, train, view=view, progress=progress)
     clusters, graph = part.find(vectors)

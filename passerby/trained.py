@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from passerby.data.datasets import dataset_settings, open_dataset
+from passerby.data.readers.images import told_cameras
 from passerby.data.readers.listing import IMAGE_ENDINGS
+from passerby.data.readers.words import number_words
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.errors import UserError, did_you_mean
@@ -21,6 +23,11 @@ from passerby.recipe import Recipe, recipe_from_text
 from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Words
 
 Progress = Callable[[int, int], None]
+
+SAME = 0.98
+"""Cosine of two looks at one image, above which they are one model's, in whatever precision and program."""
+FEW = 100
+"""How many file names of a table are tried."""
 
 
 class Model(Protocol):
@@ -197,20 +204,24 @@ def _require_whole(model: Model) -> None:
 
 
 def embed_images(model: Model, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
-    """Embed image files and every image below folders; identities and cameras stay unknown (-1).
+    """Embed image files and every image below folders; nobody is known, cameras only where all paths tell one.
 
     Raises:
         UserError: a place that is not there, or no image in all of them.
 
     """
     _require_whole(model)
-    paths = [file for place in places for file in _images(place)]
+    found = [(file, place) for place in places for file in _images(place)]
+    paths = [file for file, _ in found]
     if not paths:
         raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
     names = np.array([str(path) for path in paths])
     vectors = model.vectors(names, progress=progress)
+    words, _ = told_cameras([str(file.relative_to(place) if file != place else file.name) for file, place in found])
+    numbers = number_words(words)
+    cam = np.array([numbers[word] for word in words])
     unknown, blank = np.full(len(paths), UNKNOWN), np.full(len(paths), "")
-    return Embeddings(vectors, unknown, unknown, blank, names, feature=model.feature, flip=model.flip)
+    return Embeddings(vectors, unknown, cam, blank, names, feature=model.feature, flip=model.flip)
 
 
 def _images(place: Path) -> list[Path]:
@@ -219,6 +230,22 @@ def _images(place: Path) -> list[Path]:
     if not place.is_dir():
         raise UserError(f"no file or folder {place}")
     return sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+
+
+def _require_same_model(model: Model, table: Embeddings) -> None:
+    """Look again at one image of the table, where its file is still there, and refuse vectors of another model."""
+    if table.path is None or table.pixels != "whole":
+        return
+    row = next((row for row, path in enumerate(table.path[:FEW].tolist()) if Path(path).is_file()), None)
+    if row is None:
+        return
+    again, kept = model.vectors(table.path[[row]])[0], table.vectors[row]
+    cosine = float(again @ kept) / max(float(np.linalg.norm(again) * np.linalg.norm(kept)), 1e-12)
+    if cosine < SAME:
+        raise UserError(
+            f"the table was made by another model, or {table.path[row]} has changed: seen by this model it lies "
+            f"{1 - cosine:.3f} from its own vector (cosine distance); embed the images with this model"
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +275,7 @@ def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[
             f"the table holds vectors of {table.vectors.shape[1]} numbers, this model makes {vector.shape[1]}; "
             "embed the images with this model"
         )
+    _require_same_model(model, table)
     source = pairwise(vector, table.vectors, metric="cosine")
     _, block = next(iter(source.blocks()))
     rows, distances = smallest(block, min(count, len(table)))

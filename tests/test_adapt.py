@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 from passerby.adapt import adaptation, methods
 from passerby.cli import app
+from passerby.cluster.cameras import without_cameras
 from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view
-from passerby.methods.clustered import unit, without_cameras
+from passerby.methods.clustered import unit
 from passerby.train.groupings import vectors_file
 from passerby.train.session import train
 from passerby.trained import load_trained

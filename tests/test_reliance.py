@@ -12,6 +12,7 @@ from passerby.errors import UserError
 from passerby.evaluate import evaluate
 from passerby.extract import WHOLE, View, label_vectors
 from passerby.reliance import Figures, Reliance, chance_of, expected_ap, measure_reliance
+from passerby.report.reliance import reliance_sentence
 from passerby.types import Dataset, Split
 
 PEOPLE = 6
@@ -93,6 +94,19 @@ def test_what_was_tested_already_is_not_embedded_again(places):
     for tested in (WHOLE, View(None, "foreground"), View(None, "whole", "weighted")):
         measure_reliance(places, looking_at("place", places, tested), embed=embed, score=evaluate, cameras="standard")
     assert asked == ["foreground", "background", "whole", "background", "foreground", "background"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "sentence"),
+    [
+        ((0.30, 0.32), "it looks at people, not at places"),
+        ((0.33, 0.10), "it looks at people, not at places"),
+        ((0.20, 0.10), "on whole images, too, it is hardly better than a random order"),
+    ],
+)
+def test_a_ranking_is_no_better_than_chance_only_where_both_figures_say_so(whole, sentence):
+    chance = Figures(0.16, 0.08)
+    assert sentence in reliance_sentence(Reliance(Figures(*whole), Figures(*whole), chance, chance))
 
 
 def test_two_people_serve_as_examples(places):

@@ -121,6 +121,10 @@ def cluster(
         list[str] | None, typer.Argument(help="settings of the algorithm, e.g. eps=0.5 k1=20", show_default=False)
     ] = None,
     kind: Annotated[str, typer.Option(help="dbscan, hdbscan, kmeans or infomap")] = "dbscan",
+    cameras: Annotated[
+        Literal["ignore", "centre", "standardise"],
+        typer.Option(help="take out of the vectors of each camera its mean (centre), and its spread (standardise)"),
+    ] = "ignore",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="also write a .csv of path,cluster", show_default=False)
     ] = None,
@@ -132,7 +136,7 @@ def cluster(
     from passerby.types import Embeddings
 
     vectors = Embeddings.load(table)
-    found = find_clusters(vectors, clustering_settings(kind, assignments or []))
+    found = find_clusters(vectors, clustering_settings(kind, assignments or []), cameras=cameras)
     typer.echo(describe(found))
     if out is not None:
         write_clusters(out, vectors, found.clusters)

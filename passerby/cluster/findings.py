@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.cluster.cameras import Cameras, evened
 from passerby.cluster.clustering import (
     AnyClustering,
     Clusters,
@@ -22,8 +23,9 @@ from passerby.cluster.clustering import (
 from passerby.cluster.graph import jaccard_neighbours
 from passerby.cluster.quality import Agreement, Truth, against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
+from passerby.errors import UserError
 from passerby.files import atomic_write
-from passerby.types import Embeddings, Floats
+from passerby.types import UNKNOWN, Embeddings, Floats, Ints
 
 STEP = 1 / 30
 """By which share the radius is moved to see whether clusters stay: 0.6 to 0.58 and 0.62, the steps of SpCL."""
@@ -52,6 +54,7 @@ class Findings:
         silhouette: mean over the images in clusters, in [-1, 1]; see `silhouettes`.
         moved: how much the clusters change with the settings.
         truth: how well they meet the identities, None where none is known.
+        one_camera: how many clusters hold images of one camera only, None where fewer than two cameras are known.
 
     """
 
@@ -59,6 +62,7 @@ class Findings:
     silhouette: float
     moved: tuple[Moved, ...]
     truth: Truth | None
+    one_camera: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return plain values; what is not defined is null."""
@@ -71,26 +75,46 @@ class Findings:
             "sizes": found.sizes.tolist(),
             "silhouette": self.silhouette,
             "moved": [asdict(moved) for moved in self.moved],
+            "one_camera": self.one_camera,
             "truth": self.truth and {key: _or_none(value) for key, value in asdict(self.truth).items()},
         }
 
 
-def find_clusters(table: Embeddings, settings: AnyClustering) -> Findings:
+def find_clusters(table: Embeddings, settings: AnyClustering, *, cameras: Cameras = "ignore") -> Findings:
     """Cluster all images of a table, and measure how good the clusters are.
 
+    Args:
+        table: the vectors.
+        settings: of the algorithm.
+        cameras: what is taken out of the vectors of each camera: nothing, its mean, or its mean and spread.
+
     Raises:
-        UserError: too few images, fewer than two clusters, or hardly anything but noise.
+        UserError: too few images, fewer than two clusters, hardly anything but noise, or no camera known.
 
     """
-    graph = graph_for(table.vectors, settings)
-    clusters = settings.fit(table.vectors, graph)
+    if cameras != "ignore" and (table.cam == UNKNOWN).all():
+        raise UserError(
+            f"cameras: {cameras} looks at cameras, and the table knows of none; embed files whose names tell"
+        )
+    vectors = evened(table.vectors, table.cam, how=cameras)
+    graph = graph_for(vectors, settings)
+    clusters = settings.fit(vectors, graph)
     require_usable(clusters)
     return Findings(
         clusters=clusters,
         silhouette=silhouette(graph, clusters.labels),
-        moved=tuple(_moved(table.vectors, graph, settings, clusters)),
+        moved=tuple(_moved(vectors, graph, settings, clusters)),
         truth=against_truth(clusters.labels, table.pid),
+        one_camera=_of_one_camera(clusters, table.cam),
     )
+
+
+def _of_one_camera(clusters: Clusters, cam: Ints) -> int | None:
+    """Return how many clusters hold images of one camera only, or None where fewer than two cameras are known."""
+    if len(np.unique(cam[cam != UNKNOWN])) < 2:
+        return None
+    seen = np.unique(np.stack([clusters.labels, cam])[:, clusters.labels >= 0], axis=1)
+    return int((np.bincount(seen[0]) == 1).sum())
 
 
 def graph_for(vectors: Floats, settings: AnyClustering) -> SparseRows:
@@ -137,6 +161,11 @@ def _lines(found: Findings) -> Iterator[str]:
     sizes = clusters.sizes
     yield f"images per cluster: smallest {sizes.min()}, median {np.median(sizes):g}, largest {sizes.max()}"
     yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster)"
+    if found.one_camera is not None:
+        advice = (
+            "; --cameras standardise looks past light and background" if 2 * found.one_camera > clusters.count else ""
+        )
+        yield f"clusters of one camera only: {found.one_camera} of {clusters.count}{advice}"
     for moved in found.moved:
         same = moved.agreement
         yield f"with {moved.change} instead: adjusted Rand index {same.rand:.3f}, mean overlap (IoU) {same.iou:.3f}"

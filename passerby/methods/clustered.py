@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from passerby.cluster.cameras import Cameras, evened
 from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
 from passerby.cluster.graph import k_distances
 from passerby.cluster.quality import against_truth, agreement, silhouette
@@ -22,42 +23,12 @@ UNSEEN = -2
 """Stands in the place of the clusters of an epoch before the first."""
 
 
-def without_cameras(vectors: Floats, cam: Ints, *, spread: Literal["kept", "even"] = "kept") -> Floats:
-    """Take out of vectors what all images of a camera have in common.
-
-    People are compared across cameras, but a camera's light and background are in all of its images, so that clusters
-    gather images of one camera. Vectors of unknown camera (-1) are taken for one more camera.
-
-    Args:
-        vectors: (N, D).
-        cam: (N,) camera of each.
-        spread: even: each dimension is also divided by its standard deviation within the camera.
-
-    Returns:
-        (N, D).
-
-    Reference: Zhuang et al., "Rethinking the Distribution Gap of Person Re-identification with Camera-based Batch
-    Normalization", ECCV 2020 (the idea).
-    Differs from the paper: of the vectors that are clustered, and not in every layer.
-
-    >>> without_cameras(np.array([[1.0], [3.0], [8.0], [9.0]]), np.array([0, 0, 1, 1])).ravel().tolist()
-    [-1.0, 1.0, -0.5, 0.5]
-    """
-    found = vectors.copy()
-    for camera in np.unique(cam):
-        rows = cam == camera
-        found[rows] -= found[rows].mean(axis=0)
-        if spread == "even":
-            found[rows] /= np.maximum(found[rows].std(axis=0), 1e-3)
-    return found
-
-
 class ClusteredSettings(Settings):
     """How people are found."""
 
     cluster: AnyClustering = DbscanSettings()
     feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
-    cameras: Literal["ignore", "centre", "standardise"] = Field(
+    cameras: Cameras = Field(
         "ignore", description="take each camera's mean, or mean and spread, out of what is clustered"
     )
     outliers: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -116,6 +87,11 @@ class Clustered(Part):
         return beside_known(stage, clusters.labels)
 
     @property
+    def bounds(self) -> dict[str, Tensor]:
+        """What the first look fixed for the later ones, by the name in the journal: (V,) buffers, NaN = not yet."""
+        return {"eps": self.eps}
+
+    @property
     def had_enough(self) -> bool:
         """Whether the clusters have been at rest for long enough."""
         return self.settings.stop is not None and int(self.rest) >= self.settings.stop.epochs
@@ -136,9 +112,7 @@ class Clustered(Part):
 
     def evened(self, vectors: Floats, cam: Ints) -> Floats:
         """Return vectors (N, D) as the settings say that they are compared across cameras (N,)."""
-        if self.settings.cameras == "ignore":
-            return vectors
-        return without_cameras(vectors, cam, spread="kept" if self.settings.cameras == "centre" else "even")
+        return evened(vectors, cam, how=self.settings.cameras)
 
     def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
         """Return the graph that vectors (M, D) are grouped on, if it is one; known (S, D) are shown beside them."""
@@ -171,8 +145,7 @@ class Clustered(Part):
     def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0) -> None:
         """Put into the journal how many people were found, and how well where that can be known."""
         figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
-        if clusters.eps is not None:
-            figures["eps"] = clusters.eps
+        figures |= {name: value for name, of in self.bounds.items() if not np.isnan(value := float(of[view]))}
         if graph is not None:
             figures["silhouette"] = silhouette(graph, clusters.labels)
         if (before := self._replaced(clusters.labels, view)) is not None:

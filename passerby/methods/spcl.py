@@ -120,7 +120,7 @@ class Spcl(Clustered):
         super().__init__(settings)
         self.register_buffer("memory", torch.empty(0, 0))  # (S + M, D): labelled people, then unlabelled images
         self.register_buffer("people", torch.empty(0, dtype=torch.int64))  # (S + M,) who is in each row this epoch
-        self.register_buffer("threshold", torch.full((), torch.nan, dtype=torch.float64))
+        self.register_buffer("threshold", torch.full((1,), torch.nan, dtype=torch.float64))
         self.norms = nn.ModuleList()  # those of the labelled images beside
         self.division: Division | None = None
 
@@ -130,6 +130,11 @@ class Spcl(Clustered):
         return {
             "Hybrid memory": "one vector of each unlabelled image and of each known person beside, moved by batches"
         }
+
+    @property
+    def bounds(self) -> dict[str, Tensor]:
+        """See `Clustered`."""
+        return {**super().bounds, "least independence": self.threshold}
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Fill the memory, and give labelled images beside the new site norms of their own."""

@@ -45,7 +45,7 @@ def reliance_sentence(found: Reliance) -> str:
         f"{of_hundred(100 * found.background.rank1)} queries (a random order: {of_hundred(100 * found.chance.rank1)})"
     )
     gained, possible = found.background.mAP - found.chance.mAP, found.whole.mAP - found.chance.mAP
-    if possible < found.chance.mAP:
+    if possible < found.chance.mAP and found.whole.rank1 < 2 * found.chance.rank1:
         return f"{text}; but on whole images, too, it is hardly better than a random order."
     if gained >= 0.5 * possible:
         return f"{text}: it has learnt places, not people."

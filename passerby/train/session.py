@@ -304,7 +304,7 @@ def _any(flag: bool) -> bool:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag that is looked at between steps; the second one stops at once."""
+    """Turn the first Ctrl-C, or SIGTERM, into a flag that is looked at between steps; the second stops at once."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -315,8 +315,9 @@ def _interruptible() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         flag.set()
 
-    before = signal.signal(signal.SIGINT, raise_flag)
+    before = {number: signal.signal(number, raise_flag) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

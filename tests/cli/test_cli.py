@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,29 @@ def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path
     assert found.exit_code == 0, found.output
     assert str(image) in found.output.splitlines()[0]
     assert len(found.output.splitlines()) == 3
+
+
+def test_vectors_of_another_model_are_not_searched(trained: Path, site: Path, tmp_path: Path) -> None:
+    gallery = site / "bounding_box_test"
+    run("embed", trained, gallery, "-o", tmp_path / "g.npz")
+    image = sorted(gallery.iterdir())[3]
+    other = run("train", "small", *TINY, "engine.seed=5", "--data", site, "--out", tmp_path / "other")
+    assert other.exit_code == 0, other.output
+    said = refused("search", tmp_path / "g.npz", image, "--run", tmp_path / "other")
+    assert "the table was made by another model, or" in said
+    table = replace(Embeddings.load(tmp_path / "g.npz"), path=None)
+    table.save(tmp_path / "nameless.npz")
+    assert run("search", tmp_path / "nameless.npz", image, "--run", tmp_path / "other").exit_code == 0
+
+
+def test_cameras_are_read_off_the_names_where_all_tell_one(trained: Path, site: Path, tmp_path: Path) -> None:
+    gallery = site / "bounding_box_test"
+    assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
+    told = [int(re.search(r"_c(\d)s", path.name)[1]) for path in sorted(gallery.glob("*.jpg"))]
+    assert Embeddings.load(tmp_path / "g.npz").cam.tolist() == told
+    shutil.copy(min(gallery.glob("*.jpg")), tmp_path / "someone.jpg")
+    assert run("embed", trained, gallery, tmp_path / "someone.jpg", "-o", tmp_path / "g.npz").exit_code == 0
+    assert set(Embeddings.load(tmp_path / "g.npz").cam) == {-1}
 
 
 def test_report_can_be_written_again(trained: Path) -> None:

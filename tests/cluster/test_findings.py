@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,32 @@ def test_without_identities_and_names(tmp_path):
     assert found.to_json()["truth"] is None
     write_clusters(tmp_path / "c.csv", table, found.clusters)
     assert (tmp_path / "c.csv").read_text().splitlines()[:2] == ["row,cluster", f"0,{found.clusters.labels[0]}"]
+
+
+def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
+    vectors, pids = people()
+    cam = np.arange(len(pids)) % 2
+    apart = vectors + np.where(cam, 1, -1)[:, None] * 3 * np.eye(vectors.shape[1])[0]
+    table = replace(table_of(apart, pids), cam=cam)
+    settings = clustering_settings("dbscan", ["k1=7", "k2=2"])
+    misled, found = find_clusters(table, settings), find_clusters(table, settings, cameras="standardise")
+    assert misled.one_camera == misled.clusters.count
+    assert misled.truth.recall < 0.7
+    assert found.one_camera == 0
+    assert found.truth.precision == 1
+    assert found.truth.f > misled.truth.f
+    assert find_clusters(table_of(vectors, pids), settings).one_camera is None
+    table.save(tmp_path / "t.npz")
+    said = run(tmp_path / "t.npz", "k1=7", "k2=2").output
+    assert f"clusters of one camera only: {misled.one_camera} of {misled.clusters.count}; --cameras standardise" in said
+    assert (
+        "clusters of one camera only: 0 of 5\n"
+        in run(tmp_path / "t.npz", "k1=7", "k2=2", "--cameras", "standardise").output
+    )
+    replace(table, cam=np.full(len(pids), -1)).save(tmp_path / "t.npz")
+    said = run(tmp_path / "t.npz", "k1=7", "--cameras", "centre")
+    assert said.exit_code == 2
+    assert "cameras: centre looks at cameras, and the table knows of none" in said.output
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from passerby.methods.clustered import beside_known, unit, without_cameras
+from passerby.cluster.cameras import without_cameras
+from passerby.methods.clustered import beside_known, unit
 from passerby.types import Split, Stage
 
 

@@ -1,6 +1,8 @@
 """Running the tiny recipe and comparing what came of it."""
 
 import hashlib
+import os
+import signal
 from pathlib import Path
 
 import torch
@@ -29,16 +31,14 @@ def weights(folder: Path) -> str:
     return state_hash(load_file(folder / "embedder.safetensors"))
 
 
-def interrupt_after(step: int):
-    """Return a watch that presses Ctrl-C in the given step of the stage, counted from 1."""
-    import os
-    import signal
+def interrupt_after(step: int, number: int = signal.SIGINT):
+    """Return a watch that presses Ctrl-C, or sends another signal, in the given step of the stage, counted from 1."""
 
     def attach(_run, engine):
         @engine.on(Events.ITERATION_STARTED)
         def _press(engine):
             if engine.state.iteration == step:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
     return attach
 

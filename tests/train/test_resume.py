@@ -13,6 +13,7 @@ from ignite.engine import Events
 from safetensors.torch import load_file
 
 from passerby.train import journal
+from passerby.train.checkpoint import load_checkpoint
 from passerby.train.session import Interrupted, _Session, train
 from tests.conftest import JOINT
 from tests.train.alone import train_and_kill
@@ -189,11 +190,13 @@ def test_the_best_epoch_is_remembered_over_a_stop(tiny, tmp_path):
     assert (tmp_path / "run" / "best-on-test.safetensors").read_bytes() == b"kept"
 
 
-def test_the_signal_handler_is_put_back(tiny, tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_handlers_are_put_back(tiny, tmp_path, number):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted):
-        train(tiny(), tmp_path / "run", watch=[interrupt_after(1)])
-    assert signal.getsignal(signal.SIGINT) is before
+        train(tiny(), tmp_path / "run", watch=[interrupt_after(2, number)])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert load_checkpoint(tmp_path / "run" / "last.pt").iteration == 2
 
 
 def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -44,12 +45,17 @@ def read_images(settings: Images, name: str) -> Dataset:
         if next(folder.iterdir(), None) is None:
             raise UserError(f"{settings.kind}: the folder {folder} is empty")
         raise UserError(f"{settings.kind}: no image ({', '.join(IMAGE_ENDINGS)}) in {folder} or below it")
-    tokens = [CAMERA_TOKEN.search(path) for path in paths]
-    known = [token[1] for token in tokens if token is not None]
-    cams = known if len(known) == len(paths) else [""] * len(paths)
+    cams, known = told_cameras(paths)
     division = Division([WordShot(path, "", cam) for path, cam in zip(paths, cams, strict=True)], [], [])
     train = split_of(number_shots(division)[0], folder, masks=settings.masks)
-    return Dataset(name, train, Split.empty(), Split.empty(), _notes(len(known), len(paths)))
+    return Dataset(name, train, Split.empty(), Split.empty(), _notes(known, len(paths)))
+
+
+def told_cameras(paths: Sequence[str]) -> tuple[list[str], int]:
+    """Return the camera of each path, "" unless all of them tell one (as in c2 or cam2), and how many do."""
+    tokens = [CAMERA_TOKEN.search(path) for path in paths]
+    known = [token[1] for token in tokens if token is not None]
+    return known if len(known) == len(paths) else [""] * len(paths), len(known)
 
 
 def _notes(known: int, count: int) -> tuple[str, ...]:
