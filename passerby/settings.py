@@ -11,7 +11,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar, Union
 
@@ -219,7 +219,11 @@ def build(kind: type[S], data: Mapping[str, Plain], *, source: str) -> S:
         # The JSON way in is as strict as the Python one, but lets a list stand for a tuple.
         return kind.model_validate_json(json.dumps(_without_nulls(kind, dict(data))))
     except pydantic.ValidationError as error:
-        found = [_explain(kind, detail) for detail in _once(error.errors(include_url=False))]
+        mistakes: dict[tuple[str, str], list[typing.Any]] = {}
+        for detail in _once(error.errors(include_url=False)):
+            path = ".".join(_walk(kind, detail["loc"])[1]) or "the recipe"
+            mistakes.setdefault((path, repr(detail["input"])), []).append(detail)
+        found = [sentence for (where, _), details in mistakes.items() for sentence in _explain(kind, where, details)]
         raise UserError(f"{source}: {'; '.join(found)}") from error
 
 
@@ -274,12 +278,50 @@ def _once(details: list[typing.Any]) -> list[typing.Any]:
     return [detail for detail in details if not any(follows(detail, other) for other in details)]
 
 
-def _explain(kind: type[Settings], detail: typing.Any) -> str:  # pydantic's ErrorDetails
-    where = ".".join(str(part) for part in detail["loc"]) or "the recipe"
+def _walk(kind: object, location: Sequence[int | str]) -> tuple[object, list[str]]:
+    """Return the annotation at a location, and its path as a person writes it: without the members of unions.
+
+    What is not known stands in the path too, and nothing is known below it.
+    """
+    path: list[str] = []
+    for part in location:
+        members = _members(kind)
+        settings = [member for member in members if isinstance(member, type) and issubclass(member, Settings)]
+        fields = [one.model_fields[str(part)].annotation for one in settings if part in one.model_fields]
+        items = _inner(kind, list, tuple)[:1] if isinstance(part, int) else _inner(kind, dict)[1:]
+        tagged = [one for one in settings if "kind" in one.model_fields and _is_of_kind(one, part)]
+        if below := [*fields, *items]:
+            kind = below[0]
+        elif tagged:
+            kind = tagged[0]
+            continue
+        elif settings or len(members) == 1:
+            kind = object
+        else:
+            continue
+        path.append(str(part))
+    return kind, path
+
+
+def _explain(kind: type[Settings], where: str, details: list[typing.Any]) -> list[str]:  # pydantic's ErrorDetails
+    """Return a sentence for each mistake in one value; what several members of a union miss is one mistake."""
+    if len(details) == 1 or any(detail["type"] in ("extra_forbidden", "missing", "value_error") for detail in details):
+        return [_sentence(kind, where, detail) for detail in details]
+    wanted = dict.fromkeys(_wanted(detail) for detail in details)
+    return [f"{where} is {json.dumps(details[0]['input'], default=str)[:80]}: input should be {' or '.join(wanted)}"]
+
+
+def _wanted(detail: typing.Any) -> str:
+    if detail["type"] == "literal_error":
+        return str(detail["ctx"]["expected"])
+    return str(detail["msg"]).removeprefix("Input should be ")
+
+
+def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
     match detail["type"]:
         case "extra_forbidden":
             *parents, word = detail["loc"]
-            known = sorted(set(_known_names(kind, parents)))
+            known = sorted({name for one in _settings_at(kind, parents) for name in one.model_fields})
             hint = did_you_mean(str(word), known) or f"; known here: {', '.join(known)}"
             return f"unknown key {where}{hint}"
         case "missing":
@@ -295,26 +337,18 @@ def _explain(kind: type[Settings], detail: typing.Any) -> str:  # pydantic's Err
             allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
             hint = did_you_mean(detail["ctx"]["tag"], allowed)
             return f"{where}.kind is {detail['ctx']['tag']!r}, allowed: {detail['ctx']['expected_tags']}{hint}"
+        case "union_tag_not_found":
+            kinds = [one.model_fields["kind"].default for one in _settings_at(kind, detail["loc"])]
+            return f"{where} must say its kind: {', '.join(kinds)}"
         case _:
             message = detail["msg"][0].lower() + detail["msg"][1:]
             return f"{where} is {json.dumps(detail['input'], default=str)[:80]}: {message}"
 
 
-def _known_names(kind: object, location: Sequence[int | str]) -> Iterator[str]:
-    """Yield the keys that are allowed below `location` inside the annotation `kind`."""
-    for member in _members(kind):
-        inner = typing.get_args(member)
-        if isinstance(member, type) and issubclass(member, Settings):
-            if not location:
-                yield from member.model_fields
-            elif str(location[0]) in member.model_fields:
-                yield from _known_names(member.model_fields[str(location[0])].annotation, location[1:])
-            elif _is_of_kind(member, location[0]):  # the tag of a discriminated union stands in the location as well
-                yield from _known_names(member, location[1:])
-        elif typing.get_origin(member) is dict:
-            yield from _known_names(inner[1], location[1:])
-        elif typing.get_origin(member) in (list, tuple):
-            yield from _known_names(inner[0], location[1:])
+def _settings_at(kind: object, location: Sequence[int | str]) -> list[type[Settings]]:
+    """Return the classes of settings that are allowed at a location."""
+    members = _members(_walk(kind, location)[0])
+    return [member for member in members if isinstance(member, type) and issubclass(member, Settings)]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -149,7 +149,7 @@ def load_trained(path: Path) -> Trained:
     file = path / "embedder.safetensors" if path.is_dir() else path
     if not file.is_file():
         unfinished = path.is_dir() and (path / "last.pt").exists()
-        hint = "; the run is not finished, go on with --resume" if unfinished else ""
+        hint = f"; the run is not finished, go on with: passerby train --resume --out {path}" if unfinished else ""
         raise UserError(f"no trained model at {file}{hint}")
     embedder = load_embedder(file)
     with safe_open(file, "pt") as opened:

@@ -210,7 +210,7 @@ def test_a_source_that_stopped_half_way_is_refused(tiny, yard, tmp_path):
     folder.mkdir()
     (folder / "recipe.yaml").write_text(tiny().dump())
     (folder / "last.pt").touch()
-    with pytest.raises(UserError, match="the run is not finished, go on with --resume"):
+    with pytest.raises(UserError, match="the run is not finished, go on with: passerby train --resume --out "):
         adaptation(folder, yard)
 
 

@@ -189,7 +189,7 @@ def test_other_mistakes_are_told(run, tmp_path):
         export(run, run / "embedder.safetensors", to="safetensors", feature="feature")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.pt").touch()
-    with pytest.raises(UserError, match="the run is not finished, go on with --resume"):
+    with pytest.raises(UserError, match="the run is not finished, go on with: passerby train --resume --out "):
         export(tmp_path / "run", tmp_path / "a.onnx", to="onnx")
 
 

@@ -116,6 +116,28 @@ def test_mistakes_are_told(data, sentence):
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ({"average": {"share": 2}}, "method.average.share is 2: input should be less than 1 or 'adaptive'"),
+        (
+            {"contrast": {"cluster": {"kind": "dbscan", "eps": "wide"}}},
+            "method.contrast.cluster.eps is \"wide\": input should be a valid number or 'share'",
+        ),
+        (
+            {"contrast": {"cluster": {"k1": 8}}},
+            "method.contrast.cluster must say its kind: dbscan, hdbscan, kmeans, infomap",
+        ),
+        (
+            {"contrast": {"cluster": {"kind": "dbscan", "epz": 1}}},
+            "unknown key method.contrast.cluster.epz; did you mean 'eps'?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_value_of_several_kinds_is_one_sentence(method, sentence):
+    assert told({"method": method}) == f"here: {sentence}"
+
+
 def test_a_mistake_in_a_shared_part_is_told_once():
     found = told({"optim": {"lrr": 1.0}, "stages": [{"train": ["auto"]}, {"train": ["msmt17"]}]})
     assert found == "here: unknown key optim.lrr; did you mean 'lr'?"

@@ -258,10 +258,10 @@ def told(data):
         ({"named": {"x": {"margn": 1}}}, "here: unknown key named.x.margn; did you mean 'margin'?"),
         ({"row": [{}, {"margn": 1}]}, "here: unknown key row.1.margn; did you mean 'margin'?"),
         ({"leaf": {"zzz": 1}}, "here: unknown key leaf.zzz; known here: colour, count, margin"),
-        ({"shapes": {"a": {"kind": "box", "wdth": 1.0}}}, "here: unknown key shapes.a.box.wdth; did you mean 'width'?"),
+        ({"shapes": {"a": {"kind": "box", "wdth": 1.0}}}, "here: unknown key shapes.a.wdth; did you mean 'width'?"),
         (
             {"shapes": {"a": {"kind": "box", "radius": 1.0}}},
-            "here: unknown key shapes.a.box.radius; known here: kind, width",
+            "here: unknown key shapes.a.radius; known here: kind, width",
         ),
         ({"leaf": {"colour": "gren"}}, "here: leaf.colour is 'gren', allowed: 'red' or 'green'; did you mean 'green'?"),
         ({"leaf": {"margin": "0.3"}}, 'here: leaf.margin is "0.3": input should be a valid number'),

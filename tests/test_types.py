@@ -190,7 +190,7 @@ def test_a_file_that_is_not_ours_is_a_sentence_and_runs_nothing(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "e.npz"
     write(path)
-    with pytest.raises(UserError, match=r"e\.npz is not a readable \.npz of plain arrays") as caught:
+    with pytest.raises(UserError, match=r"e\.npz is (not a readable \.npz of plain arrays|no \.npz file)") as caught:
         Embeddings.load(path)
     assert "\n" not in str(caught.value)
     assert not Path("exploded").exists()

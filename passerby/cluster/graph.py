@@ -56,7 +56,9 @@ def jaccard_neighbours(
     [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
     """
     if len(vectors) <= k1:
-        raise UserError(f"fewer images than k1: {len(vectors)} images with k1={k1}, which must be at most N - 1")
+        raise UserError(
+            f"fewer images than k1: {len(vectors)} images with k1={k1}; cluster.k1 must be smaller than their number"
+        )
     variant: Literal["rerank", "cluster"] = "cluster" if form == "clustering" else "rerank"
     return jaccard_graph(k_reciprocal_rows(vectors, k1=k1, k2=k2, variant=variant, device=device), at_most=at_most)
 

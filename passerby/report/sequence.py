@@ -191,6 +191,8 @@ def megabytes(count: int) -> str:
 def _comparable(run: RunFolder, course: Course, against: Path) -> Course:
     """Return the course of another run that went through the same stages, tested in the same way."""
     other = read_run(against)
+    if against.resolve() == run.path.resolve():
+        raise UserError(f"--against {against}: it is the same run; name one that went the same way with another method")
     found = course_of_run(other)
     if found is None:
         raise UserError(f"--against {against}: it has no continual_metrics.json; it must be a run of several stages")

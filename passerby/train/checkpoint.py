@@ -74,4 +74,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds for a damaged or a foreign file
-        raise UserError(f"{path} is not a readable checkpoint ({first_line(error)})") from error
+        raise UserError(
+            f"{path} is not a readable checkpoint ({first_line(error)}), so the run cannot go on; train anew elsewhere"
+        ) from error

@@ -103,6 +103,8 @@ def train(
             run.save()  # before anything says that the folder holds a run, so that there is always something to resume
         else:
             run.restore(checkpoint)
+            if say is not None and distributed.rank() == 0:
+                say(_stands(run))
         session.describe()
         session.learn()
         return session.finish()
@@ -124,6 +126,15 @@ def _other_recipe(recipe: Recipe, earlier: str, file: Path) -> str:
     told = ", ".join(f"{key}={value}" for key, value in found[:3])
     more = f", and {len(found) - 3} more" if len(found) > 3 else ""
     return f"{file} belongs to another recipe (its own: {told}{more}); resume with the run's own recipe.yaml"
+
+
+def _stands(run: Run) -> str:
+    """Say where a resumed run goes on."""
+    number, stages = run.stage_number + 1, len(run.stages)
+    if run.over and number == stages:
+        return "all epochs are done already: nothing is left to learn, the model is only tested"
+    place = f"epoch {run.epoch + 1}, batch {run.iteration + 1}"
+    return f"going on at stage {number} of {stages}, {place if not run.over else 'which is at its end'}"
 
 
 def opening(run: Run) -> list[str]:

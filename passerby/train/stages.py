@@ -30,7 +30,9 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     sources = tuple(datasets[name].name for name in settings.train)
     train, origin = join(splits), np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     if len(train) == 0:
-        raise UserError(f"stage {settings.title!r} has no training images")
+        others = sum(len(datasets[name].query) + len(datasets[name].gallery) for name in settings.train)
+        kept = f"; all {others:,} images of {', '.join(sources)} are for testing" if others else ""
+        raise UserError(f"stage {settings.title!r} has no training images{kept}")
     truth = train.pid
     if settings.labelled:
         known = train.pid != UNKNOWN

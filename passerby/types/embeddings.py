@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, cast, get_args
@@ -110,6 +111,8 @@ class Embeddings:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"no embeddings file {path}")
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path} is no .npz file, as `passerby embed` writes it")
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 columns = {key: archive[key] for key in archive.files}

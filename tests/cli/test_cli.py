@@ -431,7 +431,9 @@ def test_vectors_of_another_program(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", vectors=columns["vectors"], pid=columns["pid"])
     assert "lacks cam, role" in refused("evaluate", "--embeddings", tmp_path / "short.npz")
     (tmp_path / "text.npz").write_text("no archive")
-    assert "not a readable .npz" in refused("evaluate", "--embeddings", tmp_path / "text.npz")
+    assert "text.npz is no .npz file, as `passerby embed` writes it" in refused(
+        "evaluate", "--embeddings", tmp_path / "text.npz"
+    )
     assert "give either" in refused("evaluate")
 
 
@@ -462,6 +464,8 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_alike(
     assert load_checkpoint(folder / "last.pt").epoch == 1
     done = run("train", "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
+    assert "going on at stage 1 of 1, epoch 2, batch 3" in done.output
+    assert "nothing is left to learn" in run("train", "--resume", "--out", folder).output
     first, second = (load_checkpoint(place / "last.pt") for place in (folder, trained))
     assert all(bool((first.embedder[key] == second.embedder[key]).all()) for key in first.embedder)
 

@@ -180,9 +180,9 @@ def test_useful_clusters_pass():
     ("given", "sentence"),
     [
         ({"kind": "dbscan", "share": 0.01}, "share has no effect with eps: 0.6"),
-        ({"kind": "dbscan", "eps": 1.0}, "cluster.dbscan.eps"),
+        ({"kind": "dbscan", "eps": 1.0}, "cluster.eps is 1.0"),
         ({"kind": "dbscn"}, "did you mean 'dbscan'"),
-        ({"kind": "kmeans", "k1": 30}, "unknown key cluster.kmeans.k1"),
+        ({"kind": "kmeans", "k1": 30}, "unknown key cluster.k1"),
     ],
 )
 def test_settings_without_sense_are_refused(given, sentence):

@@ -83,7 +83,7 @@ def write_nothing(path):
 def test_a_file_that_is_not_ours_is_told_and_not_executed(tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "last.pt")
-    with pytest.raises(UserError, match=r"last\.pt is not a readable checkpoint \(.+\)$") as caught:
+    with pytest.raises(UserError, match=r"last\.pt is not a readable checkpoint \(.+\), so the run") as caught:
         load_checkpoint(tmp_path / "last.pt")
     assert "\n" not in str(caught.value)
     assert not Path("exploded").exists()

@@ -54,6 +54,11 @@ def recognise(settings: Auto) -> Recognised:
 def _recognise(settings: Auto) -> Recognised:
     if settings.root.lower().endswith(".csv"):
         return Csv(path=settings.root)
+    if not Path(settings.root).expanduser().exists():
+        raise UserError(
+            f"auto: {settings.root} does not exist; expected one of {LOOKED_FOR} there; the folder of your images is "
+            "named by --data FOLDER or root=FOLDER"
+        )
     root = existing_folder(settings.root, kind=settings.kind, expected=f"one of {LOOKED_FOR}")
     here = layout_of(root)
     if here is not None:
