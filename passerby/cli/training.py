@@ -31,7 +31,7 @@ def train(
         str | None, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)
     ] = None,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="the run folder", show_default=False)] = Path("runs/latest"),
+    out: Annotated[Path, typer.Option(help="the run folder")] = Path("runs/latest"),
     data: DataFolder = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
 ) -> None:
@@ -47,7 +47,7 @@ def adapt(
     run: Annotated[Path, typer.Argument(help="the folder of a finished run", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="images of people whom nobody has named", show_default=False)],
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="the folder of the new run", show_default=False)] = Path("runs/adapted"),
+    out: Annotated[Path, typer.Option(help="the folder of the new run")] = Path("runs/adapted"),
     method: Annotated[
         str, typer.Option(help="contrast, pseudo, or another that finds people by clustering")
     ] = "contrast",

@@ -160,7 +160,8 @@ def _lines(found: Findings) -> Iterator[str]:
     yield f"{clusters.count} clusters of {len(clusters)} images; {100 * clusters.noise:.1f} % in no cluster{radius}"
     sizes = clusters.sizes
     yield f"images per cluster: smallest {sizes.min()}, median {np.median(sizes):g}, largest {sizes.max()}"
-    yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster)"
+    few = "; few images are in clusters at all, so it says little" if clusters.noise > 0.5 else ""
+    yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster){few}"
     if found.one_camera is not None:
         advice = (
             "; --cameras standardise looks past light and background" if 2 * found.one_camera > clusters.count else ""

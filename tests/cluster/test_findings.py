@@ -73,6 +73,16 @@ def test_without_identities_and_names(tmp_path):
     assert (tmp_path / "c.csv").read_text().splitlines()[:2] == ["row,cluster", f"0,{found.clusters.labels[0]}"]
 
 
+def test_a_silhouette_of_few_images_is_doubted():
+    vectors, pids = people()
+    clear = find_clusters(table_of(vectors, pids), clustering_settings("dbscan", ["k1=7", "k2=2"]))
+    assert "says little" not in describe(clear)
+    scattered = np.concatenate([vectors, np.random.default_rng(3).normal(size=(80, vectors.shape[1]))])
+    found = find_clusters(table_of(scattered, np.full(len(scattered), -1)), clustering_settings("dbscan", ["k1=7"]))
+    assert found.clusters.noise > 0.5
+    assert "few images are in clusters at all, so it says little" in describe(found)
+
+
 def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
     vectors, pids = people()
     cam = np.arange(len(pids)) % 2
