@@ -78,7 +78,9 @@ def test_a_silhouette_of_few_images_is_doubted():
     clear = find_clusters(table_of(vectors, pids), clustering_settings("dbscan", ["k1=7", "k2=2"]))
     assert "says little" not in describe(clear)
     scattered = np.concatenate([vectors, np.random.default_rng(3).normal(size=(80, vectors.shape[1]))])
-    found = find_clusters(table_of(scattered, np.full(len(scattered), -1)), clustering_settings("dbscan", ["k1=7"]))
+    found = find_clusters(
+        table_of(scattered, np.full(len(scattered), -1)), clustering_settings("dbscan", ["k1=7", "eps=0.3"])
+    )
     assert found.clusters.noise > 0.5
     assert "few images are in clusters at all, so it says little" in describe(found)
 
