@@ -114,10 +114,17 @@ def _card(grouping: Grouping, title: str, rows: Ints, vectors: Floats | None) ->
         own = unit(vectors[rows])
         away = 1 - own.astype(np.float64) @ unit(own.mean(axis=0, keepdims=True))[0]
         rows, away = rows[(order := np.argsort(away, kind="stable"))], away[order]
-    cams, pids = grouping.cam[grouping.hidden][rows], grouping.truth[grouping.hidden][rows]
+    pids = grouping.truth[grouping.hidden][rows]
     people, counts = np.unique(pids[pids != UNKNOWN], return_counts=True)
     ranked = sorted(zip(people.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
-    return Card(title, rows, away, len(np.unique(cams[cams != UNKNOWN])), tuple(ranked))
+    return Card(title, rows, away, _count_cameras(grouping, rows), tuple(ranked))
+
+
+def _count_cameras(grouping: Grouping, rows: Ints) -> int:
+    """Return how many known cameras some of the clustered images are from; those of two data sets are two."""
+    cam = grouping.cam[grouping.hidden][rows]
+    site = np.full(len(rows), "") if grouping.site is None else grouping.site[grouping.hidden][rows]
+    return len({(name, camera) for name, camera in zip(site.tolist(), cam.tolist(), strict=True) if camera != UNKNOWN})
 
 
 # ---- pages of thumbnails

@@ -32,7 +32,7 @@ from passerby.report.pictures import Picture, picture_of
 from passerby.train import journal
 from passerby.train.groupings import Grouping, read_groupings, vectors_file
 from passerby.train.journal import FindingRecord
-from passerby.types import UNKNOWN, Embeddings
+from passerby.types import UNKNOWN, Embeddings, Words
 
 _CARDS, _OUTSIDE = 4, 16  # clusters of each kind on the page, and images in none
 _POINTS = 600
@@ -64,6 +64,11 @@ class Found:
     def eps(self) -> float | None:
         """The radius of the stage."""
         return self.told[-1].values.get("eps") if self.told else None
+
+    @property
+    def site(self) -> Words | None:
+        """(M,) the data sets that the clustered images are from; None = a single one."""
+        return None if self.last.site is None else self.last.site[self.last.hidden]
 
     @property
     def known_people(self) -> int:
@@ -139,7 +144,7 @@ def clusters_figure(
                 raise UserError("the vectors of the clustered images are not kept")
             if colour == "identity" and not found.known_people:
                 raise UserError("nobody in these images is known, so there are no identities to colour by")
-            return features_figure(project_clusters(table, found.last.clusters), colour=colour)
+            return features_figure(project_clusters(table, found.last.clusters, site=found.site), colour=colour)
 
 
 def _page_of(found: Found, *, order: Order, page: int, rows: int) -> Figure:
@@ -278,7 +283,7 @@ def _planes(found: Found) -> Iterator[Picture]:
     if found.table is None:
         return
     try:
-        projection = project_clusters(found.table, found.last.clusters, most=_POINTS)
+        projection = project_clusters(found.table, found.last.clusters, most=_POINTS, site=found.site)
     except UserError:  # too few images, or all alike: the thumbnails show as much
         return
     caption = "Images as points: near ones were near for the model, marks are the largest clusters"

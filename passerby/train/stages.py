@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -55,7 +56,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
 
 def _hidden(train: Split) -> Split:
     """Return the images without what is known of their people."""
-    return Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
+    return replace(train, pid=np.full(len(train), UNKNOWN))
 
 
 def _put_beside(

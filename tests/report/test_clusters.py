@@ -1,5 +1,7 @@
 """Clusters as pictures: what is counted is drawn, and the page shows whom the run took for one person."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,6 +150,16 @@ def test_points_are_coloured_by_cluster_though_nobody_is_known():
     assert (drawn.cluster < 0).sum() == 2  # as large a share of those in none
     with pytest.raises(UserError, match="t-SNE needs at least 10 images, got 9"):
         project_clusters(table.select(np.arange(9)), LABELS[:9])
+
+
+def test_cameras_of_two_data_sets_are_told_apart():
+    site = np.array(["plaza", "hall"])[np.arange(COUNT) % 2]
+    found = replace(grouping(), site=site)
+    assert cards(found, None)[0].sentence() == "4 images, from 4 cameras"
+    table = Embeddings(vectors(), np.full(COUNT, -1), found.cam, np.full(COUNT, ""))
+    figure = features_figure(project_clusters(table, LABELS, site=site), colour="camera")
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == [f"{name}, camera {number}" for name in ("hall", "plaza") for number in range(3)]
 
 
 def test_groupings_are_read_back(run):
