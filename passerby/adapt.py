@@ -263,7 +263,8 @@ class Findings:
         noise: share of the images in no cluster, in [0, 1].
         silhouette: mean over the clustered images, in [-1, 1]; None without a graph or a second cluster.
         stability: adjusted Rand index with the clusters of the last epoch; 1 = the same.
-        people_at_smaller_radius, people_at_larger_radius: people at a radius a tenth smaller and a tenth larger; None where the clustering has no radius.
+        people_at_smaller_radius, people_at_larger_radius: clusters at a radius a tenth smaller and a tenth larger; None
+            where the clustering has no radius.
         truth: against the identities, where any are known.
 
     """

@@ -42,7 +42,8 @@ def draw(recipe: Recipe, *, width: float = WIDE) -> str:
     """
     panels = [panel for number in range(len(recipe.stages)) for panel in _stage(recipe, number)]
     names = ", ".join(stage.title for stage in recipe.stages)
-    label = f"From images to losses and scores: training on {names}, test on {', '.join(recipe.tested)}."
+    tested = f"test on {', '.join(recipe.tested)}" if recipe.tested else "no test"
+    label = f"From images to losses and scores: training on {names}, {tested}."
     return draw_panels([*panels, _test(recipe)], width=width, label=label)
 
 
@@ -137,17 +138,13 @@ def _parts(stage: StageSettings, number: int) -> dict[str, Part]:
     parts = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
     if stage.labelled:
         parts = {name: part for name, part in parts.items() if not (part.makes_labels or part.unlabelled_only)}
-    return {name: part for name, part in parts.items() if number or not part.needs_earlier or _speaks(part, "terms")}
-
-
-def _speaks(part: Part, verb: str) -> bool:
-    return getattr(type(part), verb) is not getattr(Part, verb)
+    return {name: part for name, part in parts.items() if number or not part.needs_earlier or part.adds_loss != "never"}
 
 
 def _with_loss(stage: StageSettings, number: int) -> dict[str, Part]:
     """Return the parts that add a loss in a stage; what holds on to an earlier stage adds none in the first."""
-    parts = _parts(stage, number)
-    return {name: p for name, p in parts.items() if _speaks(p, "terms") and (number or not p.needs_earlier)}
+    now = ("always", "later") if number else ("always",)
+    return {name: part for name, part in _parts(stage, number).items() if part.adds_loss in now}
 
 
 def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
@@ -202,10 +199,10 @@ def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
     boxes = []
     for name, part in _parts(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = () if _speaks(part, "terms") else (*summary(chosen), *facts(chosen))
+        told = (*summary(chosen), *facts(chosen)) if part.adds_loss == "never" else ()
         if part.at_end:
             boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
-        elif not (_speaks(part, "terms") or part.makes_labels):
+        elif part.adds_loss == "never" and not part.makes_labels:
             boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
     return tuple(boxes)
 
@@ -244,6 +241,9 @@ def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
 
 def _test(recipe: Recipe) -> Panel:
     test = recipe.test
+    if not recipe.tested:
+        nothing = Box("tested", "Nothing is tested", ("the recipe names no data set to test on (evaluate)",), "test")
+        return Panel("No test", (Column("Images", (nothing,)),), ())
     left_out = (
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )

@@ -104,9 +104,7 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
     )
 
 
-def project_clusters(
-    table: Embeddings, clusters: Ints, *, most: int = MOST, site: Words | None = None
-) -> Projection:
+def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST, site: Words | None = None) -> Projection:
     """Put clustered images on a plane as `project` does, by cosine distance; identities need not be known.
 
     Args:
