@@ -168,6 +168,9 @@ def test_recipes_are_listed_shown_drawn_and_described(tmp_path: Path) -> None:
     assert json.loads(run("recipe", "schema").output)["title"] == "Recipe"
     assert run("recipe", "draw", "small", "-o", tmp_path / "f.svg").exit_code == 0
     assert (tmp_path / "f.svg").read_text().startswith("<svg")
+    for name in ("f.png", "f", "f.html"):
+        assert "its name must end in .svg" in refused("recipe", "draw", "small", "-o", tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
