@@ -334,8 +334,9 @@ def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
     _write(run, train, clusters, found)
     hidden = np.ones(len(train), np.bool_)
     curve = part.evidence().get("curve")
+    people = splits[0].pid if len(splits) == 1 else train.pid
     final = Grouping(
-        *(number, last.epoch + 2, clusters.labels, train.path, train.told_cam, train.pid, hidden, curve), site=site
+        *(number, last.epoch + 2, clusters.labels, train.path, train.told_cam, people, hidden, curve), site=site
     )
     final.save(run)
     save_vectors(run, final, vectors)

@@ -49,7 +49,13 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
-    _learn(recipe, out, resume=resume, again=shlex.join(["passerby", "train", "--resume", "--out", str(out)]), console=console)
+    _learn(
+        recipe,
+        out,
+        resume=resume,
+        again=shlex.join(["passerby", "train", "--resume", "--out", str(out)]),
+        console=console,
+    )
     return write_report(out)
 
 

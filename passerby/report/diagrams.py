@@ -13,6 +13,7 @@ from passerby.methods.part import Part
 from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
+from passerby.report.schedule import falls
 from passerby.report.transfer import labels_panel, shared, source_panel
 from passerby.report.words import changed, counted, facts, summary, value_text
 from passerby.settings import Settings
@@ -236,7 +237,10 @@ def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
         yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no step is reached"
     elif optim.schedule == "cosine":
         after = f"after epoch {value_text(optim.delay_epochs)} " if optim.delay_epochs else ""
-        yield f"{after}falling to {value_text(optim.final_rate)} at epoch {epochs}"
+        told = f"{after}falling to {value_text(optim.final_rate)} at epoch {epochs}"
+        yield (
+            told if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.final_rate)}"
+        )
 
 
 def _test(recipe: Recipe) -> Panel:

@@ -24,7 +24,7 @@ class Grouping:
         stage, epoch: from 1; the model had learnt for one epoch less.
         labels: (N,) or (N, V) as they were trained on, -1 = left out.
         path, cam: (N,) the images, with cameras as their data sets number them.
-        truth: (N,) who is in them, -1 = unknown.
+        truth: (N,) who is in them, -1 = unknown; of a single data set by its own numbers.
         hidden: (N,) whose people the stage was not told.
         curve: (M,) ascending distances of the clustered images to their k-th nearest; None without a radius.
         site: (N,) the data sets that the images are from; None = a single one.

@@ -40,7 +40,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     elif settings.beside:
         train, origin, truth, sources = _put_beside(settings, datasets, train, origin)
     else:
-        train = _hidden(train)
+        train, truth = _hidden(train), splits[0].pid if len(splits) == 1 else truth
     _require_all(sources, origin, settings)
     return Stage(
         settings.name or " + ".join(datasets[name].name for name in settings.train),

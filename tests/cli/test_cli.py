@@ -151,6 +151,7 @@ def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path
     assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
     image = sorted(gallery.iterdir())[3]
     found = run("search", tmp_path / "g.npz", image, "--run", trained, "--count", 3)
+    assert "-0.0000" not in found.output
     assert found.exit_code == 0, found.output
     assert str(image) in found.output.splitlines()[0]
     assert len(found.output.splitlines()) == 3
