@@ -49,7 +49,7 @@ def score_curves(records: Sequence[Record]) -> Figure:
     found, epochs = journal.scores(records), journal.epochs(records)
     names = list(dict.fromkeys(record.dataset for record in found))
     with style():
-        figure, (panel,) = panels(1)
+        figure, (panel,) = panels(1, height=3.2 + 0.22 * max(len(names) - 1, 0))  # a line of the legend for each
         for number, name in enumerate(names):
             mine = [record for record in found if record.dataset == name]
             x = [place(epochs, record.stage, record.epoch) for record in mine]
