@@ -264,7 +264,8 @@ class Findings:
         noise: share of the images in no cluster, in [0, 1].
         silhouette: mean over the clustered images, in [-1, 1]; None without a graph or a second cluster.
         stability: adjusted Rand index with the clusters of the last epoch; 1 = the same.
-        fewer, more: people at a radius a tenth smaller and a tenth larger; None where the clustering has no radius.
+        people_at_smaller_radius, people_at_larger_radius: clusters at a radius a tenth smaller and a tenth larger; None
+            where the clustering has no radius.
         truth: against the identities, where any are known.
 
     """
@@ -275,8 +276,8 @@ class Findings:
     noise: float
     silhouette: float | None
     stability: float | None
-    fewer: int | None
-    more: int | None
+    people_at_smaller_radius: int | None
+    people_at_larger_radius: int | None
     truth: Truth | None = None
 
     def sentences(self) -> list[str]:
@@ -290,8 +291,9 @@ class Findings:
             sure.append(f"agreement with the last epoch {self.stability:.2f} (1 = the same clusters)")
         if self.silhouette is not None:
             sure.append(f"silhouette {self.silhouette:.2f} (1 = clusters far apart, 0 = none)")
-        if self.fewer is not None and self.more is not None:
-            sure.append(f"{self.fewer:,} and {self.more:,} people at a radius a tenth smaller and larger")
+        smaller, larger = self.people_at_smaller_radius, self.people_at_larger_radius
+        if smaller is not None and larger is not None:
+            sure.append(f"{smaller:,} and {larger:,} people at a radius a tenth smaller and larger")
         found += [f"how sure: {'; '.join(sure)}"] if sure else []
         if self.truth is not None:
             known = f"what is known of {self.truth.images:,} images of {self.truth.identities:,} people"
@@ -311,13 +313,14 @@ def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
     trained = load_trained(run)
     stage, chosen = _how(trained.recipe)
     number = trained.recipe.stages.index(stage) + 1
-    train = join([open_dataset(trained.recipe.dataset(name), name).train for name in stage.train])
+    splits = [open_dataset(trained.recipe.dataset(name), name).train for name in stage.train]
+    train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
     part = _part(chosen, last.values)
     view = masked_view(train.masks, trained.recipe.learnt_pixels)
     vectors = _vectors(trained.embedder, part, train, view=view, progress=progress)
     clusters, graph = part.find(vectors)
-    fewer, more = _nudged(chosen, vectors, clusters, graph)
+    smaller, larger = _nudged(chosen, vectors, clusters, graph)
     found = Findings(
         site=stage.title,
         images=len(clusters),
@@ -325,14 +328,17 @@ def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
         noise=clusters.noise,
         silhouette=None if graph is None or clusters.count < 2 else silhouette(graph, clusters.labels),
         stability=_stability(labels_file(run, number, last.epoch + 1), clusters.labels),
-        fewer=fewer,
-        more=more,
+        people_at_smaller_radius=smaller,
+        people_at_larger_radius=larger,
         truth=against_truth(clusters.labels, train.pid),
     )
     _write(run, train, clusters, found)
     hidden = np.ones(len(train), np.bool_)
     curve = part.evidence().get("curve")
-    final = Grouping(number, last.epoch + 2, clusters.labels, train.path, train.cam, train.pid, hidden, curve)
+    people = splits[0].pid if len(splits) == 1 else train.pid
+    final = Grouping(
+        *(number, last.epoch + 2, clusters.labels, train.path, train.told_cam, people, hidden, curve), site=site
+    )
     final.save(run)
     save_vectors(run, final, vectors)
     return found
@@ -354,8 +360,8 @@ def _nudged(
     if clusters.eps is None:
         return None, None
     radii = (clusters.eps * (1 - NUDGE), min(clusters.eps * (1 + NUDGE), 0.999))
-    fewer, more = (chosen.cluster.fit(vectors, graph, eps=eps).count for eps in radii)
-    return fewer, more
+    smaller, larger = (chosen.cluster.fit(vectors, graph, eps=eps).count for eps in radii)
+    return smaller, larger
 
 
 def _stability(file: Path, labels: Ints) -> float | None:

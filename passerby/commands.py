@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -48,7 +49,13 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
     recipe = _recipe(name, overrides, out, resume=resume)
-    _learn(recipe, out, resume=resume, again=f"passerby train --resume --out {out}", console=console)
+    _learn(
+        recipe,
+        out,
+        resume=resume,
+        again=shlex.join(["passerby", "train", "--resume", "--out", str(out)]),
+        console=console,
+    )
     return write_report(out)
 
 
@@ -87,7 +94,7 @@ def adapt_and_report(
                 progress=advance,
                 say=partial(console.print, highlight=False, markup=False, soft_wrap=True),
             )
-    again = f"passerby adapt {source} {folder} --resume --out {out}"
+    again = shlex.join(["passerby", "adapt", str(source), str(folder), "--resume", "--out", str(out)])
     _learn(recipe, out, resume=resume, again=again, console=console)
     with bar("finding people", console) as advance:
         found = find_people(out, progress=advance)

@@ -280,7 +280,8 @@ def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[
     _, block = next(iter(source.blocks()))
     rows, distances = smallest(block, min(count, len(table)))
     paths = table.path if table.path is not None else np.full(len(table), "")
+    above = (max(0.0, float(value + source.offset)) for value in distances[0])  # rounding leads a little below 0
     return [
-        Found(int(row), float(value + source.offset), str(paths[row]), int(table.pid[row]), int(table.cam[row]))
-        for row, value in zip(rows[0], distances[0], strict=True)
+        Found(int(row), value, str(paths[row]), int(table.pid[row]), int(table.cam[row]))
+        for row, value in zip(rows[0], above, strict=True)
     ]

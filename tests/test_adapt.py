@@ -14,8 +14,8 @@ from passerby.cluster.cameras import without_cameras
 from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view
-from passerby.methods.clustered import unit
-from passerby.train.groupings import vectors_file
+from passerby.methods.clustered import unit, without_cameras
+from passerby.train.groupings import read_groupings, vectors_file
 from passerby.train.session import train
 from passerby.trained import load_trained
 from passerby.types import Embeddings
@@ -78,7 +78,8 @@ def test_it_says_how_many_people_there_are_and_how_sure_it_is(adapted):
     assert "how sure: agreement with the last epoch" in said
     assert figures["truth"] is None
     assert -1 <= figures["silhouette"] <= 1
-    assert figures["fewer"] > 0 < figures["more"]
+    assert [sorted(set(kept.cam.tolist())) for kept in read_groupings(out)] == [[1, 2]] * 3  # as the folders count them
+    assert figures["people_at_smaller_radius"] > 0 < figures["people_at_larger_radius"]
     assert f"report: {out / 'report.html'}" in said
 
 

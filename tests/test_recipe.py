@@ -153,6 +153,15 @@ def test_overrides_of_different_keys_may_come_in_any_order(one, data):
     assert load_recipe("small", [one, other]) == load_recipe("small", [other, one])
 
 
+def test_a_description_says_what_was_changed():
+    plain = load_recipe("small").description
+    assert load_recipe("small", ["root=elsewhere", "engine.device=cpu"]).description == plain
+    found = load_recipe("small", ["stages.0.epochs=2", "input.size=[64, 32]", "evaluate=[]"])
+    assert found.description == f"{plain}; changed: input.size=[64, 32], stages.0.epochs=2"
+    assert load_recipe("small", ["input.size=[64, 32]", "description=mine"]).description == "mine"
+    assert load_recipe("small", ["stages.0.epochs=2", "description=null"]).description == ""
+
+
 def test_names_of_recipes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert {"bag_of_tricks", "small"} <= set(shipped_recipes())

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from passerby.cli.options import Overrides, RecipeName
+from passerby.errors import UserError
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
 
@@ -54,6 +55,8 @@ def recipe_draw(
     from passerby.recipe import load_recipe
     from passerby.report.diagrams import draw
 
+    if out.suffix.lower() != ".svg":
+        raise UserError(f"{out}: the drawing is written as SVG, so its name must end in .svg")
     text = draw(load_recipe(recipe, overrides or []))
     with atomic_write(out) as file:
         file.write(text.encode())

@@ -8,7 +8,10 @@ from passerby.types import UNKNOWN, Ints, Split
 
 
 def join(splits: list[Split]) -> Split:
-    """Put splits one after another; pid and cam become 0..C-1, equal only within one split, and unknown stays -1."""
+    """Put splits one after another; pid and cam become 0..C-1, equal only within one split, and unknown stays -1.
+
+    What each data set calls its cameras is kept for pictures in `own_cam`.
+    """
     mask_path = None
     if any(split.mask_path is not None for split in splits):
         blank = [np.full(len(split), "") if split.mask_path is None else split.mask_path for split in splits]
@@ -18,6 +21,7 @@ def join(splits: list[Split]) -> Split:
         pid=_apart([split.pid for split in splits]),
         cam=_apart([split.cam for split in splits]),
         mask_path=mask_path,
+        own_cam=np.concatenate([split.told_cam for split in splits]),
     )
 
 

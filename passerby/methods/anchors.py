@@ -21,7 +21,7 @@ from passerby.extract import shown
 from passerby.losses.mix import Term
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
-from passerby.methods.part import Part, RunState
+from passerby.methods.part import Adds, Part, RunState
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Output, Stage
 
@@ -84,6 +84,11 @@ class Anchored(Part):
         self.register_buffer("anchors", torch.empty(0))  # (W,) once a stage is done
         self.register_buffer("importance", torch.empty(0))
         self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def adds_loss(self) -> Adds:
+        """From the second stage on; the first leaves the anchors."""
+        return "later"
 
     @property
     def hollow(self) -> bool:

@@ -19,7 +19,7 @@ from passerby.data.loading import ImageStore
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import Term
-from passerby.methods.part import Part, RunState, frozen
+from passerby.methods.part import Adds, Part, RunState, frozen
 from passerby.models.akpnet import AKPNet, backbone_of, resample_colours
 from passerby.settings import Settings
 from passerby.types import Batch, Output, Stage
@@ -89,6 +89,11 @@ class Dask(Part):
         if self.settings.weights != "none" or not self.settings.steps:
             return ""
         return "its network begins with random weights; the published one is pre-trained (weights: pretrained)"
+
+    @property
+    def adds_loss(self) -> Adds:
+        """From the second stage on, which sees the colours of the first."""
+        return "later" if self.settings.weight else "never"
 
     @property
     def at_end(self) -> str:

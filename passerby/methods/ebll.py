@@ -20,7 +20,7 @@ from passerby.errors import UserError
 from passerby.losses.mining import widen
 from passerby.losses.mix import Term
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
-from passerby.methods.part import Part, RunState, frozen
+from passerby.methods.part import Adds, Part, RunState, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     LOW,
@@ -134,6 +134,11 @@ class Ebll(Part):
         super().__init__()
         self.settings = settings
         self.encoders = nn.ModuleList()
+
+    @property
+    def adds_loss(self) -> Adds:
+        """From the second stage on, which holds the codes of the first."""
+        return "later" if self.settings.weight else "never"
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Check, before anything is trained, what would fail after the last epoch."""

@@ -23,6 +23,9 @@ from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
 
 M = TypeVar("M", bound=nn.Module)
 
+Adds = Literal["always", "later", "never"]
+"""In which stages a part adds a loss; later: from the second one on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
@@ -168,6 +171,13 @@ class Part(nn.Module):
         """What it does after the last epoch of a stage, for the drawing; default: what its `end` says of itself."""
         own = type(self).end
         return "" if own is Part.end else (own.__doc__ or "Acts after the last epoch.").split("\n")[0].removesuffix(".")
+
+    @property
+    def adds_loss(self) -> Adds:
+        """In which stages it adds a loss, for the drawing; default: in all, but for parts that need an earlier one."""
+        if type(self).terms is Part.terms:
+            return "never"
+        return "later" if self.needs_earlier else "always"
 
     @property
     def remembers(self) -> str:

@@ -22,7 +22,7 @@ from passerby.losses.mix import Term
 from passerby.losses.softmax import adopt_rows, person_rows
 from passerby.methods.growth import make_rows, still, vectors
 from passerby.methods.herding import herd
-from passerby.methods.part import Part, RunState
+from passerby.methods.part import Adds, Part, RunState
 from passerby.settings import Settings
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
 
@@ -122,6 +122,11 @@ class Replay(Part):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         self.register_buffer("stored", torch.empty(0, 0))  # (M', D) embeddings of the first M' of them
         self.known = nn.ParameterDict()  # of each loss with a row per person (I, D): those of the people in the memory
+
+    @property
+    def adds_loss(self) -> Adds:
+        """Only what remembered images are held to, and from the second stage on."""
+        return "later" if self.settings.match is not None else "never"
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's."""

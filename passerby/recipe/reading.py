@@ -32,11 +32,28 @@ def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe or a target with all that it extends, apply `key=value` overrides, and validate it.
 
+    Its description then also says what of it was changed, since it may no longer be true by itself.
+
     Raises:
         UserError: no such recipe, bad YAML, an unknown key, a wrong value: every mistake at once.
 
     """
-    return make_recipe(_changed(_read(find_recipe(name)), overrides), source=f"recipe {name}")
+    data = _read(find_recipe(name))
+    changed = _changed(data, overrides)
+    return make_recipe(changed | _described(data, changed, overrides), source=f"recipe {name}")
+
+
+_APART = ("root", "masks", "datasets", "evaluate", "description", "target", "expected", "engine", "data.cache")
+"""What no description is about: where images are, and on what machine they are learnt from."""
+
+
+def _described(data: dict[str, Plain], changed: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
+    """Return the description of a recipe followed by its changes, where it has both and was not itself replaced."""
+    found = [one for one in overrides if not any(f"{one.partition('=')[0]}.".startswith(f"{name}.") for name in _APART)]
+    description = data.get("description")
+    if not found or not description or changed.get("description") != description:
+        return {}
+    return {"description": f"{description}; changed: {', '.join(sorted(found))}"}
 
 
 def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:

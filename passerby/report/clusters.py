@@ -25,6 +25,8 @@ from passerby.train.journal import FindingRecord
 from passerby.types import UNKNOWN, Doubles, Floats, Ints
 
 Order = Literal["largest", "doubtful", "outside"]
+Frame = tuple[str, str | tuple[float, tuple[float, ...]]]
+"""Colour and line."""
 
 SHOWN = 8  # images of a cluster
 _NAMED = len(LOOKS)  # people of one cluster who have a frame of their own
@@ -60,11 +62,12 @@ class Card:
         """The mean distance to the mean."""
         return float(self.away.mean())
 
-    def sentence(self) -> str:
-        """Tell it in a line."""
+    def sentence(self, *, shown: int | None = None) -> str:
+        """Tell it in a line, and how many of its images are shown where those are not all."""
         if self.about:
             return self.about
-        words = [f"{len(self.rows):,} images"]
+        total = len(self.rows)
+        words = [f"{total:,} images" if shown is None or shown >= total else f"{shown:,} of {total:,} images"]
         words += [f"from {_count(self.cameras, 'camera')}"] if self.cameras else []
         words += [] if np.isnan(self.away).any() else [f"spread {self.spread:.2f}"]
         return ", ".join(words)
@@ -114,10 +117,17 @@ def _card(grouping: Grouping, title: str, rows: Ints, vectors: Floats | None) ->
         own = unit(vectors[rows])
         away = 1 - own.astype(np.float64) @ unit(own.mean(axis=0, keepdims=True))[0]
         rows, away = rows[(order := np.argsort(away, kind="stable"))], away[order]
-    cams, pids = grouping.cam[grouping.hidden][rows], grouping.truth[grouping.hidden][rows]
+    pids = grouping.truth[grouping.hidden][rows]
     people, counts = np.unique(pids[pids != UNKNOWN], return_counts=True)
     ranked = sorted(zip(people.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
-    return Card(title, rows, away, len(np.unique(cams[cams != UNKNOWN])), tuple(ranked))
+    return Card(title, rows, away, _count_cameras(grouping, rows), tuple(ranked))
+
+
+def _count_cameras(grouping: Grouping, rows: Ints) -> int:
+    """Return how many known cameras some of the clustered images are from; those of two data sets are two."""
+    cam = grouping.cam[grouping.hidden][rows]
+    site = np.full(len(rows), "") if grouping.site is None else grouping.site[grouping.hidden][rows]
+    return len({(name, camera) for name, camera in zip(site.tolist(), cam.tolist(), strict=True) if camera != UNKNOWN})
 
 
 # ---- pages of thumbnails
@@ -130,7 +140,7 @@ def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
     first: a row with a single kind of frame is right.
     """
     width, height = _LEFT + SHOWN * _WIDTH + 0.1, max(len(found), 1) * _TALL + 0.35
-    path, truth = grouping.path[grouping.hidden], grouping.truth[grouping.hidden]
+    path, truth, cam = (column[grouping.hidden] for column in (grouping.path, grouping.truth, grouping.cam))
     with style():
         figure = Figure(figsize=(width, height), facecolor="white")
         hint = "nearest to the mean of the cluster      →      farthest from it (numbers: cosine distance)"
@@ -144,12 +154,14 @@ def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
             for column, place in enumerate(card.chosen()):
                 left, row = _LEFT + column * _WIDTH, card.rows[place]
                 box = (left / width, (top - _TALL + _EDGE) / height, (_WIDTH - 0.06) / width, (_TALL - _EDGE) / height)
-                _thumbnail(figure.add_axes(box), str(path[row]), card, away=card.away[place], pid=int(truth[row]))
+                panel = figure.add_axes(box)
+                _thumbnail(panel, str(path[row]), frame_of(card, int(truth[row])))
+                _write_below(panel, cam=int(cam[row]), away=float(card.away[place]))
     return figure
 
 
 def _describe(figure: Figure, card: Card, *, x: float, y: float) -> None:
-    told = card.sentence().replace(", ", "\n")
+    told = card.sentence(shown=len(card.chosen())).replace(", ", "\n")
     figure.text(x, y, card.title, va="top", fontsize=10, fontweight="bold")
     figure.text(x, y, f"\n{told}", va="top", fontsize=9, linespacing=1.35)
     size = figure.get_figheight()
@@ -162,7 +174,7 @@ def _describe(figure: Figure, card: Card, *, x: float, y: float) -> None:
         figure.text(x, below, f"and {len(card.people) - 3} more", va="top", fontsize=8.5, color=QUIET)
 
 
-def _thumbnail(panel: Axes, path: str, card: Card, *, away: float, pid: int) -> None:
+def _thumbnail(panel: Axes, path: str, frame: Frame) -> None:
     panel.set_axis_off()
     panel.set(xlim=(0, 1), ylim=(0, 2.3))
     pixels = read_shot(path)
@@ -170,13 +182,18 @@ def _thumbnail(panel: Axes, path: str, card: Card, *, away: float, pid: int) -> 
         panel.text(0.5, 1.25, "image\nnot found", ha="center", va="center", fontsize=7, color=QUIET)
     else:
         panel.imshow(pixels, extent=(0.05, 0.95, 0.3, 2.18), aspect="auto", interpolation="bicubic")
-    colour, dashes = frame_of(card, pid)
+    colour, dashes = frame
     panel.add_patch(Rectangle((0.03, 0.28), 0.94, 1.92, fill=False, edgecolor=colour, linestyle=dashes, linewidth=2.4))
-    if not np.isnan(away):
-        panel.text(0.5, 0.12, f"{away:.2f}", ha="center", va="center", fontsize=7.5, color=QUIET)
 
 
-def frame_of(card: Card, pid: int) -> tuple[str, str | tuple[float, tuple[float, ...]]]:
+def _write_below(panel: Axes, *, cam: int, away: float) -> None:
+    """Write the camera and the distance below an image, as far as they are known."""
+    lines = [] if cam == UNKNOWN else [f"camera {cam}"]
+    lines += [] if np.isnan(away) else [f"{away:.2f}"]
+    panel.text(0.5, 0.24, "\n".join(lines), ha="center", va="top", fontsize=7, linespacing=1.05, color=QUIET)
+
+
+def frame_of(card: Card, pid: int) -> Frame:
     """Return colour and line of the frame of a person in a cluster; unknown people have a thin grey one."""
     place = next((number for number, (known, _) in enumerate(card.people) if known == pid), None)
     if place is None:
@@ -192,7 +209,7 @@ def radius_curve(curve: Floats, *, eps: float, nearest: int) -> Figure:
     """Draw the distances to the k-th nearest image in ascending order, and the radius that was chosen.
 
     Args:
-        curve: (M,) ascending, in [0, 1].
+        curve: (M,) ascending, Jaccard distances of neighbourhoods in [0, 1].
         eps: the radius.
         nearest: k, the image itself counted.
 
@@ -201,26 +218,23 @@ def radius_curve(curve: Floats, *, eps: float, nearest: int) -> Figure:
     with style():
         figure, (panel,) = panels(1)
         panel.plot(np.arange(1, len(curve) + 1), curve, color=BLUE)
-        panel.axhline(eps, color=ORANGE, linestyle="--")
-        panel.axvline(inside, color=QUIET, linestyle=":", linewidth=1)
-        left = inside > len(curve) / 2
-        panel.annotate(
-            f"eps {eps:.3g}: {inside:,} of {len(curve):,} images\nhold clusters together",
-            (inside, eps),
-            xytext=(-8 if left else 8, 6),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="bottom",
-            fontsize=8.5,
+        words = (
+            f"radius eps {eps:.3g}: {inside:,} of {len(curve):,} images have at least\n"
+            f"{nearest} images within it, themselves counted; clusters form around these.\n"
+            "Jaccard distance: 0 = the same neighbours, 1 = none in common"
         )
+        panel.axhline(eps, color=ORANGE, linestyle="--", label=words)
+        panel.axvline(inside, color=QUIET, linestyle=":", linewidth=1)
         panel.set(xlim=(0, len(curve)), ylim=(0, 1.02))
         panel.set_xlabel("images, from the most crowded to the loneliest")
-        panel.set_ylabel(f"distance to the {_ordinal(nearest)} nearest")
+        panel.set_ylabel(f"Jaccard distance\nto the {_ordinal(nearest)} nearest image")
+        figure.legend(loc="outside lower left", fontsize=8.5)
     return figure
 
 
 # ---- over the epochs
 
+_LEARNT = "epochs learnt"
 _FLOWS: dict[Move, tuple[str, str, str]] = {
     "kept": ("stayed with their cluster", BLUE, ""),
     "merged": ("their cluster was taken up by another", SKY, "///"),
@@ -257,7 +271,7 @@ def flow_figure(groupings: Sequence[Grouping]) -> Figure:
             )
             floor += shares[:, number]
         panel.set(ylim=(0, 100), xlim=(ends[0] - 0.6, ends[-1] + 0.6))
-        panel.set_xlabel("in epoch")
+        panel.set_xlabel(_LEARNT)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
         panel.grid(visible=False)
@@ -276,8 +290,16 @@ _AGREEMENTS = {
     "agreement with the epoch before": "with the clusters of the epoch before (adjusted Rand index)",
     "adjusted Rand index": "with the people who are there (adjusted Rand index)",
     "pairwise F": "with the people who are there (pairwise F)",
-    "silhouette": "silhouette: how far clusters are apart",
+    "silhouette": "silhouette: how far clusters are apart (0 = not at all)",
 }
+
+
+def _title_of(found: Sequence[FindingRecord]) -> str:
+    """Return what the panel of agreements shows."""
+    names = {name for record in found for name in record.values if name in _AGREEMENTS}
+    apart = ["silhouette"] if "silhouette" in names else []
+    told = [*(["agreement"] if names - {"silhouette"} or not apart else []), *apart]
+    return f"{' and '.join(told)} (1 = best)"
 
 
 def epoch_curves(found: Sequence[FindingRecord], *, known_people: int = 0) -> Figure:
@@ -297,6 +319,7 @@ def epoch_curves(found: Sequence[FindingRecord], *, known_people: int = 0) -> Fi
         )
         if known_people:
             people.axhline(known_people, color=INK, linestyle=":", linewidth=1.2)
+        people.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         people.set_ylim(0, 1.18 * max(known_people, *(record.values["people"] for record in found)))
         _curve(outside, x, [100 * record.values["share in no cluster"] for record in found], 1)
         outside.set_title("images in no cluster")
@@ -306,10 +329,10 @@ def epoch_curves(found: Sequence[FindingRecord], *, known_people: int = 0) -> Fi
             mine = [record for record in found if name in record.values]
             if mine:
                 _curve(agreed, [r.epoch for r in mine], [r.values[name] for r in mine], number, label=words)
-        agreed.set_title("agreement (1 = perfect)")
+        agreed.set_title(_title_of(found))
         agreed.set_ylim(min(0.0, agreed.get_ylim()[0]), 1.02)
         epochs_below(agreed)
-        agreed.set_xlabel("epochs learnt")
+        agreed.set_xlabel(_LEARNT)
         if agreed.lines:
             figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)
     return figure

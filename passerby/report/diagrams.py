@@ -13,6 +13,7 @@ from passerby.methods.part import Part
 from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
+from passerby.report.schedule import falls
 from passerby.report.transfer import labels_panel, shared, source_panel
 from passerby.report.words import changed, counted, facts, summary, value_text
 from passerby.settings import Settings
@@ -42,7 +43,8 @@ def draw(recipe: Recipe, *, width: float = WIDE) -> str:
     """
     panels = [panel for number in range(len(recipe.stages)) for panel in _stage(recipe, number)]
     names = ", ".join(stage.title for stage in recipe.stages)
-    label = f"From images to losses and scores: training on {names}, test on {', '.join(recipe.tested)}."
+    tested = f"test on {', '.join(recipe.tested)}" if recipe.tested else "no test"
+    label = f"From images to losses and scores: training on {names}, {tested}."
     return draw_panels([*panels, _test(recipe)], width=width, label=label)
 
 
@@ -137,17 +139,13 @@ def _parts(stage: StageSettings, number: int) -> dict[str, Part]:
     parts = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
     if stage.labelled:
         parts = {name: part for name, part in parts.items() if not (part.makes_labels or part.unlabelled_only)}
-    return {name: part for name, part in parts.items() if number or not part.needs_earlier or _speaks(part, "terms")}
-
-
-def _speaks(part: Part, verb: str) -> bool:
-    return getattr(type(part), verb) is not getattr(Part, verb)
+    return {name: part for name, part in parts.items() if number or not part.needs_earlier or part.adds_loss != "never"}
 
 
 def _with_loss(stage: StageSettings, number: int) -> dict[str, Part]:
     """Return the parts that add a loss in a stage; what holds on to an earlier stage adds none in the first."""
-    parts = _parts(stage, number)
-    return {name: p for name, p in parts.items() if _speaks(p, "terms") and (number or not p.needs_earlier)}
+    now = ("always", "later") if number else ("always",)
+    return {name: part for name, part in _parts(stage, number).items() if part.adds_loss in now}
 
 
 def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
@@ -202,10 +200,10 @@ def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
     boxes = []
     for name, part in _parts(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = () if _speaks(part, "terms") else (*summary(chosen), *facts(chosen))
+        told = (*summary(chosen), *facts(chosen)) if part.adds_loss == "never" else ()
         if part.at_end:
             boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
-        elif not (_speaks(part, "terms") or part.makes_labels):
+        elif part.adds_loss == "never" and not part.makes_labels:
             boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
     return tuple(boxes)
 
@@ -239,11 +237,17 @@ def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
         yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no step is reached"
     elif optim.schedule == "cosine":
         after = f"after epoch {value_text(optim.delay_epochs)} " if optim.delay_epochs else ""
-        yield f"{after}falling to {value_text(optim.final_rate)} at epoch {epochs}"
+        told = f"{after}falling to {value_text(optim.final_rate)} at epoch {epochs}"
+        yield (
+            told if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.final_rate)}"
+        )
 
 
 def _test(recipe: Recipe) -> Panel:
     test = recipe.test
+    if not recipe.tested:
+        nothing = Box("tested", "Nothing is tested", ("the recipe names no data set to test on (evaluate)",), "test")
+        return Panel("No test", (Column("Images", (nothing,)),), ())
     left_out = (
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )

@@ -104,13 +104,14 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
     )
 
 
-def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST) -> Projection:
+def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST, site: Words | None = None) -> Projection:
     """Put clustered images on a plane as `project` does, by cosine distance; identities need not be known.
 
     Args:
         table: vectors of the images.
         clusters: (N,) cluster of each, -1 = none.
         most: images in all, drawn by whole clusters; of those in none, an equal share.
+        site: (N,) the data sets that the images are from; None = that of the table.
 
     Raises:
         UserError: fewer than 10 images, or all alike.
@@ -121,7 +122,7 @@ def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST) -> 
     rows = _choose_clusters(clusters, most=most)
     chosen = table.select(rows)
     vectors = _compared(chosen.vectors, "cosine")
-    names = np.full(len(chosen), table.dataset or "vectors")
+    names = np.full(len(chosen), table.dataset or "vectors") if site is None else site[rows]
     xy = _on_a_plane(vectors)
     return Projection(xy, chosen.pid, chosen.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
 

@@ -49,7 +49,7 @@ def score_curves(records: Sequence[Record]) -> Figure:
     found, epochs = journal.scores(records), journal.epochs(records)
     names = list(dict.fromkeys(record.dataset for record in found))
     with style():
-        figure, (panel,) = panels(1)
+        figure, (panel,) = panels(1, height=3.2 + 0.22 * max(len(names) - 1, 0))  # a line of the legend for each
         for number, name in enumerate(names):
             mine = [record for record in found if record.dataset == name]
             x = [place(epochs, record.stage, record.epoch) for record in mine]
@@ -61,7 +61,7 @@ def score_curves(records: Sequence[Record]) -> Figure:
         _mark_stages(panel, epochs)
         epochs_below(panel)
         if names:
-            panel.legend(loc="best")
+            _legend_below(figure)
     return figure
 
 
@@ -77,7 +77,7 @@ def cmc_curve(plain: Scores, reranked: Scores | None = None, *, ranks: int = 20)
         _percent_axis(panel)
         panel.set_xlabel("the first k images of the list")
         panel.set_xticks([1, *range(5, ranks + 1, 5)])
-        panel.legend(loc="lower right")
+        _legend_below(figure)
     return figure
 
 
@@ -93,6 +93,11 @@ def _line(panel: Axes, x: Sequence[float], y: Sequence[float], *, number: int, l
     (line,) = panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, label=label)
     line.set_markevery(every)
     line.set_clip_on(False)  # a mark on the edge is drawn whole
+
+
+def _legend_below(figure: Figure) -> None:
+    """Name the lines below the picture, where nothing can be covered."""
+    figure.legend(loc="outside lower center", ncols=2)
 
 
 def _percent_axis(panel: Axes, *, from_zero: bool = False) -> None:

@@ -32,7 +32,7 @@ from passerby.report.pictures import Picture, picture_of
 from passerby.train import journal
 from passerby.train.groupings import Grouping, read_groupings, vectors_file
 from passerby.train.journal import FindingRecord
-from passerby.types import UNKNOWN, Embeddings
+from passerby.types import UNKNOWN, Embeddings, Words
 
 _CARDS, _OUTSIDE = 4, 16  # clusters of each kind on the page, and images in none
 _POINTS = 600
@@ -44,7 +44,7 @@ class Found:
 
     Attributes:
         groupings: who was taken for one person, epoch by epoch and, after `passerby adapt`, in the end.
-        told: what each epoch told of its clusters.
+        told: what each epoch told of its clusters and, after `passerby adapt`, what was found in the end.
         table: the vectors of the last grouping, None where they are not kept.
         nearest: the k of the k-distances, None where there is no radius.
 
@@ -66,6 +66,11 @@ class Found:
         return self.told[-1].values.get("eps") if self.told else None
 
     @property
+    def site(self) -> Words | None:
+        """(M,) the data sets that the clustered images are from; None = a single one."""
+        return None if self.last.site is None else self.last.site[self.last.hidden]
+
+    @property
     def known_people(self) -> int:
         """How many people the images really show, as far as that is known."""
         truth = self.last.truth[self.last.hidden]
@@ -80,6 +85,7 @@ def read_found(run: RunFolder) -> Found | None:
     stage = groupings[-1].stage
     mine = [grouping for grouping in groupings if grouping.stage == stage]
     told = [r for r in journal.findings(run.records) if r.stage == stage and r.part == "clusters"]
+    told += _told_in_the_end(run.path, mine[-1], told)
     path = vectors_file(run.path, stage)
     table = Embeddings.load(path) if path.is_file() else None
     if table is not None and len(table) != int(mine[-1].hidden.sum()):
@@ -88,6 +94,30 @@ def read_found(run: RunFolder) -> Found | None:
     clustering = [chosen.cluster for chosen in settings if isinstance(chosen, ClusteredSettings)]
     dbscan = next((one for one in clustering if isinstance(one, DbscanSettings)), None)
     return Found(mine, told, table, None if dbscan is None else dbscan.min_samples)
+
+
+def _told_in_the_end(folder: Path, final: Grouping, told: list[FindingRecord]) -> list[FindingRecord]:
+    """Return what `passerby adapt` found after the last epoch, as an epoch tells it; none where it did not look."""
+    if not told or final.learnt <= told[-1].epoch or not (folder / "clusters.json").is_file():
+        return []
+    entry = read_json(folder / "clusters.json")
+    entry = entry if isinstance(entry, dict) else {}
+    truth = entry.get("truth")
+    known = truth if isinstance(truth, dict) else {}
+    figures = {
+        "people": entry.get("people"),
+        "share in no cluster": entry.get("noise"),
+        "eps": told[-1].values.get("eps"),
+        "silhouette": entry.get("silhouette"),
+        "agreement with the epoch before": entry.get("stability"),
+        "adjusted Rand index": known.get("rand"),
+        "purity": known.get("purity"),
+        "pairwise F": known.get("f"),
+    }
+    values = {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+    if not {"people", "share in no cluster"} <= values.keys():
+        return []
+    return [FindingRecord(final.stage, final.learnt, "clusters", values)]
 
 
 def require_found(run: RunFolder) -> Found:
@@ -139,7 +169,7 @@ def clusters_figure(
                 raise UserError("the vectors of the clustered images are not kept")
             if colour == "identity" and not found.known_people:
                 raise UserError("nobody in these images is known, so there are no identities to colour by")
-            return features_figure(project_clusters(table, found.last.clusters), colour=colour)
+            return features_figure(project_clusters(table, found.last.clusters, site=found.site), colour=colour)
 
 
 def _page_of(found: Found, *, order: Order, page: int, rows: int) -> Figure:
@@ -164,12 +194,13 @@ def _needed(told: list[FindingRecord], problem: str) -> list[FindingRecord]:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One image on the page: its address, `""` when it cannot be read, its frame, and the word below it."""
+    """One image on the page: its address, `""` when it cannot be read, its frame, and the words below it."""
 
     source: str
     colour: str
     line: str
     word: str
+    camera: str
 
 
 @dataclass(frozen=True)
@@ -231,7 +262,7 @@ def _shown(card: Card) -> list[int]:
 
 
 def _row(found: Found, card: Card, images: dict[str, str]) -> Row:
-    paths, truth = _paths(found), found.last.truth[found.last.hidden]
+    paths, truth, cam = _paths(found), *(column[found.last.hidden] for column in (found.last.truth, found.last.cam))
     away = dict(zip(card.rows.tolist(), card.away.tolist(), strict=True))
     thumbnails = []
     for row in _shown(card):
@@ -239,8 +270,9 @@ def _row(found: Found, card: Card, images: dict[str, str]) -> Row:
         kind = {"-": "solid", "--": "dashed", "-.": "dotted"}.get(str(line), "double")
         person = f"person {truth[row]}" if truth[row] != UNKNOWN else ""
         word = person or ("" if np.isnan(away[row]) else f"{away[row]:.2f}")
-        thumbnails.append(Thumbnail(images.get(str(paths[row]), ""), colour, kind, word))
-    return Row(card.title, card.sentence(), tuple(thumbnails))
+        camera = "" if cam[row] == UNKNOWN else f"camera {cam[row]}"
+        thumbnails.append(Thumbnail(images.get(str(paths[row]), ""), colour, kind, word, camera))
+    return Row(card.title, card.sentence(shown=len(thumbnails)), tuple(thumbnails))
 
 
 def _sentences(folder: Path, found: Found) -> Iterator[str]:
@@ -278,7 +310,7 @@ def _planes(found: Found) -> Iterator[Picture]:
     if found.table is None:
         return
     try:
-        projection = project_clusters(found.table, found.last.clusters, most=_POINTS)
+        projection = project_clusters(found.table, found.last.clusters, most=_POINTS, site=found.site)
     except UserError:  # too few images, or all alike: the thumbnails show as much
         return
     caption = "Images as points: near ones were near for the model, marks are the largest clusters"

@@ -50,11 +50,20 @@ def _after(optim: OptimSettings, warm: float, epochs: int) -> Iterator[Phase]:
             words = f"full rate {value:.3g}" if number == 0 else f"{optim.gamma**number:.3g} × full rate = {value:.3g}"
             yield Phase(words, max(begin, warm), end)
         return
-    falls = epochs
-    if optim.schedule == "cosine" and epochs > max(math.ceil(optim.warmup_epochs), optim.delay_epochs):
-        falls = min(epochs, max(math.ceil(optim.delay_epochs), math.ceil(warm)))
-    yield Phase(f"full rate {optim.lr:.3g}", warm, falls)
-    yield Phase(f"falling along a cosine to {optim.final_rate:.3g}", falls, epochs)
+    fall = max(math.ceil(optim.delay_epochs), math.ceil(warm)) if falls(optim, epochs=epochs) else epochs
+    yield Phase(f"full rate {optim.lr:.3g}", warm, fall)
+    yield Phase(f"falling along a cosine towards {optim.final_rate:.3g}", fall, epochs)
+
+
+def falls(optim: OptimSettings, *, epochs: int) -> bool:
+    """Return whether a stage has an epoch below the full rate of a cosine, whose first epoch is still at it.
+
+    >>> [falls(OptimSettings(schedule="cosine", warmup_epochs=1), epochs=epochs) for epochs in (1, 2, 3)]
+    [False, False, True]
+    """
+    if optim.schedule != "cosine" or epochs <= max(math.ceil(optim.warmup_epochs), optim.delay_epochs):
+        return False
+    return epochs - 1 > max(math.floor(optim.warmup_epochs), optim.delay_epochs)
 
 
 def rate_curve(recipe: Recipe) -> Figure:

@@ -103,9 +103,27 @@ def _change(course: Course, stage: int, site: str, other: Course | None, name: s
     if other is None:
         return text
     theirs = _lost(other, stage, site)
-    saved = theirs - lost
     beside = f"{theirs:.1f} lost" if theirs >= 0 else f"{-theirs:.1f} won"
-    return f"{text} ({beside} in {name}: {abs(saved):.1f} {'saved' if saved >= 0 else 'more are lost here'})"
+    return f"{text} ({beside} in {name}: {_beside(lost, theirs)})"
+
+
+def _beside(lost: float, theirs: float) -> str:
+    """Say how points that were lost, or won where they are negative, stand beside those of another run.
+
+    >>> _beside(1.0, 3.0), _beside(3.0, 1.0), _beside(-3.0, -1.0), _beside(-1.0, -3.0)
+    ('2.0 saved', '2.0 more lost', '2.0 more won', '2.0 fewer won')
+    >>> _beside(-1.0, 2.0), _beside(2.0, -1.0), _beside(1.0, 1.0)
+    ('3.0 better', '3.0 worse', 'the same')
+    """
+    points = abs(theirs - lost)
+    if f"{points:.1f}" == "0.0":
+        return "the same"
+    better, worse = "better", "worse"
+    if lost >= 0 and theirs >= 0:
+        better, worse = "saved", "more lost"
+    elif lost < 0 and theirs < 0:
+        better, worse = "more won", "fewer won"
+    return f"{points:.1f} {better if lost < theirs else worse}"
 
 
 def _lost(course: Course, stage: int, site: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from passerby.cluster.clustering import KmeansSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel
@@ -70,10 +71,11 @@ def _compared(chosen: ClusteredSettings) -> Iterator[str]:
 
 
 def _named(stage: StageSettings, chosen: ClusteredSettings, part: Clustered) -> Iterator[str]:
-    yield part.alone
+    everyone = isinstance(chosen.cluster, KmeansSettings)
+    yield "every image is in a cluster" if everyone else part.alone
     if stage.beside:
         yield f"people of {', '.join(stage.beside)} keep their names"
-    if chosen.outliers < 1:
+    if chosen.outliers < 1 and not everyone:
         yield f"the run stops where more than {100 * chosen.outliers:g} % of the images are in none"
     if chosen.stop is not None:
         yield f"the stage ends when clusters are at rest: {', '.join(facts(chosen.stop))}"

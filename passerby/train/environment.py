@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
+from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -25,11 +28,23 @@ def environment(*, device: str, precision: str, processes: int) -> dict[str, str
         "device": device,
         "precision": precision,
         "processes": str(processes),
-        "command": " ".join(sys.argv),
+        "command": command_line(sys.argv),
     }
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the command that a program was called by, as a shell takes it; passerby is called by its name.
+
+    >>> command_line(["/opt/site-packages/passerby/__main__.py", "train", "small", "method={affinity: {}}"])
+    "passerby train small 'method={affinity: {}}'"
+    """
+    program, *others = words
+    path = Path(program)
+    ours = path.name == "__main__.py" and path.parent.name == "passerby"
+    return shlex.join(["passerby" if ours or path.stem == "passerby" else program, *others])
 
 
 def _processor() -> str:

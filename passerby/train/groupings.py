@@ -23,10 +23,11 @@ class Grouping:
     Attributes:
         stage, epoch: from 1; the model had learnt for one epoch less.
         labels: (N,) or (N, V) as they were trained on, -1 = left out.
-        path, cam: (N,) the images.
-        truth: (N,) who is in them, -1 = unknown.
+        path, cam: (N,) the images, with cameras as their data sets number them.
+        truth: (N,) who is in them, -1 = unknown; of a single data set by its own numbers.
         hidden: (N,) whose people the stage was not told.
         curve: (M,) ascending distances of the clustered images to their k-th nearest; None without a radius.
+        site: (N,) the data sets that the images are from; None = a single one.
 
     """
 
@@ -38,6 +39,7 @@ class Grouping:
     truth: Ints
     hidden: Bools
     curve: Floats | None = None
+    site: Words | None = None
 
     @property
     def clusters(self) -> Ints:
@@ -53,7 +55,7 @@ class Grouping:
 
     def save(self, folder: Path) -> None:
         """Write it into a run folder."""
-        columns = {name: getattr(self, name) for name in ("labels", "path", "cam", "truth", "hidden", "curve")}
+        columns = {name: getattr(self, name) for name in ("labels", "path", "cam", "truth", "hidden", "curve", "site")}
         with atomic_write(labels_file(folder, self.stage, self.epoch)) as file:
             np.savez(file, allow_pickle=False, **{name: value for name, value in columns.items() if value is not None})
 

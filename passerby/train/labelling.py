@@ -93,10 +93,11 @@ def save_labels(run: Run, labels: Ints) -> None:
         epoch=run.epoch + 1,
         labels=labels,
         path=train.path,
-        cam=train.cam,
+        cam=train.told_cam,
         truth=run.stage.truth,
         hidden=train.pid == UNKNOWN,
         curve=evidence.get("curve"),
+        site=np.array(run.stage.sources)[run.stage.origin],
     )
     grouping.save(run.folder)
     if "vectors" in evidence:

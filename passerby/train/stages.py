@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -41,7 +42,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
     elif settings.beside:
         train, origin, truth, sources = _put_beside(settings, datasets, train, origin)
     else:
-        train = _hidden(train)
+        train, truth = _hidden(train), splits[0].pid if len(splits) == 1 else truth
     _require_all(sources, origin, settings)
     return Stage(
         settings.name or " + ".join(datasets[name].name for name in settings.train),
@@ -57,7 +58,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
 
 def _hidden(train: Split) -> Split:
     """Return the images without what is known of their people."""
-    return Split(train.path, np.full(len(train), UNKNOWN), train.cam, train.frame, train.mask_path)
+    return replace(train, pid=np.full(len(train), UNKNOWN))
 
 
 def _put_beside(

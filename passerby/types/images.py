@@ -19,6 +19,7 @@ class Split:
         cam: (N,) camera numbers, `-1` = unknown.
         frame: (N,) frame numbers, or None.
         mask_path: (N,) foreground masks (`""` = none for this image), or None.
+        own_cam: (N,) what the data set itself calls the camera, where `cam` was numbered anew; None = `cam`.
 
     """
 
@@ -27,6 +28,7 @@ class Split:
     cam: Ints
     frame: Ints | None = None
     mask_path: Words | None = None
+    own_cam: Ints | None = None
 
     def __post_init__(self) -> None:
         count = len(self.path)
@@ -47,6 +49,11 @@ class Split:
     def masks(self) -> Words:
         """(N,) foreground masks, `""` where there is none."""
         return np.full(len(self), "") if self.mask_path is None else self.mask_path
+
+    @property
+    def told_cam(self) -> Ints:
+        """(N,) cameras by the numbers that a person knows: those of the data set."""
+        return self.cam if self.own_cam is None else self.own_cam
 
     @property
     def count_identities(self) -> int:

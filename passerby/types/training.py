@@ -30,7 +30,7 @@ class Stage:
             images of earlier stages and does not count for the length of an epoch; 0 = there is no such source.
         absent: how many people of earlier stages classifiers are to know beside those of `train`, >= 0.
         truth: (N,) who is really in each image where `train` does not tell, -1 = unknown; for measuring, and for a
-            method that asks for labels; default: the pids of `train`.
+            method that asks for labels; of a single data set by its own numbers; default: the pids of `train`.
         iterations: batches in an epoch, >= 1; None = new images by the size of a batch.
 
     """

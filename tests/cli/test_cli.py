@@ -152,6 +152,7 @@ def test_search_finds_the_image_itself_first(trained: Path, site: Path, tmp_path
     assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
     image = sorted(gallery.iterdir())[3]
     found = run("search", tmp_path / "g.npz", image, "--run", trained, "--count", 3)
+    assert "-0.0000" not in found.output
     assert found.exit_code == 0, found.output
     assert str(image) in found.output.splitlines()[0]
     assert len(found.output.splitlines()) == 3
@@ -192,6 +193,9 @@ def test_recipes_are_listed_shown_drawn_and_described(tmp_path: Path) -> None:
     assert json.loads(run("recipe", "schema").output)["title"] == "Recipe"
     assert run("recipe", "draw", "small", "-o", tmp_path / "f.svg").exit_code == 0
     assert (tmp_path / "f.svg").read_text().startswith("<svg")
+    for name in ("f.png", "f", "f.html"):
+        assert "its name must end in .svg" in refused("recipe", "draw", "small", "-o", tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:

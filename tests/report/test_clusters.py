@@ -1,5 +1,8 @@
 """Clusters as pictures: what is counted is drawn, and the page shows whom the run took for one person."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,8 +128,10 @@ def test_shares_of_what_images_did():
 def test_the_radius_says_how_many_images_hold_clusters_together():
     figure = radius_curve(np.array([0.1, 0.4, 0.6, 1.0], np.float32), eps=0.5, nearest=3)
     (panel,) = figure.axes
-    assert "2 of 4 images" in panel.texts[0].get_text()
-    assert panel.get_ylabel() == "distance to the 3rd nearest"
+    (words,) = (text.get_text() for text in figure.legends[0].get_texts())
+    assert words.startswith("radius eps 0.5: 2 of 4 images have at least\n3 images within it")
+    assert not panel.texts  # nothing is printed over the curve
+    assert panel.get_ylabel() == "Jaccard distance\nto the 3rd nearest image"
 
 
 def test_curves_show_what_was_told():
@@ -135,6 +140,45 @@ def test_curves_show_what_was_told():
     assert people.lines[0].get_ydata().tolist() == [9, 10, 11]
     assert outside.lines[0].get_ydata().tolist() == [25, 25, 25]
     assert not agreed.lines
+    assert agreed.get_title(loc="left") == "agreement (1 = best)"
+    assert all(float(tick).is_integer() for tick in people.get_yticks())
+    told = [replace(told[0], values={**told[0].values, "silhouette": 0.3})]
+    assert epoch_curves(told).axes[2].get_title(loc="left") == "silhouette (1 = best)"
+    told = [replace(told[0], values={**told[0].values, "pairwise F": 0.3})]
+    assert epoch_curves(told).axes[2].get_title(loc="left") == "agreement and silhouette (1 = best)"
+
+
+def test_what_was_found_in_the_end_is_drawn_with_the_epochs(run):
+    final = {"people": 3, "noise": 0.25, "silhouette": None, "stability": 0.7, "truth": {"rand": 0.4, "f": 0.6}}
+    (run / "clusters.json").write_text(json.dumps(final))
+    assert [record.epoch for record in require_found(read_run(run)).told] == [0, 1]  # no look after the last epoch
+    grouping(epoch=3).save(run)
+    found = require_found(read_run(run))
+    assert [record.epoch for record in found.told] == [0, 1, 2]
+    assert found.told[-1].values == {
+        "people": 3,
+        "share in no cluster": 0.25,
+        "eps": 0.5,
+        "agreement with the epoch before": 0.7,
+        "adjusted Rand index": 0.4,
+        "pairwise F": 0.6,
+    }
+    curves, flow = clusters_figure(found, show="epochs"), clusters_figure(found, show="moves")
+    assert curves.axes[0].lines[0].get_xdata()[-1] == 2
+    assert curves.axes[2].get_xlabel() == flow.axes[0].get_xlabel() == "epochs learnt"
+
+
+def test_a_picture_says_how_many_images_it_shows_and_their_cameras():
+    found = grouping(np.zeros(COUNT, int))
+    (card,) = cards(found, None)
+    figure = thumbnails(found, [card])
+    assert any("8 of 12 images" in text.get_text() for text in figure.texts)
+    below = [panel.texts[-1].get_text() for panel in figure.axes]
+    assert below == [f"camera {found.cam[row]}" for row in card.rows[card.chosen()]]
+    (card,) = cards(found, vectors())
+    assert thumbnails(found, [card]).axes[0].texts[-1].get_text().endswith(f"\n{card.away[0]:.2f}")
+    unknown = replace(found, cam=np.full(COUNT, -1))
+    assert thumbnails(unknown, [card]).axes[0].texts[-1].get_text() == f"{card.away[0]:.2f}"
 
 
 def test_points_are_coloured_by_cluster_though_nobody_is_known():
@@ -148,6 +192,16 @@ def test_points_are_coloured_by_cluster_though_nobody_is_known():
     assert (drawn.cluster < 0).sum() == 2  # as large a share of those in none
     with pytest.raises(UserError, match="t-SNE needs at least 10 images, got 9"):
         project_clusters(table.select(np.arange(9)), LABELS[:9])
+
+
+def test_cameras_of_two_data_sets_are_told_apart():
+    site = np.array(["plaza", "hall"])[np.arange(COUNT) % 2]
+    found = replace(grouping(), site=site)
+    assert cards(found, None)[0].sentence() == "4 images, from 4 cameras"
+    table = Embeddings(vectors(), np.full(COUNT, -1), found.cam, np.full(COUNT, ""))
+    figure = features_figure(project_clusters(table, LABELS, site=site), colour="camera")
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == [f"{name}, camera {number}" for name in ("hall", "plaza") for number in range(3)]
 
 
 def test_groupings_are_read_back(run):
@@ -164,7 +218,7 @@ def test_the_page_shows_whom_it_took_for_one_person(run):
     text = write_report(run).read_text()
     assert "Whom it took for one person" in text
     assert "2 people in 12 images, 16.7 % of which are in no cluster." in text
-    for word in ("The largest clusters", "The most doubtful clusters", "Images in no cluster", "person 5"):
+    for word in ("The largest clusters", "The most doubtful clusters", "Images in no cluster", "person 5", "camera 2"):
         assert word in text
     assert len(text) < 700_000
 

@@ -91,6 +91,28 @@ def test_the_teacher_points_to_the_losses_that_ask_it():
     assert arrows == [arrows[0], arrows[0] + 4, arrows[0] + 2]  # augmented images, its own arrow, the loss's two
 
 
+@pytest.mark.parametrize("method", [{"dask": {}}, {"ebll": {}}, {"ewc": {}}, {"replay": {"match": 1.0}}])
+def test_a_loss_that_needs_an_earlier_stage_is_drawn_from_the_second_on(method):
+    (name,) = method
+    sums = [f"Sum of {count} weighted terms" for count in (2, 3)]
+    first, second = " ".join(words(draw(plain_recipe(stages=SEQUENCE, method=method))).split()).split("Stage 2 of 2")
+    assert (f"method: {name}" in first, f"method: {name}" in second) == (False, True)
+    assert (sums[0] in first, sums[1] in second) == (True, True)
+
+
+def test_a_memory_that_only_leaves_something_adds_no_loss():
+    drawn = " ".join(words(draw(plain_recipe(stages=SEQUENCE, method={"replay": {}, "dask": {"weight": 0}}))).split())
+    assert drawn.count("Sum of 2 weighted terms") == 2
+    assert "method: " not in drawn
+
+
+def test_a_run_that_tests_nothing_says_so():
+    drawn = words(draw(plain_recipe(evaluate=[])))
+    assert "Nothing is tested" in drawn
+    for word in ("Re-ranking", "mAP", "Query and gallery", "Distance"):
+        assert word not in drawn
+
+
 def test_what_the_test_averages_is_drawn():
     drawn = words(draw(plain_recipe(test={"flip": True, "queries": "multi"})))
     assert "averaged with the mirror image's" in drawn
@@ -191,6 +213,13 @@ def test_what_stands_beside_the_network_is_drawn(method, told):
     drawn = words(draw(without_labels(method)))
     for words_of_it in told:
         assert words_of_it in drawn
+
+
+def test_k_means_leaves_no_image_out():
+    drawn = words(draw(without_labels({"contrast": {"cluster": {"kind": "kmeans", "k": 9}}})))
+    assert "every image is in a cluster" in drawn
+    assert "left out" not in drawn
+    assert "the run stops" not in drawn
 
 
 def test_known_people_beside_are_drawn_apart():

@@ -177,6 +177,8 @@ def bases() -> list[tuple[Recipe, dict]]:
 def variants(path: str, kind: object) -> Iterator[tuple[Recipe, Recipe]]:
     """Yield pairs of recipes that differ in this setting alone."""
     for recipe, data in bases():
+        if path.startswith("test.") and not recipe.tested:  # how it would be tested is not drawn
+            continue
         try:
             value = value_at(data, path)
         except (IndexError, KeyError, TypeError):

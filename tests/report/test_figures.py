@@ -45,6 +45,14 @@ def test_scores_are_drawn_in_percent(records, run):
     assert lines["mAP"].get_ydata()[-1] == pytest.approx(100 * evaluate(run.embeddings).mAP)
 
 
+def test_legends_cover_nothing(records, run):
+    for figure in (score_curves(records), cmc_curve(evaluate(run.embeddings))):
+        svg_text(figure)  # which lays it out
+        (legend,), (panel,) = figure.legends, figure.axes
+        assert panel.get_legend() is None
+        assert legend.get_window_extent().y1 <= panel.get_tightbbox().y0 + 1
+
+
 def test_a_name_is_never_taken_for_a_formula(run):
     records = [ScoreRecord(1, 1, name, 0.5, 0.4, 0.6) for name in ("a$\\frac$", "b")]
     assert r"a$\frac$" in html.unescape(svg_text(score_curves(records)))

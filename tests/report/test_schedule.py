@@ -33,6 +33,10 @@ SCHEDULES = [
     {"schedule": "cosine", "warmup_epochs": 2, "delay_epochs": 0},
     {"schedule": "cosine", "warmup_epochs": 0, "delay_epochs": 0.0, "final_rate": 1e-6},
     {"schedule": "cosine", "warmup_epochs": 3, "delay_epochs": 12},
+    {"schedule": "cosine", "warmup_epochs": 9},
+    {"schedule": "cosine", "warmup_epochs": 8.5},
+    {"schedule": "cosine", "delay_epochs": 9},
+    {"schedule": "cosine", "delay_epochs": 8.5},
 ]
 
 
@@ -72,7 +76,7 @@ def test_every_phase_is_numbered_and_told():
     assert texts(figure)[::-1] == [
         "1: stage 1, epoch 0 to 2: warm-up from 1e-05 to the full rate",
         "2: stage 1, epoch 2 to 3: full rate 0.001",
-        "3: stage 1, epoch 3 to 9: falling along a cosine to 1e-06",
+        "3: stage 1, epoch 3 to 9: falling along a cosine towards 1e-06",
         "4: stage 2, epoch 9 to 11: warm-up from 1e-05 to the full rate",
         "5: stage 2, epoch 11 to 14: full rate 0.001",
     ]

@@ -47,7 +47,22 @@ def test_another_run_stands_beside(tmp_path):
     first = memory_of(read_run(mine), against=other).sentences[0]
     assert first == "Learning campus cost plaza 18.9 mAP points (22.0 lost in finetune: 3.1 saved)."
     first = memory_of(read_run(other), against=mine).sentences[0]
-    assert first == "Learning campus cost plaza 22.0 mAP points (18.9 lost in lwf: 3.1 more are lost here)."
+    assert first == "Learning campus cost plaza 22.0 mAP points (18.9 lost in lwf: 3.1 more lost)."
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "told"),
+    [
+        (20.0, 24.0, "gave plaza 20.0 mAP points (24.0 won in plain: 4.0 fewer won)"),
+        (24.0, 20.0, "gave plaza 24.0 mAP points (20.0 won in plain: 4.0 more won)"),
+        (20.0, -3.0, "gave plaza 20.0 mAP points (3.0 lost in plain: 23.0 better)"),
+        (-3.0, 20.0, "cost plaza 3.0 mAP points (20.0 won in plain: 23.0 worse)"),
+        (-3.0, -3.0, "cost plaza 3.0 mAP points (3.0 lost in plain: the same)"),
+    ],
+)
+def test_points_won_and_lost_are_compared_in_their_own_words(tmp_path, mine, theirs, told):
+    folders = [write_course(tmp_path / name, plaza=22 + won) for name, won in (("held", mine), ("plain", theirs))]
+    assert memory_of(read_run(folders[0]), against=folders[1]).sentences[0] == f"Learning campus {told}."
 
 
 def test_stored_vectors_are_to_be_extracted_again_where_it_helps(course):
