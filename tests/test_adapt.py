@@ -14,6 +14,7 @@ from passerby.cluster.cameras import without_cameras
 from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view
+from passerby.methods.clustered import unit
 from passerby.train.groupings import read_groupings, vectors_file
 from passerby.train.session import train
 from passerby.trained import load_trained
