@@ -93,7 +93,7 @@ class AffinityDistillation(Part):
         old, new = (getattr(each, chosen.feature) for each in (earlier, out))
         wanted = affinity(old, temperature=chosen.temperature)
         if chosen.rectified:
-            wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), batch.labels)
+            wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), batch.people)
         loss = affinity_divergence(wanted, new, temperature=chosen.temperature)
         return {"affinity": Term(loss, chosen.weight)}
 
@@ -159,7 +159,11 @@ class AverageSettings(Settings):
 
 
 class Average(Part):
-    """`blend` with the model of the stage before, at the end of every stage but the first."""
+    """`blend` with the model of the stage before, at the end of every stage but the first.
+
+    Where a running mean of the weights is what is scored and teaches next, it is blended as the model that learns is.
+
+    """
 
     settings: AverageSettings
     wants_teacher = True
@@ -176,18 +180,20 @@ class Average(Part):
         share = self.settings.share
         if share == "adaptive":
             share = agreement(*both_vectors(run, run.teacher, stage.train))
-        blend(run.embedder, run.teacher.embedder, share=share)
+        for model in {id(one): one for one in (run.embedder, run.tested)}.values():
+            blend(model, run.teacher.embedder, share=share)
         run.tell("average", {"share of the new weights": share})
 
 
 def both_vectors(run: RunState, teacher: Teacher, split: Split) -> tuple[Tensor, Tensor]:
-    """Return the features (N, D) of images without augmentation, by the earlier model and by the present one."""
+    """Return the features (N, D) of images without augmentation, by the earlier model and by the one that is scored."""
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
-    was_training = run.embedder.training
-    run.embedder.eval()
+    present = run.tested
+    was_training = present.training
+    present.eval()
     with torch.no_grad(), run.autocast():
-        for images, mask in shown(split.path, run.view(split), run.embedder, size=64):
-            for kept, model in zip(found, (teacher.embedder, run.embedder), strict=True):
+        for images, mask in shown(split.path, run.view(split), present, size=64):
+            for kept, model in zip(found, (teacher.embedder, present), strict=True):
                 kept.append(model(images.to(run.device), mask).feature.float())
-    run.embedder.train(was_training)
+    present.train(was_training)
     return torch.cat(found[0]), torch.cat(found[1])

@@ -199,6 +199,11 @@ class Dec(Part):
             self._project_by(vectors, run.device)
             self._place(self._means(vectors, people[rows], run))
         z = self._projected(torch.from_numpy(vectors).to(run.device))
+        if len(z) < len(self.centres):
+            raise UserError(
+                f"method.dec has {len(self.centres):,} centres, and only {len(z):,} images are in clusters; choose a "
+                "smaller method.dec.k, or clusters that leave fewer images out"
+            )
         with torch.no_grad():
             moved, count = reseeded(self.centres, z)
             self.centres.copy_(moved)

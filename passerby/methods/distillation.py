@@ -43,9 +43,9 @@ def softened_cross_entropy(old: Tensor, new: Tensor, *, temperature: float = 10.
     return loss * temperature**2 if scale == "squared" else loss
 
 
-def entropy(old: Tensor, *, temperature: float = 10.0) -> Tensor:
+def entropy(old: Tensor, *, temperature: float = 10.0, scale: Scale = "none") -> Tensor:
     """Return the mean entropy of softmax(old / T), the least that `softened_cross_entropy` can become."""
-    return softened_cross_entropy(old, old.detach(), temperature=temperature)
+    return softened_cross_entropy(old, old.detach(), temperature=temperature, scale=scale)
 
 
 def worst_triplet(old: Tensor, new: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tensor:

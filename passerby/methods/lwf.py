@@ -13,10 +13,9 @@ from typing import Annotated, Literal, Self, cast
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from passerby.errors import UserError
 from passerby.losses.mix import Term
 from passerby.losses.softmax import Softmax
-from passerby.methods.distillation import Scale, softened_cross_entropy, worst_triplet
+from passerby.methods.distillation import Scale, entropy, softened_cross_entropy, worst_triplet
 from passerby.methods.part import Part, RunState, frozen
 from passerby.settings import Settings
 from passerby.types import Batch, Output, Stage
@@ -61,6 +60,7 @@ class Lwf(Part):
         self.settings = settings
         self.old = nn.ModuleList()  # classifiers of earlier stages, as they were when this one began
         self.kept = nn.ModuleList()  # the same, learning on
+        self.above: Tensor | None = None  # ce_dist of the latest batch without its least value: a divergence (KL)
 
     @property
     def hollow(self) -> bool:
@@ -98,8 +98,9 @@ class Lwf(Part):
         if chosen.ce_dist:
             loss = softened_cross_entropy(old, new, temperature=chosen.temperature, scale=chosen.scale)
             terms["ce_dist"] = Term(loss, chosen.ce_dist)
+            self.above = (loss - entropy(old, temperature=chosen.temperature, scale=chosen.scale)).detach()
         if chosen.tr_dist:
-            terms["tr_dist"] = Term(worst_triplet(old, new, batch.labels, margin=chosen.margin), chosen.tr_dist)
+            terms["tr_dist"] = Term(worst_triplet(old, new, batch.people, margin=chosen.margin), chosen.tr_dist)
         if chosen.heads:
             for number, (before, now) in enumerate(zip(self.old, self.kept, strict=True), start=1):
                 said, says = before(earlier.embedding), now(out.embedding)
@@ -108,10 +109,11 @@ class Lwf(Part):
         return terms
 
     def end(self, run: RunState, stage: Stage) -> None:
-        """Keep the classifier of the stage."""
+        """Keep the classifier of the stage, and tell what `ce_dist` came to beyond its least value."""
+        if self.above is not None:
+            run.tell("lwf", {"ce_dist above its least value": float(self.above)})
+        self.above = None
         if not self.settings.heads:
             return
-        if "softmax" not in run.losses.losses:
-            raise UserError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
         head = cast("Softmax", run.losses.losses["softmax"]).classifier
         self.kept.append(copy.deepcopy(head))

@@ -62,6 +62,8 @@ class StageSettings(Settings):
                 raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
         if "ewc" in self.method.chosen and self.losses.softmax is None:
             raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
+        if self.method.lwf is not None and self.method.lwf.heads and self.losses.softmax is None:
+            raise ValueError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
         return self
 
     @model_validator(mode="after")

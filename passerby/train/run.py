@@ -240,8 +240,7 @@ class Run:
     def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
         """Return what the losses say of an answer, in float32 and over the batches of all processes."""
         local = self.recipe.engine.mining == "local"
-        people = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
-        seen, labels = (out, people) if local else distributed.gather(out, people)
+        seen, labels = (out, batch.people) if local else distributed.gather(out, batch.people)
         terms: dict[str, Term] = self.losses(seen, labels)
         return terms
 

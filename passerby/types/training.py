@@ -87,6 +87,11 @@ class Batch:
     index: torch.Tensor
     mask: torch.Tensor | None = None
 
+    @property
+    def people(self) -> torch.Tensor:
+        """(B,) the labels, of whole images where there are several views."""
+        return self.labels if self.labels.ndim == 1 else self.labels[:, 0]
+
 
 @dataclass(frozen=True, eq=False)
 class Output:

@@ -1,0 +1,100 @@
+"""Parts that hold on to an earlier site beside each of those that find people without labels, and a running mean."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from passerby.errors import UserError
+from passerby.train import journal
+from passerby.train.session import train
+
+CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
+HOLDING = {
+    "average": {}, "feature": {}, "affinity": {"rectified": True}, "lwf": {"ce_dist": 1.0, "tr_dist": 1.0}, "si": {},
+    "mas": {},
+}  # fmt: skip
+TWO = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]"
+UNLABELLED = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, labelled: false, iterations: 1}]"
+
+
+@pytest.mark.parametrize("name", ["pseudo", "contrast", "spcl", "mmt", "pplr", "ssg"])
+def test_whoever_finds_people_goes_with_what_holds_on_to_an_earlier_site(tiny, tmp_path, name):
+    found = {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}} if name == "spcl" else CLUSTER
+    method = json.dumps({**HOLDING, name: found})
+    stripes = ["model.stripes=2"] if name in ("pplr", "ssg") else []
+    train(tiny(UNLABELLED, f"method={method}", "evaluate=[]", "data.identities=2", *stripes), tmp_path / "run")
+    last = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))[-1]
+    assert {"feature", "affinity", "ce_dist", "tr_dist"} <= last.terms.keys()
+    assert all(np.isfinite(term.value) for term in last.terms.values())
+
+
+def model_of(folder, name):
+    return {key: value for key, value in load_file(folder / name).items() if value.is_floating_point()}
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_the_scored_model_is_the_average_also_where_it_is_a_running_mean(tiny, tmp_path, ema):
+    change = "evaluate=[]" if ema is None else f"optim.ema={ema}"
+    for share in (0.001, 0.999):
+        train(
+            tiny(TWO, f"method={{average: {{share: {share}}}}}", "data.identities=3", "evaluate=[]", change),
+            tmp_path / str(share),
+        )
+    before = model_of(tmp_path / "0.001", "stage-1.safetensors")
+    little, much = (model_of(tmp_path / name, "embedder.safetensors") for name in ("0.001", "0.999"))
+    for key, earlier in before.items():
+        moved = (much[key] - earlier).abs().max()
+        assert (little[key] - earlier).abs().max() <= 0.0021 * moved + 1e-6, key
+    assert max(float((much[key] - earlier).abs().max()) for key, earlier in before.items()) > 1e-3
+
+
+def test_the_divergence_behind_ce_dist_is_told(tiny, tmp_path):
+    train(tiny(TWO, "method={lwf: {ce_dist: 1.0}}", "data.identities=3", "evaluate=[]"), tmp_path / "run")
+    records = journal.read(tmp_path / "run" / "journal.jsonl")
+    (told,) = [record for record in journal.findings(records) if record.part == "lwf"]
+    above, whole = told.values["ce_dist above its least value"], journal.epochs(records)[-1].terms["ce_dist"].value
+    assert 0 <= above < 0.01 < whole
+
+
+def test_more_centres_than_images_in_clusters_are_refused(tiny, tmp_path):
+    method = json.dumps({"pseudo": CLUSTER, "dec": {"k": 23, "restarts": 1}})
+    recipe = tiny(
+        UNLABELLED.replace("epochs: 1, lab", "epochs: 2, lab"), f"method={method}", "evaluate=[]", "data.identities=2"
+    )
+    from passerby.methods import dec
+
+    kept = dec.hidden_rows
+    calls = []
+
+    def fewer(stage):
+        calls.append(1)
+        rows = kept(stage).copy()
+        if len(calls) > 1:
+            rows[5:] = False
+        return rows
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dec, "hidden_rows", fewer)
+        with pytest.raises(
+            UserError, match=r"method.dec has 23 centres, and only 5 images are in clusters; choose a smaller"
+        ):
+            train(recipe, tmp_path / "run")
+
+
+def test_heads_need_a_classifier_before_anything_is_learnt(tiny):
+    with pytest.raises(
+        UserError, match=r"method.lwf.heads keeps the classifier of losses.softmax, and the stage has no"
+    ):
+        tiny(TWO, "method={lwf: {heads: 1.0}}", "losses.softmax=null")
+
+
+def test_people_of_several_views_are_those_of_whole_images():
+    from passerby.types import Batch
+
+    labels = torch.tensor([[3, 1, 2], [4, 0, 0]])
+    blank = torch.zeros(2)
+    assert Batch(blank, labels, blank, blank).people.tolist() == [3, 4]
+    assert Batch(blank, labels[:, 0], blank, blank).people.tolist() == [3, 4]
