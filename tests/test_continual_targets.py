@@ -125,8 +125,8 @@ def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
     assert [stage.train for stage in recipe.stages] == [(name,) for name in ORDERS[order]]
     assert [stage.epochs for stage in recipe.stages] == [80] + [60] * (len(recipe.stages) - 1)
     parts = {
-        "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average"}, "lstkc": {"affinity", "average"},
-        "dask": {"affinity", "average", "dask"},
+        "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average", "grow"},
+        "lstkc": {"affinity", "average", "grow"}, "dask": {"affinity", "average", "grow", "dask"},
     }[method]  # fmt: skip
     for stage in recipe.stages:
         assert stage.identities == 500

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from passerby.extract import shown
 from passerby.losses.mix import Term
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
+from passerby.methods.growth import Grow
 from passerby.methods.part import Part, RunState, Teacher
 from passerby.settings import Settings
 from passerby.types import Batch, Output, Split, Stage
@@ -161,7 +162,8 @@ class AverageSettings(Settings):
 class Average(Part):
     """`blend` with the model of the stage before, at the end of every stage but the first.
 
-    Where a running mean of the weights is what is scored and teaches next, it is blended as the model that learns is.
+    Where a running mean of the weights is what is scored and teaches next, it is blended like the model that learns. Of
+    a classifier that grows, the rows of earlier people are blended.
 
     """
 
@@ -182,6 +184,8 @@ class Average(Part):
             share = agreement(*both_vectors(run, run.teacher, stage.train))
         for model in {id(one): one for one in (run.embedder, run.tested)}.values():
             blend(model, run.teacher.embedder, share=share)
+        if isinstance(grown := run.all_parts.get("grow"), Grow):
+            grown.blend_earlier(run, share=share)
         run.tell("average", {"share of the new weights": share})
 
 

@@ -52,7 +52,6 @@ class Grow(Part):
 
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
     AAAI 2024 (published code).
-    Differs from the published code: when weights are averaged after a stage, rows of classifiers are not.
 
     """
 
@@ -86,6 +85,13 @@ class Grow(Part):
                 adopt_rows(heads[name].weight, torch.cat([means, self.known[name]]))
             else:
                 adopt_rows(heads[name].weight, self.known[name])
+
+    def blend_earlier(self, run: RunState, *, share: float) -> None:
+        """Set the rows of earlier people to share x now + (1 - share) x before the stage; new people keep theirs."""
+        for name, head in classifiers(run.losses.losses).items():
+            if name in self.known:
+                with torch.no_grad():
+                    head.weight[-len(self.known[name]) :].lerp_(self.known[name], 1 - share)
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Keep all rows."""

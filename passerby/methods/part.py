@@ -80,6 +80,10 @@ class RunState(Protocol):
     def seed(self) -> int:
         """See above."""
 
+    @property
+    def all_parts(self) -> Mapping[str, Part]:
+        """The parts that any stage so far has named, by name."""
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 

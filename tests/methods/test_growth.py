@@ -35,13 +35,32 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
         assert torch.equal(head.weight[:3], means) == (new == "means")
 
 
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, share):
+    run = make_run(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
+    run.open_stage(0)
+    run.parts["average"].end(run, run.stage)
+    run.parts["grow"].end(run, run.stage)
+    run.open_stage(1)
+    (head,) = classifiers(run.losses.losses).values()
+    before = run.parts["grow"].known["softmax"].clone()
+    with torch.no_grad():
+        head.weight += 1
+    now = head.weight.detach().clone()
+    run.parts["average"].end(run, run.stage)
+    torch.testing.assert_close(head.weight[:3], now[:3])
+    torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
+    run.parts["grow"].end(run, run.stage)
+    assert torch.equal(run.parts["grow"].known["softmax"], head.weight)
+
+
 def test_two_keepers_of_earlier_people_are_refused(tiny):
     with pytest.raises(UserError, match=r"method.grow and method.replay both keep earlier people"):
         tiny("method={grow: {}, replay: {}}")
 
 
 def test_lstkc_with_its_growing_head_is_that_of_the_paper():
-    stage = load_recipe("lifelong/order_1-lstkc", ["method.grow={}"]).stages[1]
+    stage = load_recipe("lifelong/order_1-lstkc").stages[1]
     assert list(stage.method.chosen) == ["average", "affinity", "grow"]
     assert (stage.method.average.share, stage.method.affinity.rectified) == ("adaptive", True)
     assert (stage.losses.triplet.form, stage.losses.triplet.distance) == ("soft", "euclidean_norm")
