@@ -82,12 +82,14 @@ def test_the_share_equals_the_known_number_beside_images_that_stay(rows):
 
 def test_a_share_counts_for_the_new_weights(later):
     run = later("method.average.share=0.25")
+    run.embedder(some(run).images)  # its statistics move
     old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in (run.teacher.embedder, run.embedder))
     run.parts["average"].end(run, run.stage)
     for name, found in run.embedder.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, 0.25 * new[name] + 0.75 * old[name])
-    assert not torch.allclose(new["neck.weight"], old["neck.weight"])
+    for name in ("neck.weight", "neck.running_var"):
+        assert not torch.allclose(new[name], old[name], rtol=1e-2)
 
 
 def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
