@@ -12,6 +12,7 @@ from passerby.train.loop import train_step
 from passerby.train.plan import plan_epoch
 from passerby.train.session import train
 from passerby.train.setup import make_run
+from tests.methods.steps import some
 from tests.train.test_loop import PLAIN
 
 SITES = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 2}]"
@@ -66,6 +67,62 @@ def test_labels_may_be_drawn_from_what_the_model_says(begun):
     assert torch.equal(sampled, run.parts["ewc"].found(run, run.stage))
     run.parts["ewc"].settings = EwcSettings(images=8)
     assert not torch.equal(sampled, run.parts["ewc"].found(run, run.stage))
+
+
+def test_labels_are_drawn_as_likely_as_the_model_says(begun):
+    run = begun("method.ewc={images: 6, labels: sampled}")
+    head = run.losses.losses["softmax"].classifier
+    head.weight.data.normal_(std=20.0, generator=torch.Generator().manual_seed(0))
+    rows = some_rows(run.stage, 6, seed=run.seed)
+    sure, right = [], []
+
+    def believed(out, row):
+        says = head(out.embedding)
+        sure.append(says.detach().softmax(dim=1).max().item())
+        right.append(says.argmax().item() == run.stage.train.pid[row])
+        return -F.cross_entropy(says, says.argmax(dim=1))
+
+    gradients = slow_gradients(run, rows, believed)
+    assert min(sure) > 0.99, "so sure that nothing else is drawn"
+    assert sum(right) <= 3, "what is drawn is not what the data say"
+    found = run.parts["ewc"].found(run, run.stage)
+    torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-12, rtol=1e-2)
+    assert found.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "kept"),
+    [
+        ("ewc", "images: 3, decay: 0.3", 0.3),
+        ("ewc", "images: 3", 1.0),
+        ("mas", "images: 3", 1.0),
+        ("si", "damping: 0.1", 1.0),
+    ],
+)
+def test_importance_of_earlier_stages_fades_as_the_decay_says(later, name, settings, kept):
+    run = later(f"method.{name}={{{settings}}}")
+    part, earlier = run.parts[name], run.parts[name].importance.clone()
+    if name == "si":  # an untrained stage has gone no way
+        earlier = torch.rand(len(earlier), generator=torch.Generator().manual_seed(0))
+        part.importance, part.path = earlier.clone(), torch.ones_like(earlier)
+    fresh = part.found(run, run.stage)
+    assert earlier.max() > 0
+    assert fresh.max() > 0
+    part.end(run, run.stage)
+    torch.testing.assert_close(part.importance, kept * earlier + fresh, atol=0, rtol=1e-4)
+    torch.testing.assert_close(part.anchors, flat(run.embedder.parameters()).detach())
+
+
+@pytest.mark.parametrize(("name", "factor"), [("ewc", 0.5), ("mas", 1.0)])
+def test_weights_are_pulled_as_published(later, name, factor):
+    run = later(f"method.{name}={{images: 3, strength: 7.0}}")
+    part, batch = run.parts[name], some(run)
+    part.importance = torch.rand(len(part.anchors), generator=torch.Generator().manual_seed(0))
+    (term,) = part.terms(run, batch, run.embedder(batch.images)).values()
+    away = flat(run.embedder.parameters()) - part.anchors
+    torch.testing.assert_close(term.value, factor * (part.importance * away.square()).sum())
+    assert term.value > 0.1
+    assert term.weight == 7.0
 
 
 def test_memory_aware_synapses_of_a_network_equal_a_slow_loop(begun):

@@ -56,6 +56,11 @@ def test_code_distances_equal_the_known_numbers():
     assert code_distance(old, old, kind="bce").item() == pytest.approx(EBLL["code_bce_T10_at_equality"])
     scaled = code_distance(old, new, kind="bce", scale="size_squared").item()
     assert scaled == pytest.approx(300 * EBLL["code_bce_T10"])
+    paper = code_distance(old, new).item() * old.shape[1] / 2  # half the sum over a code, the mean over images
+    assert paper == pytest.approx(EBLL["paper_code_loss_half_sum_per_sample"])
+    linear = known_autoencoder(activation="none")
+    old, new = linear.encode(wide(EBLL["x"])), linear.encode(wide(EBLL["x_new"]))
+    assert code_distance(old, new, kind="bce").item() == pytest.approx(EBLL["code_bce_T10_linear_code"])
 
 
 def test_before_pooling_equals_the_known_numbers():
@@ -101,6 +106,18 @@ def test_the_fisher_information_equals_the_known_numbers():
     assert not torch.allclose(fisher, wide(WEIGHTS["squared_batch_gradient_WRONG"]), rtol=0.1)
     pull = anchored(wide(WEIGHTS["W_new"]), wide(WEIGHTS["W"]), fisher)
     assert pull.item() == pytest.approx(WEIGHTS["ewc_penalty_half_lambda1_empirical"], rel=1e-6)
+
+
+def test_the_fisher_information_of_labels_drawn_from_the_model_equals_the_known_numbers():
+    shares = (wide(WEIGHTS["X"]) @ wide(WEIGHTS["W"]).T).softmax(dim=1)  # (B, C)
+
+    def of(label):  # each gradient as often as the label is drawn
+        found = gradients(lambda logits, _: F.cross_entropy(logits, torch.tensor(label)))
+        return [share.sqrt() * gradient for share, gradient in zip(shares[:, label], found, strict=True)]
+
+    fisher = sum(mean_square(of(label)) for label in range(3))
+    torch.testing.assert_close(fisher, wide(WEIGHTS["fisher_true_label_sampled_expectation"]), atol=1e-8, rtol=1e-6)
+    assert not torch.allclose(fisher, wide(WEIGHTS["fisher_empirical_per_sample"]), rtol=0.1)
 
 
 def test_memory_aware_synapses_equal_the_known_numbers():

@@ -1,12 +1,14 @@
-"""Cluster contrast against numbers computed elsewhere."""
+"""Cluster contrast against numbers computed elsewhere, and its memory in a run."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from passerby.methods.contrast import contrast_loss, moved_memory
+from tests.methods.steps import some
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "memory_cluster_contrast.json").read_text())
 
@@ -34,3 +36,26 @@ def test_the_order_of_images_counts_only_where_all_of_them_move_a_cluster():
     assert torch.allclose(hard, other)
     every, other = (moved_memory(memory, inputs[rows], labels[rows], update="all") for rows in (back, back.flip(0)))
     assert not torch.allclose(every, other)
+
+
+@pytest.mark.parametrize(("vector", "update"), [("embedding", "all"), ("feature", "hard")])
+def test_every_batch_is_told_from_the_memory_and_then_moves_it(unknown, vector, update):
+    run = unknown(
+        f"method.contrast={{cluster: {{kind: kmeans, k: 3}}, feature: {vector}, update: {update}, momentum: 0.3}}"
+    )
+    part, vectors = run.parts["contrast"], torch.from_numpy(getattr(run.vectors(), vector))
+    means = [F.normalize(F.normalize(vectors[run.labels == label]).mean(0), dim=0) for label in range(3)]
+    torch.testing.assert_close(part.memory, torch.stack(means))
+    earlier = part.memory
+    for rows in ((0, 5, 9, 14), (23, 2, 3, 17)):
+        batch = some(run, rows=rows, labels=run.labels)
+        out, memory = run.embedder(batch.images), part.memory.clone()
+        seen = getattr(out, vector).detach()
+        loss = part.terms(run, batch, out)["contrast"].value
+        torch.testing.assert_close(loss, contrast_loss(seen, batch.labels, memory))
+        with torch.no_grad():
+            part.after_batch(run, batch, out)
+        wanted = moved_memory(memory, seen, batch.labels, momentum=0.3, update=update)
+        torch.testing.assert_close(part.memory, wanted)
+        assert not torch.allclose(part.memory[batch.labels[0]], memory[batch.labels[0]], atol=1e-3)
+    assert not torch.equal(part.memory, earlier)

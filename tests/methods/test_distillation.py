@@ -4,9 +4,11 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from passerby.losses.mining import hardest, pair_distances
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.distillation import (
     affinity,
@@ -59,6 +61,19 @@ def test_softened_cross_entropy_is_nearly_inert_without_its_scale():
     assert norms["squared"] == pytest.approx(100 * norms["none"], rel=0.1)
 
 
+def test_softened_cross_entropy_of_long_vectors_equals_the_known_numbers():
+    known, generator = CE["inert_check_D2048"], np.random.RandomState(0)
+    old, step = (torch.from_numpy(generator.standard_normal((8, 2048))) for _ in range(2))
+    new = (old + 0.5 * step).requires_grad_()
+    loss = softened_cross_entropy(old, new)
+    loss.backward()
+    assert loss.item() == pytest.approx(known["loss"], rel=1e-7)
+    assert entropy(old).item() == pytest.approx(known["loss_at_equality"], rel=1e-7)
+    assert loss.item() - entropy(old).item() == pytest.approx(known["excess"], rel=1e-4)
+    assert new.grad.norm().item() == pytest.approx(known["grad_l2_norm"], rel=1e-6)
+    assert (new - old).norm().item() == pytest.approx(known["feature_gap_l2"], rel=1e-6)
+
+
 def test_softened_cross_entropy_stands_still_at_equality_and_under_a_shift():
     old = vectors()
     new = old.clone().requires_grad_()
@@ -78,6 +93,15 @@ def test_worst_triplet_equals_the_known_numbers(name):
     assert loss.item() == pytest.approx(case["loss"], rel=1e-7)
     torch.testing.assert_close(new.grad, wide(case["grad_f_new"]), atol=1e-8, rtol=1e-6)
     assert loss.item() >= case["lower_bound_from_old_model"] - 1e-9
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("model", "who"), [("f_old", "source"), ("f_new", "current")])
+def test_what_either_model_finds_hardest_equals_the_known_numbers(name, model, who):
+    case = TRIPLET[name]
+    found = hardest(pair_distances(wide(case[model]), distance="euclidean_norm"), torch.tensor(case["labels"]))
+    for distances, known in zip(found, ("ap", "an"), strict=True):
+        torch.testing.assert_close(distances, wide(case[f"{who}_{known}"]), atol=1e-8, rtol=1e-7)
 
 
 def test_worst_triplet_of_two_equal_models_has_half_the_gradient_of_a_plain_triplet():

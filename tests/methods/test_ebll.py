@@ -19,6 +19,7 @@ from passerby.train import journal
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Output
+from tests.methods.steps import some
 
 CODE = "method.ebll={code: 8, epochs: 30, lr: 0.01, batch: 16}"
 PEOPLE = "data.identities=3"  # as many as the second site has
@@ -193,6 +194,21 @@ def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tin
 
 
 # ---- in a run
+
+
+@pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
+def test_codes_are_held_to_those_of_the_teacher(later, place):
+    run = later(PEOPLE, f"method.ebll={{code: 8, epochs: 60, lr: 0.01, batch: 16, weight: 3.0, place: {place}}}")
+    part, batch = run.parts["ebll"], some(run)
+    with torch.no_grad():
+        old = run.teacher.embedder(batch.images)
+    new = run.embedder(batch.images)
+    (term,) = part.terms(run, batch, new).values()
+    layer = part.encoders[0].layer
+    codes = [layer(out.feature if place == "after_pooling" else out.map).sigmoid() for out in (old, new)]
+    torch.testing.assert_close(term.value, F.mse_loss(codes[1], codes[0]))
+    assert term.value > 1e-4
+    assert term.weight == 3.0
 
 
 def told(folder):

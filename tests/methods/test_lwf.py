@@ -1,11 +1,13 @@
-"""What learning without forgetting keeps."""
+"""What learning without forgetting keeps, and whom it asks."""
 
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
+from passerby.methods.distillation import softened_cross_entropy, worst_triplet
 from passerby.methods.lwf import LwfSettings
+from tests.methods.steps import shake, some
 
 
 def test_more_classifiers_than_ten_come_back_in_their_order():
@@ -15,3 +17,36 @@ def test_more_classifiers_than_ten_come_back_in_their_order():
     again.make_room(SimpleNamespace(device=torch.device("cpu")), part.state_dict())
     again.load_state_dict(part.state_dict())
     assert [len(head.weight) for head in again.kept] == list(range(2, 14))
+
+
+def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
+    run = later("method.lwf={ce_dist: 2.0, tr_dist: 3.0, heads: 4.0, temperature: 0.7, heads_temperature: 1.5}")
+    part, batch = run.parts["lwf"], some(run, rows=(0, 1, 8, 9))
+    shake(part.old, by=20, seed=1)  # a classifier that has learnt nothing says nothing
+    part.kept.load_state_dict(part.old.state_dict())
+    shake(part.kept, seed=2)
+    with torch.no_grad():
+        old = run.teacher.embedder(batch.images)
+    new = run.embedder(batch.images)
+    terms = part.terms(run, batch, new)
+    said, says = part.old[0](old.embedding), part.kept[0](new.embedding)
+    wanted = {
+        "ce_dist": (softened_cross_entropy(old.embedding, new.embedding, temperature=0.7), 2.0),
+        "tr_dist": (worst_triplet(old.embedding, new.embedding, batch.labels), 3.0),
+        "head 1": (softened_cross_entropy(said, says, temperature=1.5), 4.0),
+    }
+    assert terms.keys() == wanted.keys()
+    for name, (value, weight) in wanted.items():
+        torch.testing.assert_close(terms[name].value, value)
+        assert terms[name].weight == weight
+    others = [
+        softened_cross_entropy(new.embedding, old.embedding, temperature=0.7),
+        worst_triplet(new.embedding, new.embedding, batch.labels),
+        softened_cross_entropy(says, says, temperature=1.5),
+        softened_cross_entropy(part.old[0](new.embedding), says, temperature=1.5),
+    ]
+    right = [wanted[name][0] for name in ("ce_dist", "tr_dist", "head 1", "head 1")]
+    assert all(abs(one - other) > 0.01 for one, other in zip(right, others, strict=True)), "known to be wrong"
+    (terms["ce_dist"].value + terms["head 1"].value).backward()
+    assert run.embedder.neck.weight.grad.abs().max() > 0
+    assert part.kept[0].weight.grad.abs().max() > 0

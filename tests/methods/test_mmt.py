@@ -1,5 +1,6 @@
 """Mutual mean teaching against numbers computed elsewhere."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 from passerby.errors import UserError
+from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.mmt import kept_of_mean, soft_cross_entropy, soft_triplet
 from passerby.train.session import train
+from tests.methods.steps import shake, some
 from tests.train.runs import run, weights
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "mmt.json").read_text())
@@ -95,3 +98,72 @@ def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_
     for mine, theirs in zip(first[0], second[0], strict=True):
         assert torch.equal(mine.flip(3), theirs)
     assert len(first[0]) == 2
+
+
+def four(part, run):
+    """Return both students and both teachers, with the classifier of each, none like another."""
+    networks = [run.embedder, part.students[0], *part.teachers]
+    for seed, module in enumerate([*networks, *part.heads]):
+        shake(module, seed=seed)
+    return networks
+
+
+def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
+    run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}, soft_softmax: 0.4, soft_triplet: 0.7}")
+    part = run.parts["mmt"]
+    networks = four(part, run)
+    batch = some(run, rows=range(0, 24, 2), labels=run.labels)
+    images, labels = (batch.images, batch.images.flip(3)), batch.labels
+    outs = [network(images[place % 2]) for place, network in enumerate(networks)]
+    logits = [head(out.embedding) for head, out in zip(part.heads, outs, strict=True)]
+    terms = part.terms(run, batch, outs[0])
+
+    def soft(one, other):
+        return soft_cross_entropy(logits[0], logits[one]) + soft_cross_entropy(logits[1], logits[other])
+
+    def mined(one, other):
+        feature = [out.feature for out in outs]
+        return soft_triplet(feature[0], feature[one], labels) + soft_triplet(feature[1], feature[other], labels)
+
+    wanted = {
+        "hard labels": (sum(smoothed_cross_entropy(logits[n], labels, smoothing=0.1) for n in (0, 1)), 0.6),
+        "soft labels": (soft(3, 2), 0.4),
+        "hard triplet": (sum(triplet_loss(outs[n].feature, labels, form="soft") for n in (0, 1)), 0.3),
+        "soft triplet": (mined(3, 2), 0.7),
+    }
+    assert terms.keys() == wanted.keys()
+    for name, (value, weight) in wanted.items():
+        torch.testing.assert_close(terms[name].value, value)
+        assert terms[name].weight == pytest.approx(weight)
+    assert abs(soft(2, 3) - soft(3, 2)) > 1e-3 < abs(mined(2, 3) - mined(3, 2)), "by its own mean: known to be wrong"
+    sum(term.weighted for term in terms.values()).backward()
+    assert all(net.neck.weight.grad.abs().max() > 0 for net in networks[:2])
+    assert all(p.grad is None for module in (*networks[2:], *part.heads[2:]) for p in module.parameters())
+
+
+def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
+    run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
+    part = run.parts["mmt"]
+    networks = four(part, run)
+    pairs = [(0, 2), (1, 3)]
+    followed = [(modules[one], modules[two]) for modules in (networks, part.heads) for one, two in pairs]
+    before = [[[p.detach().clone() for p in module.parameters()] for module in pair] for pair in followed]
+    part.step.fill_(4)
+    with torch.no_grad():
+        part.after_step(run)
+    for (student, mean), (now, earlier) in zip(followed, before, strict=True):
+        assert all(torch.equal(p, same) for p, same in zip(student.parameters(), now, strict=True))
+        for found, learnt, kept in zip(mean.parameters(), now, earlier, strict=True):
+            torch.testing.assert_close(found.detach(), 0.8 * kept + 0.2 * learnt)  # 1 - 1 / (4 + 1) stays
+    assert int(part.step) == 5
+
+
+def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):
+    run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
+    part = run.parts["mmt"]
+    four(part, run)
+    images = some(run, rows=range(24)).images
+    with torch.no_grad():
+        seen = [copy.deepcopy(net).eval()(images).embedding for net in part.teachers]
+    wanted = sum(torch.nn.functional.normalize(one) for one in seen) / 2
+    torch.testing.assert_close(torch.from_numpy(part.looked_at(run)), wanted, atol=1e-5, rtol=1e-4)

@@ -9,8 +9,11 @@ import torch
 from ignite.engine import Events
 
 from passerby.errors import UserError
+from passerby.losses.triplet import triplet_loss
+from passerby.methods.clustered import unit
 from passerby.methods.pplr import cross_agreement, refined_by_parts, smoothed_by_agreement
 from passerby.train.session import train
+from tests.methods.steps import some
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "pplr.json").read_text())
 LABELS = torch.tensor(ORACLE["targets"])
@@ -78,3 +81,33 @@ def test_classifiers_begin_at_the_means_of_what_they_will_see(tiny, tmp_path):
     for mine, wanted in seen:
         assert torch.allclose(mine, wanted, atol=1e-5)
     assert len(seen) == 2
+
+
+def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
+    run = unknown(
+        "method.pplr={cluster: {kind: kmeans, k: 3}, from_epoch: 1, neighbours: 4, trust: 0.3}", "model.stripes=2"
+    )
+    part = run.parts["pplr"]
+    batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=run.labels)
+    out, labels = run.embedder(batch.images), batch.labels
+    worth = part.agreement[[22, 3, 8, 17, 5, 12]]
+    whole = part.heads[0](out.embedding)
+    stripes = torch.stack([part.heads[n + 1](part.necks[n](out.parts[:, n])) for n in (0, 1)], dim=1)
+    told = refined_by_parts(whole, stripes, labels, worth, trust=0.3)
+    plain = torch.stack([torch.nn.functional.cross_entropy(stripes[:, n], labels) for n in (0, 1)]).mean()
+    smoothed = torch.stack([smoothed_by_agreement(stripes[:, n], labels, worth[:, n]) for n in (0, 1)]).mean()
+    assert abs(plain - smoothed) > 1e-2
+    for epoch, wanted in ((0, plain), (1, smoothed), (2, smoothed)):
+        run.epoch = epoch
+        terms = part.terms(run, batch, out)
+        torch.testing.assert_close(terms["stripes"].value, wanted)
+        torch.testing.assert_close(terms["whole"].value, told)
+        torch.testing.assert_close(terms["soft-margin triplet"].value, triplet_loss(out.feature, labels, form="soft"))
+
+
+def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
+    run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
+    part, found = run.parts["pplr"], run.vectors()
+    wanted = [cross_agreement(unit(found.embedding), unit(found.parts[:, n]), neighbours=4) for n in (0, 1)]
+    torch.testing.assert_close(part.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
+    assert not torch.equal(part.agreement[:, 0], part.agreement[:, 1])

@@ -1,14 +1,18 @@
-"""Self-paced contrast against numbers computed elsewhere, and its two kinds of batch norms."""
+"""Self-paced contrast against numbers computed elsewhere, its memory in a run, and its two kinds of batch norms."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from passerby.distances.sparse import SparseRows
 from passerby.methods.spcl import SpclSettings, memory_loss, moved_rows
 from passerby.models.domains import divide_batch_norms, join_batch_norms
+from tests.methods.steps import some
 from tests.train.runs import state_hash
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "memory_spcl.json").read_text())
@@ -23,6 +27,25 @@ def test_the_loss_equals_the_known_number_and_not_that_of_the_padded_softmax():
     loss = memory_loss(wide("inputs"), people[rows], torch.tensor(ORACLE["memory"]), people, temperature=ORACLE["temp"])
     assert loss.item() == pytest.approx(ORACLE["loss_exact_log_softmax"], rel=1e-4)
     assert loss.item() != pytest.approx(ORACLE["loss"], rel=1e-2)
+
+
+def test_the_gradient_equals_that_of_the_padded_softmax_once_padded():
+    inputs = F.normalize(wide("inputs")).requires_grad_()
+    rows, people = torch.tensor(ORACLE["indexes"]), torch.tensor(ORACLE["labels"])
+    memory = torch.tensor(ORACLE["memory"], dtype=torch.float64)
+    cosines = F.normalize(inputs.float()).double() @ memory.T / ORACLE["temp"]
+    whole = torch.stack([cosines[:, people == person].mean(1) for person in range(6)], dim=1).exp().sum(1)
+    each = [
+        memory_loss(inputs[[place]], people[rows[[place]]], memory.float(), people, temperature=ORACLE["temp"])
+        for place in range(len(rows))
+    ]
+    share = (-torch.stack(each)).exp()  # what an image has of its person's softmax
+    padded = -torch.log(share * whole / (whole + 1e-6) + 1e-6).mean()
+    assert padded.item() == pytest.approx(ORACLE["loss"], rel=1e-4)
+    padded.backward()
+    known = wide("grad_inputs")  # by inputs whose length is already 1, so without what points along them
+    along = (known * inputs.detach()).sum(1, keepdim=True) * inputs.detach()
+    torch.testing.assert_close(inputs.grad, known - along, atol=1e-4, rtol=1e-3)
 
 
 def test_rows_move_to_the_known_place_one_after_the_other():
@@ -76,3 +99,54 @@ def test_at_test_and_afterwards_the_network_is_the_new_sites_and_plain():
     join_batch_norms(net)
     assert [type(module) for module in net] == [type(module) for module in plain]
     assert list(net.state_dict()) == names
+
+
+# ---- in a run
+
+
+def distances_of(count, near):
+    """Return a graph (N, N) in which all are 0.9 apart but the pairs that are named."""
+    values = np.full((count, count), 0.9, np.float32)
+    np.fill_diagonal(values, 1e-6)
+    for (one, other), distance in near.items():
+        values[one, other] = values[other, one] = distance
+    column = np.tile(np.arange(count), count)
+    return SparseRows(np.arange(0, count * count + 1, count), column, values.ravel(), count)
+
+
+def test_a_smaller_radius_tears_images_off_and_a_larger_one_joins_clusters():
+    near = {(0, 1): 0.3, (1, 2): 0.49}  # the last one is torn off at 0.48
+    near |= {(3, 4): 0.3, (5, 6): 0.3, (4, 5): 0.51}  # two pairs that are one at 0.52
+    near |= {(7, 8): 0.3}  # stays whatever happens
+    part = SpclSettings(cluster={"eps": 0.5, "min_samples": 2}).make()
+    part.threshold.fill_(0.9)
+    clusters, _ = part.find(np.eye(9, dtype=np.float32), distances_of(9, near))
+    assert clusters.labels.tolist() == [0, 0, -1, -1, -1, -1, -1, 1, 1]
+
+
+@pytest.mark.parametrize("beside", ["", ", beside: [market1501]"])
+def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_images(unknown, beside):
+    cluster = "{k1: 6, k2: 2, min_samples: 2, eps: 0.6}"
+    run = unknown(f"method.spcl={{cluster: {cluster}, momentum: 0.3, temperature: 0.1}}", stage=beside)
+    part, stage = run.parts["spcl"], run.stage
+    hidden = torch.from_numpy(stage.train.pid < 0)
+    count = 6 if beside else 0
+    assert hidden.sum() == 24
+    assert part.people.tolist() == [*range(count), *run.labels[hidden].tolist()]
+    known = torch.nonzero(~hidden).flatten().tolist()
+    unseen = torch.nonzero(hidden).flatten().tolist()
+    rows = [unseen[7], *known[1:3], unseen[0], *known[-1:], unseen[23]]  # two are of one known person
+    batch = some(run, rows=rows, labels=run.labels)
+    part.before_batch(run, batch)
+    out, before = run.embedder(batch.images), part.memory.clone()
+    loss = part.terms(run, batch, out)["memory"].value
+    torch.testing.assert_close(loss, memory_loss(out.embedding, batch.labels, before, part.people, temperature=0.1))
+    with torch.no_grad():
+        part.after_batch(run, batch, out)
+    wanted = before.clone()
+    for row, vector in zip(rows, F.normalize(out.embedding.detach()), strict=True):
+        place = count + unseen.index(row) if row in unseen else int(stage.train.pid[row])
+        wanted[place] = F.normalize(0.3 * wanted[place] + 0.7 * vector, dim=0)
+    torch.testing.assert_close(part.memory, wanted)
+    moved = (part.memory - before).norm(dim=1) > 1e-3
+    assert moved.sum() == (5 if beside else 3)

@@ -1,4 +1,4 @@
-"""Self-similarity grouping: the distance from a source, and triplets by label."""
+"""Self-similarity grouping: the distance from a source, triplets by label, and which label is whose."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from passerby.cluster.graph import SMALLEST
 from passerby.distances.sparse import SparseRows
 from passerby.losses.triplet import triplet_loss
+from passerby.methods.clustered import unit
 from passerby.methods.ssg import SsgSettings, away_from_source, known_triplets
+from tests.methods.steps import some
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "ssg_eps.json").read_text())
 
@@ -80,3 +82,40 @@ def test_without_a_triplet_there_is_a_loss_of_0_with_a_gradient_of_0(labels):
 def test_what_would_have_no_effect_is_refused(told, message):
     with pytest.raises(ValidationError, match=message):
         SsgSettings(**told)
+
+
+# ---- in a run
+
+HALVES = ["method.ssg={cluster: {kind: kmeans, k: 3}, weight: 2.0, margin: 0.7}", "model.stripes=2"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
+    run = unknown(*HALVES)
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(-1, 3, (24, 4 if asked else 3), generator=generator)  # the views do not agree
+    batch = some(run, rows=range(0, 24, 2), labels=labels)
+    out = run.embedder(batch.images)
+    terms = run.parts["ssg"].terms(run, batch, out)
+    seen = {
+        "ssg embedding": (out.embedding, 0),
+        "ssg whole": (out.feature, 0),
+        "ssg upper": (out.parts[:, 0], 1),
+        "ssg lower": (out.parts[:, 1], 2),
+    }
+    wanted = {name: known_triplets(x, batch.labels[:, n], margin=0.7) for name, (x, n) in seen.items()}
+    if asked:
+        wanted["ssg asked"] = sum(known_triplets(x, batch.labels[:, 3], margin=0.7) for x, _ in seen.values())
+    assert terms.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(terms[name].value, value)
+        assert terms[name].weight == 2.0
+
+
+def test_each_column_of_labels_is_found_in_what_its_name_says(unknown):
+    run = unknown(*HALVES, "method.ssg.cluster.k=7")  # more than there are people, so that views differ
+    found, cluster = run.vectors(), run.parts["ssg"].settings.cluster
+    views = [found.feature, found.parts[:, 0], found.parts[:, 1]]
+    wanted = np.stack([cluster.fit(unit(vectors)).labels for vectors in views], axis=1)
+    assert run.labels.tolist() == wanted.tolist()
+    assert len({tuple(column) for column in wanted.T}) == 3, "no two views are alike"

@@ -24,6 +24,13 @@ def test_equals_the_known_figures():
     assert found.intransigence == pytest.approx(ORACLE["intransigence"])
 
 
+def test_a_table_of_two_stages_is_read_off_the_same_matrix():
+    matrix, table = np.array(ORACLE["R_mAP_rows_after_stage_cols_dataset"])[:2, :2], ORACLE["table_report"]
+    found = continual_metrics(matrix)
+    assert matrix[-1].tolist() == [table["market_map"], table["duke_map"]]
+    assert (found.backward, -found.forgetting) == (table["market_forget"], table["market_forget"])
+
+
 def test_forgetting_counts_from_the_best_time_and_backward_from_the_first():
     found = continual_metrics(np.array([[50.0, 0, 0], [60.0, 70, 0], [40.0, 80, 90]]))
     assert found.forgetting == pytest.approx(((60 - 40) + (70 - 80)) / 2)

@@ -1,6 +1,9 @@
 """What a recipe aims at, and what is told when a run is not what the goal was stated for."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.evaluate import evaluate
 from passerby.recipe import load_recipe, recipe_from_text
 from passerby.targets import Figures, Goal, shipped_targets
-from passerby.train.goals import changes, expected_of, figures
+from passerby.train.goals import change_since, changes, expected_of, figures
+from passerby.train.journal import ScoreRecord
 from passerby.types import Embeddings
 
 NAME = "market1501/resnet50-09"
@@ -35,6 +39,25 @@ def test_what_was_changed_is_told_once_and_what_cannot_matter_not_at_all(overrid
     recipe = load_recipe(NAME, overrides)
     assert changes(recipe) == told
     assert changes(recipe_from_text(recipe.dump(), source="a run")) == told
+
+
+def test_the_change_of_a_table_counts_from_the_stage_that_learnt_a_set(tiny):
+    known = json.loads((Path(__file__).parents[1] / "oracles_data" / "continual_metrics.json").read_text())
+    matrix, table = known["R_mAP_rows_after_stage_cols_dataset"], known["table_report"]
+    recipe = tiny("stages=[{train: [market1501], epochs: 2}, {train: [other], epochs: 2}]", "data.identities=3")
+    records = [
+        ScoreRecord(stage, epoch, name, share / 100, 0.0, 0.0)
+        for stage, row in enumerate(matrix[:2], start=1)
+        for name, value in zip(("market", "other"), row, strict=False)
+        for epoch, share in ((1, value / 2), (2, value))  # a stage counts by its last test
+    ]
+
+    def change(name, called, share):
+        after = SimpleNamespace(mAP=share / 100, protocol=SimpleNamespace(dataset=called))
+        return change_since(recipe, records, name, after=after)
+
+    assert change("market1501", "market", table["market_map"]) == pytest.approx(table["market_forget"])
+    assert change("other", "other", table["duke_map"]) is None
 
 
 def test_more_stages_are_a_change():

@@ -1,0 +1,41 @@
+"""Tiny runs that stand where the parts of a method speak."""
+
+import pytest
+
+from passerby.train.labelling import choose_labels
+from passerby.train.setup import make_run
+from tests.methods.steps import shake
+from tests.methods.test_anchors import TWO_SITES
+
+
+@pytest.fixture
+def later(tiny, tmp_path):
+    """Return what begins a run, ends its first stage untrained, and opens the second with other weights."""
+
+    def begin(*overrides):
+        run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
+        run.open_stage(0)
+        for part in run.speaking_parts:
+            part.end(run, run.stage)
+        run.open_stage(1)
+        shake(run.embedder)
+        run.embedder.train()
+        return run
+
+    return begin
+
+
+@pytest.fixture
+def unknown(tiny, tmp_path):
+    """Return what begins a run in a stage of 24 unknown images, whose people have been found."""
+
+    def begin(*overrides, stage=""):
+        stages = f"stages=[{{train: [other], labelled: false, epochs: 3{stage}}}]"
+        alone = "losses={softmax: null, triplet: null}"
+        run = make_run(tiny(stages, alone, "data.identities=2", "evaluate=[]", *overrides), tmp_path / "run")
+        run.open_stage(0)
+        choose_labels(run)
+        run.embedder.train()
+        return run
+
+    return begin

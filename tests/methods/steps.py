@@ -1,0 +1,25 @@
+"""A moment within a tiny run, and what a part is given there."""
+
+import numpy as np
+import torch
+
+from passerby.data.loading import ImageStore
+from passerby.types import Batch
+
+
+def some(run, *, rows=(0, 3, 6, 9), labels=None):
+    """Return a batch of the present stage: rows, and the labels of the data unless those of an epoch are given."""
+    rows = np.asarray(rows)
+    store = ImageStore(run.stage.train.path, run.embedder.input)
+    images = torch.stack([store[row] for row in rows])
+    labels = torch.from_numpy(run.stage.train.pid) if labels is None else labels
+    return Batch(images, labels[rows], torch.from_numpy(run.stage.train.cam[rows]), torch.from_numpy(rows))
+
+
+def shake(module, *, seed=0, by=0.3):
+    """Move every weight a little, so that two networks that began alike no longer are."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            size = parameter.abs().mean() + 0.01
+            parameter += by * size * torch.randn(parameter.shape, generator=generator)
