@@ -93,6 +93,23 @@ def test_a_row_of_lwf_is_the_baseline_then_dukemtmc_with_its_terms(name):
     assert load_recipe(f"lwf/{name}").expected == goals
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "distance"), [("", 1, "mse"), ("_bce", 2, "bce"), ("_mse", 2, "mse")], ids=["code", "bce", "mse"]
+)
+def test_a_code_before_pooling_is_made_in_step_1_and_held_in_step_2(name, count, distance):
+    recipe = load_recipe(f"ebll/ibn_a_resnet50-before_pooling{name}")
+    assert [stage.train for stage in recipe.stages] == [("market1501",), ("dukemtmc",)][:count]
+    codes = [stage.method.ebll for stage in recipe.stages]
+    assert {(code.place, code.kernel, code.code, code.loss, code.strength) for code in codes} == {
+        ("before_pooling", 1, 512, "all", 0.01)
+    }
+    assert [code.epochs for code in codes] == [20, 0][:count]
+    assert {code.distance for code in codes} == {distance}
+    assert [stage.method.lwf is not None for stage in recipe.stages] == [False, True][:count]
+    assert recipe.expected == {}
+    assert shipped_targets()[recipe.target].aim == "no figures yet"
+
+
 @pytest.mark.parametrize("ibn", ["a", "b"])
 def test_the_controls_differ_from_the_rows_in_what_they_control(ibn):
     controls = {

@@ -21,6 +21,7 @@ from tests.test_recipes import TINY
 LEARNED = {"losses.softmax.weight": "learned"}
 SE, A, B = {"model.attention": "se"}, {"model.ibn": "a"}, {"model.ibn": "b"}
 THREE = ["market1501", "dukemtmc", "msmt17"]
+BEFORE_POOLING = {"method.ebll.place": "before_pooling"}
 ARCFACE = {"weight": 1.0, "scale": 64.0, "smoothing": 0.0, "feature": "embedding", "margin": 0.5, "beyond": "monotone"}
 
 EBLL = {
@@ -123,6 +124,9 @@ ROWS = {
     "ebll/ibn_a_resnet50-11": held("10", {"method.ebll.loss": "ae_l1"}, 42.4, 72.7),
     "ebll/ibn_a_resnet50-12": held("10", {"method.ebll.loss": "ae_l2"}, 42.9, 72.8),
     "ebll/ibn_a_resnet50-13": held("10", {"method.ebll.loss": "all"}, 43.2, 72.6),
+    "ebll/ibn_a_resnet50-before_pooling": Row("ebll/ibn_a_resnet50-19", BEFORE_POOLING),
+    "ebll/ibn_a_resnet50-before_pooling_bce": Row("ebll/ibn_a_resnet50-09", BEFORE_POOLING),
+    "ebll/ibn_a_resnet50-before_pooling_mse": Row("ebll/ibn_a_resnet50-13", BEFORE_POOLING),
 }  # fmt: skip
 """The tables, row by row. Two rows that are one run twice differ in the seed."""
 
@@ -278,7 +282,7 @@ def test_a_joint_target_trains_on_all_and_is_tested_on_each(name, sites, tmp_pat
 SMALL_CODE = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
 
 
-@pytest.mark.parametrize("number", ["18", "06", "13"])
+@pytest.mark.parametrize("number", ["18", "06", "13", "before_pooling", "before_pooling_mse"])
 def test_a_target_that_leaves_a_code_trains(number, sites, tmp_path):
     name = f"ebll/ibn_a_resnet50-{number}"
     second = ["stages.1.epochs=1"] * (len(load_recipe(name).stages) - 1)
