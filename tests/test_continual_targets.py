@@ -1,13 +1,17 @@
 """Every target with several stages is the row it says, aims at its figures, and shows what was forgotten."""
 
 import json
+import re
 import shutil
 
 import pytest
+from rich.console import Console
 
+from passerby.commands import print_goals
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import load_recipe
 from passerby.report.folder import read_run
+from passerby.report.page import write_report
 from passerby.targets import Goal, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
@@ -203,6 +207,25 @@ def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_goal(site, 
     assert first.comparisons[1].measured == pytest.approx(lost)
     assert [(row.figure, row.goal) for row in second.comparisons] == [("mAP", 66.6)]
     assert any(UNLIKE_PUBLISHED in caveat for caveat in market.expected.caveats)
+
+
+def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
+    small = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
+    recipe = load_recipe("ebll/ibn_a_resnet50-18", [f"root={tmp_path / 'data'}", *TINY, *small])
+    (result,) = train(recipe, tmp_path / "run")
+    (finding,) = journal.findings(journal.read(tmp_path / "run" / "journal.jsonl"))
+    (site_read,) = read_run(tmp_path / "run").sites
+    rows = {row.figure: row for row in site_read.comparisons}
+    for name, goal in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
+        assert result.losses[name] == finding.values[name]
+        row = rows[f"{name} (loss)"]
+        assert (row.goal, row.measured) == (goal, pytest.approx(finding.values[name]))
+    console = Console(record=True, width=120)
+    print_goals([result], console)
+    assert re.search(r"ae_l1 \(loss\) +│ +0\.0194 +│ +\d\.\d{4}", console.export_text())
+    assert "<td>0.0194</td>" in write_report(tmp_path / "run").read_text()
 
 
 def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
