@@ -15,6 +15,7 @@ from passerby.report.page import write_report
 from passerby.targets import Goal, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
+from tests.conftest import copy_marked
 from tests.test_recipes import TINY
 from tests.test_targets import as_duke, at, resolved
 
@@ -230,7 +231,7 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_pat
 
 def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
     names = [*ORDERS["without_duke"][:3], "last"]
-    roots = {name: shutil.copytree(site, tmp_path / "sites" / name) for name in names}
+    roots = {name: shutil.copytree(site, tmp_path / "sites" / name, copy_function=copy_marked) for name in names}
     same = ", ".join(f"{name}: {{kind: market1501, root: {root}}}" for name, root in roots.items())
     tiny = [value for value in TINY if not value.startswith("test.rerank")]
     short = [f"stages.{number}.epochs=1" for number in range(4)]

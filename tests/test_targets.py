@@ -16,6 +16,7 @@ from passerby.settings import parse_yaml
 from passerby.targets import Comparison, Figures, Goal, compare, read_targets, shipped_recipes, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
+from tests.conftest import copy_marked
 from tests.test_recipes import TINY
 
 LEARNED = {"losses.softmax.weight": "learned"}
@@ -239,7 +240,7 @@ def as_duke(site: Path, folder: Path) -> Path:
     for path in sorted(site.rglob("*.jpg")):
         pid, cam, number, _ = path.stem.split("_")
         (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / path.parent.name / f"{pid}_c{cam[1]}_f{number}.jpg")
+        copy_marked(path, folder / path.parent.name / f"{pid}_c{cam[1]}_f{number}.jpg")
     return folder
 
 
@@ -252,7 +253,7 @@ def as_msmt(site: Path, folder: Path) -> Path:
             pid, cam, number, _ = path.stem.split("_")
             name = f"{pid}/{pid}_{number[-3:]}_{cam[1:].split('s')[0]:0>2}_{path.parent.name}.jpg"
             (folder / inner / pid).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / inner / name)
+            copy_marked(path, folder / inner / name)
             lines.append(f"{name} {int(pid) - (1 if inner == 'train' else 7)}\n")
         (folder / f"list_{part}.txt").write_text("".join(lines))
     return folder
