@@ -55,6 +55,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
         origin=origin,
         truth=truth,
         iterations=settings.iterations,
+        beside=tuple(datasets[name].name for name in settings.beside),
     )
 
 
