@@ -62,8 +62,9 @@ def targets_page() -> str:
     lines = [
         "# Targets",
         "",
-        f"{GOALS_NOTE} mAP and rank-1 in percent, in brackets the change of the mAP by later stages in points. A row "
-        "is run by `passerby train NAME --data DATA --out DIR`.",
+        f"{GOALS_NOTE} mAP and rank-1 in percent, in brackets the change of the mAP by later stages in points; "
+        "losses of an autoencoder (ae, ae_l1, ae_l2) as they are. A row is run by "
+        "`passerby train NAME --data DATA --out DIR`.",
         "",
         "| name | based on | what differs | changes | goal (mAP / rank-1) |",
         "|---|---|---|---|---|",

@@ -283,9 +283,10 @@ def print_goals(results: Sequence[Result], console: Console) -> None:
         if (expected := result.expected) is None:
             continue
         reranked = None if result.reranked is None else figures(result.reranked)
-        for row in compare(expected.goal, figures(result.plain), reranked, forgetting=result.forgetting):
+        measured = figures(result.plain)
+        for row in compare(expected.goal, measured, reranked, forgetting=result.forgetting, losses=result.losses):
             place = result.dataset if row.figure == "mAP" else ""
-            table.add_row(place, row.figure, f"{row.goal:.1f}", f"{row.measured:.1f}", f"{row.difference:+.1f}")
+            table.add_row(place, row.figure, *row.texts)
         caveats |= dict.fromkeys(expected.caveats)
     if table.row_count:
         console.print(table)

@@ -23,6 +23,7 @@ GOALS_NOTE = "Goals are figures to aim at, not measured by passerby."
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Points = Annotated[float, Field(ge=-100, le=100)]
+Loss = Annotated[float, Field(ge=0)]
 
 
 class Figures(Settings):
@@ -33,7 +34,10 @@ class Figures(Settings):
 
 
 class Goal(Settings):
-    """The figures to aim at on one data set, in percent, as far as a table has them; `mean` is that of the two."""
+    """The figures to aim at on one data set, in percent, as far as a table has them; `mean` is that of the two.
+
+    The losses of an autoencoder (`ae`, `ae_l1`, `ae_l2`) are numbers as they are, and lower is better.
+    """
 
     mAP: Percent
     rank1: Percent | None = None
@@ -42,6 +46,15 @@ class Goal(Settings):
     )
     mean: Percent | None = None
     reranked: Figures | None = Field(None, description="with k-reciprocal re-ranking")
+    ae: Loss | None = Field(None, description="error of the reconstruction by the code that the set leaves")
+    ae_l1: Loss | None = Field(None, description="ae with the penalty on the sizes of the weights")
+    ae_l2: Loss | None = Field(None, description="ae with the penalty on the squares of the weights")
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The losses of an autoencoder that are aimed at, by name."""
+        found = {"ae": self.ae, "ae_l1": self.ae_l1, "ae_l2": self.ae_l2}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Target(Settings):
@@ -54,7 +67,7 @@ class Target(Settings):
 
     @property
     def aim(self) -> str:
-        """The figures as one line: mAP / rank-1 (change of the mAP), by data set where there are several."""
+        """The figures as one line: mAP / rank-1 (change of the mAP), losses, by data set where there are several."""
         lines = [_aim(goal) if len(self.goals) == 1 else f"{name} {_aim(goal)}" for name, goal in self.goals.items()]
         return ", ".join(lines) or "no figures yet"
 
@@ -63,6 +76,8 @@ def _aim(goal: Goal) -> str:
     plain = f"mAP {goal.mAP:.1f}" if goal.rank1 is None else f"{goal.mAP:.1f} / {goal.rank1:.1f}"
     if goal.forgetting is not None:
         plain = f"{plain} ({goal.forgetting:+.1f})"
+    if goal.losses:
+        plain = f"{plain}, {' / '.join(goal.losses)} {' / '.join(f'{value:.4f}' for value in goal.losses.values())}"
     reranked = goal.reranked
     return plain if reranked is None else f"{plain}, re-ranked {reranked.mAP:.1f} / {reranked.rank1:.1f}"
 
@@ -72,20 +87,36 @@ def _aim(goal: Goal) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure, in percent, beside its goal."""
+    """One figure beside its goal, in percent; a loss as it is, and told with more digits."""
 
     figure: str
     goal: float
     measured: float
+    digits: int = 1
 
     @property
     def difference(self) -> float:
-        """Measured minus goal, in points; positive is better."""
+        """Measured minus goal; positive is better, but for a loss."""
         return self.measured - self.goal
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Goal, measured and difference as they are told.
+
+        >>> Comparison("mAP", 80, 79.5).texts, Comparison("ae (loss)", 0.001, 0.0025, digits=4).texts
+        (('80.0', '79.5', '-0.5'), ('0.0010', '0.0025', '+0.0015'))
+        """
+        digits = self.digits
+        return f"{self.goal:.{digits}f}", f"{self.measured:.{digits}f}", f"{self.difference:+.{digits}f}"
 
 
 def compare(
-    goal: Goal, plain: Figures, reranked: Figures | None, *, forgetting: float | None = None
+    goal: Goal,
+    plain: Figures,
+    reranked: Figures | None,
+    *,
+    forgetting: float | None = None,
+    losses: Mapping[str, float] | None = None,
 ) -> list[Comparison]:
     """Put every figure that a goal names, and that was measured, beside it.
 
@@ -94,6 +125,7 @@ def compare(
         plain: what was measured without re-ranking.
         reranked: with re-ranking; None when the recipe switches it off.
         forgetting: change of the mAP since the set was learnt, in points; None when it was learnt last.
+        losses: of the autoencoder that the set left, by name; None when it left none.
 
     >>> [(c.figure, round(c.difference, 1)) for c in compare(Goal(mAP=80, rank1=90), Figures(mAP=81, rank1=89.5), None)]
     [('mAP', 1.0), ('rank-1', -0.5)]
@@ -108,6 +140,8 @@ def compare(
     if goal.reranked is not None and reranked is not None:
         found.append(Comparison("re-ranked mAP", goal.reranked.mAP, reranked.mAP))
         found.append(Comparison("re-ranked rank-1", goal.reranked.rank1, reranked.rank1))
+    told = losses or {}
+    found += [Comparison(f"{n} (loss)", value, told[n], digits=4) for n, value in goal.losses.items() if n in told]
     return found
 
 

@@ -1,16 +1,21 @@
 """Every target with several stages is the row it says, aims at its figures, and shows what was forgotten."""
 
 import json
+import re
 import shutil
 
 import pytest
+from rich.console import Console
 
+from passerby.commands import print_goals
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import load_recipe
 from passerby.report.folder import read_run
+from passerby.report.page import write_report
 from passerby.targets import Goal, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
+from tests.conftest import copy_marked
 from tests.test_recipes import TINY
 from tests.test_targets import as_duke, at, resolved
 
@@ -91,6 +96,23 @@ def test_a_row_of_lwf_is_the_baseline_then_dukemtmc_with_its_terms(name):
     if figures is not None:
         goals = {"market1501": Goal(mAP=figures[0], forgetting=figures[1]), "dukemtmc": Goal(mAP=figures[2])}
     assert load_recipe(f"lwf/{name}").expected == goals
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "distance"), [("", 1, "mse"), ("_bce", 2, "bce"), ("_mse", 2, "mse")], ids=["code", "bce", "mse"]
+)
+def test_a_code_before_pooling_is_made_in_step_1_and_held_in_step_2(name, count, distance):
+    recipe = load_recipe(f"ebll/ibn_a_resnet50-before_pooling{name}")
+    assert [stage.train for stage in recipe.stages] == [("market1501",), ("dukemtmc",)][:count]
+    codes = [stage.method.ebll for stage in recipe.stages]
+    assert {(code.place, code.kernel, code.code, code.loss, code.strength) for code in codes} == {
+        ("before_pooling", 1, 512, "all", 0.01)
+    }
+    assert [code.epochs for code in codes] == [20, 0][:count]
+    assert {code.distance for code in codes} == {distance}
+    assert [stage.method.lwf is not None for stage in recipe.stages] == [False, True][:count]
+    assert recipe.expected == {}
+    assert shipped_targets()[recipe.target].aim == "no figures yet"
 
 
 @pytest.mark.parametrize("ibn", ["a", "b"])
@@ -188,9 +210,28 @@ def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_goal(site, 
     assert any(UNLIKE_PUBLISHED in caveat for caveat in market.expected.caveats)
 
 
+def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
+    small = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
+    recipe = load_recipe("ebll/ibn_a_resnet50-18", [f"root={tmp_path / 'data'}", *TINY, *small])
+    (result,) = train(recipe, tmp_path / "run")
+    (finding,) = journal.findings(journal.read(tmp_path / "run" / "journal.jsonl"))
+    (site_read,) = read_run(tmp_path / "run").sites
+    rows = {row.figure: row for row in site_read.comparisons}
+    for name, goal in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
+        assert result.losses[name] == finding.values[name]
+        row = rows[f"{name} (loss)"]
+        assert (row.goal, row.measured) == (goal, pytest.approx(finding.values[name]))
+    console = Console(record=True, width=120)
+    print_goals([result], console)
+    assert re.search(r"ae_l1 \(loss\) +│ +0\.0194 +│ +\d\.\d{4}", console.export_text())
+    assert "<td>0.0194</td>" in write_report(tmp_path / "run").read_text()
+
+
 def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
     names = [*ORDERS["without_duke"][:3], "last"]
-    roots = {name: shutil.copytree(site, tmp_path / "sites" / name) for name in names}
+    roots = {name: shutil.copytree(site, tmp_path / "sites" / name, copy_function=copy_marked) for name in names}
     same = ", ".join(f"{name}: {{kind: market1501, root: {root}}}" for name, root in roots.items())
     tiny = [value for value in TINY if not value.startswith("test.rerank")]
     short = [f"stages.{number}.epochs=1" for number in range(4)]

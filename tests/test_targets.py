@@ -16,11 +16,13 @@ from passerby.settings import parse_yaml
 from passerby.targets import Comparison, Figures, Goal, compare, read_targets, shipped_recipes, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
+from tests.conftest import copy_marked
 from tests.test_recipes import TINY
 
 LEARNED = {"losses.softmax.weight": "learned"}
 SE, A, B = {"model.attention": "se"}, {"model.ibn": "a"}, {"model.ibn": "b"}
 THREE = ["market1501", "dukemtmc", "msmt17"]
+BEFORE_POOLING = {"method.ebll.place": "before_pooling"}
 ARCFACE = {"weight": 1.0, "scale": 64.0, "smoothing": 0.0, "feature": "embedding", "margin": 0.5, "beyond": "monotone"}
 
 EBLL = {
@@ -46,14 +48,15 @@ class Row:
     differs: dict[str, object]
     figures: dict[str, tuple[float, ...]] = field(default_factory=dict)
     reranked: tuple[float, float] | None = None
+    losses: tuple[float, ...] = ()
 
 
 def market(parent, differs, *figures, reranked=None):
     return Row(f"market1501/{parent}", differs, {"market1501": figures}, reranked)
 
 
-def code(parent, differs, *figures):
-    return Row(parent, differs, {"market1501": figures})
+def code(parent, differs, *figures, losses):
+    return Row(parent, differs, {"market1501": figures}, losses=losses)
 
 
 def held(parent, differs, before, after):
@@ -109,10 +112,18 @@ ROWS = {
     "joint/ibn_a_resnet50-02": Row(
         "baseline", {"stages.0.train": THREE, "stages.0.epochs": 540, **A, **LEARNED}, {}
     ),
-    "ebll/ibn_a_resnet50-19": code("market1501/ibn_a_resnet50-12", {"method.ebll": EBLL}, 88.1, 94.9),
-    "ebll/ibn_a_resnet50-18": code("ebll/ibn_a_resnet50-19", {"method.ebll.code": 1024}, 88.0, 95.0),
-    "ebll/ibn_a_resnet50-20": code("ebll/ibn_a_resnet50-18", {"method.ebll.strength": 0.1}, 87.7, 94.7),
-    "ebll/ibn_a_resnet50-21": code("ebll/ibn_a_resnet50-18", {"method.ebll.strength": 0.05}, 88.0, 94.6),
+    "ebll/ibn_a_resnet50-19": code(
+        "market1501/ibn_a_resnet50-12", {"method.ebll": EBLL}, 88.1, 94.9, losses=(0.0010, 0.0104, 0.0014)
+    ),
+    "ebll/ibn_a_resnet50-18": code(
+        "ebll/ibn_a_resnet50-19", {"method.ebll.code": 1024}, 88.0, 95.0, losses=(0.0010, 0.0194, 0.0014)
+    ),
+    "ebll/ibn_a_resnet50-20": code(
+        "ebll/ibn_a_resnet50-18", {"method.ebll.strength": 0.1}, 87.7, 94.7, losses=(0.0029, 0.6125, 0.1796)
+    ),
+    "ebll/ibn_a_resnet50-21": code(
+        "ebll/ibn_a_resnet50-18", {"method.ebll.strength": 0.05}, 88.0, 94.6, losses=(0.0010, 0.0915, 0.0014)
+    ),
     "ebll/ibn_a_resnet50-06": held(
         "19", {"method.ebll.loss": "ae", "method.ebll.distance": "bce", **THEN_DUKE}, 42.0, 72.8
     ),
@@ -123,6 +134,9 @@ ROWS = {
     "ebll/ibn_a_resnet50-11": held("10", {"method.ebll.loss": "ae_l1"}, 42.4, 72.7),
     "ebll/ibn_a_resnet50-12": held("10", {"method.ebll.loss": "ae_l2"}, 42.9, 72.8),
     "ebll/ibn_a_resnet50-13": held("10", {"method.ebll.loss": "all"}, 43.2, 72.6),
+    "ebll/ibn_a_resnet50-before_pooling": Row("ebll/ibn_a_resnet50-19", BEFORE_POOLING),
+    "ebll/ibn_a_resnet50-before_pooling_bce": Row("ebll/ibn_a_resnet50-09", BEFORE_POOLING),
+    "ebll/ibn_a_resnet50-before_pooling_mse": Row("ebll/ibn_a_resnet50-13", BEFORE_POOLING),
 }  # fmt: skip
 """The tables, row by row. Two rows that are one run twice differ in the seed."""
 
@@ -198,8 +212,9 @@ def test_a_row_that_is_two_rows_together_differs_from_each_by_the_other():
 def test_the_goals_are_those_of_the_row_and_travel_in_the_recipe(name):
     row, recipe = ROWS[name], load_recipe(name)
     reranked = None if row.reranked is None else Figures(mAP=row.reranked[0], rank1=row.reranked[1])
+    losses = dict(zip(("ae", "ae_l1", "ae_l2"), row.losses, strict=False))
     goals = {
-        dataset: Goal(**dict(zip(("mAP", "rank1", "mean"), found, strict=False)), reranked=reranked)
+        dataset: Goal(**dict(zip(("mAP", "rank1", "mean"), found, strict=False)), reranked=reranked, **losses)
         for dataset, found in row.figures.items()
     }
     assert recipe.expected == shipped_targets()[name].goals == goals
@@ -225,7 +240,7 @@ def as_duke(site: Path, folder: Path) -> Path:
     for path in sorted(site.rglob("*.jpg")):
         pid, cam, number, _ = path.stem.split("_")
         (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / path.parent.name / f"{pid}_c{cam[1]}_f{number}.jpg")
+        copy_marked(path, folder / path.parent.name / f"{pid}_c{cam[1]}_f{number}.jpg")
     return folder
 
 
@@ -238,7 +253,7 @@ def as_msmt(site: Path, folder: Path) -> Path:
             pid, cam, number, _ = path.stem.split("_")
             name = f"{pid}/{pid}_{number[-3:]}_{cam[1:].split('s')[0]:0>2}_{path.parent.name}.jpg"
             (folder / inner / pid).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / inner / name)
+            copy_marked(path, folder / inner / name)
             lines.append(f"{name} {int(pid) - (1 if inner == 'train' else 7)}\n")
         (folder / f"list_{part}.txt").write_text("".join(lines))
     return folder
@@ -278,7 +293,7 @@ def test_a_joint_target_trains_on_all_and_is_tested_on_each(name, sites, tmp_pat
 SMALL_CODE = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
 
 
-@pytest.mark.parametrize("number", ["18", "06", "13"])
+@pytest.mark.parametrize("number", ["18", "06", "13", "before_pooling", "before_pooling_mse"])
 def test_a_target_that_leaves_a_code_trains(number, sites, tmp_path):
     name = f"ebll/ibn_a_resnet50-{number}"
     second = ["stages.1.epochs=1"] * (len(load_recipe(name).stages) - 1)
@@ -316,10 +331,22 @@ def test_forgetting_is_compared_where_it_was_measured():
     assert [row.figure for row in compare(Goal(mAP=47), plain, None, forgetting=-30)] == ["mAP"]
 
 
+def test_losses_of_an_autoencoder_are_compared_where_it_left_some():
+    goal, plain = Goal(mAP=88, ae=0.001, ae_l1=0.0194), Figures(mAP=87, rank1=94)
+    rows = compare(goal, plain, None, losses={"ae": 0.0015, "ae_l1": 0.0094, "ae_l2": 7.0})
+    assert [row.texts for row in rows] == [
+        ("88.0", "87.0", "-1.0"), ("0.0010", "0.0015", "+0.0005"), ("0.0194", "0.0094", "-0.0100"),
+    ]  # fmt: skip
+    assert [row.figure for row in rows] == ["mAP", "ae (loss)", "ae_l1 (loss)"]
+    assert [row.figure for row in compare(goal, plain, None)] == ["mAP"]
+
+
 def test_goals_as_one_line():
     targets = shipped_targets()
     assert targets["market1501/resnet50-02"].aim == "85.8 / 94.2, re-ranked 94.2 / 95.0"
     assert targets["joint/resnet50-01"].aim == "market1501 86.8 / 94.6, dukemtmc 78.6 / 88.0, msmt17 48.9 / 67.5"
+    losses = "ae / ae_l1 / ae_l2 0.0010 / 0.0194 / 0.0014"
+    assert targets["ebll/ibn_a_resnet50-18"].aim == f"88.0 / 95.0, {losses}"
     assert targets["ebll/ibn_a_resnet50-06"].aim == "market1501 mAP 42.0, dukemtmc mAP 72.8"
     assert targets["joint/ibn_a_resnet50-02"].aim == "no figures yet"
     assert targets["lwf/ibn_b_resnet50-01"].aim == "market1501 mAP 47.0 (-36.3), dukemtmc mAP 66.3"

@@ -8,6 +8,7 @@ from passerby.recipe import load_recipe
 from passerby.targets import Goal, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
+from tests.conftest import copy_marked
 from tests.test_continual_targets import UNSEEN
 from tests.test_recipes import TINY
 from tests.test_targets import as_duke, at, differences, resolved
@@ -180,7 +181,7 @@ def test_an_adaptation_trains(method, site, tmp_path):
 
 def test_a_lifelong_row_trains_through_labelled_and_unlabelled_stages(site, tmp_path):
     names = ["market1501", "cuhk_sysu", "msmt17", "last"]
-    roots = {name: shutil.copytree(site, tmp_path / "sites" / name) for name in names}
+    roots = {name: shutil.copytree(site, tmp_path / "sites" / name, copy_function=copy_marked) for name in names}
     same = ", ".join(f"{name}: {{kind: market1501, root: {root}}}" for name, root in roots.items())
     tiny = [value for value in TINY if not value.startswith("test.rerank")]
     short = [f"stages.{number}.epochs=1" for number in range(4)] + [f"stages.{n}.iterations=2" for n in (2, 3)]

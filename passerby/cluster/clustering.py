@@ -201,7 +201,7 @@ class HdbscanSettings(GraphClustering):
 
 
 class InfomapSettings(GraphClustering):
-    """InfoMap: groups in which a random walk over the graph stays for long. Needs the package `infomap` (GPL-3).
+    """InfoMap: groups in which a random walk over the graph stays for long. Needs the extra `infomap` (GPL-3).
 
     Reference: Rosvall, Bergstrom, "Maps of Random Walks on Complex Networks Reveal Community Structure", PNAS 2008.
     """

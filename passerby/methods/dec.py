@@ -142,7 +142,9 @@ class Dec(Part):
     Reference: Xie, Girshick, Farhadi, "Unsupervised Deep Embedding for Clustering Analysis", ICML 2016.
     Differs from the paper: there is no autoencoder; vectors have length 1 and are stretched, since at the length of
     re-identification features every image is as good as equally far from all centres; images that the labels leave out
-    are not assigned; a centre without images is put where images are farthest from any.
+    are not assigned; a centre without images is put where images are farthest from any; targets are made once per epoch
+    over the whole set, or in each batch over the batch (`scope`), and not after so many steps; a stage has the epochs
+    that it is given, and does not stop when less than 0.1 % of the labels change.
 
     """
 

@@ -120,9 +120,11 @@ class Ssg(Clustered):
     Reference: Fu et al., "Self-similarity Grouping: A Simple Unsupervised Cross Domain Adaptation Approach for Person
     Re-identification", ICCV 2019.
     Differs from the paper: positives are found by label, where its code takes them by their place in the batch;
-    vectors are normalised before they are compared; the embedding is this model's own; known people beside are learnt
-    from as well; a named image that is in no cluster joins its person's, so that batches show it; an image that has
-    no neighbour in common with an asked one gets no name.
+    vectors are normalised before they are compared; the embedding is this model's own; people are searched by the
+    embedding of the whole image, where the paper puts the vectors of all parts side by side; the distance from the
+    source (lambda, 0.1) needs labelled data sets `beside`, which are then learnt from as well, and which the shipped
+    targets `uda/...-ssg` do not have, so that there it has no part; a named image that is in no cluster joins its
+    person's, so that batches show it; an image that has no neighbour in common with an asked one gets no name.
 
     """
 

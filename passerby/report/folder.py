@@ -40,6 +40,7 @@ class Site:
         expected: what the recipe aims at here, if it aims at something.
         reliance: the same test on people and on backgrounds alone, where it was made.
         forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
+        losses: of the autoencoder that it left, by name; None when it left none.
 
     """
 
@@ -52,6 +53,7 @@ class Site:
     expected: Expected | None = None
     reliance: Reliance | None = None
     forgetting: float | None = None
+    losses: dict[str, float] | None = None
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -59,7 +61,9 @@ class Site:
         if self.expected is None:
             return []
         reranked = None if self.reranked is None else _figures(self.reranked)
-        return compare(self.expected.goal, _figures(self.plain), reranked, forgetting=self.forgetting)
+        return compare(
+            self.expected.goal, _figures(self.plain), reranked, forgetting=self.forgetting, losses=self.losses
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +167,7 @@ def _site(name: str, entry: object) -> Site:
         expected=_expected(found["expected"]) if "expected" in found else None,
         reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
         forgetting=_float(found["forgetting"]) if "forgetting" in found else None,
+        losses={n: _float(value) for n, value in _mapping(found["losses"]).items()} if "losses" in found else None,
     )
 
 

@@ -24,7 +24,7 @@ from passerby.report.ranks import describe
 from passerby.report.reliance import reliance_rows, reliance_sentence, triples
 from passerby.report.schedule import rate_curve
 from passerby.report.sentences import MEASURES, cameras_rule, headline, pixels_rule, progress
-from passerby.report.sequence import Memory, memory_of
+from passerby.report.sequence import Memory, keep_intransigence, memory_of
 from passerby.report.shares import shares
 from passerby.report.sources import sources
 from passerby.targets import GOALS_NOTE
@@ -49,7 +49,8 @@ def write_report(folder: Path, *, against: Path | None = None, experts: Sequence
     Args:
         folder: of the run.
         against: another run over the same stages, to be set beside a run of several stages.
-        experts: runs that learn one site each, to be set beside it.
+        experts: runs that learn one site each, to be set beside it; what they have more also goes into its
+            `continual_metrics.json`.
 
     Raises:
         UserError: it is no run folder, one of its files is broken, or the runs cannot be compared.
@@ -60,6 +61,8 @@ def write_report(folder: Path, *, against: Path | None = None, experts: Sequence
     path = folder / "report.html"
     with atomic_write(path) as file:
         file.write(page.encode())
+    if experts:
+        keep_intransigence(run, experts)
     return path
 
 

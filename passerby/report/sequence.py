@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from passerby.errors import UserError
-from passerby.files import read_json
+from passerby.files import read_json, write_json
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import INK, look, panels, style
 from passerby.report.pictures import Picture, picture_of
@@ -77,6 +78,31 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
         figures=_figures(course, _alone(run, course, experts) if experts else None),
         costs=_costs(course),
     )
+
+
+def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
+    """Add what the models of one site each have more, in points by site, to the run's `continual_metrics.json`.
+
+    Everything else in the file stays; where stages and tested sites do not go one by one there is nothing to add.
+
+    Args:
+        run: a run of several stages.
+        experts: run folders of models that learnt one site each.
+
+    Raises:
+        UserError: runs that cannot be compared.
+
+    """
+    course, path = course_of_run(run), run.path / "continual_metrics.json"
+    if course is None or course.sites is None:
+        return
+    alone, written = _alone(run, course, experts), cast("dict[str, dict[str, object]]", read_json(path))
+    for measure in MEASURES:
+        found = course.figures(measure, alone=alone[measure])
+        assert found is not None
+        assert found.intransigence is not None
+        written[measure]["intransigence"] = dict(zip(course.sites, found.intransigence.tolist(), strict=True))
+    write_json(path, written)
 
 
 # ---- words

@@ -59,9 +59,9 @@ class Course:
 
     Attributes:
         stages: the titles of the T stages that are done.
-        trained: the data sets of each.
+        trained: the data sets of each, without labelled ones that it only showed beside.
         datasets: the S data sets that are tested.
-        unseen: those of them that no stage of the recipe trains on.
+        unseen: those of them that no stage of the recipe shows.
         matrix: (T, S) scores after each stage on each data set, for each measure.
         start: (S,) scores of the model before the first stage, or None when it was not tested.
         merged: (T,) scores of the search in all unseen sets at once, or None when there are not several.
@@ -138,7 +138,7 @@ def course_of(stages: Sequence[Stage], tested: Sequence[str], records: Sequence[
     everywhere = {name for stage in stages for name in stage.sources}
     return Course(
         stages=tuple(stage.name for stage in stages[:done]),
-        trained=tuple(stage.sources for stage in stages[:done]),
+        trained=tuple(stage.learnt for stage in stages[:done]),
         datasets=tuple(tested),
         unseen=tuple(name for name in tested if name not in everywhere),
         matrix={m: np.array([[_percent(at_end[t + 1, n], m) for n in tested] for t in range(done)]) for m in MEASURES},

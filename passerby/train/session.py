@@ -25,7 +25,7 @@ from passerby.train import distributed, journal
 from passerby.train.between import Between
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
-from passerby.train.goals import change_since, differences, expected_of
+from passerby.train.goals import change_since, differences, expected_of, losses_of_code
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
@@ -50,6 +50,7 @@ class Result:
         reliance: None when it is switched off, or when not all test images have a mask.
         forgetting: change of the mAP since the set was learnt, in points, negative = lost; None when nothing was learnt
             after it.
+        losses: of the autoencoder that it left, by name; None when it left none.
 
     """
 
@@ -59,6 +60,7 @@ class Result:
     expected: Expected | None = None
     reliance: Reliance | None = None
     forgetting: float | None = None
+    losses: Mapping[str, float] | None = None
 
 
 def train(
@@ -207,7 +209,8 @@ class _Session:
     def finish(self) -> list[Result]:
         """Score the model with and without re-ranking and write what stays."""
         run, results = self.run, []
-        earlier = journal.scores(journal.read(run.folder / "journal.jsonl"))
+        records = journal.read(run.folder / "journal.jsonl")
+        earlier, findings = journal.scores(records), journal.findings(records)
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
             save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
@@ -217,7 +220,8 @@ class _Session:
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
             expected, reliance = expected_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
             change = change_since(run.recipe, earlier, name, after=plain)
-            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance, change))
+            losses = losses_of_code(run.recipe, findings, name)
+            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance, change, losses))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -225,8 +229,8 @@ class _Session:
         self.between.close()
         self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
-            losses = run.recipe.stages[-1].losses
-            found = {result.dataset: result_json(result, trained=losses.features) for result in results}
+            trained = run.recipe.stages[-1].losses.features
+            found = {result.dataset: result_json(result, trained=trained) for result in results}
             write_json(run.folder / "scores.json", found)
         return results
 
@@ -301,6 +305,8 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
         entry["reliance"] = result.reliance.to_json()
     if result.forgetting is not None:
         entry["forgetting"] = result.forgetting
+    if result.losses is not None:
+        entry["losses"] = dict(result.losses)
     return {**entry, "trained": dict(trained)}
 
 

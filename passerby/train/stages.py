@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import cache
 
 import numpy as np
 
+from passerby.data.copies import by_size, shared_file
 from passerby.data.datasets import without_mask
 from passerby.data.joining import join
 from passerby.errors import UserError
@@ -53,6 +55,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
         origin=origin,
         truth=truth,
         iterations=settings.iterations,
+        beside=tuple(datasets[name].name for name in settings.beside),
     )
 
 
@@ -74,16 +77,17 @@ def _put_beside(
 
 
 def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], tested: Iterable[str]) -> None:
-    """Raise `UserError` when two data sets are the same files by two names.
+    """Raise `UserError` when two data sets are the same files by two names, or copies of them.
 
-    Their people would be counted as different ones, or searched for although another name has shown them.
+    Their people would be counted as different ones, or searched for although another name has shown them. Copies are
+    looked for in a sample, see `shared_file`.
 
     Args:
         datasets: all that a run reads, by name.
         trained, tested: which of them it learns from, and which it is tested on.
 
     """
-    seen: dict[str, str] = {}
+    trained, tested, seen = list(trained), list(tested), dict[str, str]()
     for name in trained:
         for file in _files([datasets[name].train]):
             if (other := seen.setdefault(file, name)) != name:
@@ -97,6 +101,29 @@ def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], te
                 raise UserError(
                     f"data set {name!r} is tested on images that {other!r} trains on (first: {file}); its scores would "
                     "say nothing"
+                )
+    _require_no_copies(datasets, trained, tested)
+
+
+def _require_no_copies(datasets: Mapping[str, Dataset], trained: list[str], tested: list[str]) -> None:
+    if len({*trained, *tested}) < 2:
+        return
+    shown = {name: by_size(datasets[name].train.path.tolist()) for name in trained}
+    for one, other in itertools.combinations(trained, 2):
+        if (equal := shared_file(shown[one], shown[other])) is not None:
+            raise UserError(
+                f"data sets {one!r} and {other!r} are trained on copies of the same images ({equal[0]} and {equal[1]} "
+                "are equal); name them once, since their people would count as different ones"
+            )
+    for name in tested:
+        searched = by_size(
+            path for split in (datasets[name].query, datasets[name].gallery) for path in split.path.tolist()
+        )
+        for other in trained:
+            if other != name and (equal := shared_file(searched, shown[other])) is not None:
+                raise UserError(
+                    f"data set {name!r} is tested on copies of images that {other!r} trains on ({equal[0]} and "
+                    f"{equal[1]} are equal); its scores would say nothing"
                 )
 
 

@@ -24,6 +24,7 @@ from passerby.cli import app
 from passerby.train import loop
 from passerby.train.checkpoint import load_checkpoint
 from passerby.types import Embeddings
+from tests.conftest import copy_marked
 
 TINY = (
     "model.backbone=test_resnet",
@@ -222,6 +223,7 @@ def test_a_run_of_a_target_shows_the_goal_beside_what_was_measured(site: Path, t
     assert "its scores do not compare with published ones" in told
     assert scores["expected"]["target"] == "market1501/resnet50-09"
     goal = {"mAP": 86.7, "rank1": 93.9, "forgetting": None, "mean": 90.36, "reranked": None}
+    goal |= {"ae": None, "ae_l1": None, "ae_l2": None}
     assert scores["expected"]["goal"] == goal
     page = (folder / "report.html").read_text()
     assert "Goal and measured" in page
@@ -295,7 +297,7 @@ def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str)
     ],
 )
 def test_mistakes_of_joint_training(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
-    twin = shutil.copytree(site, tmp_path / "twin")
+    twin = shutil.copytree(site, tmp_path / "twin", copy_function=copy_marked)
     given = [change.replace("SITE", str(site)).replace("TWIN", str(twin)) for change in changes]
     told = refused("train", "small", *TINY, *given, "--data", site, "--out", tmp_path / "run")
     assert sentence in " ".join(told.split())
@@ -331,11 +333,23 @@ TWO = "stages=[{train: [one], epochs: 1}, {train: [two], epochs: 1}]"
         ),
         ([JOINED[0].replace("TWIN", "SITE"), TWO], "data sets 'one' and 'two' are trained on the same images (first:"),
         ([JOINED[0].replace("TWIN", "LINK"), TWO], "data sets 'one' and 'two' are trained on the same images (first:"),
+        (
+            [JOINED[0].replace("TWIN", "COPY"), TWO],
+            "data sets 'one' and 'two' are trained on copies of the same images (",
+        ),
+        (
+            [JOINED[0].replace("TWIN", "TESTED"), "stages=[{train: [one], epochs: 1}]", "evaluate=[two]"],
+            "data set 'two' is tested on copies of images that 'one' trains on (",
+        ),
     ],
 )
 def test_mistakes_of_sequences(site: Path, tmp_path: Path, changes: list[str], sentence: str) -> None:
-    places = {"SITE": site, "TWIN": shutil.copytree(site, tmp_path / "twin"), "LINK": tmp_path / "link"}
+    places = {"SITE": site, "COPY": shutil.copytree(site, tmp_path / "copy"), "LINK": tmp_path / "link"}
+    places["TWIN"] = shutil.copytree(site, tmp_path / "twin", copy_function=copy_marked)
     places["LINK"].symlink_to(site)
+    places["TESTED"] = tmp_path / "tested"
+    for folder in ("query", "bounding_box_train", "bounding_box_test"):
+        shutil.copytree(site / "bounding_box_train", places["TESTED"] / folder)
     places["CROSSED"] = tmp_path / "crossed"
     for folder in ("query", "bounding_box_train", "bounding_box_test"):
         places["CROSSED"].mkdir(exist_ok=True)

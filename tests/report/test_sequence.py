@@ -115,6 +115,17 @@ def test_experts_tell_what_was_not_learnt(tmp_path):
     assert [found[told.format(name)] for name in ("plaza", "campus", "station")] == ["5.0", "2.0", "-1.0"]
     with pytest.raises(UserError, match="no run learns station alone"):
         memory_of(read_run(folder), experts=experts[:2])
+    path = folder / "continual_metrics.json"
+    before = path.read_text()
+    with pytest.raises(UserError, match="no run learns station alone"):
+        write_report(folder, experts=experts[:2])
+    assert path.read_text() == before
+    write_report(folder, experts=experts)
+    written = json.loads(path.read_text())
+    assert written["mAP"].pop("intransigence") == pytest.approx({"plaza": 5.0, "campus": 2.0, "station": -1.0})
+    assert set(written["rank1"].pop("intransigence")) == {"plaza", "campus", "station"}
+    assert written == json.loads(before)
+    assert not list(folder.glob("*.part"))
 
 
 def test_runs_that_differ_are_not_compared(tmp_path):

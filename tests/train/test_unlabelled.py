@@ -76,6 +76,7 @@ def test_nothing_is_told_of_unknown_people_and_known_ones_keep_their_numbers(bes
     stage = make_run(recipe, tmp_path).stages[1]
     hidden = stage.origin == 0
     assert stage.sources == ("other", "market1501")
+    assert (stage.learnt, stage.beside) == (("other",), ("market1501",))
     assert (stage.train.pid[hidden] == -1).all()
     assert (stage.truth >= 0).all()
     with np.load(labels_file(folder, 2, 1)) as kept:
