@@ -10,15 +10,16 @@ from tests.methods.test_anchors import TWO_SITES
 
 @pytest.fixture
 def later(tiny, tmp_path):
-    """Return what begins a run, ends its first stage untrained, and opens the second with other weights."""
+    """Return what begins a run, ends its first stage untrained, and opens the second, with other weights if shaken."""
 
-    def begin(*overrides):
+    def begin(*overrides, shaken=True):
         run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
         run.open_stage(0)
         for part in run.speaking_parts:
             part.end(run, run.stage)
         run.open_stage(1)
-        shake(run.embedder)
+        if shaken:
+            shake(run.embedder)
         run.embedder.train()
         return run
 

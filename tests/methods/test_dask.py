@@ -1,6 +1,7 @@
 """Sites that leave their colours, and batches that are seen in them again."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -29,19 +30,9 @@ def dask(more=""):
 
 
 @pytest.fixture
-def second(tiny, tmp_path):
+def second(later):
     """Return what begins a run, ends its first stage untrained, and opens the second."""
-
-    def begin(*overrides):
-        run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
-        run.open_stage(0)
-        for part in run.speaking_parts:
-            part.end(run, run.stage)
-        run.open_stage(1)
-        run.embedder.train()
-        return run
-
-    return begin
+    return partial(later, shaken=False)
 
 
 def some(run, count=4):
