@@ -239,8 +239,9 @@ def people_of(run: RunFolder) -> People | None:
     largest = cards(found.last, vectors)
     chosen = {"The largest clusters": largest[:_CARDS]}
     if vectors is not None:
-        doubtful = cards(found.last, vectors, order="doubtful")
-        chosen["The most doubtful clusters: those whose images differ most"] = doubtful[:_CARDS]
+        seen = {card.title for card in largest[:_CARDS]}
+        doubtful = [card for card in cards(found.last, vectors, order="doubtful") if card.title not in seen]
+        chosen["The most doubtful of the other clusters: those whose images differ most"] = doubtful[:_CARDS]
     chosen["Images in no cluster"] = cards(found.last, None, order="outside")
     wanted = {str(_paths(found)[row]) for some in chosen.values() for card in some for row in _shown(card)}
     images = inline_images(sorted(wanted))

@@ -14,7 +14,7 @@ from passerby.errors import UserError
 from passerby.report.clusters import cards, epoch_curves, flow_shares, frame_of, radius_curve, thumbnails
 from passerby.report.features import features_figure, project_clusters
 from passerby.report.folder import read_run
-from passerby.report.found import clusters_figure, read_found, require_found
+from passerby.report.found import clusters_figure, people_of, read_found, require_found
 from passerby.report.page import write_report
 from passerby.train import journal
 from passerby.train.groupings import Grouping, read_groupings, save_vectors, vectors_file
@@ -218,9 +218,18 @@ def test_the_page_shows_whom_it_took_for_one_person(run):
     text = write_report(run).read_text()
     assert "Whom it took for one person" in text
     assert "2 people in 12 images, 16.7 % of which are in no cluster." in text
-    for word in ("The largest clusters", "The most doubtful clusters", "Images in no cluster", "person 5", "camera 2"):
+    for word in ("The largest clusters", "Images in no cluster", "person 5", "camera 2"):
         assert word in text
+    assert "The most doubtful" not in text, "both clusters stand among the largest"
     assert len(text) < 700_000
+
+
+def test_doubtful_clusters_are_others_than_the_largest(run, monkeypatch):
+    monkeypatch.setattr("passerby.report.found._CARDS", 1)
+    rows = people_of(read_run(run)).rows
+    doubtful = rows["The most doubtful of the other clusters: those whose images differ most"]
+    assert {row.title for row in doubtful}.isdisjoint(row.title for row in rows["The largest clusters"])
+    assert len(doubtful) == 1
 
 
 def test_a_run_with_labels_has_no_such_section(tmp_path):
