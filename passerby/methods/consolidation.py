@@ -184,8 +184,9 @@ class Average(Part):
             share = agreement(*both_vectors(run, run.teacher, stage.train))
         for model in {id(one): one for one in (run.embedder, run.tested)}.values():
             blend(model, run.teacher.embedder, share=share)
-        if isinstance(grown := run.all_parts.get("grow"), Grow):
-            grown.blend_earlier(run, share=share)
+        for part in run.speaking_parts:
+            if isinstance(part, Grow):
+                part.blend_earlier(run, share=share)
         run.tell("average", {"share of the new weights": share})
 
 

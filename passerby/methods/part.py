@@ -7,7 +7,7 @@ be a buffer or a submodule, or it is gone after a resume.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, TypeVar
@@ -81,8 +81,8 @@ class RunState(Protocol):
         """See above."""
 
     @property
-    def all_parts(self) -> Mapping[str, Part]:
-        """The parts that any stage so far has named, by name."""
+    def speaking_parts(self) -> Sequence[Part]:
+        """The parts of the present stage, in the recipe's order."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""

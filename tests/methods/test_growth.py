@@ -54,6 +54,19 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, sh
     assert torch.equal(run.parts["grow"].known["softmax"], head.weight)
 
 
+def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
+    run = make_run(tiny(*TWO_SITES, "method={average: {}, grow: {}}", "stages.1.method={grow: null}"), tmp_path / "run")
+    run.open_stage(0)
+    for part in run.speaking_parts:
+        part.end(run, run.stage)
+    run.open_stage(1)
+    assert "grow" in run.parts
+    (head,) = classifiers(run.losses.losses).values()
+    before = head.weight.detach().clone()
+    run.parts["average"].end(run, run.stage)
+    assert torch.equal(head.weight, before)
+
+
 def test_two_keepers_of_earlier_people_are_refused(tiny):
     with pytest.raises(UserError, match=r"method.grow and method.replay both keep earlier people"):
         tiny("method={grow: {}, replay: {}}")
