@@ -8,11 +8,11 @@ import numpy as np
 
 from passerby.types import Floats, Ints
 
-Cameras = Literal["ignore", "centre", "standardise"]
+AcrossCameras = Literal["ignore", "centre", "standardise"]
 """What is taken out of the vectors of each camera: nothing, its mean, or its mean and spread."""
 
 
-def evened(vectors: Floats, cam: Ints, *, how: Cameras) -> Floats:
+def evened(vectors: Floats, cam: Ints, *, how: AcrossCameras) -> Floats:
     """Return vectors (N, D) of cameras (N,) as they are to be compared across cameras."""
     return vectors if how == "ignore" else without_cameras(vectors, cam, spread="kept" if how == "centre" else "even")
 

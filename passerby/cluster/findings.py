@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.cluster.cameras import Cameras, evened
+from passerby.cluster.cameras import AcrossCameras, evened
 from passerby.cluster.clustering import (
     AnyClustering,
     Clusters,
@@ -80,7 +80,7 @@ class Findings:
         }
 
 
-def find_clusters(table: Embeddings, settings: AnyClustering, *, cameras: Cameras = "ignore") -> Findings:
+def find_clusters(table: Embeddings, settings: AnyClustering, *, cameras: AcrossCameras = "ignore") -> Findings:
     """Cluster all images of a table, and measure how good the clusters are.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.cluster.cameras import Cameras, evened
+from passerby.cluster.cameras import AcrossCameras, evened
 from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
 from passerby.cluster.graph import k_distances
 from passerby.cluster.quality import against_truth, agreement, silhouette
@@ -28,7 +28,7 @@ class ClusteredSettings(Settings):
 
     cluster: AnyClustering = DbscanSettings()
     feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
-    cameras: Cameras = Field(
+    cameras: AcrossCameras = Field(
         "ignore", description="take each camera's mean, or mean and spread, out of what is clustered"
     )
     outliers: Annotated[float, Field(gt=0, le=1)] = Field(
