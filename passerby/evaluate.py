@@ -16,6 +16,7 @@ import numpy as np
 
 from passerby.distances.kreciprocal import rerank as rerank_distances
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
+from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
@@ -89,7 +90,7 @@ def average_queries(embeddings: Embeddings, *, distance: Metric = "cosine") -> E
     order = np.argsort(group, kind="stable")
     vectors = embeddings.vectors[rows[order]]
     if distance == "cosine":
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        vectors = unit_rows(vectors)
     count = np.bincount(group)
     means = np.add.reduceat(vectors, np.cumsum(count) - count, axis=0) / count[:, None].astype(np.float32)
     changed = embeddings.vectors.copy()

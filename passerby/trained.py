@@ -15,6 +15,7 @@ from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.data.readers.words import number_words
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
+from passerby.distances.units import cosine_of
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import WHOLE, Feature, View, extract, label_vectors, tested_paths, tested_view
 from passerby.models.embedder import Embedder, load_embedder
@@ -239,8 +240,7 @@ def _require_same_model(model: Model, table: Embeddings) -> None:
     row = next((row for row, path in enumerate(table.path[:FEW].tolist()) if Path(path).is_file()), None)
     if row is None:
         return
-    again, kept = model.vectors(table.path[[row]])[0], table.vectors[row]
-    cosine = float(again @ kept) / max(float(np.linalg.norm(again) * np.linalg.norm(kept)), 1e-12)
+    cosine = cosine_of(model.vectors(table.path[[row]])[0], table.vectors[row])
     if cosine < SAME:
         raise UserError(
             f"the table was made by another model, or {table.path[row]} has changed: seen by this model it lies "

@@ -244,3 +244,32 @@ def test_without_verification_the_other_scores_stay():
 def test_json_of_undefined_rates_is_null():
     embeddings = Embeddings(np.eye(2, dtype=np.float32), [1, 1], [0, 1], ["query", "gallery"])
     assert scores_json(evaluate(embeddings))["tpr_at_fpr"]["0.1"] is None
+
+
+def scores_at(vectors, table, **options):
+    return evaluate(replace(table, vectors=vectors), **options)
+
+
+@pytest.mark.parametrize("queries", ["single", "multi"])
+@pytest.mark.parametrize("rerank", [None, Rerank(k1=5, k2=2)])
+def test_scores_by_cosine_do_not_depend_on_the_scale_of_the_vectors(queries, rerank):
+    rng = np.random.default_rng(5)
+    role = np.array(["query", "gallery", "gallery"] * 12)
+    table = Embeddings(
+        rng.standard_normal((36, 6)).astype(np.float32), np.repeat(np.arange(12), 3), np.tile([0, 1, 2], 12), role
+    )
+    plain = scores_at(table.vectors, table, queries=queries, rerank=rerank)
+    for power in (-110, 64, 120):
+        scaled = scores_at(np.ldexp(table.vectors, power), table, queries=queries, rerank=rerank)
+        np.testing.assert_array_equal(scaled.ap, plain.ap)
+        np.testing.assert_array_equal(scaled.tpr, plain.tpr)
+
+
+@pytest.mark.parametrize("rerank", [None, Rerank(k1=5, k2=2)])
+def test_one_vector_at_the_end_of_float32_is_scored(rerank):
+    rng = np.random.default_rng(6)
+    vectors = rng.standard_normal((24, 8)).astype(np.float32)
+    vectors[3] = 3e38
+    role = np.array(["query", "gallery"] * 12)
+    table = Embeddings(vectors, np.repeat(np.arange(6), 4), np.tile([0, 1, 2, 3], 6), role)
+    assert 0 < evaluate(table, rerank=rerank).mAP < 1

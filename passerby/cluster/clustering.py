@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from passerby.cluster.graph import Form, jaccard_neighbours, smallest_share_mean, within
 from passerby.distances.sparse import SparseRows
+from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.settings import Plain, Settings, build, override
 from passerby.types import Floats, Ints
@@ -267,7 +268,7 @@ class KmeansSettings(Settings):
 
         if len(vectors) < self.k:
             raise UserError(f"fewer images than clusters: {len(vectors)} images with k={self.k}")
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        unit = unit_rows(vectors)
         # several threads add up centres in any order, and a resumed run would not find the same
         with threadpool_limits(1, user_api="openmp"):
             found = KMeans(self.k, n_init=self.restarts, random_state=self.seed).fit(unit)

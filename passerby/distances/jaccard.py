@@ -49,6 +49,7 @@ def jaccard_graph(rows: SparseRows, *, at_most: float = 1.0) -> SparseRows:
         at_most: pairs farther apart are left out too; nearly all that overlap do so by very little.
 
     """
+    assert rows.count_columns == len(rows)  # the kernel does not check bounds
     inverted = rows.transposed()
     return SparseRows.gather(
         lambda first, last: _graph_rows(

@@ -155,6 +155,7 @@ def nearest_neighbours(sides: tuple[Vectors, ...], count: int, *, metric: Metric
     count = min(count, source.shape[0])
     find = _by_halves if sides[0].rows.device.type == "cpu" else _by_rows
     row, square, largest = find(source, count)
+    assert row.min(initial=0) >= 0  # distances that are not finite would leave -1, and the kernels do not check bounds
     square, largest = (squared_in_place(torch.from_numpy(values), metric).numpy() for values in (square, largest))
     square[:, 0] = SMALLEST_SQUARE
     return Neighbours(row, square, largest)

@@ -16,6 +16,9 @@ def smallest(block: torch.Tensor, count: int, *, own: int | None = None) -> tupl
     Equal values are ordered by column. When `own` is given, the column `own + line` comes first in every line whatever
     its value: an image is its own nearest neighbour even when it has duplicates.
     """
+    # the kernel does not check bounds, and leaves -1 where a row is too short
+    assert count <= block.shape[1]
+    assert own is None or own + len(block) <= block.shape[1]
     if block.device.type != "cpu":
         return smallest_by_torch(block, count, own=own)
     values = block.numpy()
@@ -76,6 +79,7 @@ class NearestSoFar:
         height, width = block.shape
         # the kernels do not check bounds
         assert first + width == len(self.row)
+        assert height <= width
         found = (self.row, self.value, self._worst)
         over_rows(lambda begin, end: _offer_rows(begin, end, first, block, *found), height)
         over_rows(lambda begin, end: _offer_columns(height + begin, height + end, first, block, *found), width - height)

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
+from passerby.distances.units import is_comfortable, require_measurable, rescaled
 from passerby.errors import UserError
 from passerby.types import Floats
 
@@ -156,15 +157,15 @@ def _parts_from(parts: tuple[Vectors, ...], first: int) -> tuple[Vectors, ...]:
 def pairwise(query: Floats, gallery: Floats, *, metric: Metric = "cosine", device: str = "cpu") -> PairwiseDistances:
     """Prepare the distances between `query` (Q, D) and `gallery` (G, D), float32.
 
-    `cosine` is 1 - cos in [0, 2], a vector of zeros being at right angles to all; `euclidean` is the *squared*
-    Euclidean distance, at least 1e-12.
+    `cosine` is 1 - cos in [0, 2] whatever the norms, a vector of zeros being at right angles to all; `euclidean` is the
+    *squared* Euclidean distance, at least 1e-12.
 
     >>> source = pairwise(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
     >>> [(start, (block + source.offset).tolist()) for start, block in source.blocks()]
     [(0, [[0.0, 1.0], [1.0, 0.0]])]
 
     Raises:
-        UserError: the two differ in D, or the device is not there.
+        UserError: the two differ in D, a vector is not finite, or the device is not there.
 
     """
     if query.shape[1] != gallery.shape[1]:
@@ -176,8 +177,11 @@ def pairwise(query: Floats, gallery: Floats, *, metric: Metric = "cosine", devic
 def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> Vectors:
     """Return (N, D) float32 vectors on a device with the norms that `metric` needs, without a copy on the CPU.
 
+    All distances are finite: rows whose norm float32 cannot square are rescaled where only directions count (cosine),
+    and refused where lengths count. Compiled loops that take distances rely on it.
+
     Raises:
-        UserError: torch knows no such device, or it is not there.
+        UserError: a vector is not finite, or too long or short to be measured; no such device, or it is not there.
 
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -189,9 +193,22 @@ def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> Vectors:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {device!r} cannot be used ({reason}); 'cpu' always can") from error
     if metric == "cosine":
-        return Vectors(rows, torch.linalg.vector_norm(rows, dim=1).clamp_min_(SMALLEST_SQUARE).reciprocal_())
+        return _directions(rows)
     # not the square of the norm: its rounding would part distances that are equal
-    return Vectors(rows, torch.cat([part.square().sum(dim=1) for part in rows.split(_EFFICIENT_ROWS)]))
+    squares = torch.cat([part.square().sum(dim=1) for part in rows.split(_EFFICIENT_ROWS)])
+    require_measurable(squares.cpu().numpy())
+    return Vectors(rows, squares)
+
+
+def _directions(rows: torch.Tensor) -> Vectors:
+    """Return rows (N, D) with 1 / norm; those far from float32's middle are first multiplied by a power of two."""
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    odd = torch.from_numpy(np.flatnonzero(~is_comfortable(norms.cpu().numpy()))).to(rows.device)
+    if len(odd) and rows[odd].any():  # rows of zeros are common, and need no copy
+        rows = rows.clone()
+        rows[odd] = torch.from_numpy(rescaled(rows[odd].cpu().numpy())).to(rows.device)
+        norms[odd] = torch.linalg.vector_norm(rows[odd], dim=1)
+    return Vectors(rows, norms.clamp_min_(SMALLEST_SQUARE).reciprocal_())
 
 
 def empty_block(count_rows: int, count_columns: int, *, device: torch.device) -> torch.Tensor:

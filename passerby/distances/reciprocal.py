@@ -59,6 +59,8 @@ def encode(neighbours: Neighbours, squares: Squares, *, count: int, count_half: 
         count_half: the same for the smaller sets that are added when more than 2/3 of them are already in.
 
     """
+    assert neighbours.row.shape[1] >= min(max(count, count_half), len(neighbours.row))
+    assert len(squares.first) + len(squares.second) >= len(neighbours.row)
     sets, sizes = mutual(neighbours.row[:, :count])
     half_sets, half_sizes = mutual(neighbours.row[:, :count_half])
 
@@ -85,6 +87,7 @@ def encode(neighbours: Neighbours, squares: Squares, *, count: int, count_half: 
 def mutual(row: Ints) -> tuple[Ints, Ints]:
     """Return the reciprocal ones among each row's neighbours (N, K), packed to the left, and how many they are (N,)."""
     row = np.ascontiguousarray(row)
+    _require_rows(row, len(row))
     sets, sizes = np.full_like(row, -1), np.zeros(len(row), np.int64)
     over_rows(lambda first, last: _mutual_rows(first, last, row, sets, sizes), len(row))
     return sets, sizes
@@ -93,11 +96,18 @@ def mutual(row: Ints) -> tuple[Ints, Ints]:
 def expand_queries(rows: SparseRows, nearest: Ints) -> SparseRows:
     """Return the mean of the encodings of each image's `nearest` (N, k2) neighbours (local query expansion)."""
     nearest = np.ascontiguousarray(nearest)
+    _require_rows(nearest, len(rows))
     return SparseRows.gather(
         lambda first, last: _mean_rows(first, last, rows.start, rows.column, rows.value, nearest),
         len(nearest),
         count_columns=rows.count_columns,
     )
+
+
+def _require_rows(table: Ints, count: int) -> None:
+    """Assert that a table holds rows 0..count only; the kernels do not check bounds."""
+    assert table.min(initial=0) >= 0
+    assert table.max(initial=-1) < count
 
 
 @njit(cache=True, nogil=True)

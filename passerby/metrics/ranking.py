@@ -81,10 +81,22 @@ def _require_same_shape(source: DistanceSource, relevance: Relevance) -> None:
     if source.shape != (relevance.count_query, relevance.count_gallery):
         expected = (relevance.count_query, relevance.count_gallery)
         raise ValueError(f"distances have shape {source.shape}, relevance speaks of {expected}")
+    for rows in (relevance.match_row, relevance.left_out_row):
+        if len(rows) and not 0 <= rows.min() <= rows.max() < relevance.count_gallery:
+            raise ValueError(f"relevance names gallery rows outside 0..{relevance.count_gallery - 1}")
+    for starts, rows in (
+        (relevance.match_start, relevance.match_row),
+        (relevance.left_out_start, relevance.left_out_row),
+    ):
+        if len(starts) != relevance.count_query + 1 or starts[0] != 0 or starts[-1] != len(rows):
+            raise ValueError("the compressed rows of relevance do not fit its queries")
 
 
 def count_ranks(block: torch.Tensor, start: int, *, relevance: Relevance, rank: Ints) -> None:
     """Fill `rank` (M,) for the matches of the queries start..start+B of a (B, G) block."""
+    assert start + len(block) <= relevance.count_query  # the kernel does not check bounds
+    assert block.shape[1] == relevance.count_gallery
+    assert len(rank) == len(relevance.match_row)
     if block.device.type != "cpu":
         count_ranks_by_torch(block, start, relevance=relevance, rank=rank)
         return

@@ -80,6 +80,7 @@ class PairCounts:
 
 def count_steps(block: torch.Tensor, known: Bools, *, low: float, scale: float) -> Ints:
     """Return (COUNT_STEPS,) how many values of the known rows of a (B, G) block fall into each step of the grid."""
+    assert len(known) == len(block)  # the kernel does not check bounds
     if block.device.type != "cpu":
         return count_steps_by_torch(block, known, low=low, scale=scale)
     values = block.numpy()
@@ -99,7 +100,9 @@ def _count_steps(block: Floats, known: Bools, low: np.float32, scale: np.float32
             values = block[line, first : first + _PIECE]
             # two loops: the first runs on the vector unit, the second cannot
             for place in range(values.shape[0]):
-                steps[place] = np.int32(min(max((values[place] - low) * scale, np.float32(0)), _LAST_STEP))
+                step = (values[place] - low) * scale
+                step = step if step > np.float32(0) else np.float32(0)  # also NaN, which must not become an index
+                steps[place] = np.int32(step if step < _LAST_STEP else _LAST_STEP)
             for place in range(values.shape[0]):
                 counts[steps[place]] += 1
     return counts
@@ -107,6 +110,8 @@ def _count_steps(block: Floats, known: Bools, low: np.float32, scale: np.float32
 
 def count_steps_by_torch(block: torch.Tensor, known: Bools, *, low: float, scale: float) -> Ints:
     """Do what `count_steps` does with torch operations, on whichever device the block is."""
-    steps = block[torch.from_numpy(known).to(block.device)].sub_(low).mul_(scale).clamp_(0, COUNT_STEPS - 1)
+    steps = (
+        block[torch.from_numpy(known).to(block.device)].sub_(low).mul_(scale).nan_to_num_(0).clamp_(0, COUNT_STEPS - 1)
+    )
     counts = torch.bincount(steps.to(torch.int32).flatten(), minlength=COUNT_STEPS)
     return np.asarray(counts.cpu().numpy(), np.int64)

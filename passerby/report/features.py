@@ -17,6 +17,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from passerby.distances.pairwise import Metric, pairwise
+from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.report.palette import mark_of, style
 from passerby.types import UNKNOWN, Bools, Doubles, Embeddings, Floats, Ints, Words
@@ -139,7 +140,7 @@ def _choose_clusters(clusters: Ints, *, most: int) -> Ints:
 def _compared(vectors: Floats, distance: Metric) -> Floats:
     """Return vectors whose Euclidean neighbours are those by the distance."""
     if distance == "cosine":
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = unit_rows(vectors)
     if not np.ptp(vectors, axis=0).any():
         raise UserError("all vectors are the same, so there is nothing to draw")
     return vectors

@@ -95,3 +95,38 @@ def test_unequal_dims_and_unknown_devices_are_refused():
     for device in ("cuda:99", "gpu"):
         with pytest.raises(UserError, match=f"device '{device}' cannot be used"):
             pairwise(vectors, vectors, device=device)
+
+
+@pytest.mark.parametrize("power", [-120, -60, 60, 110])
+def test_cosine_does_not_depend_on_the_scale_of_the_vectors(power):
+    rng = np.random.default_rng(3)
+    query, gallery = (rng.standard_normal((n, 8)).astype(np.float32) for n in (6, 9))
+    scaled = np.ldexp(gallery, power)
+    assert np.isfinite(scaled).all()
+    np.testing.assert_array_equal(full(pairwise(query, scaled)), full(pairwise(query, gallery)))
+    np.testing.assert_array_equal(full(pairwise(np.ldexp(query, power), scaled)), full(pairwise(query, gallery)))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_every_distance_of_finite_vectors_is_finite(metric):
+    rng = np.random.default_rng(4)
+    vectors = rng.standard_normal((6, 8)).astype(np.float32)
+    vectors[:3] = [[3e38] * 8, [1e-45] * 8, [0] * 8]
+    if metric == "euclidean":
+        with pytest.raises(UserError, match="too long for squared Euclidean distances"):
+            pairwise(vectors, vectors, metric=metric)
+        with pytest.raises(UserError, match=r"norm 8\.5e-21, too short"):
+            pairwise(np.full((2, 8), 3e-21, np.float32), vectors[3:], metric=metric)
+        return
+    values = full(pairwise(vectors, vectors, metric=metric))
+    assert np.isfinite(values).all()
+    np.testing.assert_allclose(np.diag(values), [-1, -1, 0, -1, -1, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_refused(metric, value):
+    vectors = np.ones((3, 2), np.float32)
+    vectors[1, 0] = value
+    with pytest.raises(UserError, match="NaN or infinity"):
+        pairwise(vectors, vectors, metric=metric)

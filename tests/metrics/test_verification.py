@@ -72,3 +72,12 @@ def test_the_torch_path_counts_alike(bounds):
     assert counted[0] > 0
     assert counted[-1] > 0
     np.testing.assert_array_equal(counted, count_steps_by_torch(block, known, **options))
+
+
+def test_a_value_that_is_no_number_is_never_an_index():
+    block = torch.tensor([[np.nan, np.inf, -np.inf, 0.0]], dtype=torch.float32)
+    known = np.ones(1, np.bool_)
+    for count in (count_steps, count_steps_by_torch):
+        counts = count(block.clone(), known, low=-1.0, scale=COUNT_STEPS / 2)
+        assert np.flatnonzero(counts).tolist() == [0, COUNT_STEPS // 2, COUNT_STEPS - 1]
+        assert counts.sum() == 4
