@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from passerby.data.loading import Pixels
+from passerby.data.decoding import Pixels
 from passerby.errors import UserError, first_line
 from passerby.extract import Feature, tested_vectors
 from passerby.files import atomic_write

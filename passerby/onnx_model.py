@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from passerby.data.loading import Pixels, plain_batches
+from passerby.data.decoding import Pixels
+from passerby.data.loading import plain_batches
 from passerby.errors import UserError, did_you_mean, first_line
 from passerby.inputs import InputSettings
 from passerby.settings import Plain, build, override

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from passerby import export as exporting
 from passerby.cli import app
-from passerby.data.loading import decode
+from passerby.data.decoding import decode
 from passerby.errors import UserError
 from passerby.export import Inference, Parity, export, parity, write_onnx
 from passerby.models.blocks import NonLocal

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from passerby.data.decoding import decode
 from passerby.data.foreground import decode_mask
-from passerby.data.loading import decode
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
 from passerby.extract import WHOLE, View, label_vectors

@@ -104,6 +104,7 @@ class CheckReport:
         per_camera: one entry per camera.
         sizes: of the images, None when none can be read.
         broken: files that cannot be used.
+        animated: files of several frames or pages.
         small: readable images with a side below `SMALL` pixels.
         copies: pairs (query, gallery) of paths with the same content.
         leaked_copies: pairs (train, test) of paths with the same content.
@@ -122,6 +123,7 @@ class CheckReport:
     per_camera: tuple[CameraFacts, ...]
     sizes: Sizes | None
     broken: tuple[ImageFile, ...]
+    animated: tuple[str, ...]
     small: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
     leaked_copies: tuple[tuple[str, str], ...]
@@ -181,6 +183,7 @@ def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) ->
         per_camera=_camera_facts(dataset),
         sizes=_sizes(readable),
         broken=tuple(file for file in files.values() if file.fault),
+        animated=tuple(file.path for file in readable if file.frames > 1),
         small=tuple(file.path for file in readable if min(file.width, file.height) < SMALL),
         copies=same_content([query], [gallery], files),
         leaked_copies=same_content([train], [query, gallery], files),
@@ -312,6 +315,11 @@ def _content_warnings(report: CheckReport) -> list[str]:
     if report.small:
         found.append(
             f"{_count(len(report.small), 'image')} with a side below {SMALL} pixels: {_examples(report.small)}."
+        )
+    if report.animated:
+        found.append(
+            f"{_count(len(report.animated), 'file')} with several frames or pages, of which the first one is used: "
+            f"{_examples(report.animated)}."
         )
     if report.without_mask:
         found.append(f"{_count(len(report.without_mask), 'image')} without a mask: {_examples(report.without_mask)}.")

@@ -6,7 +6,6 @@ image, so such an image is left as it is.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from passerby.data.decoding import ImageError, open_bounded, read_content
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
 from passerby.inputs import InputSettings
@@ -142,23 +142,30 @@ def decode_mask(path: str | Path) -> npt.NDArray[np.uint8]:
         UserError: missing, no image, or grey values between, of which nobody knows what they mean.
 
     """
+    content = read_content(path, what="mask")
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the mask {path}: {(error.strerror or str(error)).lower()}") from error
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            grey = np.asarray(image if image.mode == "P" else image.convert("L"))
+        with open_bounded(content) as image:
+            grey = np.asarray(_grey(image))
     except UnidentifiedImageError as error:
-        raise UserError(f"the mask {path} is not a readable image (no known format)") from error
-    except Exception as error:  # PIL raises many kinds, SyntaxError among them
-        raise UserError(f"the mask {path} is not a readable image ({first_line(error)})") from error
+        raise ImageError(f"the mask {path} is not a readable image (no known format)") from error
+    except Exception as error:  # Pillow raises many kinds, SyntaxError among them
+        raise ImageError(f"the mask {path} is not a readable image ({first_line(error)})") from error
     highest = int(grey.max())
     if 1 < highest < 128:
         raise UserError(
             f"the mask {path} has values from 0 to {highest}; a mask is black and white (0 and 255, or 0 and 1)"
         )
     return (grey >= min(128, max(highest, 1))).astype(np.uint8)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Return the values of a mask: of a palette the numbers, of what is transparent 0."""
+    if image.mode == "P":
+        return image
+    if not image.has_transparency_data:
+        return image.convert("L")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), layer).convert("L")
 
 
 def fit_mask(mask: npt.NDArray[np.uint8], inputs: InputSettings) -> Tensor:

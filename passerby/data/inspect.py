@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
+
+from passerby.data.decoding import count_frames, decode_bytes, read_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class ImageFile:
         fault: what is wrong with it, as the end of a sentence; `""` = nothing.
         digest: hash of its content; equal content has equal digests. Empty when there is no content.
         width, height: pixels, 0 when it cannot be read.
+        frames: of an animation or a file of several pages, of which the first one is used; 1 for others.
 
     """
 
@@ -28,6 +29,7 @@ class ImageFile:
     digest: bytes = b""
     width: int = 0
     height: int = 0
+    frames: int = 1
 
 
 def inspect_file(path: str, *, decode: bool = True) -> ImageFile:
@@ -49,22 +51,16 @@ def inspect_file(path: str, *, decode: bool = True) -> ImageFile:
     digest = hashlib.blake2b(content, digest_size=16).digest()
     try:
         width, height = _size(content, decode=decode)
+        frames = count_frames(content)
     except UnidentifiedImageError:
         return ImageFile(path, "is not an image", digest)
     except Exception as error:  # decoders raise many kinds on hostile bytes, SyntaxError among them
         return ImageFile(path, f"is damaged ({error})", digest)
-    return ImageFile(path, "", digest, width, height)
+    return ImageFile(path, "", digest, width, height, frames)
 
 
 def _size(content: bytes, *, decode: bool) -> tuple[int, int]:
-    if decode and content[:2] == b"\xff\xd8":
-        try:
-            height, width, _ = simplejpeg.decode_jpeg(content).shape
-        except ValueError:
-            pass  # CMYK and damaged files: PIL knows more kinds, and says what is wrong
-        else:
-            return width, height
-    with Image.open(io.BytesIO(content)) as image:
-        if decode:
-            image.load()
-        return image.size
+    if not decode:
+        return read_size(content)
+    height, width, _ = decode_bytes(content).shape
+    return width, height

@@ -6,23 +6,20 @@ augmented, depends on (seed, stage, epoch, place) only, never on the number of w
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
-import simplejpeg
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from passerby.data.decoding import Pixels, decode
 from passerby.data.foreground import (
     ForegroundSettings,
     cover,
@@ -33,12 +30,10 @@ from passerby.data.foreground import (
     swap_background,
 )
 from passerby.data.transforms import AugmentSettings, augment, augment_with_mask, mix_seeds, training_transform
-from passerby.errors import UserError, first_line
+from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Words
-
-Pixels = npt.NDArray[np.uint8]
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -60,34 +55,6 @@ class DataSettings(Settings):
     cache: Literal["auto", "memory", "none"] = Field("auto", description="auto: memory while a set needs < 2 GiB")
     workers: Annotated[int, Field(ge=0)] = Field(4, description="loader processes when images are not cached")
     augment: AugmentSettings = AugmentSettings()
-
-
-def decode(path: str | Path) -> Pixels:
-    """Read an image file into (H, W, 3) uint8 RGB.
-
-    Raises:
-        UserError: missing, empty, truncated, or no image.
-
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the image {path}: {(error.strerror or str(error)).lower()}") from error
-    if not content:
-        raise UserError(f"the image {path} is empty (0 bytes)")
-    if content[:2] == b"\xff\xd8":
-        try:
-            pixels: Pixels = simplejpeg.decode_jpeg(content, strict=True)
-            return pixels
-        except ValueError:
-            pass  # grey, CMYK and damaged files: PIL knows more kinds, and says what is wrong
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not a readable image (no known format)") from error
-    except Exception as error:  # PIL raises many kinds, SyntaxError among them
-        raise UserError(f"{path} is not a readable image ({first_line(error)})") from error
 
 
 def prepare(pixels: Pixels, inputs: InputSettings) -> Tensor:
@@ -148,7 +115,7 @@ class ImageStore:
     def __getitem__(self, row: int) -> Tensor:
         if self.cached is not None:
             return self.cached[row]
-        return prepare(decode(self.paths[row]), self.inputs)
+        return prepare(decode(self.paths[row], least=self.inputs.size), self.inputs)
 
     def with_mask(self, row: int) -> tuple[Tensor, Tensor]:
         """Return an image (3, H, W) and its mask (1, H, W) in {0, 1}, both uint8.
@@ -279,7 +246,7 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).strip().rpartition(f"{UserError.__name__}: ")[2]) from error
+        raise UserError(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
 
 def plain_batches(

@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from passerby.data.loading import decode, prepare
+from passerby.data.decoding import decode
+from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.extract import Feature
 from passerby.models.embedder import Embedder

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from passerby.data.loading import decode
+from passerby.data.decoding import decode
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluate import evaluate

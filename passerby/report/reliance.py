@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from passerby.data.decoding import decode
 from passerby.data.foreground import cover, decode_mask, fit_mask, mean_colour, widen
-from passerby.data.loading import decode, prepare
+from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.reliance import Example, Figures, Reliance

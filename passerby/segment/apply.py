@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from passerby.data.loading import Pixels, decode, prepare
+from passerby.data.decoding import Pixels, decode
+from passerby.data.loading import prepare
 from passerby.data.readers.listing import existing_folder, folder_names, image_names
 from passerby.errors import UserError
 from passerby.segment.network import Segmenter

@@ -178,7 +178,7 @@ def test_values_between_are_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n" + bytes(50)])
 def test_a_broken_mask_is_told(tmp_path, content):
     (tmp_path / "m.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"the mask .*m\.png is not a readable image") as caught:
+    with pytest.raises(UserError, match=r"the mask .*m\.png is (empty|not a readable image)") as caught:
         decode_mask(tmp_path / "m.png")
     assert "\n" not in str(caught.value)
 

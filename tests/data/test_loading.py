@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from passerby.data.decoding import decode
 from passerby.data.foreground import ForegroundSettings, decode_mask, fit_mask, mean_colour, swap_background
 from passerby.data.loading import (
     DataSettings,
     ImageStore,
     Place,
-    decode,
     masked_batches,
     plain_batches,
     prepare,
