@@ -174,6 +174,27 @@ def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Pla
     return merged
 
 
+def difference(base: Mapping[str, Plain], whole: Mapping[str, Plain]) -> dict[str, Plain]:
+    """Return the least changes that `merge` lays over `base` to get the values of `whole`.
+
+    Keys that only `base` has stay out, because `merge` cannot take a key away.
+
+    >>> difference({"lr": 0.1, "name": "sgd"}, {"lr": 0.2, "name": "sgd"})
+    {'lr': 0.2}
+    >>> difference({"kind": "dbscan", "eps": 0.5}, {"kind": "kmeans", "k": 100})
+    {'kind': 'kmeans', 'k': 100}
+    """
+    if {"kind"} <= base.keys() & whole.keys() and base["kind"] != whole["kind"]:
+        return dict(whole)
+    changes: dict[str, Plain] = {}
+    for key, value in whole.items():
+        old = base.get(key)
+        if key in base and type(old) is type(value) and old == value:
+            continue
+        changes[key] = difference(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return changes
+
+
 def override(data: dict[str, Plain], assignment: str) -> dict[str, Plain]:
     """Apply one `a.b.c=value`; numbers step into lists, the value is YAML, `null` removes.
 
@@ -361,7 +382,6 @@ _Dumper.yaml_implicit_resolvers = {
 }
 
 
-def dump_yaml(settings: Settings) -> str:
-    """Return every value of `settings`, defaults included, as YAML that reads back to the same settings."""
-    data = settings.model_dump(mode="json")
+def dump_yaml(data: Mapping[str, Plain]) -> str:
+    """Return plain data as YAML that `parse_yaml` reads back to the same data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)

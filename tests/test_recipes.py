@@ -8,6 +8,7 @@ import torch
 from timm.models import register_model
 from timm.models.resnet import Bottleneck, ResNet
 
+from passerby.errors import UserError
 from passerby.models.embedder import Embedder
 from passerby.recipe import load_recipe, make_recipe
 from passerby.settings import parse_yaml
@@ -78,3 +79,64 @@ def test_the_forms_of_the_triplet_and_the_tested_vector_are_those_of_the_papers(
     assert {name: recipe.test.feature for name, recipe in found.items() if recipe.test.feature != "embedding"} == {
         "vit": "feature"
     }
+
+
+def _leaves(data, path=()):
+    """Yield the path and value of every setting below the keys that stages inherit."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _other(value):
+    """Return an override that differs from a value and is likely to be allowed, or None."""
+    match value:
+        case bool():
+            return str(not value).lower()
+        case int():
+            return str(value + 1)
+        case float():
+            return str(value / 2) if value else "0.125"
+        case _:
+            return None
+
+
+def _at(data, path):
+    for key in path:
+        data = data[key]
+    return data
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES, "uda/msmt17_market1501-mmt", "lwf/ibn_b_resnet50-05", "ebll/ibn_a_resnet50-09"]
+)
+def test_an_override_of_a_dumped_recipe_reaches_the_stages_as_it_does_in_the_recipe(name, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(load_recipe(name).dump())
+    dumped = parse_yaml(file.read_text(), source="dump")
+    changed = 0
+    for key in ("optim", "losses", "method"):
+        for path, value in _leaves({key: dumped[key]}):
+            assignment = f"{'.'.join(path)}={_other(value)}"
+            try:
+                wanted = load_recipe(name, [assignment])
+            except UserError:
+                continue
+            again = load_recipe(str(file), [assignment])
+            assert again.stages == wanted.stages, assignment
+            assert any(
+                _at(stage.model_dump(mode="json"), path) == _at(again.model_dump(mode="json"), path)
+                for stage in again.stages
+            ), assignment
+            changed += 1
+    assert changed > 5
+
+
+def test_an_override_that_every_stage_has_a_value_of_its_own_for_is_refused(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("stages: [{train: [auto], optim: {lr: 0.01}}]\n")
+    with pytest.raises(UserError, match=r"optim.lr has no effect: every stage has a value .* stages.0.optim.lr"):
+        load_recipe(str(file), ["optim.lr=0.5"])
+    assert load_recipe(str(file), ["stages.0.optim.lr=0.5"]).stages[0].optim.lr == 0.5

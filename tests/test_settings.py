@@ -328,4 +328,4 @@ LEAF = st.builds(Leaf, margin=st.floats(0, 1e300), count=st.integers(), colour=s
 
 @given(st.builds(Tree, leaf=LEAF, maybe=st.none() | LEAF, named=st.dictionaries(TEXTS, LEAF, max_size=2), word=TEXTS))
 def test_what_is_dumped_reads_back_equal(tree):
-    assert build(Tree, parse(dump_yaml(tree)), source="dump") == tree
+    assert build(Tree, parse(dump_yaml(tree.model_dump(mode="json"))), source="dump") == tree

@@ -155,7 +155,7 @@ BASELINE = {
 
 def resolved(name):
     """Return all that runs: the resolved recipe without what only tells where it comes from and what it aims at."""
-    data = parse_yaml(load_recipe(name).dump(), source=name)
+    data = load_recipe(name).model_dump(mode="json")
     return {key: value for key, value in data.items() if key not in ("description", "target", "expected")}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from passerby.errors import UserError, did_you_mean
+from passerby.recipe.stage import PER_STAGE
 from passerby.recipe.tree import Recipe
 from passerby.settings import Plain, build, merge, override, parse_yaml, read_yaml
 from passerby.targets import Target, shipped_files, shipped_recipes, shipped_targets
@@ -76,8 +77,20 @@ def _of_target(name: str, target: Target) -> dict[str, Plain]:
 
 def _changed(data: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
     for assignment in overrides:
-        data = override(_with_defaults(data), assignment)
+        before = _with_defaults(data)
+        data = override(before, assignment)
+        if assignment.partition(".")[0].partition("=")[0] in PER_STAGE:
+            _require_effect(assignment, before, data)
     return data
+
+
+def _require_effect(assignment: str, before: dict[str, Plain], after: dict[str, Plain]) -> None:
+    """Refuse an override of the top level that every stage has a value of its own for."""
+    if before != after and _completed(before) == _completed(after):
+        path = assignment.partition("=")[0]
+        raise UserError(
+            f"{path} has no effect: every stage has a value of its own; override that one, for example stages.0.{path}"
+        )
 
 
 def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
@@ -92,9 +105,7 @@ def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:
     """Validate plain data, after every stage was completed with the recipe's own `optim`, `losses` and `method`."""
     data = _with_defaults(data)
     _place(data)
-    stages = data["stages"]
-    if isinstance(stages, list):
-        data["stages"] = [_complete(stage, data) if isinstance(stage, dict) else stage for stage in stages]
+    data["stages"] = _completed(data)
     return build(Recipe, data, source=source)
 
 
@@ -107,9 +118,6 @@ def _place(data: dict[str, Plain]) -> None:
             described.setdefault("masks", data.get("masks"))
 
 
-_PER_STAGE = ("optim", "losses", "method")
-
-
 def _with_defaults(data: dict[str, Plain]) -> dict[str, Plain]:
     """Spell out what overrides and stages must be able to reach although the file does not name it."""
     data = copy.deepcopy(data)
@@ -118,9 +126,17 @@ def _with_defaults(data: dict[str, Plain]) -> dict[str, Plain]:
     return data
 
 
+def _completed(data: dict[str, Plain]) -> Plain:
+    """Return the stages with what they inherit from the top level; what is no mapping is left to validation."""
+    stages = data["stages"]
+    if not isinstance(stages, list):
+        return stages
+    return [_complete(stage, data) if isinstance(stage, dict) else stage for stage in stages]
+
+
 def _complete(stage: dict[str, Plain], data: dict[str, Plain]) -> dict[str, Plain]:
     completed = dict(stage)
-    for key in _PER_STAGE:
+    for key in PER_STAGE:
         base = data.get(key) or {}
         if isinstance(base, dict):
             completed[key] = merge(base, cast("dict[str, Plain]", stage.get(key) or {}))

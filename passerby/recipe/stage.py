@@ -19,6 +19,10 @@ from passerby.settings import Settings
 Name = Annotated[str, Field(min_length=1)]
 
 
+PER_STAGE = ("optim", "losses", "method")
+"""Keys of the top level that each stage inherits and may change."""
+
+
 class StageSettings(Settings):
     """One leg of a run; what it leaves out comes from the recipe's own `optim`, `losses` and `method`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -20,8 +20,8 @@ from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
 from passerby.recipe.protocol import EngineSettings, TestSettings
-from passerby.recipe.stage import Name, StageSettings
-from passerby.settings import Settings, dump_yaml
+from passerby.recipe.stage import PER_STAGE, Name, StageSettings
+from passerby.settings import Plain, Settings, difference, dump_yaml
 from passerby.targets import Goal
 from passerby.types import Pixels
 
@@ -198,5 +198,15 @@ class Recipe(Settings):
         return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root, masks=self.masks)
 
     def dump(self) -> str:
-        """Every value, defaults included, as YAML that reads back to the same recipe."""
-        return dump_yaml(self)
+        """Every value, defaults included, as YAML that reads back to the same recipe.
+
+        A stage lists only what differs from the top level, so that a change of the top level reaches it.
+        """
+        data = cast("dict[str, Plain]", self.model_dump(mode="json"))
+        for stage in cast("list[dict[str, Plain]]", data["stages"]):
+            for key in PER_STAGE:
+                base, whole = (cast("dict[str, Plain]", level[key]) for level in (data, stage))
+                stage[key] = difference(base, whole)
+                if not stage[key]:
+                    del stage[key]
+        return dump_yaml(data)
