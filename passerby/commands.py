@@ -17,10 +17,12 @@ from passerby.console import bar
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped, scores_json
 from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
+from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
 from passerby.report.reliance import reliance_rows, reliance_sentence
+from passerby.report.sentences import hardly_learnt
 from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
 from passerby.targets import GOALS_NOTE, compare
@@ -261,10 +263,20 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         table.add_row(result.dataset, "plain", *_figures(result.plain))
         if result.reranked is not None:
             table.add_row("", "re-ranked", *_figures(result.reranked))
+        chance = (f"{100 * share:.1f}" for share in (result.plain.chance_mAP, result.plain.chance_rank1))
+        table.add_row("", "random order", *chance)
     console.print(table)
+    for result in results:
+        if (text := hardly_learnt(*_rank_scores(result.plain))) is not None:
+            console.print(f"{result.dataset}: {text}", style="yellow", highlight=False, markup=False)
     for result in results:
         if result.reliance is not None:
             _print_reliance(result.dataset, result.reliance, console)
+
+
+def _rank_scores(scores: Scores) -> tuple[RankScores, RankScores]:
+    """Return mAP and rank-1 as measured and by chance."""
+    return RankScores(scores.mAP, scores.rank(1)), RankScores(scores.chance_mAP, scores.chance_rank1)
 
 
 def _print_reliance(name: str, found: Reliance, console: Console) -> None:

@@ -18,6 +18,7 @@ from passerby.distances.kreciprocal import rerank as rerank_distances
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
+from passerby.metrics.chance import chance_level
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
@@ -142,6 +143,7 @@ def evaluate(
     pairs = PairCounts(source.bounds) if verification else None
     ranking = rank_matches(source, allowed, pairs=pairs)
     ap, fpr = average_precision(ranking), np.array(RATES)
+    chance = chance_level(allowed)
     return Scores(
         mAP=float(np.nanmean(ap)),
         mINP=float(np.nanmean(inverse_negative_penalty(ranking))),
@@ -150,6 +152,8 @@ def evaluate(
         valid=ranking.valid,
         fpr=fpr,
         tpr=np.full(len(fpr), np.nan) if pairs is None else pairs.rates(fpr),
+        chance_mAP=chance.mAP,
+        chance_rank1=chance.rank1,
         protocol=Protocol(
             dataset=embeddings.dataset,
             files=embeddings.fingerprint,
@@ -185,6 +189,7 @@ def scores_json(scores: Scores) -> dict[str, object]:
         "mINP": _percent(scores.mINP),
         "cmc": {str(k): _percent(scores.rank(k)) for k in (1, 5, 10)},
         "tpr_at_fpr": {f"{fpr:g}": _percent(tpr) for fpr, tpr in zip(scores.fpr, scores.tpr, strict=True)},
+        "chance": {"mAP": 100 * scores.chance_mAP, "rank1": 100 * scores.chance_rank1},
         "queries": int(scores.valid.sum()),
         "queries_skipped": int((~scores.valid).sum()),
         "protocol": asdict(scores.protocol),

@@ -17,40 +17,15 @@ from passerby.data.datasets import without_mask
 from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
 from passerby.extract import WHOLE, View
+from passerby.metrics.chance import RankScores, chance_level
 from passerby.metrics.relevance import relevance
-from passerby.types import UNKNOWN, Cameras, Dataset, Doubles, Embeddings, Ints, Scores
+from passerby.types import UNKNOWN, Cameras, Dataset, Embeddings, Scores
 
 Shown = Literal["whole", "foreground", "background"]
 SHOWN: tuple[Shown, ...] = ("whole", "foreground", "background")
 
 _COUNT_EXAMPLES = 2
 _VISIBLE = 0.1  # share of its image that a person must cover to serve as an example
-
-
-def expected_ap(matches: Ints, kept: Ints) -> Doubles:
-    """Return the mean average precision (Q,) over all orders of a list, which is what a random order gives.
-
-    Args:
-        matches: (Q,) right images of each query, >= 1.
-        kept: (Q,) images on its list, >= `matches`.
-
-    Reference: Bestgen, "Exact Expected Average Precision of the Random Baseline for System Evaluation", PBML 2015.
-
-    >>> expected_ap(np.array([1, 2]), np.array([2, 2]))
-    array([0.75, 1.  ])
-    """
-    harmonic = np.cumsum(1 / np.arange(1, int(kept.max(initial=1)) + 1))[kept - 1]
-    spread = (matches - 1) / np.maximum(kept - 1, 1)
-    result: Doubles = (harmonic + spread * (kept - harmonic)) / kept
-    return result
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Two figures of a ranking, shares in [0, 1]."""
-
-    mAP: float
-    rank1: float
 
 
 @dataclass(frozen=True)
@@ -72,10 +47,10 @@ class Reliance:
 
     """
 
-    whole: Figures
-    foreground: Figures
-    background: Figures
-    chance: Figures
+    whole: RankScores
+    foreground: RankScores
+    background: RankScores
+    chance: RankScores
     examples: tuple[Example, ...] = ()
 
     @property
@@ -114,10 +89,10 @@ class Reliance:
         return cls(whole, foreground, background, chance, shown)
 
 
-def _figures(value: object) -> Figures:
+def _figures(value: object) -> RankScores:
     if not isinstance(value, dict):
         raise TypeError(f"expected an object, got {type(value).__name__}")
-    return Figures(float(value["mAP"]) / 100, float(value["rank1"]) / 100)
+    return RankScores(float(value["mAP"]) / 100, float(value["rank1"]) / 100)
 
 
 def measure_reliance(
@@ -157,18 +132,14 @@ def measure_reliance(
     return Reliance(**found, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
 
 
-def chance_of(dataset: Dataset, *, cameras: Cameras) -> Figures:
+def chance_of(dataset: Dataset, *, cameras: Cameras) -> RankScores:
     """Return what a random order of the gallery gives, as the mean over all orders."""
     gallery = dataset.gallery.select(dataset.gallery.pid != UNKNOWN)
-    allowed = relevance(dataset.query, gallery, cameras=cameras)
-    matches = np.diff(allowed.match_start)
-    valid = matches > 0
-    matches, kept = matches[valid], allowed.kept[valid]
-    return Figures(float(expected_ap(matches, kept).mean()), float((matches / kept).mean()))
+    return chance_level(relevance(dataset.query, gallery, cameras=cameras))
 
 
-def _row(scores: Scores) -> Figures:
-    return Figures(scores.mAP, scores.rank(1))
+def _row(scores: Scores) -> RankScores:
+    return RankScores(scores.mAP, scores.rank(1))
 
 
 def _examples(dataset: Dataset) -> tuple[Example, ...]:

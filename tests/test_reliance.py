@@ -11,7 +11,8 @@ from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
 from passerby.extract import WHOLE, View, label_vectors
-from passerby.reliance import Figures, Reliance, chance_of, expected_ap, measure_reliance
+from passerby.metrics.chance import RankScores, expected_ap
+from passerby.reliance import Reliance, chance_of, measure_reliance
 from passerby.report.reliance import reliance_sentence
 from passerby.types import Dataset, Split
 
@@ -79,7 +80,7 @@ def test_a_model_that_looks_at_places_only(places):
 
 def test_a_model_that_looks_at_people_only(places):
     found = measured("person", places)
-    assert found.whole == found.foreground == Figures(1, 1)
+    assert found.whole == found.foreground == RankScores(1, 1)
     assert found.lost_without_background == 0
     assert found.background.mAP < 0.5
 
@@ -105,8 +106,8 @@ def test_what_was_tested_already_is_not_embedded_again(places):
     ],
 )
 def test_a_ranking_is_no_better_than_chance_only_where_both_figures_say_so(whole, sentence):
-    chance = Figures(0.16, 0.08)
-    assert sentence in reliance_sentence(Reliance(Figures(*whole), Figures(*whole), chance, chance))
+    chance = RankScores(0.16, 0.08)
+    assert sentence in reliance_sentence(Reliance(RankScores(*whole), RankScores(*whole), chance, chance))
 
 
 def test_two_people_serve_as_examples(places):

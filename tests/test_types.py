@@ -249,7 +249,7 @@ def test_reranking_parameters_are_checked(values):
 
 def test_a_short_gallery_counts_as_its_full_length():
     none = np.empty(0)
-    scores = Scores(0.5, 0.5, np.array([0.5, 1.0]), none, none.astype(bool), none, none, PROTOCOL)
+    scores = Scores(0.5, 0.5, np.array([0.5, 1.0]), none, none.astype(bool), none, none, 0.1, 0.1, PROTOCOL)
     assert [scores.rank(k) for k in (1, 2, 10)] == [0.5, 1.0, 1.0]
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from passerby.errors import UserError
 from passerby.files import read_json
+from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, load_recipe
 from passerby.reliance import Reliance
 from passerby.settings import Plain, build
@@ -41,6 +42,7 @@ class Site:
         reliance: the same test on people and on backgrounds alone, where it was made.
         forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
         losses: of the autoencoder that it left, by name; None when it left none.
+        chance: the figures of a random order; None in a file of an earlier version.
 
     """
 
@@ -54,6 +56,7 @@ class Site:
     reliance: Reliance | None = None
     forgetting: float | None = None
     losses: dict[str, float] | None = None
+    chance: RankScores | None = None
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -168,7 +171,12 @@ def _site(name: str, entry: object) -> Site:
         reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
         forgetting=_float(found["forgetting"]) if "forgetting" in found else None,
         losses={n: _float(value) for n, value in _mapping(found["losses"]).items()} if "losses" in found else None,
+        chance=_chance(_mapping(plain["chance"])) if "chance" in plain else None,
     )
+
+
+def _chance(entry: dict[str, object]) -> RankScores:
+    return RankScores(_float(entry["mAP"]) / 100, _float(entry["rank1"]) / 100)
 
 
 def _expected(entry: object) -> Expected:

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from passerby import __version__
 from passerby.files import atomic_write
+from passerby.metrics.chance import RankScores
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
@@ -23,7 +24,7 @@ from passerby.report.pictures import Picture, picture_of
 from passerby.report.ranks import describe
 from passerby.report.reliance import reliance_rows, reliance_sentence, triples
 from passerby.report.schedule import rate_curve
-from passerby.report.sentences import MEASURES, cameras_rule, headline, pixels_rule, progress
+from passerby.report.sentences import MEASURES, cameras_rule, hardly_learnt, headline, pixels_rule, progress
 from passerby.report.sequence import Memory, keep_intransigence, memory_of
 from passerby.report.shares import shares
 from passerby.report.sources import sources
@@ -78,6 +79,7 @@ def render(run: RunFolder, memory: Memory | None = None) -> str:
         run=run,
         recipe=run.recipe,
         headlines=_headlines(run, people),
+        warnings=[text for site in run.sites if (text := _warning(site)) is not None],
         people=people,
         progress=progress(run),
         measures=MEASURES,
@@ -111,6 +113,12 @@ def _headlines(run: RunFolder, people: People | None) -> list[str]:
     if run.sites or run.recipe.tested or people is None or not (run.path / "embedder.safetensors").is_file():
         return [headline(site, count_sites=len(run.sites)) for site in run.sites]
     return [f"{people.sentences[0]}."]
+
+
+def _warning(site: Site) -> str | None:
+    found = RankScores(site.plain.mAP / 100, site.plain.rank[1] / 100)
+    text = None if site.chance is None else hardly_learnt(found, site.chance)
+    return None if text is None else f"{site.name}: {text}."
 
 
 def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:

@@ -13,7 +13,8 @@ from passerby.data.foreground import cover, decode_mask, fit_mask, mean_colour, 
 from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
-from passerby.reliance import Example, Figures, Reliance
+from passerby.metrics.chance import RankScores
+from passerby.reliance import Example, Reliance
 from passerby.report.palette import data_uri
 from passerby.report.sentences import of_hundred
 
@@ -29,7 +30,7 @@ class Triple:
     background: str
 
 
-def reliance_rows(found: Reliance) -> list[tuple[str, Figures]]:
+def reliance_rows(found: Reliance) -> list[tuple[str, RankScores]]:
     """Return the rows of the table with their titles."""
     return [
         ("whole images", found.whole),
@@ -46,7 +47,7 @@ def reliance_sentence(found: Reliance) -> str:
         f"{of_hundred(100 * found.background.rank1)} queries (a random order: {of_hundred(100 * found.chance.rank1)})"
     )
     gained, possible = found.background.mAP - found.chance.mAP, found.whole.mAP - found.chance.mAP
-    if possible < found.chance.mAP and found.whole.rank1 < 2 * found.chance.rank1:
+    if found.whole.hardly_above(found.chance):
         return f"{text}; but on whole images, too, it is hardly better than a random order."
     if gained >= 0.5 * possible:
         return f"{text}: it has learnt places, not people."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from passerby.metrics.chance import RankScores
 from passerby.report.folder import RunFolder, Site
 from passerby.types import Pixels
 
@@ -44,9 +45,21 @@ def headline(site: Site, *, count_sites: int) -> str:
     """Return the result on one data set as a sentence."""
     on = f"On {site.name}, for" if count_sites > 1 else "For"
     text = f"{on} {of_hundred(site.plain.rank[1])} queries the first image found shows the same person"
+    if site.chance is not None:
+        text = f"{text} (a random order: {of_hundred(100 * site.chance.rank1)})"
     if site.reranked is None:
         return f"{text}."
     return f"{text}; with re-ranking, for {of_hundred(site.reranked.rank[1])}."
+
+
+def hardly_learnt(found: RankScores, chance: RankScores) -> str | None:
+    """Return a warning where scores are hardly above those of a random order, else None."""
+    if not found.hardly_above(chance):
+        return None
+    return (
+        f"mAP {100 * found.mAP:.1f} % is hardly above that of a random order ({100 * chance.mAP:.1f} %): the model has "
+        "hardly learnt to tell these identities apart"
+    )
 
 
 def progress(run: RunFolder) -> str:

@@ -91,6 +91,7 @@ class Scores:
         ap: (Q,) average precision per query, NaN where the query is not valid.
         valid: (Q,) whether a query has any match it may find.
         fpr, tpr: (F,) true-positive rate of the pair verification at fixed false-positive rates.
+        chance_mAP, chance_rank1: the same figures for a random order of the gallery (the mean over all orders).
         protocol: how they were produced.
 
     """
@@ -102,6 +103,8 @@ class Scores:
     valid: Bools
     fpr: Doubles
     tpr: Doubles
+    chance_mAP: float
+    chance_rank1: float
     protocol: Protocol
 
     def rank(self, k: int) -> float:
