@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,15 +79,3 @@ def person_rows(losses: nn.ModuleDict) -> dict[str, Tensor]:
     heads = {name: head.weight.detach() for name, head in classifiers(losses).items()}
     centres = {name: getattr(loss, "centres", None) for name, loss in losses.items()}
     return heads | {name: rows for name, rows in centres.items() if isinstance(rows, Tensor)}
-
-
-def adopt_rows(known: Tensor, rows: Tensor) -> None:
-    """Set the last rows of what a loss knows of people (C, D), in place, to what an earlier one knew of them.
-
-    Args:
-        known: of a classifier or centres, whose last people are those of the rows.
-        rows: (I, D), I <= C.
-
-    """
-    with torch.no_grad():
-        known[len(known) - len(rows) :] = rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.extract import shown
-from passerby.losses.softmax import SoftmaxSettings, adopt_rows, classifiers
+from passerby.losses.softmax import classifiers
+from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
 from passerby.methods.part import Part, RunState
 from passerby.settings import Settings
 from passerby.types import Split, Stage
@@ -38,8 +39,10 @@ def class_means(x: Tensor, labels: Tensor) -> Tensor:
 class GrowSettings(Settings):
     """One classifier over the people of all stages so far."""
 
-    new: Literal["means", "random"] = Field(
-        "means", description="where the rows of new people begin, from the second stage on: at their mean vectors"
+    new: Literal["means", "means_before_neck", "random"] = Field(
+        "means",
+        description="where the rows of new people begin, from the second stage on: at their mean vectors, of the kind "
+        "that the classifier sees, or before the neck (LSTKC)",
     )
 
     def make(self) -> Grow:
@@ -50,8 +53,13 @@ class GrowSettings(Settings):
 class Grow(Part):
     """Classifiers with the new people first and all earlier ones after them.
 
+    A stage whose losses have no classifier, or another one, loses nobody: earlier rows are kept, see `IdentityRows`,
+    and the people of that stage get rows at their mean vectors (none with `new: random`).
+
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
     AAAI 2024 (published code).
+    Differs from the published code: with `new: means` rows begin at means after the neck where the classifier stands
+    there; `means_before_neck` begins them as LSTKC does.
 
     """
 
@@ -60,7 +68,7 @@ class Grow(Part):
     def __init__(self, settings: GrowSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.known = nn.ParameterDict()  # of each loss with a classifier (C, D): the rows of all people so far
+        self.known = RowStore()  # of each loss with a classifier (C, D): the rows of all people so far
 
     @property
     def hollow(self) -> bool:
@@ -69,45 +77,58 @@ class Grow(Part):
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Make as many rows as the checkpoint has."""
-        self.known = make_rows(state)
+        self.known = RowStore.with_room(state, "known").to(run.device)
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Ask for classifiers that know the earlier people too."""
-        return replace(stage, absent=max((len(rows) for rows in self.known.values()), default=0))
+        return replace(stage, absent=self.known.count)
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Give earlier people their rows, and new ones a beginning."""
-        heads = classifiers(run.losses.losses)
-        for name in [name for name in heads if name in self.known]:
-            if self.settings.new == "means":
-                of = cast("SoftmaxSettings", run.losses.losses[name].settings).feature
-                means = class_means(vectors(run, stage.train, of=of), torch.from_numpy(stage.train.pid).to(run.device))
-                adopt_rows(heads[name].weight, torch.cat([means, self.known[name]]))
-            else:
-                adopt_rows(heads[name].weight, self.known[name])
+        if not self.known.count:
+            return
+        if self.settings.new != "random":
+            for name, head in classifiers(run.losses.losses).items():
+                means = self._means(run, stage, space=space_of(run.losses.losses[name]))
+                with torch.no_grad():
+                    head.weight[: len(means)] = means
+        self.known.adopt(run.losses.losses)
 
     def blend_earlier(self, run: RunState, *, share: float) -> None:
         """Set the rows of earlier people to share x now + (1 - share) x before the stage; new people keep theirs."""
         for name, head in classifiers(run.losses.losses).items():
-            if name in self.known:
-                with torch.no_grad():
-                    head.weight[-len(self.known[name]) :].lerp_(self.known[name], 1 - share)
+            if (before := self.known.rows_for(name, space_of(run.losses.losses[name]))) is not None:
+                now = head.weight.detach()[-len(before) :]
+                blended = now.lerp(before.weight, 1 - share)
+                IdentityRows(blended, before.space, before.is_known).copy_to(head.weight)
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Keep all rows."""
-        heads = classifiers(run.losses.losses)
-        self.known = nn.ParameterDict({name: still(head.weight.detach().clone()) for name, head in heads.items()})
+        count = stage.train.count_identities
+        identities = torch.arange(count + self.known.count, device=run.device)
+        self.known = self.known.renewed(_heads(run), identities=identities, is_earlier=identities >= count)
+        if self.settings.new == "random":
+            return
+        for rows in self.known.values():
+            assert isinstance(rows, IdentityRows)
+            if not bool(rows.is_known[:count].all()):
+                rows.weight[:count] = self._means(run, stage, space=rows.space)
+                rows.is_known[:count] = True
+
+    def _means(self, run: RunState, stage: Stage, *, space: Space) -> Tensor:
+        """Return where the rows of the people of a stage begin (C, D)."""
+        before = space == "before_neck" or self.settings.new == "means_before_neck"
+        seen = vectors(run, stage.train, of="feature" if before else "embedding")
+        return class_means(F.normalize(seen) if self.settings.new == "means_before_neck" else seen, _people(run, stage))
 
 
-def make_rows(state: Mapping[str, Tensor]) -> nn.ParameterDict:
-    """Return room for the rows that the state of a part holds as `known`."""
-    mine = {name.removeprefix("known."): value for name, value in state.items() if name.startswith("known.")}
-    return nn.ParameterDict({name: still(torch.empty_like(value)) for name, value in mine.items()})
+def _heads(run: RunState) -> nn.ModuleDict:
+    """Return the losses that have a classifier."""
+    return nn.ModuleDict({name: run.losses.losses[name] for name in classifiers(run.losses.losses)})
 
 
-def still(tensor: Tensor) -> nn.Parameter:
-    """Return a parameter that does not learn."""
-    return nn.Parameter(tensor, requires_grad=False)
+def _people(run: RunState, stage: Stage) -> Tensor:
+    return torch.from_numpy(stage.train.pid).to(run.device)
 
 
 def vectors(run: RunState, split: Split, *, of: Literal["feature", "embedding"]) -> Tensor:

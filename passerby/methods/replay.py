@@ -14,14 +14,14 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.data.joining import join
 from passerby.losses.mix import Term
-from passerby.losses.softmax import adopt_rows, person_rows
-from passerby.methods.growth import make_rows, still, vectors
+from passerby.methods.growth import vectors
 from passerby.methods.herding import herd
+from passerby.methods.identity_rows import RowStore
 from passerby.methods.part import Adds, Part, RunState
 from passerby.settings import Settings
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
@@ -121,7 +121,7 @@ class Replay(Part):
         for name in ("stages", "rows", "sizes"):  # (M,) which stage, which row of its images, bytes of the file
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         self.register_buffer("stored", torch.empty(0, 0))  # (M', D) embeddings of the first M' of them
-        self.known = nn.ParameterDict()  # of each loss with a row per person (I, D): those of the people in the memory
+        self.known = RowStore()  # of each loss with a row per person (I, D): those of the people in the memory
 
     @property
     def adds_loss(self) -> Adds:
@@ -131,7 +131,7 @@ class Replay(Part):
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's."""
         super().make_room(run, state)
-        self.known = make_rows(state)
+        self.known = RowStore.with_room(state, "known").to(run.device)
 
     def widen(self, run: RunState, stage: Stage) -> Stage:
         """Join the memory to the images of the stage, as one more source."""
@@ -150,9 +150,7 @@ class Replay(Part):
 
     def begin(self, run: RunState, stage: Stage) -> None:
         """Give the people of the memory the classifiers that knew them, and their centres."""
-        for name, rows in person_rows(run.losses.losses).items():
-            if name in self.known:
-                adopt_rows(rows, self.known[name])
+        self.known.adopt(run.losses.losses)
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return the distance of remembered images to what was stored, if that is asked for."""
@@ -169,12 +167,10 @@ class Replay(Part):
         self.rows = torch.cat([self.rows, rows])
         sizes = torch.tensor([Path(path).stat().st_size for path in paths.tolist()], dtype=torch.int64)
         self.sizes = torch.cat([self.sizes, sizes.to(run.device)])
-        people = torch.from_numpy(
-            np.concatenate([np.unique(stage.train.pid[~stage.fresh]), np.unique(stage.train.pid[chosen])])
-        )
-        self.known = nn.ParameterDict(
-            {name: still(known[people.to(run.device)]) for name, known in person_rows(run.losses.losses).items()}
-        )
+        earlier, new = np.unique(stage.train.pid[~stage.fresh]), np.unique(stage.train.pid[chosen])
+        identities = torch.from_numpy(np.concatenate([earlier, new])).to(run.device)
+        is_earlier = torch.arange(len(identities), device=run.device) < len(earlier)
+        self.known = self.known.renewed(run.losses.losses, identities=identities, is_earlier=is_earlier)
         if self.settings.match is not None:
             self._store(run)
         held = {f"bytes of {name}": float(count) for name, count in self.held().items()}

@@ -8,6 +8,7 @@ from passerby.errors import UserError
 from passerby.losses.softmax import classifiers
 from passerby.methods.growth import class_means, vectors
 from passerby.recipe import load_recipe
+from passerby.train.checkpoint import load_checkpoint
 from passerby.train.setup import make_run
 from tests.methods.test_anchors import TWO_SITES
 
@@ -18,7 +19,7 @@ def test_means_are_directions():
     torch.testing.assert_close(class_means(x, labels), wanted)
 
 
-@pytest.mark.parametrize("new", ["means", "random"])
+@pytest.mark.parametrize("new", ["means", "means_before_neck", "random"])
 def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
     run = make_run(tiny(*TWO_SITES, f"method.grow.new={new}", "losses.cosface.feature=feature"), tmp_path / "run")
     run.open_stage(0)
@@ -31,8 +32,11 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
         assert head.weight.requires_grad
         assert torch.equal(head.weight[3:], heads[name])
         of = {"softmax": "embedding", "cosface": "feature"}[name]
-        means = class_means(vectors(run, run.stage.train, of=of), torch.from_numpy(run.stage.train.pid))
+        people = torch.from_numpy(run.stage.train.pid)
+        means = class_means(vectors(run, run.stage.train, of=of), people)
+        before_neck = class_means(F.normalize(vectors(run, run.stage.train, of="feature")), people)
         assert torch.equal(head.weight[:3], means) == (new == "means")
+        assert torch.equal(head.weight[:3], before_neck) == (new == "means_before_neck")
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])
@@ -43,7 +47,7 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, sh
     run.parts["grow"].end(run, run.stage)
     run.open_stage(1)
     (head,) = classifiers(run.losses.losses).values()
-    before = run.parts["grow"].known["softmax"].clone()
+    before = run.parts["grow"].known["softmax"].weight.clone()
     with torch.no_grad():
         head.weight += 1
     now = head.weight.detach().clone()
@@ -51,7 +55,7 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, sh
     torch.testing.assert_close(head.weight[:3], now[:3])
     torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
     run.parts["grow"].end(run, run.stage)
-    assert torch.equal(run.parts["grow"].known["softmax"], head.weight)
+    assert torch.equal(run.parts["grow"].known["softmax"].weight, head.weight)
 
 
 def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
@@ -65,6 +69,84 @@ def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
     before = head.weight.detach().clone()
     run.parts["average"].end(run, run.stage)
     assert torch.equal(head.weight, before)
+
+
+@pytest.fixture
+def grown(tiny, tmp_path):
+    """Return what runs stages of 6, 3 and 6 people untrained and gives the classifiers as each begins and ends."""
+
+    def stages(*losses, new="means"):
+        legs = ", ".join(
+            f"{{train: [{name}], losses: {loss}}}"
+            for name, loss in zip(("market1501", "other", "market1501"), losses, strict=True)
+        )
+        run = make_run(tiny(f"stages=[{legs}]", "data.identities=2", "evaluate=[]", f"method.grow.new={new}"), tmp_path)
+        begun, ended = [], []
+        for number in range(3):
+            run.open_stage(number)
+            heads = classifiers(run.losses.losses)
+            begun.append({name: head.weight.detach().clone() for name, head in heads.items()})
+            for head in heads.values():
+                torch.nn.init.normal_(head.weight)
+            ended.append({name: head.weight.detach().clone() for name, head in heads.items()})
+            run.parts["grow"].end(run, run.stage)
+        return run, begun, ended
+
+    return stages
+
+
+@pytest.mark.parametrize("new", ["means", "random"])
+def test_a_stage_without_a_classifier_loses_nobody(grown, new):
+    run, begun, ended = grown("{}", "{softmax: null}", "{}", new=new)
+    assert begun[1] == {}
+    rows = begun[2]["softmax"]
+    assert len(rows) == 6 + 3 + 6
+    assert torch.equal(rows[9:], ended[0]["softmax"])
+    means = class_means(vectors(run, run.stages[1].train, of="embedding"), torch.from_numpy(run.stages[1].train.pid))
+    assert torch.allclose(rows[6:9], means) == (new == "means")
+    assert rows[6:9].norm(dim=1).max() < (1.1 if new == "means" else 0.1)
+
+
+def test_a_stage_with_another_classifier_gets_the_directions_of_the_earlier_rows(grown):
+    _, begun, ended = grown("{}", "{softmax: null, arcface: {}}", "{}")
+    torch.testing.assert_close(begun[1]["arcface"][3:], F.normalize(ended[0]["softmax"]))
+    rows = begun[2]["softmax"]
+    assert len(rows) == 6 + 3 + 6
+    assert torch.equal(rows[9:], ended[0]["softmax"])  # its own, not what arcface made of them
+    torch.testing.assert_close(rows[6:9], F.normalize(ended[1]["arcface"][:3]))
+
+
+def test_rows_of_another_space_are_not_adopted(grown):
+    run, begun, ended = grown("{}", "{softmax: null, arcface: {feature: feature}}", "{arcface: {}, softmax: null}")
+    assert begun[1]["arcface"][3:].norm(dim=1).max() < 0.5  # as a new classifier begins
+    rows = begun[2]["arcface"]
+    torch.testing.assert_close(rows[9:], F.normalize(ended[0]["softmax"]))
+    assert run.parts["grow"].known["arcface"].space == "after_neck"
+
+
+def test_a_first_stage_without_a_classifier_is_no_obstacle(grown):
+    _, begun, ended = grown("{softmax: null}", "{}", "{arcface: {}}")
+    assert len(begun[1]["softmax"]) == 3
+    assert torch.equal(begun[2]["softmax"][6:], ended[1]["softmax"])
+    torch.testing.assert_close(begun[2]["arcface"][6:], F.normalize(ended[1]["softmax"]))
+
+
+def test_rows_survive_a_checkpoint_in_the_stage_without_a_classifier(tiny, tmp_path):
+    three = "stages=[{train: [market1501]}, {train: [other], losses: {softmax: null}}, {train: [market1501]}]"
+    recipe = tiny(three, "data.identities=2", "evaluate=[]", "method.grow={}")
+    run = make_run(recipe, tmp_path)
+    run.open_stage(0)
+    run.parts["grow"].end(run, run.stage)
+    run.open_stage(1)
+    run.save()
+    again = make_run(recipe, tmp_path)
+    again.restore(load_checkpoint(tmp_path / "last.pt"))
+    before, after = (one.parts["grow"].known["softmax"] for one in (run, again))
+    assert torch.equal(before.weight, after.weight)
+    assert before.space == after.space
+    again.parts["grow"].end(again, again.stage)
+    again.open_stage(2)
+    assert again.stage.classes == 6 + 3 + 6
 
 
 def test_two_keepers_of_earlier_people_are_refused(tiny):

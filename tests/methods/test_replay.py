@@ -6,7 +6,7 @@ import torch
 
 from passerby.data.loading import plain_batches
 from passerby.errors import UserError
-from passerby.losses.softmax import adopt_rows, classifiers
+from passerby.losses.softmax import classifiers
 from passerby.methods.herding import herd
 from passerby.methods.replay import choose, match_gap
 from passerby.train import journal
@@ -38,14 +38,6 @@ def test_the_gap_is_of_remembered_images_alone():
     gap.backward()
     assert now.grad.abs().sum(dim=1).tolist() == [0, 2, 0]
     assert match_gap(now, stored, torch.tensor([-1, -1, 7])).item() == 0
-
-
-def test_a_new_classifier_takes_over_its_last_rows():
-    head = torch.nn.Linear(2, 4, bias=False)
-    before = head.weight.detach().clone()
-    adopt_rows(head.weight, torch.full((1, 2), 9.0))
-    assert torch.equal(head.weight[:3], before[:3])
-    assert head.weight[3].tolist() == [9, 9]
 
 
 @pytest.fixture
@@ -85,11 +77,11 @@ def test_the_memory_joins_the_images_and_keeps_its_classifiers(second):
 def test_people_of_the_memory_keep_their_centres(second):
     run, _ = second("method.replay={identities: 4}", "losses.center={}")
     part, centres = run.parts["replay"], run.losses.losses["center"].centres
-    assert torch.equal(centres[3:], part.known["center"])
+    assert torch.equal(centres[3:], part.known["center"].weight)
     assert len(centres) == 7
     learnt = centres.clone()
     part.end(run, run.stage)
-    assert torch.equal(part.known["center"][:4], learnt[3:])
+    assert torch.equal(part.known["center"].weight[:4], learnt[3:])
 
 
 def test_a_third_stage_has_both_memories(second):
@@ -168,3 +160,28 @@ def test_a_run_with_stored_images_says_so(second):
 def test_mistakes_are_told(tiny, changes, told):
     with pytest.raises(UserError, match=told):
         tiny(*changes)
+
+
+@pytest.mark.parametrize("middle", ["{softmax: null}", "{softmax: null, arcface: {}}"])
+def test_people_of_the_memory_keep_rows_over_a_stage_with_other_losses(second, middle):
+    """Two stages of 2 remembered people each, the second without the classifier of the first."""
+    run, heads = second(
+        "method.replay={identities: 2}",
+        f"stages=[{{train: [market1501]}}, {{train: [other], losses: {middle}}}, {{train: [other]}}]",
+    )
+    first = run.parts["replay"].known["softmax"].weight.clone()
+    assert all((heads["softmax"] == row).all(dim=1).any() for row in first)
+    now = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
+    if "arcface" in now:
+        torch.testing.assert_close(now["arcface"][3:], torch.nn.functional.normalize(first))
+    part = run.parts["replay"]
+    part.end(run, run.stage)
+    newest = torch.from_numpy(np.unique(run.stages[1].train.pid[part.rows[4:].numpy()]))
+    run.open_stage(2)
+    rows = classifiers(run.losses.losses)["softmax"].weight
+    assert len(rows) == 3 + 2 + 2
+    assert torch.equal(rows[3:5], first)
+    if "arcface" in now:
+        torch.testing.assert_close(rows[5:], torch.nn.functional.normalize(now["arcface"][newest]))
+    else:
+        assert rows[5:].norm(dim=1).max() < 0.1  # as a new classifier begins, like those of new people
