@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from passerby.cluster.clustering import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
@@ -152,7 +153,7 @@ class Pplr(Clustered):
         seen = [torch.from_numpy(one[known]).to(run.device) for one in (found.embedding, *stripes)]
         people = torch.from_numpy(labels[known]).to(run.device)
         for place, neck in enumerate(self._all_necks, start=1):
-            if not neck.num_batches_tracked:
+            if not len(self.heads):  # the first epoch of the stage
                 _settle(neck, seen[place])
             seen[place] = _normed(neck, seen[place])
         self.heads = nn.ModuleList(_head(class_means(F.normalize(one), people)) for one in seen)
@@ -184,8 +185,8 @@ class Pplr(Clustered):
         self.necks, self.heads, self.agreement = nn.ModuleList(), nn.ModuleList(), self.agreement[:0]
 
     @property
-    def _all_necks(self) -> list[nn.BatchNorm1d]:
-        return [neck for neck in self.necks if isinstance(neck, nn.BatchNorm1d)]
+    def _all_necks(self) -> list[_BatchNorm]:
+        return [neck for neck in self.necks if isinstance(neck, _BatchNorm)]
 
 
 def _neck(dimension: int) -> nn.BatchNorm1d:
@@ -194,7 +195,7 @@ def _neck(dimension: int) -> nn.BatchNorm1d:
     return neck
 
 
-def _settle(neck: nn.BatchNorm1d, vectors: Tensor) -> None:
+def _settle(neck: _BatchNorm, vectors: Tensor) -> None:
     """Let a neck that has seen nothing begin at the statistics of vectors (N, D)."""
     assert neck.running_mean is not None
     assert neck.running_var is not None
@@ -202,7 +203,7 @@ def _settle(neck: nn.BatchNorm1d, vectors: Tensor) -> None:
     neck.running_var.copy_(vectors.var(dim=0))
 
 
-def _normed(neck: nn.BatchNorm1d, vectors: Tensor) -> Tensor:
+def _normed(neck: _BatchNorm, vectors: Tensor) -> Tensor:
     """Return vectors (N, D) as a neck gives them outside training."""
     return F.batch_norm(vectors, neck.running_mean, neck.running_var, neck.weight, neck.bias, eps=neck.eps).detach()
 

@@ -70,6 +70,17 @@ def moved_rows(memory: Tensor, embeddings: Tensor, rows: Tensor, *, momentum: fl
     return moved
 
 
+def neighbouring_radii(eps: float, step: float) -> tuple[float, float]:
+    """Return eps - step and eps + step; where one of them would leave (0, 1), half the way to that end instead.
+
+    >>> neighbouring_radii(0.5, 0.25), neighbouring_radii(0.01, 0.02)
+    ((0.25, 0.75), (0.005, 0.03))
+    """
+    tight = eps - step if step < eps else eps / 2
+    loose = eps + step if step < 1 - eps else (eps + 1) / 2
+    return tight, loose
+
+
 class SpclSettings(ClusteredSettings):
     """SpCL."""
 
@@ -78,7 +89,9 @@ class SpclSettings(ClusteredSettings):
     temperature: Annotated[float, Field(gt=0)] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="share of a row of the memory that stays")
     step: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        0.02, description="by how much the radius is made smaller and larger to see which clusters last"
+        0.02,
+        description="by how much the radius is made smaller and larger to see which clusters last; half the way to 0 "
+        "or 1 where cluster.eps: share leaves less room",
     )
     norms: Literal["apart", "shared"] = Field(
         "apart", description="batch norms of the new site and of labelled images beside it"
@@ -167,7 +180,8 @@ class Spcl(Clustered):
         """Group vectors (M, D) and leave out what does not last when the radius changes."""
         clusters, graph = super().find(vectors, graph, view=view)
         chosen, eps, before = self.settings, float(self.eps[view]), float(self.threshold)
-        tight, loose = (chosen.cluster.fit(vectors, graph, eps=eps + way * chosen.step).labels for way in (-1, 1))
+        radii = neighbouring_radii(eps, chosen.step)
+        tight, loose = (chosen.cluster.fit(vectors, graph, eps=radius).labels for radius in radii)
         found = keep_reliable(clusters.labels, tight, loose, threshold=None if np.isnan(before) else before)
         self.threshold.fill_(found.threshold)
         return Clusters(found.labels, clusters.eps), graph

@@ -19,7 +19,8 @@ from passerby.files import atomic_write
 from passerby.inputs import InputSettings
 from passerby.models.backbones import Backbone, Loaded, StemPool, load_backbone, read_weights
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
-from passerby.models.pooling import Pool, PoolKind
+from passerby.models.groups import fixed_statistics
+from passerby.models.pooling import Pool, PoolKind, coverage
 from passerby.settings import Settings, build
 from passerby.types import Output
 
@@ -115,9 +116,13 @@ class Embedder(nn.Module):
             return None
         if height < count:
             raise UserError(f"model.stripes: the map is {height} rows high, which cannot be cut into {count} stripes")
-        masks = [None] * count if mask is None else mask.tensor_split(count, dim=2)
+        # The mask is brought to the map's size before it is cut: pixel rows are not cut where map rows are.
+        cells = None if mask is None else coverage(mask, (height, featuremap.shape[3]))
+        masks = [None] * count if cells is None else cells.tensor_split(count, dim=2)
         pieces = zip(featuremap.tensor_split(count, dim=2), masks, strict=True)
-        return torch.stack([self.backbone.head(self.pool(piece, own)) for piece, own in pieces], dim=1)
+        # A batch norm after the pooling has the statistics of whole images, which stripes use and do not move.
+        with fixed_statistics(self.backbone):
+            return torch.stack([self.backbone.head(self.pool(piece, own)) for piece, own in pieces], dim=1)
 
 
 def _neck(kind: Literal["bnneck", "none"], dimension: int) -> nn.Module:

@@ -5,6 +5,8 @@ The norms are changed where they stand: parameters, names of tensors and everyth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +54,19 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     return [found for found in module.modules() if isinstance(found, _BatchNorm)]
 
 
+@contextmanager
+def fixed_statistics(module: nn.Module) -> Iterator[None]:
+    """Make the batch norms of a module use their running statistics and leave them unchanged for a while."""
+    training = [norm for norm in batch_norms(module) if norm.training]
+    for norm in training:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in training:
+            norm.training = True
+
+
 def group_batch_norms(module: nn.Module, size: int) -> None:
     """Turn every batch norm below a module into one over groups of `size` images.
 
@@ -59,9 +74,9 @@ def group_batch_norms(module: nn.Module, size: int) -> None:
         UserError: there is none.
 
     """
-    norms: list[Any] = [norm for norm in batch_norms(module) if not isinstance(norm, GroupedNorm)]
-    if not norms:
+    if not batch_norms(module):
         raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
+    norms: list[Any] = [norm for norm in batch_norms(module) if not isinstance(norm, GroupedNorm)]
     kinds = {kind: type(f"Grouped{kind.__name__}", (GroupedNorm, kind), {}) for kind in map(type, norms)}
     for norm in norms:
         norm.__class__ = kinds[type(norm)]

@@ -10,10 +10,19 @@ from torch import Tensor, nn
 PoolKind = Literal["avg", "max", "avg_max", "gem", "gem_learned"]
 
 
-def cell_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return how much of each cell of a map the person covers: (B, 1, h, w) float32 in [0, 1].
+def coverage(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return how much of each cell of a map the person covers, (B, 1, h, w) float32 in [0, 1].
 
-    An image whose mask is empty gets ones, which is plain pooling.
+    Args:
+        mask: (B, 1, H, W), 1 = person.
+        size: (h, w) of the map.
+
+    """
+    return nn.functional.adaptive_avg_pool2d(mask.float(), size)
+
+
+def cell_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return `coverage`, or ones (which is plain pooling) for an image whose mask is empty: (B, 1, h, w) float32.
 
     Args:
         mask: (B, 1, H, W), 1 = person.
@@ -22,7 +31,7 @@ def cell_weights(mask: Tensor, size: tuple[int, int]) -> Tensor:
     >>> cell_weights(torch.tensor([[[[1, 1, 0, 0], [1, 0, 0, 0]]]]), (1, 2))
     tensor([[[[0.7500, 0.0000]]]])
     """
-    weights = nn.functional.adaptive_avg_pool2d(mask.float(), size)
+    weights = coverage(mask, size)
     return torch.where(weights.sum(dim=(2, 3), keepdim=True) > 0, weights, 1.0)
 
 
@@ -78,7 +87,10 @@ class Pool(nn.Module):
             self.p = nn.Parameter(torch.full((1,), 3.0))
 
     def forward(self, featuremap: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map maps (B, C, h, w) to vectors (B, C) in float32, weighted by masks (B, 1, H, W) where they are given."""
+        """Map maps (B, C, h, w) to vectors (B, C) in float32, weighted by masks (B, 1, H, W) where they are given.
+
+        A mask of the map's own size, in [0, 1], is taken as it is.
+        """
         height, width = featuremap.shape[2:]
         weights = None if mask is None else cell_weights(mask, (height, width))
         if self.kind == "gem":

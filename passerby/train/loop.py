@@ -207,7 +207,8 @@ def _tell(run: Run, batch: Batch, out: Output) -> None:
 def _still(run: Run, done: int) -> list[nn.Module]:
     """Return what does not learn in the step after `done` ones; of batch norms fix what the stage says."""
     optim = run.recipe.stages[run.stage_number].optim
-    norms = [] if optim.batch_norm == "train" else batch_norms(run.embedder)
+    learning = [run.embedder, *run.speaking_parts]  # parts may have networks and necks of their own
+    norms = [] if optim.batch_norm == "train" else [norm for module in learning for norm in batch_norms(module)]
     for norm in norms:
         norm.eval()
     backbone = [run.embedder.backbone] if done < optim.freeze_iterations else []

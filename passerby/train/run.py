@@ -19,6 +19,7 @@ from passerby.extract import DTYPES, Precision, View, extract, label_vectors, ma
 from passerby.losses.mix import LossMix, Term
 from passerby.methods.part import Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
+from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import Recipe
 from passerby.reliance import Reliance, measure_reliance
@@ -26,6 +27,7 @@ from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.looking import look
+from passerby.train.norms import set_norm_statistics
 from passerby.train.start import read_start
 from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
@@ -200,6 +202,8 @@ class Run:
         """Make the optimiser of a stage whose parts are ready."""
         settings = self.recipe.stages[self.stage_number]
         self.parts.to(self.device)
+        for part in self.speaking_parts:
+            set_norm_statistics(part, self.recipe.engine)
         distributed.share_state(self.modules)
         self._average(settings.optim.ema)
         self.optimiser = self._make_optimiser()
@@ -208,7 +212,8 @@ class Run:
     def _make_optimiser(self) -> torch.optim.Optimizer:
         settings = self.recipe.stages[self.stage_number].optim
         of_parts = (p for part in self.speaking_parts for p in part.undecayed)
-        undecayed = [*self.losses.undecayed, *self.embedder.pool.parameters(), *of_parts]
+        pools = (m for module in self.modules for m in module.modules() if isinstance(m, Pool))  # of all networks
+        undecayed = [*self.losses.undecayed, *(p for pool in pools for p in pool.parameters()), *of_parts]
         return make_optimiser(settings, self.modules, undecayed=undecayed)
 
     def renew_optimiser(self) -> None:

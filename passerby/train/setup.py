@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from passerby.data.datasets import open_dataset
 from passerby.data.samplers import columns_of_rank
@@ -13,9 +12,10 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.extract import tested_paths, tested_view
 from passerby.models.embedder import Embedder
-from passerby.models.groups import batch_norms, group_batch_norms
+from passerby.models.groups import batch_norms
 from passerby.recipe import EngineSettings, Recipe
 from passerby.train import distributed
+from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch
 from passerby.train.precision import choose_precision
 from passerby.train.run import Run
@@ -63,10 +63,8 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
         raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
     if recipe.engine.channels_last:
         embedder = embedder.to(memory_format=torch.channels_last)
-    if recipe.engine.batch_norm == "synchronised":
-        embedder = _synchronise(embedder, device)
-    if recipe.engine.batch_norm_group is not None:
-        group_batch_norms(embedder, recipe.engine.batch_norm_group)
+    _require_norms(recipe.engine, embedder, device)
+    embedder = set_norm_statistics(embedder, recipe.engine)
     precision = choose_precision(recipe.engine, device, embedder)
     return Run(recipe, folder, device, precision, datasets, stages, embedder)
 
@@ -80,12 +78,11 @@ def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
         )
 
 
-def _synchronise(embedder: Embedder, device: torch.device) -> Embedder:
-    if device.type == "cpu":
+def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.device) -> None:
+    if engine.batch_norm == "synchronised" and device.type == "cpu":
         raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(embedder)
-    assert isinstance(converted, Embedder)
-    return converted
+    if engine.batch_norm_group is not None and not batch_norms(embedder):
+        raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
 
 
 def choose_device(engine: EngineSettings) -> torch.device:

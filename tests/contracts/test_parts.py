@@ -37,7 +37,7 @@ CHANGES = {
 CASES = [(name, number) for name in MethodSettings.model_fields for number in range(len(CHANGES.get(name, [{}])))]
 
 
-def recipe_with(tiny, name, number):
+def recipe_with(tiny, name, number, *overrides):
     """Return a recipe of two stages with the part, and with what it cannot do without."""
     told = CHANGES.get(name, [{}])[number]
     (kind,) = [m for m in typing.get_args(MethodSettings.model_fields[name].annotation) if m is not type(None)]
@@ -48,7 +48,7 @@ def recipe_with(tiny, name, number):
     return tiny(
         f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
         "evaluate=[]", f"method={json.dumps({name: told, **beside})}",
-        *(["model.stripes=2"] if name in ("pplr", "ssg") else []), f"data.identities={2 if unknown else 3}",
+        *(["model.stripes=2"] if name in ("pplr", "ssg") else []), f"data.identities={2 if unknown else 3}", *overrides,
     )  # fmt: skip
 
 

@@ -111,3 +111,14 @@ def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
     wanted = [cross_agreement(unit(found.embedding), unit(found.parts[:, n]), neighbours=4) for n in (0, 1)]
     torch.testing.assert_close(part.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
     assert not torch.equal(part.agreement[:, 0], part.agreement[:, 1])
+
+
+def test_necks_of_stripes_begin_at_the_statistics_of_the_stripes_once(unknown):
+    run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
+    part, found = run.parts["pplr"], torch.from_numpy(run.vectors().parts)
+    for place, neck in enumerate(part.necks):
+        torch.testing.assert_close(neck.running_mean, found[:, place].mean(dim=0))
+    before = [neck.running_mean.clone() for neck in part.necks]
+    run.embedder.backbone.apply(lambda module: [p.data.mul_(1.1) for p in module.parameters(recurse=False)] and None)
+    part.prepare(run, run.stage, run.labels.numpy())
+    assert all(torch.equal(neck.running_mean, mean) for neck, mean in zip(part.necks, before, strict=True))

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passerby.distances.sparse import SparseRows
-from passerby.methods.spcl import SpclSettings, memory_loss, moved_rows
+from passerby.methods.spcl import SpclSettings, memory_loss, moved_rows, neighbouring_radii
 from passerby.models.domains import divide_batch_norms, join_batch_norms
 from tests.methods.steps import some
 from tests.train.runs import state_hash
@@ -58,6 +58,19 @@ def test_rows_move_to_the_known_place_one_after_the_other():
 def test_a_radius_needs_room_on_both_sides():
     with pytest.raises(ValueError, match=r"step 0.1 leaves no radius in \(0, 1\) around cluster.eps 0.95"):
         SpclSettings(step=0.1, cluster={"eps": 0.95})
+
+
+@pytest.mark.parametrize(
+    ("eps", "radii"), [(0.6, (0.58, 0.62)), (0.01, (0.005, 0.03)), (7e-5, (3.5e-5, 0.02007)), (0.99, (0.97, 0.995))]
+)
+def test_radii_around_a_radius_that_the_data_gave_stay_in_range(eps, radii):
+    assert neighbouring_radii(eps, 0.02) == pytest.approx(radii)
+
+
+def test_a_radius_that_is_a_small_share_of_the_distances_leaves_clusters(unknown):
+    run = unknown("method.spcl={cluster: {eps: share, share: 0.002, k1: 6, k2: 2, min_samples: 2}, outliers: 1.0}")
+    assert 0 < float(run.parts["spcl"].eps) < 0.02
+    assert (run.labels >= 0).all()
 
 
 def network():

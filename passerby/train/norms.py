@@ -1,0 +1,23 @@
+"""Batch norms of a run: what they count over, and which of them stand still."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+
+from passerby.models.groups import batch_norms, group_batch_norms
+from passerby.recipe import EngineSettings
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def set_norm_statistics(module: M, engine: EngineSettings) -> M:
+    """Return a module whose batch norms, if it has any, count as the settings say: over groups, or all processes."""
+    if not batch_norms(module):
+        return module
+    if engine.batch_norm == "synchronised":
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if engine.batch_norm_group is not None:
+        group_batch_norms(module, engine.batch_norm_group)
+    return module
