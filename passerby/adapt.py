@@ -32,6 +32,7 @@ from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.models.embedder import Embedder
 from passerby.optim import OptimSettings
 from passerby.recipe import AnyPart, MethodSettings, Recipe, StageSettings, make_recipe
+from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
 from passerby.train import journal
 from passerby.train.groupings import Grouping, labels_file, save_vectors
@@ -118,6 +119,12 @@ def adaptation(
             f"{source} was trained with foreground: {trained.recipe.foreground.use}, and masks of {folder} are "
             "missing, so whole images are learnt from; `passerby segment apply` makes masks"
         )
+    if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
+        say(f"{name}: not tested, since {reason}")
+    for tested in recipe.tested:
+        require_scorable(
+            open_dataset(recipe.dataset(tested), tested), cameras=recipe.test.cameras, queries=recipe.test.queries
+        )
     read_start(source, recipe)  # refuses another network or input size before anything is looked at
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
@@ -186,7 +193,7 @@ def _plain_recipe(
     iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
     cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
     alone = _settings_of(method)().make().teaches_alone
-    tested = len(dataset.query) and len(dataset.gallery)
+    tested = len(dataset.query) and len(dataset.gallery) and not _untested(dataset, earlier)
     return {
         "description": f"{source} adapted to {dataset.name} without labels",
         "datasets": {dataset.name: site.model_dump(mode="json")},
@@ -203,6 +210,13 @@ def _plain_recipe(
         "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "pixels": "auto", "reliance": "off"},
         "engine": {name: engine[name] for name in ("seed", "device", "precision", "channels_last")},
     }
+
+
+def _untested(dataset: Dataset, earlier: Recipe) -> str:
+    """Return why the query and gallery images of a folder cannot be scored by the protocol of the source, or `""`."""
+    if not (len(dataset.query) and len(dataset.gallery)):
+        return ""
+    return unscorable(dataset, cameras=earlier.test.cameras, queries=earlier.test.queries)
 
 
 def _optim(earlier: OptimSettings) -> dict[str, Plain]:

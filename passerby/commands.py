@@ -23,6 +23,7 @@ from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
 from passerby.report.reliance import reliance_rows, reliance_sentence
 from passerby.report.sentences import hardly_learnt
+from passerby.scorable import camera_note, require_scorable
 from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
 from passerby.targets import GOALS_NOTE, compare
@@ -137,7 +138,10 @@ def evaluate_vectors(
 ) -> Result:
     """Score an evaluation file of any program, with re-ranking as well when it is asked for."""
     score = partial(evaluate, cameras=cameras, queries=queries)
-    return _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
+    result = _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
+    if result.plain.protocol.cameras != cameras:
+        console.print("no image has a known camera, so matches from the query's own camera count too", highlight=False)
+    return result
 
 
 def open_model(path: Path, given: Sequence[str], console: Console) -> Model:
@@ -169,12 +173,15 @@ def evaluate_run(
     dataset = chosen_dataset(model.recipe, on=on, data=data, masks=masks)
     for note in dataset.notes:
         console.print(note, highlight=False)
+    rule = cameras or test.cameras
+    require_scorable(dataset, cameras=rule, queries=queries or test.queries, ignore="--cameras ignore")
+    if note := camera_note(dataset, rule):
+        console.print(note, highlight=False, markup=False)
     if flip is not None:
         model = model.with_flip(flip == "on")
     with bar(f"embedding {dataset.name}", console) as advance:
         embeddings = embed_site(model, dataset, progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    rule = cameras or test.cameras
     score = partial(evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance)
     result = _result(embeddings, score, rerank=wanted, console=console)
     if reliance == "skip":
@@ -216,6 +223,8 @@ def interpolate_models(
     earlier, later = load_pair(old, new)
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
     datasets = [chosen_dataset(later.recipe, on=name, data=data) for name in names]
+    for dataset in datasets:
+        require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
     with bar("testing mixtures", console) as advance:
         found = interpolate(earlier, later, datasets=datasets, shares=chosen, progress=advance)
     table = Table("share of new", *(f"{dataset.name} mAP" for dataset in datasets), "mean")

@@ -22,7 +22,20 @@ from passerby.metrics.chance import chance_level
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
-from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Protocol, Queries, Rerank, Scores, Split
+from passerby.types import (
+    UNKNOWN,
+    Bools,
+    Cameras,
+    Embeddings,
+    Floats,
+    Ints,
+    Protocol,
+    Queries,
+    Rerank,
+    Scores,
+    Split,
+    camera_rule,
+)
 
 MULTI_NEEDS_CAMERAS = (
     "queries: 'multi' averages the images that cameras: 'standard' leaves out; with cameras: 'ignore' use 'single'"
@@ -115,7 +128,8 @@ def evaluate(
     Args:
         embeddings: rows with role `query` and `gallery`; other rows are not looked at.
         cameras: `standard` leaves out gallery images of the query's identity and camera; `ignore` leaves out only the
-            query's own file (known by `embeddings.path`).
+            query's own file (known by `embeddings.path`), as does `standard` where no camera is known. The protocol of
+            the scores names the rule that was applied.
         queries: `single`, or `multi`, which compares the means of `average_queries`.
         distance: `cosine`, or `euclidean` (no normalisation).
         rerank: parameters of k-reciprocal re-ranking, or None for the plain distance. With `cosine` the vectors are
@@ -131,11 +145,12 @@ def evaluate(
     """
     if count_ranks < 1:
         raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
+    query, gallery = _roles(embeddings)
+    cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
     if queries == "multi":
         if cameras == "ignore":
             raise UserError(MULTI_NEEDS_CAMERAS)
         embeddings = average_queries(embeddings, distance=distance)
-    query, gallery = _roles(embeddings)
     allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
     if not len(allowed.match_row):
         raise UserError(f"no query can be scored: {_skipped(allowed, embeddings, query, gallery, cameras)}")
@@ -178,6 +193,7 @@ def explain_skipped(embeddings: Embeddings, *, cameras: Cameras = "standard") ->
 
     """
     query, gallery = _roles(embeddings)
+    cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
     allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
     return _skipped(allowed, embeddings, query, gallery, cameras)
 

@@ -11,11 +11,11 @@ import passerby
 
 ROOT = Path(passerby.__file__).parent
 FLOORS = {
-    0: ["errors", "files", "types", "settings", "inputs", "console"],
+    0: ["errors", "files", "types", "settings", "inputs", "console", "lock"],
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim"],
     3: ["extract", "evaluate", "onnx_model", "segment"],
-    4: ["methods", "reliance", "targets"],
+    4: ["methods", "reliance", "scorable", "targets"],
     5: ["recipe"],
     6: ["train", "trained"],
     7: ["report", "bench", "export", "serve", "interpolate", "adapt"],

@@ -15,7 +15,7 @@ import numpy as np
 
 from passerby.data.copies import contradictions, same_content
 from passerby.data.inspect import ImageFile, inspect_file
-from passerby.types import UNKNOWN, Cameras, Dataset, Ints, Split
+from passerby.types import UNKNOWN, Cameras, Dataset, Ints, Split, camera_rule
 
 SMALL = 16
 """An image with a side below this many pixels shows next to nothing."""
@@ -46,8 +46,9 @@ class SkippedQueries:
 def skipped_queries(query: Split, gallery: Split, *, cameras: Cameras) -> SkippedQueries:
     """Find the queries for which no gallery image can count as a match.
 
-    Cameras are compared as numbers, so two unknown cameras (-1) count as the same one.
+    Cameras are compared as numbers, so two unknown cameras (-1) count as the same one, unless no camera is known.
     """
+    cameras = camera_rule(query, gallery, cameras)
     if cameras == "standard":
         query_place, gallery_place = query.cam.tolist(), gallery.cam.tolist()
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.types import UNKNOWN, Bools, Cameras, Ints, Split
+from passerby.types import UNKNOWN, Bools, Cameras, Ints, Split, camera_rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,9 @@ class Relevance:
 def relevance(query: Split, gallery: Split, *, cameras: Cameras = "standard") -> Relevance:
     """Apply the Market-1501 rule: same identity and same camera is left out; other images of the identity match.
 
-    With `cameras="ignore"` only the very file of the query is left out, which needs the file names (`""` = unknown).
-    A query whose pid is -1 has neither matches nor left-out rows. The gallery must not hold pid -1 (junk).
+    With `cameras="ignore"`, and where no camera is known (see `camera_rule`), only the very file of the query is left
+    out, which needs the file names (`""` = unknown). A query whose pid is -1 has neither matches nor left-out rows. The
+    gallery must not hold pid -1 (junk).
     """
     order = np.argsort(gallery.pid, kind="stable")
     ordered = gallery.pid[order]
@@ -59,7 +60,7 @@ def relevance(query: Split, gallery: Split, *, cameras: Cameras = "standard") ->
     owner = np.repeat(np.arange(len(query)), count)  # (P,) one entry per pair of the same identity
     within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     row = order[first[owner] + within]
-    if cameras == "standard":
+    if camera_rule(query, gallery, cameras) == "standard":
         left_out = query.cam[owner] == gallery.cam[row]
     else:
         left_out = (query.path[owner] == gallery.path[row]) & (query.path[owner] != "")

@@ -19,6 +19,7 @@ from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
 from passerby.recipe import Recipe
 from passerby.reliance import Reliance
+from passerby.scorable import camera_note
 from passerby.settings import parse_yaml
 from passerby.targets import Expected
 from passerby.train import distributed, journal
@@ -147,6 +148,8 @@ def opening(run: Run) -> list[str]:
         sentences += people_sentences(settings, run.datasets)
     if (loaded := run.embedder.loaded) is not None:
         sentences.append(f"{run.recipe.model.weights}: {loaded}")
+    notes = [camera_note(run.datasets[name], run.recipe.test.cameras) for name in run.recipe.tested]
+    sentences += [note for note in notes if note]
     chosen = {name: part for settings in run.recipe.stages for name, part in settings.method.chosen.items()}
     sentences += [f"method.{name}: {note}" for name, part in chosen.items() if (note := part.make().note)]
     sentences.append(

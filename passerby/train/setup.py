@@ -10,10 +10,11 @@ from passerby.data.datasets import open_dataset
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.extract import tested_paths, tested_view
+from passerby.extract import tested_view
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
 from passerby.recipe import EngineSettings, Recipe
+from passerby.scorable import require_scorable
 from passerby.train import distributed
 from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch
@@ -38,7 +39,13 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     require_apart(datasets, trained=learnt, tested=recipe.tested)
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:
-        tested_paths(datasets[name])
+        require_scorable(
+            datasets[name],
+            cameras=recipe.test.cameras,
+            queries=recipe.test.queries,
+            ignore="test.cameras=ignore",
+            without="evaluate=[] to train without a test",
+        )
         tested_view(datasets[name], recipe.pixels)
     if recipe.foreground.use != "none":
         for stage in stages:

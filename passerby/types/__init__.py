@@ -7,7 +7,7 @@ folder to the features to the report. Nothing here imports torch at run time, so
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, Pixels, pixels_word
 from passerby.types.images import Dataset, Split
-from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores
+from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores, camera_rule
 from passerby.types.training import Batch, Output, Stage
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "Split",
     "Stage",
     "Words",
+    "camera_rule",
     "pixels_word",
 ]

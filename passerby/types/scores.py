@@ -6,11 +6,22 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from passerby.errors import UserError
-from passerby.types.columns import Bools, Doubles
+from passerby.types.columns import UNKNOWN, Bools, Doubles
 from passerby.types.embeddings import Pixels
+from passerby.types.images import Split
 
 Cameras = Literal["standard", "ignore"]
 """`standard`: a gallery image of the same identity *and* camera is left out; `ignore`: cameras play no part."""
+
+
+def camera_rule(query: Split, gallery: Split, cameras: Cameras) -> Cameras:
+    """Return the rule that can be applied: `ignore` where no image has a known camera, else the one that is asked for.
+
+    Cameras that nobody knows are not one camera.
+    """
+    known = bool((query.cam != UNKNOWN).any() or (gallery.cam != UNKNOWN).any())
+    return cameras if known else "ignore"
+
 
 Queries = Literal["single", "multi"]
 """`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""

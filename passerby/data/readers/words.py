@@ -93,5 +93,5 @@ def word_notes(division: Division) -> tuple[str, ...]:
     if not pids:
         notes.append("No identity is known, so only training without labels is possible.")
     if not cams:
-        notes.append("No camera is known: evaluate with `cameras: ignore`, or every query is left out.")
+        notes.append("No camera is known: an evaluation counts matches from the query's own camera.")
     return tuple(notes)

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from passerby.data.readers.folder import Folder, read_folder
 from passerby.errors import UserError
 
-NO_CAMERA = "No camera is known: evaluate with `cameras: ignore`, or every query is left out."
+NO_CAMERA = "No camera is known: an evaluation counts matches from the query's own camera."
 
 
 def read(root, **settings):

@@ -47,5 +47,5 @@ def test_notes_tell_how_words_were_numbered():
 def test_notes_tell_what_is_unknown():
     assert word_notes(Division([WordShot("a", "", "")], [], [])) == (
         "No identity is known, so only training without labels is possible.",
-        "No camera is known: evaluate with `cameras: ignore`, or every query is left out.",
+        "No camera is known: an evaluation counts matches from the query's own camera.",
     )

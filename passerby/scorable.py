@@ -1,0 +1,61 @@
+"""Whether a test can be scored: found from its labels and cameras alone, before anything is embedded or learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from passerby.errors import UserError
+from passerby.evaluate import MULTI_NEEDS_CAMERAS, explain_skipped
+from passerby.extract import label_vectors, tested_paths
+from passerby.types import Cameras, Dataset, Queries, camera_rule
+
+
+def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single") -> str:
+    """Return why no query of a data set has a match that it may find, or `""` where one has.
+
+    Args:
+        dataset: the data set, with query and gallery images.
+        cameras, queries: as in `evaluate`.
+
+    """
+    table = label_vectors(np.zeros((len(tested_paths(dataset)), 1), np.float32), dataset, feature="embedding")
+    try:
+        skipped = explain_skipped(table, cameras=cameras)
+    except UserError as error:  # nobody in the query or in the gallery is known
+        return str(error)
+    if skipped.count == skipped.count_query:
+        return f"no query can be scored: {skipped}"
+    if queries == "multi" and skipped.cameras == "ignore":
+        return f"no test image has a known camera; {MULTI_NEEDS_CAMERAS}"
+    return ""
+
+
+def require_scorable(
+    dataset: Dataset, *, cameras: Cameras, queries: Queries = "single", ignore: str = "", without: str = ""
+) -> None:
+    """Raise `UserError` unless a data set can be scored; see also `unscorable`.
+
+    Args:
+        dataset: the data set.
+        cameras, queries: as in `evaluate`.
+        ignore: how `cameras: ignore` is asked for, to be named where it helps.
+        without: how to go on without a test.
+
+    """
+    reason = unscorable(dataset, cameras=cameras, queries=queries)
+    if not reason:
+        return
+    helps = ignore and cameras == "standard" and queries == "single" and not unscorable(dataset, cameras="ignore")
+    ways = [f"{ignore} to count matches from the query's own camera"] if helps else []
+    ways += [without] if without else []
+    raise UserError(f"{dataset.name}: {reason}{'; add ' * bool(ways)}{', or '.join(ways)}")
+
+
+def camera_note(dataset: Dataset, cameras: Cameras) -> str:
+    """Return the sentence that no camera of a test is known, so that the rule has nothing to leave out; or `""`."""
+    if camera_rule(dataset.query, dataset.gallery, cameras) == cameras:
+        return ""
+    return (
+        f"{dataset.name}: no test image has a known camera, so matches from the query's own camera count too "
+        "(test.cameras: ignore)"
+    )
