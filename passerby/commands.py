@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from passerby.adapt import adaptation, find_people, require_adaptation
 from passerby.console import bar
+from passerby.data.image_files import listing_notes
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped, scores_json
 from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
@@ -239,14 +240,27 @@ def interpolate_models(
 
 
 def embed_places(
-    model: Model, places: Sequence[Path], *, on: str | None, data: str | None, console: Console
+    model: Model,
+    places: Sequence[Path],
+    *,
+    on: str | None,
+    data: str | None,
+    leave_out: Callable[[str], None] | None = None,
+    console: Console,
 ) -> Embeddings:
-    """Embed images and folders of images, or query and gallery of a data set."""
+    """Embed images and folders of images, or query and gallery of a data set.
+
+    `leave_out` is called with a sentence for each image among `places` that cannot be read; None = it is refused.
+    """
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
     with bar("embedding", console) as advance:
         if places:
-            return embed_images(model, places, progress=advance)
+            with listing_notes() as listed:
+                table = embed_images(model, places, progress=advance, leave_out=leave_out)
+            for sentence in listed.sentences:
+                console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            return table
         if not (on or data):
             raise UserError("name images or folders to embed, or a data set by --on or --data")
         return embed_site(model, chosen_dataset(model.recipe, on=on, data=data), progress=advance)

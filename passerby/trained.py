@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from passerby.data.datasets import dataset_settings, open_dataset
+from passerby.data.decoding import ImageError, decode
+from passerby.data.image_files import images_below, why_none
+from passerby.data.names import existing_form, require_text
 from passerby.data.readers.images import told_cameras
-from passerby.data.readers.listing import IMAGE_ENDINGS
 from passerby.data.readers.words import number_words
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
@@ -21,12 +25,14 @@ from passerby.extract import WHOLE, Feature, View, extract, label_vectors, teste
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.recipe import Recipe, recipe_from_text
-from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Words
+from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, Words
 
 Progress = Callable[[int, int], None]
 
 SAME = 0.98
 """Cosine of two looks at one image, above which they are one model's, in whatever precision and program."""
+CHUNK = 1024
+"""Images between two looks for damaged files."""
 FEW = 100
 """How many file names of a table are tried."""
 
@@ -204,33 +210,91 @@ def _require_whole(model: Model) -> None:
         )
 
 
-def embed_images(model: Model, places: Sequence[Path], *, progress: Progress | None = None) -> Embeddings:
+def embed_images(
+    model: Model,
+    places: Sequence[Path],
+    *,
+    progress: Progress | None = None,
+    leave_out: Callable[[str], None] | None = None,
+) -> Embeddings:
     """Embed image files and every image below folders; nobody is known, cameras only where all paths tell one.
 
+    Hidden files and folders of masks are left out, and links are followed, as in every listing of images.
+
+    Args:
+        model: makes the vectors.
+        places: files and folders.
+        progress: called with (images done, of how many).
+        leave_out: called with a sentence for each image that cannot be read, which is then left out; None = such an
+            image is refused.
+
     Raises:
-        UserError: a place that is not there, or no image in all of them.
+        UserError: a place that is not there, no image in all of them, or none that can be read.
 
     """
     _require_whole(model)
-    found = [(file, place) for place in places for file in _images(place)]
-    paths = [file for file, _ in found]
-    if not paths:
-        raise UserError(f"no image ({', '.join(sorted(IMAGE_ENDINGS))}) in {', '.join(map(str, places))}")
-    names = np.array([str(path) for path in paths])
-    vectors = model.vectors(names, progress=progress)
-    words, _ = told_cameras([str(file.relative_to(place) if file != place else file.name) for file, place in found])
+    found = [image for place in places for image in _images(place)]
+    if not found:
+        raise UserError(f"no image in {', '.join(map(str, places))}{why_none()}")
+    names = np.array([str(path) for path, _ in found])
+    vectors, rows = _readable_vectors(model, names, progress=progress, leave_out=leave_out)
+    words, _ = told_cameras([name for _, name in found])
     numbers = number_words(words)
-    cam = np.array([numbers[word] for word in words])
-    unknown, blank = np.full(len(paths), UNKNOWN), np.full(len(paths), "")
-    return Embeddings(vectors, unknown, cam, blank, names, feature=model.feature, flip=model.flip)
+    cam = np.array([numbers[word] for word in words])[rows]
+    unknown, blank = np.full(len(rows), UNKNOWN), np.full(len(rows), "")
+    return Embeddings(vectors, unknown, cam, blank, names[rows], feature=model.feature, flip=model.flip)
 
 
-def _images(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
+def _images(place: Path) -> list[tuple[Path, str]]:
+    """Return the images of a file or folder, each with its name below the folder."""
+    require_text(str(place))
+    place = existing_form(place)
+    if os.path.isdir(place):  # noqa: PTH112 - unlike Path.is_dir, it raises nothing
+        return [(place / name, name) for name in images_below(place)]
+    if not os.path.exists(place):  # noqa: PTH110
         raise UserError(f"no file or folder {place}")
-    return sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+    return [(place, place.name)]
+
+
+def _readable_vectors(
+    model: Model, names: Words, *, progress: Progress | None, leave_out: Callable[[str], None] | None
+) -> tuple[Floats, Ints]:
+    """Return the vectors of the images that can be read, and their rows.
+
+    Only a chunk of files in which the model meets a damaged one is looked through, so sound files are read once.
+    """
+    if leave_out is None:
+        return model.vectors(names, progress=progress), np.arange(len(names))
+    vectors: list[Floats] = []
+    rows: list[Ints] = []
+    for start in range(0, len(names), CHUNK):
+        chunk = np.arange(start, min(start + CHUNK, len(names)))
+        tell = None if progress is None else partial(_advance, progress, start, len(names))
+        try:
+            found = model.vectors(names[chunk], progress=tell)
+        except ImageError:
+            chunk = chunk[[_is_readable(names[row], leave_out) for row in chunk]]
+            if not len(chunk):
+                continue
+            found = model.vectors(names[chunk], progress=tell)
+        vectors.append(found)
+        rows.append(chunk)
+    if not rows:
+        raise UserError(f"none of {len(names):,} images can be read; see them with `passerby data check`")
+    return np.concatenate(vectors), np.concatenate(rows)
+
+
+def _advance(progress: Progress, start: int, count: int, done: int, _: int) -> None:
+    progress(start + done, count)
+
+
+def _is_readable(path: str, leave_out: Callable[[str], None]) -> bool:
+    try:
+        decode(path)
+    except ImageError as error:
+        leave_out(str(error))
+        return False
+    return True
 
 
 def _require_same_model(model: Model, table: Embeddings) -> None:

@@ -85,15 +85,28 @@ def embed(
         str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
     ] = None,
     data: DataFolder = None,
+    strict: Annotated[bool, typer.Option("--strict", help="stop at the first image that cannot be read")] = False,
     said: InputSaid = None,
 ) -> None:
-    """Turn images into vectors."""
+    """Turn images into vectors; images that cannot be read are left out and named, and the exit code is 1."""
     from passerby.commands import embed_places, open_model
 
     console = make_console()
-    table = embed_places(open_model(run, said or [], console), places or [], on=on, data=data, console=console)
+    damaged: list[str] = []
+    table = embed_places(
+        open_model(run, said or [], console),
+        places or [],
+        on=on,
+        data=data,
+        leave_out=None if strict else damaged.append,
+        console=console,
+    )
     table.save(out)
     typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
+    if damaged:
+        further = f"; and {len(damaged) - 3:,} more" if len(damaged) > 3 else ""
+        typer.secho(f"left out: {len(damaged):,} ({'; '.join(damaged[:3])}{further})", fg="yellow", err=True)
+        raise typer.Exit(1)
 
 
 @models_app.command()

@@ -13,6 +13,7 @@ from typing import Annotated, assert_never
 
 from pydantic import Field, TypeAdapter
 
+from passerby.data.image_files import listing_notes
 from passerby.data.readers.auto import Auto, recognise
 from passerby.data.readers.cuhk01 import CUHK01, read_cuhk01
 from passerby.data.readers.cuhk02 import CUHK02, read_cuhk02
@@ -98,7 +99,9 @@ def dataset_settings(kind: str, root: str, *, masks: str | None = None) -> Datas
 
 
 def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
-    """Read the data set that `settings` describe; a note says so when only some of its images have a mask.
+    """Read the data set that `settings` describe.
+
+    Notes say what its folders hold besides images that can be read, and when only some images have a mask.
 
     Args:
         settings: one of the kinds.
@@ -108,7 +111,9 @@ def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
         UserError: it is not there or not as expected, or the folder of masks that was given fits no image.
 
     """
-    dataset = _read(settings, name)
+    with listing_notes() as listed:
+        dataset = _read(settings, name)
+    dataset = replace(dataset, notes=(*dataset.notes, *listed.sentences))
     bare, count = without_mask((dataset.train, dataset.query, dataset.gallery))
     if settings.masks is not None and len(bare) == count:
         raise UserError(

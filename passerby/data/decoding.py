@@ -15,6 +15,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from passerby.data.names import existing_form
 from passerby.errors import UserError, first_line
 
 Pixels = npt.NDArray[np.uint8]
@@ -80,9 +81,10 @@ def read_content(path: str | Path, *, what: str) -> bytes:
 
     """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read the {what} {path}: {(error.strerror or str(error)).lower()}") from error
+        content = existing_form(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        why = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"cannot read the {what} {path}: {why.lower()}") from error
     if not content:
         raise ImageError(f"the {what} {path} is empty (0 bytes)")
     return content

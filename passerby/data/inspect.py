@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
 from passerby.data.decoding import count_frames, decode_bytes, read_size
+from passerby.data.names import existing_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def inspect_file(path: str, *, decode: bool = True) -> ImageFile:
 
     """
     try:
-        content = Path(path).read_bytes()
+        content = existing_form(path).read_bytes()
     except FileNotFoundError:
         return ImageFile(path, "is missing")
     except OSError as error:

@@ -246,7 +246,7 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
+        raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
 
 def plain_batches(

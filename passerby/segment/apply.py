@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +11,13 @@ from PIL import Image
 from torch import nn
 
 from passerby.data.decoding import Pixels, decode
+from passerby.data.image_files import images_below
 from passerby.data.loading import prepare
-from passerby.data.readers.listing import existing_folder, folder_names, image_names
+from passerby.data.readers.listing import existing_folder
 from passerby.errors import UserError
 from passerby.segment.network import Segmenter
 
 _BATCH = 64
-
-
-def images_below(folder: Path) -> list[str]:
-    """Return the sorted paths, relative to `folder`, of all images below it; hidden folders and masks are left out."""
-    return list(_walk(folder, "")) if folder.is_dir() else []
-
-
-def _walk(folder: Path, inner: str) -> Iterator[str]:
-    here = folder / inner
-    for name in image_names(here):
-        yield f"{inner}{name}"
-    for name in folder_names(here):
-        yield from _walk(folder, f"{inner}{name}/")
 
 
 def apply_segmenter(

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from passerby.data.datasets import dataset_settings, open_dataset, without_mask
+from passerby.data.image_files import images_below
 from passerby.data.loading import ImageStore
 from passerby.data.readers.listing import find_masks
 from passerby.data.transforms import AugmentSettings, JitterSettings, augment_with_mask, mix_seeds, training_transform
 from passerby.errors import UserError
-from passerby.segment.apply import images_below
 from passerby.segment.network import Origin, Segmenter, SegmenterSettings, dice_loss, overlap
 from passerby.types import UNKNOWN, Bools, Dataset, Ints, Split
 
@@ -40,10 +40,11 @@ def open_masked(folder: str, *, kind: str, masks: str | None) -> Dataset:
     try:
         dataset = open_dataset(dataset_settings(kind, folder, masks=masks), kind)
     except UserError:
-        relative = images_below(Path(folder).expanduser()) if kind == "auto" else []
+        place = Path(folder).expanduser()
+        relative = images_below(place) if kind == "auto" and place.is_dir() else []
         if not relative:
             raise
-        found = find_masks(relative, Path(folder).expanduser(), masks=masks)
+        found = find_masks(relative, place, masks=masks)
         nobody = np.full(len(relative), UNKNOWN)
         paths = np.array([f"{folder}/{path}" for path in relative])
         split = Split(paths, nobody, nobody, mask_path=np.array(found))

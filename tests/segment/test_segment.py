@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.data.foreground import decode_mask
+from passerby.data.image_files import images_below
 from passerby.inputs import InputSettings
-from passerby.segment.apply import images_below
 from passerby.segment.learn import hold_out, images_to_score, open_masked, teach
 from passerby.segment.network import (
     Origin,

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from passerby.data.image_files import why_none
 from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
 from passerby.data.readers.layout import distractor_note, junk_note
 from passerby.data.readers.listing import existing_folder, folder_names, image_names, some, split_of
@@ -92,7 +93,7 @@ def read_folder(settings: Folder, name: str) -> Dataset:
             folder, pattern, settings.test_share if settings.test_share is not None else DEFAULT_SHARE
         )
     if not division.all:
-        raise UserError(f"folder: no image in {folder}; expected {EXPECTED}")
+        raise UserError(f"folder: no image in {folder}; expected {EXPECTED}{why_none()}")
     train, query, gallery = (split_of(shots, folder, masks=settings.masks) for shots in number_shots(division))
     return Dataset(name, train, query, gallery, (*notes, *word_notes(division)))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
+from passerby.data.image_files import images_below, why_none
 from passerby.data.readers.folder import CAMERA_TOKEN
-from passerby.data.readers.listing import IMAGE_ENDINGS, existing_folder, folder_names, image_names, split_of
+from passerby.data.readers.listing import existing_folder, split_of
 from passerby.data.readers.words import Division, WordShot, number_shots
 from passerby.errors import UserError
 from passerby.settings import Settings
@@ -44,7 +44,7 @@ def read_images(settings: Images, name: str) -> Dataset:
     if not paths:
         if next(folder.iterdir(), None) is None:
             raise UserError(f"{settings.kind}: the folder {folder} is empty")
-        raise UserError(f"{settings.kind}: no image ({', '.join(IMAGE_ENDINGS)}) in {folder} or below it")
+        raise UserError(f"{settings.kind}: no image in {folder} or below it{why_none()}")
     cams, known = told_cameras(paths)
     division = Division([WordShot(path, "", cam) for path, cam in zip(paths, cams, strict=True)], [], [])
     train = split_of(number_shots(division)[0], folder, masks=settings.masks)
@@ -64,9 +64,3 @@ def _notes(known: int, count: int) -> tuple[str, ...]:
     if not known:
         cameras = "No path tells a camera (as in c2 or cam2), so cameras are unknown."
     return ("Nobody is known, so all images are for training without labels.", *(() if known == count else (cameras,)))
-
-
-def images_below(folder: Path) -> list[str]:
-    """Return the sorted paths of all images below a folder, relative to it; hidden ones and masks are left out."""
-    below = [f"{name}/{path}" for name in folder_names(folder) for path in images_below(folder / name)]
-    return sorted([*image_names(folder), *below])

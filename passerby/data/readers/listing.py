@@ -1,26 +1,19 @@
-"""Which image files a folder holds, in an order that is the same on every machine.
-
-Directory entries carry their own type, so nothing here asks the disk about single files: listing 30,000 names takes
-a fraction of a second, on a network drive too.
-"""
+"""The folder of a data set, what its file names say of each image, and the masks that belong to them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from passerby.data.image_files import MASK_FOLDER
+from passerby.data.image_files import folder_names as folder_names
+from passerby.data.image_files import image_names as image_names
+from passerby.data.names import existing_form, nfc, require_text
 from passerby.errors import UserError
 from passerby.types import Split
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-"""What counts as an image; upper or lower case."""
-
-MASK_FOLDER = "masks"
-"""Foreground masks lie below a folder of this name, so it is never read as images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +37,15 @@ def existing_folder(root: str, *, kind: str, expected: str) -> Path:
     """Return `root` as a path with `~` expanded, or say what was expected there.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or its name is not UTF-8.
 
     """
-    path = Path(root).expanduser()
+    require_text(root)
+    path = existing_form(Path(root).expanduser())
     if path.is_dir():
         return path
     what = "is a file, not a folder" if path.exists() else "does not exist"
     raise UserError(f"{kind}: {path} {what}; expected {expected} there")
-
-
-def image_names(folder: Path) -> list[str]:
-    """Return the sorted names of the images directly in `folder`, without hidden files."""
-    return _entries(folder, lambda entry: entry.name.lower().endswith(IMAGE_ENDINGS) and entry.is_file())
-
-
-def folder_names(folder: Path) -> list[str]:
-    """Return the sorted names of the folders directly in `folder`, without hidden ones and without masks."""
-    return _entries(folder, lambda entry: entry.name != MASK_FOLDER and entry.is_dir())
-
-
-def _entries(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and wanted(entry))
-    except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {(error.strerror or str(error)).lower()}") from error
 
 
 def locate(root: str, *, kind: str, holds: Callable[[Path], bool], expected: str) -> Path:
@@ -158,10 +134,10 @@ def find_masks(relative: Iterable[str], folder: Path, *, masks: str | None = Non
         parent, _, name = path.rpartition("/")
         if parent not in below:
             below[parent] = _masks_below(places, parent)
-        found.append(below[parent].get(name.rpartition(".")[0] + ".png", ""))
+        found.append(below[parent].get(nfc(name.rpartition(".")[0]) + ".png", ""))
     return found
 
 
 def _masks_below(places: Sequence[Path], parent: str) -> dict[str, str]:
-    folders = [place / parent for place in reversed(places) if (place / parent).is_dir()]
-    return {name: f"{folder}/{name}" for folder in folders for name in image_names(folder)}
+    folders = [folder for place in reversed(places) if (folder := existing_form(place / parent)).is_dir()]
+    return {nfc(name): f"{folder}/{name}" for folder in folders for name in image_names(folder)}

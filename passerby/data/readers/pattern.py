@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from passerby.data.readers.listing import IMAGE_ENDINGS
+from passerby.data.image_files import IMAGE_ENDINGS
 from passerby.errors import UserError, did_you_mean
 
 FIELDS = ("pid", "cam", "frame")

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from passerby.data.names import existing_form, require_text
 from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
 from passerby.data.readers.listing import columns, find_masks, some
 from passerby.data.readers.words import Division, WordShot, number_shots, word_notes
@@ -59,7 +60,8 @@ def read_csv(settings: Csv, name: str) -> Dataset:
         UserError: no file, a column or cell that is missing or wrong (and the line), or `test_share` beside roles.
 
     """
-    file = Path(settings.path).expanduser()
+    require_text(settings.path)
+    file = existing_form(Path(settings.path).expanduser())
     header, lines = _read_lines(file)
     if "role" in header and settings.test_share is not None:
         raise UserError(f"csv: test_share has no effect, because {file} has a column 'role'")
@@ -160,11 +162,11 @@ def _shot(line: Line, file: Path) -> WordShot:
         raise UserError(f"csv: {file}, line {line.number}: frame {frame!r} is not a whole number")
     mask = cells.get("mask", "")
     return WordShot(
-        path=str(file.parent / cells["path"]),
+        path=str(existing_form(file.parent / cells["path"])),
         pid=cells["pid"],
         cam=cells.get("cam", ""),
         frame=int(frame) if frame else None,
-        mask=str(file.parent / mask) if mask else "",
+        mask=str(existing_form(file.parent / mask)) if mask else "",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from passerby.data.names import nfc
 from passerby.data.readers.listing import Shot, some
 from passerby.types import UNKNOWN
 
@@ -18,7 +19,7 @@ class WordShot:
 
     Attributes:
         path: the file.
-        pid, cam: any word, `""` or `"-1"` = unknown.
+        pid, cam: any word, `""` or `"-1"` = unknown; composed letters and letters with accents are made alike (NFC).
         frame: number in the recording, or None.
         mask: its foreground mask, `""` = none named.
 
@@ -29,6 +30,10 @@ class WordShot:
     cam: str
     frame: int | None = None
     mask: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("pid", "cam"):
+            object.__setattr__(self, name, nfc(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -37,5 +37,5 @@ def test_nothing_to_read_is_told(tmp_path):
     with pytest.raises(UserError, match=rf"^images: the folder {tmp_path} is empty$"):
         read(tmp_path)
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match=rf"^images: no image \(.jpg, .*\) in {tmp_path} or below it$"):
+    with pytest.raises(UserError, match=rf"^images: no image in {tmp_path} or below it$"):
         read(tmp_path)
