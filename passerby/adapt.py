@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -28,8 +28,8 @@ from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import View, extract, masked_view
 from passerby.files import atomic_write, write_json
+from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.models.embedder import Embedder
 from passerby.optim import OptimSettings
 from passerby.recipe import AnyPart, MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.scorable import require_scorable, unscorable
@@ -84,6 +84,7 @@ def adaptation(
     method: str = "contrast",
     pattern: str | None = None,
     overrides: Sequence[str] = (),
+    inference: InferenceSettings = AUTOMATIC,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Recipe:
@@ -97,6 +98,7 @@ def adaptation(
         method: one of `methods`.
         pattern: how file names tell cameras, as in `kind: folder`.
         overrides: `key=value`.
+        inference: how the source model looks at them; on the device of the recipe (engine.device) in any case.
         progress: called with (images done, of how many) while the source model looks at them.
         say: called with what a person should know of the recipe.
 
@@ -128,7 +130,7 @@ def adaptation(
     read_start(source, recipe)  # refuses another network or input size before anything is looked at
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
-    found = first_look(trained.embedder, recipe, dataset.train, progress=progress)
+    found = first_look(trained, recipe, dataset.train, inference=inference, progress=progress)
     if any(change.partition("=")[0] in ("data", "data.identities") for change in overrides):
         return recipe
     people = max(2, min(trained.recipe.data.identities, found.count // 2))
@@ -138,7 +140,7 @@ def adaptation(
 def _finished(source: Path) -> Trained:
     if not (source / "recipe.yaml").is_file():
         raise UserError(f"{source} is no run; name the folder of a finished run, as `passerby train` writes it")
-    return load_trained(source)
+    return load_trained(source, inference=InferenceSettings(device="cpu"))
 
 
 def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> Recipe:
@@ -228,17 +230,25 @@ def _optim(earlier: OptimSettings) -> dict[str, Plain]:
 # ---- looking and grouping
 
 
-def first_look(embedder: Embedder, recipe: Recipe, train: Split, *, progress: Progress | None = None) -> Clusters:
-    """Group the images of the folder as the source model sees them, before the first step.
+def first_look(
+    trained: Trained,
+    recipe: Recipe,
+    train: Split,
+    *,
+    inference: InferenceSettings = AUTOMATIC,
+    progress: Progress | None = None,
+) -> Clusters:
+    """Group the images of the folder as the source model sees them, before the first step, on the device of the recipe.
 
     Raises:
         UserError: an image that cannot be read, not more images than k1, or clusters of which nothing can be learnt.
 
     """
     _, chosen = _how(recipe)
-    part = _part(chosen, {})
+    seeing = _on_device(trained, inference, recipe)
+    part = _part(chosen, {}, device=seeing.device)
     view = masked_view(train.masks, recipe.learnt_pixels)
-    clusters, _ = part.find(_vectors(embedder, part, train, view=view, progress=progress))
+    clusters, _ = part.find(_vectors(seeing, part, train, view=view, progress=progress))
     require_usable(clusters, outliers=chosen.outliers)
     return clusters
 
@@ -252,18 +262,37 @@ def _how(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
     raise UserError("nobody can be found: no stage of the recipe is labelled: false with a method that clusters")
 
 
-def _part(chosen: ClusteredSettings, told: Mapping[str, float]) -> Clustered:
+def _on_device(trained: Trained, inference: InferenceSettings, recipe: Recipe) -> Trained:
+    """Return the model on the device, and in the precision, that a recipe trains in."""
+    engine = recipe.engine
+    chosen = replace(inference, device=engine.device, precision="auto")
+    embedder = trained.embedder.to(chosen.torch_device())
+    return replace(trained, embedder=embedder, recipe=recipe, inference=chosen)
+
+
+def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) -> Clustered:
     """Return the part of a method alone, with the bounds that an earlier look has told."""
     part = cast("AnyPart", chosen).make()
     assert isinstance(part, Clustered)
+    part.device = device
     for name, bound in part.bounds.items():
         bound.fill_(told.get(name, np.nan))
     return part
 
 
-def _vectors(embedder: Embedder, part: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
+def _vectors(trained: Trained, part: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
     """Return the vectors (N, D) of the images as the part compares them."""
-    found = extract(embedder, train.path, feature=part.settings.feature, view=view, progress=progress)
+    found = extract(
+        trained.embedder,
+        train.path,
+        feature=part.settings.feature,
+        batch=trained.inference.batch,
+        workers=trained.inference.workers,
+        precision=trained.precision,
+        progress=progress,
+        notify=trained.inference.notify,
+        view=view,
+    )
     return unit(part.evened(found, train.cam))
 
 
@@ -317,22 +346,23 @@ class Findings:
         return [*found, CAUTION]
 
 
-def find_people(run: Path, *, progress: Progress | None = None) -> Findings:
+def find_people(run: Path, *, inference: InferenceSettings = AUTOMATIC, progress: Progress | None = None) -> Findings:
     """Group the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
 
     Raises:
         UserError: no finished run, no such stage, or images that have moved.
 
     """
-    trained = load_trained(run)
+    trained = load_trained(run, inference=InferenceSettings(device="cpu"))
+    trained = _on_device(trained, inference, trained.recipe)
     stage, chosen = _how(trained.recipe)
     number = trained.recipe.stages.index(stage) + 1
     splits = [open_dataset(trained.recipe.dataset(name), name).train for name in stage.train]
     train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
-    part = _part(chosen, last.values)
+    part = _part(chosen, last.values, device=trained.device)
     view = masked_view(train.masks, trained.recipe.learnt_pixels)
-    vectors = _vectors(trained.embedder, part, train, view=view, progress=progress)
+    vectors = _vectors(trained, part, train, view=view, progress=progress)
     clusters, graph = part.find(vectors)
     smaller, larger = _nudged(chosen, vectors, clusters, graph)
     found = Findings(

@@ -17,6 +17,7 @@ from passerby.console import bar
 from passerby.data.image_files import listing_notes
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped, scores_json
+from passerby.inference import InferenceSettings, find_device
 from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
 from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
@@ -60,7 +61,7 @@ def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, r
         again=shlex.join(["passerby", "train", "--resume", "--out", str(out)]),
         console=console,
     )
-    return write_report(out)
+    return write_report(out, device=recipe.engine.device)
 
 
 def adapt_and_report(
@@ -71,6 +72,7 @@ def adapt_and_report(
     method: str = "contrast",
     pattern: str | None = None,
     overrides: Sequence[str] = (),
+    inference: InferenceSettings,
     resume: bool,
     console: Console,
 ) -> Path:
@@ -78,11 +80,14 @@ def adapt_and_report(
 
     Args:
         source, folder, method, pattern, overrides: as in `adaptation`.
+        inference: how images are embedded; the run trains on the same device, in the same precision.
         out: the folder of the new run.
         resume: go on with the run in `out`, which must be of the same source and folder.
         console: where progress is shown.
 
     """
+    inference = _told(inference, console)
+    overrides = [*_engine_overrides(inference), *overrides]
     if resume:
         recipe = _recipe(None, overrides, out, resume=True)
         require_adaptation(recipe, source, folder, out=out)
@@ -95,16 +100,28 @@ def adapt_and_report(
                 method=method,
                 pattern=pattern,
                 overrides=overrides,
+                inference=inference,
                 progress=advance,
                 say=partial(console.print, highlight=False, markup=False, soft_wrap=True),
             )
     again = shlex.join(["passerby", "adapt", str(source), str(folder), "--resume", "--out", str(out)])
     _learn(recipe, out, resume=resume, again=again, console=console)
     with bar("finding people", console) as advance:
-        found = find_people(out, progress=advance)
+        found = find_people(out, inference=inference, progress=advance)
     for sentence in (*found.sentences(), f"which image is in which cluster: {out / 'clusters.csv'}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    return write_report(out)
+    return write_report(out, device=recipe.engine.device)
+
+
+def _told(inference: InferenceSettings, console: Console) -> InferenceSettings:
+    """Return the same settings, with notes printed."""
+    return replace(inference, notify=partial(console.print, highlight=False, markup=False, soft_wrap=True))
+
+
+def _engine_overrides(inference: InferenceSettings) -> list[str]:
+    """Return the overrides of a recipe that say the same as settings which are not left to be chosen."""
+    chosen = {"device": inference.device, "precision": inference.precision}
+    return [f"engine.{name}={value}" for name, value in chosen.items() if value != "auto"]
 
 
 def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Console) -> None:
@@ -135,19 +152,19 @@ def _recipe(name: str | None, overrides: Sequence[str], out: Path, *, resume: bo
 
 
 def evaluate_vectors(
-    file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, console: Console
+    file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, device: str = "auto", console: Console
 ) -> Result:
     """Score an evaluation file of any program, with re-ranking as well when it is asked for."""
-    score = partial(evaluate, cameras=cameras, queries=queries)
+    score = partial(evaluate, cameras=cameras, queries=queries, device=str(find_device(device)))
     result = _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
     if result.plain.protocol.cameras != cameras:
         console.print("no image has a known camera, so matches from the query's own camera count too", highlight=False)
     return result
 
 
-def open_model(path: Path, given: Sequence[str], console: Console) -> Model:
+def open_model(path: Path, given: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
     """Load a run folder, an embedder.safetensors or an ONNX file, and say what had to be assumed about it."""
-    model = load_model(path, given)
+    model = load_model(path, given, inference=_told(inference, console))
     for note in model.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     return model
@@ -183,7 +200,9 @@ def evaluate_run(
     with bar(f"embedding {dataset.name}", console) as advance:
         embeddings = embed_site(model, dataset, progress=advance)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
-    score = partial(evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance)
+    score = partial(
+        evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance, device=model.device
+    )
     result = _result(embeddings, score, rerank=wanted, console=console)
     if reliance == "skip":
         return result
@@ -208,7 +227,14 @@ def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | 
 
 
 def interpolate_models(
-    old: Path, new: Path, *, on: Sequence[str], data: str | None, shares: str | None, console: Console
+    old: Path,
+    new: Path,
+    *,
+    on: Sequence[str],
+    data: str | None,
+    shares: str | None,
+    inference: InferenceSettings,
+    console: Console,
 ) -> list[dict[str, object]]:
     """Test mixtures of two models, print the table, and return it as JSON values.
 
@@ -217,11 +243,12 @@ def interpolate_models(
         on: data sets of the new one's recipe; none = all that it tests.
         data: a folder to test on instead.
         shares: of the new weights, as typed; None = steps of a tenth.
+        inference: how the mixtures are run.
         console: where the table goes.
 
     """
     chosen = SHARES if shares is None else read_shares(shares)
-    earlier, later = load_pair(old, new)
+    earlier, later = load_pair(old, new, inference=_told(inference, console))
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
     datasets = [chosen_dataset(later.recipe, on=name, data=data) for name in names]
     for dataset in datasets:
@@ -267,14 +294,22 @@ def embed_places(
 
 
 def train_segmenter(
-    folder: str, *, kind: str, masks: str | None, out: Path, epochs: int, seed: int, console: Console
+    folder: str,
+    *,
+    kind: str,
+    masks: str | None,
+    out: Path,
+    epochs: int,
+    seed: int,
+    device: str = "auto",
+    console: Console,
 ) -> Origin:
     """Train a segmenter on the masked training images of a folder and write it."""
     dataset = open_masked(folder, kind=kind, masks=masks)
     for note in dataset.notes:
         console.print(note, highlight=False)
     with bar(f"learning from the masks of {dataset.name}", console) as advance:
-        taught = teach(dataset, SegmenterSettings(), epochs=epochs, seed=seed, progress=advance)
+        taught = teach(dataset, SegmenterSettings(), epochs=epochs, seed=seed, device=device, progress=advance)
     save_segmenter(taught.segmenter, out, origin=taught.origin)
     return taught.origin
 

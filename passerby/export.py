@@ -15,6 +15,7 @@ from passerby.data.decoding import Pixels
 from passerby.errors import UserError, first_line
 from passerby.extract import Feature, tested_vectors
 from passerby.files import atomic_write
+from passerby.inference import InferenceSettings, find_device
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import OnnxModel, read_onnx
 from passerby.recipe import recipe_from_text
@@ -89,7 +90,7 @@ class Inference(nn.Module):
         return tested_vectors(self.embedder, ordered, feature=self.feature, flip=self.flip)
 
 
-def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None) -> Parity | None:
+def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None, device: str = "auto") -> Parity | None:
     """Write the model of a run as one file that `passerby embed`, `evaluate` and `search` take in the run's place.
 
     Args:
@@ -97,6 +98,7 @@ def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None) 
         out: the file, with the ending of its format.
         to: the format.
         feature: which vector the file gives; None = the one that the recipe tests.
+        device: where an ONNX file is compared with torch, as in `InferenceSettings`.
 
     Returns:
         How near the ONNX file is to torch; None for safetensors, which holds the weights themselves.
@@ -109,19 +111,19 @@ def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None) 
         raise UserError(f"--to {to} writes a file that ends in .{to}, got {out}")
     if run.suffix == ".onnx":
         raise UserError(f"{run} is ONNX already; export starts from a run folder or its embedder.safetensors")
-    trained = load_trained(run)
+    trained = load_trained(run, inference=InferenceSettings(device="cpu"))
     if out.exists() and out.samefile(trained.source):
         raise UserError(f"{out} is the model itself; name another file to export it to")
     if feature is not None:
         text = recipe_from_text(trained.recipe.dump(), [f"test.feature={feature}"], source=str(run))
         trained = replace(trained, recipe=text)
     if to == "onnx":
-        return write_onnx(trained, out)
+        return write_onnx(trained, out, device=device)
     save_embedder(trained.embedder, out, recipe=trained.recipe.dump())
     return None
 
 
-def write_onnx(trained: Trained, out: Path) -> Parity:
+def write_onnx(trained: Trained, out: Path, *, device: str = "cpu") -> Parity:
     """Write a model as ONNX once onnxruntime gives the same vectors as torch; otherwise nothing is written.
 
     The graph takes `images` (batch, 3, H, W), uint8 RGB, and gives `vectors` (batch, D) float32.
@@ -137,8 +139,9 @@ def write_onnx(trained: Trained, out: Path) -> Parity:
             "trained with foreground.use=swap takes images as they are"
         )
     network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip).eval()
+    where = find_device(device)
     content = _translate(network, trained)
-    found = _compare(network, read_onnx(content, source=str(out)))
+    found = _compare(network, read_onnx(content, source=str(out), device=device), where)
     if not found.cosine <= _LIMIT:
         raise UserError(
             f"{out} was not written: its vectors would be up to {found.cosine:.1e} in cosine distance from those of "
@@ -210,13 +213,14 @@ def _describe(model: ModelProto, trained: Trained) -> None:
         entry.key, entry.value = key, value
 
 
-def _compare(network: Inference, model: OnnxModel) -> Parity:
+def _compare(network: Inference, model: OnnxModel, device: torch.device) -> Parity:
     """Run both on the same images, at every batch size that is checked."""
     images = _patchwork(max(_CHECKED), network.embedder.input.size)
     ours, theirs = [], []
+    network.to(device)
     for count in _CHECKED:
         with torch.inference_mode():
-            ours.append(network(torch.from_numpy(images[:count])).float().numpy())
+            ours.append(network(torch.from_numpy(images[:count]).to(device)).float().cpu().numpy())
         theirs.append(model.run(images[:count]))
     return parity(np.concatenate(ours), np.concatenate(theirs))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,13 +14,12 @@ from torch import Tensor
 from passerby.data.foreground import cover, mean_colour, widen
 from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
+from passerby.inference import FittingBatch, Precision
 from passerby.models.embedder import Embedder
 from passerby.types import Dataset, Embeddings, Floats, Ints, Pixels, Words
 
 Feature = Literal["embedding", "feature"]
 """`embedding`: after the neck; `feature`: pooled, before it."""
-
-Precision = Literal["float32", "bf16", "fp16"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The types of the narrow precisions."""
@@ -94,6 +94,7 @@ def extract(
     workers: int = 0,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
     view: View = WHOLE,
 ) -> Floats:
     """Embed image files in order.
@@ -103,30 +104,67 @@ def extract(
         paths: (N,) file names.
         feature: which vector to keep.
         flip: whether to average it with the mirror image's; see `tested_vectors`.
-        batch: images at a time.
+        batch: images at a time; halved where they do not fit into the memory of the device.
         workers: loader processes.
         precision: of the network; the vectors are float32 in any case.
         progress: called with (images done, N) after each batch.
+        notify: called with a sentence when a batch was too large; None = a Python warning.
         view: what the model is shown of each image.
 
     Returns:
         (N, D) float32, not normalised.
 
+    Raises:
+        UserError: an image that cannot be read, or not even one that fits into memory.
+
+    """
+    return run_network(
+        embedder,
+        shown(paths, view, embedder, size=batch, workers=workers),
+        count=len(paths),
+        feature=feature,
+        flip=flip,
+        precision=precision,
+        progress=progress,
+        notify=notify,
+    )
+
+
+def run_network(
+    embedder: Embedder,
+    batches: Iterable[tuple[Tensor, Tensor | None]],
+    *,
+    count: int,
+    feature: Feature,
+    flip: bool,
+    precision: Precision = "float32",
+    progress: Callable[[int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Floats:
+    """Embed batches of prepared images: (B, 3, H, W) uint8, and what weights their pooling, (B, 1, H, W) or None.
+
+    The other arguments are those of `extract`; `count` is N, the number of images in all batches.
     """
     device = embedder.mean.device
-    vectors = np.empty((len(paths), embedder.dimension), dtype=np.float32)  # (N, D)
+    vectors = np.empty((count, embedder.dimension), dtype=np.float32)  # (N, D)
+    fitting = FittingBatch() if notify is None else FittingBatch(notify)
     was_training, done = embedder.training, 0
+
+    def step(images: Tensor, mask: Tensor | None, rows: slice) -> Tensor:
+        images = images[rows].to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        mask = None if mask is None else mask[rows].to(device, non_blocking=True)
+        with torch.autocast(device.type, DTYPES.get(precision), enabled=precision != "float32"):
+            return tested_vectors(embedder, images, mask, feature=feature, flip=flip).cpu()
+
     embedder.eval()
     try:
         with torch.inference_mode():
-            for images, mask in shown(paths, view, embedder, size=batch, workers=workers):
-                images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, DTYPES.get(precision), enabled=precision != "float32"):
-                    found = tested_vectors(embedder, images, mask, feature=feature, flip=flip)
-                vectors[done : done + len(found)] = found.cpu().numpy()
+            for images, mask in batches:
+                found = fitting.run(partial(step, images, mask), len(images))
+                vectors[done : done + len(found)] = found.numpy()
                 done += len(found)
                 if progress is not None:
-                    progress(done, len(paths))
+                    progress(done, count)
     finally:
         embedder.train(was_training)
     return vectors

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
+from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.consolidation import blend
 from passerby.trained import Trained, embed_site, load_trained
 from passerby.types import Dataset, Scores
@@ -58,7 +59,12 @@ def interpolate(
         for place, dataset in enumerate(datasets, start=1):
             table = embed_site(mixed, dataset)
             scores[dataset.name] = evaluate(
-                table, cameras=test.cameras, queries=test.queries, distance=test.distance, verification=False
+                table,
+                cameras=test.cameras,
+                queries=test.queries,
+                distance=test.distance,
+                device=mixed.device,
+                verification=False,
             )
             if progress is not None:
                 progress(number * len(datasets) + place, len(shares) * len(datasets))
@@ -89,14 +95,14 @@ def require_shares(shares: Sequence[float]) -> None:
         )
 
 
-def load_pair(old: Path, new: Path) -> tuple[Trained, Trained]:
+def load_pair(old: Path, new: Path, *, inference: InferenceSettings = AUTOMATIC) -> tuple[Trained, Trained]:
     """Load two models that were built alike: run folders, or files such as stage-1.safetensors.
 
     Raises:
         UserError: no model, or two that are built differently.
 
     """
-    pair = load_trained(old), load_trained(new)
+    pair = load_trained(old, inference=inference), load_trained(new, inference=inference)
     _require_alike(*pair)
     return pair
 

@@ -22,6 +22,7 @@ from passerby.data.decoding import Pixels
 from passerby.data.loading import plain_batches
 from passerby.errors import UserError, did_you_mean, first_line
 from passerby.inputs import InputSettings
+from passerby.onnx_providers import Provider, choose_providers, explain_fallback
 from passerby.settings import Plain, build, override
 from passerby.types import Floats, Words
 
@@ -74,7 +75,7 @@ class OnnxModel:
 
     Attributes:
         source: how error texts call it.
-        session: onnxruntime's, on the CPU.
+        session: onnxruntime's.
         entry: what the graph takes; its `batch` is what really works.
         settings: how images are prepared for it.
         output: the name of the output that is kept.
@@ -113,12 +114,23 @@ class OnnxModel:
             found: Numbers = self.session.run([self.output], fed)[0]
             return found.reshape(len(images), self.dimension)
         except Exception as error:  # onnxruntime has a class for each status, and numpy one for a wrong shape
+            if "Failed to allocate memory" in str(error):
+                raise UserError(
+                    f"{self.source}: out of memory with {len(images)} images at once; lower --batch"
+                ) from error
             raise UserError(f"{self.source} fails on {len(images)} images at once ({first_line(error)})") from error
 
-    def vectors(self, paths: Words, *, batch: int = 64, progress: Callable[[int, int], None] | None = None) -> Floats:
+    def vectors(
+        self,
+        paths: Words,
+        *,
+        batch: int = 64,
+        workers: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, as the graph gives them."""
         vectors, done = np.empty((len(paths), self.dimension), dtype=np.float32), 0  # (N, D)
-        for images in plain_batches(paths, self.settings, size=batch):
+        for images in plain_batches(paths, self.settings, size=batch, workers=workers):
             vectors[done : done + len(images)] = self.run(images.numpy())
             done += len(images)
             if progress is not None:
@@ -140,12 +152,13 @@ def _feed(images: Pixels, entry: Entry, settings: OnnxSettings) -> Numbers:
 # ---- opening
 
 
-def load_onnx(path: Path, given: Sequence[str] = ()) -> OnnxModel:
+def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> OnnxModel:
     """Open an ONNX embedder.
 
     Args:
         path: the file.
         given: `key=value` of `OnnxSettings`, for a file that passerby did not write.
+        device: as in `InferenceSettings`; where onnxruntime has no way to a GPU, a note says so and the CPU is used.
 
     Raises:
         UserError: not an ONNX file, a network that does not map one image to one vector, or a setting that has no
@@ -154,32 +167,38 @@ def load_onnx(path: Path, given: Sequence[str] = ()) -> OnnxModel:
     """
     if not path.is_file():
         raise UserError(f"no ONNX file {path}")
-    return read_onnx(path, given, source=str(path))
+    return read_onnx(path, given, source=str(path), device=device)
 
 
-def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str) -> OnnxModel:
+def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, device: str = "cpu") -> OnnxModel:
     """Open an ONNX embedder from a file or from its bytes; `source` is how error texts call it."""
-    session = _open(graph, source)
-    entry = _entry(session, source)
-    written = session.get_modelmeta().custom_metadata_map
-    if "passerby" not in written:
-        return _foreign(session, entry, _settings(entry, given, source), source)
-    if given:
-        raise UserError(f"--input {given[0]}: {source} was written by passerby and says itself what it takes")
-    return _own(session, entry, written, source)
-
-
-def _open(graph: Path | bytes, source: str) -> InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError("reading ONNX files needs the extra `export`: pip install 'passerby[export]'") from error
+    wanted = choose_providers(onnxruntime.get_available_providers(), device)
+    session = _open(graph, source, wanted)
+    entry = _entry(session, source)
+    written = session.get_modelmeta().custom_metadata_map
+    if "passerby" in written:
+        if given:
+            raise UserError(f"--input {given[0]}: {source} was written by passerby and says itself what it takes")
+        model = _own(session, entry, written, source)
+    else:
+        model = _foreign(session, entry, _settings(entry, given, source), source)
+    reason = explain_fallback(session.get_providers(), wanted, device)
+    return model if reason is None else replace(model, notes=(*model.notes, f"{source} {reason}"))
+
+
+def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> InferenceSession:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         model = graph if isinstance(graph, bytes) else str(graph)
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime has a class for each status
         raise UserError(f"{source} is not an ONNX file that onnxruntime can run ({first_line(error)})") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.data.decoding import ImageError, decode
@@ -22,6 +23,7 @@ from passerby.distances.pairwise import pairwise
 from passerby.distances.units import cosine_of
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import WHOLE, Feature, View, extract, label_vectors, tested_paths, tested_view
+from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.recipe import Recipe, recipe_from_text
@@ -56,6 +58,10 @@ class Model(Protocol):
     def flip(self) -> bool:
         """Whether each vector is averaged with the mirror image's."""
 
+    @property
+    def device(self) -> str:
+        """Where distances between its vectors are computed, as torch names it."""
+
     def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, not normalised."""
 
@@ -65,22 +71,44 @@ class Model(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A model of torch with the recipe that made it."""
+    """A model of torch, on its device, with the recipe that made it and how it is run."""
 
     embedder: Embedder
     recipe: Recipe
     source: Path
     flip: bool
     notes: tuple[str, ...] = ()
+    inference: InferenceSettings = AUTOMATIC
 
     @property
     def feature(self) -> Feature:
         """Which vector the recipe tests."""
         return self.recipe.test.feature
 
+    @property
+    def device(self) -> str:
+        """Where the network is."""
+        return str(self.embedder.mean.device)
+
     def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) as the recipe tests them."""
-        return extract(self.embedder, paths, feature=self.feature, flip=self.flip, progress=progress, view=view)
+        return extract(
+            self.embedder,
+            paths,
+            feature=self.feature,
+            flip=self.flip,
+            batch=self.inference.batch,
+            workers=self.inference.workers,
+            precision=self.precision,
+            progress=progress,
+            notify=self.inference.notify,
+            view=view,
+        )
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the network on its device."""
+        return self.inference.network_precision(self.recipe.engine.precision)
 
     def with_flip(self, flip: bool) -> Trained:
         """Return the same model with or without the mirror image."""
@@ -93,11 +121,17 @@ class TrainedOnnx:
 
     network: OnnxModel
     recipe: Recipe | None
+    inference: InferenceSettings = AUTOMATIC
 
     @property
     def feature(self) -> str:
         """Which vector the file gives."""
         return self.network.feature
+
+    @property
+    def device(self) -> str:
+        """The GPU that was asked for where torch sees it too, else the CPU."""
+        return str(self.inference.torch_device()) if torch.cuda.is_available() else "cpu"
 
     @property
     def flip(self) -> bool:
@@ -113,7 +147,9 @@ class TrainedOnnx:
         """Embed image files (N,) by onnxruntime; there is no way for a mask into a graph."""
         if view.masks is not None:
             raise UserError(f"an ONNX file takes whole images only, and its recipe tests on '{view.word}'")
-        return self.network.vectors(paths, progress=progress)
+        return self.network.vectors(
+            paths, batch=self.inference.batch, workers=self.inference.workers, progress=progress
+        )
 
     def with_flip(self, flip: bool) -> TrainedOnnx:
         """Return the same model, or say that its graph does otherwise."""
@@ -123,46 +159,50 @@ class TrainedOnnx:
         return self
 
 
-def load_model(path: Path, given: Sequence[str] = ()) -> Model:
+def load_model(path: str | Path, given: Sequence[str] = (), *, inference: InferenceSettings = AUTOMATIC) -> Model:
     """Load whatever makes vectors: a run folder, an `embedder.safetensors`, or an ONNX file of any program.
 
     Args:
         path: where it is; a file that ends in .onnx is ONNX.
         given: `key=value` of `OnnxSettings`, for an ONNX file of another program.
+        inference: on which device it runs, and how many images at a time.
 
     Raises:
-        UserError: there is no finished model, or one that cannot be used.
+        UserError: there is no finished model, or one that cannot be used; a device that is not there.
 
     """
+    path = Path(path)
     if path.suffix.lower() != ".onnx":
         if given:
             raise UserError(f"--input {given[0]} is for ONNX files of other programs; {path} knows its own input")
-        return load_trained(path)
-    network = load_onnx(path, given)
+        return load_trained(path, inference=inference)
+    network = load_onnx(path, given, device=inference.device)
     if network.recipe is None:
-        return TrainedOnnx(network, None)
-    return TrainedOnnx(network, recipe_from_text(network.recipe, source=f"the recipe in {path}"))
+        return TrainedOnnx(network, None, inference)
+    return TrainedOnnx(network, recipe_from_text(network.recipe, source=f"the recipe in {path}"), inference)
 
 
-def load_trained(path: Path) -> Trained:
-    """Load the model of a run folder, or an `embedder.safetensors` by itself.
+def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) -> Trained:
+    """Load the model of a run folder, or an `embedder.safetensors` by itself, onto a device.
 
     Raises:
-        UserError: there is no finished model.
+        UserError: there is no finished model, or no such device.
 
     """
     from safetensors import safe_open
 
+    path, device = Path(path), inference.torch_device()
     file = path / "embedder.safetensors" if path.is_dir() else path
     if not file.is_file():
         unfinished = path.is_dir() and (path / "last.pt").exists()
         hint = f"; the run is not finished, go on with: passerby train --resume --out {path}" if unfinished else ""
         raise UserError(f"no trained model at {file}{hint}")
-    embedder = load_embedder(file)
+    embedder = load_embedder(file).to(device)
     with safe_open(file, "pt") as opened:
         text = opened.metadata()["recipe"]
     recipe = recipe_from_text(text, source=f"the recipe in {file}")
-    return Trained(embedder, recipe, file, recipe.test.flip)
+    inference.network_precision(recipe.engine.precision)  # refuses what the device cannot do before images are read
+    return Trained(embedder, recipe, file, recipe.test.flip, inference=inference)
 
 
 def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, masks: str | None = None) -> Dataset:
@@ -340,7 +380,7 @@ def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[
             "embed the images with this model"
         )
     _require_same_model(model, table)
-    source = pairwise(vector, table.vectors, metric="cosine")
+    source = pairwise(vector, table.vectors, metric="cosine", device=model.device)
     _, block = next(iter(source.blocks()))
     rows, distances = smallest(block, min(count, len(table)))
     paths = table.path if table.path is not None else np.full(len(table), "")

@@ -5,19 +5,21 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from passerby.adapt import adaptation, methods
 from passerby.cli import app
 from passerby.cluster.cameras import without_cameras
+from passerby.cluster.clustering import GraphClustering
 from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view
 from passerby.methods.clustered import unit
 from passerby.train.groupings import read_groupings, vectors_file
 from passerby.train.session import train
-from passerby.trained import load_trained
+from passerby.trained import Trained, load_trained
 from passerby.types import Embeddings
 from tests.conftest import draw_person, write_site
 
@@ -222,3 +224,27 @@ def test_other_layouts_are_understood(source, tmp_path):
         (site / name).rename(tmp_path / name)
     recipe = adaptation(source, site, overrides=SMALL)
     assert recipe.dataset(recipe.stages[0].train[0]).kind == "images"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_first_look_runs_where_the_recipe_trains(source, yard, monkeypatch, device):
+    asked, clustered = [], []
+    monkeypatch.setattr("passerby.inference.find_device", lambda name: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(Trained, "device", property(lambda trained: trained.inference.device))
+    whole = GraphClustering.neighbours
+    monkeypatch.setattr(
+        GraphClustering,
+        "neighbours",
+        lambda self, vectors, *, device: clustered.append(device) or whole(self, vectors),
+    )
+    recipe = adaptation(source, yard, overrides=[*SMALL, f"engine.device={device}"])
+    assert recipe.engine.device == device
+    assert asked[-1] == device
+    assert clustered == [device]
+
+
+def test_the_device_of_the_command_is_that_of_the_run(source, yard, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = refused(adapt(source, yard, tmp_path / "out", *SMALL, "--device", "cuda"))
+    assert said == "device 'cuda' cannot be used, because torch sees no GPU here; auto and cpu can"
+    assert not (tmp_path / "out").exists()

@@ -11,9 +11,9 @@ import passerby
 
 ROOT = Path(passerby.__file__).parent
 FLOORS = {
-    0: ["errors", "files", "types", "settings", "inputs", "console", "lock"],
+    0: ["errors", "files", "types", "settings", "inputs", "inference", "console", "lock"],
     1: ["distances"],
-    2: ["data", "models", "losses", "metrics", "cluster", "optim"],
+    2: ["data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"],
     3: ["extract", "evaluate", "onnx_model", "segment"],
     4: ["methods", "reliance", "scorable", "targets"],
     5: ["recipe"],

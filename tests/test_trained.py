@@ -15,7 +15,7 @@ def test_no_distance_is_below_0(tmp_path):
     table = Embeddings(vectors, np.full(len(vectors), -1), np.full(len(vectors), -1), blank)
     for row in range(0, len(vectors), 10):
         looked = lambda _, row=row: 3 * vectors[row : row + 1]  # noqa: E731
-        model = SimpleNamespace(recipe=None, flip=False, vectors=looked)
+        model = SimpleNamespace(recipe=None, flip=False, device="cpu", vectors=looked)
         (first, *_) = search(model, table, tmp_path / "x.jpg", count=3)
         assert first.row == row
         assert not f"{first.distance:.4f}".startswith("-")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.bench.measure import BenchTable, Contender, contest
-from passerby.extract import Precision
+from passerby.inference import Precision
 from passerby.models.embedder import Embedder
 from passerby.recipe import make_recipe
 from passerby.train.loop import train_step

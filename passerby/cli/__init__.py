@@ -16,6 +16,7 @@ from passerby.cli.segment import segment_app
 from passerby.cli.training import training_app
 from passerby.cli.visualise import visualise_app
 from passerby.errors import UserError
+from passerby.inference import out_of_memory
 
 
 class _Commands(TyperGroup):
@@ -26,6 +27,12 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(2) from error
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            advice = "a smaller --batch or data.identities needs less, and --device cpu may have more"
+            typer.secho(f"Error: out of memory; {advice}", fg="red", err=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as interruption:
             typer.secho(str(interruption) or "interrupted", fg="yellow", err=True)

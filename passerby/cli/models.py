@@ -10,6 +10,7 @@ import typer
 from passerby.cli.options import (
     CamerasRule,
     DataFolder,
+    Device,
     InputSaid,
     JsonFile,
     MasksFolder,
@@ -17,14 +18,17 @@ from passerby.cli.options import (
     QueriesRule,
     RunPath,
     make_console,
+    runs_a_model,
 )
 from passerby.errors import UserError
 from passerby.files import write_json
+from passerby.inference import InferenceSettings, find_device
 
 models_app = typer.Typer()
 
 
 @models_app.command()
+@runs_a_model
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="a run folder, or what `embed` takes", show_default=False)] = None,
     on: Annotated[str | None, typer.Option(help="a data set the recipe knows, or a kind", show_default=False)] = None,
@@ -40,6 +44,8 @@ def evaluate(
     flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the mirror image")] = None,
     said: InputSaid = None,
     json_file: JsonFile = None,
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Score a trained model, or the vectors of any program."""
     from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
@@ -52,7 +58,7 @@ def evaluate(
         raise UserError("--input is about an .onnx file; --embeddings holds vectors already")
     if run is not None:
         result = evaluate_run(
-            open_model(run, said or [], console),
+            open_model(run, said or [], console, inference=inference),
             on=on,
             data=data,
             masks=masks,
@@ -68,7 +74,12 @@ def evaluate(
         if flip or reliance or masks:
             raise UserError("--flip, --reliance and --masks look at images again, so they need a run, not --embeddings")
         result = evaluate_vectors(
-            embeddings, cameras=cameras or "standard", queries=queries or "single", rerank=rerank, console=console
+            embeddings,
+            cameras=cameras or "standard",
+            queries=queries or "single",
+            rerank=rerank,
+            device=inference.device,
+            console=console,
         )
     print_scores([result], console)
     if json_file is not None:
@@ -77,6 +88,7 @@ def evaluate(
 
 
 @models_app.command()
+@runs_a_model
 def embed(
     run: ModelPath,
     places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
@@ -87,14 +99,17 @@ def embed(
     data: DataFolder = None,
     strict: Annotated[bool, typer.Option("--strict", help="stop at the first image that cannot be read")] = False,
     said: InputSaid = None,
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Turn images into vectors; images that cannot be read are left out and named, and the exit code is 1."""
     from passerby.commands import embed_places, open_model
 
     console = make_console()
+    model = open_model(run, said or [], console, inference=inference)
     damaged: list[str] = []
     table = embed_places(
-        open_model(run, said or [], console),
+        model,
         places or [],
         on=on,
         data=data,
@@ -110,19 +125,22 @@ def embed(
 
 
 @models_app.command()
+@runs_a_model
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
     image: Annotated[Path, typer.Argument(help="the person to look for", show_default=False)],
     run: Annotated[Path, typer.Option(help="the run or file that made the .npz", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="how many answers")] = 10,
     said: InputSaid = None,
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Find the images that look most like one person."""
     from passerby.commands import open_model
     from passerby.trained import search as find
     from passerby.types import Embeddings
 
-    model = open_model(run, said or [], make_console())
+    model = open_model(run, said or [], make_console(), inference=inference)
     for place, found in enumerate(find(model, Embeddings.load(table), image, count=count), start=1):
         typer.echo(f"{place:>3}  distance {found.distance:.4f}  {found.path or f'row {found.row}'}")
 
@@ -141,6 +159,7 @@ def cluster(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="also write a .csv of path,cluster", show_default=False)
     ] = None,
+    device: Device = "auto",
     json_file: JsonFile = None,
 ) -> None:
     """Sort images into people without labels, and say how good the clusters are."""
@@ -149,7 +168,8 @@ def cluster(
     from passerby.types import Embeddings
 
     vectors = Embeddings.load(table)
-    found = find_clusters(vectors, clustering_settings(kind, assignments or []), cameras=cameras)
+    settings = clustering_settings(kind, assignments or [])
+    found = find_clusters(vectors, settings, cameras=cameras, device=str(find_device(device)))
     typer.echo(describe(found))
     if out is not None:
         write_clusters(out, vectors, found.clusters)
@@ -167,16 +187,18 @@ def export(
     feature: Annotated[
         Literal["embedding", "feature"] | None, typer.Option(help="default: the one that the recipe tests")
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Write a trained model as one file that needs no run folder."""
     from passerby.export import export as write
 
     out = out or Path(f"embedder.{to}")
-    found = write(run, out, to=to, feature=feature)
+    found = write(run, out, to=to, feature=feature, device=device)
     typer.echo(out if found is None else f"{out}\n{found}")
 
 
 @models_app.command()
+@runs_a_model
 def interpolate(
     old: RunPath,
     new: RunPath,
@@ -186,11 +208,15 @@ def interpolate(
     data: DataFolder = None,
     shares: Annotated[str | None, typer.Option(help="of the new weights; default: 0,0.1,...,1")] = None,
     json_file: JsonFile = None,
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Test the mixtures of two models, for example of run/stage-1.safetensors and run."""
     from passerby.commands import interpolate_models
 
-    found = interpolate_models(old, new, on=on or [], data=data, shares=shares, console=make_console())
+    found = interpolate_models(
+        old, new, on=on or [], data=data, shares=shares, inference=inference, console=make_console()
+    )
     if json_file is not None:
         write_json(json_file, found)
 
@@ -204,8 +230,9 @@ def report(
     expert: Annotated[
         list[Path] | None, typer.Option(help="a run of one site alone; give one for each site", show_default=False)
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Write the report of a run again, for example beside another run."""
     from passerby.report.page import write_report
 
-    typer.echo(write_report(run, against=against, experts=expert or []))
+    typer.echo(write_report(run, against=against, experts=expert or [], device=device))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from passerby.inference import AUTOMATIC, AnyPrecision, InferenceSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,3 +39,29 @@ def make_console() -> Console:
     from rich.console import Console
 
     return Console()
+
+
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1")]
+Batch = Annotated[int, typer.Option(min=1, help="images at a time; halved where they do not fit")]
+Workers = Annotated[int, typer.Option(min=0, help="processes that read images ahead")]
+Precision = Annotated[AnyPrecision, typer.Option(help="auto: as trained on a GPU, float32 on the CPU")]
+
+
+def runs_a_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --device, --batch, --workers and --precision in place of its argument `inference`."""
+    signature = inspect.signature(command, eval_str=True)
+    options = {"device": Device, "batch": Batch, "workers": Workers, "precision": Precision}
+
+    @functools.wraps(command)
+    def run(**values: object) -> None:
+        chosen = {name: values.pop(name) for name in options}
+        command(**values, inference=InferenceSettings(**chosen))  # type: ignore[arg-type]  # typer has read them
+
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "inference"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(AUTOMATIC, name), annotation=kind)
+        for name, kind in options.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *added)}
+    return run

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import Folder, KindName, MasksFolder, make_console
+from passerby.cli.options import Batch, Device, Folder, KindName, MasksFolder, make_console
+from passerby.inference import find_device
 
 segment_app = typer.Typer(no_args_is_help=True, help="Make foreground masks.")
 
@@ -22,12 +23,15 @@ def segment_train(
     kind: KindName = "auto",
     epochs: Annotated[int, typer.Option(min=1, help="how often each image is seen")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="other seeds hold out other people")] = 0,
+    device: Device = "auto",
 ) -> None:
     """Teach a small network to find people, from whatever masks there are."""
     from passerby.commands import train_segmenter
 
     console = make_console()
-    made = train_segmenter(folder, kind=kind, masks=masks, out=out, epochs=epochs, seed=seed, console=console)
+    made = train_segmenter(
+        folder, kind=kind, masks=masks, out=out, epochs=epochs, seed=seed, device=device, console=console
+    )
     typer.echo(
         f"{out}: learnt from {made.count_images} images; overlap (IoU) {100 * made.overlap:.1f} % on "
         f"{made.count_held_out} {'images of other people' if made.apart_by == 'people' else 'other images'}"
@@ -39,6 +43,8 @@ def segment_apply(
     segmenter: SegmenterFile,
     folder: Annotated[str, typer.Argument(help="the folder of images", show_default=False)],
     out: Annotated[Path, typer.Option(help="the folder of masks to write", show_default=False)],
+    device: Device = "auto",
+    batch: Batch = 64,
 ) -> None:
     """Write a mask for every image below a folder."""
     from passerby.console import bar
@@ -47,19 +53,25 @@ def segment_apply(
 
     network, _ = load_segmenter(segmenter)
     with bar("finding people", make_console()) as progress:
-        count = apply_segmenter(network, folder, out, progress=progress)
+        count = apply_segmenter(network.to(find_device(device)), folder, out, batch=batch, progress=progress)
     typer.echo(f"{count} masks in {out}; use them by masks={out}, or --masks {out}")
 
 
 @segment_app.command("score")
-def segment_score(segmenter: SegmenterFile, folder: Folder, masks: MasksFolder = None, kind: KindName = "auto") -> None:
+def segment_score(
+    segmenter: SegmenterFile,
+    folder: Folder,
+    masks: MasksFolder = None,
+    kind: KindName = "auto",
+    device: Device = "auto",
+) -> None:
     """Compare what a segmenter finds on the test images of a folder with the masks that are there."""
     from passerby.segment.learn import images_to_score, open_masked, score_segmenter
     from passerby.segment.network import load_segmenter
 
     network, origin = load_segmenter(segmenter)
     split = images_to_score(open_masked(folder, kind=kind, masks=masks))
-    scores = score_segmenter(network, split)
+    scores = score_segmenter(network.to(find_device(device)), split)
     typer.echo(
         f"trained on {origin.trained_on}: overlap (IoU) {100 * sum(scores) / len(scores):.1f} % on {len(split)} images"
     )

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import DataFolder, Overrides, make_console
+from passerby.cli.options import DataFolder, Overrides, make_console, runs_a_model
+from passerby.inference import InferenceSettings
 
 training_app = typer.Typer()
 
@@ -43,6 +44,7 @@ def train(
 
 
 @training_app.command()
+@runs_a_model
 def adapt(
     run: Annotated[Path, typer.Argument(help="the folder of a finished run", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="images of people whom nobody has named", show_default=False)],
@@ -55,6 +57,8 @@ def adapt(
         str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Go on from a finished run with a folder without labels, and say how many people are in it."""
     from passerby.commands import adapt_and_report
@@ -66,6 +70,7 @@ def adapt(
         method=method,
         pattern=pattern,
         overrides=overrides or [],
+        inference=inference,
         resume=resume,
         console=make_console(),
     )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from passerby.cli.options import Device
 from passerby.errors import UserError
+from passerby.inference import InferenceSettings, find_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +41,7 @@ def ranks(
     k: Annotated[int, typer.Option("--k", min=1, help="images of each list")] = 8,
     rerank: Annotated[bool, typer.Option("--rerank", help="the same lists with re-ranking, below")] = False,
     own_camera: Annotated[bool, typer.Option("--own-camera", help="show what the camera rule leaves out")] = False,
+    device: Device = "auto",
 ) -> None:
     """Draw ranked lists: what is found, what is right, what is wrong."""
     from passerby.report.frames import ranks_figure
@@ -53,6 +56,7 @@ def ranks(
         distance=subject.distance,
         rerank=subject.rerank if rerank else None,
         left_out="show" if own_camera else "hide",
+        device=str(find_device(device)),
     )
     _save(figure, out)
 
@@ -103,12 +107,20 @@ def clusters(
 
 
 @visualise_app.command()
-def distances(out: OutFile, run: RunFolder = None, embeddings: EmbeddingsFile = None, on: OnName = None) -> None:
+def distances(
+    out: OutFile,
+    run: RunFolder = None,
+    embeddings: EmbeddingsFile = None,
+    on: OnName = None,
+    device: Device = "auto",
+) -> None:
     """Draw how far images of one person lie from each other, and how far those of different people."""
     from passerby.report.pairs import count_pairs, distances_figure
 
     subject = _subjects(out, run, embeddings, on)[0]
-    pairs = count_pairs(subject.embeddings, cameras=subject.cameras, distance=subject.distance)
+    pairs = count_pairs(
+        subject.embeddings, cameras=subject.cameras, distance=subject.distance, device=str(find_device(device))
+    )
     _save(distances_figure(pairs), out)
     typer.echo(pairs)
 
@@ -125,6 +137,7 @@ def attention(
         Literal["similarity", "norm"],
         typer.Option(help="what makes an image similar to the query, or where the last map is strong"),
     ] = "similarity",
+    device: Device = "auto",
 ) -> None:
     """Draw activation maps on the images of ranked lists."""
     from passerby.report.attention import attention_figure, require_whole
@@ -135,10 +148,12 @@ def attention(
     subject = _subjects(out, run, None, on)[0]
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
     require_whole(table)
-    trained = load_trained(run)
-    found = queries_of_kinds(table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance)
+    trained = load_trained(run, inference=InferenceSettings(device=device))
+    found = queries_of_kinds(
+        table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance, device=trained.device
+    )
     chosen = [query for some in found.values() for query in some]
-    lists = rank_for(table, chosen, k=k, cameras=cameras, distance=distance)
+    lists = rank_for(table, chosen, k=k, cameras=cameras, distance=distance, device=trained.device)
     _save(attention_figure(trained.embedder, lists, kind=kind, feature=trained.feature), out)
 
 

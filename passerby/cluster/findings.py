@@ -80,13 +80,16 @@ class Findings:
         }
 
 
-def find_clusters(table: Embeddings, settings: AnyClustering, *, cameras: AcrossCameras = "ignore") -> Findings:
+def find_clusters(
+    table: Embeddings, settings: AnyClustering, *, cameras: AcrossCameras = "ignore", device: str = "cpu"
+) -> Findings:
     """Cluster all images of a table, and measure how good the clusters are.
 
     Args:
         table: the vectors.
         settings: of the algorithm.
         cameras: what is taken out of the vectors of each camera: nothing, its mean, or its mean and spread.
+        device: where matrix products and nearest neighbours are computed.
 
     Raises:
         UserError: too few images, fewer than two clusters, hardly anything but noise, or no camera known.
@@ -97,7 +100,7 @@ def find_clusters(table: Embeddings, settings: AnyClustering, *, cameras: Across
             f"cameras: {cameras} looks at cameras, and the table knows of none; embed files whose names tell"
         )
     vectors = evened(table.vectors, table.cam, how=cameras)
-    graph = graph_for(vectors, settings)
+    graph = graph_for(vectors, settings, device=device)
     clusters = settings.fit(vectors, graph)
     require_usable(clusters)
     return Findings(
@@ -117,11 +120,11 @@ def _of_one_camera(clusters: Clusters, cam: Ints) -> int | None:
     return int((np.bincount(seen[0]) == 1).sum())
 
 
-def graph_for(vectors: Floats, settings: AnyClustering) -> SparseRows:
+def graph_for(vectors: Floats, settings: AnyClustering, *, device: str = "cpu") -> SparseRows:
     """Return the graph of the settings; of k-means, which has none, the usual one, for the figures of quality."""
     if isinstance(settings, KmeansSettings):
-        return jaccard_neighbours(vectors, k1=max(1, min(30, len(vectors) - 1)))
-    return settings.neighbours(vectors)
+        return jaccard_neighbours(vectors, k1=max(1, min(30, len(vectors) - 1)), device=device)
+    return settings.neighbours(vectors, device=device)
 
 
 def describe(found: Findings) -> str:

@@ -68,6 +68,7 @@ class Clustered(Part):
     def __init__(self, settings: ClusteredSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.device = "cpu"  # where distances are computed; that of the run once it begins
         self._evidence: dict[str, Floats] = {}
         self.register_buffer("eps", torch.full((len(self.views),), torch.nan, dtype=torch.float64))
         self.register_buffer("earlier", torch.empty(len(self.views), 0, dtype=torch.int64))  # (V, M) of the last epoch
@@ -98,6 +99,7 @@ class Clustered(Part):
 
     def grouped(self, run: RunState, vectors: Floats, *, view: int = 0) -> tuple[Clusters, SparseRows | None]:
         """Group the unknown of all images by their vectors (N, D), refuse what is of no use, and tell of the rest."""
+        self.device = str(run.device)
         hidden, vectors = hidden_rows(run.stage), unit(vectors)
         graph = self.neighbours(vectors[hidden], vectors[~hidden])
         clusters, graph = self.find(vectors[hidden], graph, view=view)
@@ -117,7 +119,7 @@ class Clustered(Part):
     def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
         """Return the graph that vectors (M, D) are grouped on, if it is one; known (S, D) are shown beside them."""
         chosen = self.settings.cluster
-        return chosen.neighbours(vectors) if isinstance(chosen, GraphClustering) else None
+        return chosen.neighbours(vectors, device=self.device) if isinstance(chosen, GraphClustering) else None
 
     def find(
         self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0

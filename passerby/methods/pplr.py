@@ -28,27 +28,28 @@ from passerby.types import Batch, Floats, Ints, Output, Stage
 _BLOCK = 1024
 
 
-def cross_agreement(whole: Floats, part: Floats, *, neighbours: int = 20) -> Floats:
+def cross_agreement(whole: Floats, part: Floats, *, neighbours: int = 20, device: str = "cpu") -> Floats:
     """Return (N,) the overlap (IoU) in [0, 1] of each image's nearest neighbours by one vector and by another.
 
     Args:
         whole: (N, D) of unit length.
         part: (N, D) of unit length.
         neighbours: how many, the image itself included.
+        device: where they are looked for.
 
     Reference: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR 2022,
     equation 3.
     """
-    one, other = (_nearest(found, min(neighbours, len(found))) for found in (whole, part))
+    one, other = (_nearest(found, min(neighbours, len(found)), device=device) for found in (whole, part))
     both = np.array([np.isin(row, theirs).sum() for row, theirs in zip(one, other, strict=True)], np.float32)
     shares: Floats = both / (2 * one.shape[1] - both)
     return shares
 
 
-def _nearest(vectors: Floats, count: int) -> Ints:
+def _nearest(vectors: Floats, count: int, *, device: str) -> Ints:
     """Return (N, count) the rows of the nearest neighbours of each of the vectors (N, D), itself first."""
-    blocks = range(0, len(vectors), _BLOCK)
-    found = [smallest(torch.from_numpy(1 - vectors[at : at + _BLOCK] @ vectors.T), count, own=at)[0] for at in blocks]
+    rows, blocks = torch.from_numpy(vectors).to(device), range(0, len(vectors), _BLOCK)
+    found = [smallest(1 - rows[at : at + _BLOCK] @ rows.T, count, own=at)[0] for at in blocks]
     return np.concatenate(found)
 
 
@@ -148,7 +149,10 @@ class Pplr(Clustered):
         assert found.parts is not None
         whole = unit(getattr(found, self.settings.feature))
         stripes = [found.parts[:, place] for place in range(found.parts.shape[1])]
-        worth = [cross_agreement(whole, unit(stripe), neighbours=self.settings.neighbours) for stripe in stripes]
+        worth = [
+            cross_agreement(whole, unit(stripe), neighbours=self.settings.neighbours, device=self.device)
+            for stripe in stripes
+        ]
         self.agreement = torch.from_numpy(np.stack(worth, axis=1)).to(run.device)
         seen = [torch.from_numpy(one[known]).to(run.device) for one in (found.embedding, *stripes)]
         people = torch.from_numpy(labels[known]).to(run.device)

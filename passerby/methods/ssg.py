@@ -36,7 +36,7 @@ STRIPES = 2
 """Upper and lower half."""
 
 
-def away_from_source(vectors: Floats, source: Floats) -> Floats:
+def away_from_source(vectors: Floats, source: Floats, *, device: str = "cpu") -> Floats:
     """Return (M,) how far each image is from its nearest one in the source, from 0 to 1 = the farthest of all.
 
     1 - exp(-d^2), with d the Euclidean distance to the nearest, divided by the largest of all.
@@ -44,6 +44,7 @@ def away_from_source(vectors: Floats, source: Floats) -> Floats:
     Args:
         vectors: (M, D) of unit length; longer ones would all be at 1.
         source: (S, D) of unit length, S >= 1.
+        device: where the matrix products are computed.
 
     Reference: Fu et al., "Self-similarity Grouping: A Simple Unsupervised Cross Domain Adaptation Approach for Person
     Re-identification", ICCV 2019, section 3.3.
@@ -52,8 +53,9 @@ def away_from_source(vectors: Floats, source: Floats) -> Floats:
     >>> away_from_source(np.eye(2, dtype=np.float32), np.array([[1.0, 0.0]], np.float32)).tolist()
     [0.0, 1.0]
     """
-    cosines = [(vectors[first : first + 512] @ source.T).max(axis=1) for first in range(0, len(vectors), 512)]
-    away = -np.expm1(-np.maximum(2 - 2 * np.concatenate(cosines), 0))
+    known = torch.from_numpy(source).to(device)
+    cosines = [(rows.to(device) @ known.T).amax(dim=1) for rows in torch.from_numpy(vectors).split(512)]
+    away = -np.expm1(-np.maximum(2 - 2 * torch.cat(cosines).cpu().numpy(), 0))
     scaled: Floats = (away / max(float(away.max()), 1e-12)).astype(np.float32)
     return scaled
 
@@ -171,7 +173,9 @@ class Ssg(Clustered):
         graph = super().neighbours(vectors, known)
         if graph is None or not len(known):
             return graph
-        return mixed_with_source(graph, away_from_source(vectors, known), share=self.settings.source)
+        return mixed_with_source(
+            graph, away_from_source(vectors, known, device=self.device), share=self.settings.source
+        )
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return the triplets of the embedding and of each feature, by their own labels."""

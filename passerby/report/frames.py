@@ -78,6 +78,7 @@ def ranks_figure(
     distance: Metric = "cosine",
     rerank: Rerank | None = None,
     left_out: LeftOut = "hide",
+    device: str = "cpu",
 ) -> Figure:
     """Draw the ranked lists of the best, the worst and of random queries.
 
@@ -90,15 +91,25 @@ def ranks_figure(
         distance: as in `evaluate`.
         rerank: draw every list again below itself, as k-reciprocal re-ranking orders it.
         left_out: `show` also draws the images that the rule leaves out.
+        device: where the matrix products run.
 
     Raises:
         UserError: no query can be scored, or count or k below 1.
 
     """
-    chosen = queries_of_kinds(embeddings, kinds=kinds, count=count, cameras=cameras, distance=distance)
+    chosen = queries_of_kinds(embeddings, kinds=kinds, count=count, cameras=cameras, distance=distance, device=device)
 
     def lists(queries: Sequence[int], how: Rerank | None) -> list[RankedList]:
-        return rank_for(embeddings, queries, k=k, rerank=how, cameras=cameras, distance=distance, left_out=left_out)
+        return rank_for(
+            embeddings,
+            queries,
+            k=k,
+            rerank=how,
+            cameras=cameras,
+            distance=distance,
+            left_out=left_out,
+            device=device,
+        )
 
     strips: list[Strip] = []
     for kind, queries in chosen.items():
@@ -114,12 +125,18 @@ def ranks_figure(
 
 
 def queries_of_kinds(
-    embeddings: Embeddings, *, kinds: Sequence[Kind], count: int, cameras: Cameras, distance: Metric
+    embeddings: Embeddings,
+    *,
+    kinds: Sequence[Kind],
+    count: int,
+    cameras: Cameras,
+    distance: Metric,
+    device: str = "cpu",
 ) -> dict[Kind, list[int]]:
     """Return the best, worst or random queries by kind; the arguments are those of `ranks_figure`."""
     if count < 1:
         raise UserError(f"at least one query of each kind is needed, got a count of {count}")
-    scores = evaluate(embeddings, cameras=cameras, distance=distance, verification=False)
+    scores = evaluate(embeddings, cameras=cameras, distance=distance, device=device, verification=False)
     pid = embeddings.query.pid
     return {
         kind: choose_queries(scores, kind=kind, count=count, pid=pid, generator=np.random.default_rng(SEED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -59,7 +60,7 @@ class Gallery:
     notes: tuple[str, ...]
 
 
-def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8) -> Gallery:
+def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8, device: str = "cpu") -> Gallery:
     """Choose and draw the ranked lists of one data set.
 
     Args:
@@ -67,6 +68,7 @@ def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8) -> Gal
         site: which data set of it.
         count: lists of each kind.
         k: images shown of each list.
+        device: where the matrix products run.
 
     """
     path = run.embeddings(site.name)
@@ -78,11 +80,11 @@ def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8) -> Gal
         return _without_lists(site, f"No ranked lists: {path} was written for other images than the scores.")
     if protocol.queries == "multi":
         embeddings = average_queries(embeddings, distance=protocol.distance)
-    plain = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance)
-    reranked = None
+    score = partial(evaluate, embeddings, cameras=protocol.cameras, distance=protocol.distance, device=device)
+    plain, reranked = score(), None
     if site.rerank is not None:
-        reranked = evaluate(embeddings, cameras=protocol.cameras, distance=protocol.distance, rerank=site.rerank)
-    sections = _sections(embeddings, plain, site, count=count, k=k)
+        reranked = score(rerank=site.rerank)
+    sections = _sections(embeddings, plain, site, count=count, k=k, device=device)
     wanted = _paths(sections)
     images = inline_images(wanted)
     notes = [_missing(wanted, images)] if len(images) < len(wanted) or not wanted else []
@@ -96,7 +98,9 @@ def _without_lists(site: Site, note: str) -> Gallery:
     return Gallery(site, None, None, None, (), {}, (note,))
 
 
-def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int) -> tuple[Section, ...]:
+def _sections(
+    embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int, device: str
+) -> tuple[Section, ...]:
     chosen: dict[Kind, list[int]] = {
         kind: choose_queries(
             scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(SEED)
@@ -115,6 +119,7 @@ def _sections(embeddings: Embeddings, scores: Scores, site: Site, *, count: int,
             cameras=protocol.cameras,
             distance=protocol.distance,
             left_out="show",
+            device=device,
         )
         return dict(zip(queries, found, strict=True))
 

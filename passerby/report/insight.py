@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from passerby.errors import UserError
+from passerby.inference import InferenceSettings
 from passerby.report.attention import maps_of, require_whole, scale_image
 from passerby.report.features import Projection, camera_pull, features_figure, project
 from passerby.report.folder import RunFolder
@@ -101,26 +102,33 @@ def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
     yield Plate("Together", (picture_of(figure, "Images of all data sets as points on a plane.", caption),), ())
 
 
-def attended_lists(run: RunFolder, galleries: Sequence[Gallery]) -> tuple[list[Attended], str]:
+def attended_lists(run: RunFolder, galleries: Sequence[Gallery], *, device: str = "cpu") -> tuple[list[Attended], str]:
     """Lay activation maps over the best and the worst list of the first data set, or say in a sentence why not."""
     gallery = next((one for one in galleries if one.embeddings is not None), None)
     if gallery is None:
         return [], ""
     try:
-        return list(_attended(run, gallery)), ""
+        return list(_attended(run, gallery, device=device)), ""
     except UserError as error:
         return [], f"No activation maps: {error}."
 
 
-def _attended(run: RunFolder, gallery: Gallery) -> Iterator[Attended]:
+def _attended(run: RunFolder, gallery: Gallery, *, device: str) -> Iterator[Attended]:
     assert gallery.embeddings is not None
     assert gallery.plain is not None
     require_whole(gallery.embeddings)
-    trained, protocol = load_trained(run.path), gallery.site.protocol
+    trained, protocol = load_trained(run.path, inference=InferenceSettings(device=device)), gallery.site.protocol
     on = f" of {gallery.site.name}" if len(run.sites) > 1 else ""
     for kind in ("best", "worst"):
         queries = choose_queries(gallery.plain, kind=kind, count=1, pid=gallery.embeddings.query.pid)
-        lists = rank_for(gallery.embeddings, queries, k=_SHOWN, cameras=protocol.cameras, distance=protocol.distance)
+        lists = rank_for(
+            gallery.embeddings,
+            queries,
+            k=_SHOWN,
+            cameras=protocol.cameras,
+            distance=protocol.distance,
+            device=device,
+        )
         for found in lists:
             maps = maps_of(trained.embedder, found, feature=trained.feature)
             covers = {path: inline(pixels) for path, pixels in maps.covers.items()}

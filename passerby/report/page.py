@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from passerby import __version__
 from passerby.files import atomic_write
+from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
@@ -41,7 +42,9 @@ _ALTERNATIVES = {
 }
 
 
-def write_report(folder: Path, *, against: Path | None = None, experts: Sequence[Path] = ()) -> Path:
+def write_report(
+    folder: Path, *, against: Path | None = None, experts: Sequence[Path] = (), device: str = "auto"
+) -> Path:
     """Write `report.html` into a run folder and return where it is.
 
     The file is all there is: pictures are inside, and nothing is fetched. A run that is still going on gets a report of
@@ -52,13 +55,14 @@ def write_report(folder: Path, *, against: Path | None = None, experts: Sequence
         against: another run over the same stages, to be set beside a run of several stages.
         experts: runs that learn one site each, to be set beside it; what they have more also goes into its
             `continual_metrics.json`.
+        device: where images are ranked and activation maps are made, as in `InferenceSettings`.
 
     Raises:
         UserError: it is no run folder, one of its files is broken, or the runs cannot be compared.
 
     """
     run = read_run(folder)
-    page = render(run, memory_of(run, against=against, experts=experts))
+    page = render(run, memory_of(run, against=against, experts=experts), device=str(find_device(device)))
     path = folder / "report.html"
     with atomic_write(path) as file:
         file.write(page.encode())
@@ -67,11 +71,11 @@ def write_report(folder: Path, *, against: Path | None = None, experts: Sequence
     return path
 
 
-def render(run: RunFolder, memory: Memory | None = None) -> str:
+def render(run: RunFolder, memory: Memory | None = None, *, device: str = "cpu") -> str:
     """Return the page of a run as HTML; `memory` is what a run of several stages kept and lost."""
     count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
-    galleries = [gallery_of(run, site, count=count) for site in run.sites]
-    attended, unattended = attended_lists(run, galleries)
+    galleries = [gallery_of(run, site, count=count, device=device) for site in run.sites]
+    attended, unattended = attended_lists(run, galleries, device=device)
     people = people_of(run)
     return _template().render(
         title=run.path.resolve().name,

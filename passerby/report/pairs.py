@@ -71,13 +71,16 @@ class Pairs:
         )
 
 
-def count_pairs(embeddings: Embeddings, *, cameras: Cameras = "standard", distance: Metric = "cosine") -> Pairs:
+def count_pairs(
+    embeddings: Embeddings, *, cameras: Cameras = "standard", distance: Metric = "cosine", device: str = "cpu"
+) -> Pairs:
     """Count all pairs of query and gallery by their distance.
 
     Args:
         embeddings: rows with role `query` and `gallery`.
         cameras: `standard` leaves out pairs of the same person and camera, `ignore` only a file with itself.
         distance: `cosine` in [0, 2], or squared `euclidean`.
+        device: where the matrix products run.
 
     Raises:
         UserError: no pair of the same person, or none of different people.
@@ -87,11 +90,11 @@ def count_pairs(embeddings: Embeddings, *, cameras: Cameras = "standard", distan
     gallery = embeddings.gallery.select(embeddings.gallery.pid != UNKNOWN)
     source = pairwise(query.vectors, gallery.vectors, metric=distance) if len(query) and len(gallery) else None
     bounds = source.bounds if source is not None else (0.0, 1.0)
-    every = _counted(query, gallery, cameras=cameras, distance=distance, bounds=bounds)
+    every = _counted(query, gallery, cameras=cameras, distance=distance, bounds=bounds, device=device)
     own = np.zeros(COUNT_STEPS, np.int64)
     for cam in np.unique(query.cam[query.cam != UNKNOWN]):
         mine = query.select(query.cam == cam), gallery.select(gallery.cam == cam)
-        own += _counted(*mine, cameras="ignore", distance=distance, bounds=bounds).different
+        own += _counted(*mine, cameras="ignore", distance=distance, bounds=bounds, device=device).different
     if not every.same.any() or not every.different.any():
         missing = "different people" if every.same.any() else "the same person"
         raise UserError(f"distances within and between people need both, but there is no pair of {missing}")
@@ -108,12 +111,18 @@ def count_pairs(embeddings: Embeddings, *, cameras: Cameras = "standard", distan
 
 
 def _counted(
-    query: Embeddings, gallery: Embeddings, *, cameras: Cameras, distance: Metric, bounds: tuple[float, float]
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    cameras: Cameras,
+    distance: Metric,
+    bounds: tuple[float, float],
+    device: str,
 ) -> PairCounts:
     counts = PairCounts(bounds)
     if len(query) and len(gallery):
         allowed = relevance(_columns(query), _columns(gallery), cameras=cameras)
-        for start, block in pairwise(query.vectors, gallery.vectors, metric=distance).blocks():
+        for start, block in pairwise(query.vectors, gallery.vectors, metric=distance, device=device).blocks():
             counts.add(block, start, relevance=allowed)
     return counts
 

@@ -103,6 +103,7 @@ def rank_for(
     cameras: Cameras = "standard",
     distance: Metric = "cosine",
     left_out: LeftOut = "hide",
+    device: str = "cpu",
 ) -> list[RankedList]:
     """Return the ranked lists of some queries.
 
@@ -115,6 +116,7 @@ def rank_for(
         distance: as in `evaluate`.
         left_out: `show` puts the images that the rule leaves out where a search would show them; they take places
             among the `k`, but no ranks.
+        device: where the matrix products run.
 
     Raises:
         UserError: a number that is no query, or k below 1.
@@ -130,9 +132,11 @@ def rank_for(
     allowed = relevance(_columns(chosen), _columns(gallery), cameras=cameras)
     # re-ranking looks at all queries, so only the plain distances may be made for the chosen ones alone
     if rerank is None:
-        distances = _take(pairwise(chosen.vectors, gallery.vectors, metric=distance), np.arange(len(rows)))
+        distances = _take(
+            pairwise(chosen.vectors, gallery.vectors, metric=distance, device=device), np.arange(len(rows))
+        )
     else:
-        source = rerank_distances(query.vectors, gallery.vectors, parameters=rerank, metric=distance)
+        source = rerank_distances(query.vectors, gallery.vectors, parameters=rerank, metric=distance, device=device)
         distances = _take(source, rows)
     lists = []
     for line in range(len(rows)):

@@ -15,20 +15,25 @@ from passerby.data.image_files import images_below
 from passerby.data.loading import prepare
 from passerby.data.readers.listing import existing_folder
 from passerby.errors import UserError
+from passerby.inference import FittingBatch
 from passerby.segment.network import Segmenter
-
-_BATCH = 64
 
 
 def apply_segmenter(
-    segmenter: Segmenter, folder: str, out: Path, *, progress: Callable[[int, int], None] | None = None
+    segmenter: Segmenter,
+    folder: str,
+    out: Path,
+    *,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write a mask, 1 bit and as large as its image, for every image below a folder.
 
     Args:
-        segmenter: in `eval` mode.
+        segmenter: in `eval` mode, on its device.
         folder: of the images.
         out: where the masks go, each at the relative path of its image with the ending .png; new or empty.
+        batch: images at a time; halved where they do not fit into the memory of the device.
         progress: called with (images done, all images).
 
     Returns:
@@ -45,20 +50,23 @@ def apply_segmenter(
     places = _places(names)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"segment: {out} holds something already; masks are written to a new or an empty folder")
-    for start in range(0, len(names), _BATCH):
-        chunk = names[start : start + _BATCH]
-        for name, mask in zip(chunk, predict(segmenter, [decode(root / name) for name in chunk]), strict=True):
+    fitting = FittingBatch()
+    for start in range(0, len(names), batch):
+        chunk = names[start : start + batch]
+        masks = predict(segmenter, [decode(root / name) for name in chunk], fitting)
+        for name, mask in zip(chunk, masks, strict=True):
             _write(out / places[name], mask)
         if progress is not None:
             progress(start + len(chunk), len(names))
     return len(names)
 
 
-def predict(segmenter: Segmenter, images: list[Pixels]) -> list[Pixels]:
+def predict(segmenter: Segmenter, images: list[Pixels], fitting: FittingBatch | None = None) -> list[Pixels]:
     """Return a mask (H, W) uint8 of 0 and 1 for each image (H, W, 3), in its own size."""
     batch = torch.stack([prepare(pixels, segmenter.settings.input) for pixels in images])
+    device = next(segmenter.parameters()).device
     with torch.inference_mode():
-        logits = segmenter(batch)
+        logits = (fitting or FittingBatch()).run(lambda part: segmenter(batch[part].to(device)).cpu(), len(batch))
     sizes = [pixels.shape[:2] for pixels in images]
     full = (
         nn.functional.interpolate(one[None], size=size, mode="bilinear", align_corners=False)

@@ -17,6 +17,7 @@ from passerby.data.loading import ImageStore
 from passerby.data.readers.listing import find_masks
 from passerby.data.transforms import AugmentSettings, JitterSettings, augment_with_mask, mix_seeds, training_transform
 from passerby.errors import UserError
+from passerby.inference import find_device
 from passerby.segment.network import Origin, Segmenter, SegmenterSettings, dice_loss, overlap
 from passerby.types import UNKNOWN, Bools, Dataset, Ints, Split
 
@@ -77,6 +78,7 @@ def teach(
     *,
     epochs: int,
     seed: int = 0,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Taught:
     """Train a segmenter on the masked training images of a data set; its test images are not looked at.
@@ -89,6 +91,7 @@ def teach(
         settings: of the network.
         epochs: how often each image is seen, >= 1.
         seed: of the weights, the order, the augmentation and the choice of the held-out people.
+        device: where it is trained, as in `InferenceSettings`.
         progress: called with (steps done, all steps).
 
     Raises:
@@ -103,7 +106,8 @@ def teach(
     kept, apart_by = hold_out(split.pid, seed=seed)
     learnt, asked = split.select(~kept), split.select(kept)
     torch.manual_seed(mix_seeds(seed))
-    segmenter = Segmenter(settings).to(memory_format=torch.channels_last)
+    where = find_device(device)
+    segmenter = Segmenter(settings).to(where).to(memory_format=torch.channels_last)
     store = ImageStore(learnt.path, settings.input, masks=learnt.mask_path)
     optimiser = torch.optim.AdamW(segmenter.parameters(), lr=_RATE, weight_decay=1e-4)
     count = epochs * math.ceil(len(store) / _BATCH)
@@ -111,6 +115,7 @@ def teach(
     for step, (images, masks) in enumerate(_batches(store, epochs=epochs, seed=seed)):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * min((step + 1) / (0.05 * count), 1) * (1 + math.cos(math.pi * step / count)) / 2
+        images, masks = images.to(where), masks.to(where)
         logits = segmenter(images.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.binary_cross_entropy_with_logits(logits, masks.float()) + dice_loss(logits, masks)
         optimiser.zero_grad(set_to_none=True)
@@ -151,11 +156,12 @@ def score_segmenter(segmenter: Segmenter, split: Split) -> Sequence[float]:
     """Return the intersection over union of each image (N,) with its mask, at the network's own size."""
     store = ImageStore(split.path, segmenter.settings.input, cache="none", masks=split.mask_path)
     scores: list[float] = []
+    device = next(segmenter.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(store), _BATCH):
             pairs = [store.with_mask(row) for row in range(start, min(start + _BATCH, len(store)))]
             images, masks = (torch.stack(column) for column in zip(*pairs, strict=True))
-            scores += overlap(segmenter(images) > 0, masks).tolist()
+            scores += overlap(segmenter(images.to(device)).cpu() > 0, masks).tolist()
     return scores
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from passerby.errors import UserError
-from passerby.extract import Precision
+from passerby.inference import Precision
 from passerby.models.embedder import Embedder
 from passerby.recipe import EngineSettings
 

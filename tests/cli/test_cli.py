@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -500,3 +501,52 @@ def test_help_is_quick_and_light() -> None:
         ended = os.times()
         times.append(ended.children_user + ended.children_system - began.children_user - began.children_system)
     assert min(times) < 0.5
+
+
+RUNNING = {"--device", "--batch", "--workers", "--precision"}
+MODEL_COMMANDS = {
+    **{name: RUNNING for name in ("evaluate", "embed", "search", "interpolate", "adapt")},
+    **{name: {"--device"} for name in ("cluster", "export", "report", "segment train", "segment score")},
+    **{name: {"--device"} for name in ("visualise ranks", "visualise distances", "visualise attention")},
+    "segment apply": {"--device", "--batch"},
+}
+
+
+@pytest.mark.parametrize("command", MODEL_COMMANDS)
+def test_commands_that_run_a_model_share_their_options(command: str) -> None:
+    group = typer.main.get_command(app)
+    for word in command.split():
+        group = group.commands[word]
+    assert MODEL_COMMANDS[command] <= {name for option in group.params for name in option.opts}
+
+
+@pytest.mark.parametrize("words", [("--device", "gpu"), ("--device", "cuda"), ("--precision", "fp16")])
+def test_a_device_that_is_not_there_is_one_sentence(
+    trained: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = run("embed", trained, site / "query", *words, "-o", tmp_path / "x.npz")
+    assert found.exit_code == 2
+    assert found.output.startswith("Error: ")
+    assert len(found.output.splitlines()) == 1
+
+
+def test_batch_and_workers_do_not_change_the_vectors(trained: Path, site: Path, tmp_path: Path) -> None:
+    tables = []
+    for words in ((), ("--batch", "2", "--workers", "1", "--device", "cpu", "--precision", "float32")):
+        found = run("embed", trained, site / "query", *words, "-o", tmp_path / "x.npz")
+        assert found.exit_code == 0, found.output
+        tables.append(Embeddings.load(tmp_path / "x.npz").vectors)
+    np.testing.assert_allclose(*tables, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_that_runs_out_is_one_sentence(
+    trained: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("passerby.evaluate.rank_matches", full)
+    found = run("evaluate", trained)
+    assert found.exit_code == 2
+    assert "\nError: out of memory; " in found.output

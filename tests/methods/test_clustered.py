@@ -1,9 +1,15 @@
 """What methods that find people by clustering share."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
+import torch
 
 from passerby.cluster.cameras import without_cameras
+from passerby.cluster.clustering import DbscanSettings
 from passerby.methods.clustered import beside_known, unit
+from passerby.methods.pseudo import PseudoSettings
 from passerby.types import Split, Stage
 
 
@@ -31,3 +37,18 @@ def test_clusters_are_numbered_after_known_people():
 
 def test_vectors_of_length_zero_stay():
     assert unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).tolist() == [[np.float32(0.6), np.float32(0.8)], [0, 0]]
+
+
+def test_clusters_are_found_on_the_device_of_the_run(monkeypatch):
+    stage = Stage("here", Split(["a", "b"], [-1, -1], [0, 0]), labelled=False, epochs=1)
+    run = SimpleNamespace(stage=stage, device=torch.device("cuda", 1))
+    asked = []
+
+    def neighbours(_settings, _vectors, *, device):
+        asked.append(device)
+        raise StopIteration
+
+    monkeypatch.setattr(DbscanSettings, "neighbours", neighbours)
+    with pytest.raises(StopIteration):
+        PseudoSettings().make().grouped(run, np.eye(2, dtype=np.float32))
+    assert asked == ["cuda:1"]
