@@ -224,7 +224,7 @@ def test_a_network_of_another_program_is_used(site, tmp_path):
 
 
 def test_the_command_says_how_near_the_file_is(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("passerby.export.write_onnx", lambda trained, out: Parity(3e-8, 1e-6))
+    monkeypatch.setattr("passerby.export.write_onnx", lambda trained, out, device: Parity(3e-8, 1e-6))
     found = command("export", run, "--to", "onnx", "-o", tmp_path / "a.onnx")
     assert found.exit_code == 0, found.output
     assert "checked against torch: cosine distance at most 3e-08 at batch 1 and 64" in found.output

@@ -505,7 +505,7 @@ def test_help_is_quick_and_light() -> None:
 
 RUNNING = {"--device", "--batch", "--workers", "--precision"}
 MODEL_COMMANDS = {
-    **{name: RUNNING for name in ("evaluate", "embed", "search", "interpolate", "adapt")},
+    **dict.fromkeys(("evaluate", "embed", "search", "interpolate", "adapt"), RUNNING),
     **{name: {"--device"} for name in ("cluster", "export", "report", "segment train", "segment score")},
     **{name: {"--device"} for name in ("visualise ranks", "visualise distances", "visualise attention")},
     "segment apply": {"--device", "--batch"},
