@@ -62,7 +62,7 @@ def test_other_devices_are_not_known(name):
 
 @pytest.mark.parametrize("values", [{"batch": 0}, {"workers": -1}, {"precision": "fp64"}])
 def test_values_out_of_range_are_refused(values):
-    with pytest.raises(UserError, match="at least|is one of"):
+    with pytest.raises(UserError, match=r"at least|is one of"):
         InferenceSettings(**values)
 
 
