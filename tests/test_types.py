@@ -46,6 +46,14 @@ def test_columns_are_brought_to_one_type():
         ({"pid": [1, 2, 3]}, r"column 'pid' has shape \(3,\), expected \(4,\)"),
         ({"pid": [1.0, 2.0, 3.0, 4.0]}, "column 'pid' must hold whole numbers, got float64"),
         ({"cam": ["1", "2", "3", "4"]}, "column 'cam' must hold whole numbers"),
+        (
+            {"pid": np.array([1, 2, 3, 2**64 - 1], dtype=np.uint64)},
+            "'pid' holds 18446744073709551615; the largest whole",
+        ),
+        (
+            {"cam": np.full(4, 2**63, dtype=np.uint64)},
+            "column 'cam' holds 9223372036854775808; the largest whole number is 92233720368",
+        ),
         ({"frame": [[1], [2], [3], [4]]}, r"column 'frame' has shape \(4, 1\)"),
         ({"mask_path": ["a"]}, "column 'mask_path' has shape"),
         ({"pid": [True, False, True, False]}, "column 'pid' must hold whole numbers, got bool"),

@@ -24,6 +24,9 @@ T = TypeVar("T", bound="DataclassInstance")
 UNKNOWN = -1
 """The pid of an image whose identity nobody knows."""
 
+LARGEST = int(np.iinfo(np.int64).max)
+"""The largest number that a column of whole numbers holds."""
+
 
 def column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np.generic]:
     """Return values as an array (count,) of a type, or raise `UserError`; whole numbers are not made of others."""
@@ -32,6 +35,8 @@ def column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np
         array = array.astype(dtype)
     if dtype is np.int64 and not np.issubdtype(array.dtype, np.integer):
         raise UserError(f"column {name!r} must hold whole numbers, got {array.dtype}")
+    if dtype is np.int64 and array.dtype.kind == "u" and array.size and int(array.max()) > LARGEST:
+        raise UserError(f"column {name!r} holds {int(array.max())}; the largest whole number is {LARGEST}")
     array = array.astype(dtype, copy=False)
     if array.shape != (count,):
         raise UserError(f"column {name!r} has shape {array.shape}, expected ({count},)")

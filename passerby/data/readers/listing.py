@@ -12,6 +12,7 @@ from passerby.data.image_files import MASK_FOLDER
 from passerby.data.image_files import folder_names as folder_names
 from passerby.data.image_files import image_names as image_names
 from passerby.data.names import existing_form, nfc, require_text
+from passerby.data.readers.numbers import fitting, ordered
 from passerby.errors import UserError
 from passerby.types import Split
 
@@ -23,7 +24,7 @@ class Shot:
     Attributes:
         path: the part below the folder of the data set, with forward slashes.
         pid, cam: numbers, -1 = unknown.
-        frame: number in the recording, or None.
+        frame: number in the recording, of any size, or None.
 
     """
 
@@ -101,13 +102,18 @@ def split_of(shots: Sequence[Shot], folder: Path, *, masks: str | None = None) -
 
 
 def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]) -> Split:
-    """Return the columns of `shots` with their full paths; `masks` has one path or `""` for each."""
+    """Return the columns of `shots` with their full paths; `masks` has one path or `""` for each.
+
+    Raises:
+        UserError: an identity or camera of more digits than a column can hold.
+
+    """
     frames = [shot.frame for shot in shots if shot.frame is not None]
     return Split(
         path=np.array(paths, dtype=np.str_),
-        pid=np.array([shot.pid for shot in shots], dtype=np.int64),
-        cam=np.array([shot.cam for shot in shots], dtype=np.int64),
-        frame=np.array(frames, dtype=np.int64) if shots and len(frames) == len(shots) else None,
+        pid=fitting([shot.pid for shot in shots], "identity", paths),
+        cam=fitting([shot.cam for shot in shots], "camera", paths),
+        frame=ordered(frames) if shots and len(frames) == len(shots) else None,
         mask_path=np.array(masks, dtype=np.str_) if any(masks) else None,
     )
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from passerby.data.readers.layout import Published, count_note
 from passerby.data.readers.listing import Shot, locate, split_of
+from passerby.data.readers.numbers import whole_number
 from passerby.errors import UserError
 from passerby.settings import Settings
 from passerby.types import Dataset
@@ -85,8 +86,10 @@ def _read_list(file: Path, inner: str, *, first_pid: int) -> list[Shot]:
             continue
         path, _, pid = line.strip().rpartition(" ")
         parts = path.rpartition("/")[2].partition(".")[0].split("_")
-        if not pid.isdecimal() or len(parts) < 3 or not parts[2].isdecimal():
+        identity = whole_number(pid)
+        cam = whole_number(parts[2]) if len(parts) > 2 else None
+        if identity is None or cam is None:
             raise UserError(f"{file}, line {number}: {line!r} is not like '0000/0000_000_01_0303morning_0008_0.jpg 0'")
-        frame = int(parts[4]) if len(parts) > 4 and parts[4].isdecimal() else None
-        shots.append(Shot(f"{inner}/{path}", first_pid + int(pid), int(parts[2]), frame))
+        frame = whole_number(parts[4]) if len(parts) > 4 else None
+        shots.append(Shot(f"{inner}/{path}", first_pid + identity, cam, frame))
     return shots

@@ -10,7 +10,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 from pydantic import Field
@@ -18,6 +18,7 @@ from pydantic import Field
 from passerby.data.names import existing_form, require_text
 from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
 from passerby.data.readers.listing import columns, find_masks, some
+from passerby.data.readers.numbers import whole_number
 from passerby.data.readers.words import Division, WordShot, number_shots, word_notes
 from passerby.errors import UserError, did_you_mean
 from passerby.settings import Settings
@@ -37,7 +38,7 @@ MEANT = {
 
 
 class Csv(Settings):
-    """A CSV file; its relative paths are relative to the file itself.
+    """A CSV file; its relative paths are relative to the file itself, with slashes or backslashes.
 
     Attributes:
         path: the file.
@@ -157,17 +158,39 @@ def _shot(line: Line, file: Path) -> WordShot:
     cells = line.cells
     if not cells["path"]:
         raise UserError(f"csv: {file}, line {line.number} has no path")
-    frame = cells.get("frame", "")
-    if frame and not (frame.isascii() and frame.isdecimal()):
-        raise UserError(f"csv: {file}, line {line.number}: frame {frame!r} is not a whole number")
     mask = cells.get("mask", "")
     return WordShot(
-        path=str(existing_form(file.parent / cells["path"])),
+        path=_place(cells["path"], file),
         pid=cells["pid"],
         cam=cells.get("cam", ""),
-        frame=int(frame) if frame else None,
-        mask=str(existing_form(file.parent / mask)) if mask else "",
+        frame=_frame(line, file),
+        mask=_place(mask, file) if mask else "",
     )
+
+
+def _frame(line: Line, file: Path) -> int | None:
+    text = line.cells.get("frame", "")
+    frame = whole_number(text)
+    if text and frame is None:
+        given = repr(text) if len(text) <= 40 else f"{text[:20]!r}... ({len(text):,} characters)"
+        raise UserError(f"csv: {file}, line {line.number}: frame {given} is not a whole number")
+    return frame
+
+
+def _place(cell: str, file: Path) -> str:
+    """Return the path of a cell below the folder of the file; one written on Windows has backslashes.
+
+    Raises:
+        UserError: it begins with the drive of another system.
+
+    """
+    if "\\" in cell and os.sep == "/" and not os.path.lexists(file.parent / cell):
+        if PureWindowsPath(cell).drive:
+            raise UserError(
+                f"csv: {file} names {cell}, a path with a drive of Windows; write paths relative to the folder of the file"
+            )
+        cell = cell.replace("\\", "/")
+    return str(existing_form(file.parent / cell))
 
 
 def _role(line: Line, file: Path) -> str:

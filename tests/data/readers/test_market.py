@@ -100,3 +100,15 @@ def test_other_sets_of_the_same_layout_do_not_disturb(site, make_images):
     duke = [f"{inner}/0005_c2_f0046985.jpg" for inner in (layout.TRAIN, layout.QUERY, layout.GALLERY)]
     make_images(site / "DukeMTMC-reID", duke)
     assert len(read_market1501(Market1501(root=str(site)), "m").train) == 3
+
+
+def test_numbers_of_many_digits(site, make_images):
+    folder = site / "Market-1501-v15.09.15"
+    make_images(folder, ["query/0001_c1s1_20240131235959123450_00.jpg"])
+    assert read_market1501(Market1501(root=str(site)), "m").query.frame.tolist() == [0, 1]
+    name = f"{'9' * 30}_c1s1_001051_00.jpg"
+    make_images(folder, [f"query/{name}"])
+    with pytest.raises(
+        UserError, match=rf"query/{name}: identity {'9' * 30} is too large; the largest identity number"
+    ):
+        read_market1501(Market1501(root=str(site)), "m")

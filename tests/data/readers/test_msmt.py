@@ -51,7 +51,15 @@ def test_test_identities_are_other_people_than_training_identities(tmp_path, spl
     )
 
 
-@pytest.mark.parametrize("line", ["0000/0000_000.jpg 0", "0000/0000_000_01_x_1.jpg", "0000/0000_000_xx_a_1.jpg 0"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0000/0000_000.jpg 0",
+        "0000/0000_000_01_x_1.jpg",
+        "0000/0000_000_xx_a_1.jpg 0",
+        f"0000/0000_000_01_a_1.jpg {'1' * 4500}",
+    ],
+)
 def test_a_bad_line_is_named(tmp_path, line):
     write(tmp_path, lists=LISTS | {"list_val.txt": [LISTS["list_val.txt"][0], line]})
     with pytest.raises(UserError) as caught:

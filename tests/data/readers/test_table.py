@@ -102,3 +102,22 @@ def test_masks_beside_the_table_and_where_told(tmp_path, make_images):
 def test_a_folder_of_masks_beside_a_column_has_no_effect(tmp_path):
     with pytest.raises(UserError, match=r"csv: masks has no effect, because .* has a column 'mask'"):
         read(tmp_path, "path,pid,mask\na.jpg,1,a.png\n", masks="x")
+
+
+def test_paths_written_on_windows(tmp_path):
+    (tmp_path / "odd\\name.jpg").touch()
+    dataset = read(tmp_path, "path,pid,role,mask\na\\b\\1.jpg,1,train,m\\1.png\nodd\\name.jpg,1,train,\n")
+    assert dataset.train.path.tolist() == [f"{tmp_path}/a/b/1.jpg", f"{tmp_path}/odd\\name.jpg"]
+    assert dataset.train.mask_path.tolist() == [f"{tmp_path}/m/1.png", ""]
+    with pytest.raises(UserError, match=r"^csv: .*list.csv names C:\\a\\1.jpg, a path with a drive of Windows; write"):
+        read(tmp_path, "path,pid\nC:\\a\\1.jpg,1\n")
+
+
+def test_frames_of_any_length_keep_their_order(tmp_path):
+    frames = ("20240131235959123450", "7", "20240131235959123449")
+    text = "path,pid,role,frame\n" + "".join(f"{row}.jpg,1,train,{frame}\n" for row, frame in enumerate(frames))
+    assert read(tmp_path, text).train.frame.tolist() == [2, 0, 1]
+    with pytest.raises(
+        UserError, match=r"line 2: frame '99999999999999999999'\.\.\. \(5,000 characters\) is not a whole"
+    ):
+        read(tmp_path, f"path,pid,frame\n1.jpg,1,{'9' * 5000}\n")
