@@ -20,9 +20,10 @@ from passerby.cluster.quality import Truth, against_truth, agreement, silhouette
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.joining import join
 from passerby.data.readers.auto import Recognised, layout_of
-from passerby.data.readers.folder import Folder, role_folders
+from passerby.data.readers.folder import Folder
 from passerby.data.readers.images import Images
 from passerby.data.readers.listing import existing_folder, folder_names
+from passerby.data.readers.roles import role_folders
 from passerby.data.readers.table import Csv
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError, did_you_mean

@@ -16,7 +16,7 @@ from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.data.decoding import ImageError, decode
 from passerby.data.image_files import images_below, why_none
 from passerby.data.names import existing_form, require_text
-from passerby.data.readers.images import told_cameras
+from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.words import number_words
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
@@ -257,7 +257,7 @@ def embed_images(
     progress: Progress | None = None,
     leave_out: Callable[[str], None] | None = None,
 ) -> Embeddings:
-    """Embed image files and every image below folders; nobody is known, cameras only where all paths tell one.
+    """Embed image files and every image below folders; nobody is known, cameras where most paths tell one.
 
     Hidden files and folders of masks are left out, and links are followed, as in every listing of images.
 
@@ -278,7 +278,8 @@ def embed_images(
         raise UserError(f"no image in {', '.join(map(str, places))}{why_none()}")
     names = np.array([str(path) for path, _ in found])
     vectors, rows = _readable_vectors(model, names, progress=progress, leave_out=leave_out)
-    words, _ = told_cameras([name for _, name in found])
+    below = [name for _, name in found]
+    words = told_cameras(below, below).words
     numbers = number_words(words)
     cam = np.array([numbers[word] for word in words])[rows]
     unknown, blank = np.full(len(rows), UNKNOWN), np.full(len(rows), "")

@@ -173,14 +173,14 @@ def test_vectors_of_another_model_are_not_searched(trained: Path, site: Path, tm
     assert run("search", tmp_path / "nameless.npz", image, "--run", tmp_path / "other").exit_code == 0
 
 
-def test_cameras_are_read_off_the_names_where_all_tell_one(trained: Path, site: Path, tmp_path: Path) -> None:
+def test_cameras_are_read_off_the_names_where_most_tell_one(trained: Path, site: Path, tmp_path: Path) -> None:
     gallery = site / "bounding_box_test"
     assert run("embed", trained, gallery, "-o", tmp_path / "g.npz").exit_code == 0
     told = [int(re.search(r"_c(\d)s", path.name)[1]) for path in sorted(gallery.glob("*.jpg"))]
     assert Embeddings.load(tmp_path / "g.npz").cam.tolist() == told
     shutil.copy(min(gallery.glob("*.jpg")), tmp_path / "someone.jpg")
     assert run("embed", trained, gallery, tmp_path / "someone.jpg", "-o", tmp_path / "g.npz").exit_code == 0
-    assert set(Embeddings.load(tmp_path / "g.npz").cam) == {-1}
+    assert Embeddings.load(tmp_path / "g.npz").cam.tolist() == [*told, -1]
 
 
 def test_report_can_be_written_again(trained: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from passerby.data.image_files import images_below
 from passerby.data.readers import cuhk03, duke, market
 from passerby.data.readers.cuhk03 import CUHK03
 from passerby.data.readers.duke import DukeMTMC
-from passerby.data.readers.folder import Folder, role_folders
+from passerby.data.readers.folder import Folder
 from passerby.data.readers.layout import first_name, holds_three_folders
-from passerby.data.readers.listing import existing_folder, folder_names, image_names
+from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.market import Market1501
 from passerby.data.readers.msmt import MSMT17, msmt_version
+from passerby.data.readers.roles import role_folders
 from passerby.data.readers.table import Csv
 from passerby.errors import UserError
 from passerby.settings import Settings
@@ -70,9 +72,9 @@ def _recognise(settings: Auto) -> Recognised:
         raise UserError(f"auto: several data sets lie in {root}: {listed}; give one of them as root")
     if below:
         return next(iter(below.values()))
-    if image_names(root) or any(image_names(root / name) for name in inner):
+    if images_below(root):
         return Folder(root=settings.root)
-    raise UserError(f"auto: nothing known in {root} or one level below; looked for {LOOKED_FOR}")
+    raise UserError(f"auto: nothing known in {root}; looked for {LOOKED_FOR}")
 
 
 def layout_of(folder: Path) -> Recognised | None:

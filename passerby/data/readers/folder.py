@@ -1,39 +1,35 @@
 """People's own folders: divided or not, one folder per person or facts in the file names.
 
-Three ways of telling who is who, tried in this order: the user's `pattern`; one sub-folder per person; Market-style
-names (`0001_c2...`). Divided means sub-folders `train`, `query`, `gallery` (or the Market-1501 names); a set without
-them is divided here.
+Identities come from the user's `pattern`, from one folder per person, or from Market-style names (`0001_c2...`).
+Folders that are called after a role (`train`, `query`, `gallery`, `test`, also as in `image_query`) or a camera
+(`cam01`) are understood as such at any depth and never as people; a set without roles is divided here. Where folders
+and names leave open who is shown, the set is refused: a wrong guess would still get a score.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from passerby.data.image_files import why_none
+from passerby.data.image_files import folder_names, image_names, images_below, why_none
+from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
-from passerby.data.readers.layout import distractor_note, junk_note
-from passerby.data.readers.listing import existing_folder, folder_names, image_names, some, split_of
+from passerby.data.readers.layout import distractor_note, junk_note, zero_is_nobody, zero_note
+from passerby.data.readers.listing import existing_folder, some, split_of
 from passerby.data.readers.pattern import Pattern, compile_pattern
+from passerby.data.readers.roles import READ, Place, looks_like_fold, not_read, place_of, role_folders, role_places
 from passerby.data.readers.words import NOBODY, Division, WordShot, number_shots, word_notes
 from passerby.errors import UserError
 from passerby.settings import Settings
 from passerby.types import Dataset
 
 EXPECTED = "folders train, query and gallery, one folder per person, or images named like 0001_c2_000151.jpg"
-ROLE_FOLDERS = {
-    "train": ("train", "bounding_box_train"),
-    "query": ("query",),
-    "gallery": ("gallery", "bounding_box_test"),
-    "test": ("test",),
-}
 MARKET_STYLE = re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)(?=[s_.])(?:s\d+)?(?:_f?(?P<frame>\d+))?", re.ASCII)
-CAMERA_TOKEN = re.compile(r"(?<![a-z])(?:cam(?:era)?[-_ ]?|c)(\d+)(?=[st]\d|[^a-z0-9]|$)", re.ASCII | re.IGNORECASE)
 
 
 class Folder(Settings):
@@ -41,8 +37,9 @@ class Folder(Settings):
 
     Attributes:
         root: the folder.
-        pattern: template of the file names, such as `"{pid}_{cam}_{frame}"` or `"{pid}/{cam}/*"`; without `{pid}` the
-            identities are unknown and everything serves for training without labels.
+        pattern: template of the file names, such as `"{pid}_{cam}_{frame}"` or `"{pid}/{cam}/*"`, below the folders of
+            the roles where there are any; without `{pid}` the identities are unknown and everything serves for training
+            without labels.
         test_share: share of the identities to test on, in [0, 1], where the folder is not divided; 0.5 unless given.
         masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
             the folder.
@@ -57,18 +54,20 @@ class Folder(Settings):
 
 
 @dataclass(frozen=True)
-class Pile:
-    """The images of one folder, junk left out.
+class Reading:
+    """The images of a folder, junk left out.
 
     Attributes:
-        shots: people, and images of unknown identity.
-        distractors: what Market-style names mark with identity 0: boxes without a person of interest.
+        shots: of each role, or of `""` where the folder is not divided.
+        distractors: likewise, the boxes without a person of interest, which Market-style names mark with identity 0.
+        names: the folder of each role.
         notes: what a person should know.
 
     """
 
-    shots: list[WordShot]
-    distractors: list[WordShot]
+    shots: Mapping[str, list[WordShot]]
+    distractors: Mapping[str, list[WordShot]]
+    names: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
@@ -76,134 +75,204 @@ def read_folder(settings: Folder, name: str) -> Dataset:
     """Read a folder of crops; notes say how it was understood.
 
     Raises:
-        UserError: no folder, no image, a name that does not tell who is shown, or `test_share` for a divided folder.
+        UserError: no folder, no image, names that do not tell who is shown, or `test_share` for a divided folder.
 
     """
     folder = existing_folder(settings.root, kind=settings.kind, expected=EXPECTED)
-    pattern = None if settings.pattern is None else compile_pattern(settings.pattern)
-    inner = role_folders(folder)
-    if inner and settings.test_share is not None:
-        raise UserError(
-            f"folder: test_share has no effect, because {folder} is divided already ({', '.join(inner.values())})"
-        )
-    if inner:
-        division, notes = _read_divided(folder, inner, pattern)
+    role_folders(folder)  # refuses two folders for one purpose
+    if settings.pattern is None:
+        reading = _read_names(folder)
     else:
-        division, notes = _read_undivided(
-            folder, pattern, settings.test_share if settings.test_share is not None else DEFAULT_SHARE
-        )
+        reading = _read_pattern(folder, compile_pattern(settings.pattern))
+    divided = bool(reading.names)
+    if divided and settings.test_share is not None:
+        inner = ", ".join(reading.names.values())
+        raise UserError(f"folder: test_share has no effect, because {folder} is divided already ({inner})")
+    if not divided and settings.test_share is None:
+        _require_several(reading, folder)
+    share = DEFAULT_SHARE if settings.test_share is None else settings.test_share
+    division, notes = _as_told(reading) if divided else _by_hash(reading, share)
     if not division.all:
         raise UserError(f"folder: no image in {folder}; expected {EXPECTED}{why_none()}")
     train, query, gallery = (split_of(shots, folder, masks=settings.masks) for shots in number_shots(division))
-    return Dataset(name, train, query, gallery, (*notes, *word_notes(division)))
+    return Dataset(name, train, query, gallery, (*reading.notes, *notes, *word_notes(division)))
 
 
-def role_folders(folder: Path) -> dict[str, str]:
-    """Return which sub-folder is for what (`train`, `query`, `gallery`, `test`); empty when the folder is not divided.
-
-    Raises:
-        UserError: two sub-folders for the same purpose.
-
-    """
-    present = folder_names(folder)
-    found: dict[str, str] = {}
-    for role, known in ROLE_FOLDERS.items():
-        names = [name for name in present if name.lower() in known]
-        if len(names) > 1:
-            raise UserError(f"folder: {folder} holds both {names[0]} and {names[1]}; keep one")
-        if names:
-            found[role] = names[0]
-    return found
+# ---- from what is read to a division
 
 
-def _read_divided(folder: Path, inner: Mapping[str, str], pattern: Pattern | None) -> tuple[Division, tuple[str, ...]]:
-    piles = {role: _read_pile(folder, pattern, inner=name) for role, name in inner.items()}
-    notes = [note for pile in piles.values() for note in pile.notes]
-    unread = [name for name in folder_names(folder) if name not in inner.values()]
-    if unread:
-        notes.append(f"Not read: {some(unread, '')}.")
-    nothing = Pile([], [])
-    train, query, gallery, test = (piles.get(role, nothing) for role in ("train", "query", "gallery", "test"))
-    notes.extend(distractor_note(len(train.distractors)))
-    if test.shots and not query.shots:
-        tested = divide(test.shots, 1.0)
-        division = Division(
-            train.shots, tested.query, _sorted(tested.gallery, gallery.shots, gallery.distractors, test.distractors)
+def _as_told(reading: Reading) -> tuple[Division, tuple[str, ...]]:
+    """Divide by the roles of the folders."""
+    train, query, gallery, test = (reading.shots.get(role, []) for role in READ)
+    nobody = reading.distractors
+    boxes = [*nobody.get("gallery", []), *nobody.get("test", [])]
+    notes = distractor_note(len(nobody.get("train", [])))
+    if test and not query:
+        tested = divide(test, 1.0)
+        notes = (
+            *notes,
+            f"{reading.names['test']} is not divided: one image per identity and camera is a query, the others are the "
+            "gallery.",
         )
-        notes.append(
-            f"{inner['test']} is not divided: one image per identity and camera is a query, the others are the gallery."
-        )
-        return division, tuple(notes)
-    pool = _sorted(gallery.shots, gallery.distractors, test.shots, test.distractors)
-    return Division(train.shots, _sorted(query.shots, query.distractors), pool), tuple(notes)
+        return Division(train, tested.query, _sorted(tested.gallery, gallery, boxes)), notes
+    return Division(train, _sorted(query, nobody.get("query", [])), _sorted(gallery, test, boxes)), notes
 
 
-def _read_undivided(folder: Path, pattern: Pattern | None, share: float) -> tuple[Division, tuple[str, ...]]:
-    pile = _read_pile(folder, pattern, inner="")
-    division = divide(pile.shots, share)
-    notes = [*pile.notes, *division_note(division)]
+def _by_hash(reading: Reading, share: float) -> tuple[Division, tuple[str, ...]]:
+    """Divide the people of a folder without roles."""
+    distractors = reading.distractors.get("", [])
+    division = divide(reading.shots.get("", []), share)
+    notes = division_note(division)
     if not division.gallery:
-        return division, (*notes, *distractor_note(len(pile.distractors)))
-    return Division(division.train, division.query, _sorted(division.gallery, pile.distractors)), tuple(notes)
+        return division, (*notes, *distractor_note(len(distractors)))
+    return Division(division.train, division.query, _sorted(division.gallery, distractors)), notes
+
+
+def _require_several(reading: Reading, folder: Path) -> None:
+    """Refuse a folder that is taken for one identity, of which every search would find the right image."""
+    shots = reading.shots.get("", [])
+    people = {shot.pid for shot in shots} - set(NOBODY)
+    if len(people) == 1 and len(shots) > 1 and not reading.distractors.get(""):
+        raise UserError(
+            f"folder: all {len(shots):,} images of {folder} are taken for one identity ({shots[0].pid}), so nothing "
+            'can be searched; where they show several, give a pattern (--pattern) such as "{pid}_{cam}_*"'
+        )
 
 
 def _sorted(*piles: list[WordShot]) -> list[WordShot]:
     return sorted((shot for pile in piles for shot in pile), key=lambda shot: shot.path)
 
 
-def _read_pile(folder: Path, pattern: Pattern | None, *, inner: str) -> Pile:
-    """Read the images of `folder/inner` in the first way that fits."""
-    if pattern is not None:
-        return _read_pattern(folder, pattern, inner=inner)
-    here = folder / inner
-    names, people = image_names(here), [person for person in folder_names(here) if image_names(here / person)]
-    if names and people:
-        raise UserError(
-            f"folder: {here} holds both images ({names[0]}) and folders of images ({people[0]}); "
-            "keep one kind or give a pattern"
-        )
-    if people:
-        return _read_people(folder, {person: image_names(here / person) for person in people}, inner=inner)
-    if not names and folder_names(here):
-        raise UserError(
-            f"folder: no image in {here} nor one level below; for deeper folders give a pattern such as "
-            '"{pid}/{cam}/*"'
-        )
-    return _read_market_style(folder, names, inner=inner)
+# ---- without a pattern
 
 
-def _read_people(folder: Path, people: Mapping[str, list[str]], *, inner: str) -> Pile:
-    tokens = {name: CAMERA_TOKEN.search(name) for names in people.values() for name in names}
-    count = sum(token is not None for token in tokens.values())
-    known = count == len(tokens)
-    shots = [
-        WordShot(_join(inner, person, name), person, token[1] if known and (token := tokens[name]) else "")
-        for person, names in people.items()
-        for name in names
-    ]
-    notes = (
-        f"Only {count} of {len(tokens)} file names tell a camera (as in c2 or cam2), so cameras are taken as unknown.",
+def _read_names(folder: Path) -> Reading:
+    """Read all images below a folder by the names of folders and files."""
+    places = [place_of(path) for path in images_below(folder)]
+    read = [place for place in places if place.role in READ]
+    notes: list[str] = []
+    names: dict[str, str] = {}
+    if read:
+        if unread := not_read(place.path for place in places if place.role not in READ):
+            notes.append(f"Not read: {some(unread, '')}.")
+        names = {role: _folder_of(role, read) for role in READ if any(place.role == role for place in read)}
+    read = read or places
+    depths = {len(place.others) for place in read}
+    if max(depths, default=0) > 1:
+        _refuse_depth(folder, read)
+    if depths == {0, 1}:
+        _refuse_both(folder, read)
+    found = _by_folder(folder, read) if depths == {1} and not _is_one_heap(read) else _by_name(folder, read)
+    shots, distractors = (
+        {role: [shot for place, shot in pairs if (place.role if names else "") == role] for role in names or ("",)}
+        for pairs in (found.shots, found.distractors)
     )
-    return Pile(shots, [], notes if 0 < count < len(tokens) else ())
+    return Reading(shots, distractors, names, (*notes, *found.notes))
 
 
-def _read_market_style(folder: Path, names: list[str], *, inner: str) -> Pile:
-    shots: list[WordShot] = []
-    for name in names:
-        match = MARKET_STYLE.match(name)
-        if match is None:
-            raise UserError(
-                f"folder: {folder / inner / name} does not begin like 0001_c2_; give a pattern such as "
-                '"{pid}_{cam}_*", or put each person into a folder of their own'
-            )
+@dataclass(frozen=True)
+class _Named:
+    shots: list[tuple[Place, WordShot]]
+    distractors: list[tuple[Place, WordShot]]
+    notes: tuple[str, ...]
+
+
+def _folder_of(role: str, places: Sequence[Place]) -> str:
+    """Return the path of the folder that gives the first image of a role its role."""
+    path = next(place.path for place in places if place.role == role)
+    folders = path.split("/")[:-1]
+    last = max(row for row, folder in enumerate(folders) if place_of(f"{folder}/x").role == role)
+    return "/".join(folders[: last + 1])
+
+
+def _is_one_heap(places: Sequence[Place]) -> bool:
+    """Whether one folder holds all images and their names say who is shown, so that the folder is no person."""
+    return len({place.others for place in places}) == 1 and all(MARKET_STYLE.match(place.name) for place in places)
+
+
+def _by_folder(folder: Path, places: Sequence[Place]) -> _Named:
+    people = list(dict.fromkeys(place.others[0] for place in places))
+    if all(looks_like_fold(person) for person in people):
+        raise UserError(
+            f"folder: the folders of {folder} ({some(people, '')}) look like parts of a data set, not like identities; "
+            'say where identities stand by a pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where '
+            "each folder is one identity"
+        )
+    looked = [f"{place.camera}/{place.name}" if place.camera else place.name for place in places]
+    cameras = told_cameras(looked, [place.path for place in places])
+    shots = [
+        (place, WordShot(place.path, place.others[0], cam)) for place, cam in zip(places, cameras.words, strict=True)
+    ]
+    return _Named(shots, [], cameras.notes)
+
+
+def _by_name(folder: Path, places: Sequence[Place]) -> _Named:
+    pairs = [(place, _market_style(folder, place)) for place in places]
+    people = [(place, shot) for place, shot in pairs if shot.pid not in NOBODY]
+    zero = [(place, shot) for place, shot in people if int(shot.pid) == 0]
+    shown = {place.role for place, _ in zero}
+    junk = len(pairs) - len(people)
+    divided = any(place.role in READ for place in places)
+    nobody = zero_is_nobody(
+        train="train" in shown or not divided,
+        query="query" in shown,
+        gallery=bool(shown - {"train", "query"}),
+        junk=junk > 0,
+    )
+    if not nobody:
+        return _Named(people, [], (*junk_note(junk), *zero_note(bool(zero))))
+    return _Named([(place, shot) for place, shot in people if int(shot.pid) != 0], zero, junk_note(junk))
+
+
+def _market_style(folder: Path, place: Place) -> WordShot:
+    match = MARKET_STYLE.match(place.name)
+    if match is not None:
         frame = None if match["frame"] is None else int(match["frame"])
-        shots.append(WordShot(_join(inner, name), match["pid"], match["cam"], frame))
-    people = [shot for shot in shots if shot.pid not in NOBODY]
-    distractors = [shot for shot in people if int(shot.pid) == 0]
-    return Pile([shot for shot in people if int(shot.pid) != 0], distractors, junk_note(len(shots) - len(people)))
+        return WordShot(place.path, match["pid"], match["cam"], frame)
+    if place.camera:
+        raise UserError(
+            f"folder: {place.camera} in {folder / place.path} looks like a camera, and neither a folder nor the file "
+            'name says who is shown; give a pattern (--pattern), such as "{cam}/{pid}_*", or "{pid}/*" where each '
+            "folder is one identity"
+        )
+    raise UserError(
+        f"folder: {folder / place.path} does not begin like 0001_c2_; give a pattern (--pattern) such as "
+        '"{pid}_{cam}_*", put each person into a folder of their own, or read images of unknown people by kind: images'
+    )
 
 
-def _read_pattern(folder: Path, pattern: Pattern, *, inner: str) -> Pile:
+def _refuse_depth(folder: Path, places: Sequence[Place]) -> None:
+    deep = next(place for place in places if len(place.others) > 1)
+    raise UserError(
+        f"folder: of {folder / deep.path}, any of the folders {' and '.join(deep.others)} may be the identity; give a "
+        'pattern (--pattern) such as "{pid}/{cam}/*"'
+    )
+
+
+def _refuse_both(folder: Path, places: Sequence[Place]) -> None:
+    flat = next(place for place in places if not place.others)
+    deep = next(place for place in places if place.others)
+    raise UserError(
+        f"folder: {folder} holds both images ({flat.path}) and folders of images ({deep.path.rpartition('/')[0]}); "
+        "keep one kind or give a pattern (--pattern)"
+    )
+
+
+# ---- by a pattern
+
+
+def _read_pattern(folder: Path, pattern: Pattern) -> Reading:
+    places = role_places(folder)
+    shots: dict[str, list[WordShot]] = {}
+    for role, inner in places or [("", "")]:
+        shots.setdefault(role, []).extend(_fitting(folder, pattern, inner=inner))
+    unread = [name for name in folder_names(folder) if name not in {inner.partition("/")[0] for _, inner in places}]
+    notes = (f"Not read: {some(unread, '')}.",) if places and unread else ()
+    return Reading(shots, {}, dict(places), notes)
+
+
+def _fitting(folder: Path, pattern: Pattern, *, inner: str) -> list[WordShot]:
+    """Read the images of `folder/inner`."""
     shots: list[WordShot] = []
     for path in _images_at(folder / inner, pattern.depth):
         found = pattern.match(path)
@@ -219,7 +288,7 @@ def _read_pattern(folder: Path, pattern: Pattern, *, inner: str) -> Pile:
         raise UserError(
             f"folder: no image {_how_deep(pattern.depth)} {folder / inner}, where the pattern {pattern.text!r} looks"
         )
-    return Pile(shots, [])
+    return shots
 
 
 def _how_deep(depth: int) -> str:

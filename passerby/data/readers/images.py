@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from passerby.data.image_files import images_below, why_none
-from passerby.data.readers.folder import CAMERA_TOKEN
+from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.listing import existing_folder, split_of
 from passerby.data.readers.words import Division, WordShot, number_shots
 from passerby.errors import UserError
@@ -17,8 +16,9 @@ from passerby.types import Dataset, Split
 class Images(Settings):
     """All images below a folder, at any depth; nobody is known, and all of them are for training.
 
-    A camera is known where all paths tell one (as in c2 or cam2, of a folder or of a file). Where names follow another
-    template, or identities are to be known for a comparison, `kind: folder` reads them by a pattern.
+    Cameras are known where at least three in four paths tell one (as in c2 or cam2, of a folder or of a file). Where
+    names follow another template, or identities are to be known for a comparison, `kind: folder` reads them by a
+    pattern.
 
     Attributes:
         root: the folder.
@@ -45,22 +45,10 @@ def read_images(settings: Images, name: str) -> Dataset:
         if next(folder.iterdir(), None) is None:
             raise UserError(f"{settings.kind}: the folder {folder} is empty")
         raise UserError(f"{settings.kind}: no image in {folder} or below it{why_none()}")
-    cams, known = told_cameras(paths)
-    division = Division([WordShot(path, "", cam) for path, cam in zip(paths, cams, strict=True)], [], [])
+    cameras = told_cameras(paths, paths)
+    division = Division([WordShot(path, "", cam) for path, cam in zip(paths, cameras.words, strict=True)], [], [])
     train = split_of(number_shots(division)[0], folder, masks=settings.masks)
-    return Dataset(name, train, Split.empty(), Split.empty(), _notes(known, len(paths)))
-
-
-def told_cameras(paths: Sequence[str]) -> tuple[list[str], int]:
-    """Return the camera of each path, "" unless all of them tell one (as in c2 or cam2), and how many do."""
-    tokens = [CAMERA_TOKEN.search(path) for path in paths]
-    known = [token[1] for token in tokens if token is not None]
-    return known if len(known) == len(paths) else [""] * len(paths), len(known)
-
-
-def _notes(known: int, count: int) -> tuple[str, ...]:
-    """Say what is not known; `known` of `count` paths tell a camera."""
-    cameras = f"Only {known:,} of {count:,} paths tell a camera (as in c2 or cam2), so cameras are taken as unknown."
-    if not known:
-        cameras = "No path tells a camera (as in c2 or cam2), so cameras are unknown."
-    return ("Nobody is known, so all images are for training without labels.", *(() if known == count else (cameras,)))
+    notes = ["Nobody is known, so all images are for training without labels.", *cameras.notes]
+    if not cameras.notes and not any(cameras.words):
+        notes.append("No path tells a camera (as in c2 or cam2), so cameras are unknown.")
+    return Dataset(name, train, Split.empty(), Split.empty(), tuple(notes))

@@ -96,7 +96,7 @@ def without_junk(shots: Sequence[Shot]) -> list[Shot]:
 
 
 def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Published, masks: str | None) -> Dataset:
-    """Read a folder of the Market-1501 layout; junk is dropped, pid 0 stays in the gallery as a distractor.
+    """Read a folder of the Market-1501 layout; junk is dropped, distractors of pid 0 stay in the gallery alone.
 
     Args:
         folder: holds the three folders.
@@ -113,10 +113,13 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
     if not any(listed):
         raise UserError(f"{folder} has {EXPECTED}, but not one image in them")
     train, query, gallery = (without_junk(shots) for shots in listed)
-    labelled = [shot for shot in train if shot.pid != 0]
+    junk = sum(len(shots) for shots in listed) - len(train) - len(query) - len(gallery)
+    shown = [any(shot.pid == 0 for shot in shots) for shots in (train, query, gallery)]
+    nobody = zero_is_nobody(train=shown[0], query=shown[1], gallery=shown[2], junk=junk > 0)
+    labelled = [shot for shot in train if shot.pid != 0] if nobody else train
     notes = (
-        *junk_note(sum(len(shots) for shots in listed) - len(train) - len(query) - len(gallery)),
-        *distractor_note(len(train) - len(labelled)),
+        *junk_note(junk),
+        *(distractor_note(len(train) - len(labelled)) if nobody else zero_note(any(shown))),
         *count_note(folder, published, (len(labelled), len(query), len(gallery))),
     )
     learnt, asked, kept = (split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery))
@@ -126,6 +129,33 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
 def junk_note(count: int) -> tuple[str, ...]:
     """Say how many junk images were left out, if any were."""
     return (f"Junk images (identity -1) left out: {count:,}.",) if count else ()
+
+
+def zero_is_nobody(*, train: bool, query: bool, gallery: bool, junk: bool) -> bool:
+    """Whether identity 0 marks boxes without a person of interest, as in Market-1501, and is no person.
+
+    In the releases such boxes are in the gallery, nobody searches for them, and they come with junk (-1); nothing is
+    trained on them. In a folder whose identities are counted from 0, a query shows identity 0, or training images do
+    without any junk beside.
+
+    Args:
+        train, query, gallery: whether images of identity 0 are there.
+        junk: whether images of identity -1 are anywhere.
+
+    """
+    return gallery and not query and (junk or not train)
+
+
+def zero_note(shown: bool) -> tuple[str, ...]:
+    """Say that identity 0 is a person, if any image shows it."""
+    return (
+        (
+            "Identity 0 is taken for an identity like any other, because training or query images show it; in "
+            "Market-1501 as released 0 marks distractors.",
+        )
+        if shown
+        else ()
+    )
 
 
 def distractor_note(count: int) -> tuple[str, ...]:

@@ -187,7 +187,8 @@ def _place(cell: str, file: Path) -> str:
     if "\\" in cell and os.sep == "/" and not os.path.lexists(file.parent / cell):
         if PureWindowsPath(cell).drive:
             raise UserError(
-                f"csv: {file} names {cell}, a path with a drive of Windows; write paths relative to the folder of the file"
+                f"csv: {file} names {cell}, a path with a drive of Windows; write paths relative to the folder of the "
+                "file"
             )
         cell = cell.replace("\\", "/")
     return str(existing_form(file.parent / cell))

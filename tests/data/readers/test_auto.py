@@ -71,6 +71,6 @@ def test_nothing_known(tmp_path):
     )
     with pytest.raises(UserError) as caught:
         recognise(Auto(root=str(tmp_path)))
-    assert str(caught.value).startswith(f"auto: nothing known in {tmp_path} or one level below; {looked}")
+    assert str(caught.value).startswith(f"auto: nothing known in {tmp_path}; {looked}")
     with pytest.raises(UserError, match=r"^auto: .*gone does not exist; expected one of Market-1501"):
         recognise(Auto(root=str(tmp_path / "gone")))

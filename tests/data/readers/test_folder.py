@@ -150,13 +150,70 @@ def test_camera_in_a_file_name(tmp_path, make_images, name, cam):
     assert read(tmp_path, test_share=0.0).train.cam.tolist() == [cam]
 
 
-def test_cameras_are_all_or_none(tmp_path, make_images):
+def test_a_camera_in_few_names_is_chance(tmp_path, make_images):
     make_images(tmp_path, ["1/3f-c4-aa.jpg", "1/3f-aa-bb.jpg"])
     dataset = read(tmp_path, test_share=0.0)
     assert dataset.train.cam.tolist() == [-1, -1]
-    assert (
-        dataset.notes[0] == "Only 1 of 2 file names tell a camera (as in c2 or cam2), so cameras are taken as unknown."
+    assert dataset.notes[-1] == NO_CAMERA
+    assert dataset.notes[0] == (
+        "Only 1 of 2 images tell a camera (as in c2 or cam2), fewer than 75 %, so cameras are taken as unknown; none "
+        "is told by 1/3f-aa-bb.jpg; rename them, or say by a pattern with {cam} where cameras stand."
     )
+
+
+def test_a_few_names_without_a_camera_leave_the_others_theirs(tmp_path, make_images):
+    files = [f"{pid}/c{cam}_7.jpg" for pid in range(1, 6) for cam in (1, 2)]
+    make_images(tmp_path, [*files, "1/portrait.jpg", "2/portrait.jpg", "3/portrait.jpg"])
+    dataset = read(tmp_path, test_share=0.0)
+    assert (dataset.train.cam == -1).sum() == 3
+    assert dataset.train.count_cameras == 2
+    assert dataset.notes[0] == (
+        "3 of 13 images tell no camera (as in c2 or cam2) and get the unknown camera -1, which counts as one camera: "
+        "1/portrait.jpg, 2/portrait.jpg, 3/portrait.jpg; rename them, or say by a pattern with {cam} where cameras "
+        "stand."
+    )
+
+
+def test_vehicle_folders_are_roles_and_not_people(tmp_path, make_images):
+    names = ["image_train/0001_c001_00016450_0.jpg", "image_query/0002_c002_00030600_0.jpg"]
+    make_images(tmp_path, [*names, "image_test/0002_c003_00030601_0.jpg"])
+    dataset = read(tmp_path)
+    assert (dataset.train.pid.tolist(), dataset.query.pid.tolist(), dataset.gallery.pid.tolist()) == ([1], [2], [2])
+
+
+def test_roles_and_cameras_are_known_at_any_depth(tmp_path, make_images):
+    names = ["train/cam01/anna/x.jpg", "train/cam02/anna/y.jpg", "test/probe/CAM-A/ben/1.jpg"]
+    make_images(tmp_path, [*names, "test/gallery/CAM-B/ben/2.jpg"])
+    dataset = read(tmp_path)
+    assert (dataset.train.pid.tolist(), dataset.train.count_cameras) == ([0, 0], 2)
+    assert names_of(dataset.query, tmp_path) == ["test/probe/CAM-A/ben/1.jpg"]
+    assert (dataset.query.pid.tolist(), dataset.gallery.pid.tolist()) == ([1], [1])
+    assert dataset.query.cam.tolist() != dataset.gallery.cam.tolist()
+    by_pattern = read(tmp_path, pattern="{cam}/{pid}/*")
+    assert (by_pattern.query.pid.tolist(), by_pattern.gallery.pid.tolist()) == ([1], [1])
+
+
+def test_a_folder_that_only_holds_the_images_is_no_person(tmp_path, make_images):
+    make_images(tmp_path, ["train/images/0001_c1.jpg", "train/images/0002_c1.jpg"])
+    assert read(tmp_path).train.pid.tolist() == [1, 2]
+    make_images(tmp_path / "b", ["trip/0001_c1.jpg", "trip/0002_c2.jpg"])
+    assert read(tmp_path / "b", test_share=0.0).train.pid.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("junk", [[], ["query/-1_c1.jpg"]])
+def test_a_person_with_the_number_0_is_a_person(tmp_path, make_images, junk):
+    names = ["train/0000_c1.jpg", "train/0001_c2.jpg", "query/0000_c1.jpg", "gallery/0000_c2.jpg", *junk]
+    make_images(tmp_path, names)
+    dataset = read(tmp_path)
+    assert (dataset.train.pid.tolist(), dataset.query.pid.tolist()) == ([0, 1], [0])
+    assert dataset.notes[-1].startswith("Identity 0 is taken for an identity like any other, because training or query")
+
+
+def test_people_counted_from_0_in_one_folder(tmp_path, make_images):
+    make_images(tmp_path, [f"{pid:04d}_c{cam}.jpg" for pid in range(4) for cam in (1, 2)])
+    dataset = read(tmp_path)
+    assert len(dataset.train) + len(dataset.query) + len(dataset.gallery) == 8
+    assert 0 in {*dataset.train.pid.tolist(), *dataset.query.pid.tolist()}
 
 
 def test_masks_inside(tmp_path, make_images):
@@ -178,24 +235,43 @@ MISTAKES = [
     (
         ["anna/1.jpg", "x.jpg"],
         {},
-        "ROOT holds both images (x.jpg) and folders of images (anna); keep one kind or give a pattern",
+        "ROOT holds both images (x.jpg) and folders of images (anna); keep one kind or give a pattern (--pattern)",
     ),
     (
         ["a/b/c.jpg"],
         {},
-        'no image in ROOT nor one level below; for deeper folders give a pattern such as "{pid}/{cam}/*"',
+        "of ROOT/a/b/c.jpg, any of the folders a and b may be the identity; give a pattern (--pattern) such as "
+        '"{pid}/{cam}/*"',
+    ),
+    *(
+        (
+            [name],
+            {},
+            f"ROOT/{name} does not begin like 0001_c2_; give a pattern (--pattern) such as "
+            '"{pid}_{cam}_*", put each person into a folder of their own, or read images of unknown people by '
+            "kind: images",
+        )
+        for name in ("x.jpg", "0001_c1x.jpg")
     ),
     (
-        ["x.jpg"],
+        ["gallery/cam01/person01_cam01_x.jpg", "query/cam02/person01_cam02_x.jpg"],
         {},
-        'ROOT/x.jpg does not begin like 0001_c2_; give a pattern such as "{pid}_{cam}_*", or put each person into a '
-        "folder of their own",
+        "cam01 in ROOT/gallery/cam01/person01_cam01_x.jpg looks like a camera, and neither a folder nor the file name "
+        'says who is shown; give a pattern (--pattern), such as "{cam}/{pid}_*", or "{pid}/*" where each folder is '
+        "one identity",
     ),
     (
-        ["0001_c1x.jpg"],
+        ["fold1/a.jpg", "fold_2/b.jpg", "extra_test/c.jpg"],
         {},
-        'ROOT/0001_c1x.jpg does not begin like 0001_c2_; give a pattern such as "{pid}_{cam}_*", or put each person '
-        "into a folder of their own",
+        "the folders of ROOT (extra_test, fold1, fold_2) look like parts of a data set, not like identities; say where "
+        'identities stand by a pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where each folder is one '
+        "identity",
+    ),
+    (
+        ["holiday/a.jpg", "holiday/b.jpg"],
+        {},
+        "all 2 images of ROOT are taken for one identity (holiday), so nothing can be searched; where they show "
+        'several, give a pattern (--pattern) such as "{pid}_{cam}_*"',
     ),
     (["query/x.jpg"], {"pattern": "{pid}_*"}, "query/x.jpg does not fit the pattern '{pid}_*'"),
     (["x.jpg"], {"pattern": "{pid}/{cam}/*"}, "no image 2 levels below ROOT, where the pattern '{pid}/{cam}/*' looks"),

@@ -21,7 +21,7 @@ def test_everything_below_is_for_training_and_nobody_is_known(tmp_path, make_ima
     )
 
 
-def test_cameras_of_folders_or_names_count_where_all_paths_tell_them(tmp_path, make_images):
+def test_cameras_of_folders_or_names_count_where_most_paths_tell_them(tmp_path, make_images):
     make_images(tmp_path, ["cam1/a.png", "cam7/a.png", "x/0003_c2s1_000151_00.png"])
     dataset = read(tmp_path)
     assert dataset.train.cam.tolist() == [1, 7, 2]
@@ -29,8 +29,16 @@ def test_cameras_of_folders_or_names_count_where_all_paths_tell_them(tmp_path, m
     assert len(dataset.notes) == 1
     make_images(tmp_path, ["y.png"])
     dataset = read(tmp_path)
-    assert dataset.train.cam.tolist() == [-1, -1, -1, -1]
-    assert dataset.notes[1] == ("Only 3 of 4 paths tell a camera (as in c2 or cam2), so cameras are taken as unknown.")
+    assert dataset.train.cam.tolist() == [1, 7, 2, -1]
+    assert dataset.notes[1].startswith(
+        "1 of 4 images tell no camera (as in c2 or cam2) and get the unknown camera -1, "
+    )
+    make_images(tmp_path, ["z.png"])
+    dataset = read(tmp_path)
+    assert dataset.train.cam.tolist() == [-1] * 5
+    assert dataset.notes[1].startswith(
+        "Only 3 of 5 images tell a camera (as in c2 or cam2), fewer than 75 %, so cameras"
+    )
 
 
 def test_nothing_to_read_is_told(tmp_path):

@@ -112,3 +112,14 @@ def test_numbers_of_many_digits(site, make_images):
         UserError, match=rf"query/{name}: identity {'9' * 30} is too large; the largest identity number"
     ):
         read_market1501(Market1501(root=str(site)), "m")
+
+
+def test_a_person_with_the_number_0_stays_in_training(tmp_path, make_images):
+    names = ["bounding_box_train/0000_c1s1_000001_00.jpg", "bounding_box_train/0001_c1s1_000001_00.jpg"]
+    make_images(tmp_path, [*names, "query/0002_c1s1_000001_00.jpg", "bounding_box_test/0002_c2s1_000001_00.jpg"])
+    dataset = read_market1501(Market1501(root=str(tmp_path)), "mine")
+    assert dataset.train.pid.tolist() == [0, 1]
+    assert dataset.notes[0] == (
+        "Identity 0 is taken for an identity like any other, because training or query images show it; in Market-1501 "
+        "as released 0 marks distractors."
+    )

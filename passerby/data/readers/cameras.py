@@ -1,0 +1,91 @@
+"""Cameras that the names of folders and files tell, as in `cam01/`, `CAM-A/`, `c2` or `camera_2`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from passerby.data.readers.listing import some
+
+FOLDER = re.compile(
+    r"(?i:(?:cam(?:era)?|view)[-_ ]?(\d+)|(?:cam(?:era)?|view)[-_ ]([a-z])|c[-_ ]?(\d+))|(?:[Cc]am(?:era)?|CAM)([A-Z])",
+    re.ASCII,
+)
+"""The whole name of a folder of one camera."""
+
+TOKEN = re.compile(r"(?<![a-z])(?:cam(?:era)?[-_ ]?|c)(\d+)(?=[st]\d|[^a-z0-9]|$)", re.ASCII | re.IGNORECASE)
+"""What tells a camera inside a name."""
+
+ENOUGH = 0.75
+"""Share of the images that must tell a camera. Above it the others have an unknown camera; below it, what looks like a
+camera in a few names is rather chance, and no camera is known.
+"""
+
+
+def camera_of_folder(name: str) -> str:
+    """Return the camera of a folder that is named by it alone, without leading zeros, or `""`.
+
+    >>> camera_of_folder("cam01"), camera_of_folder("CAM-A"), camera_of_folder("camille")
+    ('1', 'a', '')
+    """
+    match = FOLDER.fullmatch(name)
+    return "" if match is None else _plain(next(group for group in match.groups() if group))
+
+
+def camera_of(path: str) -> str:
+    """Return the camera that the folders or the file name of a path tell, or `""`.
+
+    >>> camera_of("anna/cam01/7.jpg"), camera_of("anna/x_c2.jpg"), camera_of("anna/7.jpg")
+    ('1', '2', '')
+    """
+    for folder in reversed(path.split("/")[:-1]):
+        if cam := camera_of_folder(folder):
+            return cam
+    token = TOKEN.search(path)
+    return "" if token is None else _plain(token[1])
+
+
+def _plain(word: str) -> str:
+    return word.lower().lstrip("0") or "0"
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """The cameras of some images.
+
+    Attributes:
+        words: one for each image, `""` = unknown.
+        notes: which images tell none, where only some do.
+
+    """
+
+    words: list[str]
+    notes: tuple[str, ...] = ()
+
+
+def told_cameras(names: Sequence[str], paths: Sequence[str]) -> Cameras:
+    """Return the camera of each image; unknown for all unless at least `ENOUGH` of them tell one.
+
+    Args:
+        names: where a camera is looked for: the path of each image or its end.
+        paths: the images, for the notes.
+
+    """
+    words = [camera_of(name) for name in names]
+    bare = [path for path, word in zip(paths, words, strict=True) if not word]
+    if not bare or len(bare) == len(words):
+        return Cameras(words)
+    if len(words) - len(bare) >= ENOUGH * len(words):
+        note = (
+            f"{len(bare):,} of {len(words):,} images tell no camera (as in c2 or cam2) and get the unknown camera -1, "
+            f"which counts as one camera: {some(bare, '')}; rename them, or say by a pattern with {{cam}} where "
+            "cameras stand."
+        )
+        return Cameras(words, (note,))
+    note = (
+        f"Only {len(words) - len(bare):,} of {len(words):,} images tell a camera (as in c2 or cam2), fewer than "
+        f"{100 * ENOUGH:.0f} %, so cameras are taken as unknown; none is told by {some(bare, '')}; rename them, or say "
+        "by a pattern with {cam} where cameras stand."
+    )
+    return Cameras([""] * len(words), (note,))
