@@ -6,10 +6,12 @@ augmented, depends on (seed, stage, epoch, place) only, never on the number of w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from itertools import islice
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from passerby.data.ahead import ahead, available_cpus, has_shared_memory, reading_threads
 from passerby.data.decoding import Pixels, decode
 from passerby.data.foreground import (
     ForegroundSettings,
@@ -30,7 +33,7 @@ from passerby.data.foreground import (
     swap_background,
 )
 from passerby.data.transforms import AugmentSettings, augment, augment_with_mask, mix_seeds, training_transform
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 from passerby.inputs import InputSettings
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Words
@@ -53,7 +56,9 @@ class DataSettings(Settings):
         "identities", description="of several data sets: all identities alike, or as many people of each set per batch"
     )
     cache: Literal["auto", "memory", "none"] = Field("auto", description="auto: memory while a set needs < 2 GiB")
-    workers: Annotated[int, Field(ge=0)] = Field(4, description="loader processes when images are not cached")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        4, description="processes that read ahead when images are not cached, at most one for each processor"
+    )
     augment: AugmentSettings = AugmentSettings()
 
 
@@ -93,21 +98,41 @@ class ImageStore:
         self.paths = paths
         self.inputs = inputs
         self.masks = masks
-        size = len(paths) * (3 if masks is None else 4) * inputs.size[0] * inputs.size[1]
         self.cached: Tensor | None = None
         self.cached_masks: Tensor | None = None
-        if cache == "memory" or (cache == "auto" and size < _AUTO_CACHE_BYTES):
+        if cache == "memory" or (cache == "auto" and self.count_bytes(len(paths)) < _AUTO_CACHE_BYTES):
             self._fill()
+
+    def count_bytes(self, images: int) -> int:
+        """Return how much memory so many images take, with their masks."""
+        return images * (3 if self.masks is None else 4) * self.inputs.size[0] * self.inputs.size[1]
 
     def _fill(self) -> None:
         images = torch.empty((len(self), 3, *self.inputs.size), dtype=torch.uint8)  # (N, 3, H, W)
         masks = None if self.masks is None else images.new_empty((len(self), 1, *self.inputs.size))  # (N, 1, H, W)
-        for row in range(len(self)):
-            if masks is None:
-                images[row] = self[row]
-            else:
-                images[row], masks[row] = self.with_mask(row)
+        for row, (image, mask) in enumerate(self._read_all()):
+            images[row] = image
+            if masks is not None and mask is not None:
+                masks[row] = mask
         self.cached, self.cached_masks = images, masks
+
+    def _read_all(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        threads = reading_threads()
+        return ahead(self.image_and_mask, range(len(self)), workers=threads, depth=4 * max(1, threads))
+
+    def require_readable(self) -> None:
+        """Read every file once, so that an unreadable one is refused before a training and not in its midst.
+
+        Raises:
+            UserError: a file cannot be read, or a mask does not fit.
+
+        """
+        if self.cached is None:
+            deque(self._read_all(), maxlen=0)
+
+    def image_and_mask(self, row: int) -> tuple[Tensor, Tensor | None]:
+        """Return an image (3, H, W) and, where the store has masks, its mask (1, H, W)."""
+        return (self[row], None) if self.masks is None else self.with_mask(row)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -146,7 +171,9 @@ class Place:
     epoch: int
 
 
+T = TypeVar("T")
 _Loaded = tuple[Tensor, Ints, Tensor | None]
+_Fetched = tuple[Ints, list[tuple[int, ...]], list[tuple[Tensor, Tensor | None]]]
 
 
 class _TrainingBatches(Dataset[_Loaded]):
@@ -169,15 +196,40 @@ class _TrainingBatches(Dataset[_Loaded]):
         return len(self.plan)
 
     def __getitem__(self, number: int) -> _Loaded:
+        return self.finish(self.fetch(number))
+
+    def fetch(self, number: int) -> _Fetched:
+        """Read the images of a batch and change their backgrounds; any number of threads may do so at once."""
         rows = self.plan[number][self.columns]
         at = (self.place.seed, self.place.stage, self.place.epoch, number)
-        positions = range(self.columns.start, self.columns.stop)
-        places = [(int(row), (*at, position)) for position, row in zip(positions, rows, strict=True)]
+        seeds: list[tuple[int, ...]] = [(*at, position) for position in range(self.columns.start, self.columns.stop)]
         if self.foreground.use == "none":
-            images = [augment(self.transform, self.store[row], seed=mix_seeds(*seeds)) for row, seeds in places]
-            return torch.stack(images), rows, None
-        pairs = [self._with_mask(row, seeds) for row, seeds in places]
-        return torch.stack([image for image, _ in pairs]), rows, torch.stack([mask for _, mask in pairs])
+            pairs: list[tuple[Tensor, Tensor | None]] = [(self.store[int(row)], None) for row in rows]
+        else:
+            pairs = [self._with_mask(int(row), own) for row, own in zip(rows, seeds, strict=True)]
+        return rows, seeds, pairs
+
+    def finish(self, fetched: _Fetched) -> _Loaded:
+        """Augment what was read, with torch's generator: one thread at a time."""
+        rows, seeds, pairs = fetched
+        images: list[Tensor] = []
+        masks: list[Tensor] = []
+        for (image, mask), own in zip(pairs, seeds, strict=True):
+            if mask is None:
+                images.append(augment(self.transform, image, seed=mix_seeds(*own)))
+            else:
+                image, mask = augment_with_mask(self.transform, image, mask, seed=mix_seeds(*own))
+                images.append(image)
+                masks.append(mask)
+        return torch.stack(images), rows, torch.stack(masks) if masks else None
+
+    def read_ahead(self, numbers: range, *, workers: int) -> Iterator[_Loaded]:
+        """Yield the batches of some numbers; threads read, and this one augments."""
+        for fetched in ahead(self.fetch, numbers, workers=workers, depth=2 * max(1, workers)):
+            images, rows, masks = self.finish(fetched)
+            if torch.cuda.is_available():
+                images, masks = images.pin_memory(), None if masks is None else masks.pin_memory()
+            yield images, rows, masks
 
     def _with_mask(self, row: int, seeds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         image, mask = self.store.with_mask(row)
@@ -187,7 +239,7 @@ class _TrainingBatches(Dataset[_Loaded]):
                 image = cover(image, mask == 0, mean_colour(self.store.inputs))
             else:
                 image = swap_background(image, mask, *self.store.with_mask(partner))
-        return augment_with_mask(self.transform, image, mask, seed=mix_seeds(*seeds))
+        return image, mask
 
 
 def training_batches(
@@ -219,17 +271,9 @@ def training_batches(
     columns = columns or slice(0, plan.shape[1])
     transform = training_transform(settings.augment, store.inputs)
     batches = _TrainingBatches(store, plan, columns, transform, place, foreground=foreground)
-    workers = 0 if store.cached is not None else settings.workers
-    loader: DataLoader[_Loaded] = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(first, len(plan)),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=None,
-    )
+    workers = 0 if store.cached is not None else min(settings.workers, available_cpus())
     with _one_sentence():
-        for images, rows, masks in loader:
+        for images, rows, masks in _load(batches, range(first, len(plan)), workers=workers):
             index = torch.as_tensor(rows)
             yield Batch(
                 images=images,
@@ -240,11 +284,33 @@ def training_batches(
             )
 
 
+def _load(batches: _TrainingBatches, numbers: range, *, workers: int) -> Iterable[_Loaded]:
+    """Return batches by number: from processes, or from threads where processes have no memory to share."""
+    count = len(batches.plan[0]) if len(batches) else 0
+    ahead_of_use = 2 * workers + 2  # torch keeps two batches ready for each process
+    if workers and not has_shared_memory(ahead_of_use * batches.store.count_bytes(count)):
+        return batches.read_ahead(numbers, workers=workers)
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=None,
+    )
+
+
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Take off the traceback that torch writes around a user's mistake in a loader process."""
     try:
         yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a loader process has ended ({first_line(error)}); with data.workers=0 images are read in this process"
+        ) from error
     except UserError as error:
         raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
@@ -252,14 +318,13 @@ def _one_sentence() -> Iterator[None]:
 def plain_batches(
     paths: Sequence[str] | Words, inputs: InputSettings, *, size: int, workers: int = 0
 ) -> Iterator[Tensor]:
-    """Yield (B, 3, H, W) uint8 batches of files in order, without augmentation; B = `size` but for the last."""
+    """Yield (B, 3, H, W) uint8 batches of files in order, without augmentation; B = `size` but for the last.
+
+    `workers` threads read ahead, for about two batches.
+    """
     store = ImageStore(np.asarray(paths, dtype=np.str_), inputs, cache="none")
-    if workers == 0:
-        for start in range(0, len(store), size):
-            yield torch.stack([store[row] for row in range(start, min(start + size, len(store)))])
-        return
-    with _one_sentence():
-        yield from DataLoader(_Rows(store), batch_size=size, num_workers=workers)
+    for images in _in_order(store.__getitem__, len(store), size=size, workers=workers):
+        yield torch.stack(images)
 
 
 def masked_batches(
@@ -267,31 +332,12 @@ def masked_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images (B, 3, H, W) and masks (B, 1, H, W) in {0, 1} of files in order, without augmentation."""
     store = ImageStore(paths, inputs, cache="none", masks=masks)
-    with _one_sentence():
-        yield from DataLoader(_MaskedRows(store), batch_size=size, num_workers=workers)
+    for pairs in _in_order(store.with_mask, len(store), size=size, workers=workers):
+        yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
 
-class _MaskedRows(Dataset[tuple[Tensor, Tensor]]):
-    """An `ImageStore` with masks as torch's loader wants it."""
-
-    def __init__(self, store: ImageStore) -> None:
-        self.store = store
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return self.store.with_mask(row)
-
-
-class _Rows(Dataset[Tensor]):
-    """An `ImageStore` as torch's loader wants it."""
-
-    def __init__(self, store: ImageStore) -> None:
-        self.store = store
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, row: int) -> Tensor:
-        return self.store[row]
+def _in_order(read: Callable[[int], T], count: int, *, size: int, workers: int) -> Iterator[list[T]]:
+    """Yield what is read of rows 0 to `count`, in lists of `size` but for the last."""
+    one_by_one = ahead(read, range(count), workers=workers, depth=2 * size)
+    while rows := list(islice(one_by_one, size)):
+        yield rows

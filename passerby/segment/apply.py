@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from passerby.data.ahead import ahead, reading_threads
 from passerby.data.decoding import Pixels, decode
 from passerby.data.image_files import images_below
 from passerby.data.loading import prepare
@@ -17,6 +19,8 @@ from passerby.data.readers.listing import existing_folder
 from passerby.errors import UserError
 from passerby.inference import FittingBatch
 from passerby.segment.network import Segmenter
+
+_READ_AHEAD = 8
 
 
 def apply_segmenter(
@@ -51,9 +55,10 @@ def apply_segmenter(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"segment: {out} holds something already; masks are written to a new or an empty folder")
     fitting = FittingBatch()
+    images = ahead(lambda name: decode(root / name), names, workers=reading_threads(), depth=_READ_AHEAD)
     for start in range(0, len(names), batch):
         chunk = names[start : start + batch]
-        masks = predict(segmenter, [decode(root / name) for name in chunk], fitting)
+        masks = predict(segmenter, list(islice(images, batch)), fitting)
         for name, mask in zip(chunk, masks, strict=True):
             _write(out / places[name], mask)
         if progress is not None:

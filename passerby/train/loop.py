@@ -88,6 +88,7 @@ def run_stage(
     data = run.recipe.data
     masks = None if run.recipe.foreground.use == "none" else run.stage.train.mask_path
     store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache, masks=masks)
+    store.require_readable()
     count = count_batches(run.stage, data)
     engine = Engine(lambda _, batch: train_step(run, batch, count=count, first_step=first_step))
     engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called

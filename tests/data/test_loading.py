@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from passerby.data import loading
 from passerby.data.decoding import decode
 from passerby.data.foreground import ForegroundSettings, decode_mask, fit_mask, mean_colour, swap_background
 from passerby.data.loading import (
@@ -154,6 +155,33 @@ def test_the_cache_changes_nothing(paths, cache):
 
 def test_workers_change_nothing(paths):
     assert_same(load(paths), load(paths, workers=2))
+
+
+def test_threads_change_nothing(paths, masks, monkeypatch):
+    plain, swapped = load(paths), load_masked(paths, masks, "swap", cache="none")
+    monkeypatch.setattr(loading, "has_shared_memory", lambda _: False)
+    monkeypatch.setattr(loading, "DataLoader", None)
+    assert_same(plain, load(paths, workers=2))
+    found = load_masked(paths, masks, "swap", cache="none", workers=2)
+    assert_same(swapped, found)
+    assert all(torch.equal(a.mask, b.mask) for a, b in zip(swapped, found, strict=True))
+
+
+def test_a_process_that_is_killed_is_told(paths, monkeypatch):
+    def killed(*_, **__):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...")
+
+    monkeypatch.setattr(loading, "DataLoader", killed)
+    with pytest.raises(UserError, match=r"a loader process has ended \(DataLoader worker .*Bus error.*data\.workers=0"):
+        load(paths, workers=1)
+
+
+def test_all_files_are_read_before_a_training_that_keeps_none(paths, tmp_path):
+    ImageStore(paths, INPUT, cache="none").require_readable()
+    (tmp_path / "cut.jpg").write_bytes(jpeg()[:400])
+    store = ImageStore(np.array([*paths, str(tmp_path / "cut.jpg")]), INPUT, cache="none")
+    with pytest.raises(UserError, match=r"cut\.jpg is not a readable image"):
+        store.require_readable()
 
 
 def test_a_resumed_epoch_goes_on_where_it_stopped(paths):

@@ -18,7 +18,7 @@ from passerby.train.session import opening, train
 from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT, draw_person
-from tests.train.runs import run, weights
+from tests.train.runs import interrupt_after, run, weights
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,15 @@ def test_what_must_not_matter_does_not(finished, tiny, tmp_path, change):
 
 def test_workers_do_not_matter(finished, tiny, tmp_path):
     assert weights(run(tiny("data.cache=none", "data.workers=2"), tmp_path / "run")) == weights(finished)
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_an_unreadable_image_is_refused_before_the_first_batch(site, tiny, tmp_path, cache):
+    copied = shutil.copytree(site, tmp_path / "set" / site.name)
+    victim = max((copied / "bounding_box_train").iterdir())
+    victim.write_bytes(victim.read_bytes()[:300])
+    with pytest.raises(UserError, match=rf"{victim.name} is not a readable image"):
+        run(tiny(f"root={copied.parent}", f"data.cache={cache}"), tmp_path / "run", watch=[interrupt_after(1)])
 
 
 def test_evaluation_between_epochs_is_in_the_journal(tiny, tmp_path):
