@@ -14,7 +14,7 @@ from torch import Tensor
 from passerby.data.foreground import cover, mean_colour, widen
 from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
-from passerby.inference import FittingBatch, Precision
+from passerby.inference import THREADS, FittingBatch, Precision
 from passerby.models.embedder import Embedder
 from passerby.types import Dataset, Embeddings, Floats, Ints, Pixels, Words
 
@@ -91,7 +91,7 @@ def extract(
     feature: Feature = "embedding",
     flip: bool = False,
     batch: int = 64,
-    workers: int = 0,
+    workers: int = THREADS,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
@@ -105,7 +105,7 @@ def extract(
         feature: which vector to keep.
         flip: whether to average it with the mirror image's; see `tested_vectors`.
         batch: images at a time; halved where they do not fit into the memory of the device.
-        workers: loader processes.
+        workers: threads that read ahead; 0 = read when it is needed.
         precision: of the network; the vectors are float32 in any case.
         progress: called with (images done, N) after each batch.
         notify: called with a sentence when a batch was too large; None = a Python warning.
@@ -171,7 +171,7 @@ def run_network(
 
 
 def shown(
-    paths: Words, view: View, embedder: Embedder, *, size: int, workers: int = 0
+    paths: Words, view: View, embedder: Embedder, *, size: int, workers: int = THREADS
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield what a model is shown of image files in order, and what weights its pooling.
 
@@ -180,7 +180,7 @@ def shown(
         view: of the same N files.
         embedder: the model.
         size: images at a time.
-        workers: loader processes.
+        workers: threads that read ahead; 0 = read when it is needed.
 
     Yields:
         (B, 3, H, W) uint8, and (B, 1, H, W) in {0, 1} on the device of the model, or None.
@@ -208,7 +208,7 @@ def embed_dataset(
     feature: Feature = "embedding",
     flip: bool = False,
     batch: int = 64,
-    workers: int = 0,
+    workers: int = THREADS,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
     view: View = WHOLE,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bf16", "fp16"]
 AnyPrecision = Literal["auto", "float32", "bf16", "fp16"]
 
+THREADS = 4
+"""Threads that read ahead unless it is said otherwise; where there are fewer processors, they take turns."""
+
 PRECISIONS: tuple[AnyPrecision, ...] = ("auto", "float32", "bf16", "fp16")
 
 
@@ -39,7 +42,7 @@ class InferenceSettings:
     Attributes:
         device: `auto` (an NVIDIA GPU where there is one), `cpu`, `cuda`, or one of several GPUs as in `cuda:1`.
         batch: images at a time, >= 1; halved where they do not fit into the memory of the device.
-        workers: loader processes, >= 0; 0 = read in this process.
+        workers: threads that read images ahead while the network runs, >= 0; 0 = read when they are needed.
         precision: of the network; `auto` = as the recipe trains it on a GPU, float32 on the CPU.
         notify: called with sentences for the user, for example on a batch that was too large.
 
@@ -50,7 +53,7 @@ class InferenceSettings:
 
     device: str = "auto"
     batch: int = 64
-    workers: int = 0
+    workers: int = THREADS
     precision: AnyPrecision = "auto"
     notify: Callable[[str], None] = _warn
 

@@ -21,6 +21,7 @@ from pydantic import Field
 from passerby.data.decoding import Pixels
 from passerby.data.loading import plain_batches
 from passerby.errors import UserError, did_you_mean, first_line
+from passerby.inference import THREADS
 from passerby.inputs import InputSettings
 from passerby.onnx_providers import Provider, choose_providers, explain_fallback
 from passerby.settings import Plain, build, override
@@ -125,7 +126,7 @@ class OnnxModel:
         paths: Words,
         *,
         batch: int = 64,
-        workers: int = 0,
+        workers: int = THREADS,
         progress: Callable[[int, int], None] | None = None,
     ) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, as the graph gives them."""

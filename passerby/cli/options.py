@@ -43,7 +43,7 @@ def make_console() -> Console:
 
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1")]
 Batch = Annotated[int, typer.Option(min=1, help="images at a time; halved where they do not fit")]
-Workers = Annotated[int, typer.Option(min=0, help="processes that read images ahead")]
+Workers = Annotated[int, typer.Option(min=0, help="threads that read images ahead")]
 Precision = Annotated[AnyPrecision, typer.Option(help="auto: as trained on a GPU, float32 on the CPU")]
 
 
