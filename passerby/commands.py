@@ -40,20 +40,69 @@ from passerby.trained import Model, chosen_dataset, embed_images, embed_site, lo
 from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
 
 
-def train_and_report(name: str | None, overrides: Sequence[str], out: Path, *, resume: bool, console: Console) -> Path:
+def train_seeds(
+    name: str | None,
+    overrides: Sequence[str],
+    out: Path,
+    *,
+    seeds: str,
+    epochs: int | None = None,
+    resume: bool,
+    console: Console,
+) -> list[Path]:
+    """Train by a recipe once for each seed and return the run folders.
+
+    Args:
+        name, overrides, epochs, console: as in `train_and_report`.
+        out: folder of the run folders, `seed-N` each.
+        seeds: whole numbers with commas, as typed.
+        resume: go on: leave runs with scores as they are, resume what was begun, begin the others.
+
+    """
+    numbers = [word.strip() for word in seeds.split(",")]
+    if not all(word.isascii() and word.isdigit() for word in numbers) or len(set(numbers)) != len(numbers):
+        raise UserError(f"--seeds takes different whole numbers with commas, for example 0,1,2; got {seeds!r}")
+    if any(override.startswith("engine.seed=") for override in overrides):
+        raise UserError("engine.seed and --seeds both choose the seed; leave one out")
+    folders = [out / f"seed-{number}" for number in numbers]
+    for number, folder in zip(numbers, folders, strict=True):
+        if resume and (folder / "scores.json").is_file():
+            continue
+        console.rule(f"seed {number}")
+        train_and_report(
+            name,
+            [*overrides, f"engine.seed={number}"],
+            folder,
+            epochs=epochs,
+            resume=resume and (folder / "last.pt").is_file(),
+            console=console,
+        )
+    return folders
+
+
+def train_and_report(
+    name: str | None,
+    overrides: Sequence[str],
+    out: Path,
+    *,
+    epochs: int | None = None,
+    resume: bool,
+    console: Console,
+) -> Path:
     """Train by a recipe, print the scores, write the report, and return its path.
 
     Args:
         name: a shipped recipe or a YAML file; may be left out when resuming.
         overrides: `key=value`.
         out: the run folder.
+        epochs: length of every stage, whose schedule is stretched with it; None keeps the recipe's.
         resume: go on with the run in `out`.
         console: where progress is shown.
 
     """
     if name is not None and "=" in name:  # `train --resume optim.lr=...`: the recipe is left out, not the change
         overrides, name = [name, *overrides], None
-    recipe = _recipe(name, overrides, out, resume=resume)
+    recipe = _recipe(name, overrides, out, epochs=epochs, resume=resume)
     _learn(
         recipe,
         out,
@@ -142,13 +191,17 @@ def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Cons
     print_goals(results, console)
 
 
-def _recipe(name: str | None, overrides: Sequence[str], out: Path, *, resume: bool) -> Recipe:
+def _recipe(
+    name: str | None, overrides: Sequence[str], out: Path, *, epochs: int | None = None, resume: bool
+) -> Recipe:
     if resume and name is None:
+        if epochs is not None:
+            raise UserError("--epochs stretches the schedule of a new run; a run that is resumed keeps its own")
         text = load_checkpoint(out / "last.pt").recipe
         return recipe_from_text(text, overrides, source=str(out / "last.pt"))
     if name is None:
         raise UserError("name a recipe to train by, for example: passerby train small --data FOLDER --out runs/first")
-    return load_recipe(name, overrides)
+    return load_recipe(name, overrides, epochs=epochs)
 
 
 def evaluate_vectors(

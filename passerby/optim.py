@@ -95,6 +95,31 @@ def rate(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: in
     return base
 
 
+def never_falls(settings: OptimSettings, epochs: int) -> bool:
+    """Whether a stage of so many epochs ends before its schedule has lowered the learning rate.
+
+    >>> never_falls(OptimSettings(steps=(40, 70)), 30), never_falls(OptimSettings(steps=(40, 70)), 60)
+    (True, False)
+    """
+    if settings.schedule == "multistep":
+        return all(step >= epochs for step in settings.steps)
+    return settings.schedule == "cosine" and max(settings.delay_epochs, math.ceil(settings.warmup_epochs)) >= epochs - 1
+
+
+def stretched(settings: OptimSettings, factor: float) -> dict[str, float | list[int]]:
+    """Return the lengths of a schedule, in epochs, times `factor`; milestones stay whole and >= 1.
+
+    >>> stretched(OptimSettings(steps=(40, 70), warmup_epochs=10), 0.1)
+    {'warmup_epochs': 1.0, 'steps': [4, 7]}
+    """
+    lengths: dict[str, float | list[int]] = {"warmup_epochs": settings.warmup_epochs * factor}
+    if settings.schedule == "multistep":
+        lengths["steps"] = sorted({max(1, round(step * factor)) for step in settings.steps})
+    if settings.schedule == "cosine":
+        lengths["delay_epochs"] = settings.delay_epochs * factor
+    return lengths
+
+
 def make_optimiser(
     settings: OptimSettings, modules: Iterable[nn.Module], *, undecayed: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar, Union
 
@@ -343,8 +343,7 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
         case "extra_forbidden":
             *parents, word = detail["loc"]
             known = sorted({name for one in _settings_at(kind, parents) for name in one.model_fields})
-            hint = did_you_mean(str(word), known) or f"; known here: {', '.join(known)}"
-            return f"unknown key {where}{hint}"
+            return f"unknown key {where}{_hint(kind, str(word), known)}"
         case "missing":
             return f"{where} is missing"
         case "value_error":
@@ -364,6 +363,42 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
         case _:
             message = detail["msg"][0].lower() + detail["msg"][1:]
             return f"{where} is {json.dumps(detail['input'], default=str)[:80]}: {message}"
+
+
+_SYNONYMS = {
+    "learning_rate": "lr", "base_lr": "lr", "wd": "weight_decay", "batch_size": "identities", "num_epochs": "epochs",
+    "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
+    "architecture": "backbone", "optimizer": "optim", "optimiser": "optim", "pretrained": "weights", "loss": "losses",
+    "dataset": "datasets", "gpu": "device", "amp": "precision", "fp16": "precision",
+}  # fmt: skip
+"""What other toolkits call a setting."""
+
+
+def _hint(kind: type[Settings], word: str, known: Sequence[str]) -> str:
+    """Return where an unknown key may belong: a synonym, the same name elsewhere, the nearest name, or all names."""
+    name = _SYNONYMS.get(word, word)
+    if name in known:
+        return f"; did you mean {name!r}?"
+    if places := sorted(set(paths_of(kind, name)), key=_depth):
+        nearest = [place for place in places if _depth(place) == _depth(places[0])]
+        return f"; did you mean {' or '.join(nearest[:3])}?"
+    return did_you_mean(word, known) or f"; known here: {', '.join(known)}"
+
+
+def _depth(path: str) -> int:
+    return sum(not part.isdigit() for part in path.split("."))
+
+
+def paths_of(kind: object, name: str, path: str = "") -> Iterator[str]:
+    """Yield the dotted path of every setting of that name below an annotation; the first item stands for a list."""
+    for member in _members(kind):
+        if isinstance(member, type) and issubclass(member, Settings):
+            for key, field in member.model_fields.items():
+                if key == name:
+                    yield f"{path}{key}"
+                yield from paths_of(field.annotation, name, f"{path}{key}.")
+        elif typing.get_origin(member) in (list, tuple):
+            yield from paths_of(typing.get_args(member)[0], name, f"{path}0.")
 
 
 def _settings_at(kind: object, location: Sequence[int | str]) -> list[type[Settings]]:

@@ -1,5 +1,7 @@
 """The typed tree of a run."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 from passerby.data.transforms import EraseSettings
 from passerby.errors import UserError
 from passerby.losses.triplet import TripletSettings
+from passerby.optim import never_falls, rate
 from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe
+from passerby.recipe.changes import changes
 from passerby.settings import override, parse_yaml
 from passerby.targets import shipped_recipes
 
@@ -207,3 +211,56 @@ def test_a_data_set_described_without_a_root_lies_where_the_others_lie():
     )
     assert (recipe.datasets["a"].root, recipe.datasets["a"].masks) == ("here", "m")
     assert (recipe.datasets["b"].root, recipe.datasets["b"].masks) == ("there", None)
+
+
+@pytest.mark.parametrize("name", ["small", "bag_of_tricks", "lwf/ibn_b_resnet50-05"])
+@pytest.mark.parametrize("epochs", [3, 7, 240])
+def test_epochs_stretch_the_schedule(name, epochs):
+    plain, stretched = load_recipe(name), load_recipe(name, epochs=epochs)
+    for before, after in zip(plain.stages, stretched.stages, strict=True):
+        assert after.epochs == epochs
+        assert never_falls(after.optim, epochs) == never_falls(before.optim, before.epochs)
+        if epochs > 3:  # milestones are whole epochs
+            late = [rate(s.optim, int(s.epochs * 990), steps_per_epoch=1000, epochs=s.epochs) for s in (before, after)]
+            assert late[0] == pytest.approx(late[1], rel=0.35) or max(late) < 0.1 * after.optim.lr
+    assert "changed: epochs=" in stretched.description
+    assert make_recipe(parse_yaml(stretched.dump(), source="dump"), source="dump") == stretched
+
+
+def test_epochs_by_override_leave_a_schedule_that_never_falls():
+    (stage,) = load_recipe("small", ["stages.0.epochs=5"]).stages
+    assert never_falls(stage.optim, stage.epochs)
+
+
+def test_no_stage_has_no_epochs():
+    with pytest.raises(UserError, match="epochs is 0"):
+        load_recipe("small", epochs=0)
+
+
+@pytest.mark.parametrize("name", [*shipped_recipes(), "ebll/ibn_a_resnet50-09", "usl/market1501-mmt"])
+def test_the_changes_of_a_recipe_read_back_to_it(name):
+    recipe = load_recipe(name)
+    text = recipe.dump_changes()
+    assert len(text) < len(recipe.dump())
+    assert make_recipe(parse_yaml(text, source="changes"), source="changes") == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("optim.learning_rate=1", "unknown key optim.learning_rate; did you mean 'lr'?"),
+        ("seed=1", "did you mean engine.seed?"),
+        ("epochs=3", "did you mean stages.0.epochs?"),
+        ("batch_size=3", "data.identities"),
+        ("losses.tripplet.weight=2", "did you mean 'triplet'?"),
+    ],
+)
+def test_an_unknown_key_is_told_where_it_belongs(override, hint):
+    with pytest.raises(UserError, match=re.escape(hint)):
+        load_recipe("small", [override])
+
+
+def test_changes_are_those_of_the_top_level_without_what_stages_inherit():
+    before, after = load_recipe("small"), load_recipe("small", ["optim.lr=0.5", "engine.seed=4"])
+    assert [str(one) for one in changes(before, after, ignore=["description"])] == ["optim.lr=0.5", "engine.seed=4"]
+    assert changes(before, after, ignore=["description"])[0].before == "0.001"

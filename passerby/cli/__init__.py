@@ -5,13 +5,17 @@ A mistake that a person can mend is one sentence on standard error and exit code
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from typer.core import TyperGroup
 
+from passerby import __version__
 from passerby.cli.bench import bench_app
 from passerby.cli.data import data_app
 from passerby.cli.models import models_app
 from passerby.cli.recipes import recipe_app
+from passerby.cli.runs import runs_app
 from passerby.cli.segment import segment_app
 from passerby.cli.training import training_app
 from passerby.cli.visualise import visualise_app
@@ -40,8 +44,26 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, help="Person re-identification.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"passerby {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Person re-identification."""
+
+
 app.add_typer(training_app)
 app.add_typer(models_app)
+app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
 app.add_typer(segment_app, name="segment")
 app.add_typer(recipe_app, name="recipe")

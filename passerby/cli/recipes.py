@@ -3,37 +3,108 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passerby.cli.options import Overrides, RecipeName
+from passerby.cli.options import Overrides, RecipeName, make_console
 from passerby.errors import UserError
+
+if TYPE_CHECKING:
+    from passerby.targets import Target
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
 
 
 @recipe_app.command("list")
-def recipe_list() -> None:
-    """List the shipped recipes, and the targets with the figures they aim at."""
+def recipe_list(
+    family: Annotated[
+        str | None, typer.Argument(help="rows whose name begins so, for example uda/; all = every row")
+    ] = None,
+) -> None:
+    """List the shipped recipes and the families of reference rows, or the rows of one family with their figures."""
     from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
-    for name, description in shipped_recipes().items():
-        typer.echo(f"{name:16} {description}")
-    typer.echo(f"\nTargets, with their goals (mAP / rank-1 in percent; change of the mAP in points). {GOALS_NOTE}\n")
-    targets = shipped_targets()
-    names, words = (max(map(len, column)) for column in (targets, [target.differs for target in targets.values()]))
-    for name, target in targets.items():
-        typer.echo(f"{name:{names}}  {target.differs:{words}}  goal: {target.aim}")
+    rows = shipped_targets()
+    if family is not None:
+        found = {name: row for name, row in rows.items() if family == "all" or name.startswith(family)}
+        if not found:
+            raise UserError(f"no reference row begins with {family!r}; families: {', '.join(_families(rows))}")
+        _print_rows(found)
+        typer.echo(f"mAP / rank-1 in percent; change of the mAP in points. {GOALS_NOTE}")
+        return
+    _print_columns(shipped_recipes())
+    typer.echo(f"\nReference rows, listed by `passerby recipe list FAMILY`. {GOALS_NOTE}\n")
+    counts = {f: sum(name.startswith(f) for name in rows) for f in _families(rows)}
+    _print_columns({f: f"{count} rows, such as {_first(rows, f)}" for f, count in counts.items()})
+
+
+def _families(rows: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(f"{name.partition('/')[0]}/" for name in rows))
+
+
+def _first(rows: Iterable[str], family: str) -> str:
+    return next(name for name in rows if name.startswith(family))
+
+
+def _print_columns(lines: Mapping[str, str]) -> None:
+    """Print names and descriptions, wrapped to the width of the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    for name, description in lines.items():
+        table.add_row(Text(name), Text(description))
+    make_console().print(table)
+
+
+def _print_rows(rows: Mapping[str, Target]) -> None:
+    """Print each row's name and figures on a line, and below it what it changes, wrapped."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = make_console()
+    for name, row in rows.items():
+        console.print(Text(f"{name}  {row.aim}"))
+        console.print(Padding(Text(row.differs, style="dim"), (0, 0, 0, 4)))
 
 
 @recipe_app.command("show")
-def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
+def recipe_show(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    changes: Annotated[bool, typer.Option("--changes", help="only what differs from the defaults")] = False,
+) -> None:
     """Print a recipe with every value, as it would run."""
     from passerby.recipe import load_recipe
 
-    typer.echo(load_recipe(recipe, overrides or []).dump())
+    found = load_recipe(recipe, overrides or [])
+    typer.echo(found.dump_changes() if changes else found.dump())
+
+
+@recipe_app.command("diff")
+def recipe_diff(
+    before: RecipeName,
+    after: Annotated[str, typer.Argument(help="the other recipe, or a run folder", show_default=False)],
+) -> None:
+    """Print every setting that differs between two recipes, or the recipes of two runs."""
+    from rich.table import Table
+
+    from passerby.recipe import load_recipe
+    from passerby.recipe.changes import changes
+
+    first, second = (f"{name}/recipe.yaml" if Path(name).is_dir() else name for name in (before, after))
+    found = changes(load_recipe(first), load_recipe(second))
+    if not found:
+        typer.echo("the recipes are equal")
+        return
+    table = Table("setting", before, after)
+    for change in found:
+        table.add_row(change.key, change.before, change.after)
+    make_console().print(table, markup=False)
 
 
 @recipe_app.command("schema")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from passerby.cli.options import DataFolder, Overrides, make_console, runs_a_model
+from passerby.cli.runs import print_comparison
 from passerby.inference import InferenceSettings
 
 training_app = typer.Typer()
@@ -34,13 +35,31 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the run folder")] = Path("runs/latest"),
     data: DataFolder = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="length of every stage; its schedule is stretched with it", show_default=False),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="train once for each, e.g. 0,1,2, into seed-N folders of --out", show_default=False),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
 ) -> None:
     """Train by a recipe, score the model and write a report."""
-    from passerby.commands import train_and_report
+    from passerby.commands import train_and_report, train_seeds
 
+    console = make_console()
     chosen = [*(overrides or []), *([f"root={json.dumps(data)}"] if data else [])]
-    typer.echo(f"report: {train_and_report(recipe, chosen, out, resume=resume, console=make_console())}")
+    if seeds is None:
+        report = train_and_report(recipe, chosen, out, epochs=epochs, resume=resume, console=console)
+        typer.echo(f"report: {report}")
+        return
+    from passerby.report.comparison import compare_runs
+
+    print_comparison(
+        compare_runs(train_seeds(recipe, chosen, out, seeds=seeds, epochs=epochs, resume=resume, console=console)),
+        console,
+    )
 
 
 @training_app.command()

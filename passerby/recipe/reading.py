@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from passerby.errors import UserError, did_you_mean
+from passerby.optim import stretched
 from passerby.recipe.stage import PER_STAGE
 from passerby.recipe.tree import Recipe
 from passerby.settings import Plain, build, merge, override, parse_yaml, read_yaml
@@ -30,10 +31,15 @@ def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
     raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint or known}")
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[str] = (), *, epochs: int | None = None) -> Recipe:
     """Read a recipe or a target with all that it extends, apply `key=value` overrides, and validate it.
 
     Its description then also says what of it was changed, since it may no longer be true by itself.
+
+    Args:
+        name: a shipped recipe, a target, or a file.
+        overrides: `key=value`.
+        epochs: length of every stage, >= 1; its schedule is stretched with it. None keeps the recipe's.
 
     Raises:
         UserError: no such recipe, bad YAML, an unknown key, a wrong value: every mistake at once.
@@ -41,7 +47,23 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     data = _read(find_recipe(name))
     changed = _changed(data, overrides)
+    if epochs is not None:
+        changed = _stretched(changed, make_recipe(changed, source=f"recipe {name}"), epochs)
+        overrides = [*overrides, f"epochs={epochs}"]
     return make_recipe(changed | _described(data, changed, overrides), source=f"recipe {name}")
+
+
+def _stretched(data: dict[str, Plain], recipe: Recipe, epochs: int) -> dict[str, Plain]:
+    """Return plain data with stages of so many epochs, whose schedules are stretched alike."""
+    if epochs < 1:
+        raise UserError(f"--epochs is {epochs}; a stage needs at least 1")
+    stages: list[Plain] = []
+    given = cast("list[dict[str, Plain]]", _with_defaults(data)["stages"])
+    for stage, settings in zip(given, recipe.stages, strict=True):
+        lengths = cast("dict[str, Plain]", stretched(settings.optim, epochs / settings.epochs))
+        own = cast("dict[str, Plain]", stage.get("optim") or {})
+        stages.append({**stage, "epochs": epochs, "optim": merge(own, lengths)})
+    return {**data, "stages": stages}
 
 
 _APART = ("root", "masks", "datasets", "evaluate", "description", "target", "expected", "engine", "data.cache")

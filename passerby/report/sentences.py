@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from passerby.console import duration
 from passerby.metrics.chance import RankScores
 from passerby.report.folder import RunFolder, Site
 from passerby.types import Pixels
@@ -78,20 +79,6 @@ def progress(run: RunFolder) -> str:
         f"Trained for {done}{of} {'epoch' if planned == 1 else 'epochs'}{stages} in {duration(seconds)}, "
         f"{images:,.0f} images per second, {100 * waiting:.0f} % of the time waiting for images."
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as a person says it.
-
-    >>> duration(42.4), duration(252), duration(7500)
-    ('42 s', '4 min 12 s', '2 h 5 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def cameras_rule(rule: str) -> str:

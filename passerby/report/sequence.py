@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from passerby.console import duration
 from passerby.errors import UserError
 from passerby.files import read_json, write_json
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import INK, look, panels, style
 from passerby.report.pictures import Picture, picture_of
-from passerby.report.sentences import duration
 from passerby.train.course import MEASURES, Course, Measure, course_from_json
 
 _NAMES: dict[Measure, str] = {"mAP": "mAP", "rank1": "rank-1"}

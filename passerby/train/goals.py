@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import Recipe, load_recipe
+from passerby.recipe import changes as recipe_changes
 from passerby.targets import Expected, Figures, shipped_targets
 from passerby.train.journal import FindingRecord, ScoreRecord
 from passerby.types import Dataset, Scores
@@ -82,10 +82,9 @@ def changes(recipe: Recipe) -> list[str]:
     if recipe.target is None or recipe.target not in shipped_targets():
         return []
     target = load_recipe(recipe.target)
-    found = dict(differences(target.model_dump(mode="json"), recipe.model_dump(mode="json"), free=_FREE))
-    told = {key: value for key, value in found.items() if not _follows(key, value, found)}
+    found = recipe_changes.changes(target, recipe, ignore=_FREE)
     sources = [f"datasets.{name}" for name in recipe.expected if _source(target, name) != _source(recipe, name)]
-    return [*(f"{key}={value}" for key, value in told.items()), *sources]
+    return [*map(str, found), *sources]
 
 
 def _caveats(recipe: Recipe) -> list[str]:
@@ -93,36 +92,6 @@ def _caveats(recipe: Recipe) -> list[str]:
         return [f"This version knows no target {recipe.target!r}, so it cannot tell what was changed."]
     found = changes(recipe)
     return [f"Run with changes: {', '.join(found)}."] if found else []
-
-
-def differences(
-    before: object, after: object, path: str = "", *, free: tuple[str, ...] = ()
-) -> Iterator[tuple[str, str]]:
-    """Yield the key and, as JSON, the later value of all that differs between two recipes as plain data.
-
-    Args:
-        before, after: the recipes, or what stands at `path` in them.
-        path: where they stand, with dots.
-        free: keys that may differ.
-
-    """
-    if before == after or path in free:
-        return
-    below = f"{path}." if path else ""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in dict.fromkeys((*before, *after)):
-            yield from differences(before.get(key), after.get(key), f"{below}{key}", free=free)
-    elif path == "stages" and isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for number, (old, new) in enumerate(zip(before, after, strict=True)):
-            yield from differences(old, new, f"{below}{number}", free=free)
-    else:
-        yield path, json.dumps(after, ensure_ascii=False)
-
-
-def _follows(key: str, value: str, found: Mapping[str, str]) -> bool:
-    """Whether a stage only took a change over from its recipe."""
-    stage, _, rest = key.partition(".")
-    return stage == "stages" and found.get(rest.partition(".")[2]) == value
 
 
 def _source(recipe: Recipe, name: str) -> dict[str, object]:

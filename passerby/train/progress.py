@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from rich.console import Console
 from rich.progress import TaskID
 
-from passerby.console import make_progress
+from passerby.console import duration, make_progress
 from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record, ScoreRecord, SearchRecord
 from passerby.train.run import Run
 
@@ -21,6 +21,7 @@ class ProgressBar:
         self.console = console
         self.bar = make_progress(console)
         self.task: TaskID | None = None
+        self.seconds: list[float] = []  # of the epochs of the present stage
 
     @contextmanager
     def shown(self) -> Iterator[ProgressBar]:
@@ -30,6 +31,7 @@ class ProgressBar:
 
     def watch(self, run: Run, engine: Engine) -> None:
         """Follow one stage."""
+        self.seconds.clear()
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin, run)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._move, run)
 
@@ -50,7 +52,7 @@ class ProgressBar:
             terms = "  ".join(f"{name} {term.value:.3f}" for name, term in record.terms.items())
             self.console.print(
                 f"epoch {record.epoch:>3}/{record.epochs}  {terms}  lr {record.lr:.1e}  "
-                f"{record.images_per_second:.0f} images/s",
+                f"{record.images_per_second:.0f} images/s{self._left(record)}",
                 highlight=False,
             )
         elif isinstance(record, GradientRecord):
@@ -73,3 +75,9 @@ class ProgressBar:
                 style="bold",
                 highlight=False,
             )
+
+    def _left(self, record: EpochRecord) -> str:
+        """Return the time that the rest of the stage takes, tests not counted; nothing after its last epoch."""
+        self.seconds.append(record.seconds)
+        left = (record.epochs - record.epoch) * sum(self.seconds) / len(self.seconds)
+        return f"  {duration(left)} left" if left else ""

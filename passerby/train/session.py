@@ -17,7 +17,9 @@ from passerby.errors import UserError
 from passerby.evaluate import scores_json
 from passerby.files import atomic_write, write_json
 from passerby.models.embedder import save_embedder
+from passerby.optim import never_falls
 from passerby.recipe import Recipe
+from passerby.recipe.changes import differences
 from passerby.reliance import Reliance
 from passerby.scorable import camera_note
 from passerby.settings import parse_yaml
@@ -26,7 +28,7 @@ from passerby.train import distributed, journal
 from passerby.train.between import Between
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import environment
-from passerby.train.goals import change_since, differences, expected_of, losses_of_code
+from passerby.train.goals import change_since, expected_of, losses_of_code
 from passerby.train.journal import EpochRecord, Record, ScoreRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
@@ -126,7 +128,7 @@ def _other_recipe(recipe: Recipe, earlier: str, file: Path) -> str:
     """Return in a sentence where the recipe of a checkpoint differs."""
     given, begun = (parse_yaml(text, source=str(file)) for text in (recipe.dump(), earlier))
     found = list(differences(given, begun))
-    told = ", ".join(f"{key}={value}" for key, value in found[:3])
+    told = ", ".join(map(str, found[:3]))
     more = f", and {len(found) - 3} more" if len(found) > 3 else ""
     return f"{file} belongs to another recipe (its own: {told}{more}); resume with the run's own recipe.yaml"
 
@@ -152,6 +154,12 @@ def opening(run: Run) -> list[str]:
     sentences += [note for note in notes if note]
     chosen = {name: part for settings in run.recipe.stages for name, part in settings.method.chosen.items()}
     sentences += [f"method.{name}: {note}" for name, part in chosen.items() if (note := part.make().note)]
+    sentences += [
+        f"{settings.title}: the schedule does not lower the learning rate within {settings.epochs} epochs; the option "
+        "--epochs N sets the epochs and stretches the schedule with them"
+        for settings in run.recipe.stages
+        if never_falls(settings.optim, settings.epochs)
+    ]
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )

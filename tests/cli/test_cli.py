@@ -21,6 +21,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import passerby
 from passerby.cli import app
 from passerby.train import loop
 from passerby.train.checkpoint import load_checkpoint
@@ -200,10 +201,45 @@ def test_recipes_are_listed_shown_drawn_and_described(tmp_path: Path) -> None:
         assert not (tmp_path / name).exists()
 
 
+def test_recipes_are_compared_and_shown_without_defaults(tmp_path: Path) -> None:
+    assert "margin" not in run("recipe", "show", "small", "--changes").output
+    assert "optim.lr" in run("recipe", "diff", "small", "bag_of_tricks").output
+    assert "the recipes are equal" in run("recipe", "diff", "small", "small").output
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version").output == f"passerby {passerby.__version__}\n"
+
+
+def test_seeds_are_trained_one_after_another_and_compared(site: Path, tmp_path: Path) -> None:
+    command = ["train", "small", *TINY, "--epochs", "1", "--data", site, "--out", tmp_path, "--seeds", "0,1"]
+    found = run(*command)
+    assert found.exit_code == 0, found.output
+    assert "mean ± sample standard deviation over the seeds" in found.output
+    assert (tmp_path / "seed-0" / "embedder.safetensors").read_bytes() != (
+        tmp_path / "seed-1" / "embedder.safetensors"
+    ).read_bytes()
+    (tmp_path / "seed-1" / "scores.json").unlink()
+    again = run(*command, "--resume").output
+    assert "seed 0" not in again
+    assert "seed 1" in again
+    compared = run("compare", tmp_path, "--json", tmp_path / "c.json").output
+    assert "0, 1" in compared
+    assert json.loads((tmp_path / "c.json").read_text())[0]["seeds"] == [0, 1]
+    for words, sentence in ((["--seeds", "0,0"], "different whole numbers"), (["--seeds", "x"], "different whole")):
+        assert sentence in refused("train", "small", "--out", tmp_path / "n", *words)
+    assert "both choose the seed" in refused("train", "small", "engine.seed=3", "--seeds", "0", "--out", tmp_path / "n")
+
+
 def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
-    listed = run("recipe", "list").output
-    assert re.search(r"^market1501/resnet50-09 +learned weight +goal: 86\.7 / 93\.9$", listed, re.MULTILINE)
+    assert re.search(
+        r"^market1501/ +27 rows, such as market1501/resnet50-01", run("recipe", "list").output, re.MULTILINE
+    )
+    listed = run("recipe", "list", "market1501/").output
+    assert re.search(r"^market1501/resnet50-09  86\.7 / 93\.9\n    learned weight", listed, re.MULTILINE)
+    assert max(map(len, listed.splitlines()[:-1])) <= 100
     assert "not measured by passerby" in listed
+    assert "families: market1501/, dukemtmc/" in refused("recipe", "list", "markt")
     assert "weight: learned" in run("recipe", "show", "market1501/resnet50-09").output
     assert run("recipe", "draw", "market1501/resnet50-09", "-o", tmp_path / "f.svg").exit_code == 0
     for command in (("recipe", "show"), ("recipe", "draw"), ("train",)):

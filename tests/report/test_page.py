@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from passerby.console import duration
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, scores_json
 from passerby.inputs import InputSettings
@@ -16,7 +17,7 @@ from passerby.models.embedder import Embedder, ModelSettings, save_embedder
 from passerby.report.features import camera_pull, project
 from passerby.report.page import write_report
 from passerby.report.pairs import count_pairs
-from passerby.report.sentences import duration, of_hundred
+from passerby.report.sentences import of_hundred
 from tests.report.conftest import PEOPLE, plain_recipe, write_run
 
 
