@@ -21,7 +21,7 @@ from passerby.extract import shown
 from passerby.losses.mix import Term
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
-from passerby.methods.part import Adds, Part, RunState
+from passerby.methods.part import Adds, Part, RunState, frozen
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Output, Stage
 
@@ -40,22 +40,22 @@ def image_gradients(
     """Yield the gradient (W,) of a figure of each image by itself, in float32 and with batch norms that stand still.
 
     Args:
-        run: whose model is asked.
+        run: whose model is asked, the one that is scored.
         stage: whose images.
         rows: (N,) which of them.
         figure: a scalar of the output for one image and the image's row.
 
     """
-    weights = list(run.embedder.parameters())
+    model = frozen(run.tested)
+    weights = list(model.parameters())
+    for weight, trained in zip(weights, run.embedder.parameters(), strict=True):
+        weight.requires_grad_(trained.requires_grad)
     learning = [weight for weight in weights if weight.requires_grad]
-    images = shown(stage.train.path[rows], run.view(stage.train).part(rows), run.embedder, size=1)
-    was_training = run.embedder.training
-    run.embedder.eval()
+    images = shown(stage.train.path[rows], run.view(stage.train).part(rows), model, size=1)
     for row, (image, mask) in zip(rows.tolist(), images, strict=True):
-        value = figure(run.embedder(image.to(run.device), mask), row)
+        value = figure(model(image.to(run.device), mask), row)
         found = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
         yield flat(_or_zero(weight, found.get(weight)) for weight in weights)
-    run.embedder.train(was_training)
 
 
 def _or_zero(weight: Tensor, gradient: Tensor | None) -> Tensor:
@@ -118,11 +118,11 @@ class Anchored(Part):
         raise NotImplementedError
 
     def end(self, run: RunState, stage: Stage) -> None:
-        """Add what the stage needs, and hold the weights where they are now."""
+        """Add what the stage needs, and hold the weights where the stage leaves them."""
         told = {"penalty / loss in the last epoch": float(self.ratio)} if len(self.anchors) else {}
         fresh = self.found(run, stage)
         self.importance = self.kept_share * self.importance + fresh if len(self.importance) else fresh
-        self.anchors = flat(run.embedder.parameters()).detach().clone()
+        self.anchors = flat(run.tested.parameters()).detach().clone()
         self.ratio.zero_()
         run.tell(self.name, {**told, "mean importance": float(self.importance.double().mean())})
 
@@ -240,7 +240,8 @@ class Si(Anchored):
     """`path_importance`, summed up while a stage is learnt.
 
     The gradient is that of all losses without this part's own penalty; the change is whatever the optimiser made of
-    it, weight decay and momentum included.
+    it, weight decay and momentum included. Where the stage leaves other weights than the trained ones (a mean of them,
+    or weights interpolated with the previous model), the importance is still that of the way to the trained ones.
 
     Reference: Zenke et al., "Continual Learning Through Synaptic Intelligence", ICML 2017, equations 3 to 5.
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from passerby.extract import shown
 from passerby.losses.mix import Term
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
-from passerby.methods.growth import Grow
 from passerby.methods.part import Part, RunState, Teacher
 from passerby.settings import Settings
 from passerby.types import Batch, Output, Split, Stage
@@ -162,8 +161,9 @@ class AverageSettings(Settings):
 class Average(Part):
     """`blend` with the model of the stage before, at the end of every stage but the first.
 
-    Where a running mean of the weights is what is scored and teaches next, it is blended like the model that learns. Of
-    a classifier that grows, the rows of earlier people are blended.
+    What is blended is the model that the stage leaves, a mean teacher where there is one. Where a running mean of the
+    weights is what is scored and teaches next, it is blended like the model that learns. What other parts learn on for
+    earlier stages is blended like it: the rows of earlier people in classifiers, and whole earlier classifiers.
 
     """
 
@@ -175,18 +175,17 @@ class Average(Part):
         super().__init__()
         self.settings = settings
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def interpolate_weights(self, run: RunState, stage: Stage) -> None:
         """Average the weights."""
         if run.teacher is None:
             return
         share = self.settings.share
         if share == "adaptive":
             share = agreement(*both_vectors(run, run.teacher, stage.train))
-        for model in {id(one): one for one in (run.embedder, run.tested)}.values():
+        for model in run.models:
             blend(model, run.teacher.embedder, share=share)
         for part in run.speaking_parts:
-            if isinstance(part, Grow):
-                part.blend_earlier(run, share=share)
+            part.blend_earlier(run, alpha=share)
         run.tell("average", {"share of the new weights": share})
 
 

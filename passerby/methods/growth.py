@@ -15,6 +15,7 @@ from passerby.extract import shown
 from passerby.losses.softmax import classifiers
 from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
 from passerby.methods.part import Part, RunState
+from passerby.models.embedder import Embedder
 from passerby.settings import Settings
 from passerby.types import Split, Stage
 
@@ -94,13 +95,9 @@ class Grow(Part):
                     head.weight[: len(means)] = means
         self.known.adopt(run.losses.losses)
 
-    def blend_earlier(self, run: RunState, *, share: float) -> None:
-        """Set the rows of earlier people to share x now + (1 - share) x before the stage; new people keep theirs."""
-        for name, head in classifiers(run.losses.losses).items():
-            if (before := self.known.rows_for(name, space_of(run.losses.losses[name]))) is not None:
-                now = head.weight.detach()[-len(before) :]
-                blended = now.lerp(before.weight, 1 - share)
-                IdentityRows(blended, before.space, before.is_known).copy_to(head.weight)
+    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+        """Set the rows of earlier people to alpha x now + (1 - alpha) x before the stage; new people keep theirs."""
+        self.known.blend(run.losses.losses, alpha=alpha)
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Keep all rows."""
@@ -131,12 +128,15 @@ def _people(run: RunState, stage: Stage) -> Tensor:
     return torch.from_numpy(stage.train.pid).to(run.device)
 
 
-def vectors(run: RunState, split: Split, *, of: Literal["feature", "embedding"]) -> Tensor:
-    """Return what the present model makes of images without augmentation, (N, D) float32."""
-    was_training = run.embedder.training
-    run.embedder.eval()
+def vectors(
+    run: RunState, split: Split, *, of: Literal["feature", "embedding"], model: Embedder | None = None
+) -> Tensor:
+    """Return the vectors of images without augmentation, (N, D) float32; of the model that is trained by default."""
+    model = run.embedder if model is None else model
+    was_training = model.training
+    model.eval()
     with torch.no_grad(), run.autocast():
-        batches = shown(split.path, run.view(split), run.embedder, size=64)
-        found = [getattr(run.embedder(images.to(run.device), mask), of).float() for images, mask in batches]
-    run.embedder.train(was_training)
+        batches = shown(split.path, run.view(split), model, size=64)
+        found = [getattr(model(images.to(run.device), mask), of).float() for images, mask in batches]
+    model.train(was_training)
     return torch.cat(found)

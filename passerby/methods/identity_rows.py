@@ -91,6 +91,13 @@ class RowStore(nn.ModuleDict):
             if (rows := self.rows_for(name, space_of(losses[name]))) is not None:
                 rows.copy_to(target)
 
+    def blend(self, losses: nn.ModuleDict, *, alpha: float) -> None:
+        """Set the last rows of each classifier and of the centres to alpha x what they are + (1 - alpha) x stored."""
+        for name, target in person_rows(losses).items():
+            if (rows := self.rows_for(name, space_of(losses[name]))) is not None:
+                now = target[len(target) - len(rows) :]
+                IdentityRows(now.lerp(rows.weight, 1 - alpha), rows.space, rows.is_known).copy_to(target)
+
     def renewed(self, losses: nn.ModuleDict, *, identities: Tensor, is_earlier: Tensor) -> RowStore:
         """Return the store after a stage.
 

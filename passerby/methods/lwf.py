@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, cast
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -54,13 +55,15 @@ class Lwf(Part):
     settings: LwfSettings
     wants_teacher = True
     needs_earlier = True
+    above: Tensor
 
     def __init__(self, settings: LwfSettings) -> None:
         super().__init__()
         self.settings = settings
         self.old = nn.ModuleList()  # classifiers of earlier stages, as they were when this one began
         self.kept = nn.ModuleList()  # the same, learning on
-        self.above: Tensor | None = None  # ce_dist of the latest batch without its least value: a divergence (KL)
+        # ce_dist of the latest batch without its least value: a divergence (KL); NaN without a batch in this stage
+        self.register_buffer("above", torch.full((), torch.nan))
 
     @property
     def hollow(self) -> bool:
@@ -98,7 +101,8 @@ class Lwf(Part):
         if chosen.ce_dist:
             loss = softened_cross_entropy(old, new, temperature=chosen.temperature, scale=chosen.scale)
             terms["ce_dist"] = Term(loss, chosen.ce_dist)
-            self.above = (loss - entropy(old, temperature=chosen.temperature, scale=chosen.scale)).detach()
+            least = entropy(old, temperature=chosen.temperature, scale=chosen.scale)
+            self.above.copy_((loss - least).detach())
         if chosen.tr_dist:
             terms["tr_dist"] = Term(worst_triplet(old, new, batch.people, margin=chosen.margin), chosen.tr_dist)
         if chosen.heads:
@@ -108,11 +112,17 @@ class Lwf(Part):
                 terms[f"head {number}"] = Term(loss, chosen.heads)
         return terms
 
+    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+        """Set earlier classifiers to alpha x now + (1 - alpha) x before the stage."""
+        with torch.no_grad():
+            for before, now in zip(self.old.parameters(), self.kept.parameters(), strict=True):
+                now.lerp_(before, 1 - alpha)
+
     def end(self, run: RunState, stage: Stage) -> None:
         """Keep the classifier of the stage, and tell what `ce_dist` came to beyond its least value."""
-        if self.above is not None:
+        if not self.above.isnan():
             run.tell("lwf", {"ce_dist above its least value": float(self.above)})
-        self.above = None
+        self.above.fill_(torch.nan)
         if not self.settings.heads:
             return
         head = cast("Softmax", run.losses.losses["softmax"]).classifier

@@ -221,9 +221,13 @@ class Mmt(Clustered):
                 before.lerp_(now, 1 - kept)
         self.step += 1
 
+    def replace_weights(self, run: RunState, stage: Stage) -> None:
+        """Leave the running mean of the first network."""
+        for model in run.models:
+            model.load_state_dict(self.teachers[0].state_dict())
+
     def end(self, run: RunState, stage: Stage) -> None:
-        """Leave the running mean of the first network, and let go of the others."""
-        run.embedder.load_state_dict(self.teachers[0].state_dict())
+        """Let go of all other networks."""
         self.students, self.teachers, self.heads = (nn.ModuleList() for _ in range(3))
 
     @property

@@ -2,6 +2,10 @@
 
 A part may speak at several moments; each verb does nothing unless the part says otherwise. What a part remembers must
 be a buffer or a submodule, or it is gone after a resume.
+
+The end of a stage has three phases, each of all parts before the next one begins: `replace_weights` puts another model
+in the place of the trained one, `interpolate_weights` moves it towards the previous model, and `end` remembers. Weights
+are final by then: whatever a part keeps in `end` belongs to the model that the stage leaves, whichever parts there are.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ M = TypeVar("M", bound=nn.Module)
 Adds = Literal["always", "later", "never"]
 """In which stages a part adds a loss; later: from the second one on."""
 
+Gathering = Literal["memory", "mean", "mining"]
+"""What the rows of all processes are joined for; only `mining` can be kept local, by `engine.mining`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
@@ -41,6 +48,10 @@ class Vectors:
     feature: Floats
     embedding: Floats
     parts: Floats | None
+
+
+END_OF_STAGE = ("replace_weights", "interpolate_weights", "end")
+"""The hooks after the last epoch of a stage: all parts go through the first before any goes through the second."""
 
 
 class RunState(Protocol):
@@ -77,6 +88,10 @@ class RunState(Protocol):
         """See above."""
 
     @property
+    def models(self) -> list[Embedder]:
+        """The model that is trained and, where it is another, the one that is scored; both go on in the next stage."""
+
+    @property
     def seed(self) -> int:
         """See above."""
 
@@ -102,11 +117,12 @@ class RunState(Protocol):
     def scores(self, model: Embedder) -> dict[str, Scores]:
         """Score a model, not re-ranked, on every data set that the run tests."""
 
-    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+    def gather(self, *rows: Tensor, use: Gathering = "memory") -> tuple[Tensor, ...]:
         """Join what each of several processes holds of a batch, (B / world, ...) to (B, ...), in the batch's order.
 
-        A memory must move by the whole batch, or each process would remember something else. Pairs are mined in the
-        whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
+        A memory must move by the whole batch, or each process would remember something else. The mean over some images
+        of a batch is taken over those of all processes, or an image would count more where there are fewer of its kind.
+        Pairs are mined in the whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
         """
 
 
@@ -172,9 +188,11 @@ class Part(nn.Module):
 
     @property
     def at_end(self) -> str:
-        """What it does after the last epoch of a stage, for the drawing; default: what its `end` says of itself."""
-        own = type(self).end
-        return "" if own is Part.end else (own.__doc__ or "Acts after the last epoch.").split("\n")[0].removesuffix(".")
+        """What it does after the last epoch of a stage, for the drawing; default: the first lines of those hooks."""
+        own = [getattr(type(self), name) for name in END_OF_STAGE]
+        changed = [hook for hook in own if hook is not getattr(Part, hook.__name__)]
+        lines = ((hook.__doc__ or "Acts after the last epoch.").split("\n")[0] for hook in changed)
+        return "; ".join(line.removesuffix(".") for line in lines)
 
     @property
     def adds_loss(self) -> Adds:
@@ -209,11 +227,11 @@ class Part(nn.Module):
         return False
 
     def held(self) -> dict[str, int]:
-        """Return the bytes of what it keeps in memory, by name; default: each submodule and each tensor of its own.
+        """Return the bytes of what it keeps in memory, by name; default: submodules, and tensors of more than a number.
 
         Images that stay in files count in `stored_images`, unless the part says what they weigh.
         """
-        own = {name: tensor for name, tensor in self.state_dict().items() if "." not in name}
+        own = {name: tensor for name, tensor in self.state_dict().items() if "." not in name and tensor.ndim}
         found = {name: bytes_of({name: tensor}) for name, tensor in own.items()}
         found |= {name: bytes_of(child.state_dict()) for name, child in self.named_children()}
         return {name: count for name, count in found.items() if count}
@@ -261,8 +279,23 @@ class Part(nn.Module):
     def after_step(self, run: RunState) -> None:
         """Move averages of weights; called without a graph after each step, whose gradients still stand."""
 
+    def replace_weights(self, run: RunState, stage: Stage) -> None:
+        """Put another model in the place of `run.models`, such as a mean teacher; called after the last epoch."""
+
+    def interpolate_weights(self, run: RunState, stage: Stage) -> None:
+        """Move `run.models` towards the previous model; called after all parts have replaced what they replace."""
+
+    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+        """Set what it learnt on for earlier stages, beside the model, to alpha x now + (1 - alpha) x before the stage.
+
+        Called by whoever interpolates the model's weights.
+        """
+
     def end(self, run: RunState, stage: Stage) -> None:
-        """Remember what must not be forgotten; called once, after the stage's last epoch."""
+        """Remember what must not be forgotten, of `run.tested`, whose weights are final and must stay as they are.
+
+        Called once, after the last epoch. A resume begins with the first phase of the end again.
+        """
 
 
 def bytes_of(state: Mapping[str, Tensor]) -> int:

@@ -152,6 +152,10 @@ class Replay(Part):
         """Give the people of the memory the classifiers that knew them, and their centres."""
         self.known.adopt(run.losses.losses)
 
+    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+        """Set what losses know of the people in the memory to alpha x now + (1 - alpha) x before the stage."""
+        self.known.blend(run.losses.losses, alpha=alpha)
+
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return the distance of remembered images to what was stored, if that is asked for."""
         if self.settings.match is None or not len(self.stored):
@@ -198,7 +202,7 @@ class Replay(Part):
         if not len(people):
             return np.empty(0, np.int64)
         rows = np.flatnonzero(np.isin(stage.train.pid, people))
-        features = vectors(run, stage.train.select(rows), of="feature").cpu().numpy()
+        features = vectors(run, stage.train.select(rows), of="feature", model=run.tested).cpu().numpy()
         own = [np.flatnonzero(stage.train.pid[rows] == person) for person in people]
         kept = [
             mine[choose(features[mine], self.settings.instances, generator, by=self.settings.choose)] for mine in own
@@ -209,5 +213,6 @@ class Replay(Part):
         """Store the embeddings of all images that have none yet."""
         memory = join([Split.empty(), *self._splits(run)])
         if len(memory) > len(self.stored):
-            fresh = vectors(run, memory.select(np.arange(len(self.stored), len(memory))), of="embedding")
+            rows = np.arange(len(self.stored), len(memory))
+            fresh = vectors(run, memory.select(rows), of="embedding", model=run.tested)
             self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh

@@ -216,10 +216,14 @@ class Spcl(Clustered):
         touched, rows = rows.unique(return_inverse=True)  # the whole memory may be hundreds of megabytes
         self.memory[touched] = moved_rows(self.memory[touched], seen, rows, momentum=self.settings.momentum)
 
-    def end(self, run: RunState, stage: Stage) -> None:
-        """Let go of the memory and of the second norms."""
-        join_batch_norms(run.embedder)
+    def replace_weights(self, run: RunState, stage: Stage) -> None:
+        """Leave the batch norms of the new site."""
+        for model in run.models:
+            join_batch_norms(model)
         self.norms, self.division = nn.ModuleList(), None
+
+    def end(self, run: RunState, stage: Stage) -> None:
+        """Let go of the memory."""
         self.memory, self.people = self.memory[:0], self.people[:0]
 
     def _seen(self, out: Output) -> Tensor:

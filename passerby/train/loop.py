@@ -23,6 +23,7 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import Term, total
+from passerby.methods.part import END_OF_STAGE
 from passerby.models.groups import batch_norms
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
@@ -123,16 +124,25 @@ def run_stage(
 
 
 def end_stage(run: Run) -> float:
-    """Let the parts of a stage have their last word, once, and return the seconds it took; what they say is saved."""
+    """Go through the end of a stage with its parts, once, and return the seconds it took; what they leave is saved.
+
+    The phases of `END_OF_STAGE` follow one another; nothing is saved in between, so a resume begins with the first.
+    """
     if run.ended or not run.speaking_parts:
         return 0.0
     began = time.perf_counter()
-    torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))  # a resume may begin here
-    for part in run.speaking_parts:
-        part.end(run, run.stage)
+    for phase in END_OF_STAGE:
+        go_through(run, phase)
     run.ended = True
     run.save()
     return time.perf_counter() - began
+
+
+def go_through(run: Run, phase: str) -> None:
+    """Let all parts of a stage do what they do in one phase of `END_OF_STAGE`."""
+    for part in run.speaking_parts:  # each with a seed of its own, whichever parts there are beside it
+        torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
+        getattr(part, phase)(run, run.stage)
 
 
 def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:

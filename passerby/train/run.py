@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from passerby.evaluate import evaluate
 from passerby.extract import DTYPES, View, extract, label_vectors, masked_view, tested_paths, tested_view
 from passerby.inference import Precision
 from passerby.losses.mix import LossMix, Term
-from passerby.methods.part import Part, Teacher, Vectors
+from passerby.methods.part import Gathering, Part, Teacher, Vectors
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
@@ -118,6 +118,11 @@ class Run:
             return self.embedder
         assert isinstance(self.averaged.module, Embedder)
         return self.averaged.module
+
+    @property
+    def models(self) -> list[Embedder]:
+        """The model that is trained and, where it is another, the one that is scored."""
+        return [self.embedder] if self.averaged is None else [self.embedder, self.tested]
 
     @property
     def seed(self) -> int:
@@ -373,7 +378,7 @@ class Run:
         found = {name: self.embed(name, model=model) for name in self.recipe.tested}
         return {embeddings.dataset: self.score(embeddings) for embeddings in found.values()}
 
-    def gather(self, *rows: Tensor, use: Literal["memory", "mining"] = "memory") -> tuple[Tensor, ...]:
+    def gather(self, *rows: Tensor, use: Gathering = "memory") -> tuple[Tensor, ...]:
         """Join what each of several processes holds of a batch, unless it is for mining that the recipe keeps local."""
         alone = use == "mining" and self.recipe.engine.mining == "local"
         return rows if alone else distributed.gather_batch(rows)

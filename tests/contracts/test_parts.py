@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Events
 from pydantic import ValidationError
 
+from passerby.methods.part import END_OF_STAGE
 from passerby.recipe import MethodSettings
 from passerby.train import journal
 from passerby.train.session import Interrupted, train
@@ -126,7 +127,7 @@ def test_it_says_what_it_is(pair):
     part = settings.make()
     assert type(settings).__doc__
     assert type(part).__doc__
-    verbs = ("labels", "terms", "after_batch", "after_step", "end")
+    verbs = ("labels", "terms", "after_batch", "after_step", *END_OF_STAGE)
     own = {verb for verb in verbs if getattr(type(part), verb) is not part_verb(verb)}
     assert own, "a part that never speaks does nothing"
 

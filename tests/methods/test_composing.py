@@ -1,8 +1,7 @@
-"""Parts that hold on to an earlier site beside each of those that find people without labels, and a running mean."""
+"""What parts of a method do beside one another, and beside a running mean; each pair is tried in `test_pairs.py`."""
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,35 +11,29 @@ from passerby.train import journal
 from passerby.train.session import train
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
-HOLDING = {
-    "average": {}, "feature": {}, "affinity": {"rectified": True}, "lwf": {"ce_dist": 1.0, "tr_dist": 1.0}, "si": {},
-    "mas": {},
-}  # fmt: skip
 TWO = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]"
 UNLABELLED = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, labelled: false, iterations: 1}]"
-
-
-@pytest.mark.parametrize("name", ["pseudo", "contrast", "spcl", "mmt", "pplr", "ssg"])
-def test_whoever_finds_people_goes_with_what_holds_on_to_an_earlier_site(tiny, tmp_path, name):
-    found = {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}} if name == "spcl" else CLUSTER
-    method = json.dumps({**HOLDING, name: found})
-    stripes = ["model.stripes=2"] if name in ("pplr", "ssg") else []
-    train(tiny(UNLABELLED, f"method={method}", "evaluate=[]", "data.identities=2", *stripes), tmp_path / "run")
-    last = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))[-1]
-    assert {"feature", "affinity", "ce_dist", "tr_dist"} <= last.terms.keys()
-    assert all(np.isfinite(term.value) for term in last.terms.values())
 
 
 def model_of(folder, name):
     return {key: value for key, value in load_file(folder / name).items() if value.is_floating_point()}
 
 
-@pytest.mark.parametrize("ema", [None, 0.5])
-def test_the_scored_model_is_the_average_also_where_it_is_a_running_mean(tiny, tmp_path, ema):
-    change = "evaluate=[]" if ema is None else f"optim.ema={ema}"
+@pytest.mark.parametrize(
+    ("stages", "beside", "change"),
+    [
+        (TWO, {}, "evaluate=[]"),
+        (TWO, {}, "optim.ema=0.5"),
+        (UNLABELLED, {"pseudo": CLUSTER}, "evaluate=[]"),
+        (UNLABELLED, {"mmt": CLUSTER}, "evaluate=[]"),
+    ],
+    ids=["last weights", "running mean", "clusters", "mean teacher"],
+)
+def test_the_scored_model_is_the_average_whatever_the_stage_leaves(tiny, tmp_path, stages, beside, change):
     for share in (0.001, 0.999):
+        method = json.dumps({"average": {"share": share}, **beside})
         train(
-            tiny(TWO, f"method={{average: {{share: {share}}}}}", "data.identities=3", "evaluate=[]", change),
+            tiny(stages, f"method={method}", "data.identities=2", "evaluate=[]", "optim.warmup_epochs=0", change),
             tmp_path / str(share),
         )
     before = model_of(tmp_path / "0.001", "stage-1.safetensors")

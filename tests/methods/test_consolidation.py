@@ -84,7 +84,7 @@ def test_a_share_counts_for_the_new_weights(later):
     run = later("method.average.share=0.25")
     run.embedder(some(run).images)  # its statistics move
     old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in (run.teacher.embedder, run.embedder))
-    run.parts["average"].end(run, run.stage)
+    run.parts["average"].interpolate_weights(run, run.stage)
     for name, found in run.embedder.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, 0.25 * new[name] + 0.75 * old[name])
@@ -103,7 +103,7 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
     with torch.no_grad():
         features = [net.eval()(every.images).feature for net in (run.teacher.embedder, run.embedder)]
     run.embedder.train()
-    run.parts["average"].end(run, run.stage)
+    run.parts["average"].interpolate_weights(run, run.stage)
     share = told[0].values["share of the new weights"]
     assert share == pytest.approx(agreement(*features), abs=1e-3)
     assert 0.05 < share < 0.95

@@ -43,7 +43,7 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
 def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, share):
     run = make_run(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
     run.open_stage(0)
-    run.parts["average"].end(run, run.stage)
+    run.parts["average"].interpolate_weights(run, run.stage)
     run.parts["grow"].end(run, run.stage)
     run.open_stage(1)
     (head,) = classifiers(run.losses.losses).values()
@@ -51,7 +51,7 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, sh
     with torch.no_grad():
         head.weight += 1
     now = head.weight.detach().clone()
-    run.parts["average"].end(run, run.stage)
+    run.parts["average"].interpolate_weights(run, run.stage)
     torch.testing.assert_close(head.weight[:3], now[:3])
     torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
     run.parts["grow"].end(run, run.stage)
@@ -67,7 +67,7 @@ def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
     assert "grow" in run.parts
     (head,) = classifiers(run.losses.losses).values()
     before = head.weight.detach().clone()
-    run.parts["average"].end(run, run.stage)
+    run.parts["average"].interpolate_weights(run, run.stage)
     assert torch.equal(head.weight, before)
 
 

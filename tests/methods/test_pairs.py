@@ -1,0 +1,203 @@
+"""Every pair of parts that may be combined has an effect, and remembers the model that the stage leaves.
+
+Each pair is tried in a tiny run of two stages of a few steps. What must differ without either part of the pair are the
+final weights, or what the other part remembers. Without labels a stage cannot do without a part that makes them, so
+that there another one takes its place.
+"""
+
+import copy
+import itertools
+import json
+
+import pytest
+import torch
+
+from passerby.methods.anchors import flat
+from passerby.methods.growth import vectors
+from passerby.methods.part import Part
+from passerby.recipe import MethodSettings
+from passerby.train import journal, loop
+from passerby.train.labelling import choose_labels
+from passerby.train.loop import end_stage, go_through, train_step
+from passerby.train.session import train
+from passerby.train.setup import make_run
+from tests.methods.steps import some
+from tests.train.runs import optimiser_hash, weights
+
+CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
+SETTINGS = {
+    "average": {}, "feature": {}, "affinity": {"rectified": True},
+    "lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0},
+    "ebll": {"code": 8, "epochs": 20, "lr": 0.02}, "ewc": {"images": 2}, "si": {"strength": 100.0},
+    "mas": {"images": 2}, "replay": {"identities": 2, "match": 1.0}, "grow": {},
+    "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2}, "pseudo": CLUSTER, "contrast": CLUSTER,
+    "spcl": {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}, "mmt": CLUSTER,
+    "pplr": CLUSTER, "ssg": {**CLUSTER, "margin": 50.0}, "dec": {},
+}  # fmt: skip
+MAKERS = ("pseudo", "contrast", "spcl", "mmt", "pplr", "ssg")
+LABELLED_ONLY = ("ewc", "replay", "grow")
+HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec"))
+STEPS = (1, 2)
+"""Of each stage; the first of the second stage leaves the weights that penalties hold to."""
+CASES = [
+    *(pair for pair in itertools.combinations(HOLDING, 2) if pair != ("replay", "grow")),
+    *((maker, name) for maker in MAKERS for name in (*HOLDING, "dec") if name not in LABELLED_ONLY),
+    *(("pseudo", "dec", name) for name in HOLDING if name not in LABELLED_ONLY),
+]
+
+
+def test_all_parts_are_tried():
+    assert list(SETTINGS) == list(MethodSettings.model_fields)
+
+
+class Left:
+    """What a run of two stages leaves: the run, and copies of its parts and its weights from before they remember."""
+
+    def __init__(self, tiny, folder, names, *changes):
+        unknown, method = any(name in MAKERS for name in names), {name: SETTINGS[name] for name in names}
+        labels = ", labelled: false" if unknown else ""
+        self.run = make_run(
+            tiny(
+                f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
+                "evaluate=[]", f"method={json.dumps(method)}", "data.identities=2", "optim.lr=0.01",
+                "optim.warmup_epochs=0", "data.instances=2", *changes,
+                *(["model.stripes=2"] if {"pplr", "ssg"} & set(names) else []),
+            ),
+            folder,
+        )  # fmt: skip
+        self.run.save = lambda: None
+        for number, count in enumerate(STEPS):
+            self.run.open_stage(number)
+            labels = choose_labels(self.run)
+            for first in range(count):
+                self.run.iteration = first
+                batch = some(self.run, rows=range(first, len(labels), 6), labels=self.run.labels)
+                train_step(self.run, batch, count=count)
+            self.run.epoch, self.run.iteration = 1, 0
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(loop, "go_through", self.go_through)
+                end_stage(self.run)
+
+    def go_through(self, run, phase):
+        if phase == "end" and run.stage_number:
+            self.parts, self.weights = copy.deepcopy(run.parts), copy.deepcopy(run.embedder.state_dict())
+        go_through(run, phase)
+
+    def remembered(self, name):
+        return self.run.parts[name].state_dict()
+
+    def differs(self, other, name):
+        """How far the final weights are apart, or what a part remembers; infinite where that has other sizes."""
+        models = [each.run.embedder.state_dict() for each in (self, other)]
+        pairs = [models, (self.remembered(name), other.remembered(name))]
+        return max(map(apart, *zip(*pairs, strict=True)))
+
+
+def apart(one, other):
+    if {key: value.shape for key, value in one.items()} != {key: value.shape for key, value in other.items()}:
+        return float("inf")
+    gaps = [(one[key].double() - other[key].double()).nan_to_num().abs() for key in one if one[key].numel()]
+    return max((float(gap.max()) for gap in gaps), default=0.0)
+
+
+@pytest.fixture(scope="module")
+def left(tiny, tmp_path_factory):
+    """Return what combinations of parts leave; those of fewer parts than a case has are needed again."""
+    known, folder = {}, tmp_path_factory.mktemp("pairs")
+
+    def find(*names):
+        key = tuple(name for name in SETTINGS if name in names)
+        if key not in known:
+            known[key] = Left(tiny, folder, key)
+        return known[key]
+
+    return find
+
+
+@pytest.mark.parametrize("names", CASES, ids="-".join)
+def test_either_part_of_a_pair_has_an_effect(left, names):
+    both, (*others, last) = left(*names), names
+    assert both.differs(left(*others), others[-1]) > 1e-6, f"{last} has no effect"
+    instead = ["contrast" if name == "pseudo" else "pseudo" for name in others[:1] if name in MAKERS]
+    assert both.differs(left(*instead, *others[1:-1], last), last) > 1e-6, f"{others[-1]} has no effect"
+
+
+@pytest.mark.parametrize("names", CASES, ids="-".join)
+def test_what_is_remembered_is_the_model_that_the_stage_leaves(left, names):
+    both = left(*names)
+    run, remembered = both.run, {key: value.clone() for key, value in both.run.parts.state_dict().items()}
+    assert apart(both.weights, run.embedder.state_dict()) == 0, "the weights changed while parts remembered"
+    kept, run.parts = run.parts, both.parts
+    for part in reversed(run.speaking_parts):  # in any order, by the final weights alone
+        torch.manual_seed(loop.mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
+        part.end(run, run.stage)
+    again = run.parts.state_dict()
+    run.parts = kept
+    assert again.keys() == remembered.keys()
+    for key, value in remembered.items():
+        torch.testing.assert_close(again[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
+
+
+def test_of_a_running_mean_the_mean_is_remembered(tiny, tmp_path):
+    run = Left(tiny, tmp_path, ("ewc", "si", "mas", "replay"), "optim.ema=0.5").run
+    scored, trained = (flat(model.parameters()).detach() for model in (run.tested, run.embedder))
+    assert float((scored - trained).abs().max()) > 1e-4
+    for name in ("ewc", "si", "mas"):
+        assert torch.equal(run.parts[name].anchors, scored)
+    memory = run.parts["replay"]
+    rows = memory.rows[memory.stages == 1].numpy()
+    seen = vectors(run, run.stages[1].train.select(rows), of="embedding", model=run.tested)
+    torch.testing.assert_close(memory.stored[-len(rows) :], seen)
+
+
+class Killed(Exception):
+    """Nothing is saved when it comes."""
+
+
+TOGETHER = {
+    "mean teacher": ("average", "lwf", "ebll", "si", "mas", "dask", "mmt", "dec"),
+    "memory": ("average", "ewc", "si", "replay"),
+}
+
+
+@pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
+def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch, names):
+    unknown = ", labelled: false, iterations: 1" if "mmt" in names else ""
+    recipe = tiny(
+        f"stages=[{{train: [market1501], epochs: 1, iterations: 2}}, {{train: [other], epochs: 1{unknown}}}]",
+        "evaluate=[]", f"method={json.dumps({name: SETTINGS[name] for name in names})}", "data.identities=2",
+        "optim.lr=0.01", "optim.warmup_epochs=0",
+    )  # fmt: skip
+    train(recipe, tmp_path / "whole")
+    done = []
+
+    def kill_after_a_new_hook(run, phase):
+        for part in run.speaking_parts if run.stage_number else ():
+            if getattr(type(part), phase) is not getattr(Part, phase):
+                monkeypatch.setattr(part, phase, then_kill(part, phase), raising=False)
+        go_through(run, phase)
+
+    def then_kill(part, phase):
+        def hook(run, stage):
+            getattr(type(part), phase)(part, run, stage)
+            if (phase, type(part)) not in done:
+                done.append((phase, type(part)))
+                raise Killed
+
+        return hook
+
+    monkeypatch.setattr(loop, "go_through", kill_after_a_new_hook)
+    start = "fresh"
+    while True:
+        try:
+            train(recipe, tmp_path / "broken", start=start)
+            break
+        except Killed:
+            start = "resume"
+    assert {phase for phase, _ in done} >= {"interpolate_weights", "end"}
+    assert len(done) >= len(names)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert weights(broken) == weights(whole)
+    assert optimiser_hash(broken) == optimiser_hash(whole)
+    findings = [journal.findings(journal.read(folder / "journal.jsonl")) for folder in (whole, broken)]
+    assert findings[0] == findings[1]
