@@ -1,4 +1,4 @@
-"""Using a trained model: find it in a run folder or a file, embed with it, score it, search with it."""
+"""Using a trained model: find it in a run folder or a file, and embed with it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ from passerby.data.image_files import images_below, why_none
 from passerby.data.names import existing_form, require_text
 from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.words import number_words
-from passerby.distances.nearest import smallest
-from passerby.distances.pairwise import pairwise
-from passerby.distances.units import cosine_of
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import WHOLE, Feature, View, extract, label_vectors, tested_paths, tested_view
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
@@ -31,8 +28,6 @@ from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, Words
 
 Progress = Callable[[int, int], None]
 
-SAME = 0.98
-"""Cosine of two looks at one image, above which they are one model's, in whatever precision and program."""
 CHUNK = 1024
 """Images between two looks for damaged files."""
 FEW = 100
@@ -241,7 +236,7 @@ def embed_site(
     return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, pixels=view.word)
 
 
-def _require_whole(model: Model) -> None:
+def require_whole(model: Model) -> None:
     """Refuse loose images, which have no masks, for a model that needs masks."""
     if model.recipe is not None and model.recipe.pixels != "whole":
         raise UserError(
@@ -272,8 +267,8 @@ def embed_images(
         UserError: a place that is not there, no image in all of them, or none that can be read.
 
     """
-    _require_whole(model)
-    found = [image for place in places for image in _images(place)]
+    require_whole(model)
+    found = [image for place in places for image in images_of(place)]
     if not found:
         raise UserError(f"no image in {', '.join(map(str, places))}{why_none()}")
     names = np.array([str(path) for path, _ in found])
@@ -286,7 +281,7 @@ def embed_images(
     return Embeddings(vectors, unknown, cam, blank, names[rows], feature=model.feature, flip=model.flip)
 
 
-def _images(place: Path) -> list[tuple[Path, str]]:
+def images_of(place: Path) -> list[tuple[Path, str]]:
     """Return the images of a file or folder, each with its name below the folder."""
     require_text(str(place))
     place = existing_form(place)
@@ -336,57 +331,3 @@ def _is_readable(path: str, leave_out: Callable[[str], None]) -> bool:
         leave_out(str(error))
         return False
     return True
-
-
-def _require_same_model(model: Model, table: Embeddings) -> None:
-    """Look again at one image of the table, where its file is still there, and refuse vectors of another model."""
-    if table.path is None or table.pixels != "whole":
-        return
-    row = next((row for row, path in enumerate(table.path[:FEW].tolist()) if Path(path).is_file()), None)
-    if row is None:
-        return
-    cosine = cosine_of(model.vectors(table.path[[row]])[0], table.vectors[row])
-    if cosine < SAME:
-        raise UserError(
-            f"the table was made by another model, or {table.path[row]} has changed: seen by this model it lies "
-            f"{1 - cosine:.3f} from its own vector (cosine distance); embed the images with this model"
-        )
-
-
-@dataclass(frozen=True)
-class Found:
-    """One answer of a search: the row, how far it is (cosine distance in [0, 2]) and what is known of it."""
-
-    row: int
-    distance: float
-    path: str
-    pid: int
-    cam: int
-
-
-def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[Found]:
-    """Find the rows of a table that are most like one image, nearest first.
-
-    Raises:
-        UserError: no such image, or vectors of another model.
-
-    """
-    _require_whole(model)
-    if model.flip != table.flip:
-        model = model.with_flip(table.flip)
-    vector = model.vectors(np.array([str(image)]))
-    if vector.shape[1] != table.vectors.shape[1]:
-        raise UserError(
-            f"the table holds vectors of {table.vectors.shape[1]} numbers, this model makes {vector.shape[1]}; "
-            "embed the images with this model"
-        )
-    _require_same_model(model, table)
-    source = pairwise(vector, table.vectors, metric="cosine", device=model.device)
-    _, block = next(iter(source.blocks()))
-    rows, distances = smallest(block, min(count, len(table)))
-    paths = table.path if table.path is not None else np.full(len(table), "")
-    above = (max(0.0, float(value + source.offset)) for value in distances[0])  # rounding leads a little below 0
-    return [
-        Found(int(row), value, str(paths[row]), int(table.pid[row]), int(table.cam[row]))
-        for row, value in zip(rows[0], above, strict=True)
-    ]

@@ -17,6 +17,7 @@ from passerby.cli.options import (
     ModelPath,
     QueriesRule,
     RunPath,
+    Threshold,
     make_console,
     runs_a_model,
 )
@@ -128,21 +129,66 @@ def embed(
 @runs_a_model
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
-    image: Annotated[Path, typer.Argument(help="the person to look for", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="the person to look for, or a folder of images", show_default=False)],
     run: Annotated[Path, typer.Option(help="the run or file that made the .npz", show_default=False)],
-    count: Annotated[int, typer.Option(min=1, help="how many answers")] = 10,
+    count: Annotated[int, typer.Option(min=1, help="how many answers at most")] = 10,
+    threshold: Threshold = None,
+    other_cameras: Annotated[bool, typer.Option("--other-cameras", help="leave out the image's own camera")] = False,
+    camera: Annotated[
+        str | None, typer.Option(help="of the image, where neither the table nor its name tells", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="also draw the answers, as .png, .svg or .pdf", show_default=False)
+    ] = None,
+    json_file: JsonFile = None,
     said: InputSaid = None,
     *,
     inference: InferenceSettings,
 ) -> None:
     """Find the images that look most like one person."""
     from passerby.commands import open_model
-    from passerby.trained import search as find
+    from passerby.report.pictures import require_ending
+    from passerby.search_commands import SearchOptions, answers_json, draw_answers, search_table
     from passerby.types import Embeddings
 
+    if picture is not None:
+        require_ending(picture)
+    options = SearchOptions(count, threshold, "other" if other_cameras else "all", camera, pattern)
     model = open_model(run, said or [], make_console(), inference=inference)
-    for place, found in enumerate(find(model, Embeddings.load(table), image, count=count), start=1):
-        typer.echo(f"{place:>3}  distance {found.distance:.4f}  {found.path or f'row {found.row}'}")
+    answers = search_table(model, Embeddings.load(table), image, options)
+    for answer in answers:
+        lines = answer.lines() or ["     nothing within the threshold" if threshold is not None else "     nothing"]
+        typer.echo("\n".join([answer.query, *lines] if len(answers) > 1 else lines))
+    if picture is not None:
+        draw_answers(answers, picture)
+    if json_file is not None:
+        write_json(json_file, answers_json(answers, options))
+
+
+@models_app.command()
+@runs_a_model
+def verify(
+    run: ModelPath,
+    first: Annotated[Path, typer.Argument(help="an image", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="another image", show_default=False)],
+    threshold: Threshold = None,
+    said: InputSaid = None,
+    json_file: JsonFile = None,
+    *,
+    inference: InferenceSettings,
+) -> None:
+    """Compare two images: how far apart they are and, with a threshold, whether they show the same person."""
+    from passerby.commands import open_model
+    from passerby.search_commands import verify_images
+
+    model = open_model(run, said or [], make_console(), inference=inference)
+    verdict = verify_images(model, first, second, threshold=threshold)
+    typer.echo(verdict)
+    if json_file is not None:
+        write_json(json_file, verdict.to_json())
 
 
 @models_app.command()

@@ -33,6 +33,8 @@ QueriesRule = Literal["single", "multi"]
 KindName = Annotated[str, typer.Option("--kind", help="see `passerby data list`")]
 Folder = Annotated[str, typer.Argument(help="the folder of images (for csv: the file)", show_default=False)]
 
+Threshold = Annotated[float | None, typer.Option(help="largest cosine distance of the same person", show_default=False)]
+
 
 def make_console() -> Console:
     """Return the console of this terminal; rich is loaded by then only."""

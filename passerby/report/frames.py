@@ -37,6 +37,7 @@ SEED = 0
 
 _FRAMES: dict[Mark, tuple[str, Dashes, Sign | None]] = {
     "query": (INK, "-", None),
+    "found": (QUIET, "-", None),
     "same": (RIGHT, "-", "tick"),
     "other": (WRONG, (0, (3, 1.5)), "cross"),
     "own camera": (QUIET, (0, (0.8, 1.2)), "bar"),
@@ -214,7 +215,7 @@ def draw_shot(panel: Axes, shot: Shot, *, cover: Pixels | None = None) -> None:
     frame.set_gid(shot.mark)
     panel.add_patch(frame)
     if sign is None:
-        panel.text(0.5, 0.14, shot.mark, ha="center", va="center", fontsize=8)
+        panel.text(0.5, 0.14, shot.caption or shot.mark, ha="center", va="center", fontsize=8)
         return
     label = f"{shot.rank} {shot.mark}" if shot.rank else shot.mark
     panel.text(0.29, 0.14, label, ha="left", va="center", fontsize=8 if shot.rank else 7)

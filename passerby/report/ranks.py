@@ -20,7 +20,7 @@ from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Re
 
 Kind = Literal["best", "worst", "random"]
 LeftOut = Literal["hide", "show"]
-Mark = Literal["query", "same", "other", "own camera", "own file"]
+Mark = Literal["query", "found", "same", "other", "own camera", "own file"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Shot:
         path: the file, `""` when unknown.
         pid, cam: as in `Split`.
         rank: place in the list from 1; 0 for the query and for what the rule leaves out.
-        mark: `same` or `other` person than the query; `own camera` or `own file` where the rule leaves the image out.
+        mark: `same` or `other` person than the query; `own camera` or `own file` where the rule leaves the image out;
+            `found` where nobody is known.
+        caption: what stands below the image in place of the mark.
 
     """
 
@@ -40,6 +42,7 @@ class Shot:
     cam: int
     rank: int
     mark: Mark
+    caption: str = ""
 
     @property
     def right(self) -> bool:

@@ -541,7 +541,7 @@ def test_help_is_quick_and_light() -> None:
 
 RUNNING = {"--device", "--batch", "--workers", "--precision"}
 MODEL_COMMANDS = {
-    **dict.fromkeys(("evaluate", "embed", "search", "interpolate", "adapt"), RUNNING),
+    **dict.fromkeys(("evaluate", "embed", "search", "verify", "interpolate", "adapt"), RUNNING),
     **{name: {"--device"} for name in ("cluster", "export", "report", "segment train", "segment score")},
     **{name: {"--device"} for name in ("visualise ranks", "visualise distances", "visualise attention")},
     "segment apply": {"--device", "--batch"},
@@ -586,3 +586,33 @@ def test_memory_that_runs_out_is_one_sentence(
     found = run("evaluate", trained)
     assert found.exit_code == 2
     assert "\nError: out of memory; " in found.output
+
+
+def test_search_writes_what_it_finds(trained: Path, site: Path, tmp_path: Path) -> None:
+    table, told, picture = tmp_path / "x.npz", tmp_path / "found.json", tmp_path / "found.png"
+    assert run("embed", trained, site / "bounding_box_test", "-o", table).exit_code == 0
+    words = ("search", table, site / "query", "--run", trained, "--count", "3", "--json", told, "--picture", picture)
+    found = run(*words, "--other-cameras", "--threshold", "2")
+    assert found.exit_code == 0, found.output
+    answers = json.loads(told.read_text())["queries"]
+    assert [Path(answer["query"]).parent.name for answer in answers] == ["query"] * 5
+    assert all([one["rank"] for one in answer["found"]] == [1, 2, 3] for answer in answers)
+    assert all(answer["camera"] == 1 and {one["cam"] for one in answer["found"]} == {2} for answer in answers)
+    assert found.output.count("distance") == 15
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "nothing within the threshold" in run(*words, "--threshold", "0").output
+
+
+def test_search_refuses_a_picture_of_no_kind_before_it_looks(trained: Path, site: Path, tmp_path: Path) -> None:
+    found = run("search", tmp_path / "no.npz", site, "--run", trained, "--picture", tmp_path / "x.gif")
+    assert found.exit_code == 2
+    assert "a picture is written as .png, .svg, .pdf" in found.output
+
+
+def test_verify_compares_two_images(trained: Path, site: Path, tmp_path: Path) -> None:
+    first, second = sorted((site / "query").iterdir())[:2]
+    found = run("verify", trained, first, first, "--threshold", "0.1", "--json", tmp_path / "x.json")
+    assert found.exit_code == 0, found.output
+    assert "same person at threshold 0.1" in found.output
+    assert json.loads((tmp_path / "x.json").read_text())["same"] is True
+    assert "a decision needs --threshold" in run("verify", trained, first, second).output

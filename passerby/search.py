@@ -1,0 +1,201 @@
+"""Searching a table of vectors for the images that are most like others, and comparing two images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from passerby.data.readers.folder import CAMERA_TOKEN
+from passerby.data.readers.pattern import Pattern, compile_pattern
+from passerby.distances.nearest import smallest
+from passerby.distances.pairwise import pairwise
+from passerby.distances.units import cosine_of
+from passerby.errors import UserError
+from passerby.trained import Model, require_whole
+from passerby.types import UNKNOWN, Embeddings, Floats, Ints, Words
+
+SAME = 0.98
+"""Cosine of two vectors of one image, above which they are one model's, in whatever precision and program."""
+FEW = 100
+"""How many file names of a table are tried."""
+ELSEWHERE = -2
+"""Number of a camera that is known and has no image in the table."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One answer of a search.
+
+    Attributes:
+        row: of the table.
+        distance: cosine distance in [0, 2].
+        path: the file, `""` when unknown.
+        pid, cam: identity and camera, -1 when unknown.
+
+    """
+
+    row: int
+    distance: float
+    path: str
+    pid: int
+    cam: int
+
+
+def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[Found]:
+    """Find the rows of a table that are most like one image, nearest first; see `search_all`."""
+    return search_all(model, table, np.array([str(image)]), count=count)[0]
+
+
+def search_all(
+    model: Model,
+    table: Embeddings,
+    images: Words,
+    *,
+    count: int,
+    threshold: float | None = None,
+    other_than: Ints | None = None,
+) -> list[list[Found]]:
+    """Find the rows of a table that are most like each of some images, nearest first, ties by row.
+
+    Args:
+        model: the one that made the table.
+        table: where to look, G rows.
+        images: (Q,) files.
+        count: answers per image at most.
+        threshold: the largest cosine distance that is accepted; None = all.
+        other_than: (Q,) cameras whose rows are left out for each image; None = none.
+
+    Raises:
+        UserError: an image that cannot be read, or vectors of another model.
+
+    """
+    require_whole(model)
+    if model.flip != table.flip:
+        model = model.with_flip(table.flip)
+    vectors = model.vectors(images)
+    if vectors.shape[1] != table.vectors.shape[1]:
+        raise UserError(
+            f"the table holds vectors of {table.vectors.shape[1]} numbers, this model makes {vectors.shape[1]}; "
+            "embed the images with this model"
+        )
+    _require_same_model(model, table)
+    rows, distances = _nearest(vectors, table, count=count, other_than=other_than, device=model.device)
+    limit = np.inf if threshold is None else threshold
+    paths = np.full(len(table), "") if table.path is None else table.path
+    return [
+        [
+            Found(int(row), float(distance), str(paths[row]), int(table.pid[row]), int(table.cam[row]))
+            for row, distance in zip(*answer, strict=True)
+            if np.isfinite(distance) and distance <= limit
+        ]
+        for answer in zip(rows, distances, strict=True)
+    ]
+
+
+def _nearest(
+    vectors: Floats, table: Embeddings, *, count: int, other_than: Ints | None, device: str
+) -> tuple[Ints, Floats]:
+    """Return rows (Q, K) and cosine distances (Q, K); what is left out is at infinity."""
+    source = pairwise(vectors, table.vectors, metric="cosine", device=device)
+    rows, distances = [], []
+    for start, block in source.blocks():
+        if other_than is not None:
+            left_out = other_than[start : start + len(block), None] == table.cam
+            block[torch.from_numpy(left_out).to(block.device)] = torch.inf
+        columns, values = smallest(block, min(count, len(table)))
+        rows.append(columns)
+        distances.append(np.maximum(values + np.float32(source.offset), 0))  # rounding leads a little below 0
+    return np.concatenate(rows), np.concatenate(distances)
+
+
+def image_distance(model: Model, first: Path, second: Path) -> float:
+    """Return the cosine distance in [0, 2] between two images.
+
+    Raises:
+        UserError: an image that cannot be read, or a model that needs masks.
+
+    """
+    require_whole(model)
+    one, other = model.vectors(np.array([str(first), str(second)]))
+    return max(0.0, 1 - cosine_of(one, other))
+
+
+def _require_same_model(model: Model, table: Embeddings) -> None:
+    """Embed one image of the table again, where its file is still there, and refuse vectors of another model."""
+    if table.path is None or table.pixels != "whole":
+        return
+    row = next((row for row, path in enumerate(table.path[:FEW].tolist()) if Path(path).is_file()), None)
+    if row is None:
+        return
+    cosine = cosine_of(model.vectors(table.path[[row]])[0], table.vectors[row])
+    if cosine < SAME:
+        raise UserError(
+            f"the table was made by another model, or {table.path[row]} has changed: seen by this model it lies "
+            f"{1 - cosine:.3f} from its own vector (cosine distance); embed the images with this model"
+        )
+
+
+# ---- cameras of the images that are searched for
+
+
+def query_cameras(table: Embeddings, images: Words, *, camera: str | None = None, pattern: str | None = None) -> Ints:
+    """Return the camera (Q,) of each image, as the table numbers cameras; -2 = one that the table does not have.
+
+    An image that is in the table has the camera of its row. Otherwise names are read: by the pattern, or as in c2 or
+    cam2; the names of the table say which number such a word has.
+
+    Args:
+        table: with cameras.
+        images: (Q,) files.
+        camera: that of all images, as a number of the table or as the word in its names.
+        pattern: how names tell cameras, as in `kind: folder`.
+
+    Raises:
+        UserError: the table knows no cameras, or the camera of an image is not told.
+
+    """
+    if (table.cam == UNKNOWN).all():
+        raise UserError("the table knows no cameras, so images of other cameras cannot be told; embed files that tell")
+    template = None if pattern is None else compile_pattern(pattern)
+    paths = np.full(len(table), "") if table.path is None else table.path
+    words = {word: int(cam) for path, cam in zip(paths, table.cam, strict=True) if (word := _camera(path, template))}
+    if camera is not None:
+        return np.full(len(images), _number(camera, words))
+    rows = {str(Path(path).resolve()): int(cam) for path, cam in zip(paths, table.cam, strict=True) if path}
+    return np.array([_camera_of(str(path), rows, words, template) for path in images], np.int64)
+
+
+def _camera_of(path: str, rows: dict[str, int], words: dict[str, int], template: Pattern | None) -> int:
+    if (known := rows.get(str(Path(path).resolve()), UNKNOWN)) != UNKNOWN:
+        return known
+    word = _camera(path, template)
+    if not word:
+        raise UserError(f"nothing tells the camera of {path}; say it by --camera, or by --pattern how names tell it")
+    return _number(word, words)
+
+
+def _number(word: str, words: dict[str, int]) -> int:
+    """Return the number of a camera by its word; where the table numbers cameras by value, a new one has its value."""
+    if word in words:
+        return words[word]
+    by_value = all(known.isdecimal() and int(known) == number for known, number in words.items())
+    return int(word) if by_value and word.isascii() and word.isdecimal() and len(word) <= 18 else ELSEWHERE
+
+
+def _camera(path: str, template: Pattern | None) -> str:
+    """Return the word for the camera in the name of a file or, without a pattern, of its folder; "" where none is."""
+    parts = Path(path).parts
+    if template is not None:
+        fields = template.match("/".join(parts[-template.depth - 1 :])) or {}
+        return fields.get("cam") or ""
+    tokens = [CAMERA_TOKEN.search(part) for part in reversed(parts[-2:])]
+    return next((token[1] for token in tokens if token is not None), "")
+
+
+def require_threshold(threshold: float | None) -> None:
+    """Raise `UserError` unless a threshold is a cosine distance."""
+    if threshold is not None and not 0 <= threshold <= 2:
+        raise UserError(f"a threshold is a cosine distance from 0 to 2, got {threshold:g}")

@@ -1,0 +1,154 @@
+"""What `passerby search` and `passerby verify` do, as functions that return what there is to print and to write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from passerby.errors import UserError
+from passerby.report.frames import Strip, draw_strips
+from passerby.report.pictures import require_ending, save_figure
+from passerby.report.ranks import RankedList, Shot
+from passerby.search import ELSEWHERE, Found, image_distance, query_cameras, require_threshold, search_all
+from passerby.trained import Model, images_of
+from passerby.types import UNKNOWN, Embeddings
+
+MOST_DRAWN = 50
+"""Queries on one picture."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for one image: its file, its camera where the table has it and it matters, the images like it."""
+
+    query: str
+    camera: int | None
+    found: tuple[Found, ...]
+
+    def lines(self) -> list[str]:
+        """Return one line for each image found."""
+        return [
+            f"{rank:>3}  distance {one.distance:.4f}  {one.path or f'row {one.row}'}"
+            for rank, one in enumerate(self.found, start=1)
+        ]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search is narrowed.
+
+    Attributes:
+        count: answers per image at most.
+        threshold: the largest cosine distance that is accepted; None = all.
+        cameras: `all`, or `other` than the image's own.
+        camera: of all images, for `other`; None = as names or the table tell.
+        pattern: how names tell cameras, for `other`; None = as in c2 or cam2.
+
+    """
+
+    count: int = 10
+    threshold: float | None = None
+    cameras: str = "all"
+    camera: str | None = None
+    pattern: str | None = None
+
+
+def search_table(model: Model, table: Embeddings, place: Path, options: SearchOptions) -> list[Answer]:
+    """Search for an image, or for every image below a folder.
+
+    Raises:
+        UserError: no image, vectors of another model, or options that do not fit the table or each other.
+
+    """
+    require_threshold(options.threshold)
+    if options.cameras == "all" and (options.camera is not None or options.pattern is not None):
+        raise UserError("--camera and --pattern tell the camera of the image for --other-cameras; add that")
+    listed = images_of(place)
+    if not listed:
+        raise UserError(f"no image in {place}")
+    images = np.array([str(path) for path, _ in listed])
+    cameras = None
+    if options.cameras == "other":
+        cameras = query_cameras(table, images, camera=options.camera, pattern=options.pattern)
+    found = search_all(model, table, images, count=options.count, threshold=options.threshold, other_than=cameras)
+    told = [ELSEWHERE] * len(images) if cameras is None else cameras.tolist()
+    known = [None if camera == ELSEWHERE else camera for camera in told]
+    return [
+        Answer(image, camera, tuple(some)) for image, camera, some in zip(images.tolist(), known, found, strict=True)
+    ]
+
+
+def answers_json(answers: Sequence[Answer], options: SearchOptions) -> dict[str, object]:
+    """Return answers as plain JSON values."""
+    return {
+        "options": asdict(options),
+        "queries": [
+            {
+                "query": answer.query,
+                "camera": answer.camera,
+                "found": [{"rank": rank, **asdict(one)} for rank, one in enumerate(answer.found, start=1)],
+            }
+            for answer in answers
+        ],
+    }
+
+
+def draw_answers(answers: Sequence[Answer], path: Path) -> None:
+    """Write a picture with a row for each of the first 50 images that were searched for.
+
+    Raises:
+        UserError: an ending that is no kind of picture.
+
+    """
+    require_ending(path)
+    strips = []
+    for answer in answers[:MOST_DRAWN]:
+        camera = UNKNOWN if answer.camera is None else answer.camera
+        shots = tuple(
+            Shot(one.path, one.pid, one.cam, rank, "found", caption=f"{rank}:  {one.distance:.3f}")
+            for rank, one in enumerate(answer.found, start=1)
+        )
+        query = Shot(answer.query, UNKNOWN, camera, 0, "query")
+        words = (
+            f"{Path(answer.query).name}: {len(shots) or 'no'} image{'' if len(shots) == 1 else 's'} by cosine distance"
+        )
+        strips.append(Strip(RankedList(query, shots, (), len(shots)), words.replace("$", r"\$")))
+    save_figure(draw_strips(strips), path)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far two images are apart (cosine distance in [0, 2]), and the threshold that decides, if there is one."""
+
+    distance: float
+    threshold: float | None
+
+    @property
+    def same(self) -> bool | None:
+        """Whether both show one person; None without a threshold."""
+        return None if self.threshold is None else self.distance <= self.threshold
+
+    def __str__(self) -> str:
+        """One sentence."""
+        apart = f"distance {self.distance:.4f}"
+        if self.threshold is None:
+            return f"{apart}; a decision needs --threshold"
+        return f"{apart}, {'same person' if self.same else 'different people'} at threshold {self.threshold:g}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain JSON values."""
+        return {**asdict(self), "same": self.same}
+
+
+def verify_images(model: Model, first: Path, second: Path, *, threshold: float | None = None) -> Verdict:
+    """Compare two images, and decide whether they show one person where a threshold is given.
+
+    Raises:
+        UserError: an image that cannot be read, or a threshold that is no cosine distance.
+
+    """
+    require_threshold(threshold)
+    return Verdict(image_distance(model, first, second), threshold)
