@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passerby.data.readers.folder import CAMERA_TOKEN
+from passerby.data.readers.cameras import camera_of
 from passerby.data.readers.pattern import Pattern, compile_pattern
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
@@ -191,8 +191,7 @@ def _camera(path: str, template: Pattern | None) -> str:
     if template is not None:
         fields = template.match("/".join(parts[-template.depth - 1 :])) or {}
         return fields.get("cam") or ""
-    tokens = [CAMERA_TOKEN.search(part) for part in reversed(parts[-2:])]
-    return next((token[1] for token in tokens if token is not None), "")
+    return camera_of("/".join(parts[-2:]))
 
 
 def require_threshold(threshold: float | None) -> None:
