@@ -21,6 +21,7 @@ from passerby.cli.training import training_app
 from passerby.cli.visualise import visualise_app
 from passerby.errors import UserError
 from passerby.inference import out_of_memory
+from passerby.threads import bound_spin
 
 
 class _Commands(TyperGroup):
@@ -73,4 +74,5 @@ app.add_typer(visualise_app, name="visualise")
 
 def main() -> None:
     """Run the command line."""
+    bound_spin()
     app()
