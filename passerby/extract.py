@@ -16,6 +16,7 @@ from passerby.data.loading import masked_batches, plain_batches
 from passerby.errors import UserError
 from passerby.inference import THREADS, FittingBatch, Precision
 from passerby.models.embedder import Embedder
+from passerby.threads import inference_threads
 from passerby.types import Dataset, Embeddings, Floats, Ints, Pixels, Words
 
 Feature = Literal["embedding", "feature"]
@@ -158,9 +159,10 @@ def run_network(
 
     embedder.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), inference_threads(device.type) as threads:
             for images, mask in batches:
-                found = fitting.run(partial(step, images, mask), len(images))
+                with threads.step(len(images)):
+                    found = fitting.run(partial(step, images, mask), len(images))
                 vectors[done : done + len(found)] = found.numpy()
                 done += len(found)
                 if progress is not None:

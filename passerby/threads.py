@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 SPIN = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-"""Turns of the waiting loop before a thread sleeps (GNU; its own default is 300,000), and milliseconds (LLVM, Intel)."""
+"""Turns of the waiting loop before a thread sleeps (GNU, by default 300,000), and milliseconds (LLVM, Intel)."""
 
 COUNT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -99,14 +99,14 @@ class ThreadChange:
 
     Attributes:
         count: from the next step on; what is `kept` has been tried already.
-        kind: `trial` and `back` from one that is not faster; `kept` instead of `before`.
+        kind: `start` of the steps; `trial` and `back` from one that is not faster; `kept` instead of `before`.
         before: the count that was settled on.
         speed, speed_before: images per second of both; None where it is not yet known.
 
     """
 
     count: int
-    kind: Literal["trial", "back", "kept"]
+    kind: Literal["start", "trial", "back", "kept"]
     before: int
     speed: float | None = None
     speed_before: float | None = None
@@ -151,6 +151,21 @@ class Threads:
     _pause: float = FIRST_PAUSE
     _ended: float = -math.inf  # when the last trial ended
     _next: float = -math.inf
+
+    @property
+    def settled(self) -> int:
+        """The count that is kept unless the one that is tried now is faster."""
+        return self.count if self._settled is None else self._settled
+
+    def go_on_with(self, count: int) -> None:
+        """Begin with a count that an earlier process settled on, where it may be had."""
+        if count in self.counts:
+            self.count = count
+            self.apply(count)
+
+    def begin(self) -> None:
+        """Say with what count the steps begin."""
+        self._tell(ThreadChange(self.count, "start", self.count))
 
     @contextmanager
     def step(self, images: int) -> Iterator[None]:

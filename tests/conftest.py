@@ -1,5 +1,6 @@
 """What many tests share: a tiny site of coloured people, a tiny recipe, one thread so that times and bits repeat."""
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +11,7 @@ from PIL import Image
 
 from passerby.recipe import Recipe, load_recipe
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start; it also fixes the count of a run
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("passerby", deadline=None)  # how long an example takes says how busy a machine is
 hypothesis.settings.load_profile("passerby")

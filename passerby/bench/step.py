@@ -98,19 +98,25 @@ class Steps:
 def make_steps(shape: Shape) -> Steps:
     """Build the models and a batch of noise."""
     keep_memory()
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (shape.batch, 3, *shape.size), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(shape.batch) // 4
     return Steps(
-        Batch(images, labels, torch.zeros_like(labels), torch.arange(shape.batch)),
+        make_batch(shape),
         PlainStep(shape, bf16=False),
         PlainStep(shape, bf16=True),
-        _run(shape, bf16=False),
-        _run(shape, bf16=True),
+        make_step_run(shape, bf16=False),
+        make_step_run(shape, bf16=True),
     )
 
 
-def _run(shape: Shape, *, bf16: bool) -> Run:
+def make_batch(shape: Shape) -> Batch:
+    """Return a batch of noise, four images of each identity."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (shape.batch, 3, *shape.size), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(shape.batch) // 4
+    return Batch(images, labels, torch.zeros_like(labels), torch.arange(shape.batch))
+
+
+def make_step_run(shape: Shape, *, bf16: bool) -> Run:
+    """Return a run that has no images and stands before its first step."""
     recipe = make_recipe(
         {
             "input": {"size": list(shape.size)},

@@ -63,6 +63,22 @@ def bench_step(
     _print_bench(bench_step(quick=quick, backbone=backbone), json_file)
 
 
+@bench_app.command("busy")
+def bench_busy(
+    quick: Quick = False,
+    threads: Annotated[int, typer.Option(min=0, help="as engine.threads; 0 = auto")] = 0,
+    shape: Annotated[Literal["resnet18", "small"], typer.Option(help="128x64 or 64x32")] = "resnet18",
+    json_file: JsonFile = None,
+) -> None:
+    """Training beside other processes that keep cores busy, against the same training alone."""
+    from passerby.bench.busy import bench_busy, print_busy
+
+    found = bench_busy(quick=quick, threads=threads or "auto", shape=shape)
+    print_busy(found, make_console())
+    if json_file is not None:
+        write_json(json_file, found.to_json())
+
+
 def _print_bench(found: BenchTable, json_file: Path | None) -> None:
     from passerby.bench.measure import print_bench
 

@@ -12,16 +12,19 @@ from typing import TypeVar
 
 import torch
 
+from passerby.threads import count_available
+
 Result = TypeVar("Result")
 
 
 def over_rows(kernel: Callable[[int, int], Result], count_rows: int, *, ranges_per_thread: int = 4) -> list[Result]:
     """Call `kernel(first, last)` on consecutive ranges that cover `0..count_rows`, and return the results in order.
 
-    As many threads run as torch uses (`torch.set_num_threads`); there are more ranges than threads, so that one slow
-    range does not hold up the rest. A kernel that returns something large is better off with one range per thread.
+    As many threads run as torch uses (`torch.set_num_threads`), and no more than the quota of this process; there are
+    more ranges than threads, so that one slow range does not hold up the rest. A kernel that returns something large is
+    better off with one range per thread.
     """
-    count_threads = min(torch.get_num_threads(), count_rows)
+    count_threads = min(torch.get_num_threads(), count_available(), count_rows)
     if count_threads <= 1:
         return [kernel(0, count_rows)]
     step = -(-count_rows // (ranges_per_thread * count_threads))

@@ -64,6 +64,11 @@ class EngineSettings(Settings):
         "auto", description="auto: bf16 where the processor has instructions for it, else float32"
     )
     channels_last: bool = True
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="of a run on the processor; auto: as many as are fastest beside what else runs, which may change "
+        "between steps, or what OMP_NUM_THREADS says; a number gives the same bits again",
+    )
     accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
     batch_norm: Literal["local", "synchronised"] = Field("local", description="statistics with several processes")
     batch_norm_group: Annotated[int, Field(ge=2)] | None = Field(

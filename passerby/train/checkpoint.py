@@ -28,6 +28,7 @@ class Checkpoint:
         teacher: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
         classes: how many people the losses know; None in checkpoints of 0.1, where the stage says it.
+        threads: that the next step runs on; None in checkpoints of earlier versions.
         sums: of the unfinished epoch's loss terms, see `Run`.
 
     """
@@ -47,6 +48,7 @@ class Checkpoint:
     teacher: dict[str, Tensor] | None = None
     ended: bool = False
     classes: int | None = None
+    threads: int | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

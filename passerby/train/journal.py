@@ -168,7 +168,30 @@ class StageRecord:
     event: Literal["stage"] = "stage"
 
 
-Record = EpochRecord | ScoreRecord | GradientRecord | FindingRecord | SearchRecord | StageRecord
+@dataclass(frozen=True)
+class ThreadRecord:
+    """From which step on a run computes with how many threads; a repeat with the same bits needs the same counts.
+
+    Attributes:
+        stage, epoch, batch: of the step, all from 1.
+        count: of the threads.
+        kind: `start` of the run or of a resume; `trial` of another count, and `back` from it; `kept` instead of
+            `before`, which gave `images_per_second_before`.
+
+    """
+
+    stage: int
+    epoch: int
+    batch: int
+    count: int
+    kind: Literal["start", "trial", "back", "kept"]
+    before: int
+    images_per_second: float | None = None
+    images_per_second_before: float | None = None
+    event: Literal["threads"] = "threads"
+
+
+Record = EpochRecord | ScoreRecord | GradientRecord | FindingRecord | SearchRecord | StageRecord | ThreadRecord
 
 
 def append(path: Path, record: Record) -> None:
@@ -192,7 +215,7 @@ def read(path: Path) -> list[Record]:
             record = _parse(json.loads(line))
         except (json.JSONDecodeError, TypeError, KeyError):
             continue  # the last line of a killed run may be cut
-        extra = [getattr(record, name, "") for name in ("dataset", "part", "kind")]
+        extra = [getattr(record, name, "") for name in ("dataset", "part", "kind", "batch")]
         records[record.event, record.stage, record.epoch, *extra] = record
     return sorted(records.values(), key=lambda record: (record.stage, record.epoch, record.event))
 
@@ -206,6 +229,8 @@ def _parse(line: dict[str, object]) -> Record:
         return SearchRecord(**line)  # type: ignore[arg-type]
     if line["event"] == "stage":
         return StageRecord(**line)  # type: ignore[arg-type]
+    if line["event"] == "threads":
+        return ThreadRecord(**line)  # type: ignore[arg-type]
     terms, drawn = line.pop("terms"), line.pop("drawn", {})  # journals of 0.1 have no `drawn`
     assert isinstance(terms, dict)
     assert isinstance(drawn, dict)

@@ -91,7 +91,12 @@ def run_stage(
     store = ImageStore(run.stage.train.path, run.recipe.input, cache=data.cache, masks=masks)
     store.require_readable()
     count = count_batches(run.stage, data)
-    engine = Engine(lambda _, batch: train_step(run, batch, count=count, first_step=first_step))
+
+    def step(_: Engine, batch: Batch) -> None:
+        with run.threads.step(len(batch.images)):
+            train_step(run, batch, count=count, first_step=first_step)
+
+    engine = Engine(step)
     engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called
     clock = Clock()
     clock.attach(engine)

@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import duration, make_progress
-from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record, ScoreRecord, SearchRecord
+from passerby.train.journal import (
+    EpochRecord,
+    FindingRecord,
+    GradientRecord,
+    Record,
+    ScoreRecord,
+    SearchRecord,
+    ThreadRecord,
+)
 from passerby.train.run import Run
 
 
@@ -65,6 +73,13 @@ class ProgressBar:
             self.console.print(f"{record.part}: {values}", highlight=False)
             if record.note:
                 self.console.print(record.note, style="yellow", highlight=False, markup=False)
+        elif isinstance(record, ThreadRecord) and record.kind == "kept":
+            self.console.print(
+                f"threads: {record.count} from epoch {record.epoch}, batch {record.batch} on, at "
+                f"{record.images_per_second:.0f} images/s; {record.before} gave {record.images_per_second_before:.0f} "
+                "(engine.threads=N fixes the count)",
+                highlight=False,
+            )
         elif isinstance(record, SearchRecord):
             found = f"mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}"
             self.console.print(f"  {record.dataset}, {record.kind}: {found}", highlight=False)

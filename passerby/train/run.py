@@ -24,6 +24,7 @@ from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import Recipe
 from passerby.reliance import Reliance, measure_reliance
+from passerby.threads import Threads, fixed_threads
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.journal import DrawnRecord, FindingRecord
@@ -54,6 +55,7 @@ class Run:
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
         follow: called with what parts find.
+        threads: how many compute.
 
     """
 
@@ -81,6 +83,7 @@ class Run:
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
+    threads: Threads = field(default_factory=lambda: fixed_threads(torch.get_num_threads()))
 
     @property
     def all_parts(self) -> dict[str, Part]:
@@ -304,6 +307,7 @@ class Run:
             labels=self.labels,
             classes=self.classes,
             sums=self.sums,
+            threads=self.threads.settled,
         )
         save_checkpoint(checkpoint, self.folder / "last.pt")
 
@@ -327,6 +331,8 @@ class Run:
             self.scaler.load_state_dict(checkpoint.scaler)
         self.epoch, self.iteration, self.ended = checkpoint.epoch, checkpoint.iteration, checkpoint.ended
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
+        if checkpoint.threads is not None:
+            self.threads.go_on_with(checkpoint.threads)
 
     def embed(self, name: str, view: View | None = None, *, model: Embedder | None = None) -> Embeddings:
         """Embed query and gallery of a data set; each process embeds its share and all know the whole.

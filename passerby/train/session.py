@@ -24,12 +24,13 @@ from passerby.reliance import Reliance
 from passerby.scorable import camera_note
 from passerby.settings import parse_yaml
 from passerby.targets import Expected
+from passerby.threads import ThreadChange, in_use
 from passerby.train import distributed, journal
 from passerby.train.between import Between
-from passerby.train.checkpoint import load_checkpoint
+from passerby.train.checkpoint import Checkpoint, load_checkpoint
 from passerby.train.environment import environment
 from passerby.train.goals import change_since, expected_of, losses_of_code
-from passerby.train.journal import EpochRecord, Record, ScoreRecord
+from passerby.train.journal import EpochRecord, Record, ScoreRecord, ThreadRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
 from passerby.train.run import Run
@@ -102,17 +103,8 @@ def train(
         if say is not None and distributed.rank() == 0:
             for sentence in opening(run):
                 say(sentence)
-        session = _Session(run, watch, listen)
-        if checkpoint is None:
-            run.open_stage(0)
-            run.save()  # before anything says that the folder holds a run, so that there is always something to resume
-        else:
-            run.restore(checkpoint)
-            if say is not None and distributed.rank() == 0:
-                say(_stands(run))
-        session.describe()
-        session.learn()
-        return session.finish()
+        with in_use(run.threads):
+            return _go(_Session(run, watch, listen), checkpoint, say=say)
     except Interrupted:
         raise
     except KeyboardInterrupt as interruption:  # between stages, or while scoring: nothing is in the middle of a step
@@ -122,6 +114,21 @@ def train(
     finally:
         if joined:
             distributed.stop()
+
+
+def _go(session: _Session, checkpoint: Checkpoint | None, *, say: Callable[[str], None] | None) -> list[Result]:
+    """Begin a run, or go on with it where a checkpoint stands, and score what came of it."""
+    run = session.run
+    if checkpoint is None:
+        run.open_stage(0)
+        run.save()  # before anything says that the folder holds a run, so that there is always something to resume
+    else:
+        run.restore(checkpoint)
+        if say is not None and distributed.rank() == 0:
+            say(_stands(run))
+    session.describe()
+    session.learn()
+    return session.finish()
 
 
 def _other_recipe(recipe: Recipe, earlier: str, file: Path) -> str:
@@ -180,6 +187,7 @@ class _Session:
     def __init__(self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]) -> None:
         self.run, self.watch, self.listen = run, list(watch), list(listen)
         run.follow = self._tell
+        run.threads.follow = self._threads_changed
         self.best = _best_before(run.folder)
         self.between = Between(run, self._tell)
 
@@ -198,6 +206,8 @@ class _Session:
         run = self.run
         if self.between.tests_start:
             self._score_start()
+        if not run.over:
+            run.threads.begin()
         with _interruptible() as interrupted:
             for number in range(run.stage_number, len(run.stages)):
                 if number != run.stage_number:
@@ -287,6 +297,12 @@ class _Session:
 
     def _score_record(self, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
         return ScoreRecord(stage, epoch, scores.protocol.dataset, scores.mAP, scores.mINP, scores.rank(1))
+
+    def _threads_changed(self, change: ThreadChange) -> None:
+        run = self.run
+        batch = run.iteration + (1 if change.kind == "start" else 2)  # else the step is not counted yet
+        told = change.count, change.kind, change.before, change.speed, change.speed_before
+        self._tell(ThreadRecord(run.stage_number + 1, run.epoch + 1, batch, *told))
 
     def _tell(self, record: Record) -> None:
         if distributed.rank() != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
 from passerby.recipe import EngineSettings, Recipe
 from passerby.scorable import require_scorable
+from passerby.threads import make_threads
 from passerby.train import distributed
 from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch
@@ -73,7 +75,9 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     _require_norms(recipe.engine, embedder, device)
     embedder = set_norm_statistics(embedder, recipe.engine)
     precision = choose_precision(recipe.engine, device, embedder)
-    return Run(recipe, folder, device, precision, datasets, stages, embedder)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
+    threads = make_threads(recipe.engine.threads, device=device.type, processes=processes)
+    return Run(recipe, folder, device, precision, datasets, stages, embedder, threads=threads)
 
 
 def _require_whole_groups(engine: EngineSettings, batch: int) -> None:

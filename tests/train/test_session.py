@@ -36,7 +36,7 @@ def test_a_run_writes_its_folder(finished, tiny):
         "scores.json",
     ]  # fmt: skip
     records = journal.read(finished / "journal.jsonl")
-    assert [record.event for record in records] == ["gradients", "epoch", "epoch", "scores"]
+    assert [record.event for record in records] == ["gradients", "epoch", "threads", "epoch", "scores"]
     assert [record.epoch for record in journal.epochs(records)] == [1, 2]
     scores = json.loads((finished / "scores.json").read_text())
     assert scores["market1501"]["plain"]["mAP"] == 100 * journal.scores(records)[0].mAP > 50
