@@ -105,10 +105,10 @@ def test_a_code_before_pooling_is_made_in_step_1_and_held_in_step_2(name, count,
     recipe = load_recipe(f"ebll/ibn_a_resnet50-before_pooling{name}")
     assert [stage.train for stage in recipe.stages] == [("market1501",), ("dukemtmc",)][:count]
     codes = [stage.method.ebll for stage in recipe.stages]
-    assert {(code.place, code.kernel, code.code, code.loss, code.strength) for code in codes} == {
-        ("before_pooling", 1, 512, "all", 0.01)
+    assert {(code.place, code.kernel, code.code, code.autoencoders, code.strength) for code in codes} == {
+        ("before_pooling", 1, 512, ("ae", "ae_l1", "ae_l2"), 0.01)
     }
-    assert [code.epochs for code in codes] == [20, 0][:count]
+    assert [code.epochs for code in codes] == [150, 0][:count]
     assert {code.distance for code in codes} == {distance}
     assert [stage.method.lwf is not None for stage in recipe.stages] == [False, True][:count]
     assert recipe.expected == {}
@@ -214,6 +214,7 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_pat
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
     small = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
+    small.append("method.ebll.steps=[]")
     recipe = load_recipe("ebll/ibn_a_resnet50-18", [f"root={tmp_path / 'data'}", *TINY, *small])
     (result,) = train(recipe, tmp_path / "run")
     (finding,) = journal.findings(journal.read(tmp_path / "run" / "journal.jsonl"))
@@ -221,6 +222,7 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_pat
     rows = {row.figure: row for row in site_read.comparisons}
     for name, goal in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
         assert result.losses[name] == finding.values[name]
+        assert finding.values[name] >= finding.values[f"{name} error"] * (1 - 1e-6)  # of its own autoencoder
         row = rows[f"{name} (loss)"]
         assert (row.goal, row.measured) == (goal, pytest.approx(finding.values[name]))
     console = Console(record=True, width=120)

@@ -1,14 +1,15 @@
-"""Encoder based lifelong learning: at its end each stage leaves a code, and later models may not change those numbers.
+"""Encoder based lifelong learning: at its end each stage leaves codes, and later models may not change those numbers.
 
-In two steps. At the end of a stage an autoencoder learns what the model, which then stands still, makes of the stage's
-images. From the next stage on its encoder looks at the features of the earlier and of the present model, and the
-distance of the two codes is a loss; every past stage keeps an encoder of its own.
+In two steps. At the end of a stage autoencoders learn what the model, which then stands still, makes of the stage's
+images: one for each loss that is named, all apart from each other. From the next stage on their encoders look at the
+features of the earlier and of the present model, and the distances of the two codes are losses; every past stage keeps
+encoders of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, Self, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -17,21 +18,22 @@ from torch.nn import functional as F
 
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.losses.mining import widen
 from passerby.losses.mix import Term
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
+from passerby.methods.encoder import Encoder, empty_encoder, require_fit, seen_width
 from passerby.methods.part import Adds, Part, RunState, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     LOW,
     Fit,
+    Lesson,
+    Loss,
     Material,
     Objective,
-    lead_through,
     learn,
-    looked_at,
+    led_through,
     measure,
-    objectives,
+    objective,
     rebuilt,
 )
 from passerby.models.embedder import Embedder
@@ -48,13 +50,22 @@ class EbllSettings(Settings):
     code: Annotated[int, Field(ge=1)] = Field(512, description="numbers in a code, fewer than in a feature")
     activation: Activation = "sigmoid"
     kernel: Annotated[int, Field(ge=1)] = Field(1, description="side of the convolutions, odd, for before_pooling")
-    loss: Objective = Field("ae", description="error of the reconstruction, alone or with a penalty, or all added")
-    strength: Share = Field(0.01, description="of the penalties (lambda); their values are told whatever the loss")
-    reduction: Reduction = Field("sum", description="of the penalties over all weights; as a sum they rule")
+    autoencoders: Annotated[tuple[Objective, ...], Field(min_length=1)] = Field(
+        ("ae",),
+        description="which a stage trains, each by itself with its own loss: the error of the reconstruction, alone or "
+        "with a penalty on the weights; of those that earlier stages left, the named ones are held",
+    )
+    strength: Share = Field(0.01, description="of the penalties (lambda)")
+    reduction: Reduction = Field(
+        "sum", description="of the penalties over all weights; as a sum, 0.01 already leaves a code that is constant"
+    )
     task: Share = Field(0.0, description="weight of what losses.softmax says of the reconstruction; paper: 1")
     epochs: Annotated[int, Field(ge=0)] = Field(20, description="of the autoencoder; 0 = this stage leaves no code")
     batch: Annotated[int, Field(ge=1)] = Field(128, description="images per step of the autoencoder")
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="of the autoencoder, for Adam")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="epochs of the autoencoder at which its learning rate falls to a tenth"
+    )
     weight: Share = Field(1.0, description="of the distance of the codes; 0 = only leave a code")
     distance: Literal["mse", "bce"] = Field("mse", description="of the codes; bce is near inert without its scale")
     temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="for bce")
@@ -68,7 +79,14 @@ class EbllSettings(Settings):
             raise ValueError("with epochs: 0 and weight: 0 it does nothing; leave it out")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
+        if len(set(self.autoencoders)) != len(self.autoencoders):
+            raise ValueError(f"autoencoders names one twice: {', '.join(self.autoencoders)}")
+        if list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"steps must rise, got {list(self.steps)}")
+        if self.epochs and self.steps and self.steps[-1] >= self.epochs:
+            raise ValueError(f"steps {list(self.steps)} go beyond the {self.epochs} epochs of the autoencoder")
         owners = {"kernel": f"place: {self.place}", "temperature": "distance: mse", "scale": "distance: mse"}
+        owners |= dict.fromkeys(("strength", "reduction"), "autoencoders: [ae], which has no penalty")
         for field in sorted(self.idle):
             if getattr(self, field) != type(self).model_fields[field].default:
                 raise ValueError(f"{field} has no effect with {owners[field]}")
@@ -76,49 +94,19 @@ class EbllSettings(Settings):
 
     @property
     def idle(self) -> frozenset[str]:
-        """The side of convolutions that are none, and what only `bce` looks at."""
+        """The side of convolutions that are none, what only `bce` looks at, and the penalty of an `ae` alone."""
         of_place = {"kernel"} if self.place == "after_pooling" else set()
-        return frozenset(of_place | ({"temperature", "scale"} if self.distance == "mse" else set()))
+        of_distance = {"temperature", "scale"} if self.distance == "mse" else set()
+        of_penalty = {"strength", "reduction"} if self.autoencoders == ("ae",) else set()
+        return frozenset(of_place | of_distance | of_penalty)
 
     def make(self) -> Ebll:
         """Build the part."""
         return Ebll(self)
 
 
-class Encoder(nn.Module):
-    """The half of an autoencoder that stays, at the place that it was trained for.
-
-    Args:
-        layer: from features or maps to the code.
-        activation: of the code; kept as a buffer, because the settings of a later stage may say otherwise.
-
-    """
-
-    squashed: Tensor
-
-    def __init__(self, layer: nn.Linear | nn.Conv2d, activation: Activation) -> None:
-        super().__init__()
-        self.layer, self.activation = layer, activation
-        self.register_buffer("squashed", torch.tensor(activation == "sigmoid"))
-
-    @property
-    def place(self) -> Place:
-        """Where it looks."""
-        return "after_pooling" if isinstance(self.layer, nn.Linear) else "before_pooling"
-
-    @property
-    def dimension(self) -> int:
-        """Length of what it sees."""
-        return self.layer.in_features if isinstance(self.layer, nn.Linear) else self.layer.in_channels
-
-    def forward(self, out: Output) -> Tensor:
-        """Return the code (B, S) or (B, S, h, w) of what a model said."""
-        code: Tensor = self.layer(widen(looked_at(out, place=self.place)))
-        return code.sigmoid() if self.activation == "sigmoid" else code
-
-
 class Ebll(Part):
-    """An encoder per stage that leaves one, and the distance of codes from the second stage on.
+    """Encoders of each stage that leaves some, and the distances of codes from the second stage on, added.
 
     Reference: Rannen et al., "Encoder Based Lifelong Learning", ICCV 2017, sections 3.2 and 3.3.
     Differs from the paper: features are those after pooling, or the maps before; penalties on the weights can be added;
@@ -149,13 +137,19 @@ class Ebll(Part):
                 f"method.ebll: no stage before {stage.name!r} left a code, so there is nothing to hold; name the part "
                 "in an earlier stage, start from a run that has it, or set weight: 0 to only leave a code"
             )
-        for encoder in self.encoders:
-            _require_fit(cast("Encoder", encoder), run.embedder)
+        if run.teacher is not None and self.settings.weight and not self._held:
+            left = ", ".join(dict.fromkeys(encoder.objective for encoder in self._all))
+            raise UserError(
+                f"method.ebll.autoencoders: [{', '.join(self.settings.autoencoders)}] are to be held in "
+                f"{stage.name!r}, and the stages before left {left}; name one of these"
+            )
+        for encoder in self._all:
+            require_fit(encoder, run.embedder)
         if self.settings.epochs:
             self._require_learnable(run, stage)
 
     def _require_learnable(self, run: RunState, stage: Stage) -> None:
-        chosen, width = self.settings, _width(run.embedder, self.settings.place)
+        chosen, width = self.settings, seen_width(run.embedder, self.settings.place)
         if chosen.code >= width:
             raise UserError(f"method.ebll.code is {chosen.code}, which must be below the {width} numbers that it codes")
         if chosen.place == "before_pooling" and run.embedder.backbone.pools_itself:
@@ -173,33 +167,42 @@ class Ebll(Part):
 
     def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
         """Build as many encoders as the checkpoint has, each as it was."""
-        count = len({key.split(".")[1] for key in state if key.startswith("encoders.")})
-        found = (
-            _empty(state[f"encoders.{n}.layer.weight"], squashed=bool(state[f"encoders.{n}.squashed"]))
-            for n in range(count)
-        )
-        self.encoders = nn.ModuleList(frozen(encoder) for encoder in found).to(run.device)
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            _, number, name = key.split(".", maxsplit=2)
+            states.setdefault(int(number), {})[name] = value
+        found = (frozen(empty_encoder(states[number])) for number in sorted(states))
+        self.encoders = nn.ModuleList(found).to(run.device)
+
+    @property
+    def _all(self) -> list[Encoder]:
+        return [encoder for encoder in self.encoders if isinstance(encoder, Encoder)]
+
+    @property
+    def _held(self) -> list[Encoder]:
+        """The encoders whose codes the present stage may not change."""
+        return [encoder for encoder in self._all if encoder.objective in self.settings.autoencoders]
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
-        """Return the distance of the codes of each past stage, all from the model of the stage before."""
+        """Return the distances of the codes of each past stage, all from the model of the stage before."""
         chosen = self.settings
         if run.teacher is None or not chosen.weight:
             return {}
         earlier, terms = run.teacher.answer(run, batch), {}
-        for number, encoder in enumerate(self.encoders, start=1):
+        for encoder in self._held:
             with torch.no_grad():
                 old = encoder(earlier)
             loss = code_distance(
                 old, encoder(out), kind=chosen.distance, temperature=chosen.temperature, scale=chosen.scale
             )
-            terms[f"code {number}"] = Term(loss, chosen.weight)
+            terms[f"code {encoder.number} {encoder.objective}"] = Term(loss, chosen.weight)
         return terms
 
     def end(self, run: RunState, stage: Stage) -> None:
-        """Train the autoencoder of the stage, tell how good it is, and keep its encoder.
+        """Train the autoencoders of the stage, tell how good they are, and keep their encoders.
 
         Raises:
-            UserError: the code has collapsed.
+            UserError: the code of an autoencoder without a penalty has collapsed.
 
         """
         chosen = self.settings
@@ -214,29 +217,30 @@ class Ebll(Part):
             autocast=run.autocast,
             view=run.view(stage.train),
         )
-        autoencoder = self._new(run)
+        judge = _judge(chosen, run, stage, model)
+        autoencoders = {name: self._new(run) for name in chosen.autoencoders}
+        lessons = [Lesson(one, _loss(chosen, one, name, judge)) for name, one in autoencoders.items()]
         learn(
-            autoencoder,
+            lessons,
             material,
-            loss=_loss(chosen, autoencoder, _judge(chosen, run, stage, model)),
             epochs=chosen.epochs,
             batch=chosen.batch,
             lr=chosen.lr,
+            steps=chosen.steps,
             seed=run.seed,
         )
-        autoencoder.requires_grad_(False)
-        fit = measure(autoencoder, material)
-        found = _figures(chosen, autoencoder, fit)
-        if fit.liveliness < COLLAPSED:
-            run.tell("ebll", found)
-            raise UserError(_collapse(chosen, stage, fit))
-        original = run.scores(model)
-        lead_through(model, autoencoder, place=chosen.place)
-        for name, scores in run.scores(model).items():
-            found[f"{name} mAP"], found[f"{name} rank-1"] = original[name].mAP, original[name].rank(1)
-            found[f"{name} mAP reconstructed"], found[f"{name} rank-1 reconstructed"] = scores.mAP, scores.rank(1)
-        run.tell("ebll", found, note=_warning(chosen, stage, fit))
-        self.encoders.append(frozen(Encoder(autoencoder.encoder, chosen.activation)))
+        fits = {name: measure(one.requires_grad_(False), material) for name, one in autoencoders.items()}
+        figures = {key: v for name, fit in fits.items() for key, v in _figures(chosen, autoencoders[name], name, fit)}
+        if fits.get("ae", _LIVELY).liveliness < COLLAPSED:
+            run.tell("ebll", figures)
+            raise UserError(_collapse(chosen, stage, "ae", fits["ae"]) + "; the trained model is kept in last.pt")
+        figures |= _scores(run, model, autoencoders, place=chosen.place)
+        notes = [_warning(chosen, stage, name, fit) for name, fit in fits.items()]
+        run.tell("ebll", figures, note=" ".join(note for note in notes if note))
+        number = 1 + max((encoder.number for encoder in self._all), default=0)
+        for name, one in autoencoders.items():
+            self.encoders.append(frozen(Encoder(one.encoder, chosen.activation, objective=name, number=number)))
+        self.encoders.to(run.device)
 
     def _new(self, run: RunState) -> Autoencoder:
         """Make an autoencoder whose first weights depend on the stage alone."""
@@ -244,36 +248,13 @@ class Ebll(Part):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seeds(run.seed, 1))
             autoencoder = Autoencoder(
-                _width(run.embedder, chosen.place),
+                seen_width(run.embedder, chosen.place),
                 chosen.code,
                 place=chosen.place,
                 activation=chosen.activation,
                 kernel=chosen.kernel,
             )
         return autoencoder.to(run.device)
-
-
-def _width(embedder: Embedder, place: Place) -> int:
-    return embedder.dimension if place == "after_pooling" else embedder.backbone.channels
-
-
-def _empty(weight: Tensor, *, squashed: bool) -> Encoder:
-    """Build an encoder of the shape of a weight (S, D) or (S, D, k, k)."""
-    size, dimension = weight.shape[:2]
-    place: Place = "after_pooling" if weight.ndim == 2 else "before_pooling"
-    activation: Activation = "sigmoid" if squashed else "none"
-    kernel = 1 if weight.ndim == 2 else weight.shape[2]
-    made = Autoencoder(dimension, size, place=place, activation=activation, kernel=kernel)
-    return Encoder(made.encoder, activation)
-
-
-def _require_fit(encoder: Encoder, embedder: Embedder) -> None:
-    width = _width(embedder, encoder.place)
-    if encoder.dimension != width:
-        raise UserError(
-            f"method.ebll: an autoencoder of {encoder.dimension} numbers cannot look at the {width} of "
-            f"{embedder.settings.backbone!r}; it was made with another network"
-        )
 
 
 # ---- learning and telling
@@ -296,50 +277,75 @@ def _judge(
 
 
 def _loss(
-    chosen: EbllSettings, autoencoder: Autoencoder, judge: Callable[[Tensor, Tensor], Tensor] | None
-) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    chosen: EbllSettings,
+    autoencoder: Autoencoder,
+    name: Objective,
+    judge: Callable[[Tensor, Tensor], Tensor] | None,
+) -> Loss:
     def loss(x: Tensor, reconstruction: Tensor, rows: Tensor) -> Tensor:
         error = F.mse_loss(reconstruction, x)
-        found = objectives(error, autoencoder, strength=chosen.strength, reduction=chosen.reduction, which=chosen.loss)
-        total = torch.stack(list(found.values())).sum()
+        total = objective(error, autoencoder, name, strength=chosen.strength, reduction=chosen.reduction)
         return total if judge is None else total + chosen.task * judge(reconstruction, rows)
 
     return loss
 
 
-def _figures(chosen: EbllSettings, autoencoder: Autoencoder, fit: Fit) -> dict[str, float]:
+_LIVELY = Fit(error=0.0, variance=1.0, code_variance=1.0, rebuilt_variance=1.0)
+
+
+def _figures(chosen: EbllSettings, autoencoder: Autoencoder, name: Objective, fit: Fit) -> Iterator[tuple[str, float]]:
+    """Yield the loss of an autoencoder by its name, and what it is made of."""
     error = torch.tensor(fit.error)
-    found = objectives(error, autoencoder, strength=chosen.strength, reduction=chosen.reduction)
-    told = {name: float(value) for name, value in found.items()}
-    variances = {"code variance": fit.code_variance, "variance kept": fit.liveliness}
-    return {**told, **variances, "R squared": fit.explained}
+    yield name, float(objective(error, autoencoder, name, strength=chosen.strength, reduction=chosen.reduction))
+    yield f"{name} error", fit.error
+    yield f"{name} code variance", fit.code_variance
+    yield f"{name} variance kept", fit.liveliness
+    yield f"{name} R squared", fit.explained
 
 
-def _warning(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
+def _scores(
+    run: RunState, model: Embedder, autoencoders: Mapping[Objective, Autoencoder], *, place: Place
+) -> dict[str, float]:
+    """Return the scores of a model, plain and with each autoencoder in its way."""
+    figures: dict[str, float] = {}
+    for dataset, scores in run.scores(model).items():
+        figures[f"{dataset} mAP"], figures[f"{dataset} rank-1"] = scores.mAP, scores.rank(1)
+    for name, autoencoder in autoencoders.items():
+        with led_through(model, autoencoder, place=place):
+            rebuilt_scores = run.scores(model)
+        for dataset, scores in rebuilt_scores.items():
+            figures[f"{name} {dataset} mAP reconstructed"] = scores.mAP
+            figures[f"{name} {dataset} rank-1 reconstructed"] = scores.rank(1)
+    return figures
+
+
+def _warning(chosen: EbllSettings, stage: Stage, name: Objective, fit: Fit) -> str:
     """Return a sentence about a code that keeps little; none when it keeps enough."""
+    if fit.liveliness < COLLAPSED:
+        return f"{_collapse(chosen, stage, name, fit)}. It is kept, and its distance holds next to nothing."
     if fit.explained >= LOW:
         return ""
     return (
-        f"The code of stage {stage.name!r} tells {100 * max(fit.explained, 0):.0f} % of what differs between the "
-        "features of its images (R squared). Where `mAP reconstructed` is far below `mAP`, it protects little: "
-        f"raise method.ebll.code, or {_mending(chosen)}."
+        f"The code {name} of stage {stage.name!r} tells {100 * max(fit.explained, 0):.0f} % of what differs between "
+        "the features of its images (R squared). Where `mAP reconstructed` is far below `mAP`, it protects little: "
+        f"raise method.ebll.code, or {_mending(chosen, name)}."
     )
 
 
-def _mending(chosen: EbllSettings) -> str:
+def _mending(chosen: EbllSettings, name: Objective) -> str:
     """Return what would make a better code."""
     longer = f"raise method.ebll.epochs (now {chosen.epochs}) or method.ebll.lr (now {chosen.lr:g})"
     weaker = f"lower method.ebll.strength (now {chosen.strength:g})"
-    if chosen.loss == "ae":
+    if name == "ae":
         return longer
     if chosen.reduction == "sum":
         return f"{weaker} or set method.ebll.reduction to mean (now sum)"
     return f"{weaker}, or {longer}"
 
 
-def _collapse(chosen: EbllSettings, stage: Stage, fit: Fit) -> str:
+def _collapse(chosen: EbllSettings, stage: Stage, name: Objective, fit: Fit) -> str:
     return (
-        f"method.ebll: the code of stage {stage.name!r} has collapsed, what is rebuilt from it hardly differs between "
-        f"images ({100 * fit.liveliness:.2g} % of the variance of the features, below {100 * COLLAPSED:g} %); "
-        f"{_mending(chosen)}; the trained model is kept in last.pt"
+        f"method.ebll: the code {name} of stage {stage.name!r} has collapsed, what is rebuilt from it hardly differs "
+        f"between images ({100 * fit.liveliness:.2g} % of the variance of the features, below {100 * COLLAPSED:g} %; "
+        f"error {fit.error:.4g}, variance {fit.variance:.4g}); {_mending(chosen, name)}"
     )

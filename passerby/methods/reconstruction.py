@@ -6,10 +6,10 @@ of one seed, so that a resumed run trains the same autoencoder again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from passerby.extract import WHOLE, View, shown
 from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
 from passerby.models.embedder import Embedder
+from passerby.optim import set_rate
 from passerby.types import Output, Words
 
-Objective = Literal["ae", "ae_l1", "ae_l2", "all"]
-"""What is made small: the error of the reconstruction, the same with a penalty on the weights, or all three added."""
+Objective = Literal["ae", "ae_l1", "ae_l2"]
+"""The loss of an autoencoder: the error of the reconstruction, alone or with a penalty on the weights."""
+
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 LIMIT = 2 * 1024**3
 """Bytes of vectors or maps that are kept in memory; larger ones are made anew in each epoch."""
@@ -31,25 +34,24 @@ COLLAPSED = 0.01
 LOW = 0.25
 """An R squared below this is worth a warning."""
 
-_PENALTIES: dict[str, Penalty] = {"ae": "none", "ae_l1": "l1", "ae_l2": "l2"}
+_PENALTIES: dict[Objective, Penalty] = {"ae": "none", "ae_l1": "l1", "ae_l2": "l2"}
 _CHUNK = 64
 
 
-def objectives(
-    error: Tensor, autoencoder: Autoencoder, *, strength: float, reduction: Reduction, which: Objective = "all"
-) -> dict[str, Tensor]:
-    """Return `ae`, `ae_l1` and `ae_l2`, or the one that is asked for: the error, plus strength times a penalty.
+def objective(
+    error: Tensor, autoencoder: Autoencoder, name: Objective, *, strength: float, reduction: Reduction
+) -> Tensor:
+    """Return a loss () of an autoencoder by name: the error, plus strength times the penalty that the name stands for.
 
     Args:
         error: () mean squared error of the reconstruction.
         autoencoder: whose weights are penalised.
+        name: see `Objective`.
         strength: lambda >= 0.
         reduction: see `Autoencoder.penalty`.
-        which: one name, or `all`.
 
     """
-    names = _PENALTIES if which == "all" else (which,)
-    return {name: error + strength * autoencoder.penalty(_PENALTIES[name], reduction=reduction) for name in names}
+    return error + strength * autoencoder.penalty(_PENALTIES[name], reduction=reduction)
 
 
 class Material:
@@ -126,43 +128,63 @@ def looked_at(out: Output, *, place: Place) -> Tensor:
 # ---- learning
 
 
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From what goes in, its reconstruction and the numbers (B,) of its images to a scalar."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """An autoencoder, to be changed in place, and the loss that it is trained with."""
+
+    autoencoder: Autoencoder
+    loss: Loss
+
+
 def learn(
-    autoencoder: Autoencoder,
+    lessons: Sequence[Lesson],
     material: Material,
     *,
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
     epochs: int,
     batch: int,
     lr: float,
     seed: int,
+    steps: Sequence[int] = (),
 ) -> None:
-    """Train an autoencoder by Adam.
+    """Train autoencoders by Adam, each with its own loss, on the same batches; none depends on the others.
 
     Args:
-        autoencoder: changed in place.
-        material: what it learns from.
-        loss: maps what goes in, its reconstruction and the numbers (B,) of its images to a scalar.
+        lessons: what is trained.
+        material: what they learn from.
         epochs: how often each image is seen.
         batch: images per step.
         lr: learning rate.
         seed: of the order and of the mirroring.
+        steps: epochs at which the learning rate falls to a tenth.
 
     Differs from the paper: Adam in place of Adadelta.
 
     """
     generator = torch.Generator().manual_seed(seed)
-    parameters = list(autoencoder.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=lr, fused=True)
-    for _ in range(epochs):
+    optimisers = [torch.optim.Adam(lesson.autoencoder.parameters(), lr=lr, fused=True) for lesson in lessons]
+    for epoch in range(epochs):
+        for optimiser in optimisers:
+            set_rate(optimiser, lr * 0.1 ** sum(epoch >= at for at in steps))
         order = torch.randperm(len(material), generator=generator)
         mirrored = torch.rand(len(material), generator=generator) < 0.5
         for rows in order.split(batch):
             x = material(rows, mirrored[rows])
-            _, reconstruction = autoencoder(x)
-            found = torch.autograd.grad(loss(x, reconstruction, rows), parameters)
-            for parameter, gradient in zip(parameters, found, strict=True):
-                parameter.grad = gradient
-            optimiser.step()
+            for lesson, optimiser in zip(lessons, optimisers, strict=True):
+                _step(lesson, optimiser, x, rows)
+
+
+def _step(lesson: Lesson, optimiser: torch.optim.Optimizer, x: Tensor, rows: Tensor) -> None:
+    parameters = list(lesson.autoencoder.parameters())
+    _, reconstruction = lesson.autoencoder(x)
+    # Not backward(), which would also reach what the loss asks, such as a classifier.
+    gradients = torch.autograd.grad(lesson.loss(x, reconstruction, rows), parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimiser.step()
 
 
 # ---- how good it is
@@ -251,8 +273,9 @@ def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = N
     return Output(feature=feature, embedding=model.neck(feature), map=x)
 
 
-def lead_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> None:
-    """Change a model for good: whatever it says has gone through an autoencoder."""
+@contextmanager
+def led_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> Iterator[None]:
+    """Lead what a model makes of images through an autoencoder for a while."""
 
     def rebuild(_: nn.Module, given: tuple[Tensor, ...], out: Output) -> Output:
         mask = given[1] if len(given) > 1 else None
@@ -261,4 +284,8 @@ def lead_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> 
             found = rebuilt(model, reconstruction, place=place, mask=mask)
         return replace(out, feature=found.feature, embedding=found.embedding)
 
-    model.register_forward_hook(rebuild)
+    handle = model.register_forward_hook(rebuild)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from passerby.methods.autoencoder import Autoencoder, code_distance
 from passerby.methods.herding import herd
 from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
+from passerby.methods.reconstruction import objective
 
 FOLDER = Path(__file__).parents[1] / "oracles_data"
 EBLL, WEIGHTS, HERDING = (
@@ -39,11 +40,11 @@ def test_the_autoencoder_equals_the_known_numbers():
     torch.testing.assert_close(reconstruction, wide(EBLL["recon"]), atol=1e-8, rtol=1e-7)
     error = F.mse_loss(reconstruction, x)
     assert error.item() == pytest.approx(EBLL["ae_mse"])
-    assert model.penalty("none").item() == 0
+    assert objective(error, model, "ae", strength=1.0, reduction="sum").item() == pytest.approx(EBLL["ae_mse"])
     for strength, wanted in EBLL["by_lambda"].items():
         for kind in ("l1", "l2"):
             for reduction in ("sum", "mean"):
-                found = error + float(strength) * model.penalty(kind, reduction=reduction)
+                found = objective(error, model, f"ae_{kind}", strength=float(strength), reduction=reduction)
                 assert found.item() == pytest.approx(wanted[f"ae_{kind}_{reduction}"])
 
 

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.methods.autoencoder import Autoencoder
-from passerby.methods.ebll import EbllSettings, Encoder
+from passerby.methods.ebll import EbllSettings
+from passerby.methods.encoder import Encoder
 from passerby.methods.part import frozen
-from passerby.methods.reconstruction import COLLAPSED, LOW, Material, lead_through, learn, measure, objectives
+from passerby.methods.reconstruction import COLLAPSED, LOW, Lesson, Material, learn, led_through, measure, objective
 from passerby.models.embedder import Embedder
 from passerby.settings import build
 from passerby.train import journal
@@ -49,7 +50,7 @@ def squared(x, reconstruction, _rows):
 def learnt(material, *, loss=squared, epochs=40, seed=0, **shape):
     torch.manual_seed(3)
     autoencoder = Autoencoder(material.kept.shape[2], shape.pop("code", 4), **shape)
-    learn(autoencoder, material, loss=loss, epochs=epochs, batch=32, lr=0.02, seed=seed)
+    learn([Lesson(autoencoder, loss)], material, epochs=epochs, batch=32, lr=0.02, seed=seed)
     return autoencoder
 
 
@@ -112,12 +113,9 @@ def test_a_penalty_that_is_a_sum_collapses_the_code_and_a_mean_does_not(loss):
         autoencoder = Autoencoder(16, 4)
 
         def value(x, reconstruction, _rows):
-            found = objectives(
-                F.mse_loss(reconstruction, x), autoencoder, strength=0.1, reduction=reduction, which=loss
-            )
-            return found[loss]
+            return objective(F.mse_loss(reconstruction, x), autoencoder, loss, strength=0.1, reduction=reduction)
 
-        learn(autoencoder, features(), loss=value, epochs=20, batch=32, lr=0.02, seed=0)
+        learn([Lesson(autoencoder, value)], features(), epochs=20, batch=32, lr=0.02, seed=0)
         return measure(autoencoder, features())
 
     assert penalised("sum").code_variance < 1e-4
@@ -185,12 +183,13 @@ def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tin
     run = make_run(tiny("model.pool=gem"), tmp_path)
     model = frozen(run.embedder)
     before = run.scores(model)["market1501"]
-    lead_through(model, Unchanged(4, 2), place=place)
-    assert run.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
-    other, constant = frozen(run.embedder), Autoencoder(run.embedder.backbone.channels, 2, place=place)
+    with led_through(model, Unchanged(4, 2), place=place):
+        assert run.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
+    constant = Autoencoder(run.embedder.backbone.channels, 2, place=place)
     torch.nn.init.zeros_(constant.decoder.weight)
-    lead_through(other, constant, place=place)
-    assert run.scores(other)["market1501"].mAP < before.mAP
+    with led_through(model, constant, place=place):
+        assert run.scores(model)["market1501"].mAP < before.mAP
+    assert run.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
 
 
 # ---- in a run
@@ -235,26 +234,26 @@ def three(tiny, tmp_path_factory):
 def test_every_past_stage_has_a_term_of_its_own(three):
     records = journal.epochs(journal.read(three / "journal.jsonl"))
     terms = [[name for name in record.terms if name.startswith("code")] for record in records]
-    assert terms == [[], ["code 1"], ["code 1", "code 2"]]
+    assert terms == [[], ["code 1 ae"], ["code 1 ae", "code 2 ae"]]
     assert all(record.terms[name].value > 0 for record, names in zip(records, terms, strict=True) for name in names)
     assert len({key.split(".")[2] for key in encoders(three)}) == 3
 
 
 def test_a_stage_tells_how_good_its_code_is_and_what_the_reconstruction_does_to_the_scores(three):
     first, *_, last = told(three)
-    assert [bool(record.note) for record in told(three)] == [r.values["R squared"] < LOW for r in told(three)]
-    share = f"{100 * first.values['R squared']:.0f} %"
-    assert f"The code of stage 'market1501' tells {share} of what differs between the features" in first.note
+    assert [bool(record.note) for record in told(three)] == [r.values["ae R squared"] < LOW for r in told(three)]
+    share = f"{100 * first.values['ae R squared']:.0f} %"
+    assert f"The code ae of stage 'market1501' tells {share} of what differs between the features" in first.note
     assert "raise method.ebll.code, or raise method.ebll.epochs (now 30) or method.ebll.lr (now 0.01)" in first.note
     assert [record.stage for record in told(three)] == [1, 2, 3]
     assert first.part == "ebll"
     values = first.values
-    assert values["ae"] < values["ae_l1"]
-    assert values["ae"] < values["ae_l2"]
-    assert values["variance kept"] > COLLAPSED
-    assert 0.01 < values["R squared"] <= 1
+    assert values["ae"] == pytest.approx(values["ae error"])
+    assert values["ae variance kept"] > COLLAPSED
+    assert 0.01 < values["ae R squared"] <= 1
     for of in ("market1501", "other"):
-        assert {f"{of} mAP", f"{of} rank-1", f"{of} mAP reconstructed", f"{of} rank-1 reconstructed"} <= set(values)
+        for figure in ("mAP", "rank-1"):
+            assert {f"{of} {figure}", f"ae {of} {figure} reconstructed"} <= set(values)
     scores = json.loads((three / "scores.json").read_text())
     assert 100 * last.values["market1501 mAP"] == pytest.approx(scores["market1501"]["plain"]["mAP"])
 
@@ -274,7 +273,7 @@ def test_encoders_never_learn(tiny, tmp_path):
         ["method.ebll.place=before_pooling", "method.ebll.kernel=3"],
         ["method.ebll.task=1.0"],
         ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=feature"],
-        ["method.ebll.loss=all", "method.ebll.reduction=mean", "method.ebll.activation=none"],
+        ["method.ebll.autoencoders=[ae, ae_l2]", "method.ebll.reduction=mean", "method.ebll.activation=none"],
         ["method.ebll.distance=bce", "method.ebll.scale=size_squared", "method.ebll.temperature=2.0"],
         ["optim.ema=0.5"],
     ],
@@ -283,7 +282,7 @@ def test_every_form_trains_over_two_stages(tiny, tmp_path, changes):
     two = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]"
     train(tiny(CODE, PEOPLE, two, "evaluate=[other]", *changes), tmp_path)
     _, second = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
-    assert second.terms["code 1"].value > 0
+    assert second.terms["code 1 ae"].value > 0
     assert len(told(tmp_path)) == 2
 
 
@@ -313,18 +312,86 @@ def test_the_maps_of_an_encoder_and_its_vectors(model):
 # ---- mistakes
 
 
-def test_a_collapsed_code_stops_the_run_and_loses_nothing(tiny, tmp_path):
-    recipe = tiny(CODE, "method.ebll.loss=ae_l1", "method.ebll.strength=1.0")
+def test_a_collapsed_code_without_a_penalty_stops_the_run_and_loses_nothing(tiny, tmp_path):
+    recipe = tiny(CODE, "method.ebll.lr=1e-9", "method.ebll.epochs=1")
     with pytest.raises(UserError) as caught:
         train(recipe, tmp_path)
     sentence = str(caught.value)
-    assert "code of stage 'market1501' has collapsed" in sentence
-    assert "lower method.ebll.strength (now 1) or set method.ebll.reduction to mean (now sum)" in sentence
+    assert "code ae of stage 'market1501' has collapsed" in sentence
+    assert "raise method.ebll.epochs (now 1) or method.ebll.lr (now 1e-09)" in sentence
+    assert sentence.endswith("the trained model is kept in last.pt")
     assert state(tmp_path)["epoch"] == 2
     (record,) = told(tmp_path)
-    assert record.values["code variance"] < 1e-4
-    assert record.values["variance kept"] < COLLAPSED
-    assert record.values["R squared"] < 0.1
+    assert record.values["ae variance kept"] < COLLAPSED
+
+
+ALL = "method.ebll={code: 8, epochs: 60, lr: 0.01, batch: 16, autoencoders: [ae, ae_l1, ae_l2], strength: 1.0}"
+TWO = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, method: {ebll: {epochs: 0%s}}}]"
+
+
+@pytest.fixture(scope="module")
+def several(tiny, tmp_path_factory):
+    """Two stages, of which the first leaves three codes; two of them collapse."""
+    folder = tmp_path_factory.mktemp("several")
+    train(tiny(ALL, PEOPLE, TWO % "", "evaluate=[market1501]"), folder)
+    return folder
+
+
+def test_a_collapsed_code_with_a_penalty_is_a_warning_with_its_figures(several):
+    (record,) = told(several)
+    values = record.values
+    assert values["ae variance kept"] > COLLAPSED
+    assert values["ae_l1 variance kept"] < COLLAPSED
+    assert values["ae_l2 variance kept"] < COLLAPSED
+    for name in ("ae_l1", "ae_l2"):
+        assert f"the code {name} of stage 'market1501' has collapsed" in record.note
+        assert values[name] > values[f"{name} error"]
+        assert f"{name} market1501 mAP reconstructed" in values
+    assert f"error {values['ae_l1 error']:.4g}, variance" in record.note
+    assert "lower method.ebll.strength (now 1) or set method.ebll.reduction to mean (now sum)" in record.note
+
+
+def test_several_codes_of_a_stage_are_held_side_by_side(several):
+    *_, second = journal.epochs(journal.read(several / "journal.jsonl"))
+    terms = {name: term.value for name, term in second.terms.items() if name.startswith("code")}
+    assert list(terms) == ["code 1 ae", "code 1 ae_l1", "code 1 ae_l2"]
+    assert terms["code 1 ae_l1"] < terms["code 1 ae"]
+    found = encoders(several)
+    assert [int(found[f"ebll.encoders.{n}.objective_index"]) for n in range(3)] == [0, 1, 2]
+    assert {int(found[f"ebll.encoders.{n}.stage_number"]) for n in range(3)} == {1}
+
+
+def test_an_autoencoder_is_the_same_beside_others_and_alone(several, tiny, tmp_path):
+    train(tiny(ALL, PEOPLE, "method.ebll.autoencoders=[ae_l2]", TWO % "", "evaluate=[market1501]"), tmp_path)
+    alone, beside = encoders(tmp_path), encoders(several)
+    for key in ("layer.weight", "layer.bias", "objective_index"):
+        assert torch.equal(alone[f"ebll.encoders.0.{key}"], beside[f"ebll.encoders.2.{key}"])
+
+
+def test_a_stage_holds_the_codes_that_it_names(tiny, tmp_path):
+    recipe = tiny(ALL, PEOPLE, TWO % ", autoencoders: [ae_l2]", "evaluate=[]")
+    train(recipe, tmp_path)
+    *_, second = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
+    assert [name for name in second.terms if name.startswith("code")] == ["code 1 ae_l2"]
+
+
+def test_a_code_that_no_stage_left_cannot_be_held(later):
+    with pytest.raises(UserError, match=r"\[ae_l1\] are to be held in 'other', and the stages before left ae"):
+        later(PEOPLE, CODE, "stages.1.method.ebll.autoencoders=[ae_l1]")
+
+
+@pytest.mark.parametrize("steps", [(), (10, 15)])
+def test_the_rate_of_an_autoencoder_falls_at_its_steps(steps):
+    """An l1 penalty pulls weights to and fro by an amount that goes with the rate."""
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(16, 4)
+
+    def value(x, reconstruction, _rows):
+        return objective(F.mse_loss(reconstruction, x), autoencoder, "ae_l1", strength=1.0, reduction="sum")
+
+    learn([Lesson(autoencoder, value)], features(), epochs=60, batch=32, lr=0.02, seed=0, steps=steps)
+    mean = autoencoder.penalty("l1", reduction="mean").item()
+    assert (mean < 2e-4) == bool(steps)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +403,11 @@ def test_a_collapsed_code_stops_the_run_and_loses_nothing(tiny, tmp_path):
         ({"temperature": 2.0}, "temperature has no effect with distance: mse"),
         ({"scale": "size_squared"}, "scale has no effect with distance: mse"),
         ({"activation": "tanh"}, "activation"),
+        ({"strength": 0.1}, r"strength has no effect with autoencoders: \[ae\]"),
+        ({"autoencoders": ["ae", "ae"]}, "names one twice"),
+        ({"autoencoders": []}, "autoencoders"),
+        ({"steps": [5, 2]}, "steps must rise"),
+        ({"steps": [20]}, "go beyond the 20 epochs"),
     ],
 )
 def test_settings_that_would_do_nothing(settings, sentence):
