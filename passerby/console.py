@@ -1,4 +1,8 @@
-"""One progress bar for anything that counts, quiet where nobody is looking."""
+"""The console that commands print on, and one progress bar for anything that counts, quiet where nobody is looking.
+
+What is printed holds names of people, cameras, files and data sets, so nothing in it is markup: `[/b]` and `:smile:`
+are printed as they are. Colours are given as `style`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,14 @@ Advance = Callable[[int, int], None]
 """Called with (done, of how many)."""
 
 
+def make_console() -> Console:
+    """Return the console of this terminal."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 def make_progress(console: Console) -> Progress:
     """Return the bar of the house; on anything but a terminal it shows nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 

@@ -1,7 +1,7 @@
 """The one exception that means: the person who runs passerby can mend this.
 
-`cli.main` prints its text as one sentence and exits with code 2. Everything else that escapes is a bug and keeps its
-traceback. A text says what was given, what is allowed, and the nearest match where there is one.
+`passerby.cli.boundary` prints its text as one sentence and exits with code 2. A text says what was given, what is
+allowed, and the nearest match where there is one.
 """
 
 from __future__ import annotations

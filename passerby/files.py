@@ -6,11 +6,12 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -23,7 +24,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         UserError: the disk is full or the folder cannot be written; a previous file at `path` is left as it was.
 
     """
-    path = Path(path)
+    path = require_file_name(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,11 +35,76 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     except OSError as error:
         kept = " (the earlier file of that name is untouched)" if path.exists() else ""
-        why = "the disk is full" if error.errno in _NO_ROOM else (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write {path}: {why}{kept}") from error
+        raise UserError(f"cannot write {path}: {reason(error)}{kept}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def require_file_name(path: str | Path) -> Path:
+    """Return the path of a file that is to be written, or refuse what can only be a folder.
+
+    Raises:
+        UserError: the path is empty, ends in no name, names a folder, or has a name that no file can have.
+
+    """
+    path = Path(path)
+    try:
+        folder = not path.name or path.name == ".." or stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError) as error:  # ValueError: what no system takes for a name
+        why = reason(error) if isinstance(error, OSError) else first_line(error)
+        raise UserError(f"cannot write {str(path)[:80]!r}: {why}") from error
+    if folder:
+        raise UserError(f"cannot write {str(path)!r}: a folder; give the name of a file")
+    return path
+
+
+def write_file(path: str | Path, content: bytes | str) -> None:
+    """Write a small file that nobody misses when it is cut: not atomic, and so without waiting for the disk.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+
+    """
+    try:
+        Path(path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    """Return in words why the system refused."""
+    return "the disk is full" if error.errno in _NO_ROOM else (error.strerror or first_line(error)).lower()
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, kind: str) -> Iterator[None]:
+    """Turn whatever goes wrong in the block, which reads one file, into one sentence with the file's name.
+
+    Libraries raise a dozen kinds of exceptions for a file that is damaged or foreign, or was never meant to be read.
+
+    Args:
+        path: the file.
+        kind: what it should be, for example "a readable .npz of plain arrays".
+
+    Raises:
+        UserError: always in place of what was raised; one that was raised inside keeps its words.
+
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into memory") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not {kind} (nested too deeply)") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    except Exception as error:
+        raise UserError(f"{path} is not {kind} ({first_line(error)})") from error
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -50,11 +116,10 @@ def write_json(path: str | Path, value: object) -> None:
 
 def read_json(path: str | Path) -> object:
     """Read a JSON file; a missing or broken one is a `UserError` that names it."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"no file {path}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
+    with reading(path, "valid JSON"):
+        try:
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"no file {path}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not valid JSON: {error}") from error

@@ -18,6 +18,7 @@ from typing import Annotated, TypeVar, Union
 import pydantic
 import yaml
 
+from passerby.bounded import DEEPEST, BoundedLoader, require_short
 from passerby.errors import UserError, did_you_mean
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -41,8 +42,8 @@ S = TypeVar("S", bound=Settings)
 # ---- YAML to plain data
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the core schema of YAML 1.2, without duplicate keys and without tags that build objects."""
+class _Loader(BoundedLoader):
+    """BoundedLoader with the core schema of YAML 1.2, without duplicate keys and without tags that build objects."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps them on the class
 
@@ -95,10 +96,12 @@ def parse_yaml(text: str, *, source: str) -> Plain:
         source: how error texts call it.
 
     Raises:
-        UserError: not YAML, a duplicate key, a key that is no word, or a tag that would build an object.
+        UserError: not YAML, a duplicate key, a key that is no word, a tag that would build an object, or more of
+            it than `passerby.bounded` allows.
 
     """
     try:
+        require_short(text)
         data = yaml.load(text, Loader=_Loader)
         json.dumps(data)  # an anchor that holds itself has no end
     except yaml.YAMLError as error:
@@ -203,7 +206,11 @@ def override(data: dict[str, Plain], assignment: str) -> dict[str, Plain]:
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path or any(not part for part in path.split(".")):
-        raise UserError(f"{assignment!r} is not an override; write key=value, for example losses.triplet.margin=0.5")
+        raise UserError(
+            f"{assignment[:80]!r} is not an override; write key=value, for example losses.triplet.margin=0.5"
+        )
+    if path.count(".") > DEEPEST:
+        raise UserError(f"{path[:40]!r}... has {path.count('.') + 1} keys; no setting lies deeper than {DEEPEST}")
     changed = _put(data, path.split("."), parse_yaml(text, source=f"the value of {path}"), path)
     assert isinstance(changed, dict)
     return changed

@@ -11,7 +11,19 @@ import passerby
 
 ROOT = Path(passerby.__file__).parent
 FLOORS = {
-    0: ["errors", "files", "types", "settings", "inputs", "inference", "console", "lock", "threads"],
+    0: [
+        "errors",
+        "files",
+        "types",
+        "settings",
+        "inputs",
+        "inference",
+        "console",
+        "lock",
+        "threads",
+        "bounded",
+        "compiled",
+    ],
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"],
     3: ["extract", "evaluate", "onnx_model", "segment"],

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from numba import njit
 
 from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.sites import SIZES, Features, Site, Size, make_features
+from passerby.compiled import compiled
 from passerby.distances.pairwise import pairwise, rows_per_block
 from passerby.metrics.ranking import Ranking, average_precision, rank_matches
 from passerby.metrics.verification import PairCounts
@@ -100,7 +100,7 @@ def _sorted(features: Features) -> Doubles:
     return _average_precision_of_order(order, pid[:count], cam[:count], pid[count:], cam[count:])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _average_precision_of_order(
     order: Ints, query_pid: Ints, query_cam: Ints, gallery_pid: Ints, gallery_cam: Ints
 ) -> Doubles:

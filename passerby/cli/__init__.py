@@ -1,10 +1,12 @@
 """The command line. Each command parses, calls one public function and prints; nothing heavy is imported up here.
 
-A mistake that a person can mend is one sentence on standard error and exit code 2. Ctrl-C is 130; training saves first.
+A mistake that a person can mend is one sentence on standard error and exit code 2, Ctrl-C is 130 (training saves
+first), a bug is 70: `passerby.cli.boundary` says more.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from passerby import __version__
 from passerby.cli.bench import bench_app
+from passerby.cli.boundary import flush_output, print_any_name, report, require_working_directory
 from passerby.cli.data import data_app
 from passerby.cli.models import models_app
 from passerby.cli.recipes import recipe_app
@@ -19,32 +22,30 @@ from passerby.cli.runs import runs_app
 from passerby.cli.segment import segment_app
 from passerby.cli.training import training_app
 from passerby.cli.visualise import visualise_app
-from passerby.errors import UserError
-from passerby.inference import out_of_memory
 from passerby.threads import bound_spin
 
 
 class _Commands(TyperGroup):
-    """Turns the exceptions that are meant for people into sentences and exit codes."""
+    """Ends every exception of a command at the boundary."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own class, or click's, by version
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            typer.secho(f"Error: {error}", fg="red", err=True)
-            raise typer.Exit(2) from error
-        except RuntimeError as error:
-            if not out_of_memory(error):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if hasattr(error, "exit_code"):  # how a command is used: typer explains that itself
                 raise
-            advice = "a smaller --batch or data.identities needs less, and --device cpu may have more"
-            typer.secho(f"Error: out of memory; {advice}", fg="red", err=True)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as interruption:
-            typer.secho(str(interruption) or "interrupted", fg="yellow", err=True)
-            raise typer.Exit(130) from interruption
+            raise typer.Exit(report(error)) from error
 
 
-app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, help="Person re-identification.")
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Person re-identification.",
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,5 +75,14 @@ app.add_typer(visualise_app, name="visualise")
 
 def main() -> None:
     """Run the command line."""
-    bound_spin()
-    app()
+    print_any_name()
+    code: object = 0
+    try:
+        require_working_directory()
+        bound_spin()
+        app()
+    except SystemExit as end:
+        code = end.code
+    except (Exception, KeyboardInterrupt) as error:  # outside of any command
+        code = report(error)
+    sys.exit(flush_output() or code)  # type: ignore[arg-type]  # what SystemExit carries is whatever it was given

@@ -18,6 +18,7 @@ from passerby.cli.options import (
     QueriesRule,
     RunPath,
     Threshold,
+    file_to_write,
     make_console,
     runs_a_model,
 )
@@ -93,7 +94,9 @@ def evaluate(
 def embed(
     run: ModelPath,
     places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write")] = Path("embeddings.npz"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write", callback=file_to_write)] = Path(
+        "embeddings.npz"
+    ),
     on: Annotated[
         str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
     ] = None,
@@ -203,7 +206,10 @@ def cluster(
         typer.Option(help="take out of the vectors of each camera its mean (centre), and its spread (standardise)"),
     ] = "ignore",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="also write a .csv of path,cluster", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="also write a .csv of path,cluster", callback=file_to_write, show_default=False
+        ),
     ] = None,
     device: Device = "auto",
     json_file: JsonFile = None,
@@ -228,7 +234,8 @@ def export(
     run: RunPath,
     to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="onnx is checked against torch")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here")
+        Path | None,
+        typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here", callback=file_to_write),
     ] = None,
     feature: Annotated[
         Literal["embedding", "feature"] | None, typer.Option(help="default: the one that the recipe tests")

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from passerby.files import require_file_name
 from passerby.inference import AUTOMATIC, AnyPrecision, InferenceSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def file_to_write(path: Path | None) -> Path | None:
+    """Refuse at once what cannot be the name of a file, and not after the work whose result it should hold."""
+    return None if path is None else require_file_name(path)
+
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
 ModelPath = Annotated[
@@ -27,7 +34,10 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change,
 RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
 MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of its masks", show_default=False)]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures there", show_default=False)]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="also write the figures there", callback=file_to_write, show_default=False),
+]
 CamerasRule = Literal["standard", "ignore"]
 QueriesRule = Literal["single", "multi"]
 KindName = Annotated[str, typer.Option("--kind", help="see `passerby data list`")]
@@ -38,9 +48,9 @@ Threshold = Annotated[float | None, typer.Option(help="largest cosine distance o
 
 def make_console() -> Console:
     """Return the console of this terminal; rich is loaded by then only."""
-    from rich.console import Console
+    from passerby.console import make_console
 
-    return Console()
+    return make_console()
 
 
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1")]

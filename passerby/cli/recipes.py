@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passerby.cli.options import Overrides, RecipeName, make_console
+from passerby.cli.options import Overrides, RecipeName, file_to_write, make_console
 from passerby.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def recipe_schema() -> None:
 def recipe_draw(
     recipe: RecipeName,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="the .svg to write")] = Path("framework.svg"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="the .svg to write", callback=file_to_write)] = Path(
+        "framework.svg"
+    ),
 ) -> None:
     """Draw the framework that a recipe runs."""
     from passerby.files import atomic_write

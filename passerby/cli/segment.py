@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import Batch, Device, Folder, KindName, MasksFolder, make_console
+from passerby.cli.options import Batch, Device, Folder, KindName, MasksFolder, file_to_write, make_console
 from passerby.inference import find_device
 
 segment_app = typer.Typer(no_args_is_help=True, help="Make foreground masks.")
@@ -18,7 +18,9 @@ SegmenterFile = Annotated[Path, typer.Argument(help="made by `passerby segment t
 @segment_app.command("train")
 def segment_train(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="the .safetensors to write")] = Path("segmenter.safetensors"),
+    out: Annotated[Path, typer.Option(help="the .safetensors to write", callback=file_to_write)] = Path(
+        "segmenter.safetensors"
+    ),
     masks: MasksFolder = None,
     kind: KindName = "auto",
     epochs: Annotated[int, typer.Option(min=1, help="how often each image is seen")] = 12,

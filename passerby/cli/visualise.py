@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from passerby.cli.options import Device
+from passerby.cli.options import Device, file_to_write
 from passerby.errors import UserError
 from passerby.inference import InferenceSettings, find_device
 
@@ -25,7 +25,10 @@ visualise_app = typer.Typer(no_args_is_help=True, help="Draw what a model has le
 RunFolder = Annotated[Path | None, typer.Argument(help="a run folder", show_default=False)]
 OnName = Annotated[str | None, typer.Option(help="a data set the run was tested on", show_default=False)]
 EmbeddingsFile = Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)]
-OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .png, .svg or .pdf to write", show_default=False)]
+OutFile = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="the .png, .svg or .pdf to write", callback=file_to_write, show_default=False),
+]
 KindOfQuery = Literal["best", "worst", "random", "all"]
 Queries = Annotated[KindOfQuery, typer.Option(help="which queries, by average precision")]
 

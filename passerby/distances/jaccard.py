@@ -7,8 +7,8 @@ overlaps of one row at once, and the many pairs without overlap cost nothing.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from passerby.compiled import compiled
 from passerby.distances.sparse import Chunk, SparseRows
 from passerby.distances.threads import over_rows
 from passerby.types import Floats, Ints
@@ -64,7 +64,7 @@ def jaccard_graph(rows: SparseRows, *, at_most: float = 1.0) -> SparseRows:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _fill_rows(
     first: int,
     last: int,
@@ -88,7 +88,7 @@ def _fill_rows(
             row[place] = max(one - row[place] / (two - row[place]), np.float32(0))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _graph_rows(
     first: int,
     last: int,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 
+from passerby.compiled import compiled
 from passerby.distances.threads import over_rows
 from passerby.types import Floats, Ints
 
@@ -33,7 +33,7 @@ def smallest(block: torch.Tensor, count: int, *, own: int | None = None) -> tupl
     return column, value
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _smallest_rows(block: Floats, own: int, column_out: Ints, value_out: Floats) -> None:
     count = column_out.shape[1]
     fixed = 0 if own < 0 else 1
@@ -85,7 +85,7 @@ class NearestSoFar:
         over_rows(lambda begin, end: _offer_columns(height + begin, height + end, first, block, *found), width - height)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _offer_rows(begin: int, end: int, first: int, block: Floats, row: Ints, value: Floats, worst: Floats) -> None:
     for line in range(begin, end):
         image = first + line
@@ -94,7 +94,7 @@ def _offer_rows(begin: int, end: int, first: int, block: Floats, row: Ints, valu
                 _insert(image, first + place, block[line, place], row, value, worst)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _offer_columns(begin: int, end: int, first: int, block: Floats, row: Ints, value: Floats, worst: Floats) -> None:
     for line in range(block.shape[0]):
         for place in range(begin, end):
@@ -102,7 +102,7 @@ def _offer_columns(begin: int, end: int, first: int, block: Floats, row: Ints, v
                 _insert(first + place, first + line, block[line, place], row, value, worst)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _insert(image: int, other: int, distance: np.float32, row: Ints, value: Floats, worst: Floats) -> None:
     place = value.shape[1] - 1
     while value[image, place - 1] > distance:  # ends at the image itself, which is at -inf

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from passerby.compiled import compiled
 from passerby.distances.pairwise import SMALLEST_SQUARE
 from passerby.distances.sparse import Chunk, SparseRows
 from passerby.distances.threads import over_rows
@@ -110,7 +110,7 @@ def _require_rows(table: Ints, count: int) -> None:
     assert table.max(initial=-1) < count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _mutual_rows(first: int, last: int, row: Ints, sets: Ints, sizes: Ints) -> None:
     for image in range(first, last):
         for other in row[image]:
@@ -121,7 +121,7 @@ def _mutual_rows(first: int, last: int, row: Ints, sets: Ints, sizes: Ints) -> N
                     break
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _dot(left: Floats, right: Floats) -> np.float32:
     total = np.float32(0)
     for d in range(left.shape[0]):
@@ -129,7 +129,7 @@ def _dot(left: Floats, right: Floats) -> np.float32:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _square(i: int, j: int, first: Floats, second: Floats, scale: Floats, cosine: bool) -> np.float32:
     count = first.shape[0]
     left = first[i] if i < count else second[i - count]
@@ -139,7 +139,7 @@ def _square(i: int, j: int, first: Floats, second: Floats, scale: Floats, cosine
     return np.float32(max(square, SMALLEST_SQUARE))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _expanded(
     image: int, sets: Ints, sizes: Ints, half_sets: Ints, half_sizes: Ints, member: Ints, original: Ints, out: Ints
 ) -> int:
@@ -162,7 +162,7 @@ def _expanded(
     return size
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _encode_rows(
     first: int,
     last: int,
@@ -207,7 +207,7 @@ def _encode_rows(
     return sizes_out, columns[:used].copy(), values[:used].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _mean_rows(first: int, last: int, starts: Ints, columns: Ints, values: Floats, nearest: Ints) -> Chunk:
     most = 0
     for image in range(first, last):

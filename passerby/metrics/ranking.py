@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numba import njit
 
+from passerby.compiled import compiled
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import DistanceSource
 from passerby.distances.threads import over_rows
@@ -115,7 +115,7 @@ def count_ranks(block: torch.Tensor, start: int, *, relevance: Relevance, rank: 
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count_rows(
     block: Floats,
     start: int,
@@ -145,7 +145,7 @@ def _count_rows(
                 ranks[entry] -= row[other] < row[column] or (row[other] == row[column] and other < column)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count_up_to(values: Floats, limit: np.float32) -> np.int32:
     count = np.int32(0)
     for place in range(values.shape[0]):
@@ -153,7 +153,7 @@ def _count_up_to(values: Floats, limit: np.float32) -> np.int32:
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count_below(values: Floats, limit: np.float32) -> np.int32:
     count = np.int32(0)
     for place in range(values.shape[0]):

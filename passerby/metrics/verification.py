@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 
+from passerby.compiled import compiled
 from passerby.distances.threads import over_rows
 from passerby.metrics.relevance import Relevance
 from passerby.types import Bools, Doubles, Floats, Ints
@@ -92,7 +92,7 @@ def count_steps(block: torch.Tensor, known: Bools, *, low: float, scale: float) 
     return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count_steps(block: Floats, known: Bools, low: np.float32, scale: np.float32) -> npt.NDArray[np.int32]:
     counts, steps = np.zeros(COUNT_STEPS, np.int32), np.empty(_PIECE, np.int32)
     for line in range(block.shape[0]):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from passerby.compiled import compiled
 from passerby.types import Bools, Doubles
 
 Bytes = npt.NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Response:
     quality: int
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _smear(picture: Doubles, kernel: Doubles, down: bool) -> Doubles:
     """Return the picture (h, w, 3) convolved with a kernel along columns or rows, edges repeated."""
     height, width, _ = picture.shape
@@ -57,7 +57,7 @@ def _smear(picture: Doubles, kernel: Doubles, down: bool) -> Doubles:
     return result
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _enlarge(picture: Doubles, height: int, width: int) -> Doubles:
     """Return the picture (h, w, C) at another size, bilinear."""
     h, w, channels = picture.shape
@@ -78,7 +78,7 @@ def _enlarge(picture: Doubles, height: int, width: int) -> Doubles:
     return result
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _respond(picture: Doubles, noise: npt.NDArray[np.float32], gain: Doubles, curve: Doubles) -> None:
     """Turn linear light into display values in place; `curve` is gamma, contrast, saturation, veil, noise."""
     height, width, _ = picture.shape

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from passerby.compiled import compiled
 from passerby.data.synthetic.fabric import surface
 from passerby.data.synthetic.intersection import capsule, cube, quadric, sphere
 from passerby.data.synthetic.scenery import (
@@ -277,7 +278,7 @@ def _paint(
 def _entry(
     fingerprint: int,
 ) -> Callable[[Doubles, Doubles, Doubles, Doubles, Doubles, Doubles, Doubles, Doubles], None]:
-    @njit(cache=True, nogil=True)
+    @compiled()
     def paint(
         solids: Doubles,
         table: Doubles,

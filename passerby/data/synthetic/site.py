@@ -23,7 +23,7 @@ from passerby.data.synthetic.photograph import encode_mask, encode_picture
 from passerby.data.synthetic.shot import Photo, advance, draw_track, take
 from passerby.data.synthetic.wardrobe import Appearance, Garment, colour_name, draw_appearance, draw_lookalike
 from passerby.errors import UserError, did_you_mean
-from passerby.files import read_json, write_json
+from passerby.files import read_json, write_file, write_json
 
 SITES: tuple[str, ...] = ("plaza", "campus", "station")
 DEFAULT_SIZE = SiteSize()
@@ -74,9 +74,9 @@ def make_site(
     _write_pictures(directory, shots, people, site=site, seed=seed, progress=progress)
     if site == "station":
         for name, text in station_lists(shots).items():
-            (root / name).write_text(text, encoding="utf-8")
-    (directory / "attributes.csv").write_text(_attributes(members, people), encoding="utf-8")
-    (directory / "README.md").write_text(_readme(site, seed, size, len(shots)), encoding="utf-8")
+            write_file(root / name, text)
+    write_file(directory / "attributes.csv", _attributes(members, people))
+    write_file(directory / "README.md", _readme(site, seed, size, len(shots)))
     write_json(directory / MANIFEST, {**request, "count_images": len(shots)})
     (directory / STARTED).unlink()
     return root
@@ -105,8 +105,8 @@ def _write_pictures(
         person = people[shot.member if shot.member < len(people) else 0]
         camera = cameras[shot.cam - 1]
         photo = photograph_shot(shot, person, camera, site=site, seed=seed, climate=climate)
-        (directory / shot.path).write_bytes(encode_picture(photo.picture, camera.response.quality))
-        (directory / "masks" / shot.path).with_suffix(".png").write_bytes(encode_mask(photo.mask))
+        write_file(directory / shot.path, encode_picture(photo.picture, camera.response.quality))
+        write_file((directory / "masks" / shot.path).with_suffix(".png"), encode_mask(photo.mask))
 
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:

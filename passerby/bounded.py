@@ -1,0 +1,72 @@
+"""YAML of bounded size: a few hundred bytes of aliases could otherwise stand for gigabytes.
+
+Recipes are read from files, from the command line and from inside of models that strangers made, so every one of them
+is measured before it is built. The bounds lie far above the largest recipe that is shipped.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+from passerby.errors import UserError
+
+MOST_CHARACTERS = 1 << 20
+MOST_NODES = 50_000
+"""Scalars, lists and mappings, those behind an alias counted each time they are used."""
+DEEPEST = 50
+"""Levels of lists and mappings."""
+MOST_DIGITS = {"int": 20, "float": 100}
+"""Characters of a number, by its kind; 20 are those of 64 bits with a sign."""
+
+
+def require_short(text: str) -> None:
+    """Refuse text that is too long to be parsed.
+
+    Raises:
+        UserError: it is.
+
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"{len(text):,} characters of YAML; a recipe has at most {MOST_CHARACTERS:,}")
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """SafeLoader that refuses what is nested too deeply, and what its aliases would blow up."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose one node, as PyYAML does, but not below `DEEPEST`."""
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise UserError(f"lists and mappings are nested more than {DEEPEST} levels deep")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Compose the whole document, and count what it stands for before it is built."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _count(node, {}) > MOST_NODES:
+            raise UserError(f"its aliases (*name) stand for more than {MOST_NODES:,} values")
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        """Return the text of a scalar; a number has a bounded number of digits."""
+        if len(node.value) > MOST_DIGITS.get(node.tag.rsplit(":", 1)[-1], MOST_CHARACTERS):
+            raise UserError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} characters")
+        return str(super().construct_scalar(node))
+
+
+def _count(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Return how many nodes one stands for; one that holds itself stands for more than any bound."""
+    known = counted.get(id(node))
+    if known is not None:
+        return known
+    counted[id(node)] = MOST_NODES + 1  # until it is known: only a node below itself meets this
+    if isinstance(node, yaml.MappingNode):
+        below = [one for pair in node.value for one in pair]
+    else:
+        below = node.value if isinstance(node, yaml.SequenceNode) else []
+    counted[id(node)] = 1 + sum(_count(one, counted) for one in below)
+    return counted[id(node)]

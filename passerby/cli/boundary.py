@@ -1,0 +1,119 @@
+"""Where every exception of a command ends: one sentence on standard error, and an exit code.
+
+| exit code | what happened |
+|---|---|
+| 2 | bad input, or a machine that cannot (no right to read, no memory, no disk left): the sentence says what to mend |
+| 70 | a bug in passerby, said to be one |
+| 130 | Ctrl-C |
+
+With the environment variable PASSERBY_TRACEBACK=1 the traceback stands above the sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import typer
+
+from passerby.errors import UserError, first_line
+from passerby.files import reason
+
+TRACEBACK = "PASSERBY_TRACEBACK"
+BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to allocate")
+_NO_SHARED_MEMORY = ("shared memory", "/torch_", "bus error", "/dev/shm")
+
+
+def report(error: BaseException) -> int:
+    """Print one sentence about what ended a command, and return the exit code."""
+    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
+        typer.secho(str(error) or "interrupted", fg="yellow", err=True)
+        return INTERRUPTED
+    sentence = explain(error)
+    if sentence is not None:
+        typer.secho(f"Error: {sentence}", fg="red", err=True)
+        return BAD_INPUT
+    typer.secho(
+        f"a bug in passerby: {type(error).__name__}: {first_line(error)} (run the same with {TRACEBACK}=1 to see "
+        "where, and please report it)",
+        fg="red",
+        err=True,
+    )
+    return BUG
+
+
+def explain(error: BaseException) -> str | None:
+    """Return what a person can mend, in one sentence; None where it is a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in words for w in _NO_MEMORY)):
+        detail = f" ({first_line(error)})" if str(error) else ""
+        advice = "a smaller --batch or data.identities, or a smaller file, needs less, and --device cpu may have more"
+        return f"out of memory{detail}; {advice}"
+    if isinstance(error, OSError | RuntimeError) and any(word in words for word in _NO_SHARED_MEMORY):
+        return (
+            f"the workers cannot share memory ({first_line(error)}): /dev/shm is full, too small or read-only; enlarge "
+            "it, or set data.workers=0"
+        )
+    if isinstance(error, UnicodeError):
+        return _about_text(error)
+    return _about_system(error) if isinstance(error, OSError) else None
+
+
+def _about_text(error: UnicodeError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[:80]!a} holds what is not text; a file of that name must be renamed"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{error.object[:40]!r} is not text in UTF-8"
+    return f"what should be text is not text in UTF-8 ({first_line(error)})"
+
+
+def _about_system(error: OSError) -> str | None:
+    if error.filename is not None:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return f"cannot use {' or '.join(names) or error.filename}: {reason(error)}"
+    if error.errno is None:
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the output cannot be written: the disk is full"
+    return reason(error)
+
+
+def require_working_directory() -> None:
+    """Refuse to start in a folder that was deleted, where libraries end the whole program as they are loaded.
+
+    Raises:
+        UserError: there is no working directory.
+
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError("the working directory is no longer there; change to another one") from error
+
+
+def print_any_name() -> None:
+    """Let standard output take names that are not UTF-8, which it would otherwise refuse: escaped by backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_output() -> int:
+    """Write what is still to be printed, and return 0, or the exit code when it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or Python complains once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if isinstance(error, BrokenPipeError) else report(error)
+    return 0
