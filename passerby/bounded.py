@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import yaml
 
-from passerby.errors import UserError
-
 MOST_CHARACTERS = 1 << 20
 MOST_NODES = 50_000
 """Scalars, lists and mappings, those behind an alias counted each time they are used."""
 DEEPEST = 50
 """Levels of lists and mappings."""
-MOST_DIGITS = {"int": 20, "float": 100}
-"""Characters of a number, by its kind; 20 are those of 64 bits with a sign."""
+MOST_DIGITS = {"int": 40, "float": 100}
+"""Characters of a number, by its kind."""
 
 
 def require_short(text: str) -> None:
     """Refuse text that is too long to be parsed.
 
     Raises:
-        UserError: it is.
+        yaml.MarkedYAMLError: it is.
 
     """
     if len(text) > MOST_CHARACTERS:
-        raise UserError(f"{len(text):,} characters of YAML; a recipe has at most {MOST_CHARACTERS:,}")
+        raise yaml.MarkedYAMLError(problem=f"{len(text):,} characters; a recipe has at most {MOST_CHARACTERS:,}")
 
 
 class BoundedLoader(yaml.SafeLoader):
@@ -39,7 +37,8 @@ class BoundedLoader(yaml.SafeLoader):
         """Compose one node, as PyYAML does, but not below `DEEPEST`."""
         self._depth += 1
         if self._depth > DEEPEST:
-            raise UserError(f"lists and mappings are nested more than {DEEPEST} levels deep")
+            problem = f"lists and mappings are nested more than {DEEPEST} levels deep"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -48,13 +47,15 @@ class BoundedLoader(yaml.SafeLoader):
         """Compose the whole document, and count what it stands for before it is built."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None and _count(node, {}) > MOST_NODES:
-            raise UserError(f"its aliases (*name) stand for more than {MOST_NODES:,} values")
+            problem = f"its aliases (*name) stand for more than {MOST_NODES:,} values"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         """Return the text of a scalar; a number has a bounded number of digits."""
         if len(node.value) > MOST_DIGITS.get(node.tag.rsplit(":", 1)[-1], MOST_CHARACTERS):
-            raise UserError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} characters")
+            problem = f"a number of {len(node.value)} characters"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return str(super().construct_scalar(node))
 
 

@@ -56,7 +56,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*: "), atomic_write(tmp_path / "file" / "inner") as file:
         file.write(b"")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"cannot write .*folder: is a directory"), atomic_write(tmp_path / "folder"):
+    with pytest.raises(UserError, match=r"cannot write .*folder.: a folder"), atomic_write(tmp_path / "folder"):
         pass
 
 

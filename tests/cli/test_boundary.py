@@ -173,4 +173,5 @@ def test_ctrl_c_while_it_loads_leaves_no_traceback(wait):
     time.sleep(0.02 + wait)
     started.send_signal(signal.SIGINT)
     _, told = started.communicate(timeout=60)
-    assert (started.returncode, told.strip()) == (130, "interrupted")
+    assert started.returncode == 130
+    assert told.strip() in ("interrupted", "")  # between the two, typer ends the program by itself
