@@ -32,7 +32,7 @@ REFUSED = {
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
 def test_what_would_blow_up_is_refused_at_once(text):
     begun = time.process_time()
-    with pytest.raises(UserError, match="text.*: not valid YAML"):
+    with pytest.raises(UserError, match=r"text.*: not valid YAML"):
         parse_yaml(text, source="text")
     with pytest.raises(UserError):
         recipe_from_text(text, source="the recipe in x.safetensors")

@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in words for w in _NO_MEMORY)):
         detail = f" ({first_line(error)})" if str(error) else ""
         advice = "a smaller --batch or data.identities, or a smaller file, needs less, and --device cpu may have more"
-        return f"out of memory{detail}; {advice}"
+        return f"out of memory; {advice}{detail}"
     if isinstance(error, OSError | RuntimeError) and any(word in words for word in _NO_SHARED_MEMORY):
         return (
             f"the workers cannot share memory ({first_line(error)}): /dev/shm is full, too small or read-only; enlarge "

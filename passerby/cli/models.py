@@ -144,7 +144,8 @@ def search(
         str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="also draw the answers, as .png, .svg or .pdf", show_default=False)
+        Path | None,
+        typer.Option(help="also draw the answers, as .png, .svg or .pdf", callback=file_to_write, show_default=False),
     ] = None,
     json_file: JsonFile = None,
     said: InputSaid = None,
