@@ -19,7 +19,8 @@ from passerby.data.names import existing_form, require_text
 from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.words import number_words
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import WHOLE, Feature, View, extract, label_vectors, tested_paths, tested_view
+from passerby.extract import WHOLE, Feature, View, extract, label_vectors, run_network, tested_paths, tested_view
+from passerby.image_arrays import Images, image_list, prepared_batches
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
@@ -60,6 +61,9 @@ class Model(Protocol):
     def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, not normalised."""
 
+    def embed(self, images: Images) -> Floats:
+        """Embed images that are uint8 RGB arrays, of any size: (N, D) float32, not normalised; see `image_list`."""
+
     def with_flip(self, flip: bool) -> Model:
         """Return the same model with or without the mirror image."""
 
@@ -98,6 +102,32 @@ class Trained:
             progress=progress,
             notify=self.inference.notify,
             view=view,
+        )
+
+    def embed(self, images: Images) -> Floats:
+        """Embed images that are arrays already, as the recipe tests them.
+
+        Args:
+            images: uint8 RGB of any size, of numpy or torch: (N, H, W, 3), (N, 3, H, W), or a list of single images.
+
+        Returns:
+            (N, D) float32, not normalised.
+
+        Raises:
+            UserError: something else, or a model that needs masks.
+
+        """
+        require_whole(self)
+        listed = image_list(images)
+        batches = prepared_batches(listed, self.embedder.input, size=self.inference.batch)
+        return run_network(
+            self.embedder,
+            ((batch, None) for batch in batches),
+            count=len(listed),
+            feature=self.feature,
+            flip=self.flip,
+            precision=self.precision,
+            notify=self.inference.notify,
         )
 
     @property
@@ -145,6 +175,14 @@ class TrainedOnnx:
         return self.network.vectors(
             paths, batch=self.inference.batch, workers=self.inference.workers, progress=progress
         )
+
+    def embed(self, images: Images) -> Floats:
+        """Embed images that are arrays already; see `Trained.embed`."""
+        require_whole(self)
+        listed = image_list(images)
+        batches = prepared_batches(listed, self.network.settings, size=self.inference.batch)
+        found = [self.network.run(batch.numpy()) for batch in batches]
+        return np.concatenate([np.empty((0, self.network.dimension), np.float32), *found])
 
     def with_flip(self, flip: bool) -> TrainedOnnx:
         """Return the same model, or say that its graph does otherwise."""

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from passerby.cli import app
+from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import load_recipe
 from passerby.targets import shipped_recipes
 
@@ -137,6 +138,27 @@ def test_the_loss_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     length = importlib.import_module("length")
     assert doctest.testmod(length) == (0, 2)
     assert length.LengthSettings(weight="learned").make(dimension=2, classes=3) is not None
+
+
+@pytest.fixture
+def beside_a_run(tiny, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go where `runs/first` is a run, whose model has learnt nothing, and `crops` a data set."""
+    recipe = tiny()
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    save_embedder(Embedder(recipe.model, recipe.input), run / "embedder.safetensors", recipe=recipe.dump())
+    (tmp_path / "crops").symlink_to(site, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("beside_a_run")
+def test_the_python_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = blocks(ROOT / "docs" / "guide" / "python.md", "python")
+    names: dict[str, object] = {}
+    for number, block in enumerate(found, start=1):
+        exec(compile(block, f"block {number} of python.md", "exec"), names)
+    assert len(found) >= 9
+    assert "mAP" in capsys.readouterr().out
 
 
 def test_recipes_in_the_guides_read() -> None:

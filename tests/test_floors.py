@@ -26,7 +26,7 @@ FLOORS = {
     ],
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"],
-    3: ["extract", "evaluate", "onnx_model", "segment"],
+    3: ["extract", "evaluate", "image_arrays", "onnx_model", "segment"],
     4: ["methods", "reliance", "scorable", "targets"],
     5: ["recipe"],
     6: ["train", "trained"],

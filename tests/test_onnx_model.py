@@ -8,7 +8,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from passerby.errors import UserError
+from passerby.inference import InferenceSettings
 from passerby.onnx_model import load_onnx
+from passerby.trained import load_model
 from tests.onnx_graphs import average, cast, whole, write_graph
 
 COLOUR = np.array([200, 100, 50])
@@ -239,3 +241,17 @@ def test_the_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"needs the extra `export`: pip install 'passerby\[export\]'"):
         load_onnx(write_graph(tmp_path / "a.onnx"))
+
+
+def test_arrays_give_the_vectors_of_their_files(tmp_path, paths):
+    write_graph(tmp_path / "a.onnx")
+    model = load_model(tmp_path / "a.onnx", inference=InferenceSettings(batch=2))
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])
+    np.testing.assert_allclose(model.embed(images), model.vectors(paths), atol=1e-5)
+    assert model.embed([]).shape == (0, 3)
+
+
+def test_a_gpu_that_onnxruntime_cannot_reach_is_told(tmp_path):
+    write_graph(tmp_path / "a.onnx")
+    _, note = load_model(tmp_path / "a.onnx", inference=InferenceSettings(device="cuda")).notes
+    assert "a.onnx runs on the CPU: the CUDA provider of onnxruntime is not installed" in note
