@@ -1,6 +1,7 @@
 """What many tests share: a tiny site of coloured people, a tiny recipe, one thread so that times and bits repeat."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -50,6 +51,21 @@ def copy_marked(source: str, target: str) -> None:
     Path(target).write_bytes(Path(source).read_bytes() + str(target).encode())
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep measurements of steps out of the cache of whoever runs the tests; processes that tests start inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_timed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all steps be equally fast, so that `auto` chooses the same on every machine; marker `timed` measures."""
+    if "timed" not in request.keywords:
+        monkeypatch.setattr("passerby.train.probe.measure", lambda steps, **_: [1.0] * len(steps))
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6 people to learn from (2 cameras x 4 images) and 4 others to test on (8 query, 24 gallery images)."""
@@ -76,7 +92,7 @@ TINY = {
     "optim": {"lr": 1e-3, "warmup_epochs": 1, "schedule": "constant"},
     "stages": [{"train": ["market1501"], "epochs": 2}],
     "test": {"every": 0, "rerank": {"k1": 6, "k2": 2}},
-    "engine": {"device": "cpu", "precision": "float32"},
+    "engine": {"device": "cpu", "precision": "float32", "channels_last": True},
 }
 """Six batches of 4 x 2 images per epoch, with every augmentation on."""
 

@@ -131,7 +131,7 @@ def make_step_run(shape: Shape, *, bf16: bool) -> Run:
     if bf16:
         embedder = embedder.to(memory_format=torch.channels_last)
     precision: Precision = "bf16" if bf16 else "float32"
-    run = Run(recipe, Path(), torch.device("cpu"), precision, {}, [stage], embedder)
+    run = Run(recipe, Path(), torch.device("cpu"), precision, {}, [stage], embedder, channels_last=bf16)
     run.open_stage(0)
     return run
 

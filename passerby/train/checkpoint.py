@@ -11,6 +11,8 @@ from torch import Tensor
 
 from passerby.errors import UserError, first_line
 from passerby.files import atomic_write
+from passerby.inference import Precision
+from passerby.train.probe import Arithmetic
 
 State = dict[str, object]
 
@@ -29,6 +31,7 @@ class Checkpoint:
         labels: the labels of the unfinished epoch, or None.
         classes: how many people the losses know; None in checkpoints of 0.1, where the stage says it.
         threads: that the next step runs on; None in checkpoints of earlier versions.
+        precision, channels_last: how the network computes; None in checkpoints of earlier versions.
         sums: of the unfinished epoch's loss terms, see `Run`.
 
     """
@@ -49,6 +52,15 @@ class Checkpoint:
     ended: bool = False
     classes: int | None = None
     threads: int | None = None
+    precision: Precision | None = None
+    channels_last: bool | None = None
+
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """Precision and layout, where they are known."""
+        if self.precision is None or self.channels_last is None:
+            return None
+        return Arithmetic(self.precision, self.channels_last)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

@@ -48,6 +48,15 @@ def world() -> int:
     return int(idist.get_world_size())
 
 
+def of_first(number: int) -> int:
+    """Return the number that process 0 gives."""
+    if world() == 1:
+        return number
+    shared = torch.tensor([number], device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+    torch.distributed.broadcast(shared, 0)
+    return int(shared.item())
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes; one message for all of them."""
     if world() == 1:

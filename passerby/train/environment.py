@@ -23,7 +23,7 @@ def environment(*, device: str, precision: str, processes: int) -> dict[str, str
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "threads": str(torch.get_num_threads()),
         "device": device,
         "precision": precision,
@@ -47,7 +47,8 @@ def command_line(words: Sequence[str]) -> str:
     return shlex.join(["passerby" if ours or path.stem == "passerby" else program, *others])
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor's model, or of its architecture where the system does not say it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - not a path of ours
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]

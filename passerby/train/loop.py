@@ -275,7 +275,7 @@ def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[Gradi
 
 
 def _to_device(batch: Batch, run: Run) -> Batch:
-    layout = torch.channels_last if run.recipe.engine.channels_last else torch.contiguous_format
+    layout = torch.channels_last if run.channels_last else torch.contiguous_format
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(run.device, non_blocking=True)

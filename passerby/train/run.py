@@ -56,6 +56,8 @@ class Run:
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
         follow: called with what parts find.
         threads: how many compute.
+        channels_last: the layout of maps in memory.
+        probed: how precision and layout were chosen, where they were measured.
 
     """
 
@@ -83,6 +85,8 @@ class Run:
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
+    channels_last: bool = True
+    probed: str = ""
     threads: Threads = field(default_factory=lambda: fixed_threads(torch.get_num_threads()))
 
     @property
@@ -308,6 +312,8 @@ class Run:
             classes=self.classes,
             sums=self.sums,
             threads=self.threads.settled,
+            precision=self.precision,
+            channels_last=self.channels_last,
         )
         save_checkpoint(checkpoint, self.folder / "last.pt")
 

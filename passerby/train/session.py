@@ -99,7 +99,7 @@ def train(
             distributed.wait()  # or the first process would write what makes the last one refuse the folder
         elif checkpoint.recipe != recipe.dump():
             raise UserError(_other_recipe(recipe, checkpoint.recipe, folder / "last.pt"))
-        run = make_run(recipe, folder)
+        run = make_run(recipe, folder, arithmetic=None if checkpoint is None else checkpoint.arithmetic)
         if say is not None and distributed.rank() == 0:
             for sentence in opening(run):
                 say(sentence)
@@ -170,6 +170,7 @@ def opening(run: Run) -> list[str]:
     sentences.append(
         f"{run.recipe.model.backbone} in {run.precision} on {run.device}, {distributed.world()} process(es)"
     )
+    sentences += [run.probed] if run.probed else []
     return sentences
 
 

@@ -20,12 +20,13 @@ from passerby.threads import make_threads
 from passerby.train import distributed
 from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch
-from passerby.train.precision import choose_precision
+from passerby.train.precision import choose_arithmetic
+from passerby.train.probe import Arithmetic
 from passerby.train.run import Run
 from passerby.train.stages import make_stage, require_apart, require_masks
 
 
-def make_run(recipe: Recipe, folder: Path) -> Run:
+def make_run(recipe: Recipe, folder: Path, *, arithmetic: Arithmetic | None = None) -> Run:
     """Read the data, build the model, and check what can be checked before the first step.
 
     Raises:
@@ -70,14 +71,20 @@ def make_run(recipe: Recipe, folder: Path) -> Run:
     kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
     if kept is not None and not batch_norms(embedder):
         raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
-    if recipe.engine.channels_last:
-        embedder = embedder.to(memory_format=torch.channels_last)
     _require_norms(recipe.engine, embedder, device)
     embedder = set_norm_statistics(embedder, recipe.engine)
-    precision = choose_precision(recipe.engine, device, embedder)
+    batch = columns.stop - columns.start
+    choice = choose_arithmetic(recipe.engine, device, embedder, batch=batch, earlier=arithmetic)
+    if choice.arithmetic.channels_last:
+        embedder = embedder.to(memory_format=torch.channels_last)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
     threads = make_threads(recipe.engine.threads, device=device.type, processes=processes)
-    return Run(recipe, folder, device, precision, datasets, stages, embedder, threads=threads)
+    return Run(
+        *(recipe, folder, device, choice.arithmetic.precision, datasets, stages, embedder),
+        channels_last=choice.arithmetic.channels_last,
+        probed=choice.note,
+        threads=threads,
+    )
 
 
 def _require_whole_groups(engine: EngineSettings, batch: int) -> None:

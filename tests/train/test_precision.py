@@ -5,17 +5,19 @@ import torch
 
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
-from passerby.train.precision import choose_precision, ends_in_one_column
+from passerby.train.precision import choose_arithmetic, ends_in_one_column
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def chosen(tiny, monkeypatch):
-    def choose(*overrides, supported=True):
+    def choose(*overrides, supported=True, seconds=(1.0, 0.5)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
         recipe = tiny(*overrides)
-        return choose_precision(recipe.engine, CPU, Embedder(recipe.model, recipe.input))
+        monkeypatch.setattr("passerby.train.precision.probe", lambda *_, **__: seconds)
+        choice = choose_arithmetic(recipe.engine, CPU, Embedder(recipe.model, recipe.input), batch=8)
+        return choice.arithmetic.precision
 
     return choose
 
@@ -36,6 +38,7 @@ def test_it_is_seen_which_maps_end_in_one_column(tiny, size, stride, column):
 
 def test_auto_is_bf16_only_where_it_is_fast_and_safe(chosen):
     assert chosen(*RESNET, "input.size=[64, 64]") == "bf16"
+    assert chosen(*RESNET, "input.size=[64, 64]", seconds=(1.0, 1.9)) == "float32"  # depthwise convolutions
     assert chosen(*RESNET, "input.size=[64, 64]", supported=False) == "float32"
     assert chosen(*RESNET, "input.size=[64, 32]") == "float32"
 
