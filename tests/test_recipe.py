@@ -107,6 +107,10 @@ def test_overrides_reach_everything(name, override, look):
             {"engine": {"batch_norm_group": 8}, "optim": {"batch_norm": "freeze_stats"}},
             "engine.batch_norm_group has no effect: optim.batch_norm keeps the statistics of every stage",
         ),
+        (
+            {"foreground": "swap", "data": {"augment": {"policy": {}}}},
+            "data.augment.policy turns and shears images and would leave the masks of foreground.use: swap behind",
+        ),
         ({"stages": 5}, "stages is 5"),
         ({"stages": [5]}, "stages.0 is 5"),
         ({"losses": 5}, "losses is 5"),

@@ -1,4 +1,4 @@
-"""Training augmentation on uint8 tensors: jitter, flip, pad and crop, random erasing.
+"""Training augmentation on uint8 tensors: learnt policies, colours, blur, flip, pad and crop, random erasing.
 
 Each image draws from a seed of its own, so a batch looks the same whoever loads it: one process, eight workers or a
 resumed run.
@@ -7,8 +7,9 @@ resumed run.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -19,10 +20,65 @@ from torchvision.transforms import v2
 from passerby.inputs import InputSettings, Share
 from passerby.settings import Settings
 
+Sigma = Annotated[float, Field(gt=0, le=10)]
+
+
+class PolicySettings(Settings):
+    """Shears, turns and colour changes drawn from a policy that was found or proposed for classification.
+
+    Reference: `auto`: Cubuk et al., "AutoAugment: Learning Augmentation Strategies from Data", CVPR 2019 (the ImageNet
+    policy); `rand`: Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
+    NeurIPS 2020; `trivial`: Mueller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation",
+    ICCV 2021 (the wide ranges). All three are those of torchvision.
+    """
+
+    kind: Literal["auto", "rand", "trivial"] = "auto"
+    probability: Share = Field(1.0, description="of an image to be changed")
+    operations: Annotated[int, Field(ge=1)] | None = Field(None, description="of rand, one by one; null = 2")
+    magnitude: Annotated[int, Field(ge=1, le=30)] | None = Field(None, description="of rand, of 30; null = 9")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        for name in ("operations", "magnitude"):
+            if self.kind != "rand" and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect with kind: {self.kind}; it belongs to rand")
+        return self
+
+    def step(self, inputs: InputSettings) -> v2.Transform:
+        """Return the transform; what moves in from outside has the mean colour."""
+        fill: list[float] = [float(value) for value in _mean_bytes(inputs)]
+        if self.kind == "auto":
+            return v2.AutoAugment(fill=fill)
+        if self.kind == "trivial":
+            return v2.TrivialAugmentWide(fill=fill)
+        operations, magnitude = (
+            usual if chosen is None else chosen for chosen, usual in ((self.operations, 2), (self.magnitude, 9))
+        )
+        return v2.RandAugment(operations, magnitude, fill=fill)
+
+
+class BlurSettings(Settings):
+    """Gaussian blur."""
+
+    probability: Share = 0.5
+    sigma: tuple[Sigma, Sigma] = Field((0.1, 2.0), description="standard deviation in pixels, least and most")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.sigma[0] > self.sigma[1]:
+            raise ValueError(f"sigma must rise, got {self.sigma[0]} and {self.sigma[1]}")
+        return self
+
+    def step(self, inputs: InputSettings) -> v2.Transform:
+        """Return the transform; its window holds two standard deviations to either side, and is inside the image."""
+        reach = min(math.ceil(2 * self.sigma[1]), min(inputs.size) - 1)
+        return v2.GaussianBlur(2 * reach + 1, self.sigma)
+
 
 class JitterSettings(Settings):
     """Random colour changes (torchvision's ColorJitter), each a half-range around no change."""
 
+    probability: Share = Field(1.0, description="of an image to be changed")
     brightness: Annotated[float, Field(ge=0)] = 0.2
     contrast: Annotated[float, Field(ge=0)] = 0.15
     saturation: Annotated[float, Field(ge=0)] = 0.0
@@ -49,25 +105,48 @@ class AugmentSettings(Settings):
 
     flip: Share = Field(0.5, description="probability of mirroring")
     pad: Annotated[int, Field(ge=0)] = Field(10, description="black border in pixels from which a crop is cut")
+    policy: PolicySettings | None = Field(None, description="auto, rand or trivial; none by default")
     jitter: JitterSettings | None = None
+    grayscale: Share = Field(0.0, description="probability of losing the colours")
+    blur: BlurSettings | None = None
     erase: EraseSettings | None = EraseSettings()
 
 
 def training_transform(settings: AugmentSettings, inputs: InputSettings) -> v2.Compose:
     """Return the augmentation of one uint8 image (3, H, W), already resized, which keeps shape and dtype."""
-    steps: list[torch.nn.Module] = []
-    if settings.jitter is not None:
-        chosen = settings.jitter
-        steps.append(v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue))
+    steps = _colour_steps(settings, inputs)
     if settings.flip:
         steps.append(v2.RandomHorizontalFlip(settings.flip))
     if settings.pad:
         steps.append(v2.RandomCrop(inputs.size, padding=settings.pad))
     if settings.erase is not None:
-        mean = [round(255 * value) for value in inputs.mean]
         erase = settings.erase
-        steps.append(v2.RandomErasing(erase.probability, erase.area, erase.aspect, value=mean))
+        steps.append(v2.RandomErasing(erase.probability, erase.area, erase.aspect, value=_mean_bytes(inputs)))
     return v2.Compose(steps or [v2.Identity()])
+
+
+def _colour_steps(settings: AugmentSettings, inputs: InputSettings) -> list[torch.nn.Module]:
+    steps: list[torch.nn.Module] = []
+    if settings.policy is not None:
+        steps.append(_sometimes(settings.policy.step(inputs), settings.policy.probability))
+    if settings.jitter is not None:
+        chosen = settings.jitter
+        jitter = v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
+        steps.append(_sometimes(jitter, chosen.probability))
+    if settings.grayscale:
+        steps.append(v2.RandomGrayscale(settings.grayscale))
+    if settings.blur is not None:
+        steps.append(_sometimes(settings.blur.step(inputs), settings.blur.probability))
+    return steps
+
+
+def _sometimes(step: torch.nn.Module, probability: float) -> torch.nn.Module:
+    """Apply a step with a probability; 1 draws no number, so that what follows is as without the choice."""
+    return step if probability == 1 else v2.RandomApply([step], probability)
+
+
+def _mean_bytes(inputs: InputSettings) -> list[int]:
+    return [round(255 * value) for value in inputs.mean]
 
 
 @contextlib.contextmanager
@@ -103,7 +182,7 @@ def augment_with_mask(transform: v2.Compose, image: Tensor, mask: Tensor, *, see
     """Apply `transform` to an image (3, H, W) as `augment` does, and its flips and crops to the mask (1, H, W) too.
 
     Colours change in the image only, and so does erasing: the mask says where the person is, seen or not. Around the
-    image there is no person.
+    image there is no person. A policy turns and shears, which torchvision does not do to masks; recipes refuse it.
     """
     moved = tv_tensors.Mask(mask)
     with seeded(seed):

@@ -103,6 +103,15 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _moved_masks(self) -> Self:
+        if self.foreground.use != "none" and self.data.augment.policy is not None:
+            raise ValueError(
+                "data.augment.policy turns and shears images and would leave the masks of foreground.use: "
+                f"{self.foreground.use} behind; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _norms_apart(self) -> Self:
         told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
         if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.beside for stage, _ in told):

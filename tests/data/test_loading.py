@@ -124,9 +124,9 @@ START = Place(0, 0, 0)
 AUGMENT = AugmentSettings(pad=2, jitter=JitterSettings())
 
 
-def load(paths, *, cache="none", workers=0, labels=LABELS, place=START, **options):
+def load(paths, *, cache="none", workers=0, labels=LABELS, place=START, augment=AUGMENT, **options):
     store = ImageStore(paths, INPUT, cache=cache)
-    settings = DataSettings(workers=workers, augment=AUGMENT)
+    settings = DataSettings(workers=workers, augment=augment)
     return list(training_batches(store, PLAN, labels=labels, cam=CAM, settings=settings, place=place, **options))
 
 
@@ -153,8 +153,15 @@ def test_the_cache_changes_nothing(paths, cache):
     assert_same(load(paths), load(paths, cache=cache))
 
 
-def test_workers_change_nothing(paths):
-    assert_same(load(paths), load(paths, workers=2))
+EVERYTHING = AugmentSettings(pad=2, jitter=JitterSettings(probability=0.5), grayscale=0.3, blur={}, policy={})
+
+
+@pytest.mark.parametrize("augment", [AUGMENT, EVERYTHING], ids=["usual", "everything"])
+def test_workers_change_nothing(paths, augment):
+    alone = load(paths, augment=augment)
+    assert_same(alone, load(paths, workers=2, augment=augment))
+    assert_same(alone, load(paths, cache="memory", augment=augment))
+    assert_same(alone[2:], load(paths, first=2, augment=augment))
 
 
 def test_threads_change_nothing(paths, masks, monkeypatch):

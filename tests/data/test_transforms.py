@@ -5,11 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torchvision.transforms import v2
 
 from passerby.data.transforms import (
     AugmentSettings,
+    BlurSettings,
     EraseSettings,
     JitterSettings,
+    PolicySettings,
     augment,
     augment_with_mask,
     mix_seeds,
@@ -87,6 +90,61 @@ def test_padding_is_black():
     assert set(padded.unique().tolist()) == {0, 9}
 
 
+COLOURED = {
+    "auto": {"policy": {"kind": "auto"}},
+    "rand": {"policy": {"kind": "rand", "operations": 3, "magnitude": 12}},
+    "trivial": {"policy": {"kind": "trivial", "probability": 0.7}},
+    "jitter": {"jitter": {"probability": 0.8, "hue": 0.3}},
+    "grayscale": {"grayscale": 0.9},
+    "blur": {"blur": {"probability": 0.9, "sigma": (1.0, 10.0)}},
+}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+def test_further_augmentations_depend_on_the_seed_only(name):
+    transform = training_transform(AugmentSettings(flip=0, pad=0, erase=None, **COLOURED[name]), INPUT)
+    found = [augment(transform, image(), seed=seed) for seed in range(20)]
+    torch.manual_seed(99)
+    assert all(torch.equal(augment(transform, image(), seed=seed), found[seed]) for seed in range(20))
+    assert all(other.shape == (3, 32, 16) and other.dtype == torch.uint8 for other in found)
+    assert 10 <= sum(not torch.equal(other, image()) for other in found) <= 20
+
+
+@pytest.mark.parametrize("name", COLOURED)
+def test_further_augmentations_are_off_by_default_and_with_probability_0(name):
+    settings = AugmentSettings(flip=0, pad=0, erase=None, **COLOURED[name])
+    (key,) = COLOURED[name]
+    off = settings.model_copy(update={key: 0.0})
+    if key != "grayscale":
+        off = settings.model_copy(update={key: getattr(settings, key).model_copy(update={"probability": 0.0})})
+    for seed in range(5):
+        assert torch.equal(augment(training_transform(off, INPUT), image(), seed=seed), image())
+    assert not getattr(AugmentSettings(), key)
+
+
+def test_a_picture_without_colours_is_grey():
+    found = augment(training_transform(NOTHING.model_copy(update={"grayscale": 1.0}), INPUT), image(), seed=0)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[1], found[2])
+
+
+def test_probability_1_draws_no_number():
+    always = training_transform(EVERYTHING, INPUT)
+    assert not any(isinstance(step, v2.RandomApply) for step in always.transforms)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        (PolicySettings, {"kind": "auto", "magnitude": 5}, "magnitude has no effect with kind: auto"),
+        (BlurSettings, {"sigma": (2.0, 1.0)}, r"sigma must rise, got 2\.0 and 1\.0"),
+    ],
+)
+def test_augmentations_without_sense_are_refused(kind, values, told):
+    with pytest.raises(ValidationError, match=told):
+        kind(**values)
+
+
 @given(st.lists(st.integers(-(2**63), 2**64), min_size=1, max_size=5), st.integers(0, 4))
 def test_seeds_are_in_range_and_all_parts_count(parts, place):
     seed = mix_seeds(*parts)
@@ -125,7 +183,9 @@ def test_an_image_and_its_mask_move_together():
 
 
 def test_a_mask_changes_nothing_about_its_image():
-    transform = training_transform(EVERYTHING, INPUT)
+    transform = training_transform(
+        EVERYTHING.model_copy(update={"grayscale": 0.5, "blur": BlurSettings(sigma=(0.5, 1.0))}), INPUT
+    )
     for seed in range(10):
         wanted = augment(transform, image(seed), seed=seed)
         found, _ = augment_with_mask(transform, image(seed), torch.ones(1, 32, 16, dtype=torch.uint8), seed=seed)

@@ -45,11 +45,15 @@ STAGE = {"train": ["a", "b"], "epochs": 30}
 LOSSES = ("softmax", "arcface", "cosface", "circle_softmax", "triplet", "circle", "center")
 BASES = [
     {"datasets": SITES, "stages": [{**STAGE, "optim": {"steps": [10, 20]}}]},
-    {"datasets": SITES, "stages": [{**STAGE, "optim": {"name": "sgd", "schedule": "cosine"}}]},
+    {
+        "datasets": SITES,
+        "stages": [{**STAGE, "optim": {"name": "sgd", "schedule": "cosine"}}],
+        "data": {"augment": {"policy": {"kind": "rand"}}},
+    },
     {
         "datasets": SITES,
         "stages": [{**STAGE, "epochs": 90, "losses": {name: {} for name in LOSSES}}],
-        "data": {"augment": {"jitter": {}}},
+        "data": {"augment": {"jitter": {}, "blur": {}}},
         "model": {"backbone": "resnet18"},
         "test": {"cameras": "standard"},
         "foreground": {"use": "swap"},
