@@ -19,6 +19,7 @@ from passerby.inference import InferenceSettings, find_device
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import OnnxModel, read_onnx
 from passerby.recipe import recipe_from_text
+from passerby.recipe.places import public_text
 from passerby.trained import Trained, load_trained
 from passerby.types import Floats
 
@@ -119,7 +120,7 @@ def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None, 
         trained = replace(trained, recipe=text)
     if to == "onnx":
         return write_onnx(trained, out, device=device)
-    save_embedder(trained.embedder, out, recipe=trained.recipe.dump())
+    save_embedder(trained.embedder, out, recipe=public_text(trained.recipe))
     return None
 
 
@@ -208,7 +209,7 @@ def _describe(model: ModelProto, trained: Trained) -> None:
         f"vectors: float32 (batch, {embedder.dimension}), not normalised, to be compared by "
         f"{trained.recipe.test.distance} distance."
     )
-    for key, value in (("passerby", json.dumps(described)), ("recipe", trained.recipe.dump())):
+    for key, value in (("passerby", json.dumps(described)), ("recipe", public_text(trained.recipe))):
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
 

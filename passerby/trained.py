@@ -24,7 +24,8 @@ from passerby.image_arrays import Images, image_list, prepared_batches
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
-from passerby.recipe import Recipe, recipe_from_text
+from passerby.recipe import Recipe, load_recipe, recipe_from_text
+from passerby.recipe.places import public_text
 from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, Words
 
 Progress = Callable[[int, int], None]
@@ -222,8 +223,6 @@ def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) 
         UserError: there is no finished model, or no such device.
 
     """
-    from safetensors import safe_open
-
     path, device = Path(path), inference.torch_device()
     file = path / "embedder.safetensors" if path.is_dir() else path
     if not file.is_file():
@@ -231,11 +230,22 @@ def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) 
         hint = f"; the run is not finished, go on with: passerby train --resume --out {path}" if unfinished else ""
         raise UserError(f"no trained model at {file}{hint}")
     embedder = load_embedder(file).to(device)
-    with safe_open(file, "pt") as opened:
-        text = opened.metadata()["recipe"]
-    recipe = recipe_from_text(text, source=f"the recipe in {file}")
+    recipe = _recipe_of(file)
     inference.network_precision(recipe.engine.precision)  # refuses what the device cannot do before images are read
     return Trained(embedder, recipe, file, recipe.test.flip, inference=inference)
+
+
+def _recipe_of(file: Path) -> Recipe:
+    """Return the recipe of a model; where that of the folder around it is the same, that one, which has all paths."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        text = opened.metadata()["recipe"]
+    inside = recipe_from_text(text, source=f"the recipe in {file}")
+    beside = file.with_name("recipe.yaml")
+    if beside.is_file() and public_text(whole := load_recipe(str(beside))) == public_text(inside):
+        return whole
+    return inside
 
 
 def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, masks: str | None = None) -> Dataset:

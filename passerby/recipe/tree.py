@@ -211,11 +211,11 @@ class Recipe(Settings):
 
         A stage lists only what differs from the top level, so that a change of the top level reaches it.
         """
-        return dump_yaml(self._own_values())
+        return dump_yaml(self.own_values())
 
     def dump_changes(self) -> str:
         """What differs from the defaults, as YAML that reads back to the same recipe."""
-        data, defaults = self._own_values(), cast("dict[str, Plain]", Recipe().model_dump(mode="json"))
+        data, defaults = self.own_values(), cast("dict[str, Plain]", Recipe().model_dump(mode="json"))
         changes = difference({**defaults, "stages": []}, data)
         changes["stages"] = [_stage_changes(stage) for stage in cast("list[dict[str, Plain]]", data["stages"])]
         if "losses" in changes:  # named losses take the place of the default ones, instead of joining them
@@ -223,7 +223,7 @@ class Recipe(Settings):
             changes["losses"] = {name: value for name, value in losses.items() if value is not None}
         return dump_yaml(changes)
 
-    def _own_values(self) -> dict[str, Plain]:
+    def own_values(self) -> dict[str, Plain]:
         """Return every value as plain data, of stages without what they inherit."""
         data = cast("dict[str, Plain]", self.model_dump(mode="json"))
         for stage in cast("list[dict[str, Plain]]", data["stages"]):

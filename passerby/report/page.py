@@ -14,6 +14,7 @@ from passerby import __version__
 from passerby.files import atomic_write
 from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
+from passerby.recipe.places import public_text, without_folders
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
@@ -77,8 +78,9 @@ def render(run: RunFolder, memory: Memory | None = None, *, device: str = "cpu")
     galleries = [gallery_of(run, site, count=count, device=device) for site in run.sites]
     attended, unattended = attended_lists(run, galleries, device=device)
     people = people_of(run)
+    name = run.path.resolve().name
     return _template().render(
-        title=run.path.resolve().name,
+        title=name,
         version=__version__,
         run=run,
         recipe=run.recipe,
@@ -108,7 +110,8 @@ def render(run: RunFolder, memory: Memory | None = None, *, device: str = "cpu")
         sampling=SAMPLING[run.recipe.data.sampling],
         drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
         sources=sources(run.recipe),
-        again=f"passerby train {shlex.quote(str(run.path / 'recipe.yaml'))} --out {shlex.quote(f'{run.path}-again')}",
+        recipe_text=public_text(run.recipe),
+        again=f"passerby train {shlex.quote(f'{name}/recipe.yaml')} --out {shlex.quote(f'{name}-again')}",
     )
 
 
@@ -171,4 +174,6 @@ def _rows(site: Site) -> list[tuple[str, Row]]:
 @cache
 def _template() -> Template:
     source = resources.files("passerby.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["without_folders"] = without_folders
+    return environment.from_string(source)

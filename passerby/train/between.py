@@ -12,6 +12,7 @@ from passerby.files import write_json
 from passerby.methods.part import bytes_of
 from passerby.metrics.galleries import merge_sites, search_earlier
 from passerby.models.embedder import save_embedder
+from passerby.recipe.places import public_text
 from passerby.train import distributed, journal
 from passerby.train.course import course_json, course_of
 from passerby.train.journal import Record, SearchRecord, StageRecord
@@ -51,7 +52,7 @@ class Between:
         images = sum(part.stored_images for part in run.all_parts.values())
         self.tell(StageRecord(number, run.epoch, run.stage.name, seconds, held(run), images))
         if number < len(run.stages) and run.recipe.engine.keep_stages == "auto":
-            save_embedder(run.tested, run.folder / f"stage-{number}.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / f"stage-{number}.safetensors", recipe=public_text(run.recipe))
 
     def site(self, embeddings: Embeddings) -> None:
         """Test a data set against the stage before, and keep what the next stage needs."""

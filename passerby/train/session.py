@@ -20,6 +20,7 @@ from passerby.models.embedder import save_embedder
 from passerby.optim import never_falls
 from passerby.recipe import Recipe
 from passerby.recipe.changes import differences
+from passerby.recipe.places import public_text
 from passerby.reliance import Reliance
 from passerby.scorable import camera_note
 from passerby.settings import parse_yaml
@@ -235,7 +236,7 @@ class _Session:
         earlier, findings = journal.scores(records), journal.findings(records)
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
-            save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=public_text(run.recipe))
         for name in run.recipe.tested:
             embeddings = run.embed(name)
             plain = run.score(embeddings)
@@ -294,7 +295,7 @@ class _Session:
         mAP = sum(scores.mAP for scores in found) / len(found)
         if mAP > self.best:
             self.best = mAP
-            save_embedder(run.tested, run.folder / "best-on-test.safetensors", recipe=run.recipe.dump())
+            save_embedder(run.tested, run.folder / "best-on-test.safetensors", recipe=public_text(run.recipe))
 
     def _score_record(self, scores: Scores, stage: int, epoch: int) -> ScoreRecord:
         return ScoreRecord(stage, epoch, scores.protocol.dataset, scores.mAP, scores.mINP, scores.rank(1))

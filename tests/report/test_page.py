@@ -147,7 +147,7 @@ def test_what_ran_is_there(html, run):
     text = Page(html).text
     assert "passerby train <x> & y" in text
     assert "backbone: test_resnet" in text
-    assert f"--out {run.folder}-again" in text
+    assert f"--out {run.folder.name}-again" in text
 
 
 def test_names_are_escaped(tmp_path):
@@ -244,3 +244,17 @@ def test_rates_are_never_rounded_to_all_or_none():
 def test_durations_carry_over():
     assert duration(59.6) == "1 min 0 s"
     assert duration(3599.7) == "1 h 0 min"
+
+
+def test_a_report_names_no_folder_of_this_machine(tmp_path):
+    weights = tmp_path / "secret" / "weights.pth"
+    recipe = plain_recipe(
+        root=str(tmp_path / "secret" / "plaza"), model={"backbone": "test_resnet", "weights": str(weights)}
+    )
+    written = write_run(tmp_path, recipe=recipe)
+    command = f"passerby train small --data {tmp_path}/secret/plaza model.weights={weights} --out {tmp_path}/run"
+    (written.folder / "environment.json").write_text(json.dumps({"command": command}))
+    page = write_report(written.folder).read_text()
+    assert str(tmp_path) not in page
+    assert "secret" not in page
+    assert "--data …/plaza model.weights=…/weights.pth" in page

@@ -1,0 +1,40 @@
+"""Recipes without the folders of one machine, for what people hand on: models, exports, reports."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import cast
+
+from passerby.recipe.tree import Recipe
+from passerby.settings import Plain, dump_yaml
+
+_ABSOLUTE = re.compile(r"""(?<![\w.:/…~-])(?:~|/)[^\s'",;:)\]}=]*/([^\s/'",;:)\]}=]+)/?""")
+_PLACES = ("root", "masks", "path", "start")
+
+
+def without_folders(text: str) -> str:
+    """Return a sentence or a command in which absolute paths keep their last name only.
+
+    >>> without_folders("passerby train small --data /home/ann/crops/plaza --out runs/a")
+    'passerby train small --data …/plaza --out runs/a'
+    """
+    return _ABSOLUTE.sub(r"…/\1", text)
+
+
+def public_text(recipe: Recipe) -> str:
+    """Return `Recipe.dump` with the last names of files and folders only, which reads back to a recipe."""
+    data = recipe.own_values()
+    data["description"] = without_folders(recipe.description)
+    _shorten(data)
+    for described in cast("dict[str, dict[str, Plain]]", data["datasets"]).values():
+        _shorten(described)
+    model = cast("dict[str, Plain]", data["model"])
+    model["weights"] = PurePath(str(model["weights"])).name
+    return dump_yaml(data)
+
+
+def _shorten(data: dict[str, Plain]) -> None:
+    for key in _PLACES:
+        if isinstance(place := data.get(key), str):
+            data[key] = PurePath(place).name or place
