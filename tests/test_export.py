@@ -200,7 +200,7 @@ def test_other_mistakes_are_told(run, tmp_path):
 def test_an_onnx_file_takes_the_place_of_the_run(run, file, site, tmp_path):
     tables = []
     for model in (run, file):
-        found = command("evaluate", model, "--json", tmp_path / "scores.json")
+        found = command("evaluate", model, "--data", site, "--on", "market1501", "--json", tmp_path / "scores.json")
         assert found.exit_code == 0, found.output
         tables.append(json.loads((tmp_path / "scores.json").read_text()))
     assert tables[0]["protocol"] == tables[1]["protocol"]
