@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import re
 import shlex
 import subprocess
@@ -130,14 +128,6 @@ def test_the_tutorial_without_labels_runs(tmp_path: Path, monkeypatch: pytest.Mo
         rows = [line.rpartition(",") for line in table.read_text().splitlines()[1:]]
         assert {Path(path).name for path, _, _ in rows} == images
         assert len({cluster for _, _, cluster in rows} - {"-1"}) > 1
-
-
-def test_the_loss_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "length.py").write_text(blocks(ROOT / "docs" / "extend" / "loss.md", "python")[0])
-    monkeypatch.syspath_prepend(tmp_path)
-    length = importlib.import_module("length")
-    assert doctest.testmod(length) == (0, 2)
-    assert length.LengthSettings(weight="learned").make(dimension=2, classes=3) is not None
 
 
 @pytest.fixture

@@ -58,6 +58,11 @@ def rows(out, order):
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_it_is_known_which_vector_it_trains(name):
+    assert build(LossSettings, {name: {}}, source="test").features[name] in ("embedding", "feature")
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_has_a_weight_and_is_found_by_its_name(name):
     assert KINDS[name]().weight > 0
     chosen = build(LossSettings, {name: {}}, source="test").chosen

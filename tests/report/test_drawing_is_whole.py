@@ -10,6 +10,7 @@ import pytest
 
 from passerby.cluster.clustering import AnyClustering
 from passerby.errors import UserError
+from passerby.losses.mix import LossSettings
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.recipe import MethodSettings, Recipe, StageSettings, make_recipe
@@ -29,6 +30,7 @@ TECHNICAL = {
     "data.cache",
     "data.workers",
     "engine.seed",
+    "engine.threads",
     "engine.device",
     "engine.precision",
     "engine.channels_last",
@@ -42,7 +44,6 @@ MOST_VARIANTS = 4
 WALKED = PseudoSettings
 SITES = {name: {"kind": "market1501", "root": name} for name in ("a", "b")}
 STAGE = {"train": ["a", "b"], "epochs": 30}
-LOSSES = ("softmax", "arcface", "cosface", "circle_softmax", "triplet", "circle", "center")
 BASES = [
     {"datasets": SITES, "stages": [{**STAGE, "optim": {"steps": [10, 20]}}]},
     {
@@ -52,7 +53,7 @@ BASES = [
     },
     {
         "datasets": SITES,
-        "stages": [{**STAGE, "epochs": 90, "losses": {name: {} for name in LOSSES}}],
+        "stages": [{**STAGE, "epochs": 90, "losses": {name: {} for name in LossSettings.model_fields}}],
         "data": {"augment": {"jitter": {}, "blur": {}}},
         "model": {"backbone": "resnet18"},
         "test": {"cameras": "standard"},
@@ -92,7 +93,7 @@ NOBODY = {"labelled": False, "method": {"pseudo": {}}}
 LABELLED_TOO = [name for name, part in EVERY_PART.items() if not (part.makes_labels or part.unlabelled_only)]
 BASES += [
     in_two_stages({name: part for name, part in PARTS.items() if name != "replay" and name in LABELLED_TOO}),
-    in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "loss": "all"}}),
+    in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "autoencoders": ["ae", "ae_l1"]}}),
     in_two_stages({"ebll": {"distance": "bce"}}),
     in_two_stages({}),
     {**TWO_SITES, "stages": [{"train": ["b"]}, {"train": ["a"], "method": {"lwf": {"ce_dist": 1.0}}}]},

@@ -1,0 +1,63 @@
+"""The pages on extending, followed to the letter in a copy of the project: its own tests take up what is added."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str) -> list[str]:
+    text = (ROOT / "docs" / "extend" / page).read_text()
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def insert(file: Path, text: str, *, before: str) -> None:
+    """Put lines into a file, as a reader of a page would."""
+    content = file.read_text()
+    assert content.count(before) == 1, f"{file.name} holds {before!r} {content.count(before)} times"
+    file.write_text(content.replace(before, text + before))
+
+
+def add_loss(package: Path) -> None:
+    module, imported, line = blocks("loss.md")
+    mix = package / "losses" / "mix.py"
+    (package / "losses" / "length.py").write_text(module)
+    insert(mix, imported, before="from passerby.losses.margins import")
+    insert(mix, line + "\n", before="    @property\n    def chosen(")
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which every page was followed."""
+    copy = tmp_path_factory.mktemp("extended")
+    for name in ("passerby", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "oracles_data"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    add_loss(copy / "passerby")
+    return copy
+
+
+def test_the_tests_of_the_project_take_up_what_the_pages_add(extended: Path) -> None:
+    chosen = [
+        "tests/contracts/test_losses.py",
+        "tests/report/test_drawing_is_whole.py",
+        "passerby/losses/length.py",
+    ]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "length or softmax", *chosen]
+    done = subprocess.run(
+        words,
+        cwd=extended,
+        env={**os.environ, "PYTHONPATH": str(extended)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = int(re.search(r"(\d+) passed", done.stdout)[1])
+    assert count >= 12, done.stdout
