@@ -46,6 +46,7 @@ PUBLISHED = {
 }
 COMMON = {
     "input.size": [256, 128], "input.interpolation": "bicubic", "data.identities": 32, "data.instances": 4,
+    "data.sampler": "pk_cameras",
     "data.augment.flip": 0.5, "data.augment.pad": 10, "data.augment.erase.probability": 0.5,
     "model.backbone": "resnet50.tv_in1k", "model.last_stride": 1, "model.pool": "gem", "model.neck": "bnneck",
     "losses.softmax.smoothing": 0.0, "losses.triplet.form": "soft", "losses.triplet.distance": "euclidean_norm",

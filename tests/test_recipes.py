@@ -57,7 +57,7 @@ def test_a_shipped_recipe_trains(name, site, tmp_path):
     ("name", "losses", "model", "epochs"),
     [
         ("baseline", ["softmax", "triplet"], ("none", "avg", 1, 2048), 150),
-        ("agw", ["softmax", "triplet", "center"], ("half", "gem_learned", 1, 2048), 160),
+        ("agw", ["softmax", "triplet", "center"], ("half", "gem_learned", 1, 2048), 120),
         ("sbs", ["circle_softmax", "triplet"], ("half", "gem_learned", 1, 2048), 60),
         ("vit", ["softmax", "triplet"], ("none", "avg", 2, 768), 120),
     ],

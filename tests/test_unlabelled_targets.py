@@ -102,7 +102,10 @@ def test_a_row_learns_the_new_site_without_labels_by_its_method(source, site, me
     assert {key: part[key] for key in says} == says
     rates = {"mmt": ("adam", "constant", 3.5e-4), "ssg": ("sgd", "constant", 6e-5)}
     assert (last.optim.name, last.optim.schedule, last.optim.lr) == rates.get(method, ("adam", "multistep", 3.5e-4))
-    assert recipe.model.pool == ("gem" if method == "contrast" else "avg")
+    assert recipe.model.pool == ("gem_learned" if method == "contrast" else "avg")
+    as_published = method in ("contrast", "spcl", "mmt", "pplr")
+    assert recipe.data.sampler == ("pk_cameras" if as_published else "pk")
+    assert recipe.input.interpolation == ("bicubic" if as_published else "bilinear")
     seen = {"pplr": ((384, 128), 3), "ssg": ((256, 128), 2)}.get(method, ((256, 128), None))
     assert (recipe.input.size, recipe.model.stripes) == seen
 

@@ -49,7 +49,8 @@ def jaccard_neighbours(
 
     Reference: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017, equations 3
     to 11; as in Ge et al., "Self-paced Contrastive Learning with Hybrid Memory", NeurIPS 2020, where `clustering`.
-    Differs from Fu et al., "Self-similarity Grouping", ICCV 2019, where `reranking`: vectors are normalised.
+    With `reranking` it is that of Fu et al., "Self-similarity Grouping", ICCV 2019, whose code adds the vector of the
+    mirror image before it normalises; here each image has one vector, whatever it was made of.
 
     >>> graph = jaccard_neighbours(np.repeat(np.eye(2, dtype=np.float32), 3, axis=0), k1=3, k2=1)
     >>> missing_at_1(graph)[:, 0].round(3).tolist()

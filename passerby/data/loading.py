@@ -32,6 +32,7 @@ from passerby.data.foreground import (
     mean_colour,
     swap_background,
 )
+from passerby.data.samplers import SamplerKind
 from passerby.data.transforms import AugmentSettings, augment, augment_with_mask, mix_seeds, training_transform
 from passerby.errors import UserError, first_line
 from passerby.inputs import InputSettings
@@ -54,6 +55,11 @@ class DataSettings(Settings):
     instances: Annotated[int, Field(ge=1)] = Field(4, description="K, images of each")
     sampling: Literal["identities", "datasets"] = Field(
         "identities", description="of several data sets: all identities alike, or as many people of each set per batch"
+    )
+    sampler: SamplerKind = Field(
+        "pk",
+        description="images of a person: pk deals all of them; pk_cameras takes one and the others from other cameras, "
+        "and all people equally often (the published code of MMT, SpCL, ClusterContrast, PPLR, LSTKC)",
     )
     cache: Literal["auto", "memory", "none"] = Field("auto", description="auto: memory while a set needs < 2 GiB")
     workers: Annotated[int, Field(ge=0)] = Field(

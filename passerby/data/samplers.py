@@ -1,5 +1,7 @@
 """P x K batches: P identities with K images each, which is what mining within a batch needs.
 
+`identity_batches` deals the images of each identity; `camera_batches` prefers images from other cameras.
+
 An epoch is a pure function of labels and generator: nothing is carried from one epoch to the next, so a run can be
 resumed at any epoch and every rank of a distributed run draws the same plan. Where images come from several data sets,
 either all identities are alike, or each data set gives its equal share of every batch.
@@ -8,11 +10,15 @@ either all identities are alike, or each data set gives its equal share of every
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from passerby.errors import UserError
 from passerby.types import Ints
+
+SamplerKind = Literal["pk", "pk_cameras"]
+"""Which images of an identity make a group: dealt (`identity_batches`), or from other cameras (`camera_batches`)."""
 
 
 def identity_batches(
@@ -52,6 +58,83 @@ def identity_batches(
     return np.stack(batches)
 
 
+def camera_batches(
+    labels: Ints,
+    cam: Ints,
+    generator: np.random.Generator,
+    *,
+    identities: int,
+    instances: int,
+    count: int | None = None,
+) -> Ints:
+    """Plan one epoch in which the images of an identity come from several cameras wherever it has several.
+
+    A pass takes each identity once, in random order, P to a batch; passes follow one another until the epoch is full,
+    and what is left of a pass makes no batch. A group is a random image of the identity (the anchor) and K - 1 from
+    `partners`. Unlike in `identity_batches` an identity with many images is drawn no more often than one with few.
+
+    Args:
+        labels: (N,) identity of each image, -1 = not to be used.
+        cam: (N,) camera of each image.
+        generator: source of randomness.
+        identities: P, different people in a batch.
+        instances: K, images of each.
+        count: batches in the epoch; None = max(1, usable images // (P * K)).
+
+    Returns:
+        (count, P * K) rows; images of one person stand together, the anchor first.
+
+    Raises:
+        UserError: fewer than P identities.
+
+    Reference: Ge et al., "Mutual Mean-Teaching", ICLR 2020, and "Self-paced Contrastive Learning with Hybrid Memory",
+    NeurIPS 2020 (published code).
+    Differs from the published code: an identity with a single image repeats it, where the code makes a smaller group,
+    which shifts all groups after it; and K - 1 partners that suffice are not drawn with repetition.
+
+    """
+    people = require_people(labels, identities=identities)
+    rows = {int(person): np.flatnonzero(labels == person) for person in people}
+    count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
+    batches: list[Ints] = []
+    while len(batches) < count:
+        order = generator.permutation(people)
+        for start in range(0, len(order) - identities + 1, identities):
+            chosen = order[start : start + identities]
+            groups = [_camera_group(rows[int(person)], cam, instances, generator) for person in chosen]
+            batches.append(np.concatenate(groups))
+    return np.stack(batches[:count])
+
+
+def partners(anchor: int, rows: Ints, cam: Ints) -> Ints:
+    """Return the rows that may stand beside an anchor: those of other cameras, else the others of its own camera.
+
+    Args:
+        anchor: a row.
+        rows: (M,) all rows of the anchor's identity.
+        cam: (N,) camera of each image.
+
+    >>> cam = np.array([0, 0, 1])
+    >>> partners(0, np.arange(3), cam).tolist(), partners(0, np.arange(2), cam).tolist()
+    ([2], [1])
+    """
+    elsewhere: Ints = rows[cam[rows] != cam[anchor]]
+    if len(elsewhere):
+        return elsewhere
+    others: Ints = rows[rows != anchor]
+    return others
+
+
+def _camera_group(rows: Ints, cam: Ints, instances: int, generator: np.random.Generator) -> Ints:
+    """Return an anchor and its partners, (K,) rows; an identity with one image repeats it."""
+    anchor = int(generator.choice(rows))
+    pool = partners(anchor, rows, cam)
+    if not len(pool):
+        return np.full(instances, anchor)
+    drawn = generator.choice(pool, instances - 1, replace=len(pool) < instances - 1)
+    return np.concatenate([[anchor], drawn])
+
+
 def dataset_batches(
     labels: Ints,
     origin: Ints,
@@ -61,11 +144,13 @@ def dataset_batches(
     identities: int,
     instances: int,
     count: int | None = None,
+    cam: Ints | None = None,
 ) -> Ints:
     """Plan one epoch in which every batch shows equally many people of each data set.
 
-    Each set is dealt by itself as in `identity_batches`, all of them for the same number of batches: a small set is
-    dealt again and again within the epoch, so its images repeat, and of a large one only a part is seen.
+    Each set is dealt by itself as in `identity_batches`, or drawn as in `camera_batches` where cameras are given, all
+    of them for the same number of batches: a small set is dealt again and again within the epoch, so its images repeat,
+    and of a large one only a part is seen.
 
     Args:
         labels: (N,) identity of each image, -1 = not to be used.
@@ -75,6 +160,7 @@ def dataset_batches(
         identities: P, different people in a batch, a multiple of the number of data sets.
         instances: K, images of each.
         count: batches in the epoch; None = max(1, usable images of all sets // (P * K)).
+        cam: (N,) camera of each image, to prefer other cameras; None = cameras do not matter.
 
     Returns:
         (count, P * K) rows; images of one person stand together, and people of the sets stand in turn, so that every
@@ -87,12 +173,32 @@ def dataset_batches(
     share = require_shares(labels, origin, sources=sources, identities=identities)
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     plans = [
-        identity_batches(
-            np.where(origin == number, labels, -1), generator, identities=share, instances=instances, count=count
+        group_batches(
+            np.where(origin == number, labels, -1),
+            generator,
+            identities=share,
+            instances=instances,
+            count=count,
+            cam=cam,
         ).reshape(count, share, instances)
         for number in range(len(sources))
     ]
     return np.stack(plans, axis=2).reshape(count, identities * instances)  # (count, share, S, K) before
+
+
+def group_batches(
+    labels: Ints,
+    generator: np.random.Generator,
+    *,
+    identities: int,
+    instances: int,
+    count: int | None = None,
+    cam: Ints | None = None,
+) -> Ints:
+    """Plan one epoch by `camera_batches` where cameras (N,) are given, else by `identity_batches`."""
+    if cam is None:
+        return identity_batches(labels, generator, identities=identities, instances=instances, count=count)
+    return camera_batches(labels, cam, generator, identities=identities, instances=instances, count=count)
 
 
 def interleave(plan: Ints, other: Ints, *, instances: int) -> Ints:

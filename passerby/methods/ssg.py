@@ -48,7 +48,8 @@ def away_from_source(vectors: Floats, source: Floats, *, device: str = "cpu") ->
 
     Reference: Fu et al., "Self-similarity Grouping: A Simple Unsupervised Cross Domain Adaptation Approach for Person
     Re-identification", ICCV 2019, section 3.3.
-    Differs from its code: vectors are normalised.
+    Differs from its code: the vector of an image alone is normalised, where the code normalises the sum of those of
+    the image and of its mirror image.
 
     >>> away_from_source(np.eye(2, dtype=np.float32), np.array([[1.0, 0.0]], np.float32)).tolist()
     [0.0, 1.0]

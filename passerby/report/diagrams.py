@@ -24,7 +24,7 @@ WIDE, NARROW = 1100.0, 360.0
 # What boxes tell in words of their own. Everything else that is not as usual is listed by its name, so that a setting
 # that is added is drawn; what changes nothing that is learnt or measured is left to the recipe.
 _GROUPS = ("input", "data", "model", "losses", "optim", "method", "test", "engine")
-_DATA = ("identities", "instances", "augment", "sampling", "cache", "workers")
+_DATA = ("identities", "instances", "augment", "sampling", "sampler", "cache", "workers")
 _ENGINE = ("seed", "device", "precision", "channels_last", "threads", "tensorboard")
 _OPTIM = (
     *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "steps", "gamma"),
@@ -95,7 +95,11 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} people of each set",)
     steps = tuple(facts(data.augment))
-    batches = (f"{data.identities} people × {data.instances} images = {size}", *changed(data, without=_DATA))
+    batches = (
+        f"{data.identities} people × {data.instances} images = {size}",
+        *(("a person's images from several cameras",) if data.sampler == "pk_cameras" else ()),
+        *changed(data, without=_DATA),
+    )
     return (
         Box("data", "Training images", (*sites, known, *first)),
         *beside,

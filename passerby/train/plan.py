@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import (
     dataset_batches,
-    identity_batches,
+    group_batches,
     interleave,
     recalled_people,
     require_people,
     require_shares,
 )
+from passerby.errors import UserError
 from passerby.train.journal import DrawnRecord
-from passerby.types import UNKNOWN, Ints, Split, Stage
+from passerby.types import UNKNOWN, Bools, Ints, Split, Stage
 
 
 def count_batches(stage: Stage, settings: DataSettings) -> int:
@@ -45,15 +48,18 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
 
     """
     instances, count = settings.instances, count_batches(stage, settings)
+    cam = stage.train.cam if settings.sampler == "pk_cameras" else None
     if not stage.labelled:
-        labels = lone_together(labels, stage.origin, generator, instances=instances)
+        drawn = lone_together(labels, stage.origin, generator, instances=instances)
+        cam = None if cam is None else _apart(cam, drawn != labels)
+        labels = drawn
     if not stage.recalled:
-        return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities)
+        return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities, cam=cam)
     old = np.where(stage.fresh, -1, labels)
     recalled = min(len(np.unique(old[old >= 0])), recalled_people(settings.identities, stage.recalled))
     new = np.where(stage.fresh, labels, -1)
-    plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled)
-    again = identity_batches(old, generator, identities=recalled, instances=instances, count=count)
+    plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled, cam=cam)
+    again = group_batches(old, generator, identities=recalled, instances=instances, count=count, cam=cam)
     return interleave(plan, again, instances=instances)
 
 
@@ -82,17 +88,45 @@ def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *,
     return drawn
 
 
+def _apart(cam: Ints, lone: Bools) -> Ints:
+    """Return cameras (N,) in which each lone image has one of its own, so that each is drawn once in its group."""
+    apart = cam.copy()
+    apart[lone] = cam.max(initial=0) + 1 + np.arange(int(lone.sum()))
+    return apart
+
+
 def _plan_new(
-    stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings, identities: int
+    stage: Stage,
+    labels: Ints,
+    generator: np.random.Generator,
+    *,
+    settings: DataSettings,
+    identities: int,
+    cam: Ints | None,
 ) -> Ints:
     """Plan what is drawn of the new images, so many people a batch."""
     instances, count = settings.instances, count_batches(stage, settings)
     sources = stage.sources[:-1] if stage.recalled else stage.sources
     if settings.sampling == "datasets":
         return dataset_batches(
-            labels, stage.origin, generator, sources=sources, identities=identities, instances=instances, count=count
+            labels,
+            stage.origin,
+            generator,
+            sources=sources,
+            identities=identities,
+            instances=instances,
+            count=count,
+            cam=cam,
         )
-    return identity_batches(labels, generator, identities=identities, instances=instances, count=count)
+    return group_batches(labels, generator, identities=identities, instances=instances, count=count, cam=cam)
+
+
+def require_cameras(stages: Sequence[Stage], settings: DataSettings) -> None:
+    """Raise `UserError` when images of other cameras are to be preferred and no stage knows two cameras."""
+    if settings.sampler == "pk_cameras" and all(stage.train.count_cameras < 2 for stage in stages):
+        raise UserError(
+            "data.sampler: pk_cameras has no effect: no stage has training images from two known cameras; set it to pk"
+        )
 
 
 def require_batch(stage: Stage, settings: DataSettings) -> None:

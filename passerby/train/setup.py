@@ -19,7 +19,7 @@ from passerby.scorable import require_scorable
 from passerby.threads import make_threads
 from passerby.train import distributed
 from passerby.train.norms import set_norm_statistics
-from passerby.train.plan import require_batch
+from passerby.train.plan import require_batch, require_cameras
 from passerby.train.precision import choose_arithmetic
 from passerby.train.probe import Arithmetic
 from passerby.train.run import Run
@@ -53,6 +53,7 @@ def make_run(recipe: Recipe, folder: Path, *, arithmetic: Arithmetic | None = No
     if recipe.foreground.use != "none":
         for stage in stages:
             require_masks(stage.train, stage.name)
+    require_cameras(stages, recipe.data)
     for stage in stages:
         if stage.labelled:
             require_batch(stage, recipe.data)

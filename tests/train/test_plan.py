@@ -9,7 +9,7 @@ from passerby.data.loading import DataSettings
 from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
 from passerby.train.journal import DrawnRecord
-from passerby.train.plan import count_batches, drawn, plan_epoch, require_batch, stage_sentences
+from passerby.train.plan import count_batches, drawn, plan_epoch, require_batch, require_cameras, stage_sentences
 from passerby.types import Split, Stage
 
 
@@ -128,3 +128,48 @@ def test_images_that_are_alone_are_not_repeated_in_an_unlabelled_stage():
             assert joined.origin[pair[0]] == 1 or len(set(known[pair].tolist())) == 1
     again = plan_epoch(hidden, labels, np.random.default_rng(0), settings=settings())
     np.testing.assert_array_equal(planned, again)
+
+
+# ---- images of a person from other cameras
+
+
+def across(**changes):
+    return DataSettings(identities=4, instances=2, sampler="pk_cameras", **changes)
+
+
+@pytest.mark.parametrize("sampling", ["identities", "datasets"])
+def test_groups_show_two_cameras_where_the_recipe_says_so(sampling):
+    joined = stage(9, 5, images=8)
+    cam = np.where(np.arange(len(joined.train)) % 8 == 0, 1, 0)  # one image of eight
+    joined = replace(joined, train=replace(joined.train, cam=cam))
+    drawn_cams = cam[plan(joined, across(sampling=sampling))].reshape(-1, 2)
+    assert (drawn_cams.sum(axis=1) == 1).all()
+    dealt = cam[plan(joined, settings(sampling))].reshape(-1, 2)
+    assert (dealt.sum(axis=1) == 0).any()
+
+
+def test_a_memory_is_drawn_across_cameras_too():
+    joined = stage(9, 5, images=8)
+    cam = np.where(np.arange(len(joined.train)) % 8 == 0, 1, 0)
+    joined = replace(joined, train=replace(joined.train, cam=cam), recalled=0.5)
+    assert (cam[plan(joined, across())].reshape(-1, 2).sum(axis=1) == 1).all()
+
+
+def test_images_that_are_alone_in_their_cluster_are_drawn_once_in_a_group():
+    train = stage(3, images=4).train
+    unknown = Stage("here", replace(train, pid=np.full(12, -1)), labelled=False, epochs=1)
+    labels = np.array([0, 0, 0, 0, *range(1, 9)])  # four of one person, eight lone images
+    chosen = DataSettings(identities=2, instances=4, sampler="pk_cameras")
+    for seed in range(20):
+        planned = plan_epoch(unknown, labels, np.random.default_rng(seed), settings=chosen)
+        lone = [group for group in planned.reshape(-1, 4).tolist() if group[0] >= 4]
+        assert all(len(set(group)) == 4 for group in lone)
+
+
+def test_cameras_that_nobody_knows_cannot_be_preferred():
+    known, unknown = stage(3), stage(3)
+    unknown = replace(unknown, train=replace(unknown.train, cam=np.full(12, -1)))
+    require_cameras([unknown, known], across())
+    require_cameras([unknown], settings())
+    with pytest.raises(UserError, match=r"data.sampler: pk_cameras has no effect: no stage has training images from"):
+        require_cameras([unknown], across())
