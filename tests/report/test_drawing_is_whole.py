@@ -34,6 +34,7 @@ TECHNICAL = {
     "engine.device",
     "engine.precision",
     "engine.channels_last",
+    "engine.threads",
     "engine.tensorboard",
     # a recipe's own are the base of its stages, which are drawn
     "optim",
