@@ -28,9 +28,10 @@ from passerby.data.readers.table import Csv
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import View, extract, masked_view
-from passerby.files import atomic_write, write_json
+from passerby.files import atomic_write, reading, write_json
 from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.npz import read_npz
 from passerby.optim import OptimSettings
 from passerby.recipe import AnyPart, MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.scorable import require_scorable, unscorable
@@ -412,8 +413,8 @@ def _nudged(
 def _stability(file: Path, labels: Ints) -> float | None:
     if not file.is_file():
         return None
-    with np.load(file, allow_pickle=False) as kept:
-        before = kept["labels"]
+    with reading(file, kind := "clusters as a run writes them"):
+        before = np.asarray(read_npz(file, kind=kind)["labels"], np.int64)
     people = before if before.ndim == 1 else before[:, 0]
     return agreement(people[: len(labels)], labels).rand  # what is beside stands after the unlabelled images
 

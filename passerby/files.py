@@ -111,7 +111,7 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused because JSON has none."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair, written as JSON escapes it
 
 
 def read_json(path: str | Path) -> object:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,11 @@ from pydantic import Field
 from passerby.data.decoding import Pixels
 from passerby.data.loading import plain_batches
 from passerby.errors import UserError, did_you_mean, first_line
+from passerby.files import reading
 from passerby.inference import THREADS
 from passerby.inputs import InputSettings
 from passerby.onnx_providers import Provider, choose_providers, explain_fallback
-from passerby.settings import Plain, build, override
+from passerby.settings import Plain, Settings, build, override
 from passerby.types import Floats, Words
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class OnnxSettings(InputSettings):
         "normalised", description="what the network takes: by mean and std, or 0 to 255"
     )
     output: str | None = Field(None, description="which output; null = the first with one vector per image")
+
+
+class _Written(Settings):
+    """What an ONNX file of passerby tells about itself."""
+
+    input: InputSettings = Field(description="what its images must look like")
+    feature: str = Field(description="which vector of its model it gives")
+    dimension: Annotated[int, Field(ge=1, le=1 << 16)] = Field(description="length of its vectors")
+    flip: bool = Field(description="whether the mirror image is averaged in")
 
 
 @dataclass(frozen=True)
@@ -230,18 +240,18 @@ def _shape(node: NodeArg) -> str:
 
 def _own(session: InferenceSession, entry: Entry, written: dict[str, str], source: str) -> OnnxModel:
     """Believe what the file says of itself, as far as it agrees with its graph."""
-    try:
-        described = json.loads(written["passerby"])
-        inputs, feature, dimension = dict(described["input"]), str(described["feature"]), int(described["dimension"])
-        flip, recipe = bool(described["flip"]), written["recipe"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{source} carries passerby settings that cannot be read") from error
+    with reading(source, "an ONNX file with passerby settings that can be read"):
+        described = dict(json.loads(written["passerby"]))
+        known = {name: described[name] for name in _Written.model_fields if name in described}
+        told = build(_Written, known, source=source)
+        recipe = written["recipe"]
     # The graph takes RGB bytes, whatever order and scale its network wants.
-    settings = build(OnnxSettings, {**inputs, "colour": "rgb", "values": "bytes", "output": "vectors"}, source=source)
+    takes = {"colour": "rgb", "values": "bytes", "output": "vectors"}
+    settings = build(OnnxSettings, {**told.input.model_dump(mode="json"), **takes}, source=source)
     expected = Entry("images", np.uint8, "nchw", settings.size, None)
     if entry != expected or "vectors" not in _names(session):
         raise UserError(f"{source} carries passerby settings that do not fit its graph; export it again")
-    return OnnxModel(source, session, entry, settings, "vectors", dimension, feature, flip, recipe)
+    return OnnxModel(source, session, entry, settings, "vectors", told.dimension, told.feature, told.flip, recipe)
 
 
 # ---- files of others

@@ -22,6 +22,7 @@ from passerby.errors import UserError, did_you_mean
 from passerby.extract import WHOLE, Feature, View, extract, label_vectors, run_network, tested_paths, tested_view
 from passerby.image_arrays import Images, image_list, prepared_batches
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
+from passerby.metadata import safetensors_text
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.recipe import Recipe, load_recipe, recipe_from_text
@@ -237,11 +238,7 @@ def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) 
 
 def _recipe_of(file: Path) -> Recipe:
     """Return the recipe of a model; where that of the folder around it is the same, that one, which has all paths."""
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as opened:
-        text = opened.metadata()["recipe"]
-    inside = recipe_from_text(text, source=f"the recipe in {file}")
+    inside = recipe_from_text(safetensors_text(file, "recipe"), source=f"the recipe in {file}")
     beside = file.with_name("recipe.yaml")
     if beside.is_file() and public_text(whole := load_recipe(str(beside))) == public_text(inside):
         return whole

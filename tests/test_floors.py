@@ -23,6 +23,8 @@ FLOORS = {
         "threads",
         "bounded",
         "compiled",
+        "npz",
+        "metadata",
     ],
     1: ["distances"],
     2: ["data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"],

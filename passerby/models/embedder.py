@@ -15,8 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from passerby.errors import UserError
-from passerby.files import atomic_write
+from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
+from passerby.metadata import safetensors_texts
 from passerby.models.backbones import Backbone, Loaded, StemPool, load_backbone, read_weights
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.groups import fixed_statistics
@@ -170,18 +171,16 @@ def load_embedder(path: str | Path) -> Embedder:
         UserError: no such file, or one that passerby did not write.
 
     """
-    from safetensors import safe_open
-
     path = Path(path)
     state = read_weights(path)
     try:
-        with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})["passerby"])
+        described = json.loads(safetensors_texts(path)["passerby"])
         model, inputs = dict(described["model"]), dict(described["input"])
     except Exception as error:  # safetensors raises its own kinds
         raise UserError(f"{path} holds weights but no passerby settings; it was written by another program") from error
     settings = build(ModelSettings, model, source=str(path))
-    embedder = Embedder(settings, build(InputSettings, inputs, source=str(path)), load=False)
+    with reading(path, "a model that fits into this program"):
+        embedder = Embedder(settings, build(InputSettings, inputs, source=str(path)), load=False)
     load_state(embedder, state, source=str(path))
     return embedder.eval()
 

@@ -160,6 +160,7 @@ def _complete(stage: dict[str, Plain], data: dict[str, Plain]) -> dict[str, Plai
     completed = dict(stage)
     for key in PER_STAGE:
         base = data.get(key) or {}
-        if isinstance(base, dict):
-            completed[key] = merge(base, cast("dict[str, Plain]", stage.get(key) or {}))
+        own = stage.get(key) or {}
+        if isinstance(base, dict) and isinstance(own, dict):
+            completed[key] = merge(base, own)
     return completed

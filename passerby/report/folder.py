@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from passerby.errors import UserError
-from passerby.files import read_json
+from passerby.files import read_json, reading
 from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, load_recipe
 from passerby.reliance import Reliance
@@ -126,7 +127,7 @@ def read_run(path: Path) -> RunFolder:
         recipe=load_recipe(str(path / "recipe.yaml")),
         records=journal.read(path / "journal.jsonl"),
         sites=_sites(path / "scores.json"),
-        environment={key: str(value) for key, value in environment.items()},
+        environment={"command": ""} | {key: str(value) for key, value in environment.items()},
     )
 
 
@@ -138,10 +139,9 @@ def _optional(path: Path) -> dict[str, object]:
 
 
 def _sites(path: Path) -> list[Site]:
-    try:
-        return [_site(name, entry) for name, entry in _optional(path).items()]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} does not hold scores as `passerby train` writes them ({error!r})") from error
+    entries = _optional(path).items()
+    with reading(path, "scores as `passerby train` writes them"):
+        return [_site(name, entry) for name, entry in entries]
 
 
 def _site(name: str, entry: object) -> Site:
@@ -193,6 +193,9 @@ def _rerank(entry: dict[str, object]) -> Rerank:
 
 def _row(entry: dict[str, object]) -> Row:
     verified = _mapping(entry["tpr_at_fpr"])
+    missing = {"1", "5", "10"} - _mapping(entry["cmc"]).keys()
+    if missing:
+        raise KeyError(f"cmc {min(missing, key=int)} is missing")
     return Row(
         mAP=_float(entry["mAP"]),
         mINP=_float(entry["mINP"]),
@@ -208,7 +211,7 @@ def _mapping(value: object) -> dict[str, object]:
 
 
 def _float(value: object) -> float:
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         raise TypeError(f"expected a number, got {value!r}")
     return float(value)
 

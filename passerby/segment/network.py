@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from passerby.errors import UserError
-from passerby.files import atomic_write
+from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
+from passerby.metadata import safetensors_texts
 from passerby.models.backbones import read_weights
 from passerby.settings import Settings, build
 
@@ -146,17 +147,15 @@ def load_segmenter(path: str | Path) -> tuple[Segmenter, Origin]:
         UserError: no such file, or something else.
 
     """
-    from safetensors import safe_open
-
     path = Path(path)
     state = read_weights(path)
     try:
-        with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})[_KEY])
+        described = json.loads(safetensors_texts(path)[_KEY])
         settings, origin = dict(described["settings"]), dict(described["origin"])
     except Exception as error:  # safetensors raises its own kinds
         raise UserError(f"{path} is not a segmenter; `passerby segment train` makes one") from error
-    segmenter = Segmenter(build(SegmenterSettings, settings, source=str(path)))
+    with reading(path, "a segmenter that fits into this program"):
+        segmenter = Segmenter(build(SegmenterSettings, settings, source=str(path)))
     try:
         segmenter.load_state_dict(state)
     except RuntimeError as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from passerby.cluster.clustering import NOISE, numbered
-from passerby.errors import UserError, first_line
-from passerby.files import atomic_write
+from passerby.files import atomic_write, reading
+from passerby.npz import read_npz
 from passerby.types import Bools, Embeddings, Floats, Ints, Words
 
 _NAME = re.compile(r"stage-(\d+)-epoch-(\d+)")
@@ -90,10 +90,7 @@ def read_groupings(folder: Path) -> list[Grouping]:
 
 
 def _read(path: Path, stage: int, epoch: int) -> Grouping:
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            columns = {name: kept[name] for name in kept.files}
+    with reading(path, kind := "clusters as a run writes them"):
+        columns = read_npz(path, kind=kind)
         hidden = columns.pop("hidden", np.ones(len(columns["path"]), np.bool_))
         return Grouping(stage, epoch, hidden=hidden, **columns)
-    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for a damaged or a foreign file
-        raise UserError(f"{path} does not hold clusters as a run writes them ({first_line(error)})") from error

@@ -11,9 +11,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from passerby.errors import UserError
+from passerby.files import reading, reason
 
 
 @dataclass(frozen=True)
@@ -204,43 +207,42 @@ def append(path: Path, record: Record) -> None:
             cut = file.read() not in (b"", b"\n")
             file.write(b"\n" * cut + json.dumps(asdict(record)).encode() + b"\n")
     except OSError as error:
-        raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+_RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="event")])
+_MOST = 10**9  # epochs, and stages
 
 
 def read(path: Path) -> list[Record]:
-    """Read a journal; where a step or an epoch was repeated after a resume, its last record stands."""
+    """Read a journal; where a step or an epoch was repeated after a resume, its last record stands.
+
+    What is no record is left out: a killed run leaves half a line, and a damaged disk leaves anything.
+    """
     records: dict[tuple[object, ...], Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            record = _parse(json.loads(line))
-        except (json.JSONDecodeError, TypeError, KeyError):
-            continue  # the last line of a killed run may be cut
+    for record in (record for line in _lines(path) if (record := _parse(line)) is not None):
         extra = [getattr(record, name, "") for name in ("dataset", "part", "kind", "batch")]
         records[record.event, record.stage, record.epoch, *extra] = record
     return sorted(records.values(), key=lambda record: (record.stage, record.epoch, record.event))
 
 
-def _parse(line: dict[str, object]) -> Record:
-    if line["event"] == "scores":
-        return ScoreRecord(**line)  # type: ignore[arg-type]
-    if line["event"] == "finding":
-        return FindingRecord(**line)  # type: ignore[arg-type]
-    if line["event"] == "search":
-        return SearchRecord(**line)  # type: ignore[arg-type]
-    if line["event"] == "stage":
-        return StageRecord(**line)  # type: ignore[arg-type]
-    if line["event"] == "threads":
-        return ThreadRecord(**line)  # type: ignore[arg-type]
-    terms, drawn = line.pop("terms"), line.pop("drawn", {})  # journals of 0.1 have no `drawn`
-    assert isinstance(terms, dict)
-    assert isinstance(drawn, dict)
-    if line["event"] == "gradients":
-        return GradientRecord(terms={name: PullRecord(**term) for name, term in terms.items()}, **line)  # type: ignore[arg-type]
-    return EpochRecord(
-        terms={name: TermRecord(**term) for name, term in terms.items()},
-        drawn={name: DrawnRecord(**counts) for name, counts in drawn.items()},
-        **line,  # type: ignore[arg-type]
-    )
+def count_damaged(path: Path) -> int:
+    """Return how many lines of a journal are no records."""
+    return sum(_parse(line) is None for line in _lines(path))
+
+
+def _lines(path: Path) -> list[bytes]:
+    with reading(path, "a journal"):
+        return [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.is_file() else []
+
+
+def _parse(line: bytes) -> Record | None:
+    """Return the record of a line; None where it is not one of ours, whole, and with the right kinds of values."""
+    try:
+        record = _RECORD.validate_json(line, strict=True)
+    except ValidationError:
+        return None
+    return record if 0 <= record.stage < _MOST and 0 <= record.epoch < _MOST else None
 
 
 def epochs(records: Sequence[Record]) -> list[EpochRecord]:

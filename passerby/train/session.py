@@ -127,6 +127,8 @@ def _go(session: _Session, checkpoint: Checkpoint | None, *, say: Callable[[str]
         run.restore(checkpoint)
         if say is not None and distributed.rank() == 0:
             say(_stands(run))
+            if damaged := journal.count_damaged(file := run.folder / "journal.jsonl"):
+                say(f"{file}: {damaged} of its lines cannot be read and are left out")
     session.describe()
     session.learn()
     return session.finish()

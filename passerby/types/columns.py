@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from passerby.errors import UserError
+from passerby.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -37,7 +37,10 @@ def column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np
         raise UserError(f"column {name!r} must hold whole numbers, got {array.dtype}")
     if dtype is np.int64 and array.dtype.kind == "u" and array.size and int(array.max()) > LARGEST:
         raise UserError(f"column {name!r} holds {int(array.max())}; the largest whole number is {LARGEST}")
-    array = array.astype(dtype, copy=False)
+    try:
+        array = array.astype(dtype, copy=False)
+    except (ValueError, TypeError, OverflowError) as error:  # bytes that are no text are a ValueError too
+        raise UserError(f"column {name!r} cannot be read as {np.dtype(dtype).name} ({first_line(error)})") from error
     if array.shape != (count,):
         raise UserError(f"column {name!r} has shape {array.shape}, expected ({count},)")
     return array

@@ -11,8 +11,9 @@ from typing import Literal, Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from passerby.errors import UserError, first_line
+from passerby.errors import UserError
 from passerby.files import atomic_write
+from passerby.npz import read_npz, single
 from passerby.types.columns import Bools, Floats, Ints, Words, column, rows_of
 
 Pixels = Literal["whole", "foreground", "background", "weighted"]
@@ -113,11 +114,7 @@ class Embeddings:
             raise UserError(f"no embeddings file {path}")
         if not zipfile.is_zipfile(path):
             raise UserError(f"{path} is no .npz file, as `passerby embed` writes it")
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                columns = {key: archive[key] for key in archive.files}
-        except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds for a damaged or a foreign file
-            raise UserError(f"{path} is not a readable .npz of plain arrays ({first_line(error)})") from error
+        columns = read_npz(path, kind="a readable .npz of plain arrays")
         missing = [key for key in ("vectors", "pid", "cam", "role") if key not in columns]
         if missing:
             raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(columns)) or 'nothing'}")
@@ -128,10 +125,10 @@ class Embeddings:
                 cam=columns["cam"],
                 role=columns["role"],
                 path=columns.get("path"),
-                dataset=str(columns.get("dataset", "")),
-                feature=str(columns.get("feature", "")),
-                flip=bool(columns.get("flip", False)),
-                pixels=pixels_word(str(columns.get("pixels", "whole"))),
+                dataset=str(single(columns, "dataset", "")),
+                feature=str(single(columns, "feature", "")),
+                flip=bool(single(columns, "flip", False)),
+                pixels=pixels_word(str(single(columns, "pixels", "whole"))),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
@@ -142,5 +139,6 @@ class Embeddings:
         digest = hashlib.sha256()
         names = self.path if self.path is not None else np.arange(len(self)).astype(np.str_)
         for name, pid, cam, role in zip(names, self.pid, self.cam, self.role, strict=True):
-            digest.update(f"{Path(str(name)).name}|{pid}|{cam}|{role}\n".encode())
+            line = f"{Path(str(name)).name}|{pid}|{cam}|{role}\n"
+            digest.update(line.encode(errors="surrogatepass"))  # a name need not be text
         return digest.hexdigest()[:16]

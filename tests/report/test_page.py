@@ -230,7 +230,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_broken_scores_are_refused(tmp_path):
     written = write_run(tmp_path)
     (written.folder / "scores.json").write_text('{"plaza": {"plain": {"mAP": "high"}}}')
-    with pytest.raises(UserError, match=r"scores\.json does not hold scores"):
+    with pytest.raises(UserError, match=r"scores\.json is not scores"):
         write_report(written.folder)
 
 

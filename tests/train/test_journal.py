@@ -14,6 +14,7 @@ from passerby.train.journal import (
     ScoreRecord,
     TermRecord,
     append,
+    count_damaged,
     epochs,
     gradients,
     read,
@@ -95,3 +96,32 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path, line):
 def test_a_journal_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*: is a directory"):
         append(tmp_path, epoch(1))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\x00",
+        b"{",
+        b"[" * 100_000,
+        b"3",
+        b'{"event": "epoch"}',
+        b'{"event": "unheard of", "stage": 1, "epoch": 1}',
+        b'{"event": "scores", "stage": 1, "epoch": "x", "dataset": "a", "mAP": 1, "mINP": 1, "rank1": 1}',
+        b'{"event": "scores", "stage": -1, "epoch": 1, "dataset": "a", "mAP": 1, "mINP": 1, "rank1": 1}',
+        b'{"event": "scores", "stage": 1, "epoch": 1, "dataset": "\xff", "mAP": 1, "mINP": 1, "rank1": 1}',
+        b'{"event": "gradients", "stage": 1, "title": "a", "epoch": 0, "terms": [1]}',
+    ],
+)
+def test_a_line_that_is_no_record_is_left_out_and_counted(tmp_path, line):
+    path = write(tmp_path / "j", epoch(1), score(1))
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    append(path, epoch(2))
+    assert read(path) == [epoch(1), score(1), epoch(2)]
+    assert count_damaged(path) == 1
+
+
+def test_a_figure_may_be_no_number(tmp_path):
+    assert epochs(read(write(tmp_path / "j", epoch(1, loss=float("nan")))))[0].loss != 0
+    assert count_damaged(tmp_path / "j") == 0
+    assert count_damaged(tmp_path / "none") == 0
