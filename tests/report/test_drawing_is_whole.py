@@ -33,6 +33,7 @@ TECHNICAL = {
     "engine.threads",
     "engine.device",
     "engine.precision",
+    "engine.threads",
     "engine.channels_last",
     "engine.threads",
     "engine.tensorboard",
