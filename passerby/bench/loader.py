@@ -15,7 +15,7 @@ from torchvision import transforms as v1
 from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.step import SHAPES, Steps, make_steps, step_in_bf16
 from passerby.data.datasets import dataset_settings, open_dataset
-from passerby.data.loading import DataSettings, ImageStore, Place, training_batches
+from passerby.data.loading import DataSettings, ImageStore, Place, plain_batches, training_batches
 from passerby.data.synthetic.layout import SiteSize
 from passerby.data.synthetic.site import make_site
 from passerby.inputs import InputSettings
@@ -23,6 +23,9 @@ from passerby.types import Ints, Split
 
 CACHED = "passerby, cached in memory"
 UNCACHED = "passerby, decoding each time, no workers"
+PROCESSES = "passerby, decoding each time, 2 processes that read ahead"
+THREADS = "passerby, files in order without augmentation, 2 threads that read ahead"
+ALONE = "passerby, files in order without augmentation, no threads"
 PIL = "PIL and torchvision transforms, as public toolkits do, no workers"
 STEP = "ResNet-18 step, bf16, on the same images"
 BATCH = 64
@@ -62,8 +65,8 @@ def make_epoch(count: int) -> Epoch:
     return Epoch(stores[0], stores[1], images, plan, make_steps(SHAPES["resnet18"]), by_pil)
 
 
-def _load(epoch: Epoch, store: ImageStore) -> None:
-    settings = DataSettings(workers=0)
+def _load(epoch: Epoch, store: ImageStore, *, workers: int = 0) -> None:
+    settings = DataSettings(workers=workers)
     labels = np.zeros(len(epoch.images), np.int64)
     place = Place(0, 0, 0)
     for _ in training_batches(store, epoch.plan, labels=labels, cam=labels, settings=settings, place=place):
@@ -76,6 +79,24 @@ def _cached(epoch: Epoch) -> None:
 
 def _uncached(epoch: Epoch) -> None:
     _load(epoch, epoch.uncached)
+
+
+def _processes(epoch: Epoch) -> None:
+    _load(epoch, epoch.uncached, workers=2)
+
+
+def _in_order(epoch: Epoch, workers: int) -> None:
+    paths = epoch.images.path[epoch.plan.ravel()]
+    for _ in plain_batches(paths, epoch.uncached.inputs, size=BATCH, workers=workers):
+        pass
+
+
+def _alone(epoch: Epoch) -> None:
+    _in_order(epoch, 0)
+
+
+def _threads(epoch: Epoch) -> None:
+    _in_order(epoch, 2)
 
 
 def _pil(epoch: Epoch) -> None:
@@ -95,6 +116,9 @@ def bench_loader(*, quick: bool = False) -> BenchTable:
         Contender(STEP, _steps, 2),
         Contender(CACHED, _cached, 3, against=STEP),
         Contender(UNCACHED, _uncached, 3, against=STEP),
+        Contender(PROCESSES, _processes, 3, against=UNCACHED),
+        Contender(ALONE, _alone, 3, against=STEP),
+        Contender(THREADS, _threads, 3, against=ALONE),
         Contender(PIL, _pil, 2, against=STEP),
     )
     title = f"loading {count} batches of {BATCH} people, 128x64"

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from passerby.data.ahead import ahead, reading_threads
 from passerby.data.copies import contradictions, same_content
 from passerby.data.inspect import ImageFile, inspect_file
 from passerby.types import UNKNOWN, Cameras, Dataset, Ints, Split, camera_rule
@@ -170,7 +172,10 @@ def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) ->
     """
     train, query, gallery = dataset.train, dataset.query, dataset.gallery
     every = (train, query, gallery)
-    files = {path: inspect_file(path, decode=decode) for split in every for path in split.path.tolist()}
+    paths = list(dict.fromkeys(path for split in every for path in split.path.tolist()))
+    threads = reading_threads()
+    found = ahead(partial(inspect_file, decode=decode), paths, workers=threads, depth=4 * max(1, threads))
+    files = dict(zip(paths, found, strict=True))
     readable = [file for file in files.values() if not file.fault]
     tested = set(query.pid.tolist()) | set(gallery.pid.tolist())
     images, places = _images_per_identity(train), _cameras_per_identity(train)
