@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -178,12 +179,31 @@ def _place(settings: DatasetSettings) -> str:
     return settings.path if isinstance(settings, Csv) else settings.root
 
 
-def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> None:
-    """Raise `UserError` unless a recipe adapts this source to this folder, so that a run in `out` may go on."""
+def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> Recipe:
+    """Return the recipe by which a run in `out` goes on, where it adapts this source to this folder.
+
+    A source or a folder that is no longer where it was may have moved: the recipe that is returned says where they are.
+    Whether the images are the same is found by their fingerprint when the run goes on.
+
+    Raises:
+        UserError: it adapts something else that is still there.
+
+    """
     (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.start))
     site = Path(_place(recipe.dataset(name)))
-    if begun.resolve() != source.resolve() or folder.resolve() not in (site.resolve(), site.resolve().parent):
+    same_source = begun.resolve() == source.resolve()
+    same_folder = folder.resolve() in (site.resolve(), site.resolve().parent)
+    if (not same_source and begun.exists()) or (not same_folder and site.exists()):
         raise UserError(f"{out} adapts {begun} to {site}; go on with these, or choose another --out")
+    moved = {} if same_source else {"start": str(source)}
+    if not same_folder:
+        key = "path" if isinstance(recipe.dataset(name), Csv) else "root"
+        inner = folder / site.name
+        moved[f"datasets.{name}.{key}"] = str(inner if inner.exists() else folder)
+    data = cast("dict[str, Plain]", recipe.model_dump(mode="json"))
+    for path, value in moved.items():
+        data = override(data, f"{path}={json.dumps(value)}")
+    return make_recipe(data, source=f"the recipe of {out}")
 
 
 def _plain_recipe(

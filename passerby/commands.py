@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,9 @@ from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped, scores_json
 from passerby.inference import InferenceSettings, find_device
 from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
+from passerby.lock import locked
 from passerby.metrics.chance import RankScores
+from passerby.metrics.spread import spread_notes
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
@@ -30,6 +33,7 @@ from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
 from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
+from passerby.train.environment import command_line
 from passerby.train.goals import figures
 from passerby.train.loop import Watch
 from passerby.train.memory import keep_memory
@@ -139,7 +143,7 @@ def adapt_and_report(
     overrides = [*_engine_overrides(inference), *overrides]
     if resume:
         recipe = _recipe(None, overrides, out, resume=True)
-        require_adaptation(recipe, source, folder, out=out)
+        recipe = require_adaptation(recipe, source, folder, out=out)
     else:
         require_free(out)
         with bar("looking at the images", console) as advance:
@@ -155,7 +159,7 @@ def adapt_and_report(
             )
     again = shlex.join(["passerby", "adapt", str(source), str(folder), "--resume", "--out", str(out)])
     _learn(recipe, out, resume=resume, again=again, console=console)
-    with bar("finding people", console) as advance:
+    with locked(out, command=command_line(sys.argv)), bar("finding people", console) as advance:
         found = find_people(out, inference=inference, progress=advance)
     for sentence in (*found.sentences(), f"which image is in which cluster: {out / 'clusters.csv'}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -272,6 +276,8 @@ def evaluate_run(
 
 def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
     plain = score(embeddings)
+    for note in spread_notes(embeddings.vectors):
+        console.print(note, style="yellow", highlight=False, markup=False)
     if not plain.valid.all():
         skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras)
         console.print(f"not counted: {skipped}", highlight=False)
@@ -361,9 +367,12 @@ def train_segmenter(
     dataset = open_masked(folder, kind=kind, masks=masks)
     for note in dataset.notes:
         console.print(note, highlight=False)
-    with bar(f"learning from the masks of {dataset.name}", console) as advance:
+    with (
+        locked(out.parent, file=out.name, command=command_line(sys.argv)),
+        bar(f"learning from the masks of {dataset.name}", console) as advance,
+    ):
         taught = teach(dataset, SegmenterSettings(), epochs=epochs, seed=seed, device=device, progress=advance)
-    save_segmenter(taught.segmenter, out, origin=taught.origin)
+        save_segmenter(taught.segmenter, out, origin=taught.origin)
     return taught.origin
 
 

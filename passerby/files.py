@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
+import re
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +29,10 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
 
     """
     path = require_file_name(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name[:100]}.{_machine()}-{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
         with temporary.open("wb") as file:
             yield file
             file.flush()
@@ -105,6 +110,44 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     except Exception as error:
         raise UserError(f"{path} is not {kind} ({first_line(error)})") from error
+
+
+# ---- what killed writers leave behind
+
+_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)\.part")
+
+
+@functools.cache
+def _machine() -> str:
+    """Return 8 hex digits for where process numbers mean the same: the host and, on Linux, the space of its numbers."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link to nothing
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+@functools.cache
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the half-written files of a folder whose writers are dead; those of other machines stay."""
+    for file in folder.iterdir():
+        found = _PART.fullmatch(file.name)
+        if found and found[1] == _machine() and not _lives(int(found[2])):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby.adapt import adaptation, methods
+from passerby.adapt import adaptation, methods, require_adaptation
 from passerby.cli import app
 from passerby.cluster.cameras import without_cameras
 from passerby.cluster.clustering import GraphClustering
@@ -17,6 +17,7 @@ from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view
 from passerby.methods.clustered import unit
+from passerby.recipe import load_recipe
 from passerby.train.groupings import read_groupings, vectors_file
 from passerby.train.session import train
 from passerby.trained import Trained, load_trained
@@ -115,6 +116,18 @@ def test_a_run_goes_on_with_the_same_source_and_folder_only(adapted, source, yar
     assert (out / "clusters.csv").read_bytes() == before
     said = refused(adapt(source, paint(tmp_path / "court"), out, "--resume"))
     assert said == f"{out} adapts {source} to {yard}; go on with these, or choose another --out"
+
+
+def test_a_run_goes_on_where_its_source_and_its_folder_have_moved_to(adapted, source, yard, tmp_path):
+    out, _ = adapted
+    recipe = load_recipe(str(out / "recipe.yaml"))
+    (name,) = recipe.stages[-1].train
+    gone = load_recipe(str(out / "recipe.yaml"), [f"datasets.{name}.root={tmp_path / 'a' / yard.name}", "start=/gone"])
+    found = require_adaptation(gone, source, yard, out=out)
+    assert (found.start, found.dataset(name).root) == (str(source), str(yard))
+    inner = tmp_path / "new" / yard.name
+    inner.mkdir(parents=True)
+    assert require_adaptation(gone, source, tmp_path / "new", out=out).dataset(name).root == str(inner)
 
 
 def test_batches_are_as_small_as_the_people_who_were_found(source, yard, tiny):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import textwrap
@@ -111,3 +112,20 @@ def test_json_that_cannot_be_read_is_told(tmp_path):
         read_json(tmp_path / "b.json")
     with pytest.raises(UserError, match="cannot read"):
         read_json(tmp_path)
+
+
+PART = "from passerby.files import atomic_write\nimport os, sys\nwith atomic_write(sys.argv[1]): os._exit(1)"
+
+
+def test_what_a_killed_writer_leaves_is_swept_away_by_the_next(tmp_path):
+    subprocess.run([sys.executable, "-c", PART, tmp_path / "x.bin"], check=False, timeout=60)
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".part")
+    alive = left.with_name(f"{left.name.split('-')[0].replace('x.bin', 'y.bin')}-{os.getpid()}.part")
+    elsewhere = left.with_name(".x.bin.00000000-1.part")
+    for other in (alive, elsewhere):
+        other.write_bytes(b"")
+    with atomic_write(tmp_path / "x.bin") as file:
+        file.write(b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "x.bin", alive, elsewhere])
+    assert (tmp_path / "x.bin").read_bytes() == b"whole"

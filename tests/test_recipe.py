@@ -268,3 +268,30 @@ def test_changes_are_those_of_the_top_level_without_what_stages_inherit():
     before, after = load_recipe("small"), load_recipe("small", ["optim.lr=0.5", "engine.seed=4"])
     assert [str(one) for one in changes(before, after, ignore=["description"])] == ["optim.lr=0.5", "engine.seed=4"]
     assert changes(before, after, ignore=["description"])[0].before == "0.001"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["data.instances=1"], "losses.triplet compares images of one person, and data.instances: 1"),
+        (["data.instances=1", "losses.softmax=null", "losses.triplet.form=soft"], "would always be 0"),
+        (["data.instances=1", "losses={triplet: null, circle: {}}"], "losses.circle compares images of one person"),
+        (["losses={softmax: null, triplet: null, center: {}}"], "nothing in center tells people apart"),
+        (["losses.softmax.weight=0", "losses.triplet.weight=0"], "nothing in softmax, triplet tells people apart"),
+    ],
+)
+def test_losses_that_can_teach_nothing_are_refused(changes, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_recipe("small", changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["data.instances=1", "losses.triplet=null"],
+        ["data.instances=1", "losses={softmax: null, triplet: {anchors: all}}"],
+        ["losses={triplet: null, center: {}}"],
+    ],
+)
+def test_losses_that_can_teach_something_are_accepted(changes):
+    load_recipe("small", changes)

@@ -14,9 +14,10 @@ from typer.core import TyperGroup
 
 from passerby import __version__
 from passerby.cli.bench import bench_app
-from passerby.cli.boundary import flush_output, print_any_name, report, require_working_directory
+from passerby.cli.boundary import finish_output, print_any_name, report, require_working_directory
 from passerby.cli.data import data_app
 from passerby.cli.models import models_app
+from passerby.cli.output import guard_output
 from passerby.cli.recipes import recipe_app
 from passerby.cli.runs import runs_app
 from passerby.cli.segment import segment_app
@@ -76,6 +77,7 @@ app.add_typer(visualise_app, name="visualise")
 def main() -> None:
     """Run the command line."""
     print_any_name()
+    output = guard_output()
     code: object = 0
     try:
         require_working_directory()
@@ -85,4 +87,4 @@ def main() -> None:
         code = end.code
     except (Exception, KeyboardInterrupt) as error:  # outside of any command
         code = report(error)
-    sys.exit(flush_output() or code)  # type: ignore[arg-type]  # what SystemExit carries is whatever it was given
+    sys.exit(finish_output(output) or code)  # type: ignore[arg-type]  # what SystemExit carries is whatever it was given

@@ -11,7 +11,6 @@ With the environment variable PASSERBY_TRACEBACK=1 the traceback stands above th
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import typer
 
+from passerby.cli.output import GuardedOutput
 from passerby.errors import UserError, first_line
 from passerby.files import reason
 
@@ -108,12 +108,7 @@ def print_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def flush_output() -> int:
-    """Write what is still to be printed, and return 0, or the exit code when it cannot be written."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        with contextlib.suppress(OSError, ValueError):  # or Python complains once more at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if isinstance(error, BrokenPipeError) else report(error)
-    return 0
+def finish_output(output: GuardedOutput) -> int:
+    """Write what is still to be printed, and return 0, or the exit code when a result was lost."""
+    output.flush()
+    return 0 if output.loss is None else report(output.loss)

@@ -86,7 +86,8 @@ def evaluate(
     print_scores([result], console)
     if json_file is not None:
         extra = {} if result.reliance is None else {"reliance": result.reliance.to_json()}
-        write_json(json_file, scores_json(result.reranked or result.plain) | extra)
+        again = {} if result.reranked is None else {"reranked": scores_json(result.reranked)}
+        write_json(json_file, scores_json(result.plain) | again | extra)
 
 
 @models_app.command()
@@ -154,6 +155,7 @@ def search(
 ) -> None:
     """Find the images that look most like one person."""
     from passerby.commands import open_model
+    from passerby.metrics.spread import spread_notes
     from passerby.report.pictures import require_ending
     from passerby.search_commands import SearchOptions, answers_json, draw_answers, search_table
     from passerby.types import Embeddings
@@ -162,7 +164,10 @@ def search(
         require_ending(picture)
     options = SearchOptions(count, threshold, "other" if other_cameras else "all", camera, pattern)
     model = open_model(run, said or [], make_console(), inference=inference)
-    answers = search_table(model, Embeddings.load(table), image, options)
+    vectors = Embeddings.load(table)
+    for note in spread_notes(vectors.vectors):
+        typer.echo(note, err=True)
+    answers = search_table(model, vectors, image, options)
     for answer in answers:
         lines = answer.lines() or ["     nothing within the threshold" if threshold is not None else "     nothing"]
         typer.echo("\n".join([answer.query, *lines] if len(answers) > 1 else lines))
@@ -218,9 +223,12 @@ def cluster(
     """Sort images into people without labels, and say how good the clusters are."""
     from passerby.cluster.clustering import clustering_settings
     from passerby.cluster.findings import describe, find_clusters, write_clusters
+    from passerby.metrics.spread import spread_notes
     from passerby.types import Embeddings
 
     vectors = Embeddings.load(table)
+    for note in spread_notes(vectors.vectors):
+        typer.echo(note, err=True)
     settings = clustering_settings(kind, assignments or [])
     found = find_clusters(vectors, settings, cameras=cameras, device=str(find_device(device)))
     typer.echo(describe(found))

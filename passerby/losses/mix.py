@@ -63,6 +63,17 @@ class LossSettings(Settings):
         """Which vector each loss that is present trains: `feature` before the neck, or `embedding` after it."""
         return {name: chosen.feature for name, chosen in self.chosen.items()}
 
+    @property
+    def of_pairs(self) -> tuple[str, ...]:
+        """The losses that are 0, without a gradient, for a batch in which nobody has two images."""
+        triplet = self.triplet is not None and self.triplet.anchors == "valid"
+        return (*(("triplet",) if triplet else ()), *(("circle",) if self.circle is not None else ()))
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """The losses that can move people away from each other: those with a weight, without the one of centres."""
+        return tuple(name for name, chosen in self.chosen.items() if name != "center" and chosen.weight != 0)
+
 
 class LossMix(nn.Module):
     """The losses of one stage, with whatever they learn themselves.

@@ -8,8 +8,6 @@ a person days.
 from __future__ import annotations
 
 import os
-import pickle
-import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from passerby.models.blocks import (
 )
 from passerby.models.fitting import blocks_beyond, fit_plain, fit_positions, inner, new_to
 from passerby.models.osnet import OSNETS, OSNet
+from passerby.models.weights_file import read_weights
 
 StemPool = Literal["torchvision", "fastreid"]
 
@@ -258,34 +257,6 @@ def _plain_keys(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]
             raise UserError(f"{path} holds {key!r} twice, as of two networks; keep the one that is meant")
         plain[key] = value
     return plain
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors, .pt or .pth file; nothing in the file is ever executed."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no weights file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors and torch each have several ways to say "not mine"
-        raise UserError(f"{path} is not a readable weights file ({_reason(error)})") from error
-    for key in ("state_dict", "model", "embedder"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no table of named tensors")
-    return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
-
-
-def _reason(error: Exception) -> str:
-    """Say it without torch's advice to trust the file, and without the bare numbers of its reader."""
-    if foreign := re.search(r"GLOBAL (\S+) was not an allowed", str(error)):
-        return f"it holds {foreign[1]}, and only tensors are read; save its state_dict alone"
-    return "torch cannot read it" if isinstance(error, pickle.UnpicklingError | LookupError) else first_line(error)
 
 
 def _require_reachable(name: str) -> None:

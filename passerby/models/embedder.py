@@ -18,10 +18,11 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
 from passerby.metadata import safetensors_texts
-from passerby.models.backbones import Backbone, Loaded, StemPool, load_backbone, read_weights
+from passerby.models.backbones import Backbone, Loaded, StemPool, load_backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.groups import fixed_statistics
 from passerby.models.pooling import Pool, PoolKind, coverage
+from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
 from passerby.types import Output
 

@@ -147,6 +147,21 @@ class Recipe(Settings):
                 raise ValueError(f"stage {stage.title!r} is unlabelled, and no part of its method makes labels")
             if not stage.losses.chosen and not any(part.teaches_alone for part in parts):
                 raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
+            if not stage.losses.apart and not any(part.teaches_alone for part in parts):
+                raise ValueError(
+                    f"losses: nothing in {', '.join(stage.losses.chosen)} tells people apart (center only draws images "
+                    "together, a weight of 0 does nothing); add softmax or triplet"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        for name in (name for stage in self.stages for name in stage.losses.of_pairs):
+            if self.data.instances == 1:
+                raise ValueError(
+                    f"losses.{name} compares images of one person, and data.instances: 1 draws one image of each into "
+                    f"a batch, so it would always be 0; set data.instances to 2 or more, or losses.{name} to null"
+                )
         return self
 
     @model_validator(mode="after")

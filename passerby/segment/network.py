@@ -15,7 +15,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
 from passerby.metadata import safetensors_texts
-from passerby.models.backbones import read_weights
+from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
 
 _KEY = "passerby_segmenter"

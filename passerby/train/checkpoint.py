@@ -1,10 +1,17 @@
-"""Checkpoints: tensors and plain Python only, written whole or not at all, loaded without running anything."""
+"""Checkpoints: tensors and plain Python only, written whole or not at all, loaded without running anything.
+
+What is read must have every field in its form, so that nothing but a `Checkpoint` is ever loaded into a run. Whether it
+fits a run is the question of `train.fit`.
+"""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +19,7 @@ from torch import Tensor
 from passerby.errors import UserError, first_line
 from passerby.files import atomic_write
 from passerby.inference import Precision
+from passerby.models.finite import require_finite
 from passerby.train.probe import Arithmetic
 
 State = dict[str, object]
@@ -33,6 +41,8 @@ class Checkpoint:
         threads: that the next step runs on; None in checkpoints of earlier versions.
         precision, channels_last: how the network computes; None in checkpoints of earlier versions.
         sums: of the unfinished epoch's loss terms, see `Run`.
+        images: fingerprints of the training images by data set; None in checkpoints of 0.1.
+        machine: device and number of processes, and the precision, in words; None in checkpoints of 0.1.
 
     """
 
@@ -54,6 +64,8 @@ class Checkpoint:
     threads: int | None = None
     precision: Precision | None = None
     channels_last: bool | None = None
+    images: dict[str, str] | None = None
+    machine: dict[str, str] | None = None
 
     @property
     def arithmetic(self) -> Arithmetic | None:
@@ -80,14 +92,117 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint to the CPU.
 
     Raises:
-        UserError: no such file, or not a checkpoint of passerby.
+        UserError: no such file, not a checkpoint of passerby, or one with a field that is not in its form.
 
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}; leave out --resume to begin a run there")
     try:
-        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or a foreign file
-        raise UserError(
-            f"{path} is not a readable checkpoint ({first_line(error)}), so the run cannot go on; train anew elsewhere"
-        ) from error
+        raise UserError(_unreadable(path, first_line(error))) from error
+    checkpoint = parse_checkpoint(found, path)
+    for name in ("embedder", "averaged", "teacher"):
+        require_finite(getattr(checkpoint, name) or {}, source=f"{path}, {name}")
+    return checkpoint
+
+
+def parse_checkpoint(found: object, path: Path) -> Checkpoint:
+    """Return what was read as a checkpoint, or raise `UserError` with the first field that is not in its form."""
+    if not isinstance(found, dict):
+        raise UserError(_unreadable(path, "it holds no table of fields"))
+    known = {field.name: field for field in fields(Checkpoint)}
+    missing = [name for name, field in known.items() if field.default is MISSING and name not in found]
+    unknown = [str(name) for name in found if name not in known]
+    if missing or unknown:
+        told = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown)
+        raise UserError(_unreadable(path, " and ".join(told)))
+    for name, value in found.items():
+        if not _FORMS[name].fits(value):
+            raise UserError(_unreadable(path, f"{name} is not {_FORMS[name].words}"))
+    return Checkpoint(**found)
+
+
+def _unreadable(path: Path, why: str) -> str:
+    return f"{path} is not a readable checkpoint ({why}), so the run cannot go on; train anew elsewhere"
+
+
+# ---- the form of each field
+
+
+@dataclass(frozen=True)
+class _Form:
+    words: str
+    fits: Callable[[object], bool]
+
+    def or_none(self) -> _Form:
+        return _Form(f"{self.words} or nothing", lambda value: value is None or self.fits(value))
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _is_tensor(value: object) -> bool:
+    """Whether a value is an ordinary tensor that has all of its elements."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _is_labels(value: object) -> bool:
+    return isinstance(value, Tensor) and _is_tensor(value) and value.dtype == torch.int64 and value.ndim in (1, 2)
+
+
+def _table(of: Callable[[object], bool]) -> Callable[[object], bool]:
+    def fits(value: object) -> bool:
+        return isinstance(value, Mapping) and all(isinstance(key, str) and of(each) for key, each in value.items())
+
+    return fits
+
+
+def _is_optimiser(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {"state", "param_groups"}:
+        return False
+    groups, state = value["param_groups"], value["state"]
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return False
+    each = _table(lambda entry: entry is None or is_number(entry) or _is_tensor(entry))
+    return isinstance(state, dict) and all(_is_count(number) and each(entry) for number, entry in state.items())
+
+
+def _are_sums(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))
+
+
+_COUNT = _Form("a whole number from 0", _is_count)
+_TRUTH = _Form("true or false", lambda value: isinstance(value, bool))
+_WORDS = _Form("a table of words", _table(lambda value: isinstance(value, str)))
+_TENSORS = _Form("a table of named tensors", _table(_is_tensor))
+_FORMS = {
+    "recipe": _Form("text", lambda value: isinstance(value, str)),
+    "stage": _COUNT,
+    "epoch": _COUNT,
+    "iteration": _COUNT,
+    "embedder": _TENSORS,
+    "losses": _TENSORS,
+    "parts": _TENSORS,
+    "optimiser": _Form("the state of an optimiser", _is_optimiser),
+    "scaler": _Form("a table of numbers", _table(is_number)),
+    "labels": _Form("a tensor of whole numbers (N,) or (N, V)", _is_labels).or_none(),
+    "sums": _Form("a table of three numbers each", _table(_are_sums)),
+    "averaged": _TENSORS.or_none(),
+    "teacher": _TENSORS.or_none(),
+    "ended": _TRUTH,
+    "classes": _Form("a whole number from 0", _is_count).or_none(),
+    "threads": _COUNT.or_none(),
+    "precision": _Form("a precision", lambda value: value in get_args(Precision)).or_none(),
+    "channels_last": _TRUTH.or_none(),
+    "images": _WORDS.or_none(),
+    "machine": _WORDS.or_none(),
+}

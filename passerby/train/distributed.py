@@ -57,6 +57,15 @@ def of_first(number: int) -> int:
     return int(shared.item())
 
 
+def any_of(flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    if world() == 1:
+        return flag
+    flags = torch.tensor([float(flag)], device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.all_reduce(flags)
+    return bool(flags.item())
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes; one message for all of them."""
     if world() == 1:

@@ -27,6 +27,7 @@ from passerby.reliance import Reliance, measure_reliance
 from passerby.threads import Threads, fixed_threads
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
+from passerby.train.fit import require_losses, require_optimiser, require_place, require_state, take_over
 from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.looking import look
 from passerby.train.norms import set_norm_statistics
@@ -43,6 +44,7 @@ class Run:
         datasets, stages: what is read, by name, and what is learnt, in order.
         stage: the present one of them, with what parts add to it.
         embedder: the model; it lives through all stages.
+        images: fingerprints of the training images by data set.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
         parts: all that any stage so far has named, and of those to come what the run started with; they live on.
@@ -88,6 +90,7 @@ class Run:
     channels_last: bool = True
     probed: str = ""
     threads: Threads = field(default_factory=lambda: fixed_threads(torch.get_num_threads()))
+    images: dict[str, str] = field(default_factory=dict)
 
     @property
     def all_parts(self) -> dict[str, Part]:
@@ -130,6 +133,15 @@ class Run:
     def models(self) -> list[Embedder]:
         """The model that is trained and, where it is another, the one that is scored."""
         return [self.embedder] if self.averaged is None else [self.embedder, self.tested]
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """What the last digits of all figures depend on, in words."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "processes": str(distributed.world()),
+        }
 
     @property
     def seed(self) -> int:
@@ -314,31 +326,57 @@ class Run:
             threads=self.threads.settled,
             precision=self.precision,
             channels_last=self.channels_last,
+            images=self.images,
+            machine=self.machine,
         )
         save_checkpoint(checkpoint, self.folder / "last.pt")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where a checkpoint was written."""
+        """Go back to where a checkpoint was written.
+
+        Raises:
+            UserError: it does not fit the run; nothing of it but what the parts remembered has been loaded then.
+
+        """
         for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
             self._wake(number)
-        self._take_over(checkpoint.parts)
+        take_over(checkpoint.parts, self._take_over)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
+        settings, data = self.recipe.stages[checkpoint.stage], self.recipe.data
+        require_place(checkpoint, self.stage, data, accumulate=self.recipe.engine.accumulate)
         if checkpoint.classes is not None:
+            if not checkpoint.ended:
+                losses, dimension = settings.losses, self.embedder.dimension
+                require_losses(checkpoint, losses, dimension=dimension, classes=checkpoint.classes)
             self.make_losses(checkpoint.classes)
         self._equip()
-        self.embedder.load_state_dict(checkpoint.embedder)
-        if self.teacher is not None and checkpoint.teacher is not None:
-            self.teacher.load_state_dict(checkpoint.teacher)
-        if self.averaged is not None and checkpoint.averaged is not None:
-            self.averaged.load_state_dict(checkpoint.averaged)
+        states = self._states(checkpoint)
+        for name, (module, state) in states.items():
+            require_state(state, module.state_dict(), what=name)
         if not checkpoint.ended:  # a stage that has ended teaches no more, and its parts remember more than they had
-            self.losses.load_state_dict(checkpoint.losses)
+            require_optimiser(checkpoint.optimiser, self.optimiser)
             self.optimiser.load_state_dict(checkpoint.optimiser)
-            self.scaler.load_state_dict(checkpoint.scaler)
+            if self.scaler.is_enabled() and checkpoint.scaler:
+                self.scaler.load_state_dict(checkpoint.scaler)
+        for module, state in states.values():
+            module.load_state_dict(state)
         self.epoch, self.iteration, self.ended = checkpoint.epoch, checkpoint.iteration, checkpoint.ended
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
         if checkpoint.threads is not None:
             self.threads.go_on_with(checkpoint.threads)
+
+    def _states(self, checkpoint: Checkpoint) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
+        """Return the modules that a checkpoint fills, with what it has for each."""
+        found = {
+            "embedder": (self.embedder, checkpoint.embedder),
+            "teacher": (self.teacher, checkpoint.teacher),
+            "running mean": (self.averaged, checkpoint.averaged),
+            "losses": (None if checkpoint.ended else self.losses, checkpoint.losses),
+        }
+        for name, (module, state) in found.items():
+            if module is not None and state is None:
+                raise UserError(f"last.pt does not fit the run: it holds no {name}")
+        return {name: (m, state) for name, (m, state) in found.items() if m is not None and state is not None}
 
     def embed(self, name: str, view: View | None = None, *, model: Embedder | None = None) -> Embeddings:
         """Embed query and gallery of a data set; each process embeds its share and all know the whole.

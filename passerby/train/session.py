@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Literal
-
-import torch
 
 from passerby.errors import UserError
 from passerby.evaluate import scores_json
 from passerby.files import atomic_write, write_json
+from passerby.metrics.spread import spread_notes
 from passerby.models.embedder import save_embedder
 from passerby.optim import never_falls
-from passerby.recipe import Recipe
-from passerby.recipe.changes import differences
+from passerby.recipe import Recipe, recipe_from_text
 from passerby.recipe.places import public_text
 from passerby.reliance import Reliance
 from passerby.scorable import camera_note
-from passerby.settings import parse_yaml
 from passerby.targets import Expected
 from passerby.threads import ThreadChange, in_use
 from passerby.train import distributed, journal
 from passerby.train.between import Between
-from passerby.train.checkpoint import Checkpoint, load_checkpoint
+from passerby.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from passerby.train.environment import environment
+from passerby.train.fit import require_stage
 from passerby.train.goals import change_since, expected_of, losses_of_code
+from passerby.train.holding import run_lock
 from passerby.train.journal import EpochRecord, Record, ScoreRecord, ThreadRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
+from passerby.train.resume import absolute, allow, other_machine, require_same_images
 from passerby.train.run import Run
 from passerby.train.setup import make_run
+from passerby.train.signals import interruptible
 from passerby.train.stages import people_sentences
-from passerby.types import Scores
+from passerby.types import Embeddings, Scores
 
 
 class Interrupted(KeyboardInterrupt):
@@ -94,18 +91,10 @@ def train(
     """
     joined = distributed.start()
     try:
-        checkpoint = None if start == "fresh" else load_checkpoint(folder / "last.pt")
-        if checkpoint is None:
-            require_free(folder)
-            distributed.wait()  # or the first process would write what makes the last one refuse the folder
-        elif checkpoint.recipe != recipe.dump():
-            raise UserError(_other_recipe(recipe, checkpoint.recipe, folder / "last.pt"))
-        run = make_run(recipe, folder, arithmetic=None if checkpoint is None else checkpoint.arithmetic)
-        if say is not None and distributed.rank() == 0:
-            for sentence in opening(run):
-                say(sentence)
-        with in_use(run.threads):
-            return _go(_Session(run, watch, listen), checkpoint, say=say)
+        with run_lock(folder):
+            run, checkpoint, sentences = _prepare(recipe, folder, start)
+            with in_use(run.threads):
+                return _go(_Session(run, watch, listen, say or (lambda _: None)), checkpoint, sentences)
     except Interrupted:
         raise
     except KeyboardInterrupt as interruption:  # between stages, or while scoring: nothing is in the middle of a step
@@ -117,30 +106,63 @@ def train(
             distributed.stop()
 
 
-def _go(session: _Session, checkpoint: Checkpoint | None, *, say: Callable[[str], None] | None) -> list[Result]:
-    """Begin a run, or go on with it where a checkpoint stands, and score what came of it."""
-    run = session.run
+def _prepare(
+    recipe: Recipe, folder: Path, start: Literal["fresh", "resume"]
+) -> tuple[Run, Checkpoint | None, list[str]]:
+    """Make a run, with the checkpoint that it goes on from and what a person should know before."""
+    recipe, checkpoint = absolute(recipe), None if start == "fresh" else load_checkpoint(folder / "last.pt")
     if checkpoint is None:
+        require_free(folder)
+        distributed.wait()  # or the first process would write what makes the last one refuse the folder
+        run = make_run(recipe, folder)
+        return run, None, opening(run)
+    begun = recipe_from_text(checkpoint.recipe, source=str(folder / "last.pt"))
+    require_stage(checkpoint, [stage.epochs for stage in recipe.stages])
+    said = allow(begun, recipe, checkpoint)
+    try:
+        run = make_run(recipe, folder, weights="from a checkpoint", arithmetic=checkpoint.arithmetic)
+    except UserError as error:
+        raise UserError(f"{error}{_moved(recipe)}") from error
+    require_same_images(checkpoint.images, run.images)
+    return run, checkpoint, [*opening(run), *said, *other_machine(checkpoint.machine, run.machine)]
+
+
+def _moved(recipe: Recipe) -> str:
+    """Name the settings of the data sets that a run goes on with and that are no longer where they were."""
+    names = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
+    keys = {name: f"datasets.{name}" if name in recipe.datasets else "" for name in names}
+    places = {name: recipe.dataset(name).model_dump() for name in names}
+    gone = [
+        f"{keys[name]}.{key}".lstrip(".")
+        for name, place in places.items()
+        for key in ("root", "path")
+        if key in place and not Path(str(place[key])).exists()
+    ]
+    return f"; if the images have moved, say where they are: --resume {gone[0]}=FOLDER" if gone else ""
+
+
+def _go(session: _Session, checkpoint: Checkpoint | None, sentences: list[str]) -> list[Result]:
+    """Begin a run, or go on with it where a checkpoint stands, and score what came of it."""
+    run, say = session.run, session.say
+    if checkpoint is None:
+        _say(sentences, say)
         run.open_stage(0)
         run.save()  # before anything says that the folder holds a run, so that there is always something to resume
     else:
         run.restore(checkpoint)
-        if say is not None and distributed.rank() == 0:
-            say(_stands(run))
-            if damaged := journal.count_damaged(file := run.folder / "journal.jsonl"):
-                say(f"{file}: {damaged} of its lines cannot be read and are left out")
+        damaged = journal.count_damaged(file := run.folder / "journal.jsonl")
+        sentences += [f"{file}: {damaged} of its lines cannot be read and are left out"] if damaged else []
+        _say([*sentences, _stands(run)], say)
+        if checkpoint.recipe != run.recipe.dump() and distributed.rank() == 0:
+            save_checkpoint(replace(checkpoint, recipe=run.recipe.dump()), run.folder / "last.pt")
     session.describe()
     session.learn()
     return session.finish()
 
 
-def _other_recipe(recipe: Recipe, earlier: str, file: Path) -> str:
-    """Return in a sentence where the recipe of a checkpoint differs."""
-    given, begun = (parse_yaml(text, source=str(file)) for text in (recipe.dump(), earlier))
-    found = list(differences(given, begun))
-    told = ", ".join(map(str, found[:3]))
-    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
-    return f"{file} belongs to another recipe (its own: {told}{more}); resume with the run's own recipe.yaml"
+def _say(sentences: Iterable[str], say: Callable[[str], None]) -> None:
+    for sentence in sentences if distributed.rank() == 0 else ():
+        say(sentence)
 
 
 def _stands(run: Run) -> str:
@@ -188,20 +210,28 @@ def require_free(folder: Path) -> None:
 class _Session:
     """One call of `train`: the run and those who follow it."""
 
-    def __init__(self, run: Run, watch: Sequence[Watch], listen: Sequence[Callable[[Record], None]]) -> None:
-        self.run, self.watch, self.listen = run, list(watch), list(listen)
+    def __init__(
+        self,
+        run: Run,
+        watch: Sequence[Watch],
+        listen: Sequence[Callable[[Record], None]],
+        say: Callable[[str], None],
+    ) -> None:
+        self.run, self.watch, self.listen, self.say = run, list(watch), list(listen), say
         run.follow = self._tell
         run.threads.follow = self._threads_changed
         self.best = _best_before(run.folder)
         self.between = Between(run, self._tell)
 
     def describe(self) -> None:
-        """Write what is run and where, unless it is there."""
-        if distributed.rank() != 0 or (self.run.folder / "recipe.yaml").exists():
-            return
+        """Write what is run, as it is now, and where it was begun."""
         run = self.run
+        if distributed.rank() != 0:
+            return
         with atomic_write(run.folder / "recipe.yaml") as file:
             file.write(run.recipe.dump().encode())
+        if (run.folder / "environment.json").exists():
+            return
         described = environment(device=str(run.device), precision=run.precision, processes=distributed.world())
         write_json(run.folder / "environment.json", described)
 
@@ -212,13 +242,13 @@ class _Session:
             self._score_start()
         if not run.over:
             run.threads.begin()
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             for number in range(run.stage_number, len(run.stages)):
                 if number != run.stage_number:
                     run.open_stage(number)
                 finished = run_stage(
                     run,
-                    stop=lambda: _any(interrupted.is_set()),
+                    stop=lambda: distributed.any_of(interrupted.is_set()),
                     watch=self.watch,
                     first_step=self._tell,
                     epoch_done=self._epoch_done,
@@ -240,7 +270,7 @@ class _Session:
         if distributed.rank() == 0:
             save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=public_text(run.recipe))
         for name in run.recipe.tested:
-            embeddings = run.embed(name)
+            embeddings = self._embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
             expected, reliance = expected_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
@@ -269,13 +299,13 @@ class _Session:
     def _score_start(self) -> None:
         """Score the model before its first step, which stands as stage 0 in the journal."""
         for name in self.run.recipe.tested:
-            self._tell(self._score_record(self.run.score(self.run.embed(name)), 0, 0))
+            self._tell(self._score_record(self.run.score(self._embed(name)), 0, 0))
 
     def _score_stage(self) -> None:
         """Score the model as a stage leaves it, also against the stage before."""
         run, found = self.run, []
         for name in run.recipe.tested:
-            embeddings = run.embed(name)
+            embeddings = self._embed(name)
             found.append(run.score(embeddings))
             self._tell(self._score_record(found[-1], run.stage_number + 1, run.epoch))
             self.between.site(embeddings)
@@ -285,10 +315,16 @@ class _Session:
     def _score(self) -> None:
         """Score the model as it is on every tested data set."""
         run = self.run
-        found = [run.score(run.embed(name)) for name in run.recipe.tested]
+        found = [run.score(self._embed(name)) for name in run.recipe.tested]
         for scores in found:
             self._tell(self._score_record(scores, run.stage_number + 1, run.epoch))
         self._keep_best(found)
+
+    def _embed(self, name: str) -> Embeddings:
+        """Embed a data set that is tested, and say so where its vectors do not differ."""
+        embeddings = self.run.embed(name)
+        _say((f"{embeddings.dataset}: {note}" for note in spread_notes(embeddings.vectors)), self.say)
+        return embeddings
 
     def _keep_best(self, found: Sequence[Scores]) -> None:
         run = self.run
@@ -339,33 +375,3 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
     if result.losses is not None:
         entry["losses"] = dict(result.losses)
     return {**entry, "trained": dict(trained)}
-
-
-def _any(flag: bool) -> bool:
-    """Whether the flag is up in any process, so that all of them stop after the same step."""
-    if distributed.world() == 1:
-        return flag
-    flags = torch.tensor([float(flag)], device="cuda" if torch.cuda.is_available() else "cpu")
-    torch.distributed.all_reduce(flags)
-    return bool(flags.item())
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or SIGTERM, into a flag that is looked at between steps; the second stops at once."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def raise_flag(_number: int, _frame: FrameType | None) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = {number: signal.signal(number, raise_flag) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -22,12 +23,25 @@ from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch, require_cameras
 from passerby.train.precision import choose_arithmetic
 from passerby.train.probe import Arithmetic
+from passerby.train.resume import fingerprints
 from passerby.train.run import Run
 from passerby.train.stages import make_stage, require_apart, require_masks
 
 
-def make_run(recipe: Recipe, folder: Path, *, arithmetic: Arithmetic | None = None) -> Run:
+def make_run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    weights: Literal["as the recipe says", "from a checkpoint"] = "as the recipe says",
+    arithmetic: Arithmetic | None = None,
+) -> Run:
     """Read the data, build the model, and check what can be checked before the first step.
+
+    Args:
+        recipe: what runs.
+        folder: where it writes.
+        weights: where the model's come from; a checkpoint brings its own, so no file is read.
+        arithmetic: what a run that is resumed has computed in.
 
     Raises:
         UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
@@ -63,7 +77,9 @@ def make_run(recipe: Recipe, folder: Path, *, arithmetic: Arithmetic | None = No
     _require_whole_groups(recipe.engine, columns.stop - columns.start)
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
-    embedder = Embedder(recipe.model, recipe.input, load=recipe.start is None).to(device)
+    embedder = Embedder(recipe.model, recipe.input, load=recipe.start is None and weights != "from a checkpoint").to(
+        device
+    )
     if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
         raise UserError(
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
@@ -73,6 +89,8 @@ def make_run(recipe: Recipe, folder: Path, *, arithmetic: Arithmetic | None = No
     if kept is not None and not batch_norms(embedder):
         raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
     _require_norms(recipe.engine, embedder, device)
+    if columns.stop - columns.start == 1:
+        _require_no_statistics(recipe, embedder)
     embedder = set_norm_statistics(embedder, recipe.engine)
     batch = columns.stop - columns.start
     choice = choose_arithmetic(recipe.engine, device, embedder, batch=batch, earlier=arithmetic)
@@ -85,6 +103,7 @@ def make_run(recipe: Recipe, folder: Path, *, arithmetic: Arithmetic | None = No
         channels_last=choice.arithmetic.channels_last,
         probed=choice.note,
         threads=threads,
+        images=fingerprints(datasets, learnt),
     )
 
 
@@ -102,6 +121,18 @@ def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.dev
         raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
     if engine.batch_norm_group is not None and not batch_norms(embedder):
         raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
+
+
+def _require_no_statistics(recipe: Recipe, embedder: Embedder) -> None:
+    """Raise `UserError` when batch norms would take their statistics from one image."""
+    learning = any(stage.optim.batch_norm == "train" for stage in recipe.stages)
+    if learning and recipe.engine.batch_norm == "local" and batch_norms(embedder):
+        data, world = recipe.data, distributed.world()
+        raise UserError(
+            f"each of {world} processes sees one image of a batch ({data.identities} identities x {data.instances}), "
+            "and a batch norm needs two or more; raise data.identities or data.instances, use fewer processes, or set "
+            "engine.batch_norm to synchronised (GPUs) or optim.batch_norm to freeze_stats"
+        )
 
 
 def choose_device(engine: EngineSettings) -> torch.device:

@@ -10,6 +10,7 @@ from torch import Tensor
 from passerby.errors import UserError
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.train.checkpoint import Checkpoint, load_checkpoint
+from passerby.train.fit import require_stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
         raise UserError(f"start: no run in {folder}, which has no last.pt")
     checkpoint = load_checkpoint(path)
     earlier = recipe_from_text(checkpoint.recipe, source=f"start: the recipe in {path}")
+    require_stage(checkpoint, [stage.epochs for stage in earlier.stages])
     stage = earlier.stages[checkpoint.stage]
     if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(

@@ -118,7 +118,24 @@ def test_embeddings_go_out_and_their_scores_come_back_the_same(trained: Path, si
             assert run("evaluate", *source, *flags, "--json", target).exit_code == 0
         first, second = (json.loads((tmp_path / f"{len(flags)}{n}.json").read_text()) for n in (1, 2))
         assert first == second
-        assert (first["protocol"]["rerank"] is not None) == bool(flags)
+        assert ("reranked" in first) == bool(flags)
+        assert first["protocol"]["rerank"] is None
+        if flags:
+            assert first["reranked"]["protocol"]["rerank"] is not None
+
+
+def test_vectors_that_have_collapsed_are_told(tmp_path: Path) -> None:
+    rows = np.ones((6, 4), np.float32)
+    table = Embeddings(rows, [1, 2, 1, 2, 1, 2], [0, 0, 1, 1, 2, 2], ["query"] * 2 + ["gallery"] * 4)
+    table.save(tmp_path / "same.npz")
+    assert "all 6 vectors are equal: the model has collapsed" in _flat(
+        run("evaluate", "--embeddings", tmp_path / "same.npz").output
+    )
+    assert "all 6 vectors are equal" in run("cluster", tmp_path / "same.npz", "k1=2").output
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> None:
@@ -494,7 +511,7 @@ def test_vectors_of_another_program(tmp_path: Path) -> None:
 
 def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(trained, tmp_path / "run")
-    assert "another recipe (its own: optim.lr=" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
+    assert "optim.lr was 0.001 and is 0.5 now" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
     (copied / "last.pt").write_bytes(b"PK no checkpoint")
     assert "not a readable checkpoint" in refused("train", "--resume", "--out", copied)
 

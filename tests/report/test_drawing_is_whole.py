@@ -35,7 +35,6 @@ TECHNICAL = {
     "engine.precision",
     "engine.threads",
     "engine.channels_last",
-    "engine.threads",
     "engine.tensorboard",
     # a recipe's own are the base of its stages, which are drawn
     "optim",

@@ -14,6 +14,7 @@ from passerby.cli import app
 from passerby.data.foreground import decode_mask
 from passerby.data.image_files import images_below
 from passerby.inputs import InputSettings
+from passerby.lock import locked
 from passerby.segment.learn import hold_out, images_to_score, open_masked, teach
 from passerby.segment.network import (
     Origin,
@@ -190,6 +191,12 @@ def test_a_plain_folder_of_images_will_do(site, masks, tmp_path):
     assert taught.origin == Origin(
         trained_on="set", count_images=5, count_held_out=1, apart_by="images", overlap=taught.origin.overlap
     )
+
+
+def test_two_at_once_do_not_write_one_file(site, masks, tmp_path):
+    seg = tmp_path / "s.safetensors"
+    with locked(tmp_path, file=seg.name, command="another"):
+        assert f"{seg} is in use by" in told("segment", "train", site, "--masks", masks, "--out", seg)
 
 
 def test_what_cannot_be_learnt_from(site, masks, tmp_path):

@@ -12,7 +12,8 @@ from passerby.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from tests.test_files import on_a_full_disk
 from tests.train.runs import run
 
-EMPTY = Checkpoint("description: x", 1, 2, 3, {"w": torch.arange(3.0)}, {}, {}, {}, {}, None, {"softmax": [1.0, 2.0]})
+OPTIMISER = {"state": {}, "param_groups": []}
+EMPTY = Checkpoint("", 1, 2, 3, {"w": torch.arange(3.0)}, {}, {}, OPTIMISER, {}, None, {"softmax": [1.0, 2.0, 1.0]})
 
 
 def plain(value):

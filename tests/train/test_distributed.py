@@ -96,7 +96,8 @@ def test_scores_equal_those_of_one_process(two, tiny):
 
 def test_what_is_written_is_written_once(two):
     lines = (two / "batch norm" / "journal.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["gradients", *["epoch", "scores"] * 2]
+    events = [json.loads(line)["event"] for line in lines]
+    assert [event for event in events if event != "threads"] == ["gradients", *["epoch", "scores"] * 2]
 
 
 def test_two_processes_pull_as_one(two, tiny, tmp_path):

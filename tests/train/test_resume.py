@@ -190,13 +190,25 @@ def test_the_best_epoch_is_remembered_over_a_stop(tiny, tmp_path):
     assert (tmp_path / "run" / "best-on-test.safetensors").read_bytes() == b"kept"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_saves_and_the_handlers_are_put_back(tiny, tmp_path, number):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(each) for each in SIGNALS]
     with pytest.raises(Interrupted):
         train(tiny(), tmp_path / "run", watch=[interrupt_after(2, number)])
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(each) for each in SIGNALS] == before
     assert load_checkpoint(tmp_path / "run" / "last.pt").iteration == 2
+
+
+def test_a_hang_up_that_is_to_be_ignored_is(tiny, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        train(tiny("stages.0.epochs=1", "evaluate=[]"), tmp_path / "run", watch=[interrupt_after(2, signal.SIGHUP)])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 1
 
 
 def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from ignite.engine import Events
 from PIL import Image
 
 from passerby.errors import UserError
@@ -231,3 +232,24 @@ def test_a_gpu_that_is_not_there_is_told(tiny, tmp_path):
     assert "torch sees no GPU here" in refusal(tiny("engine.device=cuda"), tmp_path / "run")
     assert "fp16 is for GPUs" in refusal(tiny("engine.precision=fp16"), tmp_path / "run")
     assert "works on GPUs only" in refusal(tiny("engine.batch_norm=synchronised"), tmp_path / "run")
+
+
+def test_one_image_per_process_is_too_few_for_a_batch_norm(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("passerby.train.distributed.world", lambda: 4)
+    one = ["data.instances=1", "losses.triplet=null"]
+    with pytest.raises(UserError, match=r"each of 4 processes sees one image of a batch \(4 identities x 1\)"):
+        make_run(tiny(*one), tmp_path)
+    make_run(tiny(*one, "optim.batch_norm=freeze_stats"), tmp_path)
+    make_run(tiny(*one, "model.backbone=test_vit", "model.last_stride=2", "model.neck=none"), tmp_path)
+
+
+def test_a_model_that_has_collapsed_is_told_after_its_test(tiny, tmp_path):
+    def collapse(run, engine):
+        @engine.on(Events.EPOCH_COMPLETED)
+        def _forget():
+            with torch.no_grad():
+                run.embedder.neck.weight.zero_()
+
+    said = []
+    train(tiny("stages.0.epochs=1"), tmp_path / "run", watch=[collapse], say=said.append)
+    assert any("market1501: all 32 vectors are equal: the model has collapsed" in sentence for sentence in said)
