@@ -33,7 +33,6 @@ TECHNICAL = {
     "engine.threads",
     "engine.device",
     "engine.precision",
-    "engine.threads",
     "engine.channels_last",
     "engine.tensorboard",
     # a recipe's own are the base of its stages, which are drawn
