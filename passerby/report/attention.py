@@ -125,6 +125,11 @@ class Maps:
         return {path: cover(decode(path), values) for path, values in self.values.items()}
 
     @property
+    def count_cells(self) -> int:
+        """Number of cells of each map."""
+        return next(iter(self.values.values())).size
+
+    @property
     def cells(self) -> str:
         """How fine the maps are, in words."""
         height, width = next(iter(self.values.values())).shape

@@ -29,11 +29,12 @@ def loss_curves(records: Sequence[Record]) -> Figure:
     with style():
         figure, axes = panels(max(len(names), 1), height=0.8 + 1.2 * max(len(names), 1))
         for number, (name, panel) in enumerate(zip(names, axes, strict=False)):
-            x = [place(found, r.stage, r.epoch) for r in found if name in r.terms]
-            y = [r.terms[name].value for r in found if name in r.terms]
-            _line(panel, x, y, number=number, label=name)
+            mine = [record for record in found if name in record.terms]
+            for stage in sorted({record.stage for record in mine}):  # apart: the classifier of each stage is another
+                points = [(place(found, r.stage, r.epoch), r.terms[name].value) for r in mine if r.stage == stage]
+                _line(panel, *zip(*points, strict=True), number=number, label=name)
             panel.set_title(_loss_title(found, name))
-            panel.set_ylim(bottom=min(0.0, *y))
+            panel.set_ylim(bottom=min(0.0, *(record.terms[name].value for record in mine)))
             _mark_stages(panel, found)
         epochs_below(axes[-1])
     return figure

@@ -18,6 +18,8 @@ from passerby.trained import load_trained
 
 _POINTS, _FEWEST_POINTS = 1000, 200  # of the page, shared by the data sets; a thousand take a few seconds
 _SHOWN = 8
+FEWEST_CELLS = 8
+"""Cells of a feature map below which an activation map shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,11 @@ def _attended(run: RunFolder, gallery: Gallery, *, device: str) -> Iterator[Atte
         )
         for found in lists:
             maps = maps_of(trained.embedder, found, feature=trained.feature)
+            if maps.count_cells < FEWEST_CELLS:
+                raise UserError(
+                    f"the last feature map has {maps.cells}, too few to show where similarity comes from; larger "
+                    "images or model.last_stride=1 give more"
+                )
             covers = {path: inline(pixels) for path, pixels in maps.covers.items()}
             yield Attended(f"The {kind} list{on}", found, inline_images(list(covers)), covers, maps.cells)
 

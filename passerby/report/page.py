@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from functools import cache
@@ -9,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from passerby import __version__
 from passerby.files import atomic_write
@@ -175,5 +177,20 @@ def _rows(site: Site) -> list[tuple[str, Row]]:
 def _template() -> Template:
     source = resources.files("passerby.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters["without_folders"] = without_folders
+    environment.filters |= {"without_folders": without_folders, "prose": prose}
+    environment.globals["contents"] = contents
     return environment.from_string(source)
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence as HTML: without the folders of this machine, and with `code` where it has backticks.
+
+    >>> str(prose("<b> & `passerby report /home/ann/run`"))
+    '&lt;b&gt; &amp; <code>passerby report …/run</code>'
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(without_folders(text)))))
+
+
+def contents(main: str) -> list[tuple[str, str]]:
+    """Return the id and the heading of every section of the page."""
+    return re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', main)

@@ -12,6 +12,7 @@ def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         off = value is None or value is False or (isinstance(value, int | float) and value == 0)
+        off = off or (value == "none" and name != "weights")  # weights: none is a start of its own, from scratch
         if name not in without and name not in settings.idle and not off:
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
 

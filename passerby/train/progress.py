@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from ignite.engine import Engine, Events
 from rich.console import Console
 from rich.progress import TaskID
 
-from passerby.console import duration, make_progress
+from passerby.console import make_progress
 from passerby.train.journal import (
     EpochRecord,
     FindingRecord,
@@ -95,4 +96,4 @@ class ProgressBar:
         """Return the time that the rest of the stage takes, tests not counted; nothing after its last epoch."""
         self.seconds.append(record.seconds)
         left = (record.epochs - record.epoch) * sum(self.seconds) / len(self.seconds)
-        return f"  {duration(left)} left" if left else ""
+        return f"  {timedelta(seconds=round(left))} left".replace(" 0:", " ") if left else ""

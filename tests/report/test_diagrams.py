@@ -232,3 +232,10 @@ def test_known_people_beside_are_drawn_apart():
     assert "images of plaza are shown beside" in drawn
     assert "Beside them plaza identities known" in drawn
     assert "people of plaza keep their names" in drawn
+
+
+def test_what_a_recipe_does_not_have_is_not_drawn():
+    drawn = words(draw(load_recipe("small")))
+    for absent in ("ibn", "attention", "non local"):
+        assert absent not in drawn
+    assert "weights none" in drawn

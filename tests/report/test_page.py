@@ -64,7 +64,7 @@ def test_nothing_is_fetched(html):
     page = Page(html)
     assert page.open == []
     assert len(page.addresses) > 20
-    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
     assert not re.search(r"url\(|@import|<script|<link|<iframe", html)
     assert len(html) < 1_500_000  # 2.5 MB with photographs
 
@@ -108,16 +108,26 @@ def test_without_a_model_the_maps_are_told_to_be_missing(html):
 def test_maps_lie_over_the_best_and_the_worst_list(tmp_path):
     written = write_run(tmp_path)
     before = Page(write_report(written.folder).read_text())
-    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(64, 32)))
+    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(128, 64)))
     recipe = (written.folder / "recipe.yaml").read_text()
     save_embedder(embedder, written.folder / "embedder.safetensors", recipe=recipe)
     page = Page(write_report(written.folder).read_text())
     assert "The best list." in page.text
     assert "The worst list." in page.text
-    assert "last map has 2 × 1 cells" in page.text
+    assert "last map has 4 × 2 cells" in page.text
     assert page.classes.count("list") == before.classes.count("list") + 4  # two lists, as they are and under maps
     shutil.rmtree(written.images)
     assert "No activation maps: activation maps need the images" in Page(write_report(written.folder).read_text()).text
+
+
+def test_maps_of_few_cells_are_left_out(tmp_path):
+    written = write_run(tmp_path)
+    embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(64, 32)))
+    recipe = (written.folder / "recipe.yaml").read_text()
+    save_embedder(embedder, written.folder / "embedder.safetensors", recipe=recipe)
+    text = Page(write_report(written.folder).read_text()).text
+    assert "No activation maps: the last feature map has 2 × 1 cells, too few" in text
+    assert "The best list." not in text
 
 
 def test_too_few_images_for_a_plane_are_told(tmp_path):
@@ -258,3 +268,17 @@ def test_a_report_names_no_folder_of_this_machine(tmp_path):
     assert str(tmp_path) not in page
     assert "secret" not in page
     assert "--data …/plaza model.weights=…/weights.pth" in page
+
+
+def test_contents_lead_to_every_section(run):
+    text = write_report(run.folder).read_text()
+    links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', text)
+    assert links == re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', text)
+    assert len(links) >= 5
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_notes_show_code_instead_of_backticks(tmp_path):
+    written = write_run(tmp_path, recipe=plain_recipe(description="as `small` & more"))
+    page = write_report(written.folder).read_text()
+    assert "as <code>small</code> &amp; more" in page
