@@ -39,6 +39,8 @@ _TYPES: dict[str, type[np.generic]] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
+MOST_AT_ONCE = 4096
+"""Largest fixed batch of a graph; it is filled up to even for a single image."""
 _SILENT = 4  # onnxruntime's own complaints would stand above our sentence
 
 
@@ -272,7 +274,10 @@ def _settings(entry: Entry, given: Sequence[str], source: str) -> OnnxSettings:
     size = (entry.size[0] or said.size[0], entry.size[1] or said.size[1])
     if size != said.size and "size" in said.model_fields_set:
         raise UserError(f"--input size={list(said.size)}: {source} takes images of {size[0]}x{size[1]} only")
-    return said.model_copy(update={"size": size, "values": "bytes" if takes_bytes else said.values})
+    if entry.batch is not None and not 1 <= entry.batch <= MOST_AT_ONCE:
+        raise UserError(f"{source} takes {entry.batch:,} images at once; allowed are 1 to {MOST_AT_ONCE:,}")
+    found = {**said.model_dump(mode="json"), "size": list(size), "values": "bytes" if takes_bytes else said.values}
+    return build(OnnxSettings, found, source=source)
 
 
 def _foreign(session: InferenceSession, entry: Entry, settings: OnnxSettings, source: str) -> OnnxModel:

@@ -14,6 +14,7 @@ from passerby.data.readers.layout import Published, count_note
 from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.data.readers.numbers import whole_number
 from passerby.errors import UserError
+from passerby.files import reading
 from passerby.settings import Settings
 from passerby.types import Dataset
 
@@ -81,7 +82,9 @@ def read_msmt17(settings: MSMT17, name: str) -> Dataset:
 
 def _read_list(file: Path, inner: str, *, first_pid: int) -> list[Shot]:
     shots: list[Shot] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    with reading(file, "a list of images in UTF-8"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         path, _, pid = line.strip().rpartition(" ")
