@@ -37,6 +37,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.layer, self.activation = layer, activation
+        self.objective, self.number = objective, number  # asked at each step, so not read off the buffers
         self.register_buffer("squashed", torch.tensor(activation == "sigmoid"))
         self.register_buffer("objective_index", torch.tensor(OBJECTIVES.index(objective)))
         self.register_buffer("stage_number", torch.tensor(number))
@@ -45,16 +46,6 @@ class Encoder(nn.Module):
     def place(self) -> Place:
         """Where it looks."""
         return "after_pooling" if isinstance(self.layer, nn.Linear) else "before_pooling"
-
-    @property
-    def objective(self) -> Objective:
-        """The loss that its autoencoder was trained with."""
-        return OBJECTIVES[int(self.objective_index)]
-
-    @property
-    def number(self) -> int:
-        """Of the stage that left it, from 1."""
-        return int(self.stage_number)
 
     @property
     def dimension(self) -> int:
@@ -68,14 +59,15 @@ class Encoder(nn.Module):
 
 
 def empty_encoder(state: Mapping[str, Tensor]) -> Encoder:
-    """Build an encoder that a saved state fits: `layer.weight` (S, D) or (S, D, k, k), and `squashed`."""
+    """Build the encoder of a saved state, without its weights: `layer.weight` is (S, D) or (S, D, k, k)."""
     weight = state["layer.weight"]
     size, dimension = weight.shape[:2]
     place: Place = "after_pooling" if weight.ndim == 2 else "before_pooling"
     activation: Activation = "sigmoid" if bool(state["squashed"]) else "none"
     kernel = 1 if weight.ndim == 2 else weight.shape[2]
     made = Autoencoder(dimension, size, place=place, activation=activation, kernel=kernel)
-    return Encoder(made.encoder, activation)
+    objective = OBJECTIVES[int(state["objective_index"])]
+    return Encoder(made.encoder, activation, objective=objective, number=int(state["stage_number"]))
 
 
 def seen_width(embedder: Embedder, place: Place) -> int:
