@@ -6,13 +6,17 @@ BIN    := $(VENV)/bin
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs check clean
+.PHONY: demo test gpu lint types docs check clean
 
 demo: $(BIN)/passerby
 	$(BIN)/passerby demo --out demo
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
+
+# On a machine with an NVIDIA GPU, network or not: the tests that need one, and a table of CPU against GPU in gpu.md
+gpu: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

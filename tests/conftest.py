@@ -120,3 +120,11 @@ def tiny(tiny_file: Path):
         return load_recipe(str(tiny_file), overrides)
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where torch sees none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda") is not None:
+                item.add_marker(pytest.mark.skip(reason="torch sees no GPU"))
