@@ -27,7 +27,6 @@ def test_it_measures_on_the_cpu(gpu, tmp_path, monkeypatch, capsys):
     gpu.main()
     text = (tmp_path / "out" / "gpu.md").read_text()
     assert re.findall(r"^\| (\w+)", text, re.MULTILINE) == [
-        "CPU",
         "training",
         "embedding",
         "ranking",
