@@ -10,14 +10,16 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
 
-from passerby.cluster.clustering import Clusters, require_usable
-from passerby.cluster.quality import Truth, against_truth, agreement, silhouette
+from passerby.cluster.clustering import USUAL, Clusters, DbscanSettings, require_usable
+from passerby.cluster.doubt import giant_sentence, measure_doubt
+from passerby.cluster.people import FoundPeople
+from passerby.cluster.quality import against_truth, agreement, silhouette
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.joining import join
 from passerby.data.readers.auto import Recognised, layout_of
@@ -26,7 +28,6 @@ from passerby.data.readers.images import Images
 from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.roles import role_folders
 from passerby.data.readers.table import Csv
-from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import View, extract, masked_view
 from passerby.files import atomic_write, reading, write_json
@@ -45,24 +46,11 @@ from passerby.train.start import read_start
 from passerby.trained import Progress, Trained, load_trained
 from passerby.types import Dataset, Floats, Ints, Split
 
-PEOPLE: dict[str, Plain] = {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}
-"""How people are found unless it is said otherwise. Of k1 8 to 30 and eps 0.4 to 0.7, these gave the best or nearly the
-best clusters of 211, 512 and 1,668 generated images, some 14 of each person; k1 30 and eps 0.6 took 37 people for 10.
-"""
-
 STRIPES = {"ssg": 2, "pplr": 3}
 """How many stripes of an image a method compares, for those that compare any."""
 
 EPOCHS = 12
 FEWEST_BATCHES, MOST_BATCHES = 20, 400
-NUDGE = 0.1
-"""By which share of itself the radius is moved to see how firm the number of people is."""
-
-
-CAUTION = (
-    "clusters are not people yet: somebody with few images is in none, "
-    "and somebody whom cameras see very differently may be in several"
-)
 
 
 def methods() -> list[str]:
@@ -227,7 +215,7 @@ def _plain_recipe(
         "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": STRIPES.get(method)},
         "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
         "optim": _optim(earlier.stages[-1].optim),
-        "method": {method: {"cluster": PEOPLE, "cameras": cameras}},
+        "method": {method: {"cluster": USUAL["dbscan"], "cameras": cameras}},
         "start": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
         "evaluate": [dataset.name] if tested else [],
@@ -318,57 +306,9 @@ def _vectors(trained: Trained, part: Clustered, train: Split, *, view: View, pro
     return unit(part.evened(found, train.cam))
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Who an adapted model takes for one person, and how far that may be trusted.
-
-    Attributes:
-        site: name of the images.
-        images: how many there are.
-        people: clusters.
-        noise: share of the images in no cluster, in [0, 1].
-        silhouette: mean over the clustered images, in [-1, 1]; None without a graph or a second cluster.
-        stability: adjusted Rand index with the clusters of the last epoch; 1 = the same.
-        people_at_smaller_radius, people_at_larger_radius: clusters at a radius a tenth smaller and a tenth larger; None
-            where the clustering has no radius.
-        truth: against the identities, where any are known.
-
-    """
-
-    site: str
-    images: int
-    people: int
-    noise: float
-    silhouette: float | None
-    stability: float | None
-    people_at_smaller_radius: int | None
-    people_at_larger_radius: int | None
-    truth: Truth | None = None
-
-    def sentences(self) -> list[str]:
-        """Tell it to a person."""
-        found = [
-            f"{self.site}: {self.people:,} people in {self.images:,} images, "
-            f"{100 * self.noise:.1f} % of which are in no cluster"
-        ]
-        sure = []
-        if self.stability is not None:
-            sure.append(f"agreement with the last epoch {self.stability:.2f} (1 = the same clusters)")
-        if self.silhouette is not None:
-            sure.append(f"silhouette {self.silhouette:.2f} (1 = clusters far apart, 0 = none)")
-        smaller, larger = self.people_at_smaller_radius, self.people_at_larger_radius
-        if smaller is not None and larger is not None:
-            sure.append(f"{smaller:,} and {larger:,} people at a radius a tenth smaller and larger")
-        found += [f"how sure: {'; '.join(sure)}"] if sure else []
-        if self.truth is not None:
-            known = f"what is known of {self.truth.images:,} images of {self.truth.identities:,} people"
-            found.append(
-                f"against {known}: purity {100 * self.truth.purity:.1f} %, pairwise F {100 * self.truth.f:.1f} %"
-            )
-        return [*found, CAUTION]
-
-
-def find_people(run: Path, *, inference: InferenceSettings = AUTOMATIC, progress: Progress | None = None) -> Findings:
+def find_people(
+    run: Path, *, inference: InferenceSettings = AUTOMATIC, progress: Progress | None = None
+) -> FoundPeople:
     """Group the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
 
     Raises:
@@ -386,16 +326,19 @@ def find_people(run: Path, *, inference: InferenceSettings = AUTOMATIC, progress
     view = masked_view(train.masks, trained.recipe.learnt_pixels)
     vectors = _vectors(trained, part, train, view=view, progress=progress)
     clusters, graph = part.find(vectors)
-    smaller, larger = _nudged(chosen, vectors, clusters, graph)
-    found = Findings(
+    cluster = chosen.cluster
+    doubt = None
+    if isinstance(cluster, DbscanSettings) and graph is not None:
+        doubt = measure_doubt(cluster, vectors, graph, clusters)
+    found = FoundPeople(
         site=stage.title,
         images=len(clusters),
         people=clusters.count,
         noise=clusters.noise,
         silhouette=None if graph is None or clusters.count < 2 else silhouette(graph, clusters.labels),
         stability=_stability(labels_file(run, number, last.epoch + 1), clusters.labels),
-        people_at_smaller_radius=smaller,
-        people_at_larger_radius=larger,
+        doubt=doubt,
+        giant=giant_sentence(clusters),
         truth=against_truth(clusters.labels, train.pid),
     )
     _write(run, train, clusters, found)
@@ -419,17 +362,6 @@ def _last_epoch(run: Path, stage: int) -> FindingRecord:
     return found[-1]
 
 
-def _nudged(
-    chosen: ClusteredSettings, vectors: Floats, clusters: Clusters, graph: SparseRows | None
-) -> tuple[int | None, int | None]:
-    """Return how many people there are at a radius a tenth smaller and a tenth larger."""
-    if clusters.eps is None:
-        return None, None
-    radii = (clusters.eps * (1 - NUDGE), min(clusters.eps * (1 + NUDGE), 0.999))
-    smaller, larger = (chosen.cluster.fit(vectors, graph, eps=eps).count for eps in radii)
-    return smaller, larger
-
-
 def _stability(file: Path, labels: Ints) -> float | None:
     if not file.is_file():
         return None
@@ -439,7 +371,7 @@ def _stability(file: Path, labels: Ints) -> float | None:
     return agreement(people[: len(labels)], labels).rand  # what is beside stands after the unlabelled images
 
 
-def _write(run: Path, train: Split, clusters: Clusters, found: Findings) -> None:
+def _write(run: Path, train: Split, clusters: Clusters, found: FoundPeople) -> None:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["path", "cluster"])

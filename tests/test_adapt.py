@@ -77,12 +77,14 @@ def test_it_says_how_many_people_there_are_and_how_sure_it_is(adapted):
     out, said = adapted
     figures = json.loads((out / "clusters.json").read_text())
     assert figures["images"] == PEOPLE * IMAGES
-    assert f"yard: {figures['people']} people in {PEOPLE * IMAGES} images" in said
+    doubt, images = figures["doubt"], f"in {PEOPLE * IMAGES} images"
+    assert f"people ({figures['people']} clusters, {doubt['doubtful']} of them doubtful) {images}" in said
     assert "how sure: agreement with the last epoch" in said
     assert figures["truth"] is None
     assert -1 <= figures["silhouette"] <= 1
     assert [sorted(set(kept.cam.tolist())) for kept in read_groupings(out)] == [[1, 2]] * 3  # as the folders count them
-    assert figures["people_at_smaller_radius"] > 0 < figures["people_at_larger_radius"]
+    assert 0 < doubt["fewest"] <= figures["people"] <= doubt["most"]
+    assert "of them doubtful" in (out / "report.html").read_text()
     assert f"report: {out / 'report.html'}" in said
 
 

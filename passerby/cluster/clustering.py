@@ -13,18 +13,15 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
 from passerby.cluster.graph import Form, jaccard_neighbours, smallest_share_mean, within
+from passerby.cluster.precomputed import NOISE, connected, sorted_rows, without_small
+from passerby.cluster.radius import choose_radius
 from passerby.distances.sparse import SparseRows
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.settings import Plain, Settings, build, override
 from passerby.types import Floats, Ints
-
-NOISE = -1
-"""The label of an image that belongs to no cluster."""
 
 
 def numbered(labels: Ints) -> Ints:
@@ -117,12 +114,14 @@ class DbscanSettings(GraphClustering):
     """DBSCAN: images with `min_samples` neighbours within eps, themselves included, hold a cluster together.
 
     Reference: Ester et al., "A Density-based Algorithm for Discovering Clusters", KDD 1996. eps 0.6 is that of Ge et
-    al., NeurIPS 2020; `share` is that of Fu et al., ICCV 2019.
+    al., NeurIPS 2020; `share` is that of Fu et al., ICCV 2019; `auto` see `choose_radius`.
     """
 
     kind: Literal["dbscan"] = "dbscan"
-    eps: Annotated[float, Field(gt=0, lt=1)] | Literal["share"] = Field(
-        0.6, description="radius; share: the mean of the smallest share of all distances"
+    eps: Annotated[float, Field(gt=0, lt=1)] | Literal["share", "auto"] = Field(
+        0.6,
+        description="radius; share: the mean of the smallest share of all distances; auto: where clusters are many and "
+        "hold most images",
     )
     share: Annotated[float, Field(gt=0, le=1)] = Field(1.6e-3, description="of all pairs, for eps: share")
     min_samples: Annotated[int, Field(ge=1)] = 4
@@ -139,8 +138,18 @@ class DbscanSettings(GraphClustering):
         return self
 
     def radius(self, graph: SparseRows) -> float:
-        """Return eps, of this graph where it is a share."""
-        return smallest_share_mean(graph, self.share) if self.eps == "share" else self.eps
+        """Return eps, of this graph where it is not a number."""
+        if self.eps == "share":
+            return smallest_share_mean(graph, self.share)
+        return choose_radius(lambda eps: self._labels(graph, eps)) if self.eps == "auto" else self.eps
+
+    def _labels(self, graph: SparseRows, eps: float) -> Ints:
+        """Return the clusters (N,) at a radius, -1 = noise."""
+        from sklearn.cluster import DBSCAN
+
+        near = sorted_rows(within(graph, eps))
+        labels: Ints = DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed").fit(near).labels_
+        return labels
 
     def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
         """Cluster `vectors` (N, D).
@@ -154,17 +163,14 @@ class DbscanSettings(GraphClustering):
             UserError: not more images than k1, or an eps so large that all pairs are near.
 
         """
-        from sklearn.cluster import DBSCAN
-
-        eps = self.eps if eps is None and self.eps != "share" else eps
+        if eps is None and isinstance(self.eps, float):
+            eps = self.eps
         if graph is None:
             graph = self.neighbours(vectors, at_most=1.0 if eps is None else eps)
         eps = self.radius(graph) if eps is None else eps
         if not 0 < eps < 1:
             raise UserError(f"eps must be in (0, 1), got {eps:g}; images without common neighbours are 1 apart")
-        near = _sorted_rows(within(graph, eps))
-        labels = DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed").fit(near).labels_
-        return Clusters(labels, eps)
+        return Clusters(self._labels(graph, eps), eps)
 
 
 class HdbscanSettings(GraphClustering):
@@ -196,9 +202,9 @@ class HdbscanSettings(GraphClustering):
             metric_params={"max_distance": 1.0},
             copy=False,
         )
-        labels = found.fit(_connected(graph, at_least=self.min_samples)).labels_
+        labels = found.fit(connected(graph, at_least=self.min_samples)).labels_
         labels[np.diff(graph.start) < self.min_samples] = NOISE  # as far from all as images can be
-        return Clusters(_without_small(labels, self.min_size))
+        return Clusters(without_small(labels, self.min_size))
 
 
 class InfomapSettings(GraphClustering):
@@ -238,7 +244,7 @@ class InfomapSettings(GraphClustering):
             network.add_links(links)
             modules = dict(network.run().modules())
             labels[list(modules)] = list(modules.values())
-        return Clusters(_without_small(labels, self.min_size))
+        return Clusters(without_small(labels, self.min_size))
 
 
 # ---- on the vectors
@@ -252,7 +258,9 @@ class KmeansSettings(Settings):
     """
 
     kind: Literal["kmeans"] = "kmeans"
-    k: Annotated[int, Field(ge=2)] = Field(500, description="number of clusters")
+    k: Annotated[int, Field(ge=2)] | Literal["auto"] = Field(
+        500, description="number of clusters; auto: as many as DBSCAN with the usual settings finds"
+    )
     restarts: Annotated[int, Field(ge=1)] = Field(1, description="runs from other starts; the tightest is kept")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
@@ -266,14 +274,30 @@ class KmeansSettings(Settings):
         from sklearn.cluster import KMeans
         from threadpoolctl import threadpool_limits
 
-        if len(vectors) < self.k:
-            raise UserError(f"fewer images than clusters: {len(vectors)} images with k={self.k}")
+        k = _usual_count(vectors) if self.k == "auto" else self.k
+        if len(vectors) < k:
+            raise UserError(f"fewer images than clusters: {len(vectors)} images with k={k}; k=auto asks DBSCAN")
         unit = unit_rows(vectors)
         # several threads add up centres in any order, and a resumed run would not find the same
         with threadpool_limits(1, user_api="openmp"):
-            found = KMeans(self.k, n_init=self.restarts, random_state=self.seed).fit(unit)
+            found = KMeans(k, n_init=self.restarts, random_state=self.seed).fit(unit)
         return Clusters(found.labels_)
 
+
+def _usual_count(vectors: Floats) -> int:
+    """Return how many clusters the usual DBSCAN finds in vectors (N, D), at least 2."""
+    usual = build(DbscanSettings, USUAL["dbscan"], source="clustering")
+    usual = usual.model_copy(update={"k1": max(1, min(usual.k1, len(vectors) - 1))})
+    return max(2, usual.fit(vectors).count)
+
+
+USUAL: dict[str, dict[str, Plain]] = {
+    "dbscan": {"kind": "dbscan", "eps": "auto", "k1": 15, "k2": 4},
+    "kmeans": {"kind": "kmeans", "k": "auto"},
+}
+"""How people are found unless it is said otherwise, where no published figures are repeated. k1 is about the number of
+images of a person; with twice as many neighbours the same radius joins different people.
+"""
 
 AnyClustering = Annotated[
     DbscanSettings | HdbscanSettings | KmeansSettings | InfomapSettings, Field(discriminator="kind")
@@ -285,7 +309,7 @@ class _Choice(Settings):
 
 
 def clustering_settings(kind: str, assignments: Sequence[str] = ()) -> AnyClustering:
-    """Return an algorithm by its name, with some of its settings changed.
+    """Return an algorithm by its name as it is usually used, with some of its settings changed.
 
     >>> clustering_settings("dbscan", ["eps=0.5"]).eps
     0.5
@@ -294,49 +318,7 @@ def clustering_settings(kind: str, assignments: Sequence[str] = ()) -> AnyCluste
         UserError: no such algorithm or setting, or not such a value.
 
     """
-    data: dict[str, Plain] = {"kind": kind}
+    data: dict[str, Plain] = {"kind": kind, **USUAL.get(kind, {})}
     for assignment in assignments:
         data = override(data, assignment)
     return build(_Choice, {"cluster": data}, source="clustering").cluster
-
-
-# ---- for the libraries
-
-
-def _sorted_rows(graph: SparseRows) -> csr_array:
-    """Return the graph as scikit-learn wants it: 32-bit columns, and every row by ascending distance."""
-    from sklearn.neighbors import sort_graph_by_row_values
-
-    matrix = csr_array(
-        (graph.value, graph.column.astype(np.int32), graph.start.astype(np.int32)), shape=(len(graph), len(graph))
-    )
-    ordered: csr_array = sort_graph_by_row_values(matrix, warn_when_not_sorted=False)
-    return ordered
-
-
-def _connected(graph: SparseRows, *, at_least: int) -> csr_array:
-    """Return the graph in one piece, with at least as many neighbours for every image, by adding pairs at distance 1.
-
-    Such pairs are at distance 1 in any case, so the hierarchy is the one of the whole matrix.
-    """
-    matrix = graph.scipy()
-    _, piece = connected_components(matrix, directed=False)
-    _, first = np.unique(piece, return_index=True)
-    rows, columns = [first[:-1]], [first[1:]]
-    for image in np.flatnonzero(np.diff(graph.start) < at_least):
-        known = graph.column[graph.start[image] : graph.start[image + 1]]
-        others = np.setdiff1d(np.arange(min(len(graph), len(known) + at_least)), known)[: at_least - len(known)]
-        rows.append(np.full(len(others), image))
-        columns.append(others)
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    one_way = coo_array((np.ones(len(row)), (row, column)), shape=matrix.shape).tocsr()
-    added = csr_array(one_way + one_way.T)
-    added.data[:] = 1  # some pairs are added twice
-    both = matrix.astype(np.float64)
-    return csr_array((both + both.T) / 2 + added)
-
-
-def _without_small(labels: Ints, smallest: int) -> Ints:
-    """Return the labels with clusters of fewer images turned into noise."""
-    names, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    return np.where(sizes[place] < smallest, NOISE, names[place])

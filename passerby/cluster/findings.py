@@ -20,6 +20,7 @@ from passerby.cluster.clustering import (
     KmeansSettings,
     require_usable,
 )
+from passerby.cluster.doubt import giant_sentence
 from passerby.cluster.graph import jaccard_neighbours
 from passerby.cluster.quality import Agreement, Truth, against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
@@ -73,6 +74,7 @@ class Findings:
             "noise": found.noise,
             "eps": found.eps,
             "sizes": found.sizes.tolist(),
+            "warning": giant_sentence(found),
             "silhouette": self.silhouette,
             "moved": [asdict(moved) for moved in self.moved],
             "one_camera": self.one_camera,
@@ -164,6 +166,8 @@ def _lines(found: Findings) -> Iterator[str]:
     sizes = clusters.sizes
     yield f"images per cluster: smallest {sizes.min()}, median {np.median(sizes):g}, largest {sizes.max()}"
     few = "; few images are in clusters at all, so it says little" if clusters.noise > 0.5 else ""
+    if warning := giant_sentence(clusters):
+        yield f"warning: {warning}"
     yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster){few}"
     if found.one_camera is not None:
         advice = (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from passerby.cluster.clustering import NOISE, numbered
+from passerby.cluster.clustering import numbered
+from passerby.cluster.precomputed import NOISE
 from passerby.cluster.reliability import agreement_iou, alone_apart
 from passerby.distances.sparse import SparseRows
 from passerby.types import UNKNOWN, Doubles, Ints

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.cluster.clustering import NOISE, numbered
+from passerby.cluster.clustering import numbered
+from passerby.cluster.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.types import UNKNOWN, Bools, Ints
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from passerby.cluster.cameras import AcrossCameras, evened
 from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.cluster.doubt import giant_sentence
 from passerby.cluster.graph import k_distances
 from passerby.cluster.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
@@ -159,7 +160,7 @@ class Clustered(Part):
             }  # nobody known in a cluster
         if view == 0 and self.settings.stop is not None:
             figures |= self._judge(run, self.settings.stop, figures)
-        run.tell(self.views[view], figures)
+        run.tell(self.views[view], figures, note=giant_sentence(clusters))
 
     def _replaced(self, labels: Ints, view: int) -> Ints | None:
         """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before."""

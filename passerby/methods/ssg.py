@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from passerby.cluster.clustering import (
-    NOISE,
     AnyClustering,
     Clusters,
     DbscanSettings,
@@ -22,6 +21,7 @@ from passerby.cluster.clustering import (
     require_usable,
 )
 from passerby.cluster.graph import mixed_with_source
+from passerby.cluster.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.losses.mining import Distance

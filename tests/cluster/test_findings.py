@@ -35,7 +35,7 @@ def run(*words):
 
 
 def test_the_command_says_and_writes_what_it_found(file, tmp_path):
-    found = run(file, "k1=7", "k2=2", "-o", tmp_path / "c.csv", "--json", tmp_path / "c.json")
+    found = run(file, "eps=0.6", "k1=7", "k2=2", "-o", tmp_path / "c.csv", "--json", tmp_path / "c.json")
     assert found.exit_code == 0, found.output
     assert "5 clusters of 42 images; 4.8 % in no cluster; eps 0.6" in found.output
     assert "smallest 8, median 8, largest 8" in found.output
@@ -66,7 +66,7 @@ def test_every_algorithm_has_findings(kind, words, change):
 def test_without_identities_and_names(tmp_path):
     vectors, pids = people()
     table = table_of(vectors, np.full_like(pids, -1), names=False)
-    found = find_clusters(table, clustering_settings("dbscan", ["k1=7", "eps=share"]))
+    found = find_clusters(table, clustering_settings("dbscan", ["k1=7", "k2=6", "eps=share"]))
     assert "known identities" not in describe(found)
     assert found.to_json()["truth"] is None
     write_clusters(tmp_path / "c.csv", table, found.clusters)
@@ -75,7 +75,7 @@ def test_without_identities_and_names(tmp_path):
 
 def test_a_silhouette_of_few_images_is_doubted():
     vectors, pids = people()
-    clear = find_clusters(table_of(vectors, pids), clustering_settings("dbscan", ["k1=7", "k2=2"]))
+    clear = find_clusters(table_of(vectors, pids), clustering_settings("dbscan", ["eps=0.6", "k1=7", "k2=2"]))
     assert "says little" not in describe(clear)
     scattered = np.concatenate([vectors, np.random.default_rng(3).normal(size=(80, vectors.shape[1]))])
     found = find_clusters(
@@ -90,7 +90,7 @@ def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
     cam = np.arange(len(pids)) % 2
     apart = vectors + np.where(cam, 1, -1)[:, None] * 3 * np.eye(vectors.shape[1])[0]
     table = replace(table_of(apart, pids), cam=cam)
-    settings = clustering_settings("dbscan", ["k1=7", "k2=2"])
+    settings = clustering_settings("dbscan", ["eps=0.6", "k1=7", "k2=2"])
     misled, found = find_clusters(table, settings), find_clusters(table, settings, cameras="standardise")
     assert misled.one_camera == misled.clusters.count
     assert misled.truth.recall < 0.7
