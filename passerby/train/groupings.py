@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.files import atomic_write, reading
-from passerby.npz import read_npz
 from passerby.cluster.clustering import numbered
 from passerby.cluster.precomputed import NOISE
-from passerby.errors import UserError, first_line
-from passerby.files import atomic_write
+from passerby.files import atomic_write, reading
+from passerby.npz import read_npz
 from passerby.types import Bools, Embeddings, Floats, Ints, Words
 
 _NAME = re.compile(r"stage-(\d+)-epoch-(\d+)")
