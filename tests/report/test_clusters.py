@@ -210,7 +210,7 @@ def test_groupings_are_read_back(run):
     assert first.labels.tolist() == LABELS.tolist()
     assert len(Embeddings.load(vectors_file(run, 1))) == COUNT
     (run / "clusters" / "stage-1-epoch-003.npz").write_text("x")
-    with pytest.raises(UserError, match="does not hold clusters as a run writes them"):
+    with pytest.raises(UserError, match="is not clusters as a run writes them"):
         read_groupings(run)
 
 
