@@ -132,6 +132,19 @@ def test_a_run_goes_on_where_its_source_and_its_folder_have_moved_to(adapted, so
     assert require_adaptation(gone, source, tmp_path / "new", out=out).dataset(name).root == str(inner)
 
 
+def test_a_folder_whose_test_cannot_be_scored_is_adapted_to_without_it(source, tmp_path):
+    generator = np.random.default_rng(0)
+    for role, people in {"bounding_box_train": range(1, 9), "query": (20, 21), "bounding_box_test": (30, 31)}.items():
+        (tmp_path / "apart" / role).mkdir(parents=True)
+        for person, number in ((person, number) for person in people for number in range(8)):
+            name = f"{person:04d}_c{number % 2 + 1}s1_{number:06d}_00.png"
+            Image.fromarray(draw_person(person, generator)).save(tmp_path / "apart" / role / name)
+    said = []
+    recipe = adaptation(source, tmp_path / "apart", overrides=SMALL, say=said.append)
+    assert recipe.tested == ()
+    assert any(sentence.startswith("apart: not tested, since no query can be scored: of 16") for sentence in said)
+
+
 def test_batches_are_as_small_as_the_people_who_were_found(source, yard, tiny):
     recipe = adaptation(source, yard, overrides=SMALL)
     assert recipe.data.identities == PEOPLE // 2

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from passerby.commands import evaluate_run
 from passerby.errors import UserError
 from passerby.evaluate import evaluate
 from passerby.scorable import camera_note, require_scorable, unscorable
@@ -71,3 +73,16 @@ def test_a_run_that_cannot_be_tested_is_refused_before_it_begins(tiny, site, tmp
 def _listed(site):
     roles = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
     return [(path, role) for folder, role in roles.items() for path in sorted((site / folder).iterdir())]
+
+
+def test_a_model_is_not_asked_for_what_cannot_be_scored(site, tmp_path):
+    class Model:
+        recipe, notes, feature, flip = None, (), "embedding", False
+
+        def vectors(self, paths, **options):
+            raise AssertionError("asked")
+
+    table = tmp_path / "site.csv"
+    table.write_text("\n".join(["path,pid,cam,role", *(f"{p},{p.name[:4]},1,{role}" for p, role in _listed(site))]))
+    with pytest.raises(UserError, match="add --cameras ignore to count matches from the query's own camera"):
+        evaluate_run(Model(), on="csv", data=str(table), cameras="standard", rerank=False, console=Console(quiet=True))
