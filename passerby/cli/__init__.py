@@ -7,6 +7,7 @@ first), a bug is 70: `passerby.cli.boundary` says more.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -82,6 +83,7 @@ def main() -> None:
     try:
         require_working_directory()
         bound_spin()
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # said in a sentence of our own
         app()
     except SystemExit as end:
         code = end.code
