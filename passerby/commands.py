@@ -384,7 +384,7 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if result.reranked is not None:
             table.add_row("", "re-ranked", *_figures(result.reranked))
         chance = (f"{100 * share:.1f}" for share in (result.plain.chance_mAP, result.plain.chance_rank1))
-        table.add_row("", "random order", *chance)
+        table.add_row("", "chance", *chance)
     console.print(table)
     for result in results:
         if (text := hardly_learnt(*_rank_scores(result.plain))) is not None:

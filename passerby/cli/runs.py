@@ -38,14 +38,14 @@ def print_comparison(found: RunComparison, console: Console) -> None:
     """Print the table of a comparison, then the settings in which its groups differ."""
     from rich.table import Table
 
-    from passerby.report.comparison import MEASURES
+    from passerby.report.comparison import FIGURES
 
-    table = Table("", "runs", "seeds", "data set", *MEASURES)
+    table = Table("", "runs", "seeds", "data set", *FIGURES)
     for number, group in enumerate(found.groups, start=1):
         for place, dataset in enumerate(found.datasets):
             figures = group.figures(dataset)
             about = (str(number), group.name, ", ".join(map(str, group.seeds))) if place == 0 else ("", "", "")
-            table.add_row(*about, dataset, *(str(figures.get(name, "")) for name in MEASURES))
+            table.add_row(*about, dataset, *(str(figures.get(name, "")) for name in FIGURES))
     console.print(table)
     for number, group in enumerate(found.groups[1:], start=2):
         differs = ", ".join(f"{change} (was {change.before})" for change in group.changes)

@@ -12,7 +12,7 @@ from passerby.recipe.changes import PLACES, Change, changes
 from passerby.report.folder import RunFolder, Site, read_run
 
 SEED = "engine.seed"
-MEASURES: dict[str, Callable[[Site], float | None]] = {
+FIGURES: dict[str, Callable[[Site], float | None]] = {
     "mAP": lambda site: site.plain.mAP,
     "rank-1": lambda site: site.plain.rank[1],
     "mINP": lambda site: site.plain.mINP,
@@ -72,7 +72,7 @@ class Repeats:
         sites = [site for run in self.runs for site in run.sites if site.name == dataset]
         if len(sites) < len(self.runs):
             return {}
-        columns = {name: [read(site) for site in sites] for name, read in MEASURES.items()}
+        columns = {name: [read(site) for site in sites] for name, read in FIGURES.items()}
         known = {name: [v for v in values if v is not None] for name, values in columns.items()}
         return {name: Spread.of(values) for name, values in known.items() if len(values) == len(sites)}
 

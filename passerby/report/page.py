@@ -17,6 +17,7 @@ from passerby.files import atomic_write
 from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
 from passerby.recipe.places import public_text, without_folders
+from passerby.report.comparison import FIGURES, RunComparison, compare_runs
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
 from passerby.report.folder import Row, RunFolder, Site, read_run
@@ -55,7 +56,8 @@ def write_report(
 
     Args:
         folder: of the run.
-        against: another run over the same stages, to be set beside a run of several stages.
+        against: another run, whose scores and settings are set beside those of this one; of a run of several stages,
+            one over the same stages.
         experts: runs that learn one site each, to be set beside it; what they have more also goes into its
             `continual_metrics.json`.
         device: where images are ranked and activation maps are made, as in `InferenceSettings`.
@@ -65,7 +67,9 @@ def write_report(
 
     """
     run = read_run(folder)
-    page = render(run, memory_of(run, against=against, experts=experts), device=str(find_device(device)))
+    memory = memory_of(run, against=against, experts=experts)
+    comparison = None if against is None or memory is not None else compare_runs([folder, against])
+    page = render(run, memory, comparison=comparison, device=str(find_device(device)))
     path = folder / "report.html"
     with atomic_write(path) as file:
         file.write(page.encode())
@@ -74,8 +78,18 @@ def write_report(
     return path
 
 
-def render(run: RunFolder, memory: Memory | None = None, *, device: str = "cpu") -> str:
-    """Return the page of a run as HTML; `memory` is what a run of several stages kept and lost."""
+def render(
+    run: RunFolder, memory: Memory | None = None, *, comparison: RunComparison | None = None, device: str = "cpu"
+) -> str:
+    """Return the page of a run as HTML.
+
+    Args:
+        run: the run.
+        memory: what a run of several stages kept and lost.
+        comparison: the run beside another one.
+        device: where its network runs.
+
+    """
     count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
     galleries = [gallery_of(run, site, count=count, device=device) for site in run.sites]
     attended, unattended = attended_lists(run, galleries, device=device)
@@ -93,6 +107,8 @@ def render(run: RunFolder, memory: Memory | None = None, *, device: str = "cpu")
         measures=MEASURES,
         goals_note=GOALS_NOTE,
         memory=memory,
+        comparison=comparison,
+        compared=FIGURES,
         cards=_cards,
         rows=_rows,
         describe=describe,

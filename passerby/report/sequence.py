@@ -57,7 +57,8 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
 
     Args:
         run: the run.
-        against: the folder of another run over the same stages, whose losses are set beside these.
+        against: the folder of another run over the same stages, whose losses are set beside these; not looked at for
+            a run of one stage.
         experts: run folders of models that learnt one site each, for the intransigence.
 
     Raises:
@@ -66,8 +67,8 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
     """
     course = course_of_run(run)
     if course is None:
-        if against is not None or experts:
-            raise UserError(f"{run.path} has no continual_metrics.json, so it has nothing to set beside other runs")
+        if experts:
+            raise UserError(f"{run.path} has no continual_metrics.json, so it has nothing to set beside experts")
         return None
     other = None if against is None else _comparable(run, course, against)
     name = "" if against is None else against.resolve().name

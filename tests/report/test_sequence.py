@@ -96,7 +96,7 @@ def test_a_run_of_one_stage_has_no_such_section(tmp_path):
     written = write_run(tmp_path)
     assert "What it kept" not in write_report(written.folder).read_text()
     with pytest.raises(UserError, match=r"has no continual_metrics\.json"):
-        write_report(written.folder, against=tmp_path)
+        write_report(written.folder, experts=[tmp_path])
 
 
 def test_experts_tell_what_was_not_learnt(tmp_path):
