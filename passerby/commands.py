@@ -39,7 +39,7 @@ from passerby.train.loop import Watch
 from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, require_free, train
-from passerby.train.tensorboard import tensorboard_listener
+from passerby.train.track import tracked
 from passerby.trained import Model, chosen_dataset, embed_images, embed_site, load_model
 from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
 
@@ -181,12 +181,16 @@ def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Cons
     """Run a recipe and print its scores; `again` is the command that goes on after an interruption."""
     keep_memory()
     progress = ProgressBar(console)
-    listen = [progress.tell, *([tensorboard_listener(out)] if recipe.engine.tensorboard else [])]
     watch: list[Watch] = [progress.watch]
     try:
-        with progress.shown():
+        with progress.shown(), tracked(recipe.engine.track, out, recipe.model_dump(mode="json")) as trackers:
             results = train(
-                recipe, out, start="resume" if resume else "fresh", watch=watch, listen=listen, say=console.print
+                recipe,
+                out,
+                start="resume" if resume else "fresh",
+                watch=watch,
+                listen=[progress.tell, *trackers],
+                say=console.print,
             )
     except Interrupted as interruption:
         raise Interrupted(f"{interruption}\ngo on with: {again}") from None

@@ -376,7 +376,7 @@ _SYNONYMS = {
     "learning_rate": "lr", "base_lr": "lr", "wd": "weight_decay", "batch_size": "identities", "num_epochs": "epochs",
     "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
     "architecture": "backbone", "optimizer": "optim", "optimiser": "optim", "pretrained": "weights", "loss": "losses",
-    "dataset": "datasets", "gpu": "device", "amp": "precision", "fp16": "precision",
+    "dataset": "datasets", "gpu": "device", "amp": "precision", "tensorboard": "track", "fp16": "precision",
 }  # fmt: skip
 """What other toolkits call a setting."""
 

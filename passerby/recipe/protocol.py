@@ -78,7 +78,9 @@ class EngineSettings(Settings):
     keep_stages: Literal["auto", "off"] = Field(
         "auto", description="auto: where stages follow one another, keep the model of each as stage-N.safetensors"
     )
-    tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
+    track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
+        "none", description="experiment tracker that also gets losses, learning rates and scores"
+    )
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:

@@ -25,7 +25,7 @@ WIDE, NARROW = 1100.0, 360.0
 # that is added is drawn; what changes nothing that is learnt or measured is left to the recipe.
 _GROUPS = ("input", "data", "model", "losses", "optim", "method", "test", "engine")
 _DATA = ("identities", "instances", "augment", "sampling", "sampler", "cache", "workers")
-_ENGINE = ("seed", "device", "precision", "channels_last", "threads", "tensorboard")
+_ENGINE = ("seed", "device", "precision", "channels_last", "threads", "track")
 _OPTIM = (
     *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "steps", "gamma"),
     *("delay_epochs", "final_rate", "ema", "freeze_iterations"),

@@ -22,7 +22,7 @@ from passerby.types import Dataset, Split
 
 _FREE = (
     "root", "masks", "description", "target", "expected", "evaluate", "test", "data.cache", "data.workers",
-    "engine.device", "engine.tensorboard", "engine.keep_stages", "engine.threads", "start", "model.weights",
+    "engine.device", "engine.track", "engine.keep_stages", "engine.threads", "start", "model.weights",
 )  # fmt: skip
 _PLACES = ("root", "path", "masks")
 _REASONS = {

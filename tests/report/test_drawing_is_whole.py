@@ -34,7 +34,7 @@ TECHNICAL = {
     "engine.device",
     "engine.precision",
     "engine.channels_last",
-    "engine.tensorboard",
+    "engine.track",
     # a recipe's own are the base of its stages, which are drawn
     "optim",
     "losses",

@@ -75,7 +75,7 @@ def test_what_came_of_a_weights_file_is_said(finished, tiny, tmp_path):
     assert f"{file}: {count} tensors match, {kept}, {unused}" in found
 
 
-@pytest.mark.parametrize("change", ["data.cache=none", "engine.tensorboard=false", "test.every=1", "evaluate=[]"])
+@pytest.mark.parametrize("change", ["data.cache=none", "engine.track=none", "test.every=1", "evaluate=[]"])
 def test_what_must_not_matter_does_not(finished, tiny, tmp_path, change):
     assert weights(run(tiny(change), tmp_path / "run")) == weights(finished)
 
