@@ -43,6 +43,7 @@ class Checkpoint:
         sums: of the unfinished epoch's loss terms, see `Run`.
         images: fingerprints of the training images by data set; None in checkpoints of 0.1.
         machine: device and number of processes, and the precision, in words; None in checkpoints of 0.1.
+        processes: of each process what it has otherwise than process 0 in an unfinished epoch, see `train.apart`.
 
     """
 
@@ -62,6 +63,7 @@ class Checkpoint:
     ended: bool = False
     classes: int | None = None
     threads: int | None = None
+    processes: list[dict[str, Tensor]] | None = None
     precision: Precision | None = None
     channels_last: bool | None = None
     images: dict[str, str] | None = None
@@ -180,6 +182,10 @@ def _are_sums(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 3 and all(map(is_number, value))
 
 
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list) and all(map(_table(_is_tensor), value))
+
+
 _COUNT = _Form("a whole number from 0", _is_count)
 _TRUTH = _Form("true or false", lambda value: isinstance(value, bool))
 _WORDS = _Form("a table of words", _table(lambda value: isinstance(value, str)))
@@ -201,6 +207,7 @@ _FORMS = {
     "ended": _TRUTH,
     "classes": _Form("a whole number from 0", _is_count).or_none(),
     "threads": _COUNT.or_none(),
+    "processes": _Form("a list of tables of named tensors", _are_tables).or_none(),
     "precision": _Form("a precision", lambda value: value in get_args(Precision)).or_none(),
     "channels_last": _TRUTH.or_none(),
     "images": _WORDS.or_none(),

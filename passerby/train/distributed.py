@@ -67,14 +67,39 @@ def any_of(flag: bool) -> bool:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes; one message for all of them."""
-    if world() == 1:
-        return
+    """Replace each gradient by its mean over all processes, where one without counts as 0; two messages in all.
+
+    A parameter that has a gradient in no process keeps none, so that the optimiser passes it over as it does in one
+    process: a gradient of 0 would leave it to weight decay and momentum.
+    """
     wanting = [p for p in parameters if p.requires_grad]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanting]
+    if world() == 1 or not wanting:
+        return
+    has_gradient = torch.tensor([float(p.grad is not None) for p in wanting], device=wanting[0].device)
+    torch.distributed.all_reduce(has_gradient)
+    learning = [p for p, count in zip(wanting, has_gradient.tolist(), strict=True) if count]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
     average(gradients)
-    for parameter, gradient in zip(wanting, gradients, strict=True):
+    for parameter, gradient in zip(learning, gradients, strict=True):
         parameter.grad = gradient
+
+
+def ranks_where(flag: bool, device: torch.device) -> list[int]:
+    """Return the numbers of the processes in which the flag is true; every process must ask."""
+    if world() == 1:
+        return [0] if flag else []
+    flags = torch.zeros(world(), device=device)
+    flags[rank()] = float(flag)
+    torch.distributed.all_reduce(flags)
+    return torch.nonzero(flags).flatten().tolist()
+
+
+def gather_state(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return the named tensors of every process, on the CPU, by its number."""
+    mine = {name: tensor.cpu() for name, tensor in state.items()}
+    found: list[dict[str, Tensor]] = [{} for _ in range(world())]
+    torch.distributed.all_gather_object(found, mine)
+    return found
 
 
 def average(tensors: Sequence[Tensor]) -> None:

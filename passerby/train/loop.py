@@ -202,6 +202,7 @@ def train_step(
             return
         distributed.average_gradients(p for module in run.modules for p in module.parameters())
     set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
+    run.scaler.unscale_(run.optimiser)  # parts read the gradients of the step
     run.scaler.step(run.optimiser)
     run.scaler.update()
     with torch.no_grad():
@@ -291,15 +292,18 @@ def _remember(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
     numbers = [loss, *(term.value for term in terms.values()), *(term.weighted for term in terms.values())]
     found, *figures = torch.stack([number.detach().double() for number in numbers]).tolist()
     values, weighted = figures[: len(terms)], figures[len(terms) :]
-    if math.isfinite(found):
+    broken = distributed.ranks_where(not math.isfinite(found), run.device)  # or the others would wait for this process
+    if not broken:
         for (name, term), value, added in zip(terms.items(), values, weighted, strict=True):
             before = run.sums.get(name, [0.0, 0.0])
             run.sums[name] = [before[0] + value, before[1] + added, term.weight]
         return
     told = ", ".join(f"{name} {value:.4g}" for name, value in zip(terms, values, strict=True))
+    where = "" if distributed.world() == 1 else f" of process {broken[0] + 1} of {distributed.world()}"
     raise UserError(
-        f"the loss is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch {run.iteration + 1} "
-        f"({told}); lower optim.lr or lengthen optim.warmup_epochs; the last saved state is kept in {run.folder}"
+        f"the loss{where} is not finite at stage {run.stage_number + 1}, epoch {run.epoch + 1}, batch "
+        f"{run.iteration + 1} ({told}); lower optim.lr or lengthen optim.warmup_epochs; the last saved state is kept "
+        f"in {run.folder}"
     )
 
 

@@ -26,6 +26,7 @@ from passerby.recipe import Recipe
 from passerby.reliance import Reliance, measure_reliance
 from passerby.threads import Threads, fixed_threads
 from passerby.train import distributed
+from passerby.train.apart import restore_own, states_apart
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.fit import require_losses, require_optimiser, require_place, require_state, take_over
 from passerby.train.journal import DrawnRecord, FindingRecord
@@ -120,6 +121,12 @@ class Run:
     def followers(self) -> list[nn.Module]:
         """All that follows what is learnt, or stands still beside it."""
         return [module for module in (self.averaged, self.teacher) if module is not None]
+
+    @property
+    def _stateful(self) -> dict[str, nn.Module]:
+        found = {"embedder": self.embedder, "losses": self.losses, "parts": self.parts}
+        beside = {"averaged": self.averaged, "teacher": self.teacher}
+        return {**found, **{name: module for name, module in beside.items() if module is not None}}
 
     @property
     def tested(self) -> Embedder:
@@ -304,7 +311,8 @@ class Run:
             self.averaged.load_state_dict(earlier.state_dict())
 
     def save(self) -> None:
-        """Write `last.pt`, from which the run goes on bit for bit."""
+        """Write `last.pt`, from which the run goes on bit for bit; all processes call it."""
+        processes = states_apart(self._stateful, self.sums) if self.iteration else []
         if distributed.rank() != 0:
             return
         checkpoint = Checkpoint(
@@ -328,6 +336,7 @@ class Run:
             channels_last=self.channels_last,
             images=self.images,
             machine=self.machine,
+            processes=processes,
         )
         save_checkpoint(checkpoint, self.folder / "last.pt")
 
@@ -364,6 +373,8 @@ class Run:
         self.labels, self.sums = checkpoint.labels, checkpoint.sums
         if checkpoint.threads is not None:
             self.threads.go_on_with(checkpoint.threads)
+        if distributed.rank() < len(own := checkpoint.processes or []):
+            restore_own(own[distributed.rank()], self._stateful, self.sums)
 
     def _states(self, checkpoint: Checkpoint) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
         """Return the modules that a checkpoint fills, with what it has for each."""

@@ -211,3 +211,29 @@ def test_the_first_stage_has_no_penalty_and_later_ones_add_up(begun):
 
 def test_defaults_are_what_the_papers_have_where_they_have_one():
     assert (SiSettings().strength, SiSettings().damping, MasSettings().strength) == (0.1, 0.1, 1.0)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_synaptic_intelligence_reads_gradients_that_no_scale_is_on(tiny, tmp_path, name):
+    found = {}
+    for scale in (None, 2.0**10):
+        run = make_run(tiny("method.si={}", f"optim.name={name}", "optim.warmup_epochs=0"), tmp_path / f"{scale}")
+        run.open_stage(0)
+        if scale is not None:
+            run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        for run.iteration in range(2):
+            train_step(run, some(run, rows=range(0, 48, 6)), count=3)
+        found[scale] = run.parts["si"].path.clone()
+    largest = float(found[None].abs().max())
+    assert largest > 0
+    torch.testing.assert_close(found[2.0**10], found[None], rtol=1e-3, atol=1e-4 * largest)
+
+
+def test_synaptic_intelligence_leaves_out_a_step_whose_gradients_overflow(tiny, tmp_path):
+    run = make_run(tiny("method.si={}", "optim.warmup_epochs=0"), tmp_path)
+    run.open_stage(0)
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=torch.inf)
+    train_step(run, some(run, rows=range(0, 48, 6)), count=3)
+    part = run.parts["si"]
+    assert torch.equal(part.path, torch.zeros_like(part.path))
+    assert torch.equal(part.latest, part.start)

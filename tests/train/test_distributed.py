@@ -15,6 +15,8 @@ from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Embeddings
 from tests.conftest import JOINT
+from tests.train.gathering import CASES
+from tests.train.runs import optimiser_hash, weights
 from tests.train.two_processes import train_in_two
 
 NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
@@ -39,15 +41,20 @@ VARIANTS = {
         "optim.lr=0.05",
         "method.spcl={cluster: {eps: 0.6, k1: 6, k2: 2}}",
     ],
+    "mean teachers": [UNLABELLED[0], "method.mmt={cluster: {kind: kmeans, k: 5}}", "evaluate=[]"],
     "local": ["engine.mining=local", "stages.0.epochs=1"],
 }
+
+
+BROKEN_OFF = {"batch norm": 3, "running mean": 3, "mean teachers": 2}
+"""Variants that are also stopped before so many batches are done, and gone on with."""
 
 
 @pytest.fixture(scope="module")
 def two(tiny_file, tmp_path_factory):
     """Train all variants in two processes; return the folder."""
     out = tmp_path_factory.mktemp("two")
-    train_in_two(tiny_file, out, VARIANTS)
+    train_in_two(tiny_file, out, {**CASES, **VARIANTS}, broken_off=BROKEN_OFF)
     return out
 
 
@@ -56,7 +63,7 @@ def ranks(two):
     return [json.loads((two / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*CASES, *VARIANTS])
 def test_all_processes_end_with_the_same_weights(ranks, variant):
     assert ranks[0][variant] == ranks[1][variant]
 
@@ -75,6 +82,29 @@ def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
     apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
     assert moved > 1e-3
     assert apart < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_learn_what_one_does_by_every_loss_and_every_method(two, tiny, tmp_path, case):
+    train(tiny(*CASES[case]), tmp_path / "one")
+    at_the_start = make_run(tiny(*CASES[case]), tmp_path / "start").embedder.state_dict()
+    together, alone = (load_file(folder / "embedder.safetensors") for folder in (two / case, tmp_path / "one"))
+    names = [name for name in alone if alone[name].is_floating_point()]
+    assert max(float((alone[name] - at_the_start[name]).abs().max()) for name in names) > 1e-4
+    assert max(float((alone[name] - together[name]).abs().max()) for name in names) < 1e-5
+
+
+@pytest.mark.parametrize("variant", BROKEN_OFF)
+def test_two_processes_go_on_in_the_middle_of_an_epoch_as_if_never_stopped(two, ranks, variant):
+    whole, broken = two / variant, two / f"{variant}, broken off"
+    assert weights(broken) == weights(whole)
+    assert optimiser_hash(broken) == optimiser_hash(whole)
+    assert [rank[f"{variant}, stopped"] for rank in ranks] == [True, True]
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_with_the_sentence(ranks):
+    for rank in ranks:
+        assert "the loss of process 2 of 2 is not finite at stage 1, epoch 1, batch 2" in rank["not finite"]
 
 
 def test_local_mining_is_something_else(two):

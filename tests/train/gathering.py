@@ -1,0 +1,78 @@
+"""Recipes of every loss and every method, of which two processes must learn what one does: `test_distributed.py`."""
+
+import json
+
+from passerby.losses.mix import LossSettings
+from passerby.recipe import MethodSettings
+
+SGD = ["optim.name=sgd", "optim.lr=0.01", "optim.warmup_epochs=0", "evaluate=[]", "data.identities=2"]
+NO_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", *SGD]
+STILL_NORMS = ["optim.batch_norm=freeze_stats", *SGD]
+"""Of a network with maps, which stripes are cut from; its statistics are those of each process otherwise."""
+ALONE = "losses={softmax: null, triplet: null}"
+KMEANS = {"cluster": {"kind": "kmeans", "k": 3}}
+LATER = "stages=[{train: [market1501], epochs: 1, iterations: 1}, {train: [other], epochs: 1, iterations: 3}]"
+UNKNOWN = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false}]"
+BESIDE = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false, beside: [market1501]}]"
+
+
+def later(*overrides, network=NO_NORM, **method):
+    return [*network, LATER, f"method={json.dumps(method)}", *overrides]
+
+
+def unknown(*overrides, network=NO_NORM, stage=UNKNOWN, **method):
+    return [*network, stage, ALONE, f"method={json.dumps(method)}", *overrides]
+
+
+def alone(name, **settings):
+    losses = dict.fromkeys(("softmax", "triplet")) | {name: settings}
+    return [*NO_NORM, "stages.0.epochs=1", "stages.0.iterations=3", f"losses={json.dumps(losses)}"]
+
+
+LOSSES = {
+    **{name: alone(name) for name in LossSettings.model_fields if name != "center"},
+    "center": [*NO_NORM, "stages.0.epochs=1", "stages.0.iterations=3", "losses.center.weight=0.05"],
+    **{f"triplet {form}": alone("triplet", form=form) for form in ("soft", "weighted", "pull")},
+    "learned weight": [*NO_NORM, "stages.0.epochs=1", "stages.0.iterations=3", "losses.softmax.weight=learned"],
+}
+METHODS = {
+    "average": later(average={}),
+    "feature": later(feature={"weight": 5.0}),
+    "affinity": later(affinity={"weight": 20.0}),
+    "affinity rectified": later(affinity={"weight": 20.0, "rectified": True}),
+    "lwf": later(lwf={"ce_dist": 5.0, "scale": "squared", "heads": 1.0}),
+    "lwf triplets": later(lwf={"tr_dist": 5.0}),
+    "ebll": later(network=STILL_NORMS, ebll={"code": 8, "epochs": 30, "lr": 0.02, "weight": 10.0}),
+    "ewc": later(ewc={"images": 2}),
+    "si": later(si={"strength": 10.0}),
+    "mas": later(mas={"images": 2}),
+    "replay": later(replay={"identities": 3, "match": 3.0}),
+    "grow": later(grow={}),
+    "dask": later(dask={"backbone": "test_resnet", "steps": 1, "batch": 2}),
+    "pseudo": [*NO_NORM, UNKNOWN, f"method={json.dumps({'pseudo': KMEANS})}"],
+    "contrast": unknown(contrast=KMEANS),
+    "spcl": unknown(spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}),
+    "spcl beside": unknown(
+        "data.identities=4",
+        stage=BESIDE,
+        spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}, "norms": "shared"},
+    ),
+    "mmt": unknown(mmt=KMEANS),
+    "pplr": unknown("model.stripes=2", network=STILL_NORMS, pplr=KMEANS),
+    "ssg": unknown("model.stripes=2", network=STILL_NORMS, ssg=KMEANS),
+    "dec": unknown("data.identities=4", stage=BESIDE, pseudo=KMEANS, dec={}),
+    "dec of a batch": unknown(pseudo=KMEANS, dec={"scope": "batch"}),
+}
+CASES = {
+    **LOSSES,
+    **METHODS,
+    "no gradient": [*STILL_NORMS, "stages.0.epochs=1", "stages.0.iterations=3", "losses.softmax=null"],
+}
+
+
+def names_of_parts():
+    """Parts of methods that have a case."""
+    return {name.split()[0] for name in METHODS}
+
+
+assert names_of_parts() == set(MethodSettings.model_fields)
