@@ -91,9 +91,10 @@ class AffinityDistillation(Part):
             return {}
         chosen, earlier = self.settings, run.teacher.answer(run, batch)
         old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        old, new, people = run.gather(old, new, batch.people, use="mining")
         wanted = affinity(old, temperature=chosen.temperature)
         if chosen.rectified:
-            wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), batch.people)
+            wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), people)
         loss = affinity_divergence(wanted, new, temperature=chosen.temperature)
         return {"affinity": Term(loss, chosen.weight)}
 

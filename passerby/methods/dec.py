@@ -219,14 +219,15 @@ class Dec(Part):
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return how far the assignments of the batch are from their targets."""
-        mine = self.taking_part[batch.index]
         vectors = out.embedding if self.settings.feature == "embedding" else out.feature
+        vectors, index = run.gather(vectors, batch.index, use="mean")
+        mine = self.taking_part[index]
         if not bool(mine.any()):
             return {"dec": Term(vectors.sum() * 0, self.settings.weight)}
         z = self._projected(F.normalize(widen(vectors[mine])))
         log_q = log_assignment(z, self.centres, alpha=self.settings.alpha)
         whole = self.settings.scope == "dataset"
-        p = self.target[batch.index[mine]] if whole else target_distribution(log_q.detach().exp())
+        p = self.target[index[mine]] if whole else target_distribution(log_q.detach().exp())
         return {"dec": Term(dec_loss(log_q, p), self.settings.weight)}
 
     def end(self, run: RunState, stage: Stage) -> None:

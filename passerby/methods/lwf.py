@@ -104,10 +104,11 @@ class Lwf(Part):
             least = entropy(old, temperature=chosen.temperature, scale=chosen.scale)
             self.above.copy_((loss - least).detach())
         if chosen.tr_dist:
-            terms["tr_dist"] = Term(worst_triplet(old, new, batch.people, margin=chosen.margin), chosen.tr_dist)
+            before, now, people = run.gather(old, new, batch.people, use="mining")
+            terms["tr_dist"] = Term(worst_triplet(before, now, people, margin=chosen.margin), chosen.tr_dist)
         if chosen.heads:
-            for number, (before, now) in enumerate(zip(self.old, self.kept, strict=True), start=1):
-                said, says = before(earlier.embedding), now(out.embedding)
+            for number, (frozen_head, head) in enumerate(zip(self.old, self.kept, strict=True), start=1):
+                said, says = frozen_head(earlier.embedding), head(out.embedding)
                 loss = softened_cross_entropy(said, says, temperature=chosen.heads_temperature)
                 terms[f"head {number}"] = Term(loss, chosen.heads)
         return terms

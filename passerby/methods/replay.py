@@ -161,7 +161,8 @@ class Replay(Part):
         if self.settings.match is None or not len(self.stored):
             return {}
         place = batch.index - len(run.stages[run.stage_number].train)
-        return {"match": Term(match_gap(out.embedding, self.stored, place), self.settings.match)}
+        embedding, place = run.gather(out.embedding, place, use="mean")
+        return {"match": Term(match_gap(embedding, self.stored, place), self.settings.match)}
 
     def end(self, run: RunState, stage: Stage) -> None:
         """Choose images of the stage, and keep what the losses know of all people in the memory."""

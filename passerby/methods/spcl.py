@@ -52,6 +52,38 @@ def memory_loss(
     return F.cross_entropy(sums / counts, labels)
 
 
+def hybrid_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    memory: Tensor,
+    people: Tensor,
+    *,
+    count_known: int,
+    temperature: float = 0.05,
+) -> Tensor:
+    """Return the sum of `memory_loss` over the labelled images of a batch and over the unlabelled ones, a mean each.
+
+    Args:
+        embeddings: (B, D), of any length.
+        labels: (B,) int64 in [0, C), below `count_known` for labelled images.
+        memory: (M, D) of unit length.
+        people: (M,) int64, the person in each row, all of 0..C-1.
+        count_known: labelled people.
+        temperature: by which cosines are divided.
+
+    Reference: Ge et al., NeurIPS 2020, as its code has it: loss_s + loss_t, over two batches. A batch of one kind alone
+    has one mean.
+
+    """
+    is_known = labels < count_known
+    losses = [
+        memory_loss(embeddings[rows], labels[rows], memory, people, temperature=temperature)
+        for rows in (is_known, ~is_known)
+        if bool(rows.any())
+    ]
+    return torch.stack(losses).sum()
+
+
 def moved_rows(memory: Tensor, embeddings: Tensor, rows: Tensor, *, momentum: float = 0.2) -> Tensor:
     """Return the memory (M, D) after a batch; a row that occurs several times moves several times, in order.
 
@@ -111,8 +143,9 @@ class SpclSettings(ClusteredSettings):
 class Spcl(Clustered):
     """SpCL: a memory of labelled people and unlabelled images, and clusters that must prove reliable.
 
-    Where nothing labelled is shown beside, the memory has unlabelled images only. The stage leaves the batch norms of
-    the new site.
+    Where nothing labelled is shown beside, the memory has unlabelled images only. Otherwise the loss is the sum of two
+    means, over the labelled images of a batch and over the others, as in the published code. The stage leaves the batch
+    norms of the new site.
 
     Reference: Ge et al., "Self-paced Contrastive Learning with Hybrid Memory for Domain Adaptive Object Re-ID", NeurIPS
     2020.
@@ -202,9 +235,9 @@ class Spcl(Clustered):
 
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return how well the people of the batch are told from all others."""
-        loss = memory_loss(
-            self._seen(out), batch.labels, self.memory, self.people, temperature=self.settings.temperature
-        )
+        seen, labels = run.gather(self._seen(out), batch.labels, use="mean")
+        known, temperature = run.stage.train.count_identities, self.settings.temperature
+        loss = hybrid_loss(seen, labels, self.memory, self.people, count_known=known, temperature=temperature)
         return {"memory": Term(loss, self.settings.weight)}
 
     def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:

@@ -181,14 +181,14 @@ class Ssg(Clustered):
     def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
         """Return the triplets of the embedding and of each feature, by their own labels."""
         assert out.parts is not None
-        seen = {"embedding": out.embedding, "whole": out.feature, "upper": out.parts[:, 0], "lower": out.parts[:, 1]}
+        embedding, whole, parts, labels = run.gather(out.embedding, out.feature, out.parts, batch.labels, use="mining")
+        seen = {"embedding": embedding, "whole": whole, "upper": parts[:, 0], "lower": parts[:, 1]}
         columns = (0, 0, 1, 2)
         values = {
-            name: self._triplets(x, batch.labels[:, column])
-            for (name, x), column in zip(seen.items(), columns, strict=True)
+            name: self._triplets(x, labels[:, column]) for (name, x), column in zip(seen.items(), columns, strict=True)
         }
-        if batch.labels.shape[1] > 1 + STRIPES:
-            values["asked"] = torch.stack([self._triplets(x, batch.labels[:, -1]) for x in seen.values()]).sum()
+        if labels.shape[1] > 1 + STRIPES:
+            values["asked"] = torch.stack([self._triplets(x, labels[:, -1]) for x in seen.values()]).sum()
         return {f"ssg {name}": Term(value, self.settings.weight) for name, value in values.items()}
 
     def _triplets(self, x: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passerby.distances.sparse import SparseRows
-from passerby.methods.spcl import SpclSettings, memory_loss, moved_rows, neighbouring_radii
+from passerby.methods.spcl import SpclSettings, hybrid_loss, memory_loss, moved_rows, neighbouring_radii
 from passerby.models.domains import divide_batch_norms, join_batch_norms
 from tests.methods.steps import some
 from tests.train.runs import state_hash
@@ -46,6 +46,20 @@ def test_the_gradient_equals_that_of_the_padded_softmax_once_padded():
     known = wide("grad_inputs")  # by inputs whose length is already 1, so without what points along them
     along = (known * inputs.detach()).sum(1, keepdim=True) * inputs.detach()
     torch.testing.assert_close(inputs.grad, known - along, atol=1e-4, rtol=1e-3)
+
+
+def test_the_loss_is_the_sum_of_two_means_of_labelled_and_of_unlabelled_images():
+    generator = torch.Generator().manual_seed(0)
+    memory, people = F.normalize(torch.randn(40, 16, generator=generator)), torch.arange(40)
+    x, labels = torch.randn(12, 16, generator=generator), torch.tensor([0, 12, 3, 13, 14, 11, 39, 1, 2, 20, 20, 21])
+    known = labels < 10
+    each = [memory_loss(x[rows], labels[rows], memory, people) for rows in (known, ~known)]
+    found = hybrid_loss(x, labels, memory, people, count_known=10)
+    assert found.item() == pytest.approx(sum(each).item(), rel=1e-6)
+    assert found.item() > 1.5 * memory_loss(x, labels, memory, people).item()
+    for rows in (known, ~known):  # of one kind alone
+        alone = hybrid_loss(x[rows], labels[rows], memory, people, count_known=10)
+        assert alone.item() == pytest.approx(memory_loss(x[rows], labels[rows], memory, people).item(), rel=1e-6)
 
 
 def test_rows_move_to_the_known_place_one_after_the_other():
