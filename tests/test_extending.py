@@ -32,6 +32,16 @@ def add_loss(package: Path) -> None:
     insert(mix, line + "\n", before="    @property\n    def chosen(")
 
 
+def add_dataset(package: Path) -> None:
+    module, imported, word, line, case = blocks("dataset.md")
+    datasets = package / "data" / "datasets.py"
+    (package / "data" / "readers" / "square.py").write_text(module)
+    insert(datasets, imported, before="from passerby.data.readers.table import")
+    insert(datasets, word, before="    | Folder\n")
+    insert(datasets, line, before='        "folder": ')
+    insert(datasets, case, before="        case Folder():\n")
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every page was followed."""
@@ -40,7 +50,26 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "oracles_data"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     add_loss(copy / "passerby")
+    add_dataset(copy / "passerby")
     return copy
+
+
+def run(extended: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=extended,
+        env={**os.environ, "PYTHONPATH": str(extended)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_data_set_of_the_page_is_read(extended: Path, site: Path) -> None:
+    words = ("-m", "passerby", "data", "describe", str(site), "--kind", "square")
+    assert "48" in run(extended, *words)
 
 
 def test_the_tests_of_the_project_take_up_what_the_pages_add(extended: Path) -> None:
@@ -49,15 +78,6 @@ def test_the_tests_of_the_project_take_up_what_the_pages_add(extended: Path) -> 
         "tests/report/test_drawing_is_whole.py",
         "passerby/losses/length.py",
     ]
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "length or softmax", *chosen]
-    done = subprocess.run(
-        words,
-        cwd=extended,
-        env={**os.environ, "PYTHONPATH": str(extended)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    count = int(re.search(r"(\d+) passed", done.stdout)[1])
-    assert count >= 12, done.stdout
+    told = run(extended, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "length or softmax", *chosen)
+    count = int(re.search(r"(\d+) passed", told)[1])
+    assert count >= 12, told
