@@ -10,7 +10,7 @@ from passerby.recipe.tree import Recipe
 
 PLACES = (
     "root", "masks", "datasets", "description", "target", "expected", "data.cache", "data.workers", "engine.device",
-    "engine.track",
+    "engine.track", "engine.threads",
 )  # fmt: skip
 """Settings that say where things are, and on what machine they are learnt from."""
 

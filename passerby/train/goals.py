@@ -14,6 +14,7 @@ from passerby.types import Dataset, Scores
 _FREE = (
     "root", "datasets", "description", "target", "expected", "evaluate", "test.every", "test.keep_best", "data.cache",
     "data.workers", "engine.device", "engine.track", "test.start", "engine.keep_stages",
+    "engine.threads",
 )  # fmt: skip
 """What may differ from a target without making another run of it: where things are, and what is told on the way."""
 
