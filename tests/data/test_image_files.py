@@ -81,7 +81,7 @@ def test_a_root_that_is_not_utf_8_is_refused(tmp_path, make_images):
 
 @pytest.mark.parametrize("kind", ["images", "folder", "auto"])
 def test_notes_of_a_data_set_say_what_is_left_out(tmp_path, make_images, kind):
-    make_images(tmp_path, ["ann/c1.jpg", "ann/c2.jpg", "ann/c3.raw", "bob/c1.raw"])
+    make_images(tmp_path, ["ann/c1.jpg", "ann/c2.jpg", "ann/c3.raw", "bob/c1.jpg", "bob/c2.jpg", "eve/c1.raw"])
     notes = open_dataset(dataset_settings(kind, str(tmp_path)), "x").notes
     assert "Left out: 2 files that are no images (2 .raw)." in notes
 
