@@ -103,7 +103,7 @@ def parse_yaml(text: str, *, source: str) -> Plain:
     try:
         require_short(text)
         data = yaml.load(text, Loader=_Loader)
-        json.dumps(data)  # an anchor that holds itself has no end
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""

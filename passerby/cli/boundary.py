@@ -26,7 +26,14 @@ from passerby.files import reason
 TRACEBACK = "PASSERBY_TRACEBACK"
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to allocate")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "failed to allocate",
+    "failed to map segment",
+)
 _NO_SHARED_MEMORY = ("shared memory", "/torch_", "bus error", "/dev/shm")
 
 
@@ -55,7 +62,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     words = str(error).lower()
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in words for w in _NO_MEMORY)):
+    loading = isinstance(error, RuntimeError | ImportError)
+    if isinstance(error, MemoryError) or (loading and any(text in words for text in _NO_MEMORY)):
         detail = f" ({first_line(error)})" if str(error) else ""
         advice = "a smaller --batch or data.identities, or a smaller file, needs less, and --device cpu may have more"
         return f"out of memory; {advice}{detail}"

@@ -72,7 +72,7 @@ def write_report(
     page = render(run, memory, comparison=comparison, device=str(find_device(device)))
     path = folder / "report.html"
     with atomic_write(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="backslashreplace"))  # half a surrogate pair has no bytes
     if experts:
         keep_intransigence(run, experts)
     return path

@@ -45,6 +45,7 @@ def passerby(*words: object, **options) -> subprocess.CompletedProcess[str]:
         (np._core._exceptions._ArrayMemoryError((1 << 40,), np.dtype(np.int8)), "may have more (Unable to alloc"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "may have more (CUDA out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory; a smaller"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "out of memory; a smaller"),
         (RuntimeError("unable to write to file </torch_12_3>: No space left on device (28)"), "set data.workers=0"),
         (OSError(errno.EROFS, "Read-only file system", "/dev/shm/psm_1"), "set data.workers=0"),
         (UnicodeDecodeError("utf-8", b"J\xf6rg", 1, 2, "invalid"), r"b'J\xf6rg' is not text in UTF-8"),

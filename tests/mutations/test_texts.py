@@ -137,3 +137,9 @@ def test_names_of_files_and_folders(tmp_path_factory, names, folder):
             except (OSError, ValueError):  # no system takes every name
                 continue
     sentence_or_nothing(open_dataset, dataset_settings("auto", str(root)), "auto")
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', "[x, {y: '\\udcff'}]", '"a\\udcffb"'])
+def test_half_a_surrogate_pair_is_no_text(text):
+    found = sentence_or_nothing(load_recipe, "small", [f"root={text}"])
+    assert found is None

@@ -294,3 +294,26 @@ def test_a_run_of_one_stage_is_set_beside_another(tmp_path):
     text = Page(write_report(written.folder, against=again.folder).read_text()).text
     assert "Both runs have the same recipe" in text
     assert " ± 0.0" in text
+
+
+def test_an_environment_without_a_command_and_names_that_are_not_text_are_reported(tmp_path):
+    written = write_run(tmp_path)
+    (written.folder / "environment.json").write_text('{"passerby": "0.1.0", "system": "\\ud800"}')
+    assert write_report(written.folder).read_text().count("\\ud800") == 1
+
+
+def test_scores_without_rank_1_are_refused(tmp_path):
+    written = write_run(tmp_path)
+    scores = json.loads((written.folder / "scores.json").read_text())
+    del scores["plaza"]["plain"]["cmc"]["1"]
+    (written.folder / "scores.json").write_text(json.dumps(scores))
+    with pytest.raises(UserError, match=r"scores\.json is not scores .*cmc 1 is missing"):
+        write_report(written.folder)
+
+
+def test_a_damaged_journal_is_reported_without_its_damaged_lines(tmp_path):
+    written = write_run(tmp_path)
+    journal = written.folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([b"\xff\xfe", *lines[:-1], lines[-1][:20]]))
+    assert write_report(written.folder).is_file()
