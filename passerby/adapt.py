@@ -22,6 +22,7 @@ from passerby.cluster.people import FoundPeople
 from passerby.cluster.quality import against_truth, agreement, silhouette
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.joining import join
+from passerby.data.naming import folder_name
 from passerby.data.readers.auto import Recognised, layout_of
 from passerby.data.readers.folder import Folder
 from passerby.data.readers.images import Images
@@ -101,7 +102,7 @@ def adaptation(
         known = ", ".join(methods())
         raise UserError(f"--method {method}: it is one of {known}{did_you_mean(method, methods())}")
     trained = _finished(source)
-    site, name = site_settings(folder, pattern=pattern), folder.resolve().name or "site"
+    site, name = site_settings(folder, pattern=pattern), folder_name(folder)
     dataset = open_dataset(site, name)
     if not len(dataset.train):
         raise UserError(f"{folder} holds no training images; name the folder of the images that are to be learnt from")
@@ -115,9 +116,7 @@ def adaptation(
     if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
         say(f"{name}: not tested, since {reason}")
     for tested in recipe.tested:
-        require_scorable(
-            open_dataset(recipe.dataset(tested), tested), cameras=recipe.test.cameras, queries=recipe.test.queries
-        )
+        require_scorable(recipe.open_dataset(tested), cameras=recipe.test.cameras, queries=recipe.test.queries)
     read_start(source, recipe)  # refuses another network or input size before anything is looked at
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
@@ -319,7 +318,7 @@ def find_people(
     trained = _on_device(trained, inference, trained.recipe)
     stage, chosen = _how(trained.recipe)
     number = trained.recipe.stages.index(stage) + 1
-    splits = [open_dataset(trained.recipe.dataset(name), name).train for name in stage.train]
+    splits = [trained.recipe.open_dataset(name).train for name in stage.train]
     train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
     part = _part(chosen, last.values, device=trained.device)

@@ -13,9 +13,11 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from passerby.adapt import adaptation, find_people, require_adaptation
+from passerby.adapt import adaptation, find_people, require_adaptation, site_settings
 from passerby.console import bar
+from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
+from passerby.data.naming import free_name
 from passerby.errors import UserError
 from passerby.evaluate import evaluate, explain_skipped, scores_json
 from passerby.inference import InferenceSettings, find_device
@@ -40,8 +42,8 @@ from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
 from passerby.train.session import Interrupted, Result, require_free, train
 from passerby.train.track import tracked
-from passerby.trained import Model, chosen_dataset, embed_images, embed_site, load_model
-from passerby.types import Cameras, Embeddings, Queries, Rerank, Scores
+from passerby.trained import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
+from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
 
 
 def train_seeds(
@@ -237,6 +239,7 @@ def evaluate_run(
     on: str | None,
     data: str | None,
     masks: str | None = None,
+    pattern: str | None = None,
     cameras: Cameras | None,
     queries: Queries | None = None,
     flip: Literal["on", "off"] | None = None,
@@ -249,7 +252,7 @@ def evaluate_run(
     What is None in `cameras`, `queries` and `flip` is as the recipe says.
     """
     test = model.recipe.test if model.recipe else TestSettings()
-    dataset = chosen_dataset(model.recipe, on=on, data=data, masks=masks)
+    dataset = chosen_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
     rule = cameras or test.cameras
@@ -295,6 +298,7 @@ def interpolate_models(
     *,
     on: Sequence[str],
     data: str | None,
+    pattern: str | None = None,
     shares: str | None,
     inference: InferenceSettings,
     console: Console,
@@ -305,6 +309,7 @@ def interpolate_models(
         old, new: run folders or files.
         on: data sets of the new one's recipe; none = all that it tests.
         data: a folder to test on instead.
+        pattern: template of its file names.
         shares: of the new weights, as typed; None = steps of a tenth.
         inference: how the mixtures are run.
         console: where the table goes.
@@ -313,7 +318,10 @@ def interpolate_models(
     chosen = SHARES if shares is None else read_shares(shares)
     earlier, later = load_pair(old, new, inference=_told(inference, console))
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
-    datasets = [chosen_dataset(later.recipe, on=name, data=data) for name in names]
+    datasets: list[Dataset] = []
+    for name in names:
+        dataset = chosen_dataset(later.recipe, on=name, data=data, pattern=pattern)
+        datasets.append(replace(dataset, name=free_name(dataset.name, [other.name for other in datasets])))
     for dataset in datasets:
         require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
     with bar("testing mixtures", console) as advance:
@@ -335,16 +343,21 @@ def embed_places(
     *,
     on: str | None,
     data: str | None,
+    pattern: str | None = None,
     leave_out: Callable[[str], None] | None = None,
     console: Console,
 ) -> Embeddings:
     """Embed images and folders of images, or query and gallery of a data set.
 
-    `leave_out` is called with a sentence for each image among `places` that cannot be read; None = it is refused.
+    `pattern` says how names below one folder, or below that of the data set, tell identities and cameras. `leave_out`
+    is called with a sentence for each image among `places` that cannot be read; None = it is refused.
     """
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
     with bar("embedding", console) as advance:
+        if places and pattern is not None:
+            dataset = open_dataset(site_settings(_one_folder(places), pattern=pattern))
+            return embed_all(model, dataset, progress=advance, leave_out=leave_out)
         if places:
             with listing_notes() as listed:
                 table = embed_images(model, places, progress=advance, leave_out=leave_out)
@@ -353,7 +366,13 @@ def embed_places(
             return table
         if not (on or data):
             raise UserError("name images or folders to embed, or a data set by --on or --data")
-        return embed_site(model, chosen_dataset(model.recipe, on=on, data=data), progress=advance)
+        return embed_site(model, chosen_dataset(model.recipe, on=on, data=data, pattern=pattern), progress=advance)
+
+
+def _one_folder(places: Sequence[Path]) -> Path:
+    if len(places) > 1:
+        raise UserError(f"a pattern is about one folder; give {places[0]} and {places[1]} one after the other")
+    return places[0]
 
 
 def train_segmenter(
@@ -361,6 +380,7 @@ def train_segmenter(
     *,
     kind: str,
     masks: str | None,
+    pattern: str | None = None,
     out: Path,
     epochs: int,
     seed: int,
@@ -368,7 +388,7 @@ def train_segmenter(
     console: Console,
 ) -> Origin:
     """Train a segmenter on the masked training images of a folder and write it."""
-    dataset = open_masked(folder, kind=kind, masks=masks)
+    dataset = open_masked(folder, kind=kind, masks=masks, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
     with (

@@ -245,7 +245,9 @@ def _recipe_of(file: Path) -> Recipe:
     return inside
 
 
-def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, masks: str | None = None) -> Dataset:
+def chosen_dataset(
+    recipe: Recipe | None, *, on: str | None, data: str | None, masks: str | None = None, pattern: str | None = None
+) -> Dataset:
     """Open the data set that is to be tested: by name, by folder, or the first one the recipe tests.
 
     Args:
@@ -253,13 +255,15 @@ def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, m
         on: a name from the recipe or a kind of data set.
         data: the folder to look in instead of the recipe's.
         masks: the folder of its foreground masks.
+        pattern: template of its file names.
 
     """
+    if pattern is not None and data is None:
+        raise UserError("--pattern belongs to --data DIR; how files of the run's own data sets are named, it knows")
     if masks is not None and data is None:
         raise UserError("--masks belongs to --data DIR; the masks of the run's own data sets stand in its recipe")
     if data is not None:
-        kind = on or "auto"
-        return open_dataset(dataset_settings(kind, data, masks=masks), kind)
+        return open_dataset(dataset_settings(on or "auto", data, masks=masks, pattern=pattern))
     if recipe is None:
         raise UserError("a model of another program knows no data sets; say where the images are with --data DIR")
     if on is not None and on not in recipe.datasets and on not in recipe.tested:
@@ -268,7 +272,7 @@ def chosen_dataset(recipe: Recipe | None, *, on: str | None, data: str | None, m
             f"--on {on}: the run knows {', '.join(known)}{did_you_mean(on, known)}; for another set give --data DIR too"
         )
     name = on or recipe.tested[0]
-    return open_dataset(recipe.dataset(name), name)
+    return recipe.open_dataset(name)
 
 
 def embed_site(
@@ -324,6 +328,33 @@ def embed_images(
     cam = np.array([numbers[word] for word in words])[rows]
     unknown, blank = np.full(len(rows), UNKNOWN), np.full(len(rows), "")
     return Embeddings(vectors, unknown, cam, blank, names[rows], feature=model.feature, flip=model.flip)
+
+
+def embed_all(
+    model: Model,
+    dataset: Dataset,
+    *,
+    progress: Progress | None = None,
+    leave_out: Callable[[str], None] | None = None,
+) -> Embeddings:
+    """Embed every image of a data set, with its identity and camera; those of the test have their role.
+
+    Args:
+        model: makes the vectors.
+        dataset: as read.
+        progress, leave_out: as in `embed_images`.
+
+    """
+    require_whole(model)
+    parts = {"": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
+    role = np.repeat(list(parts), [len(split) for split in parts.values()])
+    names, pid, cam = (
+        np.concatenate([getattr(split, column) for split in parts.values()]) for column in ("path", "pid", "cam")
+    )
+    vectors, rows = _readable_vectors(model, names, progress=progress, leave_out=leave_out)
+    return Embeddings(
+        vectors, pid[rows], cam[rows], role[rows], names[rows], dataset.name, feature=model.feature, flip=model.flip
+    )
 
 
 def images_of(place: Path) -> list[tuple[Path, str]]:

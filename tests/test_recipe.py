@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from passerby.data.readers.folder import Folder
 from passerby.data.transforms import EraseSettings
 from passerby.errors import UserError
 from passerby.losses.triplet import TripletSettings
@@ -65,6 +66,7 @@ def test_a_stage_takes_from_the_recipe_what_it_does_not_say():
         ("evaluate=[]", lambda r: r.tested == ()),
         ("evaluate=null", lambda r: r.tested == ("auto",)),
         ("datasets.mine={kind: folder, root: somewhere}", lambda r: r.dataset("mine").root == "somewhere"),
+        ("pattern='{pid}_*'", lambda r: r.dataset("auto") == Folder(root="data", pattern="{pid}_*")),
         ("root=elsewhere", lambda r: r.dataset("msmt17").root == "elsewhere"),
     ],
 )
@@ -85,6 +87,10 @@ def test_overrides_reach_everything(name, override, look):
         ({"evaluate": ["mine"]}, "data set 'mine' is neither in `datasets` nor a kind; known: auto, csv"),
         ({"stages": []}, "stages"),
         ({"stages": [{"train": []}]}, "stages.0.train"),
+        (
+            {"pattern": "{pid}_*", "datasets": {"a": {"kind": "folder", "root": "x"}}, "stages": [{"train": ["a"]}]},
+            "pattern has no effect: all data sets are described in `datasets`; give each its pattern there",
+        ),
         ({"stages": [{"train": ["auto", "auto"]}]}, "train names a data set twice: auto, auto"),
         ({"losses": {"triplett": {}}}, "unknown key losses.triplett; did you mean 'triplet'?"),
         ({"datasets": {"a": {"kind": "foldr", "root": "x"}}}, "did you mean 'folder'?"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import CamerasRule, Folder, KindName, MasksFolder, make_console
+from passerby.cli.options import CamerasRule, Folder, KindName, MasksFolder, PatternText, make_console
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets, check them, make generated ones.")
 
@@ -27,23 +27,27 @@ def data_check(
     kind: KindName = "auto",
     cameras: Annotated[CamerasRule, typer.Option(help="ignore: same-camera matches count")] = "standard",
     masks: MasksFolder = None,
+    pattern: PatternText = None,
 ) -> None:
-    """Look for broken files, leaks and queries that cannot be scored; exit 1 when evaluation could not work."""
+    """Say what a folder is fit for; find broken files, leaks, queries that cannot be scored (exit 1 for problems)."""
     from passerby.data.check import check_dataset, render
     from passerby.data.datasets import dataset_settings, open_dataset
 
-    found = check_dataset(open_dataset(dataset_settings(kind, folder, masks=masks), kind), cameras=cameras)
+    dataset = open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))
+    found = check_dataset(dataset, cameras=cameras)
     typer.echo(render(found))
     raise typer.Exit(1 if found.problems else 0)
 
 
 @data_app.command("describe")
-def data_describe(folder: Folder, kind: KindName = "auto") -> None:
+def data_describe(
+    folder: Folder, kind: KindName = "auto", masks: MasksFolder = None, pattern: PatternText = None
+) -> None:
     """Say how many images, people and cameras a folder has."""
     from passerby.data.check import describe
     from passerby.data.datasets import dataset_settings, open_dataset
 
-    typer.echo(describe(open_dataset(dataset_settings(kind, folder), kind)))
+    typer.echo(describe(open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))))
 
 
 @data_app.command("make")

@@ -15,6 +15,7 @@ from passerby.cli.options import (
     JsonFile,
     MasksFolder,
     ModelPath,
+    PatternText,
     QueriesRule,
     RunPath,
     Threshold,
@@ -39,6 +40,7 @@ def evaluate(
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
     reliance: Annotated[bool, typer.Option("--reliance", help="also test people and backgrounds alone")] = False,
     masks: MasksFolder = None,
+    pattern: PatternText = None,
     cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
     queries: Annotated[
         QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
@@ -64,6 +66,7 @@ def evaluate(
             on=on,
             data=data,
             masks=masks,
+            pattern=pattern,
             cameras=cameras,
             queries=queries,
             flip=flip,
@@ -73,8 +76,10 @@ def evaluate(
         )
     else:
         assert embeddings is not None
-        if flip or reliance or masks:
-            raise UserError("--flip, --reliance and --masks look at images again, so they need a run, not --embeddings")
+        if flip or reliance or masks or pattern:
+            raise UserError(
+                "--flip, --reliance, --masks and --pattern look at images again, so they need a run, not --embeddings"
+            )
         result = evaluate_vectors(
             embeddings,
             cameras=cameras or "standard",
@@ -102,6 +107,7 @@ def embed(
         str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
     ] = None,
     data: DataFolder = None,
+    pattern: PatternText = None,
     strict: Annotated[bool, typer.Option("--strict", help="stop at the first image that cannot be read")] = False,
     said: InputSaid = None,
     *,
@@ -118,6 +124,7 @@ def embed(
         places or [],
         on=on,
         data=data,
+        pattern=pattern,
         leave_out=None if strict else damaged.append,
         console=console,
     )
@@ -268,6 +275,7 @@ def interpolate(
         list[str] | None, typer.Option(help="data sets; default: all that the new one's recipe tests")
     ] = None,
     data: DataFolder = None,
+    pattern: PatternText = None,
     shares: Annotated[str | None, typer.Option(help="of the new weights; default: 0,0.1,...,1")] = None,
     json_file: JsonFile = None,
     *,
@@ -277,7 +285,7 @@ def interpolate(
     from passerby.commands import interpolate_models
 
     found = interpolate_models(
-        old, new, on=on or [], data=data, shares=shares, inference=inference, console=make_console()
+        old, new, on=on or [], data=data, pattern=pattern, shares=shares, inference=inference, console=make_console()
     )
     if json_file is not None:
         write_json(json_file, found)

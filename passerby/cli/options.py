@@ -33,6 +33,12 @@ InputSaid = Annotated[
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
 RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
+PatternText = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern", help="how names tell identity and camera: '{pid}_{cam}_*', '{cam}/{pid}/*'", show_default=False
+    ),
+]
 MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of its masks", show_default=False)]
 JsonFile = Annotated[
     Path | None,

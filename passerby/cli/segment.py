@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import Batch, Device, Folder, KindName, MasksFolder, file_to_write, make_console
+from passerby.cli.options import (
+    Batch,
+    Device,
+    Folder,
+    KindName,
+    MasksFolder,
+    PatternText,
+    file_to_write,
+    make_console,
+)
 from passerby.inference import find_device
 
 segment_app = typer.Typer(no_args_is_help=True, help="Make foreground masks.")
@@ -23,6 +32,7 @@ def segment_train(
     ),
     masks: MasksFolder = None,
     kind: KindName = "auto",
+    pattern: PatternText = None,
     epochs: Annotated[int, typer.Option(min=1, help="how often each image is seen")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="other seeds hold out other people")] = 0,
     device: Device = "auto",
@@ -32,7 +42,15 @@ def segment_train(
 
     console = make_console()
     made = train_segmenter(
-        folder, kind=kind, masks=masks, out=out, epochs=epochs, seed=seed, device=device, console=console
+        folder,
+        kind=kind,
+        masks=masks,
+        pattern=pattern,
+        out=out,
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        console=console,
     )
     typer.echo(
         f"{out}: learnt from {made.count_images} images; overlap (IoU) {100 * made.overlap:.1f} % on "
@@ -65,6 +83,7 @@ def segment_score(
     folder: Folder,
     masks: MasksFolder = None,
     kind: KindName = "auto",
+    pattern: PatternText = None,
     device: Device = "auto",
 ) -> None:
     """Compare what a segmenter finds on the test images of a folder with the masks that are there."""
@@ -72,7 +91,7 @@ def segment_score(
     from passerby.segment.network import load_segmenter
 
     network, origin = load_segmenter(segmenter)
-    split = images_to_score(open_masked(folder, kind=kind, masks=masks))
+    split = images_to_score(open_masked(folder, kind=kind, masks=masks, pattern=pattern))
     scores = score_segmenter(network.to(find_device(device)), split)
     typer.echo(
         f"trained on {origin.trained_on}: overlap (IoU) {100 * sum(scores) / len(scores):.1f} % on {len(split)} images"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import DataFolder, Overrides, make_console, runs_a_model
+from passerby.cli.options import DataFolder, Overrides, PatternText, make_console, runs_a_model
 from passerby.cli.runs import print_comparison
 from passerby.inference import InferenceSettings
 
@@ -35,6 +35,7 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the run folder")] = Path("runs/latest"),
     data: DataFolder = None,
+    pattern: PatternText = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="length of every stage; its schedule is stretched with it", show_default=False),
@@ -49,7 +50,8 @@ def train(
     from passerby.commands import train_and_report, train_seeds
 
     console = make_console()
-    chosen = [*(overrides or []), *([f"root={json.dumps(data)}"] if data else [])]
+    named = {"root": data, "pattern": pattern}
+    chosen = [*(overrides or []), *(f"{key}={json.dumps(value)}" for key, value in named.items() if value)]
     if seeds is None:
         report = train_and_report(recipe, chosen, out, epochs=epochs, resume=resume, console=console)
         typer.echo(f"report: {report}")

@@ -16,6 +16,7 @@ import numpy as np
 
 from passerby.data.ahead import ahead, reading_threads
 from passerby.data.copies import contradictions, same_content
+from passerby.data.fitness import uses
 from passerby.data.inspect import ImageFile, inspect_file
 from passerby.types import UNKNOWN, Cameras, Dataset, Ints, Split, camera_rule
 
@@ -139,13 +140,11 @@ class CheckReport:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Sentences; with any of these training or evaluation cannot work."""
+        """Sentences; with any of these what the data set is divided for cannot work."""
         train, query, gallery = self.dataset.train, self.dataset.query, self.dataset.gallery
         found: list[str] = []
-        if not len(query):
-            found.append("There is no query, so nothing can be evaluated.")
-        if not len(gallery):
-            found.append("There is no gallery, so nothing can be evaluated.")
+        if not len(train) and not len(query) and not len(gallery):
+            found.append("There is no image.")
         if len(query) and len(gallery) and self.skipped.count == len(query):
             found.append(f"No query can be evaluated: {_why_skipped(self)}.")
         if train.count_identities == 1:
@@ -154,6 +153,12 @@ class CheckReport:
             some_of = _examples([f"{file.path} {file.fault}" for file in self.broken])
             found.append(f"{_count(len(self.broken), 'file')} cannot be used: {some_of}.")
         return tuple(found)
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What the data set is fit for, and what is missing for other uses."""
+        scored = len(self.dataset.query) - self.skipped.count if len(self.dataset.gallery) else 0
+        return uses(self.dataset, count_scored=scored)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -298,6 +303,10 @@ def _test_warnings(report: CheckReport) -> list[str]:
     query, gallery = report.dataset.query, report.dataset.gallery
     unknown = int((gallery.pid == UNKNOWN).sum())
     found: list[str] = []
+    if len(query) and not len(gallery):
+        found.append("There is no gallery, so nothing can be evaluated.")
+    if len(gallery) and not len(query):
+        found.append("There is no query, so nothing can be evaluated.")
     if len(gallery) and 0 < report.skipped.count < len(query):
         count = f"{report.skipped.count:,} of {_count(len(query), 'query')}"
         found.append(f"{count} would be left out of an evaluation: {_why_skipped(report)}.")
@@ -340,7 +349,7 @@ def describe(dataset: Dataset) -> str:
     ]
     notes = [f"  note: {note}" for note in dataset.notes]
     title = f"  {'split':8}{'images':>8}{'identities':>12}{'cameras':>9}{'masks':>8}"
-    return "\n".join([dataset.name, *notes, title, *rows])
+    return "\n".join([dataset.title, *notes, title, *rows])
 
 
 def _count_masks(split: Split) -> int:
@@ -359,6 +368,8 @@ def render(report: CheckReport) -> str:
     if report.sizes is not None:
         sides = (("width", report.sizes.width), ("height", report.sizes.height))
         lines += [f"  {side} {low} to {high} pixels, median {middle}" for side, (low, middle, high) in sides]
+    if report.uses:
+        lines += ["", "  fit for:", *(f"    {sentence}" for sentence in report.uses)]
     for title, sentences in (("problem", report.problems), ("warning", report.warnings)):
         if sentences:
             lines += ["", f"  {_count(len(sentences), title)}:", *(f"    {sentence}" for sentence in sentences)]

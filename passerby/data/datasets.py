@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, assert_never
 
 from pydantic import Field, TypeAdapter
 
 from passerby.data.image_files import listing_notes
+from passerby.data.naming import folder_name, free_name
 from passerby.data.readers.auto import Auto, recognise
 from passerby.data.readers.cuhk01 import CUHK01, read_cuhk01
 from passerby.data.readers.cuhk02 import CUHK02, read_cuhk02
@@ -24,6 +26,7 @@ from passerby.data.readers.folder import Folder, read_folder
 from passerby.data.readers.grid import GRID, read_grid
 from passerby.data.readers.ilids import ILIDS, read_ilids
 from passerby.data.readers.images import Images, read_images
+from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.data.readers.market import Market1501, read_market1501
 from passerby.data.readers.msmt import MSMT17, read_msmt17
 from passerby.data.readers.prid2011 import PRID2011, read_prid2011
@@ -31,9 +34,9 @@ from passerby.data.readers.sensereid import SenseReID, read_sensereid
 from passerby.data.readers.table import Csv, read_csv
 from passerby.data.readers.viper import VIPeR, read_viper
 from passerby.errors import UserError, did_you_mean
-from passerby.types import Dataset, Split
+from passerby.types import Dataset, Layout, Split
 
-DatasetSettings = Annotated[
+Known = (
     Market1501
     | DukeMTMC
     | MSMT17
@@ -49,10 +52,14 @@ DatasetSettings = Annotated[
     | Folder
     | Images
     | Csv
-    | Auto,
-    Field(discriminator="kind"),
-]
+)
+"""Data sets of a kind that is named."""
+
+DatasetSettings = Annotated[Known | Auto, Field(discriminator="kind")]
 """Any data set, told by its `kind`."""
+
+PRIVATE = ("folder", "images", "csv", "auto")
+"""Kinds that are no layout of a public data set."""
 
 ANY: TypeAdapter[DatasetSettings] = TypeAdapter(DatasetSettings)
 """Builds the settings of whichever kind from plain data."""
@@ -80,40 +87,54 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """What can be read, one line each, for lists."""
 
 
-def dataset_settings(kind: str, root: str, *, masks: str | None = None) -> DatasetSettings:
+def dataset_settings(kind: str, root: str, *, masks: str | None = None, pattern: str | None = None) -> DatasetSettings:
     """Return the settings of a kind with its defaults.
 
     Args:
         kind: one of `KINDS`.
         root: the folder that has the layout, or the one above it; for `csv` the file.
         masks: the folder of the foreground masks; None = `masks` inside or beside the folder.
+        pattern: template of the file names, which makes a `folder` of `auto`; None = the names of the kind.
 
     Raises:
-        UserError: the kind is not known.
+        UserError: the kind is not known, or its names follow no pattern.
 
     """
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS) or f"; known: {', '.join(KINDS)}"
         raise UserError(f"kind of data set {kind!r} is not known{hint}")
-    return ANY.validate_python({"kind": kind, "path" if kind == "csv" else "root": root, "masks": masks})
+    if pattern is None:
+        return ANY.validate_python({"kind": kind, "path" if kind == "csv" else "root": root, "masks": masks})
+    if kind not in ("auto", "folder") or root.lower().endswith(".csv"):
+        what = f"kind {kind}" if kind not in ("auto", "folder") else "a table"
+        raise UserError(f"a pattern ({pattern!r}) says how files are named in kind folder; {what} is read without one")
+    return Folder(root=root, masks=masks, pattern=pattern)
 
 
-def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
+def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: Iterable[str] = ()) -> Dataset:
     """Read the data set that `settings` describe.
 
     Notes say what its folders hold besides images that can be read, and when only some images have a mask.
 
     Args:
         settings: one of the kinds.
-        name: how recipes and reports are to call it.
+        name: how recipes and reports are to call it; None = after its place, see `passerby.data.naming`.
+        taken: names that other data sets have, for one that is called after its place.
 
     Raises:
         UserError: it is not there or not as expected, or the folder of masks that was given fits no image.
 
     """
     with listing_notes() as listed:
-        dataset = _read(settings, name)
-    dataset = replace(dataset, notes=(*dataset.notes, *listed.sentences))
+        known = recognise(settings) if isinstance(settings, Auto) else settings
+        place = known.path if isinstance(known, Csv) else known.root
+        dataset = _read(known, name or folder_name(Path(place)))
+    layout = _layout(known, dataset)
+    if name is None:
+        by_itself = known.kind if layout is not None and layout.published else dataset.name
+        dataset = replace(dataset, name=free_name(by_itself, taken))
+    taken_for = (f"{place} was taken for kind {known.kind}.",) if known is not settings else ()
+    dataset = replace(dataset, layout=layout, notes=(*taken_for, *dataset.notes, *listed.sentences))
     bare, count = without_mask((dataset.train, dataset.query, dataset.gallery))
     if settings.masks is not None and len(bare) == count:
         raise UserError(
@@ -123,6 +144,14 @@ def open_dataset(settings: DatasetSettings, name: str) -> Dataset:
     if not 0 < len(bare) < count:
         return dataset
     return replace(dataset, notes=(*dataset.notes, f"Without a mask: {len(bare):,} of {count:,} images ({bare[0]})."))
+
+
+def _layout(settings: Known, dataset: Dataset) -> Layout | None:
+    """Return the layout of a public data set; notes say where its counts are not those of the release."""
+    if settings.kind in PRIVATE:
+        return None
+    unlike = any(UNLIKE_PUBLISHED in note for note in dataset.notes)
+    return Layout(settings.kind, KINDS[settings.kind].partition(":")[0], not unlike)
 
 
 def without_mask(splits: Iterable[Split]) -> tuple[list[str], int]:
@@ -135,7 +164,7 @@ def without_mask(splits: Iterable[Split]) -> tuple[list[str], int]:
     return bare, count
 
 
-def _read(settings: DatasetSettings, name: str) -> Dataset:
+def _read(settings: Known, name: str) -> Dataset:
     match settings:
         case Market1501():
             return read_market1501(settings, name)
@@ -167,10 +196,5 @@ def _read(settings: DatasetSettings, name: str) -> Dataset:
             return read_images(settings, name)
         case Csv():
             return read_csv(settings, name)
-        case Auto():
-            found = recognise(settings)
-            dataset = _read(found, found.kind if name == "auto" else name)
-            place = found.path if isinstance(found, Csv) else found.root
-            return replace(dataset, notes=(f"{place} was taken for kind {found.kind}.", *dataset.notes))
         case _:
             assert_never(settings)

@@ -66,7 +66,10 @@ def _stretched(data: dict[str, Plain], recipe: Recipe, epochs: int) -> dict[str,
     return {**data, "stages": stages}
 
 
-_APART = ("root", "masks", "datasets", "evaluate", "description", "target", "expected", "engine", "data.cache")
+_APART = (
+    *("root", "masks", "pattern", "datasets", "evaluate", "description", "target", "expected", "engine"),
+    "data.cache",
+)
 """What no description is about: where images are, and on what machine they are learnt from."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self, cast
 
 from pydantic import Field, model_validator
 
-from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings
+from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings, open_dataset
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import recalled_people, share_of_each
@@ -23,7 +23,7 @@ from passerby.recipe.protocol import EngineSettings, TestSettings
 from passerby.recipe.stage import PER_STAGE, Name, StageSettings
 from passerby.settings import Plain, Settings, difference, dump_yaml
 from passerby.targets import Goal
-from passerby.types import Pixels
+from passerby.types import Dataset, Pixels
 
 
 class Recipe(Settings):
@@ -32,6 +32,9 @@ class Recipe(Settings):
     description: str = ""
     root: str = Field("data", description="folder of the data sets that are named by kind alone")
     masks: str | None = Field(None, description="folder of their foreground masks; null = inside or beside each set")
+    pattern: str | None = Field(
+        None, description="template of file names for data sets that are named by kind alone; as in kind: folder"
+    )
     datasets: dict[Name, DatasetSettings] = Field(
         default_factory=dict, description="data sets by name; one without a root lies in the recipe's"
     )
@@ -64,6 +67,15 @@ class Recipe(Settings):
                 known = sorted({*self.datasets, *KINDS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"data set {name!r} is neither in `datasets` nor a kind{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _patterned(self) -> Self:
+        shown = {name for stage in self.stages for name in stage.shown} | set(self.evaluate or ())
+        if self.pattern is not None and shown <= self.datasets.keys():
+            raise ValueError(
+                "pattern has no effect: all data sets are described in `datasets`; give each its pattern there"
+            )
         return self
 
     @model_validator(mode="after")
@@ -219,7 +231,16 @@ class Recipe(Settings):
 
     def dataset(self, name: str) -> DatasetSettings:
         """Where a named data set is read from."""
-        return self.datasets[name] if name in self.datasets else dataset_settings(name, self.root, masks=self.masks)
+        if name in self.datasets:
+            return self.datasets[name]
+        return dataset_settings(name, self.root, masks=self.masks, pattern=self.pattern)
+
+    def open_dataset(self, name: str) -> Dataset:
+        """Read a named data set; `auto` is called after its folder, with a number where that name is taken."""
+        if name != "auto" or name in self.datasets:
+            return open_dataset(self.dataset(name), name)
+        shown = {other for stage in self.stages for other in stage.shown}
+        return open_dataset(self.dataset(name), taken={*self.datasets, *shown, *self.tested} - {name})
 
     def dump(self) -> str:
         """Every value, defaults included, as YAML that reads back to the same recipe.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.recipe import Recipe
 from passerby.types import Dataset, Split
@@ -26,7 +25,7 @@ class Source:
     """A data set as it lies on disk now.
 
     Attributes:
-        name: as the recipe or its reader calls it.
+        name: as the recipe calls it or after its folder, with its layout.
         use: what the run does with it.
         counts: per split; empty when it cannot be read any more.
         notes: sentences a person must see.
@@ -49,10 +48,10 @@ def _source(recipe: Recipe, name: str, trained: Sequence[str]) -> Source:
     learnt, tested = name in trained, name in recipe.tested
     use = "training and test" if learnt and tested else "training" if learnt else "test"
     try:
-        found = open_dataset(recipe.dataset(name), name)
+        found = recipe.open_dataset(name)
     except UserError as error:
         return Source(name, use, (), (f"It cannot be read any more: {error}.",))
-    return Source(found.name, use, _counts(found), found.notes)
+    return Source(found.title, use, _counts(found), found.notes)
 
 
 def _counts(dataset: Dataset) -> tuple[Count, ...]:

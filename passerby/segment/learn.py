@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from passerby.data.datasets import dataset_settings, open_dataset, without_mask
 from passerby.data.image_files import images_below
 from passerby.data.loading import ImageStore
+from passerby.data.naming import folder_name
 from passerby.data.readers.listing import find_masks
 from passerby.data.transforms import AugmentSettings, JitterSettings, augment_with_mask, mix_seeds, training_transform
 from passerby.errors import UserError
@@ -31,7 +32,7 @@ _JITTER = JitterSettings(
 )  # strong: masks should suit other sites
 
 
-def open_masked(folder: str, *, kind: str, masks: str | None) -> Dataset:
+def open_masked(folder: str, *, kind: str, masks: str | None, pattern: str | None = None) -> Dataset:
     """Read a data set, or any other folder of images as training images of nobody in particular.
 
     Raises:
@@ -39,8 +40,10 @@ def open_masked(folder: str, *, kind: str, masks: str | None) -> Dataset:
 
     """
     try:
-        dataset = open_dataset(dataset_settings(kind, folder, masks=masks), kind)
+        dataset = open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))
     except UserError:
+        if pattern is not None:
+            raise
         place = Path(folder).expanduser()
         relative = images_below(place) if kind == "auto" and place.is_dir() else []
         if not relative:
@@ -50,7 +53,7 @@ def open_masked(folder: str, *, kind: str, masks: str | None) -> Dataset:
         paths = np.array([f"{folder}/{path}" for path in relative])
         split = Split(paths, nobody, nobody, mask_path=np.array(found))
         note = "Read as images of people whom nobody knows."
-        dataset = Dataset(Path(folder).name, split, Split.empty(), Split.empty(), (note,))
+        dataset = Dataset(folder_name(Path(folder)), split, Split.empty(), Split.empty(), (note,))
     if not len(masked(dataset.train)):
         bare, _ = without_mask([dataset.train])
         raise UserError(

@@ -28,7 +28,10 @@ def expected_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> E
         name: the data set that is tested.
 
     """
-    goal = recipe.expected.get(datasets[name].name)
+    dataset = datasets[name]
+    goal = recipe.expected.get(name) or recipe.expected.get(dataset.name)
+    if goal is None and dataset.layout is not None and dataset.layout.published:
+        goal = recipe.expected.get(dataset.layout.kind)
     if goal is None:
         return None
     learnt = dict.fromkeys((*(n for stage in recipe.stages for n in stage.train), name))

@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 
-from passerby.data.datasets import open_dataset
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
@@ -49,10 +48,7 @@ def make_run(
     """
     learnt = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
     names = dict.fromkeys((*learnt, *recipe.tested))
-    datasets = {name: open_dataset(recipe.dataset(name), name) for name in names}
-    called = [dataset.name for dataset in datasets.values()]
-    if twice := {name for name in called if called.count(name) > 1}:
-        raise UserError(f"two data sets are called {sorted(twice)[0]!r}; give each a name of its own under `datasets`")
+    datasets = {name: recipe.open_dataset(name) for name in names}
     require_apart(datasets, trained=learnt, tested=recipe.tested)
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
     for name in recipe.tested:

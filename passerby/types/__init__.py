@@ -6,7 +6,7 @@ folder to the features to the report. Nothing here imports torch at run time, so
 
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, Pixels, pixels_word
-from passerby.types.images import Dataset, Split
+from passerby.types.images import Dataset, Layout, Split
 from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores, camera_rule
 from passerby.types.training import Batch, Output, Stage
 
@@ -20,6 +20,7 @@ __all__ = [
     "Embeddings",
     "Floats",
     "Ints",
+    "Layout",
     "Output",
     "Pixels",
     "Protocol",

@@ -71,6 +71,22 @@ class Split:
         return cls(np.empty(0, np.str_), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the folders and names of a public data set are arranged.
+
+    Attributes:
+        kind: as recipes call it, such as `"market1501"`.
+        title: as people call it, such as `"Market-1501"`.
+        published: whether the counts are those of the release, so that scores compare with published ones.
+
+    """
+
+    kind: str
+    title: str
+    published: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """One site: what to train on, what to search for, and where to search.
@@ -79,6 +95,7 @@ class Dataset:
         name: how recipes and reports call it.
         train, query, gallery: the three splits; each may be empty.
         notes: sentences a person must see when the set is used ("MSMT17 V1, train list only").
+        layout: of the public data set whose layout it has; None = a layout of its own.
 
     """
 
@@ -87,3 +104,10 @@ class Dataset:
     query: Split
     gallery: Split
     notes: tuple[str, ...] = ()
+    layout: Layout | None = None
+
+    @property
+    def title(self) -> str:
+        """The name, with the layout beside it unless it is the released data set itself."""
+        shown = self.layout is not None and not self.layout.published
+        return f"{self.name} ({self.layout.title} layout)" if self.layout and shown else self.name

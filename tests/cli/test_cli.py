@@ -98,14 +98,14 @@ def test_a_run_leaves_everything_that_the_design_promises(trained: Path) -> None
     assert expected | {"report.html", "embeddings"} <= names
 
 
-def test_evaluate_a_run_writes_the_agreed_json(trained: Path, tmp_path: Path) -> None:
+def test_evaluate_a_run_writes_the_agreed_json(trained: Path, site: Path, tmp_path: Path) -> None:
     found = run("evaluate", trained, "--json", tmp_path / "scores.json")
     assert found.exit_code == 0, found.output
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert {"mAP", "mINP", "cmc", "queries", "protocol"} <= set(scores)
     assert set(scores["cmc"]) == {"1", "5", "10"}
     assert scores["queries"] == 5
-    stored = json.loads((trained / "scores.json").read_text())["market1501"]["plain"]
+    stored = json.loads((trained / "scores.json").read_text())[site.name]["plain"]
     assert scores["mAP"] == pytest.approx(stored["mAP"], abs=0.01)
 
 
@@ -143,7 +143,7 @@ def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> N
     changes = ("test.distance=euclidean", "test.cameras=ignore", "test.feature=feature", "stages.0.epochs=1")
     assert run("train", "small", *TINY, *changes, "--data", site, "--out", folder).exit_code == 0
     assert run("evaluate", folder, "--json", file).exit_code == 0
-    stored = json.loads((folder / "scores.json").read_text())["market1501"]["plain"]
+    stored = json.loads((folder / "scores.json").read_text())[site.name]["plain"]
     assert json.loads(file.read_text())["protocol"] == stored["protocol"]
     assert stored["protocol"]["distance"] == "euclidean"
 
@@ -152,7 +152,7 @@ def test_flip_and_averaged_queries_by_recipe_and_by_option(trained: Path, site: 
     folder, file = tmp_path / "run", tmp_path / "scores.json"
     changes = ("test.flip=true", "test.queries=multi")
     assert run("train", "small", *TINY, *changes, "--data", site, "--out", folder).exit_code == 0
-    stored = json.loads((folder / "scores.json").read_text())["market1501"]["plain"]
+    stored = json.loads((folder / "scores.json").read_text())[site.name]["plain"]
     assert (stored["protocol"]["flip"], stored["protocol"]["queries"]) == (True, "multi")
     assert "averaged with the mirror image" in (folder / "report.html").read_text()
     for words in ((folder,), (trained, "--flip", "on", "--queries", "multi")):
@@ -160,7 +160,7 @@ def test_flip_and_averaged_queries_by_recipe_and_by_option(trained: Path, site: 
         assert json.loads(file.read_text())["protocol"] == stored["protocol"]
     assert run("evaluate", folder, "--flip", "off", "--queries", "single", "--json", file).exit_code == 0
     assert json.loads(file.read_text())["protocol"] == {**stored["protocol"], "flip": False, "queries": "single"}
-    table = folder / "embeddings" / "market1501.npz"
+    table = folder / "embeddings" / f"{site.name}.npz"
     assert "they need a run, not --embeddings" in refused("evaluate", "--embeddings", table, "--flip", "on")
     sentence = "averages the images that cameras: 'standard' leaves out"
     assert sentence in refused("evaluate", folder, "--cameras", "ignore")
@@ -293,10 +293,14 @@ def test_data_commands(site: Path, tmp_path: Path) -> None:
     assert run("data", "check", tmp_path / "people").exit_code == 0
 
 
-def test_data_check_exits_1_when_evaluation_could_not_work(site: Path, tmp_path: Path) -> None:
+def test_data_check_exits_1_for_problems_and_not_for_a_set_without_a_test(site: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(site, tmp_path / "site")
     shutil.rmtree(copied / "query")
     (copied / "query").mkdir()
+    found = run("data", "check", copied)
+    assert found.exit_code == 0
+    assert "There is no query, so nothing can be evaluated." in found.output
+    next(copied.rglob("*.jpg")).write_bytes(b"")
     assert run("data", "check", copied).exit_code == 1
 
 
@@ -346,7 +350,6 @@ def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str)
         (["data.sampling=sites"], "data.sampling is 'sites'"),
         ([*JOINED, "data.sampling=datasets", "data.identities=5"], "set data.identities to 4 or 6"),
         ([*JOINED, "data.sampling=datasets", "data.identities=20"], "the training images of one show 8; set"),
-        (["stages.0.train=[auto, market1501]"], "two data sets are called 'market1501'; give each a name of its own"),
         (["stages.0.train=[auto, auto]"], "train names a data set twice: auto, auto"),
     ],
 )
@@ -633,3 +636,28 @@ def test_verify_compares_two_images(trained: Path, site: Path, tmp_path: Path) -
     assert "same person at threshold 0.1" in found.output
     assert json.loads((tmp_path / "x.json").read_text())["same"] is True
     assert "a decision needs --threshold" in run("verify", trained, first, second).output
+
+
+def test_a_pattern_is_taken_wherever_a_folder_is_read(trained: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    for identity in ("ann", "ben", "cleo", "dan"):
+        for number, camera in enumerate(("door", "hall")):
+            paint(people / f"{camera}-{identity}-{number}.jpg", seed=100 * len(identity))
+    told = ("--pattern", "{cam}-{pid}-*")
+    assert "does not begin like 0001_c2_; give a pattern (--pattern)" in " ".join(
+        refused("data", "check", people).split()
+    )
+    for command in (("data", "check", people), ("data", "describe", people), ("evaluate", trained, "--data", people)):
+        found = run(*command, *told)
+        assert found.exit_code == 0, found.output
+        assert "people" in found.output
+    for words in ((people,), ("--data", people)):
+        assert run("embed", trained, *words, *told, "-o", tmp_path / "v.npz").exit_code == 0
+        assert set(Embeddings.load(tmp_path / "v.npz").cam.tolist()) == {0, 1}
+    folder = tmp_path / "run"
+    found = run("train", "small", *TINY, "data.identities=2", "--data", people, *told, "--out", folder)
+    assert found.exit_code == 0, found.output
+    assert list(json.loads((folder / "scores.json").read_text())) == ["people"]
+    bare = refused("segment", "train", people, *told, "--out", tmp_path / "s.safetensors")
+    assert "images of people has a mask" in bare
+    assert "--pattern belongs to --data DIR" in refused("evaluate", trained, *told)

@@ -55,21 +55,47 @@ def test_the_report_as_text(site):
         "  width 20 to 20 pixels, median 20",
         "  height 40 to 40 pixels, median 40",
         "",
+        "  fit for:",
+        "    training with labels: 4 images, 2 identities (passerby train)",
+        "    evaluation: queries 1, gallery images 2 (passerby evaluate)",
+        "    adaptation without labels: 4 images (passerby adapt)",
+        "    embedding, search and clustering: 7 images (passerby embed)",
+        "",
         "  nothing to complain about",
     ]
     assert render(check(site)).startswith(describe(site))
 
 
 def test_problems_and_warnings_are_told_in_the_text(site):
-    text = render(check(replace(site, query=Split.empty(), train=Split.empty())))
+    one = site.train.select(site.train.pid == 1)
+    text = render(check(replace(site, query=Split.empty(), train=one)))
     assert text.splitlines()[-6:] == [
         "",
         "  1 problem:",
-        "    There is no query, so nothing can be evaluated.",
+        "    Training has one identity only; telling people apart needs two.",
         "",
         "  1 warning:",
-        "    There is nothing to train on.",
+        "    There is no query, so nothing can be evaluated.",
     ]
+
+
+def test_a_set_without_a_test_is_fit_for_other_uses(site):
+    labelled = Dataset("site", site.train, Split.empty(), Split.empty())
+    unlabelled = replace(labelled, train=replace(site.train, pid=np.full(4, -1)))
+    assert check(labelled).problems == check(unlabelled).problems == ()
+    others = (
+        "adaptation without labels: 4 images (passerby adapt)",
+        "embedding, search and clustering: 4 images (passerby embed)",
+    )
+    assert check(labelled).uses == (
+        "training with labels: 4 images, 2 identities (passerby train)",
+        *others,
+        "no evaluation: add folders query and gallery, or let identities be drawn by test_share of kind folder",
+    )
+    assert check(unlabelled).uses == (
+        *others,
+        "no evaluation and no training with labels: nothing tells identities; where names do, give --pattern",
+    )
 
 
 def test_broken_files_are_named(site, tmp_path):
@@ -97,11 +123,9 @@ def test_nothing_readable_at_all(site, tmp_path):
 
 def test_an_empty_set():
     report = check(Dataset("nothing", Split.empty(), Split.empty(), Split.empty()))
-    assert report.problems == (
-        "There is no query, so nothing can be evaluated.",
-        "There is no gallery, so nothing can be evaluated.",
-    )
+    assert report.problems == ("There is no image.",)
     assert report.warnings == ("There is nothing to train on.",)
+    assert report.uses == ()
     assert "nothing" in render(report)
 
 

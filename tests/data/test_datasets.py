@@ -16,7 +16,11 @@ from passerby.data.datasets import (
     dataset_settings,
     open_dataset,
 )
+from passerby.data.readers import market
+from passerby.data.readers.layout import GALLERY, QUERY, TRAIN, Published
 from passerby.errors import UserError
+
+THREE = (TRAIN, QUERY, GALLERY)
 
 
 def test_every_kind_of_the_union_is_listed_once():
@@ -88,3 +92,56 @@ def test_a_folder_without_a_fitting_mask_is_told(tmp_path, make_images):
     make_images(tmp_path / "made", ["1/c1.png"])
     with pytest.raises(UserError, match=r"made holds no mask for any of the 1 images of x; .*set/train/1/c1\.jpg"):
         open_dataset(dataset_settings("auto", str(tmp_path / "set"), masks=str(tmp_path / "made")), "x")
+
+
+PATTERN = "{cam}-{pid}-*"
+
+
+def test_a_pattern_reads_any_folder(tmp_path, make_images):
+    make_images(tmp_path, ["train/a-anna-1.jpg", "query/a-ben-1.jpg", "gallery/b-ben-2.jpg"])
+    for kind in ("auto", "folder"):
+        dataset = open_dataset(dataset_settings(kind, str(tmp_path), pattern=PATTERN))
+        assert (dataset.train.pid.tolist(), dataset.query.pid.tolist(), dataset.gallery.cam.tolist()) == ([0], [1], [1])
+    with pytest.raises(
+        UserError, match=r"^a pattern \(.*\) says how files are named in kind folder; kind market1501 is"
+    ):
+        dataset_settings("market1501", str(tmp_path), pattern=PATTERN)
+    with pytest.raises(UserError, match=r"kind folder; a table is read without one$"):
+        dataset_settings("auto", "list.csv", pattern=PATTERN)
+
+
+def market_files(root, make_images):
+    names = [f"{inner}/000{pid}_c{pid}s1_000451_03.jpg" for pid, inner in enumerate(THREE, start=1)]
+    return make_images(root, names)
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "name"),
+    [
+        ("vehicles", "vehicles", "vehicles"),
+        ("plaza/Market-1501-v15.09.15", "plaza", "plaza"),
+        ("plaza/Market-1501-v15.09.15", "plaza/Market-1501-v15.09.15", "plaza"),
+        ("shop/images", "shop/images/../images", "shop"),
+        ("shop/door", "shop", "door"),
+    ],
+)
+def test_a_data_set_is_called_by_its_folder_with_its_layout_beside(tmp_path, make_images, place, given, name):
+    market_files(tmp_path / place, make_images)
+    dataset = open_dataset(Auto(root=f"{tmp_path}/{given}"))
+    assert (dataset.name, dataset.title) == (name, f"{name} (Market-1501 layout)")
+    assert open_dataset(Auto(root=f"{tmp_path}/{given}"), taken=[name]).name == f"{name}-2"
+    assert open_dataset(Auto(root=f"{tmp_path}/{given}"), "mine").title == "mine (Market-1501 layout)"
+
+
+def test_a_released_data_set_has_its_own_name(tmp_path, make_images, monkeypatch):
+    monkeypatch.setattr(market, "PUBLISHED", Published("tiny", 1, 1, 1))
+    market_files(tmp_path / "data/Market-1501-v15.09.15", make_images)
+    dataset = open_dataset(Auto(root=str(tmp_path / "data")))
+    assert (dataset.name, dataset.title) == ("market1501", "market1501")
+
+
+def test_own_layouts_are_said_nowhere(tmp_path, make_images):
+    make_images(tmp_path / "mine", ["1/c1.jpg", "2/c2.jpg"])
+    assert open_dataset(Auto(root=str(tmp_path / "mine"))).title == "mine"
+    (tmp_path / "people.csv").write_text("path,pid\n1.jpg,1\n")
+    assert open_dataset(Csv(path=f"{tmp_path}/people.csv")).name == "people"

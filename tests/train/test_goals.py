@@ -107,8 +107,10 @@ def test_training_images_that_are_not_as_published_count_as_well(site):
 
 def test_goals_of_ones_own(site):
     recipe = load_recipe("small", [f"root={site}", "expected={market1501: {mAP: 50, rank1: 60}}"])
-    dataset = replace(open_dataset(recipe.dataset("auto"), "auto"), notes=())
-    assert dataset.name == "market1501"
+    own = recipe.open_dataset("auto")
+    assert own.title == f"{site.parent.name} (Market-1501 layout)"
+    assert expected_of(recipe, {"auto": own}, "auto") is None
+    dataset = replace(own, layout=replace(own.layout, published=True), notes=())
     expected = expected_of(recipe, {"auto": dataset}, "auto")
     assert (expected.target, expected.goal, expected.caveats) == (None, Goal(mAP=50, rank1=60), ())
     assert expected_of(load_recipe("small"), {"auto": dataset}, "auto") is None
@@ -116,7 +118,7 @@ def test_goals_of_ones_own(site):
 
 def test_a_target_of_another_version_is_told_of(site):
     recipe = load_recipe("small", ["target=gone/row-1", "expected={market1501: {mAP: 50, rank1: 60}}", f"root={site}"])
-    dataset = replace(open_dataset(recipe.dataset("auto"), "auto"), notes=())
+    dataset = replace(recipe.open_dataset("auto"), name="market1501", notes=())
     (caveat,) = expected_of(recipe, {"auto": dataset}, "auto").caveats
     assert caveat == "This version knows no target 'gone/row-1', so it cannot tell what was changed."
 

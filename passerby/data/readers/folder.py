@@ -135,7 +135,7 @@ def _require_several(reading: Reading, folder: Path) -> None:
     if len(people) == 1 and len(shots) > 1 and not reading.distractors.get(""):
         raise UserError(
             f"folder: all {len(shots):,} images of {folder} are taken for one identity ({shots[0].pid}), so nothing "
-            'can be searched; where they show several, give a pattern (--pattern) such as "{pid}_{cam}_*"'
+            f'can be searched; where they show several, give a pattern (--pattern) such as "{{pid}}_*"{why_none()}'
         )
 
 

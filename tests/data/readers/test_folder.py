@@ -271,7 +271,7 @@ MISTAKES = [
         ["holiday/a.jpg", "holiday/b.jpg"],
         {},
         "all 2 images of ROOT are taken for one identity (holiday), so nothing can be searched; where they show "
-        'several, give a pattern (--pattern) such as "{pid}_{cam}_*"',
+        'several, give a pattern (--pattern) such as "{pid}_*"',
     ),
     (["query/x.jpg"], {"pattern": "{pid}_*"}, "query/x.jpg does not fit the pattern '{pid}_*'"),
     (["x.jpg"], {"pattern": "{pid}/{cam}/*"}, "no image 2 levels below ROOT, where the pattern '{pid}/{cam}/*' looks"),

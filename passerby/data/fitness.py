@@ -1,0 +1,35 @@
+"""The uses that a data set is fit for: training, evaluation, adaptation without labels, or embedding alone."""
+
+from __future__ import annotations
+
+from passerby.types import UNKNOWN, Dataset
+
+
+def uses(dataset: Dataset, *, count_scored: int) -> tuple[str, ...]:
+    """Return one sentence for each use, and what is missing for those that are not possible.
+
+    Args:
+        dataset: as read.
+        count_scored: queries that an evaluation can score.
+
+    """
+    train, query, gallery = dataset.train, dataset.query, dataset.gallery
+    known = int((train.pid != UNKNOWN).sum())
+    found: list[str] = []
+    if train.count_identities > 1:
+        found.append(f"training with labels: {known:,} images, {train.count_identities:,} identities (passerby train)")
+    if count_scored:
+        found.append(f"evaluation: queries {count_scored:,}, gallery images {len(gallery):,} (passerby evaluate)")
+    if len(train):
+        found.append(f"adaptation without labels: {len(train):,} images (passerby adapt)")
+    if count := len(train) + len(query) + len(gallery):
+        found.append(f"embedding, search and clustering: {count:,} images (passerby embed)")
+    if len(train) and not len(query) and not len(gallery):
+        found.append(_missing_test(known))
+    return tuple(found)
+
+
+def _missing_test(known: int) -> str:
+    if known:
+        return "no evaluation: add folders query and gallery, or let identities be drawn by test_share of kind folder"
+    return "no evaluation and no training with labels: nothing tells identities; where names do, give --pattern"
