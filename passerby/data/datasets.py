@@ -28,10 +28,13 @@ from passerby.data.readers.ilids import ILIDS, read_ilids
 from passerby.data.readers.images import Images, read_images
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.data.readers.market import Market1501, read_market1501
+from passerby.data.readers.mars import MARS, read_mars
 from passerby.data.readers.msmt import MSMT17, read_msmt17
 from passerby.data.readers.prid2011 import PRID2011, read_prid2011
 from passerby.data.readers.sensereid import SenseReID, read_sensereid
 from passerby.data.readers.table import Csv, read_csv
+from passerby.data.readers.vehicleid import VehicleID, read_vehicleid
+from passerby.data.readers.veri import VeRi776, read_veri776
 from passerby.data.readers.viper import VIPeR, read_viper
 from passerby.errors import UserError, did_you_mean
 from passerby.types import Dataset, Layout, Split
@@ -49,6 +52,9 @@ Known = (
     | ILIDS
     | GRID
     | SenseReID
+    | MARS
+    | VeRi776
+    | VehicleID
     | Folder
     | Images
     | Csv
@@ -78,10 +84,13 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "ilids": "i-LIDS: 119 people, 476 images",
         "grid": "GRID: 250 people, 8 cameras, 1,275 images",
         "sensereid": "SenseReID, for testing only: 1,717 people, 4,428 images",
+        "mars": "MARS: 1,261 people, 6 cameras, 1,191,003 images of tracklets",
+        "veri776": "VeRi-776: 776 vehicles, 20 cameras, 51,035 images",
+        "vehicleid": "VehicleID: 26,267 vehicles, no cameras, 221,763 images",
         "folder": "your own images: divided or not, one folder per person or facts in the file names",
         "images": "your own images without names, at any depth: for training without labels",
         "csv": "your own table of images: path, pid, and where known cam, role, frame, mask",
-        "auto": "whichever of the first four, a folder or a table lies there",
+        "auto": "whichever of the first four, MARS, VeRi-776, VehicleID, a folder or a table lies there",
     }
 )
 """What can be read, one line each, for lists."""
@@ -190,6 +199,12 @@ def _read(settings: Known, name: str) -> Dataset:
             return read_grid(settings, name)
         case SenseReID():
             return read_sensereid(settings, name)
+        case MARS():
+            return read_mars(settings, name)
+        case VeRi776():
+            return read_veri776(settings, name)
+        case VehicleID():
+            return read_vehicleid(settings, name)
         case Folder():
             return read_folder(settings, name)
         case Images():

@@ -2,7 +2,7 @@
 
 A released data set, with the counts of its release, has the name of its kind (`market1501`). Any other is called after
 the folder that has the layout, or after the table. Where that folder only has the name of a release
-(`Market-1501-v15.09.15`) or a word such as `images`, the name is that of the folder above it.
+(`Market-1501-v15.09.15`) or a word such as `images`, the name is that of the folder above it, unless it says no more.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def folder_name(place: Path) -> str:
     place = Path(os.path.abspath(place.expanduser()))  # noqa: PTH100 - a link keeps its name, `..` does not
     if place.suffix.lower() == ".csv":
         return place.stem
-    above = place.parent.name
-    return (above if above and _says_little(place.name) else place.name) or "images"
+    names = [name for name in (place.name, place.parent.name) if name]
+    return next((name for name in names if not _says_little(name)), names[0] if names else "images")
 
 
 def _says_little(name: str) -> bool:

@@ -6,26 +6,31 @@ from pathlib import Path
 from typing import Literal
 
 from passerby.data.image_files import images_below
-from passerby.data.readers import cuhk03, duke, market
+from passerby.data.readers import cuhk03, duke, market, veri
 from passerby.data.readers.cuhk03 import CUHK03
 from passerby.data.readers.duke import DukeMTMC
 from passerby.data.readers.folder import Folder
 from passerby.data.readers.layout import first_name, holds_three_folders
 from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.market import Market1501
+from passerby.data.readers.mars import MARS, is_mars
 from passerby.data.readers.msmt import MSMT17, msmt_version
 from passerby.data.readers.roles import role_folders
 from passerby.data.readers.table import Csv
+from passerby.data.readers.vehicleid import VehicleID, is_vehicleid
+from passerby.data.readers.veri import VeRi776
 from passerby.errors import UserError
 from passerby.settings import Settings
 
 LOOKED_FOR = (
     "Market-1501 or DukeMTMC-reID (bounding_box_train, query, bounding_box_test), MSMT17 (list_train.txt and its kin), "
-    "CUHK03-NP (labeled, detected), folders train, query and gallery, one folder per person, images named like "
+    "CUHK03-NP (labeled, detected), VeRi-776 (image_train, image_query, image_test), VehicleID (image, "
+    "train_test_split), MARS (bbox_train, bbox_test), "
+    "folders train, query and gallery, one folder per person, images named like "
     "0001_c2_000151.jpg, or a .csv file"
 )
 
-Recognised = Market1501 | DukeMTMC | MSMT17 | CUHK03 | Folder | Csv
+Recognised = Market1501 | DukeMTMC | MSMT17 | CUHK03 | VeRi776 | VehicleID | MARS | Folder | Csv
 
 
 class Auto(Settings):
@@ -94,4 +99,10 @@ def layout_of(folder: Path) -> Recognised | None:
             return Market1501(root=root)
         if duke.NAMING.regex.match(first):
             return DukeMTMC(root=root)
+    if veri.NEST.lies_in(folder):
+        return VeRi776(root=root)
+    if is_vehicleid(folder):
+        return VehicleID(root=root)
+    if is_mars(folder):
+        return MARS(root=root)
     return Folder(root=root) if role_folders(folder) else None

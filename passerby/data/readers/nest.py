@@ -55,9 +55,10 @@ class Nest:
         return place
 
     def _place(self, folder: Path) -> Path | None:
-        return next((found for place in self.places if self._is(found := folder / place)), None)
+        return next((found for place in self.places if self.lies_in(found := folder / place)), None)
 
-    def _is(self, place: Path) -> bool:
+    def lies_in(self, place: Path) -> bool:
+        """Whether the folders are directly in `place`, with files named as expected."""
         if not all((place / name).is_dir() for name in self.folders):
             return False
         names = image_names(place / self.folders[0])

@@ -1,0 +1,97 @@
+"""VehicleID (Liu et al., "Deep Relative Distance Learning: Tell the Difference Between Similar Vehicles", CVPR 2016).
+
+Identities are vehicles, and no camera is known. Differs from the paper: there, one image of each test identity is drawn
+as gallery at random, ten times, and scores are averaged; here, one drawing is read, chosen by a hash of the image names
+that is the same on every machine, and `draw` chooses another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from passerby.data.image_files import image_names
+from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.data.readers.listing import Shot, locate, split_of
+from passerby.data.readers.numbers import whole_number
+from passerby.errors import UserError
+from passerby.settings import Settings
+from passerby.types import UNKNOWN, Dataset
+
+IMAGES, LISTS, TRAIN = "image", "train_test_split", "train_list.txt"
+EXPECTED = f"the folders {IMAGES} and {LISTS} with {TRAIN} and test_list_800.txt"
+
+
+class VehicleID(Settings):
+    """VehicleID as released, in the folder `VehicleID_V1.0`.
+
+    Attributes:
+        test: identities to test on: the small, medium or large list.
+        draw: number of the drawing of gallery images, >= 0.
+        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
+            the folder.
+
+    """
+
+    kind: Literal["vehicleid"] = "vehicleid"
+    root: str
+    test: Literal[800, 1600, 2400] = 800
+    draw: Annotated[int, Field(ge=0)] = 0
+    masks: str | None = None
+
+
+def is_vehicleid(folder: Path) -> bool:
+    """Whether `folder` has the layout."""
+    return (folder / IMAGES).is_dir() and (folder / LISTS / TRAIN).is_file()
+
+
+def read_vehicleid(settings: VehicleID, name: str) -> Dataset:
+    """Read VehicleID with one drawing of the gallery, and say which.
+
+    Raises:
+        UserError: folders or lists are not there, a line is not `image identity`, or an image is missing.
+
+    """
+    folder = locate(settings.root, kind=settings.kind, holds=is_vehicleid, expected=EXPECTED)
+    files = {file.rpartition(".")[0]: file for file in image_names(folder / IMAGES)}
+    train = _read_list(folder / LISTS / TRAIN, files)
+    tested = _read_list(folder / LISTS / f"test_list_{settings.test}.txt", files)
+    drawn = _draw(tested, settings.draw)
+    query = [shot for shot in tested if shot.path not in drawn]
+    gallery = [shot for shot in tested if shot.path in drawn]
+    note = (
+        f"VehicleID, test list of {settings.test}: one image of each identity is the gallery, drawing {settings.draw} "
+        f"by a hash of the names; published scores are means over ten random drawings, so {UNLIKE_PUBLISHED}."
+    )
+    learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))
+    return Dataset(name, learnt, asked, kept, (note, "VehicleID tells no cameras, so all matches count."))
+
+
+def _draw(shots: Sequence[Shot], draw: int) -> frozenset[str]:
+    """Return the path of one image of each identity."""
+    chosen: dict[int, tuple[str, str]] = {}
+    for shot in shots:
+        rank = hashlib.sha256(f"{draw}/{shot.path}".encode()).hexdigest()
+        chosen[shot.pid] = min(chosen.get(shot.pid, (rank, shot.path)), (rank, shot.path))
+    return frozenset(path for _, path in chosen.values())
+
+
+def _read_list(file: Path, files: dict[str, str]) -> list[Shot]:
+    if not file.is_file():
+        raise UserError(f"vehicleid: there is no {file}, which comes with the images")
+    shots: list[Shot] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        pid = whole_number(words[1]) if len(words) == 2 else None
+        if pid is None:
+            raise UserError(f"{file}, line {number}: {line[:80]!r} is not like '0000001 12345' (image, identity)")
+        if words[0] not in files:
+            raise UserError(f"{file}, line {number}: there is no image {words[0]} in {file.parent.parent / IMAGES}")
+        shots.append(Shot(f"{IMAGES}/{files[words[0]]}", pid, UNKNOWN))
+    return sorted(shots, key=lambda shot: shot.path)
