@@ -189,7 +189,7 @@ def test_a_plain_folder_of_images_will_do(site, masks, tmp_path):
             shutil.copy(masks / "query" / f"{image.stem}.png", tmp_path / f"m/deep/er/crop {number}.png")
     taught = teach(open_masked(f"{tmp_path}/set", kind="auto", masks=f"{tmp_path}/m"), SMALL, epochs=1)
     assert taught.origin == Origin(
-        trained_on="set", count_images=5, count_held_out=1, apart_by="images", overlap=taught.origin.overlap
+        trained_on=tmp_path.name, count_images=5, count_held_out=1, apart_by="images", overlap=taught.origin.overlap
     )
 
 
