@@ -1,11 +1,13 @@
 """Write the pages and drawings that are made from the program itself, so that they cannot say other than it does.
 
-Run by `make docs` before the site is built; everything goes to `docs/generated/`.
+Run by `make docs` before the site is built. Everything goes to `docs/generated/`, except the table of layers, which goes
+between marks in the pages that show it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import types
 import typing
@@ -15,6 +17,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from passerby.layers import layers_list, layers_table
 from passerby.recipe import Recipe, load_recipe
 from passerby.report.diagrams import draw
 from passerby.report.palette import svg_text
@@ -23,6 +26,7 @@ from passerby.settings import Settings
 from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
 FOLDER = Path(__file__).parent / "generated"
+EXTENDING = FOLDER.parent / "extend" / "index.md"
 
 
 def settings_page() -> str:
@@ -154,8 +158,16 @@ def recipe_on_page(name: str, *changes: str) -> Recipe:
         return load_recipe(str(path), changes)
 
 
+def write_layers() -> None:
+    """Write the table of layers into the pages that show it."""
+    for page, text in ((FOLDER.parents[1] / "CONTRIBUTING.md", layers_list()), (EXTENDING, layers_table())):
+        marked = f"<!-- layers -->\n\n{text}\n\n<!-- end of layers -->"
+        page.write_text(re.sub("<!-- layers -->.*?<!-- end of layers -->", marked, page.read_text(), flags=re.DOTALL))
+
+
 def main() -> None:
     """Write everything."""
+    write_layers()
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "settings.md").write_text(settings_page())
     (FOLDER / "targets.md").write_text(targets_page())
