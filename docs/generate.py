@@ -1,7 +1,7 @@
 """Write the pages and drawings that are made from the program itself, so that they cannot say other than it does.
 
-Run by `make docs` before the site is built. Everything goes to `docs/generated/`, except the table of layers, which goes
-between marks in the pages that show it.
+Run by `make docs` before the site is built. Everything goes to `docs/generated/`, except the table of layers, which
+goes between marks in the pages that show it.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import re
 import tempfile
 import types
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from passerby.choices import settings_in
 from passerby.layers import layers_list, layers_table
 from passerby.recipe import Recipe, load_recipe
 from passerby.report.diagrams import draw
 from passerby.report.palette import svg_text
 from passerby.report.schedule import rate_curve
-from passerby.settings import Settings
+from passerby.settings import Settings, annotation_of
 from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
 FOLDER = Path(__file__).parent / "generated"
@@ -53,7 +53,7 @@ def settings_page() -> str:
             "|---|---|---|---|",
         ]
         for name, field in kind.model_fields.items():
-            below = list(nested(field.annotation))
+            below = list(settings_in(annotation_of(field)))
             label = f"{name}" if path == "recipe" else f"{path}.{name}"
             queue += [(f"{label} ({choice.__name__})" if len(below) > 1 else label, choice) for choice in below]
             lines.append(f"| `{name}` | {default(field)} | {allowed(field, below)} | {cell(field.description or '')} |")
@@ -89,17 +89,9 @@ def anchor(kind: type[Settings]) -> str:
     return kind.__name__.lower()
 
 
-def nested(annotation: object) -> Iterator[type[Settings]]:
-    """Yield the classes of settings inside an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        yield annotation
-    for inner in typing.get_args(annotation):
-        yield from nested(inner)
-
-
 def default(field: FieldInfo) -> str:
     """Return the default as YAML shows it."""
-    value = field.default if field.default_factory is None else {}
+    value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "*must be given*"
     if isinstance(value, Settings):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "errors", "files", "types", "settings", "inputs", "inference", "console", "layers", "lock", "threads",
-        "bounded", "compiled", "npz", "metadata",
+        "errors", "files", "types", "settings", "registry", "choices", "inputs", "inference", "console", "layers",
+        "lock", "threads", "bounded", "compiled", "npz", "metadata",
     ),
     ("distances",),
     ("data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"),

@@ -17,9 +17,11 @@ from typing import Annotated, TypeVar, Union
 
 import pydantic
 import yaml
+from pydantic.fields import FieldInfo
 
 from passerby.bounded import DEEPEST, BoundedLoader, require_short
 from passerby.errors import UserError, did_you_mean
+from passerby.registry import OneOf
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What YAML and JSON can hold."""
@@ -263,7 +265,7 @@ def _without_nulls(kind: object, data: Plain) -> Plain:
     annotations: dict[str, object] = {}
     for member in _members(kind):
         if isinstance(member, type) and issubclass(member, Settings) and _is_of_kind(member, data.get("kind")):
-            annotations |= {name: field.annotation for name, field in member.model_fields.items()}
+            annotations |= {name: annotation_of(field) for name, field in member.model_fields.items()}
         elif typing.get_origin(member) is dict:
             annotations |= dict.fromkeys(data, typing.get_args(member)[1])
     return {
@@ -273,10 +275,18 @@ def _without_nulls(kind: object, data: Plain) -> Plain:
     }
 
 
+def annotation_of(field: FieldInfo) -> object:
+    """Return the annotation of a field as it was written, with the mark of a table."""
+    marks = [mark for mark in field.metadata if isinstance(mark, OneOf)]
+    return Annotated[field.annotation, marks[0]] if marks else field.annotation
+
+
 def _members(kind: object) -> tuple[object, ...]:
     """Return what an annotation allows: the members of a union, or itself."""
     if typing.get_origin(kind) is Annotated:
-        return _members(typing.get_args(kind)[0])
+        inner, *marks = typing.get_args(kind)
+        tables = [mark.table for mark in marks if isinstance(mark, OneOf)]
+        return tuple(tables[0].values()) if tables else _members(inner)
     return typing.get_args(kind) if typing.get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
@@ -315,7 +325,7 @@ def _walk(kind: object, location: Sequence[int | str]) -> tuple[object, list[str
     for part in location:
         members = _members(kind)
         settings = [member for member in members if isinstance(member, type) and issubclass(member, Settings)]
-        fields = [one.model_fields[str(part)].annotation for one in settings if part in one.model_fields]
+        fields = [annotation_of(one.model_fields[str(part)]) for one in settings if part in one.model_fields]
         items = _inner(kind, list, tuple)[:1] if isinstance(part, int) else _inner(kind, dict)[1:]
         tagged = [one for one in settings if "kind" in one.model_fields and _is_of_kind(one, part)]
         if below := [*fields, *items]:
@@ -403,7 +413,7 @@ def paths_of(kind: object, name: str, path: str = "") -> Iterator[str]:
             for key, field in member.model_fields.items():
                 if key == name:
                     yield f"{path}{key}"
-                yield from paths_of(field.annotation, name, f"{path}{key}.")
+                yield from paths_of(annotation_of(field), name, f"{path}{key}.")
         elif typing.get_origin(member) in (list, tuple):
             yield from paths_of(typing.get_args(member)[0], name, f"{path}0.")
 

@@ -26,10 +26,10 @@ def insert(file: Path, text: str, *, before: str) -> None:
 
 def add_loss(package: Path) -> None:
     module, imported, line = blocks("loss.md")
-    mix = package / "losses" / "mix.py"
+    table = package / "losses" / "table.py"
     (package / "losses" / "length.py").write_text(module)
-    insert(mix, imported, before="from passerby.losses.margins import")
-    insert(mix, line + "\n", before="    @property\n    def chosen(")
+    insert(table, imported, before="from passerby.losses.loss import")
+    insert(table, line, before='        "center": ')
 
 
 def add_dataset(package: Path) -> None:

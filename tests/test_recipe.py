@@ -136,7 +136,7 @@ def test_mistakes_are_told(data, sentence):
         ({"average": {"share": 2}}, "method.average.share is 2: input should be less than 1 or 'adaptive'"),
         (
             {"contrast": {"cluster": {"kind": "dbscan", "eps": "wide"}}},
-            "method.contrast.cluster.eps is \"wide\": input should be a valid number or 'share'",
+            "method.contrast.cluster.eps is \"wide\": input should be a valid number or 'share' or 'auto'",
         ),
         (
             {"contrast": {"cluster": {"k1": 8}}},

@@ -6,15 +6,15 @@ updates, as batch normalisation does with its statistics.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import widen
 from passerby.losses.weights import Weight
-from passerby.settings import Settings
 from passerby.types import Output
 
 
@@ -57,8 +57,10 @@ def moved_centres(x: Tensor, labels: Tensor, centres: Tensor, *, rate: float = 0
     return centres.index_add(0, labels, away, alpha=-2 * rate / len(x))
 
 
-class CenterSettings(Settings):
+class CenterSettings(BaseLossSettings):
     """Center loss."""
+
+    separates_identities: ClassVar[bool] = False
 
     weight: Weight = 5e-4
     rate: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="step of the centres")
@@ -69,20 +71,30 @@ class CenterSettings(Settings):
         return Center(self, dimension=dimension, classes=classes)
 
 
-class Center(nn.Module):
+class Center(Loss):
     """`center_loss` with its centres, N(0, 1) at the start; in training mode each batch moves them."""
 
+    settings: CenterSettings
     centres: Tensor
 
     def __init__(self, settings: CenterSettings, *, dimension: int, classes: int) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.register_buffer("centres", torch.randn(classes, dimension))
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch, against the centres before it; labels (B,) in [0, C)."""
-        vectors = out.feature if self.settings.feature == "feature" else out.embedding
+        vectors = self.vectors(out)
         loss = center_loss(vectors, labels, self.centres)
         if self.training:
             self.centres = moved_centres(vectors.detach(), labels, self.centres, rate=self.settings.rate)
         return loss
+
+    def identity_rows(self) -> Tensor:
+        """Return the centres (C, D)."""
+        return self.centres
+
+    def start_rows(self, x: Tensor, labels: Tensor) -> None:
+        """Set the centres to the mean vectors."""
+        counts = torch.bincount(labels, minlength=len(self.centres)).clamp(min=1)
+        sums = torch.zeros_like(self.centres).index_add(0, labels, x)
+        self.centres = sums / counts[:, None]

@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import complete_anchors, widen
-from passerby.losses.weights import Weight
-from passerby.settings import Settings
 from passerby.types import Output
 
 
@@ -57,29 +56,30 @@ def circle_loss(
     return losses.sum() / (valid.sum().clamp_min(1) if anchors == "valid" else len(x))
 
 
-class CircleSettings(Settings):
+class CircleSettings(BaseLossSettings):
     """Pairwise circle loss."""
 
-    weight: Weight = 1.0
     margin: Annotated[float, Field(ge=0, le=1)] = 0.25
     scale: Annotated[float, Field(gt=0)] = 128.0
     feature: Literal["embedding", "feature"] = Field("feature", description="what is compared")
     anchors: Literal["valid", "all"] = "valid"
+
+    @property
+    def needs_positives(self) -> bool:
+        """An anchor without another image of its identity adds 0."""
+        return True
 
     def make(self, *, dimension: int, classes: int) -> Circle:
         """Build the loss; the arguments are those of every loss, this one needs none of them."""
         return Circle(self)
 
 
-class Circle(nn.Module):
+class Circle(Loss):
     """`circle_loss` of an embedder's output."""
 
-    def __init__(self, settings: CircleSettings) -> None:
-        super().__init__()
-        self.settings = settings
+    settings: CircleSettings
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,)."""
         chosen = self.settings
-        vectors = out.feature if chosen.feature == "feature" else out.embedding
-        return circle_loss(vectors, labels, margin=chosen.margin, scale=chosen.scale, anchors=chosen.anchors)
+        return circle_loss(self.vectors(out), labels, margin=chosen.margin, scale=chosen.scale, anchors=chosen.anchors)

@@ -7,17 +7,16 @@ margin makes the right class harder to reach than it is, so that identities end 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from passerby.losses.loss import BaseLossSettings, ClassifierLoss
 from passerby.losses.mining import widen
 from passerby.losses.softmax import smoothed_cross_entropy
-from passerby.losses.weights import Weight
-from passerby.settings import Settings
 from passerby.types import Output
 
 Beyond = Literal["monotone", "plain"]
@@ -111,10 +110,11 @@ def _right(cosine: Tensor, labels: Tensor) -> Tensor:
     return cosine.gather(1, labels[:, None])
 
 
-class MarginSettings(Settings):
+class MarginSettings(BaseLossSettings):
     """What the margin classifiers have in common."""
 
-    weight: Weight = 1.0
+    has_classifier: ClassVar[bool] = True
+
     scale: Annotated[float, Field(gt=0)] = 64.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")
@@ -159,17 +159,15 @@ class CircleSoftmaxSettings(MarginSettings):
         return circle_logits(cosine, labels, scale=self.scale, margin=self.margin)
 
 
-class MarginSoftmax(nn.Module):
+class MarginSoftmax(ClassifierLoss):
     """A bias-free classifier by direction, N(0, 0.01) at the start, with its loss."""
 
+    settings: MarginSettings
+
     def __init__(self, settings: MarginSettings, *, dimension: int, classes: int) -> None:
-        super().__init__()
-        self.settings = settings
-        self.classifier = nn.Linear(dimension, classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=0.01)
+        super().__init__(settings, dimension=dimension, classes=classes, std=0.01)
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,) in [0, C)."""
-        vectors = out.embedding if self.settings.feature == "embedding" else out.feature
-        logits = self.settings.logits(cosines(vectors, self.classifier.weight), labels)
+        logits = self.settings.logits(cosines(self.vectors(out), self.classifier.weight), labels)
         return smoothed_cross_entropy(logits, labels, smoothing=self.settings.smoothing)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from passerby.losses.center import CenterSettings
-from passerby.losses.circle import CircleSettings
-from passerby.losses.margins import ArcfaceSettings, CircleSoftmaxSettings, CosfaceSettings
-from passerby.losses.softmax import SoftmaxSettings
-from passerby.losses.triplet import TripletSettings
+from passerby.choices import ChoiceSettings
+from passerby.losses.loss import BaseLossSettings
+from passerby.losses.table import LOSSES
 from passerby.losses.weights import LIMIT, learned_share
-from passerby.settings import Settings
+from passerby.registry import Table
 from passerby.types import Output
 
 
@@ -39,24 +38,15 @@ class Term:
         return self.weight * self.value if self.log_variance is None else learned_share(self.value, self.log_variance)
 
 
-AnyLoss = SoftmaxSettings | ArcfaceSettings | CosfaceSettings | CircleSoftmaxSettings | TripletSettings | CircleSettings
+class LossSettings(ChoiceSettings):
+    """Which losses are summed, by their keys in `LOSSES`; `null` removes one."""
 
-
-class LossSettings(Settings):
-    """Which losses are summed. A key leads to the class of the same name; `null` removes one."""
-
-    softmax: SoftmaxSettings | None = None
-    arcface: ArcfaceSettings | None = None
-    cosface: CosfaceSettings | None = None
-    circle_softmax: CircleSoftmaxSettings | None = None
-    triplet: TripletSettings | None = None
-    circle: CircleSettings | None = None
-    center: CenterSettings | None = None
+    table: ClassVar[Table[BaseLossSettings]] = LOSSES
 
     @property
-    def chosen(self) -> dict[str, AnyLoss]:
-        """The losses that are present, by name, in the order of the class."""
-        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+    def chosen(self) -> dict[str, BaseLossSettings]:
+        """The losses that are present, by name, in the order of the table."""
+        return super().chosen
 
     @property
     def features(self) -> dict[str, str]:
@@ -65,14 +55,18 @@ class LossSettings(Settings):
 
     @property
     def of_pairs(self) -> tuple[str, ...]:
-        """The losses that are 0, without a gradient, for a batch in which nobody has two images."""
-        triplet = self.triplet is not None and self.triplet.anchors == "valid"
-        return (*(("triplet",) if triplet else ()), *(("circle",) if self.circle is not None else ()))
+        """The losses that are 0, without a gradient, for a batch in which no identity has two images."""
+        return tuple(name for name, chosen in self.chosen.items() if chosen.needs_positives)
 
     @property
     def apart(self) -> tuple[str, ...]:
-        """The losses that can move people away from each other: those with a weight, without the one of centres."""
-        return tuple(name for name, chosen in self.chosen.items() if name != "center" and chosen.weight != 0)
+        """The losses with a weight that can move identities away from each other."""
+        return tuple(n for n, chosen in self.chosen.items() if chosen.separates_identities and chosen.weight != 0)
+
+
+def default_losses() -> LossSettings:
+    """Return the losses of a recipe that names none."""
+    return LossSettings.model_validate({"softmax": LOSSES["softmax"](), "triplet": LOSSES["triplet"]()})
 
 
 class LossMix(nn.Module):

@@ -5,15 +5,14 @@ The classifier lives here and not in the model, so that a new stage can bring a 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from passerby.losses.loss import BaseLossSettings, ClassifierLoss
 from passerby.losses.mining import widen
-from passerby.losses.weights import Weight
-from passerby.settings import Settings
 from passerby.types import Output
 
 
@@ -34,10 +33,11 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float =
     return F.cross_entropy(widen(logits), labels, label_smoothing=smoothing)
 
 
-class SoftmaxSettings(Settings):
+class SoftmaxSettings(BaseLossSettings):
     """Label-smoothed softmax over identities."""
 
-    weight: Weight = 1.0
+    has_classifier: ClassVar[bool] = True
+
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")
 
@@ -46,14 +46,13 @@ class SoftmaxSettings(Settings):
         return Softmax(self, dimension=dimension, classes=classes)
 
 
-class Softmax(nn.Module):
+class Softmax(ClassifierLoss):
     """A bias-free classifier, N(0, 0.001) at the start (Luo et al., 2019), with its loss."""
 
+    settings: SoftmaxSettings
+
     def __init__(self, settings: SoftmaxSettings, *, dimension: int, classes: int) -> None:
-        super().__init__()
-        self.settings = settings
-        self.classifier = nn.Linear(dimension, classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=0.001)
+        super().__init__(settings, dimension=dimension, classes=classes, std=0.001)
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,) in [0, C)."""
@@ -61,21 +60,5 @@ class Softmax(nn.Module):
 
     def logits(self, out: Output) -> Tensor:
         """Return what the classifier says (B, C)."""
-        logits: Tensor = self.classifier(out.embedding if self.settings.feature == "embedding" else out.feature)
+        logits: Tensor = self.classifier(self.vectors(out))
         return logits
-
-
-# ---- what a new classifier takes over from an earlier one
-
-
-def classifiers(losses: nn.ModuleDict) -> dict[str, nn.Linear]:
-    """Return the classifier of each loss that has one, by name."""
-    found = {name: getattr(loss, "classifier", None) for name, loss in losses.items()}
-    return {name: head for name, head in found.items() if isinstance(head, nn.Linear)}
-
-
-def person_rows(losses: nn.ModuleDict) -> dict[str, Tensor]:
-    """Return what each loss knows of each person, (C, D) without gradients, by name: its classifier, or its centres."""
-    heads = {name: head.weight.detach() for name, head in classifiers(losses).items()}
-    centres = {name: getattr(loss, "centres", None) for name, loss in losses.items()}
-    return heads | {name: rows for name, rows in centres.items() if isinstance(rows, Tensor)}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import Distance, complete_anchors, hardest, pair_distances, softly_hardest
-from passerby.losses.weights import Weight
-from passerby.settings import Settings
 from passerby.types import Output
 
 Form = Literal["hard", "soft", "weighted", "pull"]
@@ -62,10 +61,9 @@ def triplet_loss(
     return losses[valid].sum() / valid.sum().clamp_min(1)
 
 
-class TripletSettings(Settings):
+class TripletSettings(BaseLossSettings):
     """Triplet loss."""
 
-    weight: Weight = 1.0
     form: Form = "hard"
     margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for the forms hard and pull")
     distance: Distance = "euclidean"
@@ -76,6 +74,11 @@ class TripletSettings(Settings):
     def idle(self) -> frozenset[str]:
         """The margin, of the forms that have none."""
         return frozenset({"margin"}) if self.form in ("soft", "weighted") else frozenset()
+
+    @property
+    def needs_positives(self) -> bool:
+        """Whether anchors without another image of their identity are left out."""
+        return self.anchors == "valid"
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
@@ -89,17 +92,19 @@ class TripletSettings(Settings):
         return Triplet(self)
 
 
-class Triplet(nn.Module):
+class Triplet(Loss):
     """`triplet_loss` of an embedder's output."""
 
-    def __init__(self, settings: TripletSettings) -> None:
-        super().__init__()
-        self.settings = settings
+    settings: TripletSettings
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,)."""
         chosen = self.settings
-        vectors = out.feature if chosen.feature == "feature" else out.embedding
         return triplet_loss(
-            vectors, labels, form=chosen.form, margin=chosen.margin, distance=chosen.distance, anchors=chosen.anchors
+            self.vectors(out),
+            labels,
+            form=chosen.form,
+            margin=chosen.margin,
+            distance=chosen.distance,
+            anchors=chosen.anchors,
         )

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from passerby.losses.loss import class_means
 from passerby.losses.mix import Term
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.growth import class_means
 from passerby.methods.part import RunState
 from passerby.types import Batch, Ints, Output, Stage
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.extract import shown
-from passerby.losses.softmax import classifiers
+from passerby.losses.loss import class_means, classifiers
 from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
 from passerby.methods.part import Part, RunState
 from passerby.models.embedder import Embedder
@@ -20,21 +20,6 @@ from passerby.settings import Settings
 from passerby.types import Split, Stage
 
 Vector = Literal["feature", "embedding"]
-
-
-def class_means(x: Tensor, labels: Tensor) -> Tensor:
-    """Return the direction of the mean of each person's vectors, (C, D) of unit length.
-
-    Args:
-        x: (N, D).
-        labels: (N,) int64, all of 0..C-1.
-
-    >>> class_means(torch.tensor([[1.0, 0.0], [5.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0, 1]))
-    tensor([[1., 0.],
-            [0., 1.]])
-    """
-    sums = x.new_zeros(int(labels.max()) + 1, x.shape[1]).index_add(0, labels, x)
-    return F.normalize(sums)
 
 
 class GrowSettings(Settings):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.losses.softmax import classifiers, person_rows
+from passerby.losses.loss import Loss, identity_rows
 
 Space = Literal["after_neck", "before_neck", "centres_after_neck", "centres_before_neck"]
 """The vector that rows are compared with, for classifiers and for centres."""
@@ -87,13 +87,13 @@ class RowStore(nn.ModuleDict):
 
     def adopt(self, losses: nn.ModuleDict) -> None:
         """Set the last rows of each classifier and of the centres to what is stored of the earlier identities."""
-        for name, target in person_rows(losses).items():
+        for name, target in identity_rows(losses).items():
             if (rows := self.rows_for(name, space_of(losses[name]))) is not None:
                 rows.copy_to(target)
 
     def blend(self, losses: nn.ModuleDict, *, alpha: float) -> None:
         """Set the last rows of each classifier and of the centres to alpha x what they are + (1 - alpha) x stored."""
-        for name, target in person_rows(losses).items():
+        for name, target in identity_rows(losses).items():
             if (rows := self.rows_for(name, space_of(losses[name]))) is not None:
                 now = target[len(target) - len(rows) :]
                 IdentityRows(now.lerp(rows.weight, 1 - alpha), rows.space, rows.is_known).copy_to(target)
@@ -112,7 +112,7 @@ class RowStore(nn.ModuleDict):
 
         """
         present = {
-            name: IdentityRows(rows[identities], space_of(losses[name])) for name, rows in person_rows(losses).items()
+            name: IdentityRows(rows[identities], space_of(losses[name])) for name, rows in identity_rows(losses).items()
         }
         stage = RowStore(present)
         absent = {name: rows for name, rows in self._all.items() if name not in present}
@@ -143,7 +143,8 @@ def _extended(name: str, earlier: IdentityRows, stage: RowStore, *, is_earlier: 
 
 def space_of(loss: nn.Module) -> Space:
     """Return the space of the classifier or the centres of a loss."""
-    is_after = getattr(loss.settings, "feature", "embedding") == "embedding"
-    if "classifier" in classifiers(nn.ModuleDict({"classifier": loss})):
+    settings = cast("Loss", loss).settings
+    is_after = settings.feature == "embedding"
+    if settings.has_classifier:
         return "after_neck" if is_after else "before_neck"
     return "centres_after_neck" if is_after else "centres_before_neck"

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from passerby.cluster.clustering import AnyClustering, KmeansSettings
 from passerby.errors import UserError
+from passerby.losses.loss import class_means
 from passerby.losses.mining import complete_anchors, pair_distances
 from passerby.losses.mix import Term
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.growth import class_means
 from passerby.methods.part import RunState
 from passerby.models.embedder import Embedder, load_embedder, load_state
 from passerby.types import Batch, Floats, Ints, Output, Stage

@@ -18,10 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from passerby.cluster.clustering import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
+from passerby.losses.loss import class_means
 from passerby.losses.mix import Term
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.growth import class_means
 from passerby.methods.part import RunState
 from passerby.types import Batch, Floats, Ints, Output, Stage
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from passerby.cluster.clustering import Clusters, DbscanSettings
 from passerby.cluster.reliability import alone_apart, keep_reliable
 from passerby.distances.sparse import SparseRows
+from passerby.losses.loss import class_means
 from passerby.losses.mix import Term
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
-from passerby.methods.growth import class_means
 from passerby.methods.part import RunState
 from passerby.models.domains import Division, divide_batch_norms, join_batch_norms
 from passerby.types import Batch, Floats, Ints, Output, Stage

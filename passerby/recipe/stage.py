@@ -6,9 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from passerby.losses.mix import LossSettings
-from passerby.losses.softmax import SoftmaxSettings
-from passerby.losses.triplet import TripletSettings
+from passerby.losses.mix import LossSettings, default_losses
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.pplr import PplrSettings
 from passerby.methods.ssg import SsgSettings
@@ -38,7 +36,7 @@ class StageSettings(Settings):
         None, description="batches in an epoch; null = as many as show each image once"
     )
     optim: OptimSettings = OptimSettings()
-    losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
+    losses: LossSettings = Field(default_factory=default_losses)
     method: MethodSettings = MethodSettings()
 
     @model_validator(mode="after")
@@ -64,9 +62,9 @@ class StageSettings(Settings):
         for name in ("ewc", "replay", "grow"):
             if not self.labelled and name in self.method.chosen:
                 raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
-        if "ewc" in self.method.chosen and self.losses.softmax is None:
+        if "ewc" in self.method.chosen and "softmax" not in self.losses.chosen:
             raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
-        if self.method.lwf is not None and self.method.lwf.heads and self.losses.softmax is None:
+        if self.method.lwf is not None and self.method.lwf.heads and "softmax" not in self.losses.chosen:
             raise ValueError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
         return self
 

@@ -12,9 +12,7 @@ from passerby.data.loading import DataSettings
 from passerby.data.samplers import recalled_people, share_of_each
 from passerby.errors import did_you_mean
 from passerby.inputs import InputSettings
-from passerby.losses.mix import LossSettings
-from passerby.losses.softmax import SoftmaxSettings
-from passerby.losses.triplet import TripletSettings
+from passerby.losses.mix import LossSettings, default_losses
 from passerby.methods.ssg import STRIPES
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
@@ -42,13 +40,15 @@ class Recipe(Settings):
     data: DataSettings = DataSettings()
     foreground: ForegroundSettings = ForegroundSettings()
     model: ModelSettings = ModelSettings()
-    losses: LossSettings = LossSettings(softmax=SoftmaxSettings(), triplet=TripletSettings())
+    losses: LossSettings = Field(default_factory=default_losses)
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
     start: str | None = Field(
         None, description="folder of a run at the end of a stage: go on from its model and what its parts remember"
     )
-    stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = (StageSettings(train=("auto",)),)
+    stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = Field(
+        default_factory=lambda: (StageSettings(train=("auto",)),)
+    )
     evaluate: tuple[Name, ...] | None = Field(
         None, description="data sets to test on; null = those trained on; [] = none"
     )

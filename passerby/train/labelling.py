@@ -9,9 +9,7 @@ import torch
 
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.losses.center import Center
-from passerby.losses.softmax import classifiers
-from passerby.methods.growth import class_means
+from passerby.losses.loss import Loss
 from passerby.train import distributed
 from passerby.train.groupings import Grouping, save_vectors
 from passerby.train.run import Run
@@ -66,22 +64,16 @@ def _require_batch(run: Run, people: Ints) -> None:
 
 
 def _begin_at_means(run: Run, people: Ints) -> None:
-    """Let classifiers begin at the mean directions of the clusters, and centres at their means."""
+    """Let what the losses learn of identities begin at the vectors of the clusters."""
     known = people >= 0
     labels = torch.from_numpy(people[known]).to(run.device)
     if not run.losses.losses:
         return
     found = run.vectors()
-    for name, loss in run.losses.losses.items():
-        of = getattr(loss.settings, "feature", "embedding")
-        vectors = torch.from_numpy(getattr(found, str(of))[known]).to(run.device)
-        if isinstance(loss, Center):
-            counts = torch.bincount(labels, minlength=len(loss.centres)).clamp(min=1)
-            sums = torch.zeros_like(loss.centres).index_add(0, labels, vectors)
-            loss.centres = sums / counts[:, None]
-        elif name in (heads := classifiers(run.losses.losses)):
-            with torch.no_grad():
-                heads[name].weight.copy_(class_means(vectors, labels))
+    for loss in run.losses.losses.values():
+        if isinstance(loss, Loss):
+            vectors = torch.from_numpy(getattr(found, loss.settings.feature)[known]).to(run.device)
+            loss.start_rows(vectors, labels)
 
 
 def save_labels(run: Run, labels: Ints) -> None:

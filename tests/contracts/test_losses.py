@@ -1,4 +1,4 @@
-"""What every loss must hold to; a new one is tested the moment it is listed in `LossSettings`."""
+"""What every loss must hold to; a new one is tested the moment it is listed in `LOSSES`."""
 
 import typing
 from dataclasses import replace
@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passerby.losses.loss import ClassifierLoss, Loss
 from passerby.losses.mix import LossMix, LossSettings
+from passerby.losses.table import LOSSES
 from passerby.settings import build
 from passerby.types import Output
 
@@ -16,16 +18,9 @@ DIMENSION, CLASSES = 5, 4
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
 
 
-def kinds():
-    """Every loss of the union with its settings class."""
-    for name, field in LossSettings.model_fields.items():
-        (kind,) = [member for member in typing.get_args(field.annotation) if member is not type(None)]
-        yield name, kind
-
-
 def variants():
     """Every loss as it comes, and with each other word of each of its choices."""
-    for name, kind in kinds():
+    for name, kind in LOSSES.items():
         yield name, kind()
         for key, field in kind.model_fields.items():
             if typing.get_origin(field.annotation) is typing.Literal:
@@ -34,14 +29,13 @@ def variants():
                         yield f"{name} {key}={word}", kind(**{key: word})
 
 
-KINDS = dict(kinds())
-LOSSES = dict(variants())
-every_loss = pytest.mark.parametrize("name", LOSSES)
+VARIANTS = dict(variants())
+every_loss = pytest.mark.parametrize("name", VARIANTS)
 
 
 def make(name, *, dtype=torch.float32, seed=0):
     torch.manual_seed(seed)
-    loss = LOSSES[name].make(dimension=DIMENSION, classes=CLASSES)
+    loss = VARIANTS[name].make(dimension=DIMENSION, classes=CLASSES)
     for parameter in loss.parameters():
         torch.nn.init.normal_(parameter)
     return loss.to(dtype).eval()  # what a loss remembers of a batch, such as centres, it remembers in training mode
@@ -57,18 +51,31 @@ def rows(out, order):
     return replace(out, feature=out.feature[order], embedding=out.embedding[order])
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_it_is_known_which_vector_it_trains(name):
     assert build(LossSettings, {name: {}}, source="test").features[name] in ("embedding", "feature")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_has_a_weight_and_is_found_by_its_name(name):
-    assert KINDS[name]().weight > 0
+    assert LOSSES[name]().weight > 0
     chosen = build(LossSettings, {name: {}}, source="test").chosen
     assert list(chosen) == [name]
     mix = LossMix(LossSettings(**chosen), dimension=DIMENSION, classes=CLASSES)
     assert list(mix(output(), LABELS)) == [name]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_settings_say_what_the_module_has(name):
+    loss = make(name)
+    assert isinstance(loss, Loss)
+    assert LOSSES[name].has_classifier == isinstance(loss, ClassifierLoss)
+    if (rows := loss.identity_rows()) is not None:
+        assert rows.shape == (CLASSES, DIMENSION)
+        x = torch.randn(len(LABELS), DIMENSION, generator=torch.Generator().manual_seed(3))
+        loss.start_rows(x, LABELS)
+        nearest = x.reshape(CLASSES, -1, DIMENSION).mean(1) @ torch.nn.functional.normalize(loss.identity_rows()).T
+        assert nearest.argmax(1).tolist() == list(range(CLASSES))
 
 
 @every_loss
@@ -89,7 +96,7 @@ def test_is_a_finite_scalar_with_a_gradient(name):
 DETACHED = {"circle", "circle_softmax"}
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name.split()[0] not in DETACHED])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.split()[0] not in DETACHED])
 def test_gradients_are_those_of_finite_differences(name):
     loss = make(name, dtype=torch.float64)
     out = output(dtype=torch.float64)

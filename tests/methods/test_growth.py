@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from passerby.errors import UserError
-from passerby.losses.softmax import classifiers
-from passerby.methods.growth import class_means, vectors
+from passerby.losses.loss import class_means, classifiers
+from passerby.methods.growth import vectors
 from passerby.recipe import load_recipe
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.setup import make_run

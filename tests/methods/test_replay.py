@@ -6,7 +6,7 @@ import torch
 
 from passerby.data.loading import plain_batches
 from passerby.errors import UserError
-from passerby.losses.softmax import classifiers
+from passerby.losses.loss import classifiers
 from passerby.methods.herding import herd
 from passerby.methods.replay import choose, match_gap
 from passerby.train import journal
