@@ -19,7 +19,7 @@ from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
 from passerby.data.naming import free_name
 from passerby.errors import UserError
-from passerby.evaluate import evaluate, explain_skipped, scores_json
+from passerby.evaluation import evaluate, explain_skipped, scores_json
 from passerby.inference import InferenceSettings, find_device
 from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
 from passerby.lock import locked

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.consolidation import blend
 from passerby.trained import Trained, embed_site, load_trained

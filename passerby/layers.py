@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("distances",),
     ("data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"),
-    ("extract", "evaluate", "image_arrays", "onnx_model", "segment"),
+    ("extract", "evaluation", "image_arrays", "onnx_model", "segment"),
     ("methods", "reliance", "scorable", "targets"),
     ("recipe",),
     ("train", "trained"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from passerby.errors import UserError
-from passerby.evaluate import MULTI_NEEDS_CAMERAS, explain_skipped
+from passerby.evaluation import MULTI_NEEDS_CAMERAS, explain_skipped
 from passerby.extract import label_vectors, tested_paths
 from passerby.types import Cameras, Dataset, Queries, camera_rule
 

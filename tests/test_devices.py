@@ -14,7 +14,7 @@ from passerby.cluster.graph import jaccard_neighbours
 from passerby.distances import kreciprocal
 from passerby.distances.kreciprocal import k_reciprocal_rows, rerank
 from passerby.distances.nearest import smallest_by_torch
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.metrics.ranking import count_ranks_by_torch, nearest
 from passerby.metrics.relevance import relevance
 from passerby.metrics.verification import count_steps_by_torch

@@ -9,7 +9,7 @@ from PIL import Image
 from passerby.data.decoding import decode
 from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.extract import WHOLE, View, label_vectors
 from passerby.metrics.chance import RankScores, expected_ap
 from passerby.reliance import Reliance, chance_of, measure_reliance

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from passerby.commands import evaluate_run
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.scorable import camera_note, require_scorable, unscorable
 from passerby.train.session import train
 from passerby.types import UNKNOWN, Dataset, Embeddings, Split

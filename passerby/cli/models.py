@@ -53,7 +53,7 @@ def evaluate(
 ) -> None:
     """Score a trained model, or the vectors of any program."""
     from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
-    from passerby.evaluate import scores_json
+    from passerby.evaluation import scores_json
 
     console = make_console()
     if (run is None) == (embeddings is None):

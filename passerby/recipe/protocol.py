@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from passerby.evaluate import MULTI_NEEDS_CAMERAS
+from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.extract import Feature
 from passerby.settings import Settings
 from passerby.types import Cameras, Queries, Rerank

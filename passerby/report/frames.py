@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from passerby.data.decoding import decode
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.report.palette import INK, QUIET, RIGHT, WRONG, style
 from passerby.report.ranks import Kind, LeftOut, Mark, RankedList, Shot, choose_queries, describe, rank_for
 from passerby.types import Cameras, Embeddings, Rerank

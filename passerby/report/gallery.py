@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from passerby.evaluate import average_queries, evaluate, explain_skipped
+from passerby.evaluation import average_queries, evaluate, explain_skipped
 from passerby.report.folder import RunFolder, Site
 from passerby.report.frames import HEADINGS, SEED, Pixels, read_shot
 from passerby.report.palette import data_uri

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError, did_you_mean
-from passerby.evaluate import average_queries
+from passerby.evaluation import average_queries
 from passerby.files import atomic_write
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import data_uri, style, svg_text

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from passerby.evaluate import average_queries, evaluate
+from passerby.evaluation import average_queries, evaluate
 from passerby.files import write_json
 from passerby.methods.part import bytes_of
 from passerby.metrics.galleries import merge_sites, search_earlier

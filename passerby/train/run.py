@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from passerby.data.datasets import without_mask
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.extract import DTYPES, View, extract, label_vectors, masked_view, tested_paths, tested_view
 from passerby.inference import Precision
 from passerby.losses.mix import LossMix, Term

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from passerby.errors import UserError
-from passerby.evaluate import scores_json
+from passerby.evaluation import scores_json
 from passerby.files import atomic_write, write_json
 from passerby.metrics.spread import spread_notes
 from passerby.models.embedder import save_embedder

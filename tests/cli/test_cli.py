@@ -602,7 +602,7 @@ def test_memory_that_runs_out_is_one_sentence(
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("passerby.evaluate.rank_matches", full)
+    monkeypatch.setattr("passerby.evaluation.rank_matches", full)
     found = run("evaluate", trained)
     assert found.exit_code == 2
     assert "\nError: out of memory; " in found.output

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passerby.evaluate import evaluate, scores_json
+from passerby.evaluation import evaluate, scores_json
 from passerby.metrics.chance import RankScores
 from passerby.types import Embeddings
 

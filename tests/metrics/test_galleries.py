@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.metrics.galleries import merge_sites, search_earlier
 from passerby.types import Embeddings
 

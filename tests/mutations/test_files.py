@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from passerby.data.decoding import decode
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import load_onnx
 from passerby.report.folder import read_run

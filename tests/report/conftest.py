@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from passerby.evaluate import evaluate, scores_json
+from passerby.evaluation import evaluate, scores_json
 from passerby.recipe import Recipe, make_recipe
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, ScoreRecord, TermRecord

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.report.figures import cmc_curve, loss_curves, place, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text

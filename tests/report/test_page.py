@@ -11,7 +11,7 @@ import pytest
 
 from passerby.console import duration
 from passerby.errors import UserError
-from passerby.evaluate import evaluate, scores_json
+from passerby.evaluation import evaluate, scores_json
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, save_embedder
 from passerby.report.features import camera_pull, project

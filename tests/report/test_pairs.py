@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.metrics.verification import RATES
 from passerby.report.pairs import FPR, count_pairs, distances_figure
 

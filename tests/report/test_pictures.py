@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.report.figures import cmc_curve
 from passerby.report.pictures import save_figure, subject_of_file, subjects_of_run
 from passerby.types import Rerank

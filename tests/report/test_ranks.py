@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.report.ranks import choose_queries, describe, rank_for
 from tests.report.conftest import PEOPLE, RERANK
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.extract import embed_dataset
 from passerby.metrics.galleries import search_earlier
 from passerby.models.embedder import load_embedder

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
 from passerby.train import journal

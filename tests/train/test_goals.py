@@ -10,7 +10,7 @@ import pytest
 
 from passerby.data.datasets import open_dataset
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.recipe import load_recipe, recipe_from_text
 from passerby.targets import Figures, Goal, shipped_targets
 from passerby.train.goals import change_since, changes, expected_of, figures

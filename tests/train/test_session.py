@@ -11,7 +11,7 @@ from ignite.engine import Events
 from PIL import Image
 
 from passerby.errors import UserError
-from passerby.evaluate import evaluate
+from passerby.evaluation import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import journal
