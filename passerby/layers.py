@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("methods", "reliance", "scorable", "targets"),
     ("recipe",),
     ("train", "trained"),
-    ("report", "bench", "export", "search", "interpolate", "adapt"),
+    ("report", "bench", "export", "retrieval", "interpolate", "adapt"),
     ("commands", "search_commands"),
     ("demo",),
     ("cli",),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from passerby.errors import UserError
-from passerby.search import query_cameras, search, search_all
+from passerby.retrieval import query_cameras, search, search_all
 from passerby.search_commands import SearchOptions, search_table, verify_images
 from passerby.types import Embeddings
 
