@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("methods", "reliance", "scorable", "targets"),
     ("recipe",),
     ("train", "trained"),
-    ("report", "bench", "export", "retrieval", "interpolate", "adapt"),
+    ("report", "bench", "exporting", "retrieval", "interpolate", "adapt"),
     ("commands", "search_commands"),
     ("demo",),
     ("cli",),

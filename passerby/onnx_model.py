@@ -1,4 +1,4 @@
-"""ONNX embedders: those that passerby wrote and those of any other program. `passerby.export` writes them.
+"""ONNX embedders: those that passerby wrote and those of any other program. `passerby.exporting` writes them.
 
 A file of passerby says what its images must look like. Of any other the graph shows shapes and types, and one image
 shows the rest; the normalisation cannot be seen, so it can be set, and what was assumed is told. Operators that would

@@ -259,7 +259,7 @@ def export(
     device: Device = "auto",
 ) -> None:
     """Write a trained model as one file that needs no run folder."""
-    from passerby.export import export as write
+    from passerby.exporting import export as write
 
     out = out or Path(f"embedder.{to}")
     found = write(run, out, to=to, feature=feature, device=device)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from passerby import export as exporting
+from passerby import exporting
 from passerby.cli import app
 from passerby.data.decoding import decode
 from passerby.errors import UserError
-from passerby.export import Inference, Parity, export, parity, write_onnx
+from passerby.exporting import Inference, Parity, export, parity, write_onnx
 from passerby.models.blocks import NonLocal
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import OnnxModel
@@ -225,7 +225,7 @@ def test_a_network_of_another_program_is_used(site, tmp_path):
 
 
 def test_the_command_says_how_near_the_file_is(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("passerby.export.write_onnx", lambda trained, out, device: Parity(3e-8, 1e-6))
+    monkeypatch.setattr("passerby.exporting.write_onnx", lambda trained, out, device: Parity(3e-8, 1e-6))
     found = command("export", run, "--to", "onnx", "-o", tmp_path / "a.onnx")
     assert found.exit_code == 0, found.output
     assert "checked against torch: cosine distance at most 3e-08 at batch 1 and 64" in found.output
