@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from passerby.adapt import adaptation, find_people, require_adaptation, site_settings
+from passerby.adaptation import adaptation, find_people, require_adaptation, site_settings
 from passerby.console import bar
 from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes

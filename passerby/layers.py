@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("methods", "reliance", "scorable", "targets"),
     ("recipe",),
     ("train", "trained"),
-    ("report", "bench", "exporting", "retrieval", "interpolate", "adapt"),
+    ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),
     ("commands", "search_commands"),
     ("demo",),
     ("cli",),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passerby.adapt import USUAL
+from passerby.adaptation import USUAL
 from passerby.cluster.clustering import DbscanSettings, KmeansSettings, clustering_settings
 from passerby.cluster.quality import against_truth
 from passerby.cluster.radius import RADII, choose_radius, covered_clusters

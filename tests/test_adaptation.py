@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby.adapt import adaptation, methods, require_adaptation
+from passerby.adaptation import adaptation, methods, require_adaptation
 from passerby.cli import app
 from passerby.cluster.cameras import without_cameras
 from passerby.cluster.clustering import GraphClustering
