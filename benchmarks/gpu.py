@@ -24,7 +24,7 @@ import torch
 
 from passerby.bench.measure import machine
 from passerby.bench.sites import SIZES, Features, make_features
-from passerby.cluster.graph import jaccard_neighbours
+from passerby.clustering.graph import jaccard_neighbours
 from passerby.evaluation import evaluate
 from passerby.extract import run_network
 from passerby.inference import InferenceSettings, find_device

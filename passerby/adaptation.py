@@ -16,10 +16,10 @@ from typing import cast, get_args
 
 import numpy as np
 
-from passerby.cluster.clustering import USUAL, Clusters, DbscanSettings, require_usable
-from passerby.cluster.doubt import giant_sentence, measure_doubt
-from passerby.cluster.people import FoundPeople
-from passerby.cluster.quality import against_truth, agreement, silhouette
+from passerby.clustering.clustering import USUAL, Clusters, DbscanSettings, require_usable
+from passerby.clustering.doubt import giant_sentence, measure_doubt
+from passerby.clustering.people import FoundPeople
+from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.joining import join
 from passerby.data.naming import folder_name

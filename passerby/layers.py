@@ -12,7 +12,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "lock", "threads", "bounded", "compiled", "npz", "metadata",
     ),
     ("distances",),
-    ("data", "models", "losses", "metrics", "cluster", "optim", "onnx_providers"),
+    ("data", "models", "losses", "metrics", "clustering", "optim", "onnx_providers"),
     ("extract", "evaluation", "image_arrays", "onnx_model", "segment"),
     ("methods", "reliance", "scorable", "targets"),
     ("recipe",),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from passerby.cluster.clustering import clustering_settings
-from passerby.cluster.findings import find_clusters
-from passerby.cluster.graph import jaccard_neighbours
+from passerby.clustering.clustering import clustering_settings
+from passerby.clustering.findings import find_clusters
+from passerby.clustering.graph import jaccard_neighbours
 from passerby.distances import kreciprocal
 from passerby.distances.kreciprocal import k_reciprocal_rows, rerank
 from passerby.distances.nearest import smallest_by_torch

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.cluster.clustering import numbered
-from passerby.cluster.precomputed import NOISE
+from passerby.clustering.clustering import numbered
+from passerby.clustering.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.types import UNKNOWN, Bools, Ints
 

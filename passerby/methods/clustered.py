@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.cluster.cameras import AcrossCameras, evened
-from passerby.cluster.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
-from passerby.cluster.doubt import giant_sentence
-from passerby.cluster.graph import k_distances
-from passerby.cluster.quality import against_truth, agreement, silhouette
+from passerby.clustering.cameras import AcrossCameras, evened
+from passerby.clustering.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.clustering.doubt import giant_sentence
+from passerby.clustering.graph import k_distances
+from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.methods.part import Part, RunState
 from passerby.methods.stopping import StopSettings

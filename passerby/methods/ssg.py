@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.cluster.clustering import (
+from passerby.clustering.clustering import (
     AnyClustering,
     Clusters,
     DbscanSettings,
@@ -20,8 +20,8 @@ from passerby.cluster.clustering import (
     numbered,
     require_usable,
 )
-from passerby.cluster.graph import mixed_with_source
-from passerby.cluster.precomputed import NOISE
+from passerby.clustering.graph import mixed_with_source
+from passerby.clustering.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.losses.mining import Distance

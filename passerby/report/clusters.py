@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from passerby.cluster.moves import MOVES, Move, moves
-from passerby.cluster.precomputed import NOISE
+from passerby.clustering.moves import MOVES, Move, moves
+from passerby.clustering.precomputed import NOISE
 from passerby.methods.clustered import unit
 from passerby.report.figures import epochs_below
 from passerby.report.frames import read_shot

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.cluster.clustering import numbered
-from passerby.cluster.precomputed import NOISE
+from passerby.clustering.clustering import numbered
+from passerby.clustering.precomputed import NOISE
 from passerby.files import atomic_write, reading
 from passerby.npz import read_npz
 from passerby.types import Bools, Embeddings, Floats, Ints, Words

@@ -9,7 +9,7 @@ from passerby.bench import cluster as bench
 from passerby.bench.measure import Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.sites import Size
-from passerby.cluster.graph import jaccard_neighbours, missing_at_1
+from passerby.clustering.graph import jaccard_neighbours, missing_at_1
 
 SMALL = Size(0, 150, 5, 3, distractors=0.0, dims=512)
 

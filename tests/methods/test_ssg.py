@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from passerby.cluster.graph import SMALLEST
+from passerby.clustering.graph import SMALLEST
 from passerby.distances.sparse import SparseRows
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import unit

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from passerby.cli import app
-from passerby.cluster.moves import MOVES
+from passerby.clustering.moves import MOVES
 from passerby.errors import UserError
 from passerby.report.clusters import cards, epoch_curves, flow_shares, frame_of, radius_curve, thumbnails
 from passerby.report.features import features_figure, project_clusters

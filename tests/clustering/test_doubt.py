@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from passerby.cluster.clustering import Clusters, DbscanSettings
-from passerby.cluster.doubt import Doubt, doubtful_clusters, giant_sentence, measure_doubt
-from passerby.cluster.findings import describe, find_clusters
-from passerby.cluster.people import CAUTION, FoundPeople
+from passerby.clustering.clustering import Clusters, DbscanSettings
+from passerby.clustering.doubt import Doubt, doubtful_clusters, giant_sentence, measure_doubt
+from passerby.clustering.findings import describe, find_clusters
+from passerby.clustering.people import CAUTION, FoundPeople
 from passerby.distances.sparse import SparseRows
-from tests.cluster.test_findings import table_of
-from tests.cluster.test_radius import noisy_people
+from tests.clustering.test_findings import table_of
+from tests.clustering.test_radius import noisy_people
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples
 
-from passerby.cluster import quality
-from passerby.cluster.clustering import DbscanSettings
-from passerby.cluster.graph import missing_at_1
-from passerby.cluster.quality import against_truth, agreement, silhouette, silhouettes
-from tests.cluster.test_clustering import people
+from passerby.clustering import quality
+from passerby.clustering.clustering import DbscanSettings
+from passerby.clustering.graph import missing_at_1
+from passerby.clustering.quality import against_truth, agreement, silhouette, silhouettes
+from tests.clustering.test_clustering import people
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.cluster.clustering import numbered
-from passerby.cluster.precomputed import NOISE
+from passerby.clustering.clustering import numbered
+from passerby.clustering.precomputed import NOISE
 from passerby.types import Doubles, Ints
 
 

@@ -14,9 +14,9 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from passerby.cluster.graph import Form, jaccard_neighbours, smallest_share_mean, within
-from passerby.cluster.precomputed import NOISE, connected, sorted_rows, without_small
-from passerby.cluster.radius import choose_radius
+from passerby.clustering.graph import Form, jaccard_neighbours, smallest_share_mean, within
+from passerby.clustering.precomputed import NOISE, connected, sorted_rows, without_small
+from passerby.clustering.radius import choose_radius
 from passerby.distances.sparse import SparseRows
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError

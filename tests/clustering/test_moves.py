@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby.cluster.moves import MOVES, moves
+from passerby.clustering.moves import MOVES, moves
 
 
 def words(before, after):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passerby.cluster.graph import (
+from passerby.clustering.graph import (
     SMALLEST,
     jaccard_neighbours,
     missing_at_1,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from passerby.cluster.clustering import numbered
-from passerby.cluster.precomputed import NOISE
-from passerby.cluster.reliability import agreement_iou, alone_apart
+from passerby.clustering.clustering import numbered
+from passerby.clustering.precomputed import NOISE
+from passerby.clustering.reliability import agreement_iou, alone_apart
 from passerby.distances.sparse import SparseRows
 from passerby.types import UNKNOWN, Doubles, Ints
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from passerby.cluster.doubt import Doubt
-from passerby.cluster.quality import Truth
+from passerby.clustering.doubt import Doubt
+from passerby.clustering.quality import Truth
 
 CAUTION = (
     "clusters are not people yet: somebody with few images is in none, "

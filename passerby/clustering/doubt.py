@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.cluster.clustering import Clusters, DbscanSettings
-from passerby.cluster.quality import silhouettes
-from passerby.cluster.reliability import compactness, independence
+from passerby.clustering.clustering import Clusters, DbscanSettings
+from passerby.clustering.quality import silhouettes
+from passerby.clustering.reliability import compactness, independence
 from passerby.distances.sparse import SparseRows
 from passerby.types import Bools, Doubles, Floats, Ints
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passerby.cluster.reliability import agreement_iou, alone_apart, compactness, independence, keep_reliable
-from tests.cluster.test_graph import DATA
+from passerby.clustering.reliability import agreement_iou, alone_apart, compactness, independence, keep_reliable
+from tests.clustering.test_graph import DATA
 
 SPCL = json.loads((DATA / "spcl_reliability.json").read_text())
 LABELS, TIGHT, LOOSE = (np.array(SPCL[f"dbscan_{name}"]) for name in ("labels", "tight", "loose"))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.cluster.cameras import AcrossCameras, evened
-from passerby.cluster.clustering import (
+from passerby.clustering.cameras import AcrossCameras, evened
+from passerby.clustering.clustering import (
     AnyClustering,
     Clusters,
     DbscanSettings,
@@ -20,9 +20,9 @@ from passerby.cluster.clustering import (
     KmeansSettings,
     require_usable,
 )
-from passerby.cluster.doubt import giant_sentence
-from passerby.cluster.graph import jaccard_neighbours
-from passerby.cluster.quality import Agreement, Truth, against_truth, agreement, silhouette
+from passerby.clustering.doubt import giant_sentence
+from passerby.clustering.graph import jaccard_neighbours
+from passerby.clustering.quality import Agreement, Truth, against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.files import atomic_write

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from passerby.cluster.precomputed import NOISE
+from passerby.clustering.precomputed import NOISE
 from passerby.types import Ints
 
 Move = Literal["kept", "merged", "split", "found", "lost", "outside"]
