@@ -16,7 +16,7 @@ from typing import cast, get_args
 
 import numpy as np
 
-from passerby.clustering.clustering import USUAL, Clusters, DbscanSettings, require_usable
+from passerby.clustering.algorithms import USUAL, Clusters, DbscanSettings, require_usable
 from passerby.clustering.doubt import giant_sentence, measure_doubt
 from passerby.clustering.people import FoundPeople
 from passerby.clustering.quality import against_truth, agreement, silhouette

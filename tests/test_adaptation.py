@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from passerby.adaptation import adaptation, methods, require_adaptation
 from passerby.cli import app
+from passerby.clustering.algorithms import GraphClustering
 from passerby.clustering.cameras import without_cameras
-from passerby.clustering.clustering import GraphClustering
 from passerby.data.datasets import open_dataset
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view

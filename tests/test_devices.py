@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from passerby.clustering.clustering import clustering_settings
+from passerby.clustering.algorithms import clustering_settings
 from passerby.clustering.findings import find_clusters
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.distances import kreciprocal

@@ -15,7 +15,7 @@ from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.rerank import dense_jaccard, expanded
 from passerby.bench.sites import Site, Size, make_features
-from passerby.clustering.clustering import Clusters, DbscanSettings
+from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.distances.jaccard import jaccard_graph
 from passerby.distances.kreciprocal import encode_set, nearest_neighbours
 from passerby.distances.pairwise import Vectors, vectors_on

@@ -228,7 +228,7 @@ def cluster(
     json_file: JsonFile = None,
 ) -> None:
     """Sort images into people without labels, and say how good the clusters are."""
-    from passerby.clustering.clustering import clustering_settings
+    from passerby.clustering.algorithms import clustering_settings
     from passerby.clustering.findings import describe, find_clusters, write_clusters
     from passerby.metrics.spread import spread_notes
     from passerby.types import Embeddings

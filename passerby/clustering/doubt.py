@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.clustering.clustering import Clusters, DbscanSettings
+from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.clustering.quality import silhouettes
 from passerby.clustering.reliability import compactness, independence
 from passerby.distances.sparse import SparseRows

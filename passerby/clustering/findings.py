@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.clustering.cameras import AcrossCameras, evened
-from passerby.clustering.clustering import (
+from passerby.clustering.algorithms import (
     AnyClustering,
     Clusters,
     DbscanSettings,
@@ -20,6 +19,7 @@ from passerby.clustering.clustering import (
     KmeansSettings,
     require_usable,
 )
+from passerby.clustering.cameras import AcrossCameras, evened
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.clustering.quality import Agreement, Truth, against_truth, agreement, silhouette

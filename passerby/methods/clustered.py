@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from passerby.clustering.algorithms import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
 from passerby.clustering.cameras import AcrossCameras, evened
-from passerby.clustering.clustering import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import k_distances
 from passerby.clustering.quality import against_truth, agreement, silhouette

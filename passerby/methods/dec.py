@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.clustering.clustering import KmeansSettings
+from passerby.clustering.algorithms import KmeansSettings
 from passerby.errors import UserError
 from passerby.losses.mining import widen
 from passerby.losses.mix import Term

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.clustering.clustering import AnyClustering, KmeansSettings
+from passerby.clustering.algorithms import AnyClustering, KmeansSettings
 from passerby.errors import UserError
 from passerby.losses.loss import class_means
 from passerby.losses.mining import complete_anchors, pair_distances

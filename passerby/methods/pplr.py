@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from passerby.clustering.clustering import AnyClustering, DbscanSettings
+from passerby.clustering.algorithms import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
 from passerby.losses.loss import class_means
 from passerby.losses.mix import Term

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.clustering.clustering import (
+from passerby.clustering.algorithms import (
     AnyClustering,
     Clusters,
     DbscanSettings,

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.figure import Figure
 
-from passerby.clustering.clustering import DbscanSettings
+from passerby.clustering.algorithms import DbscanSettings
 from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.methods.clustered import ClusteredSettings

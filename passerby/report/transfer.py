@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from passerby.clustering.clustering import KmeansSettings
+from passerby.clustering.algorithms import KmeansSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel

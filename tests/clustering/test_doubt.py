@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passerby.clustering.clustering import Clusters, DbscanSettings
+from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.clustering.doubt import Doubt, doubtful_clusters, giant_sentence, measure_doubt
 from passerby.clustering.findings import describe, find_clusters
 from passerby.clustering.people import CAUTION, FoundPeople

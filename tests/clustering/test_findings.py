@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from passerby.cli import app
-from passerby.clustering.clustering import clustering_settings
+from passerby.clustering.algorithms import clustering_settings
 from passerby.clustering.findings import describe, find_clusters, write_clusters
 from passerby.types import Embeddings
-from tests.clustering.test_clustering import people
+from tests.clustering.test_algorithms import people
 
 
 def table_of(vectors, pids, *, names=True):

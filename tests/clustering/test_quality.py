@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples
 
 from passerby.clustering import quality
-from passerby.clustering.clustering import DbscanSettings
+from passerby.clustering.algorithms import DbscanSettings
 from passerby.clustering.graph import missing_at_1
 from passerby.clustering.quality import against_truth, agreement, silhouette, silhouettes
-from tests.clustering.test_clustering import people
+from tests.clustering.test_algorithms import people
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from passerby.clustering.algorithms import DbscanSettings
 from passerby.clustering.cameras import without_cameras
-from passerby.clustering.clustering import DbscanSettings
 from passerby.methods.clustered import beside_known, unit
 from passerby.methods.pseudo import PseudoSettings
 from passerby.types import Split, Stage

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 
-from passerby.clustering.clustering import AnyClustering
+from passerby.clustering.algorithms import AnyClustering
 from passerby.errors import UserError
 from passerby.losses.mix import LossSettings
 from passerby.methods.clustered import ClusteredSettings

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import DBSCAN, HDBSCAN
 
-from passerby.clustering.clustering import (
+from passerby.clustering.algorithms import (
     AnyClustering,
     Clusters,
     DbscanSettings,
@@ -89,7 +89,7 @@ def test_a_graph_that_dbscan_makes_for_itself_has_only_the_near_pairs(monkeypatc
         asked.append(options["at_most"])
         return jaccard_neighbours(vectors, **options)
 
-    monkeypatch.setattr("passerby.clustering.clustering.jaccard_neighbours", spy)
+    monkeypatch.setattr("passerby.clustering.algorithms.jaccard_neighbours", spy)
     DbscanSettings(k1=20).fit(FEATURES)
     DbscanSettings(k1=20).fit(FEATURES, eps=0.5)
     DbscanSettings(k1=20, eps="share").fit(FEATURES)
@@ -134,7 +134,7 @@ def test_small_groups_of_infomap_are_noise():
 
 
 def test_without_infomap_there_is_a_sentence(monkeypatch):
-    monkeypatch.setattr("passerby.clustering.clustering.find_spec", lambda name: None)
+    monkeypatch.setattr("passerby.clustering.algorithms.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'infomap>=2\.16'"):
         InfomapSettings().fit(FEATURES)
 
