@@ -52,10 +52,10 @@ def run_row(name: str, target: str, out: Path, common: list[str]) -> None:
     """Do one run of the table, and what it starts from."""
     row, plaza = ROWS[name], out / "plaza"
     once(plaza, [*common, f"stages=[{PLAZA}]"])
-    beside = ", beside: [plaza]" if row.beside else ""
+    beside = ", source: [plaza]" if row.beside else ""
     known = str(row.labelled).lower()
     stage = f"stages=[{{train: [{target}], labelled: {known}, epochs: {row.epochs}, iterations: 40{beside}}}]"
-    changes = [f"start={plaza}", RATE, f"method={row.method}", f"evaluate=[{target}]", *row.changes, stage]
+    changes = [f"init_from={plaza}", RATE, f"method={row.method}", f"evaluate=[{target}]", *row.changes, stage]
     once(out / f"{target}_{folder_name(name)}", [*common, *changes])
 
 

@@ -84,9 +84,9 @@ def run_row(name: str, out: Path, common: list[str]) -> None:
     once(plaza, [*common, f"stages=[{PLAZA}]", f"method={REMEMBER}"])
     if row.start != "plaza":
         other = out / row.start
-        once(other, [*common, f"start={plaza}", f"stages=[{STILL}]", method])
+        once(other, [*common, f"init_from={plaza}", f"stages=[{STILL}]", method])
         plaza = other
-    return once(folder, [*common, f"start={plaza}", f"stages=[{later}]", method])
+    return once(folder, [*common, f"init_from={plaza}", f"stages=[{later}]", method])
 
 
 def run_bound(name: str, out: Path, common: list[str]) -> None:

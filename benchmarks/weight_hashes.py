@@ -73,7 +73,7 @@ stages: [{{train: [first]}}]
 """
 TWO = "stages=[{train: [first]}, {train: [second]}]"
 UNLABELLED = "stages=[{train: [first]}, {train: [second], labelled: false}]"
-BESIDE = "stages=[{train: [second], beside: [first], labelled: false}]"
+BESIDE = "stages=[{train: [second], source: [first], labelled: false}]"
 ALONE = "stages.1.losses={softmax: null, triplet: null}"
 KMEANS = "cluster: {kind: kmeans, k: 4}"
 DBSCAN = "cluster: {kind: dbscan, k1: 6, k2: 2, min_samples: 2}"
@@ -86,12 +86,12 @@ RECIPES = {
     "demo": Tiny("demo"),
     "lifelong": Tiny("lifelong"),
     "people_small": Tiny("people_small"),
-    "sbs": Tiny("sbs", [BOTTLENECKS, "optim.delay_epochs=1"]),
+    "sbs": Tiny("sbs", [BOTTLENECKS, "optim.flat_epochs=1"]),
     "small": Tiny("small"),
     "unlabelled": Tiny("unlabelled", [f"method.pseudo={{{KMEANS}}}"]),
     "vit": Tiny("vit", ["model.backbone=test_vit"]),
 }
-CODE = ["method.ebll={code: 8, epochs: 100, batch: 16, lr: 0.02, steps: []}"]
+CODE = ["method.ebll={code: 8, epochs: 100, batch: 16, lr: 0.02, milestones: []}"]
 ROWS = {
     "market1501/resnet50-04": Tiny("market1501/resnet50-04"),
     "market1501/resnet50-17": Tiny("market1501/resnet50-17"),
@@ -188,11 +188,11 @@ CHANGES = {
     "joint, as many of each set": ["stages=[{train: [first, second]}]", "data.sampling=datasets"],
     **{f"foreground {use}": [f"foreground={use}"] for use in ("mask", "swap", "pool")},
     "augment": ["data.augment={policy: {kind: rand}, grayscale: 0.3, blur: {}}"],
-    "sgd, cosine, ema": ["optim={name: sgd, schedule: cosine, delay_epochs: 1, ema: 0.9}"],
-    "adamw, multistep, frozen": ["optim={name: adamw, schedule: multistep, steps: [1], freeze_iterations: 2}"],
+    "sgd, cosine, ema": ["optim={name: sgd, schedule: cosine, flat_epochs: 1, ema_decay: 0.9}"],
+    "adamw, multistep, frozen": ["optim={name: adamw, schedule: multistep, milestones: [1], freeze_backbone_steps: 2}"],
     "batch norm frozen": ["optim.batch_norm=freeze_stats"],
-    "accumulate": ["engine.accumulate=2"],
-    "batch norm groups": ["engine.batch_norm_group=4"],
+    "accumulate": ["engine.grad_accum_steps=2"],
+    "batch norm groups": ["engine.ghost_batch_size=4"],
     "beside": [BESIDE, f"method={{pseudo: {{{KMEANS}}}}}"],
     "beside, norms apart": [BESIDE, f"method={{spcl: {{{DBSCAN}}}}}", "losses={softmax: null, triplet: null}"],
 }

@@ -176,7 +176,7 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
         UserError: it adapts something else that is still there.
 
     """
-    (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.start))
+    (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.init_from))
     site = Path(_place(recipe.dataset(name)))
     same_source = begun.resolve() == source.resolve()
     same_folder = folder.resolve() in (site.resolve(), site.resolve().parent)
@@ -233,7 +233,7 @@ def _untested(dataset: Dataset, earlier: Recipe) -> str:
 def _optim(earlier: OptimSettings) -> dict[str, Plain]:
     """Return a third of the rate that the source was trained at, falling to nothing."""
     kept = {name: getattr(earlier, name) for name in ("name", "weight_decay", "momentum")}
-    return {**kept, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "delay_epochs": 0}
+    return {**kept, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "flat_epochs": 0}
 
 
 # ---- looking and grouping

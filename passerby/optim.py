@@ -21,7 +21,7 @@ from passerby.settings import Settings
 class OptimSettings(Settings):
     """Optimiser and schedule.
 
-    `multistep` is piecewise constant; `cosine` stays flat for `delay_epochs` and then falls to `final_rate`. Both warm
+    `multistep` is piecewise constant; `cosine` stays flat for `flat_epochs` and then falls to `min_lr`. Both warm
     up linearly by step from `warmup_factor` of the rate.
     """
 
@@ -32,31 +32,31 @@ class OptimSettings(Settings):
     schedule: Literal["multistep", "cosine", "constant"] = "multistep"
     warmup_epochs: Annotated[float, Field(ge=0)] = 10
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
-    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field((40, 70), description="epochs, for multistep")
-    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at each step, for multistep")
-    delay_epochs: Annotated[float, Field(ge=0)] = Field(0, description="epochs at the full rate, for cosine")
-    final_rate: Annotated[float, Field(ge=0)] = Field(7e-7, description="where cosine ends")
-    freeze_iterations: Annotated[int, Field(ge=0)] = Field(
-        0, description="optimiser steps at the start of the stage in which the backbone stands still"
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field((40, 70), description="epochs, for multistep")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at each milestone, for multistep")
+    flat_epochs: Annotated[float, Field(ge=0)] = Field(0, description="epochs at the full rate, for cosine")
+    min_lr: Annotated[float, Field(ge=0)] = Field(7e-7, description="the learning rate at which cosine ends")
+    freeze_backbone_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="optimiser steps at the start of the stage in which the backbone is frozen"
     )
     batch_norm: Literal["train", "freeze_stats", "freeze_all"] = Field(
         "train", description="freeze_stats: running statistics stand still and are used; freeze_all: scale, shift too"
     )
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="test a running mean of the weights that keeps this share of itself at each step, e.g. 0.999"
     )
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
         """Refuse a setting that would have no effect."""
-        owners = {"steps": "multistep", "gamma": "multistep", "delay_epochs": "cosine", "final_rate": "cosine"}
+        owners = {"milestones": "multistep", "gamma": "multistep", "flat_epochs": "cosine", "min_lr": "cosine"}
         for field, owner in owners.items():
             if field in self.model_fields_set and self.schedule != owner and not self._is_default(field):
                 raise ValueError(f"{field} has no effect with schedule: {self.schedule}")
         if not self._is_default("momentum") and self.name != "sgd":
             raise ValueError(f"momentum has no effect with name: {self.name}")
-        if list(self.steps) != sorted(set(self.steps)):
-            raise ValueError(f"steps must rise, got {list(self.steps)}")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, got {list(self.milestones)}")
         return self
 
     def _is_default(self, field: str) -> bool:
@@ -76,20 +76,20 @@ def rate(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: in
         steps_per_epoch: optimiser steps in an epoch, >= 1.
         epochs: epochs of the stage, >= 1.
 
-    Differs from fast-reid: `steps` are epochs of the stage, not epochs after the warm-up.
+    Differs from fast-reid: `milestones` are epochs of the stage, not epochs after the warm-up.
 
     """
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     epoch = step // steps_per_epoch
     base = settings.lr
     if settings.schedule == "multistep":
-        base *= settings.gamma ** sum(epoch >= at for at in settings.steps)
+        base *= settings.gamma ** sum(epoch >= at for at in settings.milestones)
     elif settings.schedule == "cosine":
-        begin = max(settings.delay_epochs, warmup // steps_per_epoch)
-        length = epochs - max(math.ceil(warmup / steps_per_epoch), settings.delay_epochs)
+        begin = max(settings.flat_epochs, warmup // steps_per_epoch)
+        length = epochs - max(math.ceil(warmup / steps_per_epoch), settings.flat_epochs)
         if length > 0:
             share = min(1.0, max(0.0, epoch - begin) / length)
-            base = settings.final_rate + (base - settings.final_rate) * (1 + math.cos(math.pi * share)) / 2
+            base = settings.min_lr + (base - settings.min_lr) * (1 + math.cos(math.pi * share)) / 2
     if step < warmup:
         base *= settings.warmup_factor * (1 - step / warmup) + step / warmup
     return base
@@ -98,25 +98,25 @@ def rate(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: in
 def never_falls(settings: OptimSettings, epochs: int) -> bool:
     """Whether a stage of so many epochs ends before its schedule has lowered the learning rate.
 
-    >>> never_falls(OptimSettings(steps=(40, 70)), 30), never_falls(OptimSettings(steps=(40, 70)), 60)
+    >>> never_falls(OptimSettings(milestones=(40, 70)), 30), never_falls(OptimSettings(milestones=(40, 70)), 60)
     (True, False)
     """
     if settings.schedule == "multistep":
-        return all(step >= epochs for step in settings.steps)
-    return settings.schedule == "cosine" and max(settings.delay_epochs, math.ceil(settings.warmup_epochs)) >= epochs - 1
+        return all(step >= epochs for step in settings.milestones)
+    return settings.schedule == "cosine" and max(settings.flat_epochs, math.ceil(settings.warmup_epochs)) >= epochs - 1
 
 
 def stretched(settings: OptimSettings, factor: float) -> dict[str, float | list[int]]:
     """Return the lengths of a schedule, in epochs, times `factor`; milestones stay whole and >= 1.
 
-    >>> stretched(OptimSettings(steps=(40, 70), warmup_epochs=10), 0.1)
-    {'warmup_epochs': 1.0, 'steps': [4, 7]}
+    >>> stretched(OptimSettings(milestones=(40, 70), warmup_epochs=10), 0.1)
+    {'warmup_epochs': 1.0, 'milestones': [4, 7]}
     """
     lengths: dict[str, float | list[int]] = {"warmup_epochs": settings.warmup_epochs * factor}
     if settings.schedule == "multistep":
-        lengths["steps"] = sorted({max(1, round(step * factor)) for step in settings.steps})
+        lengths["milestones"] = sorted({max(1, round(step * factor)) for step in settings.milestones})
     if settings.schedule == "cosine":
-        lengths["delay_epochs"] = settings.delay_epochs * factor
+        lengths["flat_epochs"] = settings.flat_epochs * factor
     return lengths
 
 

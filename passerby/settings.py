@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from passerby.bounded import DEEPEST, BoundedLoader, require_short
 from passerby.errors import UserError, did_you_mean
 from passerby.registry import OneOf
+from passerby.renamed import present_path
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What YAML and JSON can hold."""
@@ -358,6 +359,8 @@ def _wanted(detail: typing.Any) -> str:
 def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
     match detail["type"]:
         case "extra_forbidden":
+            if (renamed := present_path(where)) is not None:
+                return f"unknown key {where}; it is called {renamed} now"
             *parents, word = detail["loc"]
             known = sorted({name for one in _settings_at(kind, parents) for name in one.model_fields})
             return f"unknown key {where}{_hint(kind, str(word), known)}"

@@ -124,7 +124,9 @@ def test_a_run_goes_on_where_its_source_and_its_folder_have_moved_to(adapted, so
     out, _ = adapted
     recipe = load_recipe(str(out / "recipe.yaml"))
     (name,) = recipe.stages[-1].train
-    gone = load_recipe(str(out / "recipe.yaml"), [f"datasets.{name}.root={tmp_path / 'a' / yard.name}", "start=/gone"])
+    gone = load_recipe(
+        str(out / "recipe.yaml"), [f"datasets.{name}.root={tmp_path / 'a' / yard.name}", "init_from=/gone"]
+    )
     found = require_adaptation(gone, source, yard, out=out)
     assert (found.start, found.dataset(name).root) == (str(source), str(yard))
     inner = tmp_path / "new" / yard.name

@@ -52,7 +52,7 @@ COMMON = {
     "losses.softmax.smoothing": 0.0, "losses.triplet.form": "soft", "losses.triplet.distance": "euclidean_norm",
     "losses.triplet.feature": "feature", "optim.name": "sgd", "optim.lr": 8e-3, "optim.momentum": 0.9,
     "optim.weight_decay": 1e-4, "optim.schedule": "multistep", "optim.warmup_epochs": 10.0,
-    "optim.warmup_factor": 0.01, "optim.steps": [30], "optim.gamma": 0.1, "test.feature": "feature",
+    "optim.warmup_factor": 0.01, "optim.milestones": [30], "optim.gamma": 0.1, "test.feature": "feature",
     "test.distance": "cosine", "test.rerank": None, "stages.0.epochs": 80, "stages.0.identities": 500,
 }  # fmt: skip
 
@@ -215,7 +215,7 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_pat
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
     small = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
-    small.append("method.ebll.steps=[]")
+    small.append("method.ebll.milestones=[]")
     recipe = load_recipe("ebll/ibn_a_resnet50-18", [f"root={tmp_path / 'data'}", *TINY, *small])
     (result,) = train(recipe, tmp_path / "run")
     (finding,) = journal.findings(journal.read(tmp_path / "run" / "journal.jsonl"))

@@ -21,7 +21,7 @@ def test_cosine_equals_the_published_schedule(name):
     per_epoch, epochs = wanted["iters_per_epoch"], wanted["max_epoch"]
     settings = OptimSettings(
         lr=wanted["base"], schedule="cosine", warmup_epochs=wanted["warmup_iters"] / per_epoch,
-        warmup_factor=wanted["warmup_factor"], delay_epochs=wanted["delay_epochs"], final_rate=wanted["eta_min"],
+        warmup_factor=wanted["warmup_factor"], flat_epochs=wanted["delay_epochs"], min_lr=wanted["eta_min"],
     )  # fmt: skip
 
     def at(step):
@@ -37,7 +37,7 @@ def test_cosine_equals_the_published_schedule(name):
 def test_multistep_counts_epochs_of_the_stage():
     wanted = ORACLE["bagtricks_multistep"]
     settings = OptimSettings(
-        lr=wanted["base"], steps=(40, 90), warmup_epochs=2000 / 202, warmup_factor=wanted["warmup_factor"]
+        lr=wanted["base"], milestones=(40, 90), warmup_epochs=2000 / 202, warmup_factor=wanted["warmup_factor"]
     )
     found = [rate(settings, epoch * 202, steps_per_epoch=202, epochs=120) for epoch in range(120)]
     assert found[:40] == pytest.approx(wanted["lr_at_first_iter_of_epoch"][:40], rel=1e-6)
@@ -53,8 +53,8 @@ def test_multistep_counts_epochs_of_the_stage():
 def test_a_rate_stays_between_its_ends(schedule, per_epoch, epochs, warmup, delay):
     settings = OptimSettings(
         lr=1.0, schedule=schedule, warmup_epochs=warmup, warmup_factor=0.1,
-        final_rate=0.0 if schedule == "cosine" else 7e-7,
-        delay_epochs=delay if schedule == "cosine" else 0,
+        min_lr=0.0 if schedule == "cosine" else 7e-7,
+        flat_epochs=delay if schedule == "cosine" else 0,
     )  # fmt: skip
     found = [rate(settings, step, steps_per_epoch=per_epoch, epochs=epochs) for step in range(per_epoch * epochs)]
     assert all(0 <= value <= 1 + 1e-12 for value in found)
@@ -73,13 +73,13 @@ def test_no_warm_up():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"schedule": "cosine", "steps": (5,)}, "steps has no effect with schedule: cosine"),
+        ({"schedule": "cosine", "milestones": (5,)}, "milestones has no effect with schedule: cosine"),
         ({"schedule": "constant", "gamma": 0.5}, "gamma has no effect with schedule: constant"),
-        ({"delay_epochs": 3}, "delay_epochs has no effect with schedule: multistep"),
-        ({"schedule": "constant", "final_rate": 0.0}, "final_rate has no effect with schedule: constant"),
+        ({"flat_epochs": 3}, "flat_epochs has no effect with schedule: multistep"),
+        ({"schedule": "constant", "min_lr": 0.0}, "min_lr has no effect with schedule: constant"),
         ({"momentum": 0.5}, "momentum has no effect with name: adam"),
-        ({"steps": (5, 5)}, r"steps must rise, got \[5, 5\]"),
-        ({"steps": (7, 5)}, "steps must rise"),
+        ({"milestones": (5, 5)}, r"milestones must rise, got \[5, 5\]"),
+        ({"milestones": (7, 5)}, "milestones must rise"),
     ],
 )
 def test_a_setting_without_effect_is_refused(values, told):

@@ -35,7 +35,7 @@ def test_a_stage_takes_from_the_recipe_what_it_does_not_say():
     recipe = make_recipe(
         {
             "losses": {"softmax": {"smoothing": 0.2}, "triplet": {"margin": 0.5}},
-            "optim": {"lr": 0.1, "steps": [3]},
+            "optim": {"lr": 0.1, "milestones": [3]},
             "stages": [
                 {"train": ["market1501"]},
                 {"train": ["msmt17"], "optim": {"lr": 0.2}, "losses": {"softmax": None, "triplet": {"weight": 2}}},
@@ -45,7 +45,7 @@ def test_a_stage_takes_from_the_recipe_what_it_does_not_say():
     )
     first, second = recipe.stages
     assert (first.optim.lr, second.optim.lr) == (0.1, 0.2)
-    assert first.optim.steps == second.optim.steps == (3,)
+    assert first.optim.milestones == second.optim.milestones == (3,)
     assert second.losses.chosen == {"triplet": TripletSettings(margin=0.5, weight=2)}
     assert first.losses == recipe.losses
 
@@ -61,7 +61,7 @@ def test_a_stage_takes_from_the_recipe_what_it_does_not_say():
         ("data.augment.jitter={}", lambda r: r.data.augment.jitter is not None),
         ("test.rerank=null", lambda r: r.test.rerank is None),
         ("test.rerank.k1=5", lambda r: r.test.rerank == RerankSettings(k1=5)),
-        ("optim.steps=null", lambda r: r.optim.steps == (40, 70)),
+        ("optim.milestones=null", lambda r: r.optim.milestones == (40, 70)),
         ("evaluate=[msmt17]", lambda r: r.tested == ("msmt17",)),
         ("evaluate=[]", lambda r: r.tested == ()),
         ("evaluate=null", lambda r: r.tested == ("auto",)),
@@ -110,8 +110,8 @@ def test_overrides_reach_everything(name, override, look):
         ),
         ({"data": {"sampling": "dataset"}}, "data.sampling is 'dataset'"),
         (
-            {"engine": {"batch_norm_group": 8}, "optim": {"batch_norm": "freeze_stats"}},
-            "engine.batch_norm_group has no effect: optim.batch_norm keeps the statistics of every stage",
+            {"engine": {"ghost_batch_size": 8}, "optim": {"batch_norm": "freeze_stats"}},
+            "engine.ghost_batch_size has no effect: optim.batch_norm keeps the statistics of every stage",
         ),
         (
             {"foreground": "swap", "data": {"augment": {"policy": {}}}},

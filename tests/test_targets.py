@@ -149,7 +149,7 @@ BASELINE = {
     "losses.softmax.smoothing": 0.1, "losses.softmax.weight": 1.0, "losses.triplet.margin": 0.3,
     "losses.triplet.form": "hard", "losses.triplet.weight": 1.0, "losses.arcface": None, "losses.center": None,
     "optim.name": "adam", "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "optim.schedule": "multistep",
-    "optim.warmup_epochs": 10.0, "optim.warmup_factor": 0.01, "optim.steps": [40, 70], "optim.gamma": 0.1,
+    "optim.warmup_epochs": 10.0, "optim.warmup_factor": 0.01, "optim.milestones": [40, 70], "optim.gamma": 0.1,
     "stages.0.epochs": 150,
 }  # fmt: skip
 
@@ -292,7 +292,8 @@ def test_a_joint_target_trains_on_all_and_is_tested_on_each(name, sites, tmp_pat
 
 
 SMALL_CODE = [
-    "method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16", "method.ebll.steps=[]"
+    "method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16",
+    "method.ebll.milestones=[]",
 ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ COMMON = {
     "data.augment.pad": 10, "data.augment.erase.probability": 0.5, "model.backbone": "resnet50.tv_in1k",
     "model.weights": "pretrained", "model.last_stride": 1, "model.neck": "bnneck", "model.pool": "avg",
     "optim.name": "adam", "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "optim.schedule": "multistep",
-    "optim.warmup_epochs": 0.0, "optim.steps": [20, 40], "optim.gamma": 0.1, "test.feature": "embedding",
+    "optim.warmup_epochs": 0.0, "optim.milestones": [20, 40], "optim.gamma": 0.1, "test.feature": "embedding",
     "stages.0.labelled": False, "stages.0.epochs": 50, "stages.0.iterations": 400,
 }  # fmt: skip
 
@@ -115,13 +115,13 @@ def test_a_row_has_its_source_first_or_beside(source, site, method):
     recipe = load_recipe(name_of(source, site, method))
     if method == "spcl":
         (stage,) = recipe.stages
-        assert stage.beside == (source,)
+        assert stage.source == (source,)
         assert (recipe.data.sampling, recipe.data.identities, recipe.data.instances) == ("datasets", 32, 4)
         return
     first, last = recipe.stages
     alone = load_recipe(f"uda/{source}_{site}-source_only")
     assert alone.tested == (site,)
-    assert (first.train, first.labelled, last.beside) == ((source,), True, ())
+    assert (first.train, first.labelled, last.source) == ((source,), True, ())
     assert first.model_copy(update={"method": alone.stages[0].method}) == alone.stages[0]
     assert (recipe.data.identities, recipe.data.instances) == BATCHES[method]
     assert recipe.tested == (source, site)
@@ -130,7 +130,7 @@ def test_a_row_has_its_source_first_or_beside(source, site, method):
 @pytest.mark.parametrize(("source", "site", "method"), FOUND)
 def test_a_row_without_a_source_begins_with_imagenet(source, site, method):
     recipe = load_recipe(name_of(source, site, method))
-    assert (len(recipe.stages), recipe.start, recipe.model.weights) == (1, None, "pretrained")
+    assert (len(recipe.stages), recipe.init_from, recipe.model.weights) == (1, None, "pretrained")
     assert (recipe.data.identities, recipe.data.instances) == BATCHES[method]
 
 

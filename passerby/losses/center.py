@@ -63,7 +63,7 @@ class CenterSettings(BaseLossSettings):
     separates_identities: ClassVar[bool] = False
 
     weight: Weight = 5e-4
-    rate: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="step of the centres")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learning rate of the centres")
     feature: Literal["embedding", "feature"] = Field("feature", description="what has centres")
 
     def make(self, *, dimension: int, classes: int) -> Center:
@@ -86,7 +86,7 @@ class Center(Loss):
         vectors = self.vectors(out)
         loss = center_loss(vectors, labels, self.centres)
         if self.training:
-            self.centres = moved_centres(vectors.detach(), labels, self.centres, rate=self.settings.rate)
+            self.centres = moved_centres(vectors.detach(), labels, self.centres, rate=self.settings.lr)
         return loss
 
     def identity_rows(self) -> Tensor:

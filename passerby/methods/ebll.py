@@ -63,7 +63,7 @@ class EbllSettings(Settings):
     epochs: Annotated[int, Field(ge=0)] = Field(20, description="of the autoencoder; 0 = this stage leaves no code")
     batch: Annotated[int, Field(ge=1)] = Field(128, description="images per step of the autoencoder")
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="of the autoencoder, for Adam")
-    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="epochs of the autoencoder at which its learning rate falls to a tenth"
     )
     weight: Share = Field(1.0, description="of the distance of the codes; 0 = only leave a code")
@@ -81,10 +81,12 @@ class EbllSettings(Settings):
             raise ValueError(f"kernel must be odd, got {self.kernel}")
         if len(set(self.autoencoders)) != len(self.autoencoders):
             raise ValueError(f"autoencoders names one twice: {', '.join(self.autoencoders)}")
-        if list(self.steps) != sorted(set(self.steps)):
-            raise ValueError(f"steps must rise, got {list(self.steps)}")
-        if self.epochs and self.steps and self.steps[-1] >= self.epochs:
-            raise ValueError(f"steps {list(self.steps)} go beyond the {self.epochs} epochs of the autoencoder")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, got {list(self.milestones)}")
+        if self.epochs and self.milestones and self.milestones[-1] >= self.epochs:
+            raise ValueError(
+                f"milestones {list(self.milestones)} go beyond the {self.epochs} epochs of the autoencoder"
+            )
         owners = {"kernel": f"place: {self.place}", "temperature": "distance: mse", "scale": "distance: mse"}
         owners |= dict.fromkeys(("strength", "reduction"), "autoencoders: [ae], which has no penalty")
         for field in sorted(self.idle):
@@ -226,7 +228,7 @@ class Ebll(Part):
             epochs=chosen.epochs,
             batch=chosen.batch,
             lr=chosen.lr,
-            steps=chosen.steps,
+            milestones=chosen.milestones,
             seed=run.seed,
         )
         fits = {name: measure(one.requires_grad_(False), material) for name, one in autoencoders.items()}

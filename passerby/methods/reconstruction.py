@@ -148,7 +148,7 @@ def learn(
     batch: int,
     lr: float,
     seed: int,
-    steps: Sequence[int] = (),
+    milestones: Sequence[int] = (),
 ) -> None:
     """Train autoencoders by Adam, each with its own loss, on the same batches; none depends on the others.
 
@@ -159,7 +159,7 @@ def learn(
         batch: images per step.
         lr: learning rate.
         seed: of the order and of the mirroring.
-        steps: epochs at which the learning rate falls to a tenth.
+        milestones: epochs at which the learning rate falls to a tenth.
 
     Differs from the paper: Adam in place of Adadelta.
 
@@ -168,7 +168,7 @@ def learn(
     optimisers = [torch.optim.Adam(lesson.autoencoder.parameters(), lr=lr, fused=True) for lesson in lessons]
     for epoch in range(epochs):
         for optimiser in optimisers:
-            set_rate(optimiser, lr * 0.1 ** sum(epoch >= at for at in steps))
+            set_rate(optimiser, lr * 0.1 ** sum(epoch >= at for at in milestones))
         order = torch.randperm(len(material), generator=generator)
         mirrored = torch.rand(len(material), generator=generator) < 0.5
         for rows in order.split(batch):

@@ -125,9 +125,9 @@ class Ssg(Clustered):
     Differs from the paper: positives are found by label, where its code takes them by their place in the batch;
     vectors are normalised before they are compared; the embedding is this model's own; people are searched by the
     embedding of the whole image, where the paper puts the vectors of all parts side by side; the distance from the
-    source (lambda, 0.1) needs labelled data sets `beside`, which are then learnt from as well, and which the shipped
-    targets `uda/...-ssg` do not have, so that there it has no part; a named image that is in no cluster joins its
-    person's, so that batches show it; an image that has no neighbour in common with an asked one gets no name.
+    source (lambda, 0.1) needs labelled data sets under `source`, which are then learnt from as well, and which the
+    shipped targets `uda/...-ssg` do not have, so that there it has no part; a named image that is in no cluster joins
+    its person's, so that batches show it; an image that has no neighbour in common with an asked one gets no name.
 
     """
 

@@ -75,7 +75,7 @@ def group_batch_norms(module: nn.Module, size: int) -> None:
 
     """
     if not batch_norms(module):
-        raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
+        raise UserError("engine.ghost_batch_size: this model has no batch norm; leave it out")
     norms: list[Any] = [norm for norm in batch_norms(module) if not isinstance(norm, GroupedNorm)]
     kinds = {kind: type(f"Grouped{kind.__name__}", (GroupedNorm, kind), {}) for kind in map(type, norms)}
     for norm in norms:

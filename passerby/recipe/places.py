@@ -10,7 +10,7 @@ from passerby.recipe.tree import Recipe
 from passerby.settings import Plain, dump_yaml
 
 _ABSOLUTE = re.compile(r"""(?<![\w.:/…~-])(?:~|/)[^\s'",;:)\]}=]*/([^\s/'",;:)\]}=]+)/?""")
-_PLACES = ("root", "masks", "path", "start")
+_PLACES = ("root", "masks", "path", "init_from")
 
 
 def without_folders(text: str) -> str:

@@ -69,9 +69,9 @@ class EngineSettings(Settings):
         description="of a run on the processor; auto: as many as are fastest beside what else runs, which may change "
         "between steps, or what OMP_NUM_THREADS says; a number gives the same bits again",
     )
-    accumulate: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
+    grad_accum_steps: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
     batch_norm: Literal["local", "synchronised"] = Field("local", description="statistics with several processes")
-    batch_norm_group: Annotated[int, Field(ge=2)] | None = Field(
+    ghost_batch_size: Annotated[int, Field(ge=2)] | None = Field(
         None, description="images that share statistics, so that one device learns as several; null = the whole batch"
     )
     mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
@@ -84,6 +84,6 @@ class EngineSettings(Settings):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        if self.batch_norm == "synchronised" and self.batch_norm_group is not None:
-            raise ValueError("batch_norm_group has no effect with batch_norm: synchronised")
+        if self.batch_norm == "synchronised" and self.ghost_batch_size is not None:
+            raise ValueError("ghost_batch_size has no effect with batch_norm: synchronised")
         return self

@@ -27,7 +27,7 @@ class StageSettings(Settings):
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the journal calls it; default: its data sets")
     labelled: bool = Field(True, description="false: nothing of the people is used, a part of the method makes labels")
-    beside: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
+    source: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
     identities: Annotated[int, Field(ge=2)] | None = Field(
         None, description="learn from the first so many people of each data set, by their numbers; null = all"
     )
@@ -49,12 +49,12 @@ class StageSettings(Settings):
 
     @model_validator(mode="after")
     def _beside(self) -> Self:
-        if self.beside and self.labelled:
+        if self.source and self.labelled:
             raise ValueError(
-                "beside shows labelled data sets together with unlabelled ones; with labelled: true use train"
+                "source shows labelled data sets together with unlabelled ones; with labelled: true use train"
             )
-        if both := [name for name in self.beside if name in self.train]:
-            raise ValueError(f"{both[0]!r} is both in train, without labels, and in beside, with them")
+        if both := [name for name in self.source if name in self.train]:
+            raise ValueError(f"{both[0]!r} is both in train, without labels, and in source, with them")
         return self
 
     @model_validator(mode="after")
@@ -84,17 +84,19 @@ class StageSettings(Settings):
         ssg = None if self.labelled else self.method.ssg
         if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
             raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")
-        if ssg is not None and not self.beside and ssg.source != SsgSettings.model_fields["source"].default:
-            raise ValueError("method.ssg.source has no effect: the stage shows no known people beside")
+        if ssg is not None and not self.source and ssg.source != SsgSettings.model_fields["source"].default:
+            raise ValueError("method.ssg.source has no effect: the stage has no source data sets")
         return self
 
     @model_validator(mode="after")
     def _second_network(self) -> Self:
         if self.method.mmt is None or self.labelled:
             return self
-        if self.optim.ema is not None:
-            raise ValueError("method.mmt keeps running means of its own and leaves one of them; leave out optim.ema")
-        for name in ("freeze_iterations", "batch_norm"):
+        if self.optim.ema_decay is not None:
+            raise ValueError(
+                "method.mmt keeps running means of its own and leaves one of them; leave out optim.ema_decay"
+            )
+        for name in ("freeze_backbone_steps", "batch_norm"):
             if getattr(self.optim, name) != OptimSettings.model_fields[name].default:
                 raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
         return self
@@ -102,12 +104,12 @@ class StageSettings(Settings):
     @property
     def norms_apart(self) -> bool:
         """Whether labelled images beside unlabelled ones have batch norms of their own."""
-        return bool(self.beside) and self.method.spcl is not None and self.method.spcl.norms == "apart"
+        return bool(self.source) and self.method.spcl is not None and self.method.spcl.norms == "apart"
 
     @property
     def shown(self) -> tuple[str, ...]:
         """All data sets that the stage learns from, the unlabelled ones first."""
-        return (*self.train, *self.beside)
+        return (*self.train, *self.source)
 
     @property
     def title(self) -> str:

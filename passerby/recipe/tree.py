@@ -43,7 +43,7 @@ class Recipe(Settings):
     losses: LossSettings = Field(default_factory=default_losses)
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
-    start: str | None = Field(
+    init_from: str | None = Field(
         None, description="folder of a run at the end of a stage: go on from its model and what its parts remember"
     )
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = Field(
@@ -80,8 +80,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
-        if self.start is not None and self.model.weights not in ("none", "pretrained"):
-            raise ValueError("model.weights has no effect beside start, which brings the weights of another run")
+        if self.init_from is not None and self.model.weights not in ("none", "pretrained"):
+            raise ValueError("model.weights has no effect beside init_from, which brings the weights of another run")
         return self
 
     @model_validator(mode="after")
@@ -100,8 +100,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _moving_norms(self) -> Self:
         frozen = all(stage.optim.batch_norm != "train" for stage in self.stages)
-        if frozen and (self.engine.batch_norm_group is not None or self.engine.batch_norm == "synchronised"):
-            word = "batch_norm_group" if self.engine.batch_norm_group is not None else "batch_norm: synchronised"
+        if frozen and (self.engine.ghost_batch_size is not None or self.engine.batch_norm == "synchronised"):
+            word = "ghost_batch_size" if self.engine.ghost_batch_size is not None else "batch_norm: synchronised"
             raise ValueError(f"engine.{word} has no effect: optim.batch_norm keeps the statistics of every stage")
         return self
 
@@ -126,8 +126,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _norms_apart(self) -> Self:
         told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
-        if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.beside for stage, _ in told):
-            raise ValueError("method.spcl.norms: shared has no effect: no stage shows labelled data sets beside")
+        if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.source for stage, _ in told):
+            raise ValueError("method.spcl.norms: shared has no effect: no stage has source data sets")
         for stage in self.stages:
             if stage.norms_apart and self.engine.batch_norm == "synchronised":
                 raise ValueError(
@@ -143,7 +143,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _earlier(self) -> Self:
-        later = {name for stage in self.stages[self.start is None :] for name in stage.method.chosen}
+        later = {name for stage in self.stages[self.init_from is None :] for name in stage.method.chosen}
         for stage in self.stages:
             for name, chosen in stage.method.chosen.items():
                 if name not in later and chosen.make().needs_earlier:
@@ -203,7 +203,7 @@ class Recipe(Settings):
     def _remembered(self) -> Self:
         before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
         for name, chosen in self.stages[-1].method.chosen.items():
-            if len(self.stages) > 1 and self.start is None and name not in before and chosen.make().hollow:
+            if len(self.stages) > 1 and self.init_from is None and name not in before and chosen.make().hollow:
                 raise ValueError(
                     f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
                     "stage names it"

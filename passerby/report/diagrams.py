@@ -27,8 +27,8 @@ _GROUPS = ("input", "data", "model", "losses", "optim", "method", "test", "engin
 _DATA = ("identities", "instances", "augment", "sampling", "sampler", "cache", "workers")
 _ENGINE = ("seed", "device", "precision", "channels_last", "threads", "track")
 _OPTIM = (
-    *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "steps", "gamma"),
-    *("delay_epochs", "final_rate", "ema", "freeze_iterations"),
+    *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "milestones", "gamma"),
+    *("flat_epochs", "min_lr", "ema_decay", "freeze_backbone_steps"),
 )
 _TEST = ("every", "feature", "distance", "cameras", "rerank", "flip", "queries")
 
@@ -53,7 +53,7 @@ def _stage(recipe: Recipe, number: int) -> Iterator[Panel]:
     stage = recipe.stages[number]
     several = f"Stage {number + 1} of {len(recipe.stages)}" if len(recipe.stages) > 1 else "Training"
     title = f"{several}: {stage.title}, {counted(stage.epochs, 'epoch')}"
-    if number == 0 and recipe.start is not None:
+    if number == 0 and recipe.init_from is not None:
         yield source_panel(recipe)
     if stage.labelled:
         yield _training(recipe, number, title=title)
@@ -90,7 +90,7 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
     known = "identities known" if stage.labelled else "people as the clusters say"
     size = data.identities * data.instances
-    beside = (Box("beside", "Beside them", (*stage.beside, "identities known")),) if stage.beside else ()
+    beside = (Box("beside", "Beside them", (*stage.source, "identities known")),) if stage.source else ()
     joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 else ()
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} people of each set",)
@@ -122,10 +122,10 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
     if number:
         first = Box("backbone", "The same network", (f"as stage {number} left it",), "network")
         return first, *_vectors(recipe)
-    begun = ("weights",) if recipe.start is not None else ()  # those of the other run
+    begun = ("weights",) if recipe.init_from is not None else ()  # those of the other run
     others = facts(model, without=("backbone", "pool", "neck", *begun))
     pixels = (f"input {height} × {width} px, {recipe.input.colour}", *changed(recipe.input, without=("size", "colour")))
-    start = () if recipe.start is None else (f"goes on from {recipe.start}",)
+    start = () if recipe.init_from is None else (f"goes on from {recipe.init_from}",)
     backbone = Box("backbone", model.backbone, (*pixels, *others, *start), "network")
     return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
 
@@ -217,8 +217,8 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
     count = len(_losses(stage, number))
-    mean = (f"EMA {value_text(optim.ema)}", "tested in place of the last weights")
-    average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema is not None else ()
+    mean = (f"EMA {value_text(optim.ema_decay)}", "tested in place of the last weights")
+    average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema_decay is not None else ()
     steps = tuple(changed(recipe.engine, without=_ENGINE))
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {counted(count, 'weighted term')}",), "learning"),
@@ -231,20 +231,18 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
 
 
 def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
-    if optim.freeze_iterations:
-        yield f"the backbone stands still for {counted(optim.freeze_iterations, 'step')}"
+    if optim.freeze_backbone_steps:
+        yield f"the backbone stands still for {counted(optim.freeze_backbone_steps, 'step')}"
     if optim.warmup_epochs:
         yield f"warm-up over {counted(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
     yield f"full rate {value_text(optim.lr)}"
     if optim.schedule == "multistep":
-        reached = [str(step) for step in optim.steps if step < epochs]
+        reached = [str(step) for step in optim.milestones if step < epochs]
         yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no step is reached"
     elif optim.schedule == "cosine":
-        after = f"after epoch {value_text(optim.delay_epochs)} " if optim.delay_epochs else ""
-        told = f"{after}falling to {value_text(optim.final_rate)} at epoch {epochs}"
-        yield (
-            told if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.final_rate)}"
-        )
+        after = f"after epoch {value_text(optim.flat_epochs)} " if optim.flat_epochs else ""
+        told = f"{after}falling to {value_text(optim.min_lr)} at epoch {epochs}"
+        yield (told if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.min_lr)}")
 
 
 def _test(recipe: Recipe) -> Panel:

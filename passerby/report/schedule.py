@@ -33,7 +33,7 @@ class Phase:
 def phases(optim: OptimSettings, *, epochs: int) -> list[Phase]:
     """Return the phases of a stage in order, from its beginning to its end without a gap.
 
-    >>> [phase.words for phase in phases(OptimSettings(warmup_epochs=0, steps=(2,)), epochs=3)]
+    >>> [phase.words for phase in phases(OptimSettings(warmup_epochs=0, milestones=(2,)), epochs=3)]
     ['full rate 0.00035', '0.1 × full rate = 3.5e-05']
     """
     warm = min(optim.warmup_epochs, epochs)
@@ -44,15 +44,15 @@ def phases(optim: OptimSettings, *, epochs: int) -> list[Phase]:
 def _after(optim: OptimSettings, warm: float, epochs: int) -> Iterator[Phase]:
     """Yield what follows the warm-up; parts of no length among it."""
     if optim.schedule == "multistep":
-        edges = [0, *(step for step in optim.steps if step < epochs), epochs]
+        edges = [0, *(step for step in optim.milestones if step < epochs), epochs]
         for number, (begin, end) in enumerate(pairwise(edges)):
             value = optim.lr * optim.gamma**number
             words = f"full rate {value:.3g}" if number == 0 else f"{optim.gamma**number:.3g} × full rate = {value:.3g}"
             yield Phase(words, max(begin, warm), end)
         return
-    fall = max(math.ceil(optim.delay_epochs), math.ceil(warm)) if falls(optim, epochs=epochs) else epochs
+    fall = max(math.ceil(optim.flat_epochs), math.ceil(warm)) if falls(optim, epochs=epochs) else epochs
     yield Phase(f"full rate {optim.lr:.3g}", warm, fall)
-    yield Phase(f"falling along a cosine towards {optim.final_rate:.3g}", fall, epochs)
+    yield Phase(f"falling along a cosine towards {optim.min_lr:.3g}", fall, epochs)
 
 
 def falls(optim: OptimSettings, *, epochs: int) -> bool:
@@ -61,9 +61,9 @@ def falls(optim: OptimSettings, *, epochs: int) -> bool:
     >>> [falls(OptimSettings(schedule="cosine", warmup_epochs=1), epochs=epochs) for epochs in (1, 2, 3)]
     [False, False, True]
     """
-    if optim.schedule != "cosine" or epochs <= max(math.ceil(optim.warmup_epochs), optim.delay_epochs):
+    if optim.schedule != "cosine" or epochs <= max(math.ceil(optim.warmup_epochs), optim.flat_epochs):
         return False
-    return epochs - 1 > max(math.floor(optim.warmup_epochs), optim.delay_epochs)
+    return epochs - 1 > max(math.floor(optim.warmup_epochs), optim.flat_epochs)
 
 
 def rate_curve(recipe: Recipe) -> Figure:
@@ -108,7 +108,7 @@ def _told(recipe: Recipe, number: int, phase: Phase) -> str:
 def _still(recipe: Recipe) -> Iterator[str]:
     """Say where the backbone stands still; it does for steps, of which a recipe does not know how many an epoch has."""
     for number, stage in enumerate(recipe.stages, start=1):
-        if count := stage.optim.freeze_iterations:
+        if count := stage.optim.freeze_backbone_steps:
             begins = f"stage {number}, " if len(recipe.stages) > 1 else ""
             yield f"{begins}for the first {count} steps the backbone stands still"
 

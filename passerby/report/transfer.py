@@ -19,12 +19,12 @@ def shared(settings: Settings) -> tuple[str, ...]:
 
 def source_panel(recipe: Recipe) -> Panel:
     """Return where the model comes from that a run goes on with."""
-    beside = dict.fromkeys(name for stage in recipe.stages for name in stage.beside)
+    beside = dict.fromkeys(name for stage in recipe.stages for name in stage.source)
     images = f"images of {', '.join(beside)} are shown beside" if beside else "its images are not needed"
     return Panel(
         "Source: a finished run",
         (
-            Column("Run", (Box("run", str(recipe.start), (images,)),)),
+            Column("Run", (Box("run", str(recipe.init_from), (images,)),)),
             Column("Taken over", (Box("model", "Its network", ("weights and statistics of norms",), "network"),)),
         ),
         (("run", "model"),),
@@ -73,8 +73,8 @@ def _compared(chosen: ClusteredSettings) -> Iterator[str]:
 def _named(stage: StageSettings, chosen: ClusteredSettings, part: Clustered) -> Iterator[str]:
     everyone = isinstance(chosen.cluster, KmeansSettings)
     yield "every image is in a cluster" if everyone else part.alone
-    if stage.beside:
-        yield f"people of {', '.join(stage.beside)} keep their names"
+    if stage.source:
+        yield f"people of {', '.join(stage.source)} keep their names"
     if chosen.outliers < 1 and not everyone:
         yield f"the run stops where more than {100 * chosen.outliers:g} % of the images are in none"
     if chosen.stop is not None:

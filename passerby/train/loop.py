@@ -104,7 +104,7 @@ def run_stage(
     @engine.on(Events.ITERATION_COMPLETED)
     def _advance() -> None:
         run.iteration += 1
-        between_steps = run.iteration % run.recipe.engine.accumulate == 0
+        between_steps = run.iteration % run.recipe.engine.grad_accum_steps == 0
         if between_steps and run.iteration < count and stop():
             engine.terminate()
 
@@ -190,14 +190,14 @@ def train_step(
 
     """
     engine, settings = run.recipe.engine, run.recipe.stages[run.stage_number]
-    per_epoch = math.ceil(count / engine.accumulate)
-    done = run.epoch * per_epoch + run.iteration // engine.accumulate
+    per_epoch = math.ceil(count / engine.grad_accum_steps)
+    done = run.epoch * per_epoch + run.iteration // engine.grad_accum_steps
     torch.manual_seed(mix_seeds(engine.seed, run.stage_number, run.epoch, run.iteration, distributed.rank()))
     run.embedder.train()
     batch = _to_device(batch, run)
     with _standing_still(_still(run, done)):
         out = _backward(run, batch, count=count, first_step=first_step)
-        if (run.iteration + 1) % engine.accumulate and run.iteration + 1 < count:
+        if (run.iteration + 1) % engine.grad_accum_steps and run.iteration + 1 < count:
             _tell(run, batch, out)
             return
         distributed.average_gradients(p for module in run.modules for p in module.parameters())
@@ -228,7 +228,7 @@ def _still(run: Run, done: int) -> list[nn.Module]:
     norms = [] if optim.batch_norm == "train" else [norm for module in learning for norm in batch_norms(module)]
     for norm in norms:
         norm.eval()
-    backbone = [run.embedder.backbone] if done < optim.freeze_iterations else []
+    backbone = [run.embedder.backbone] if done < optim.freeze_backbone_steps else []
     return [*backbone, *(norms if optim.batch_norm == "freeze_all" else [])]
 
 
@@ -260,13 +260,13 @@ def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[Gradi
     _remember(run, loss, terms)
     if not loss.requires_grad:
         raise UserError(
-            "optim.freeze_iterations: while the backbone stands still, none of the losses reaches anything that "
+            "optim.freeze_backbone_steps: while the backbone stands still, none of the losses reaches anything that "
             "learns; set it to 0 or add a loss with a classifier"
         )
     if first_step is not None and run.epoch == run.iteration == 0:
         first_step(_pulls(run, terms))
-    begun = run.iteration // engine.accumulate * engine.accumulate
-    together = min(engine.accumulate, count - begun)  # the last ones of an epoch may be fewer
+    begun = run.iteration // engine.grad_accum_steps * engine.grad_accum_steps
+    together = min(engine.grad_accum_steps, count - begun)  # the last ones of an epoch may be fewer
     if (
         run.iteration == begun
     ):  # not right after the last step: the memory would go back to the system and be faulted in

@@ -18,6 +18,6 @@ def set_norm_statistics(module: M, engine: EngineSettings) -> M:
         return module
     if engine.batch_norm == "synchronised":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    if engine.batch_norm_group is not None:
-        group_batch_norms(module, engine.batch_norm_group)
+    if engine.ghost_batch_size is not None:
+        group_batch_norms(module, engine.ghost_batch_size)
     return module

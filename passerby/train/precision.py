@@ -56,7 +56,7 @@ def choose_arithmetic(
         return Choice(candidates[0])
     if distributed.rank() != 0:
         return Choice(candidates[distributed.of_first(0)])
-    seconds = probe(embedder, candidates, batch=batch, unit=engine.batch_norm_group or 2)
+    seconds = probe(embedder, candidates, batch=batch, unit=engine.ghost_batch_size or 2)
     chosen = fastest(candidates, seconds)
     distributed.of_first(candidates.index(chosen))
     speeds = "; ".join(f"{each} {1 / second:.0f}" for each, second in zip(candidates, seconds, strict=True))

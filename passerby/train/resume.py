@@ -22,7 +22,7 @@ from passerby.types import Dataset, Split
 
 _FREE = (
     "root", "masks", "description", "target", "expected", "evaluate", "test", "data.cache", "data.workers",
-    "engine.device", "engine.track", "engine.keep_stages", "engine.threads", "start", "model.weights",
+    "engine.device", "engine.track", "engine.keep_stages", "engine.threads", "init_from", "model.weights",
 )  # fmt: skip
 _PLACES = ("root", "path", "masks")
 _REASONS = {
@@ -41,7 +41,7 @@ _OTHERWISE = "the epochs that are done were learnt in another way"
 def absolute(recipe: Recipe) -> Recipe:
     """Return a recipe whose files and folders are found from any working directory."""
     data = cast("dict[str, Plain]", recipe.model_dump(mode="json"))
-    for name in ("root", "masks", "start"):
+    for name in ("root", "masks", "init_from"):
         data[name] = _absolute(data[name])
     datasets, model = cast("dict[str, dict[str, Plain]]", data["datasets"]), cast("dict[str, Plain]", data["model"])
     for described in datasets.values():
@@ -112,7 +112,7 @@ def _other_epochs(change: Change, stage: int, checkpoint: Checkpoint) -> str:
     if checkpoint.ended:
         raise UserError(
             f"stages.{stage}.epochs: stage {number} has ended and its method has kept what it needs of it; go on in a "
-            "new run that starts from this one (start: FOLDER)"
+            "new run that starts from this one (init_from: FOLDER)"
         )
     if epochs < checkpoint.epoch or (epochs == checkpoint.epoch and checkpoint.iteration):
         done = f"{checkpoint.epoch} epochs" + (" and a part of the next" if checkpoint.iteration else "")

@@ -157,9 +157,13 @@ class Run:
 
     def open_stage(self, number: int) -> None:
         """Begin a stage: make its losses and optimiser, wake its parts; the model is kept."""
-        start = None if self.recipe.start is None or number > 0 else read_start(Path(self.recipe.start), self.recipe)
+        start = (
+            None
+            if self.recipe.init_from is None or number > 0
+            else read_start(Path(self.recipe.init_from), self.recipe)
+        )
         if start is not None:
-            load_state(self.embedder, start.embedder, source=f"start: {self.recipe.start}")
+            load_state(self.embedder, start.embedder, source=f"init_from: {self.recipe.init_from}")
         self._wake(number)
         if start is not None:
             self._take_over(start.parts)
@@ -187,7 +191,7 @@ class Run:
         for part in self.speaking_parts if widened else ():
             self.stage = part.widen(self, self.stage)
         self.make_losses(max(1, self.stage.classes))
-        has_past = number > 0 or self.recipe.start is not None
+        has_past = number > 0 or self.recipe.init_from is not None
         asked = has_past and any(part.wants_teacher for part in self.speaking_parts)
         self.teacher = Teacher(self.tested) if asked else None
 
@@ -218,16 +222,17 @@ class Run:
         for name, part in self.all_parts.items():
             if part.stored_images:
                 raise UserError(
-                    f"start: method.{name} keeps {part.stored_images:,} images of the stages of {self.recipe.start}, "
-                    f"which this run does not read; learn all stages in one recipe, or leave out method.{name}"
+                    f"init_from: method.{name} keeps {part.stored_images:,} images of the stages of "
+                    f"{self.recipe.init_from}, which this run does not read; learn all stages in one "
+                    f"recipe, or leave out method.{name}"
                 )
 
     def _require_memories(self) -> None:
         for name in self.recipe.stages[0].method.chosen:
             if self.all_parts[name].hollow:
                 raise UserError(
-                    f"start: the run in {self.recipe.start} left nothing that method.{name} could hold on to; start "
-                    f"from a run whose method has it, or leave it out of the first stage"
+                    f"init_from: the run in {self.recipe.init_from} left nothing that method.{name} could hold on to; "
+                    f"start from a run whose method has it, or leave it out of the first stage"
                 )
 
     def _equip(self) -> None:
@@ -237,7 +242,7 @@ class Run:
         for part in self.speaking_parts:
             set_norm_statistics(part, self.recipe.engine)
         distributed.share_state(self.modules)
-        self._average(settings.optim.ema)
+        self._average(settings.optim.ema_decay)
         self.optimiser = self._make_optimiser()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
@@ -352,7 +357,7 @@ class Run:
         take_over(checkpoint.parts, self._take_over)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
         settings, data = self.recipe.stages[checkpoint.stage], self.recipe.data
-        require_place(checkpoint, self.stage, data, accumulate=self.recipe.engine.accumulate)
+        require_place(checkpoint, self.stage, data, accumulate=self.recipe.engine.grad_accum_steps)
         if checkpoint.classes is not None:
             if not checkpoint.ended:
                 losses, dimension = settings.losses, self.embedder.dimension

@@ -73,9 +73,9 @@ def make_run(
     _require_whole_groups(recipe.engine, columns.stop - columns.start)
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
-    embedder = Embedder(recipe.model, recipe.input, load=recipe.start is None and weights != "from a checkpoint").to(
-        device
-    )
+    embedder = Embedder(
+        recipe.model, recipe.input, load=recipe.init_from is None and weights != "from a checkpoint"
+    ).to(device)
     if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
         raise UserError(
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
@@ -104,10 +104,10 @@ def make_run(
 
 
 def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
-    group = engine.batch_norm_group
+    group = engine.ghost_batch_size
     if group is not None and batch % group:
         raise UserError(
-            f"engine.batch_norm_group is {group}, which does not divide the {batch} images that each process sees at "
+            f"engine.ghost_batch_size is {group}, which does not divide the {batch} images that each process sees at "
             "once"
         )
 
@@ -115,8 +115,8 @@ def _require_whole_groups(engine: EngineSettings, batch: int) -> None:
 def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.device) -> None:
     if engine.batch_norm == "synchronised" and device.type == "cpu":
         raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
-    if engine.batch_norm_group is not None and not batch_norms(embedder):
-        raise UserError("engine.batch_norm_group: this model has no batch norm; leave it out")
+    if engine.ghost_batch_size is not None and not batch_norms(embedder):
+        raise UserError("engine.ghost_batch_size: this model has no batch norm; leave it out")
 
 
 def _require_no_statistics(recipe: Recipe, embedder: Embedder) -> None:

@@ -41,7 +41,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
         known = train.pid != UNKNOWN
         train, origin, truth = train.select(known), origin[known], truth[known]
         _require_learnable(train, settings.title)
-    elif settings.beside:
+    elif settings.source:
         train, origin, truth, sources = _put_beside(settings, datasets, train, origin)
     else:
         train, truth = _hidden(train), splits[0].pid if len(splits) == 1 else truth
@@ -55,7 +55,7 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
         origin=origin,
         truth=truth,
         iterations=settings.iterations,
-        beside=tuple(datasets[name].name for name in settings.beside),
+        source=tuple(datasets[name].name for name in settings.source),
     )
 
 
@@ -68,11 +68,11 @@ def _put_beside(
     settings: StageSettings, datasets: Mapping[str, Dataset], train: Split, origin: Ints
 ) -> tuple[Split, Ints, Ints, tuple[str, ...]]:
     """Join labelled images to unlabelled ones: images, where each is from, who is really in it, and the data sets."""
-    known = [split.select(split.pid != UNKNOWN) for split in (datasets[name].train for name in settings.beside)]
+    known = [split.select(split.pid != UNKNOWN) for split in (datasets[name].train for name in settings.source)]
     joined, truth = join([_hidden(train), *known]), join([train, *known]).pid
     first = int(origin.max()) + 1
     further = np.repeat(np.arange(first, first + len(known)), [len(split) for split in known])
-    names = tuple(datasets[name].name for name in (*settings.train, *settings.beside))
+    names = tuple(datasets[name].name for name in (*settings.train, *settings.source))
     return joined, np.concatenate([origin, further]), truth, names
 
 

@@ -34,14 +34,14 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
     """
     path = folder / "last.pt"
     if not path.is_file():
-        raise UserError(f"start: no run in {folder}, which has no last.pt")
+        raise UserError(f"init_from: no run in {folder}, which has no last.pt")
     checkpoint = load_checkpoint(path)
-    earlier = recipe_from_text(checkpoint.recipe, source=f"start: the recipe in {path}")
+    earlier = recipe_from_text(checkpoint.recipe, source=f"init_from: the recipe in {path}")
     require_stage(checkpoint, [stage.epochs for stage in earlier.stages])
     stage = earlier.stages[checkpoint.stage]
     if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(
-            f"start: {folder} stands in the middle of stage {checkpoint.stage + 1} ({checkpoint.epoch} of "
+            f"init_from: {folder} stands in the middle of stage {checkpoint.stage + 1} ({checkpoint.epoch} of "
             f"{stage.epochs} epochs are done); finish it with --resume first"
         )
     _require_same_network(folder, earlier, recipe)
@@ -53,14 +53,14 @@ def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None
     for key, value in theirs.items():
         if value != mine[key]:
             raise UserError(
-                f"start: the model in {folder} has model.{key} {value!r}, this recipe has {mine[key]!r}; its weights "
-                "and autoencoders serve only the network that they were made with"
+                f"init_from: the model in {folder} has model.{key} {value!r}, this recipe has {mine[key]!r}; its "
+                "weights and autoencoders serve only the network that they were made with"
             )
     theirs, mine = (r.input.model_dump(mode="json") for r in (earlier, recipe))
     for key, value in theirs.items():
         if value != mine[key]:
             raise UserError(
-                f"start: the model in {folder} was shown images with input.{key} {value!r}, this recipe has "
+                f"init_from: the model in {folder} was shown images with input.{key} {value!r}, this recipe has "
                 f"{mine[key]!r}; what it has learnt holds for its own images"
             )
 

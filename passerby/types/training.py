@@ -32,7 +32,7 @@ class Stage:
         truth: (N,) who is really in each image where `train` does not tell, -1 = unknown; for measuring, and for a
             method that asks for labels; of a single data set by its own numbers; default: the pids of `train`.
         iterations: batches in an epoch, >= 1; None = new images by the size of a batch.
-        beside: those of the sources that are only shown beside what the stage is to learn.
+        source: those of the sources that are labelled and shown together with the unlabelled ones.
 
     """
 
@@ -46,7 +46,7 @@ class Stage:
     absent: int = 0
     truth: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     iterations: int | None = None
-    beside: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -66,7 +66,7 @@ class Stage:
     @property
     def learnt(self) -> tuple[str, ...]:
         """The data sets that the stage is about."""
-        return tuple(name for name in self.sources if name not in self.beside)
+        return tuple(name for name in self.sources if name not in self.source)
 
     @property
     def fresh(self) -> Bools:

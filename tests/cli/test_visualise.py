@@ -58,7 +58,7 @@ def test_maps_on_the_lists_of_a_trained_run(tmp_path, run, queries):
 
 
 def test_the_schedule_of_a_recipe_with_changes(tmp_path):
-    found = invoke("schedule", "bag_of_tricks", "optim.steps=[30]", "-o", tmp_path / "rate.svg")
+    found = invoke("schedule", "bag_of_tricks", "optim.milestones=[30]", "-o", tmp_path / "rate.svg")
     assert found.exit_code == 0, found.output
     assert "epoch 30 to 120: 0.1 × full rate" in (tmp_path / "rate.svg").read_text()
     assert "no recipe 'smal'" in refused("schedule", "smal", "-o", tmp_path / "rate.png")

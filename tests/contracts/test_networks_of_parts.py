@@ -32,7 +32,7 @@ def second_stage(recipe, folder):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_learned_powers_are_spared_and_all_norms_are_grouped(tiny, tmp_path, name):
-    run = second_stage(recipe_with(tiny, name, 0, "model.pool=gem_learned", "engine.batch_norm_group=2"), tmp_path)
+    run = second_stage(recipe_with(tiny, name, 0, "model.pool=gem_learned", "engine.ghost_batch_size=2"), tmp_path)
     decay = {id(p): group["weight_decay"] for group in run.optimiser.param_groups for p in group["params"]}
     pools = [m for module in run.modules for m in module.modules() if isinstance(m, Pool)]
     powers = [p for pool in pools for p in pool.parameters() if p.requires_grad]

@@ -84,7 +84,7 @@ def test_centres_come_to_the_means():
 
 @pytest.mark.parametrize("feature", ["feature", "embedding"])
 def test_the_settings_choose_the_vector_and_the_rate(feature):
-    loss = CenterSettings(feature=feature, rate=0.25).make(dimension=3, classes=4)
+    loss = CenterSettings(feature=feature, lr=0.25).make(dimension=3, classes=4)
     out, before = output(torch.ones(6, 3), torch.full((6, 3), 2.0)), loss.centres.clone()
     assert loss(out, LABELS) == center_loss(getattr(out, feature), LABELS, before)
     assert torch.equal(loss.centres, moved_centres(getattr(out, feature), LABELS, before, rate=0.25))

@@ -23,7 +23,7 @@ def model_of(folder, name):
     ("stages", "beside", "change"),
     [
         (TWO, {}, "evaluate=[]"),
-        (TWO, {}, "optim.ema=0.5"),
+        (TWO, {}, "optim.ema_decay=0.5"),
         (UNLABELLED, {"pseudo": CLUSTER}, "evaluate=[]"),
         (UNLABELLED, {"mmt": CLUSTER}, "evaluate=[]"),
     ],

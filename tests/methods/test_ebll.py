@@ -275,7 +275,7 @@ def test_encoders_never_learn(tiny, tmp_path):
         ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=feature"],
         ["method.ebll.autoencoders=[ae, ae_l2]", "method.ebll.reduction=mean", "method.ebll.activation=none"],
         ["method.ebll.distance=bce", "method.ebll.scale=size_squared", "method.ebll.temperature=2.0"],
-        ["optim.ema=0.5"],
+        ["optim.ema_decay=0.5"],
     ],
 )
 def test_every_form_trains_over_two_stages(tiny, tmp_path, changes):
@@ -380,8 +380,8 @@ def test_a_code_that_no_stage_left_cannot_be_held(later):
         later(PEOPLE, CODE, "stages.1.method.ebll.autoencoders=[ae_l1]")
 
 
-@pytest.mark.parametrize("steps", [(), (10, 15)])
-def test_the_rate_of_an_autoencoder_falls_at_its_steps(steps):
+@pytest.mark.parametrize("milestones", [(), (10, 15)])
+def test_the_rate_of_an_autoencoder_falls_at_its_milestones(milestones):
     """An l1 penalty pulls weights to and fro by an amount that goes with the rate."""
     torch.manual_seed(0)
     autoencoder = Autoencoder(16, 4)
@@ -389,9 +389,9 @@ def test_the_rate_of_an_autoencoder_falls_at_its_steps(steps):
     def value(x, reconstruction, _rows):
         return objective(F.mse_loss(reconstruction, x), autoencoder, "ae_l1", strength=1.0, reduction="sum")
 
-    learn([Lesson(autoencoder, value)], features(), epochs=60, batch=32, lr=0.02, seed=0, steps=steps)
+    learn([Lesson(autoencoder, value)], features(), epochs=60, batch=32, lr=0.02, seed=0, milestones=milestones)
     mean = autoencoder.penalty("l1", reduction="mean").item()
-    assert (mean < 2e-4) == bool(steps)
+    assert (mean < 2e-4) == bool(milestones)
 
 
 @pytest.mark.parametrize(
@@ -406,8 +406,8 @@ def test_the_rate_of_an_autoencoder_falls_at_its_steps(steps):
         ({"strength": 0.1}, r"strength has no effect with autoencoders: \[ae\]"),
         ({"autoencoders": ["ae", "ae"]}, "names one twice"),
         ({"autoencoders": []}, "autoencoders"),
-        ({"steps": [5, 2]}, "steps must rise"),
-        ({"steps": [20]}, "go beyond the 20 epochs"),
+        ({"milestones": [5, 2]}, "milestones must rise"),
+        ({"milestones": [20]}, "go beyond the 20 epochs"),
     ],
 )
 def test_settings_that_would_do_nothing(settings, sentence):

@@ -139,7 +139,7 @@ def test_what_is_remembered_is_the_model_that_the_stage_leaves(left, names):
 
 
 def test_of_a_running_mean_the_mean_is_remembered(tiny, tmp_path):
-    run = Left(tiny, tmp_path, ("ewc", "si", "mas", "replay"), "optim.ema=0.5").run
+    run = Left(tiny, tmp_path, ("ewc", "si", "mas", "replay"), "optim.ema_decay=0.5").run
     scored, trained = (flat(model.parameters()).detach() for model in (run.tested, run.embedder))
     assert float((scored - trained).abs().max()) > 1e-4
     for name in ("ewc", "si", "mas"):

@@ -151,7 +151,7 @@ def test_a_smaller_radius_tears_images_off_and_a_larger_one_joins_clusters():
     assert clusters.labels.tolist() == [0, 0, -1, -1, -1, -1, -1, 1, 1]
 
 
-@pytest.mark.parametrize("beside", ["", ", beside: [market1501]"])
+@pytest.mark.parametrize("beside", ["", ", source: [market1501]"])
 def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_images(unknown, beside):
     cluster = "{k1: 6, k2: 2, min_samples: 2, eps: 0.6}"
     run = unknown(f"method.spcl={{cluster: {cluster}, momentum: 0.3, temperature: 0.1}}", stage=beside)

@@ -85,5 +85,5 @@ def test_a_whole_model_sees_its_batch_as_several_devices_would(settings):
 
 
 def test_a_model_without_batch_norm_is_refused():
-    with pytest.raises(UserError, match=r"engine\.batch_norm_group: this model has no batch norm"):
+    with pytest.raises(UserError, match=r"engine\.ghost_batch_size: this model has no batch norm"):
         group_batch_norms(nn.Linear(2, 2), 4)

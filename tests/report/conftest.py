@@ -29,7 +29,7 @@ def plain_recipe(name: str = "plaza", root: str = "nowhere", **changes) -> Recip
     data = {
         "datasets": {name: {"kind": "market1501", "root": root}},
         "model": {"backbone": "test_resnet", "last_stride": 1},
-        "optim": {"lr": 1e-3, "warmup_epochs": 1, "schedule": "multistep", "steps": [2]},
+        "optim": {"lr": 1e-3, "warmup_epochs": 1, "schedule": "multistep", "milestones": [2]},
         "stages": [{"train": [name], "epochs": 3}],
         "test": {"rerank": {"k1": RERANK.k1, "k2": RERANK.k2}},
     }

@@ -17,7 +17,7 @@ def runs(tmp_path):
     for name, change in {
         "a/seed-0": {"engine": {"seed": 0}},
         "a/seed-1": {"engine": {"seed": 1}},
-        "b": {"optim": {"lr": 2e-3, "warmup_epochs": 1, "schedule": "multistep", "steps": [2]}},
+        "b": {"optim": {"lr": 2e-3, "warmup_epochs": 1, "schedule": "multistep", "milestones": [2]}},
     }.items():
         folders.append(write_run(tmp_path / name, recipe=plain_recipe(**change)).folder)
     file = folders[1] / "scores.json"

@@ -29,7 +29,7 @@ def test_the_whole_path_is_named():
 
 def test_weights_are_those_of_the_run_that_it_starts_from():
     assert "weights none" in words(draw(plain_recipe()))
-    drawn = words(draw(plain_recipe(start="runs/plaza")))
+    drawn = words(draw(plain_recipe(init_from="runs/plaza")))
     assert "goes on from runs/plaza" in drawn
     assert "weights none" not in drawn
 
@@ -121,7 +121,7 @@ def test_what_the_test_averages_is_drawn():
 
 
 def test_tricks_of_learning_are_drawn():
-    drawn = words(draw(plain_recipe(optim={"ema": 0.999, "freeze_iterations": 200})))
+    drawn = words(draw(plain_recipe(optim={"ema_decay": 0.999, "freeze_backbone_steps": 200})))
     assert "EMA 0.999" in drawn
     assert "the backbone stands still for 200 steps" in drawn
     plain = words(draw(plain_recipe()))
@@ -135,11 +135,11 @@ def test_a_margin_that_does_nothing_is_not_drawn():
 
 
 def test_a_schedule_is_told_as_it_runs():
-    cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "final_rate": 1e-6})
+    cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "min_lr": 1e-6})
     drawn = words(draw(cosine))
     assert "falling to 1e-06" in drawn
     assert "warm-up" not in drawn
-    assert "no step is reached" in words(draw(plain_recipe(optim={"steps": [40]})))
+    assert "no step is reached" in words(draw(plain_recipe(optim={"milestones": [40]})))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_without_a_neck_the_vectors_are_told_to_be_the_same():
 def without_labels(method, **more):
     stage = {"train": ["plaza"], "labelled": False, "epochs": 12, "iterations": 40, "method": method}
     nothing = {"softmax": None, "triplet": None}
-    return plain_recipe(stages=[{**stage, **more}], start="runs/elsewhere", losses=nothing)
+    return plain_recipe(stages=[{**stage, **more}], init_from="runs/elsewhere", losses=nothing)
 
 
 def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
@@ -225,8 +225,8 @@ def test_k_means_leaves_no_image_out():
 def test_known_people_beside_are_drawn_apart():
     recipe = plain_recipe(
         datasets={name: {"kind": "market1501", "root": name} for name in ("plaza", "yard")},
-        stages=[{"train": ["yard"], "labelled": False, "beside": ["plaza"], "epochs": 1, "method": {"pseudo": {}}}],
-        start="runs/plaza",
+        stages=[{"train": ["yard"], "labelled": False, "source": ["plaza"], "epochs": 1, "method": {"pseudo": {}}}],
+        init_from="runs/plaza",
     )
     drawn = words(draw(recipe))
     assert "images of plaza are shown beside" in drawn

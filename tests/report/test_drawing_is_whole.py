@@ -45,7 +45,7 @@ WALKED = PseudoSettings
 SITES = {name: {"kind": "market1501", "root": name} for name in ("a", "b")}
 STAGE = {"train": ["a", "b"], "epochs": 30}
 BASES = [
-    {"datasets": SITES, "stages": [{**STAGE, "optim": {"steps": [10, 20]}}]},
+    {"datasets": SITES, "stages": [{**STAGE, "optim": {"milestones": [10, 20]}}]},
     {
         "datasets": SITES,
         "stages": [{**STAGE, "optim": {"name": "sgd", "schedule": "cosine"}}],
@@ -81,7 +81,7 @@ def in_two_stages(method: dict) -> dict:
 
 def without_labels(method: dict) -> dict:
     """Return a recipe with a method whose second stage finds people by it, with known ones beside."""
-    stages = [{"train": ["b"]}, {"train": ["a"], "labelled": False, "beside": ["b"]}]
+    stages = [{"train": ["b"]}, {"train": ["a"], "labelled": False, "source": ["b"]}]
     stripes = 2 if method.keys() & {"ssg", "pplr"} else None
     return {**TWO_SITES, "model": {"backbone": "resnet18", "stripes": stripes}, "stages": stages, "method": method}
 

@@ -27,16 +27,16 @@ def test_the_rate_is_the_schedule_of_every_stage():
 SCHEDULES = [
     {"schedule": "constant", "warmup_epochs": 0},
     {"schedule": "constant", "warmup_epochs": 30},
-    {"warmup_epochs": 2, "steps": (4, 8, 40)},
-    {"warmup_epochs": 6, "steps": (4, 8)},
-    {"schedule": "cosine", "warmup_epochs": 2.5, "delay_epochs": 4},
-    {"schedule": "cosine", "warmup_epochs": 2, "delay_epochs": 0},
-    {"schedule": "cosine", "warmup_epochs": 0, "delay_epochs": 0.0, "final_rate": 1e-6},
-    {"schedule": "cosine", "warmup_epochs": 3, "delay_epochs": 12},
+    {"warmup_epochs": 2, "milestones": (4, 8, 40)},
+    {"warmup_epochs": 6, "milestones": (4, 8)},
+    {"schedule": "cosine", "warmup_epochs": 2.5, "flat_epochs": 4},
+    {"schedule": "cosine", "warmup_epochs": 2, "flat_epochs": 0},
+    {"schedule": "cosine", "warmup_epochs": 0, "flat_epochs": 0.0, "min_lr": 1e-6},
+    {"schedule": "cosine", "warmup_epochs": 3, "flat_epochs": 12},
     {"schedule": "cosine", "warmup_epochs": 9},
     {"schedule": "cosine", "warmup_epochs": 8.5},
-    {"schedule": "cosine", "delay_epochs": 9},
-    {"schedule": "cosine", "delay_epochs": 8.5},
+    {"schedule": "cosine", "flat_epochs": 9},
+    {"schedule": "cosine", "flat_epochs": 8.5},
 ]
 
 
@@ -66,10 +66,10 @@ def texts(figure):
 
 def test_every_phase_is_numbered_and_told():
     recipe = plain_recipe(
-        optim={"warmup_epochs": 2, "schedule": "cosine", "lr": 1e-3, "delay_epochs": 3, "final_rate": 1e-6},
+        optim={"warmup_epochs": 2, "schedule": "cosine", "lr": 1e-3, "flat_epochs": 3, "min_lr": 1e-6},
         stages=[
             {"train": ["plaza"], "epochs": 9},
-            {"train": ["plaza"], "epochs": 5, "optim": {"delay_epochs": 9}},
+            {"train": ["plaza"], "epochs": 5, "optim": {"flat_epochs": 9}},
         ],
     )
     figure = rate_curve(recipe)
@@ -89,6 +89,6 @@ def test_very_many_phases_are_drawn_without_words():
 
 
 def test_a_backbone_that_stands_still_is_told():
-    recipe = load_recipe("small", ["optim.freeze_iterations=30"])
+    recipe = load_recipe("small", ["optim.freeze_backbone_steps=30"])
     words = [text.get_text() for text in rate_curve(recipe).texts]
     assert words.count("for the first 30 steps the backbone stands still") == 1

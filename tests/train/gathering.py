@@ -13,7 +13,7 @@ ALONE = "losses={softmax: null, triplet: null}"
 KMEANS = {"cluster": {"kind": "kmeans", "k": 3}}
 LATER = "stages=[{train: [market1501], epochs: 1, iterations: 1}, {train: [other], epochs: 1, iterations: 3}]"
 UNKNOWN = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false}]"
-BESIDE = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false, beside: [market1501]}]"
+BESIDE = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false, source: [market1501]}]"
 
 
 def later(*overrides, network=NO_NORM, **method):

@@ -121,7 +121,7 @@ def test_stages_that_do_not_go_with_data_sets_have_no_figures(stages):
 
 def test_known_people_beside_are_no_second_site_of_a_stage():
     split = Split(np.array(["a.jpg", "b.jpg"]), np.array([-1, 0]), np.array([0, 1]))
-    adapted = Stage("campus", split, False, 2, ("campus", "plaza"), np.array([0, 1]), beside=("plaza",))
+    adapted = Stage("campus", split, False, 2, ("campus", "plaza"), np.array([0, 1]), source=("plaza",))
     assert adapted.learnt == ("campus",)
     course = course_of([stage("plaza"), adapted], ["plaza", "campus", "mall"], RECORDS)
     assert course.trained == (("plaza",), ("campus",))

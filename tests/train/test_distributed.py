@@ -23,10 +23,16 @@ NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=n
 UNLABELLED = ["stages=[{train: [market1501], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}"]
 VARIANTS = {
     "gathered": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0"],
-    "accumulated": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0", "engine.accumulate=2"],
+    "accumulated": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "optim.warmup_epochs=0",
+        "engine.grad_accum_steps=2",
+    ],
     "joint": [*NO_BATCH_NORM, JOINT, "data.sampling=datasets", "optim.name=sgd", "optim.lr=0.05"],
     "batch norm": ["test.every=1"],
-    "running mean": ["optim.ema=0.8", "stages.0.epochs=1"],
+    "running mean": ["optim.ema_decay=0.8", "stages.0.epochs=1"],
     "clusters": [
         *UNLABELLED,
         *NO_BATCH_NORM,

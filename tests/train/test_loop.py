@@ -63,7 +63,7 @@ def take(run, batches, *, count):
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 def test_a_step_follows_the_mean_gradient_of_its_batches(begun, accumulate):
-    run, batches = begun(f"engine.accumulate={accumulate}")
+    run, batches = begun(f"engine.grad_accum_steps={accumulate}")
     before = [p.detach().clone() for p in run.embedder.parameters()]
     wanted = gradient(run, batches[:accumulate])
     take(run, batches[:accumulate], count=3)
@@ -72,14 +72,14 @@ def test_a_step_follows_the_mean_gradient_of_its_batches(begun, accumulate):
 
 
 def test_nothing_moves_before_enough_batches_are_together(begun):
-    run, batches = begun("engine.accumulate=3")
+    run, batches = begun("engine.grad_accum_steps=3")
     before = [p.detach().clone() for p in run.embedder.parameters()]
     take(run, batches[:2], count=3)
     assert all(torch.equal(p, old) for p, old in zip(run.embedder.parameters(), before, strict=True))
 
 
 def test_the_last_batches_of_an_epoch_make_a_step_of_their_own(begun):
-    run, batches = begun("engine.accumulate=2")
+    run, batches = begun("engine.grad_accum_steps=2")
     take(run, batches[:2], count=3)
     before = [p.detach().clone() for p in run.embedder.parameters()]
     wanted = gradient(run, batches[2:3])
@@ -104,7 +104,7 @@ def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
             assert any(p.grad is not None for p in run.embedder.parameters())
             self.heard.append("step")
 
-    run, batches = begun("engine.accumulate=2")
+    run, batches = begun("engine.grad_accum_steps=2")
     monkeypatch.setattr(Run, "speaking_parts", [Listener()])
     take(run, batches, count=3)
     assert Listener.heard == ["look", "batch", "look", "step", "batch", "look", "step", "batch"]
@@ -179,7 +179,7 @@ def test_an_epoch_that_ends_in_nan_is_told_and_not_saved(tiny, tmp_path):
 
 
 def test_the_running_mean_is_what_is_scored_and_kept(tiny, tmp_path):
-    recipe = tiny("optim.ema=0.9", "test.rerank=null")
+    recipe = tiny("optim.ema_decay=0.9", "test.rerank=null")
     runs = []
     train(recipe, tmp_path / "run", watch=[lambda run, _: runs.append(run)])
     run, kept = runs[-1], load_file(tmp_path / "run" / "embedder.safetensors")
@@ -194,14 +194,16 @@ def test_the_running_mean_is_what_is_scored_and_kept(tiny, tmp_path):
 
 def test_a_running_mean_changes_nothing_in_what_is_learnt(tiny, tmp_path):
     states = []
-    for name, changes in (("with", ["optim.ema=0.9"]), ("without", [])):
+    for name, changes in (("with", ["optim.ema_decay=0.9"]), ("without", [])):
         train(tiny("evaluate=[]", *changes), tmp_path / name)
         states.append(state_hash(load_checkpoint(tmp_path / name / "last.pt").embedder))
     assert states[0] == states[1]
 
 
 def test_a_running_mean_goes_on_in_the_next_stage_that_keeps_one(tiny, tmp_path):
-    run = make_run(tiny("stages=[{train: [market1501]}, {train: [market1501], name: b}]", "optim.ema=0.9"), tmp_path)
+    run = make_run(
+        tiny("stages=[{train: [market1501]}, {train: [market1501], name: b}]", "optim.ema_decay=0.9"), tmp_path
+    )
     run.open_stage(0)
     next(run.averaged.parameters()).fill_(7)
     run.averaged.n_averaged += 5
@@ -219,18 +221,18 @@ def test_the_power_of_a_learned_pooling_has_no_weight_decay(tiny, tmp_path):
 
 
 def test_batch_norms_over_groups_must_divide_the_batch(tiny, tmp_path):
-    sentence = "batch_norm_group is 3, which does not divide the 8 images that each process sees at once"
+    sentence = "ghost_batch_size is 3, which does not divide the 8 images that each process sees at once"
     with pytest.raises(UserError, match=sentence):
-        make_run(tiny("engine.batch_norm_group=3"), tmp_path / "run")
+        make_run(tiny("engine.ghost_batch_size=3"), tmp_path / "run")
     with pytest.raises(UserError, match="has no effect with batch_norm: synchronised"):
-        tiny("engine.batch_norm_group=4", "engine.batch_norm=synchronised")
+        tiny("engine.ghost_batch_size=4", "engine.batch_norm=synchronised")
     with pytest.raises(UserError, match="this model has no batch norm"):
-        make_run(tiny(*PLAIN, "engine.batch_norm_group=4"), tmp_path / "run")
+        make_run(tiny(*PLAIN, "engine.ghost_batch_size=4"), tmp_path / "run")
 
 
 def test_a_run_with_grouped_batch_norms_is_another_one_and_can_be_loaded(tiny, tmp_path):
     found = {}
-    for name, changes in (("groups", ["engine.batch_norm_group=4"]), ("plain", [])):
+    for name, changes in (("groups", ["engine.ghost_batch_size=4"]), ("plain", [])):
         train(tiny("evaluate=[]", *changes), tmp_path / name)
         found[name] = load_embedder(tmp_path / name / "embedder.safetensors").state_dict()
     assert list(found["groups"]) == list(found["plain"])
@@ -247,7 +249,7 @@ def test_the_backbone_stands_still_and_then_learns(tiny, tmp_path, accumulate):
             parts = (run.embedder.backbone, run.embedder.neck, run.losses)
             states.append([state_hash(part.state_dict()) for part in parts])
 
-    changes = [f"engine.accumulate={accumulate}", "optim.freeze_iterations=2", "optim.warmup_epochs=0"]
+    changes = [f"engine.grad_accum_steps={accumulate}", "optim.freeze_backbone_steps=2", "optim.warmup_epochs=0"]
     train(tiny("evaluate=[]", "stages.0.epochs=1", *changes), tmp_path / "run", watch=[watch])
     untouched = state_hash(make_run(tiny(), tmp_path / "other").embedder.backbone.state_dict())
     backbone, neck, losses = zip(*states, strict=True)
@@ -258,7 +260,7 @@ def test_the_backbone_stands_still_and_then_learns(tiny, tmp_path, accumulate):
 
 def test_a_backbone_that_stands_still_with_nothing_else_to_learn_is_told(tiny, tmp_path):
     with pytest.raises(UserError, match="none of the losses reaches anything that learns"):
-        train(tiny("optim.freeze_iterations=2", "losses.softmax=null"), tmp_path / "run")
+        train(tiny("optim.freeze_backbone_steps=2", "losses.softmax=null"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("kept", ["train", "freeze_stats", "freeze_all"])

@@ -29,8 +29,8 @@ TWO_SITES = [SITES, "data.identities=2", "evaluate=[]"]
 
 VARIANTS = {
     "plain": [],
-    "accumulated": ["engine.accumulate=2"],
-    "accumulated unevenly": ["engine.accumulate=4"],
+    "accumulated": ["engine.grad_accum_steps=2"],
+    "accumulated unevenly": ["engine.grad_accum_steps=4"],
     # At 32x16 the last map is 1x1, where torch 2.15's bf16 gradient of a stride-2 convolution is garbage on a CPU.
     "bf16": ["engine.precision=bf16", "input.size=[64, 32]", "model.last_stride=1"],
     "two stages": [TWO_STAGES],
@@ -41,8 +41,8 @@ VARIANTS = {
     "centres": ["losses.center.weight=0.01"],
     "learnt weights": ["losses.softmax.weight=learned", "losses.triplet.weight=learned", "losses.triplet.form=soft"],
     "tokens": ["model.backbone=test_vit", "model.last_stride=2"],
-    "running mean": ["optim.ema=0.9"],
-    "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema=0.9", "stages.1.optim.ema=0.5"],
+    "running mean": ["optim.ema_decay=0.9"],
+    "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema_decay=0.9", "stages.1.optim.ema_decay=0.5"],
     "replay": [*TWO_SITES, "method.replay={identities: 3, share: 0.5}"],
     "dark experience": [*TWO_SITES, "method.replay={identities: 3, match: 0.3, choose: random}", "losses.arcface={}"],
     "growing classifiers": [*TWO_SITES, "method={grow: {}, average: {}}"],
@@ -50,9 +50,9 @@ VARIANTS = {
     "synapses by path": [*TWO_SITES, "method.si.strength=1"],
     "synapses by length": [*TWO_SITES, "method={mas: {images: 5}, average: {}}"],
     "still norms": [*TWO_SITES, "stages.1.optim.batch_norm=freeze_all"],
-    "groups": ["engine.batch_norm_group=4"],
-    "still at first": ["optim.freeze_iterations=3"],
-    "still at first, accumulated": ["optim.freeze_iterations=2", "engine.accumulate=2"],
+    "groups": ["engine.ghost_batch_size=4"],
+    "still at first": ["optim.freeze_backbone_steps=3"],
+    "still at first, accumulated": ["optim.freeze_backbone_steps=2", "engine.grad_accum_steps=2"],
     "channels first": ["engine.channels_last=false"],
     "backgrounds removed": ["foreground={use: mask, probability: 0.5}"],
     "backgrounds swapped": ["foreground=swap"],
@@ -138,7 +138,7 @@ def test_after_any_step(tiny, whole, tmp_path_factory, step):
 
 def test_a_stop_waits_for_the_optimiser_step(tiny, tmp_path):
     with pytest.raises(Interrupted, match="stopped before stage 1, epoch 1, batch 5"):
-        train(tiny("engine.accumulate=4"), tmp_path / "run", watch=[interrupt_after(2)])
+        train(tiny("engine.grad_accum_steps=4"), tmp_path / "run", watch=[interrupt_after(2)])
 
 
 def test_a_finished_run_can_be_resumed_without_harm(tiny, whole, tmp_path):

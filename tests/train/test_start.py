@@ -31,7 +31,7 @@ def terms(folder):
 
 
 def test_the_model_and_the_codes_are_taken_over(tiny, earlier, tmp_path):
-    folder = run(tiny(*OTHER, CODE, f"start={earlier}"), tmp_path / "run")
+    folder = run(tiny(*OTHER, CODE, f"init_from={earlier}"), tmp_path / "run")
     assert terms(folder) == {"softmax", "triplet", "code 1 ae"}
     before, after = (torch.load(f / "last.pt", weights_only=True)["parts"] for f in (earlier, folder))
     assert all(torch.equal(value, after[key]) for key, value in before.items())
@@ -39,13 +39,13 @@ def test_the_model_and_the_codes_are_taken_over(tiny, earlier, tmp_path):
 
 
 def test_the_teacher_is_the_model_that_was_taken_over(tiny, earlier, tmp_path):
-    folder = run(tiny(*OTHER, CODE, f"start={earlier}"), tmp_path / "run")
+    folder = run(tiny(*OTHER, CODE, f"init_from={earlier}"), tmp_path / "run")
     before, teacher = load_file(earlier / "embedder.safetensors"), torch.load(folder / "last.pt")["teacher"]
     assert all(torch.equal(value, teacher[f"embedder.{key}"]) for key, value in before.items())
 
 
 def test_a_running_mean_is_what_is_taken_over(tiny, tmp_path):
-    folder = run(tiny(*ONE, "optim.ema=0.9"), tmp_path / "one")
+    folder = run(tiny(*ONE, "optim.ema_decay=0.9"), tmp_path / "one")
     start = read_start(folder, tiny())
     kept = load_file(folder / "embedder.safetensors")
     assert kept.keys() == start.embedder.keys()
@@ -53,7 +53,7 @@ def test_a_running_mean_is_what_is_taken_over(tiny, tmp_path):
 
 
 def test_any_part_may_ask_about_the_model_of_the_earlier_run(tiny, earlier, tmp_path):
-    folder = run(tiny(*OTHER, "method.lwf.tr_dist=1.0", f"start={earlier}"), tmp_path / "run")
+    folder = run(tiny(*OTHER, "method.lwf.tr_dist=1.0", f"init_from={earlier}"), tmp_path / "run")
     assert "tr_dist" in terms(folder)
 
 
@@ -61,7 +61,7 @@ LATER = "stages=[{train: [other], epochs: 1}, {train: [market1501], epochs: 1, m
 
 
 def test_a_part_that_only_a_later_stage_names_is_taken_over_too(tiny, earlier, tmp_path):
-    recipe = tiny("data.identities=3", LATER, f"start={earlier}")
+    recipe = tiny("data.identities=3", LATER, f"init_from={earlier}")
     folder, broken = run(recipe, tmp_path / "run"), tmp_path / "broken"
     first, second = journal.epochs(journal.read(folder / "journal.jsonl"))
     assert ("code 1 ae" in first.terms, "code 1 ae" in second.terms) == (False, True)
@@ -75,7 +75,7 @@ def test_a_part_that_only_a_later_stage_names_is_taken_over_too(tiny, earlier, t
 
 def test_a_run_that_started_from_another_needs_it_no_more_and_resumes_to_the_bit(tiny, earlier, tmp_path):
     copy = shutil.copytree(earlier, tmp_path / "copy")
-    recipe = tiny(*OTHER, "stages.0.epochs=2", CODE, f"start={copy}")
+    recipe = tiny(*OTHER, "stages.0.epochs=2", CODE, f"init_from={copy}")
     whole = run(recipe, tmp_path / "whole")
     stopped = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
@@ -89,7 +89,7 @@ def test_a_run_that_started_from_another_needs_it_no_more_and_resumes_to_the_bit
 def test_a_run_whose_code_collapsed_still_serves_as_a_start(tiny, tmp_path):
     with pytest.raises(UserError, match="has collapsed"):
         train(tiny(*ONE, CODE, "method.ebll.lr=1e-9", "method.ebll.epochs=1"), tmp_path / "run")
-    folder = run(tiny(*ONE, CODE, "method.ebll.weight=0.0", f"start={tmp_path / 'run'}"), tmp_path / "again")
+    folder = run(tiny(*ONE, CODE, "method.ebll.weight=0.0", f"init_from={tmp_path / 'run'}"), tmp_path / "again")
     assert len(journal.findings(journal.read(folder / "journal.jsonl"))) == 1
 
 
@@ -97,14 +97,14 @@ def test_a_run_whose_code_collapsed_still_serves_as_a_start(tiny, tmp_path):
 
 
 def test_a_folder_without_a_run(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"start: no run in .*, which has no last\.pt"):
-        train(tiny(f"start={tmp_path}"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"init_from: no run in .*, which has no last\.pt"):
+        train(tiny(f"init_from={tmp_path}"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (["start=NOWHERE"], "which has no last.pt"),
+        (["init_from=NOWHERE"], "which has no last.pt"),
         (["method.ewc={}"], "left nothing that method.ewc could hold on to; start from a run whose method has it"),
         (["method.lwf.heads=1.0"], "left nothing that method.lwf could hold on to"),
         (["model.backbone=resnet18", CODE], "autoencoders serve only the network that they were made with"),
@@ -112,7 +112,7 @@ def test_a_folder_without_a_run(tiny, tmp_path):
 )
 def test_the_command_says_it_in_one_sentence(tiny_file, earlier, tmp_path, changes, sentence):
     changes = [change.replace("NOWHERE", str(tmp_path)) for change in changes]
-    words = ["train", str(tiny_file), *OTHER, f"start={earlier}", *changes, "--out", str(tmp_path / "run")]
+    words = ["train", str(tiny_file), *OTHER, f"init_from={earlier}", *changes, "--out", str(tmp_path / "run")]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 2, found.output
     assert sentence in " ".join(found.output.split())
@@ -125,7 +125,7 @@ def test_a_run_in_the_middle_of_a_stage(tiny, tmp_path):
     with pytest.raises(
         UserError, match=r"in the middle of stage 1 \(1 of 2 epochs are done\); finish it with --resume"
     ):
-        train(tiny(f"start={tmp_path / 'half'}"), tmp_path / "run")
+        train(tiny(f"init_from={tmp_path / 'half'}"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,13 @@ def test_an_autoencoder_of_another_width(tiny, earlier, tmp_path):
     state["parts"]["ebll.encoders.0.layer.weight"] = torch.zeros(8, 20)
     torch.save(state, foreign / "last.pt")
     with pytest.raises(UserError, match=r"autoencoder of 20 numbers cannot look at the \d+ of 'test_resnet'"):
-        train(tiny(*OTHER, CODE, f"start={foreign}"), tmp_path / "run")
+        train(tiny(*OTHER, CODE, f"init_from={foreign}"), tmp_path / "run")
 
 
 def test_a_run_of_another_method(tiny, tmp_path):
     plain = run(tiny(*ONE), tmp_path / "plain")
     with pytest.raises(UserError, match="no stage before 'other' left a code"):
-        train(tiny(*OTHER, CODE, f"start={plain}"), tmp_path / "run")
+        train(tiny(*OTHER, CODE, f"init_from={plain}"), tmp_path / "run")
 
 
 def test_a_start_that_was_shown_other_images(tiny, earlier):
@@ -164,12 +164,12 @@ def test_images_of_another_run_are_not_at_hand(tiny, tmp_path):
     replay = "method.replay={identities: 2}"
     kept = run(tiny(*ONE, replay), tmp_path / "kept")
     with pytest.raises(
-        UserError, match=r"start: method\.replay keeps 4 images of the stages of .*/kept, which this run"
+        UserError, match=r"init_from: method\.replay keeps 4 images of the stages of .*/kept, which this run"
     ):
-        train(tiny(*OTHER, replay, f"start={kept}"), tmp_path / "run")
+        train(tiny(*OTHER, replay, f"init_from={kept}"), tmp_path / "run")
 
 
 def test_weights_beside_a_start(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"model\.weights has no effect beside start"):
-        tiny(f"start={tmp_path}", f"model.weights={tmp_path / 'some.pth'}")
-    assert tiny(f"start={tmp_path}", "model.weights=pretrained").start == str(tmp_path)
+    with pytest.raises(UserError, match=r"model\.weights has no effect beside init_from"):
+        tiny(f"init_from={tmp_path}", f"model.weights={tmp_path / 'some.pth'}")
+    assert tiny(f"init_from={tmp_path}", "model.weights=pretrained").init_from == str(tmp_path)

@@ -18,7 +18,7 @@ STAGES = "stages=[{train: [market1501], epochs: 1}, {train: [other], labelled: f
 CLUSTER = "{cluster: {kind: kmeans, k: 3}}"
 GRAPH = "{kind: hdbscan, min_size: 2, min_samples: 2, k1: 8, form: reranking}"
 HIDDEN = "stages=[{train: [other], labelled: false}]"
-BESIDE = "stages=[{train: [other], labelled: false, beside: [market1501]}]"
+BESIDE = "stages=[{train: [other], labelled: false, source: [market1501]}]"
 METHODS = {
     "pseudo": [f"method={{pseudo: {CLUSTER}}}", "losses={softmax: {}, triplet: {}, center: {}}"],
     "contrast": [f"method={{contrast: {CLUSTER}}}"],
@@ -44,7 +44,7 @@ METHODS = {
     ],
     "spcl-beside": [
         "method={spcl: {cluster: {eps: 0.6, k1: 6, k2: 2, min_samples: 2}}}",
-        "stages.1.beside=[market1501]",
+        "stages.1.source=[market1501]",
         "stages.1.losses={softmax: null, triplet: null}",
     ],
 }
@@ -67,7 +67,7 @@ def test_broken_off_anywhere_ends_alike(tiny, tmp_path, name):
 @pytest.fixture(scope="module")
 def beside(tiny, tmp_path_factory):
     """A run that shows known people beside unknown ones, its recipe and its folder."""
-    recipe = recipe_of(tiny, "pseudo", "data.sampling=datasets", stage=", beside: [market1501], iterations: 4")
+    recipe = recipe_of(tiny, "pseudo", "data.sampling=datasets", stage=", source: [market1501], iterations: 4")
     return recipe, run(recipe, tmp_path_factory.mktemp("beside") / "run")
 
 
@@ -76,7 +76,7 @@ def test_nothing_is_told_of_unknown_people_and_known_ones_keep_their_numbers(bes
     stage = make_run(recipe, tmp_path).stages[1]
     hidden = stage.origin == 0
     assert stage.sources == ("other", "market1501")
-    assert (stage.learnt, stage.beside) == (("other",), ("market1501",))
+    assert (stage.learnt, stage.source) == (("other",), ("market1501",))
     assert (stage.train.pid[hidden] == -1).all()
     assert (stage.truth >= 0).all()
     with np.load(labels_file(folder, 2, 1)) as kept:
@@ -127,7 +127,7 @@ def test_classifiers_begin_every_epoch_at_the_means_of_clusters_and_centres_too(
 
 
 def test_ssg_labels_each_view_and_asks_once(tiny, tmp_path):
-    folder = run(recipe_of(tiny, "ssg-dec", stage=", beside: [market1501], iterations: 4"), tmp_path / "run")
+    folder = run(recipe_of(tiny, "ssg-dec", stage=", source: [market1501], iterations: 4"), tmp_path / "run")
     with np.load(labels_file(folder, 2, 1)) as first, np.load(labels_file(folder, 2, 2)) as second:
         one, two = first["labels"], second["labels"]
     hidden = np.arange(len(one)) < 24
@@ -150,7 +150,7 @@ STOP = ("method.pseudo.stop={agreement: 0.9, epochs: 1}", "stages.1.epochs=5")
 
 
 def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(tiny, tmp_path):
-    recipe = recipe_of(tiny, "pseudo", *STOP, "optim.schedule=cosine", "optim.final_rate=0.0001")
+    recipe = recipe_of(tiny, "pseudo", *STOP, "optim.schedule=cosine", "optim.min_lr=0.0001")
     recipe = recipe.model_copy(update={"evaluate": ("market1501", "other")})
     whole = run(recipe, tmp_path / "whole")
     records = journal.read(whole / "journal.jsonl")
@@ -159,7 +159,7 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
     (stop,) = (record for record in journal.findings(records) if record.part == "stop")
     assert stop.values == {"last epoch": 2.0, "planned": 5.0}
     planned = recipe.stages[1].optim
-    assert journal.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.final_rate
+    assert journal.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.min_lr
     metrics = json.loads((whole / "continual_metrics.json").read_text())
     assert len(metrics["stages"]) == 2
     broken = run_interrupted(recipe, tmp_path / "broken", steps=[2, 5])
@@ -167,7 +167,7 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
     assert optimiser_hash(broken) == optimiser_hash(whole)
     train(recipe, broken, start="resume")  # it is over, and stays so
     assert optimiser_hash(broken) == optimiser_hash(whole)
-    further = tiny("stages=[{train: [other], epochs: 1}]", f"start={whole}", "evaluate=[]", "data.identities=2")
+    further = tiny("stages=[{train: [other], epochs: 1}]", f"init_from={whole}", "evaluate=[]", "data.identities=2")
     assert run(further, tmp_path / "further").is_dir()
 
 
@@ -192,18 +192,18 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "method.pseudo and method.contrast both make labels; leave one out",
         ),
         (
-            ["stages=[{train: [other], beside: [market1501]}]"],
+            ["stages=[{train: [other], source: [market1501]}]"],
             "beside shows labelled data sets together with unlabelled",
         ),
         (
-            ["stages=[{train: [other], labelled: false, beside: [other]}]", f"method.pseudo={CLUSTER}"],
+            ["stages=[{train: [other], labelled: false, source: [other]}]", f"method.pseudo={CLUSTER}"],
             "'other' is both in train, without labels, and in beside, with them",
         ),
         (["losses={softmax: null, triplet: null}"], "at least one loss is needed"),
-        ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema=0.9"], "method.mmt keeps running means of its own"),
+        ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema_decay=0.9"], "method.mmt keeps running means of its own"),
         (
-            [HIDDEN, f"method.mmt={CLUSTER}", "optim.freeze_iterations=2"],
-            "a second network, which optim.freeze_iterations does not reach; leave it out",
+            [HIDDEN, f"method.mmt={CLUSTER}", "optim.freeze_backbone_steps=2"],
+            "a second network, which optim.freeze_backbone_steps does not reach; leave it out",
         ),
         ([HIDDEN, "method.spcl={norms: shared}"], "norms: shared has no effect: no stage shows labelled data sets"),
         (
