@@ -19,11 +19,11 @@ from pydantic_core import PydanticUndefined
 from passerby.choices import settings_in
 from passerby.layers import layers_list, layers_table
 from passerby.recipe import Recipe, load_recipe
+from passerby.reference_results import REFERENCE_NOTE, shipped_recipes, shipped_rows
 from passerby.report.diagrams import draw
 from passerby.report.palette import svg_text
 from passerby.report.schedule import rate_curve
 from passerby.settings import Settings, annotation_of
-from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
 
 FOLDER = Path(__file__).parent / "generated"
 EXTENDING = FOLDER.parent / "extend" / "index.md"
@@ -61,21 +61,21 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
-def targets_page() -> str:
-    """Return the page of all targets with their goals."""
+def reference_page() -> str:
+    """Return the page of all reference rows."""
     lines = [
-        "# Targets",
+        "# Reference results",
         "",
-        f"{GOALS_NOTE} mAP and rank-1 in percent, in brackets the change of the mAP by later stages in points; "
+        f"{REFERENCE_NOTE} mAP and rank-1 in percent, in brackets the change of the mAP by later stages in points; "
         "losses of an autoencoder (ae, ae_l1, ae_l2) as they are. A row is run by "
         "`passerby train NAME --data DATA --out DIR`.",
         "",
-        "| name | based on | what differs | changes | goal (mAP / rank-1) |",
+        "| name | based on | what differs | changes | reference (mAP / rank-1) |",
         "|---|---|---|---|---|",
     ]
-    for name, target in shipped_targets().items():
-        changes = ", ".join(f"`{change}`" for change in target.overrides)
-        lines.append(f"| `{name}` | `{target.based_on}` | {cell(target.differs)} | {cell(changes)} | {target.aim} |")
+    for name, row in shipped_rows().items():
+        changes = ", ".join(f"`{change}`" for change in row.overrides)
+        lines.append(f"| `{name}` | `{row.based_on}` | {cell(row.differs)} | {cell(changes)} | {row.summary} |")
     return "\n".join([*lines, ""])
 
 
@@ -162,7 +162,7 @@ def main() -> None:
     write_layers()
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "settings.md").write_text(settings_page())
-    (FOLDER / "targets.md").write_text(targets_page())
+    (FOLDER / "reference_results.md").write_text(reference_page())
     for name in shipped_recipes():
         (FOLDER / f"{name}.svg").write_text(draw(load_recipe(name)))
     (FOLDER / "sites.svg").write_text(draw(recipe_on_page("tutorial_sites.md", METHOD)))

@@ -26,6 +26,7 @@ from passerby.lock import locked
 from passerby.metrics.chance import RankScores
 from passerby.metrics.spread import spread_notes
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
+from passerby.reference_results import REFERENCE_NOTE, compare
 from passerby.reliance import Reliance, measure_reliance
 from passerby.report.page import write_report
 from passerby.report.reliance import reliance_rows, reliance_sentence
@@ -33,13 +34,12 @@ from passerby.report.sentences import hardly_learnt
 from passerby.scorable import camera_note, require_scorable
 from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
-from passerby.targets import GOALS_NOTE, compare
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import command_line
-from passerby.train.goals import figures
 from passerby.train.loop import Watch
 from passerby.train.memory import keep_memory
 from passerby.train.progress import ProgressBar
+from passerby.train.reference import figures
 from passerby.train.session import Interrupted, Result, require_free, train
 from passerby.train.track import tracked
 from passerby.trained import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
@@ -198,7 +198,7 @@ def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Cons
         raise Interrupted(f"{interruption}\ngo on with: {again}") from None
     if results:
         print_scores(results, console)
-    print_goals(results, console)
+    print_reference_results(results, console)
 
 
 def _recipe(
@@ -431,22 +431,22 @@ def _print_reliance(name: str, found: Reliance, console: Console) -> None:
     console.print(reliance_sentence(found), highlight=False)
 
 
-def print_goals(results: Sequence[Result], console: Console) -> None:
-    """Print what was measured beside what the recipes aim at, and what speaks against comparing the two."""
-    table = Table("data set", "figure", "goal", "measured", "difference", title="Goal and measured")
+def print_reference_results(results: Sequence[Result], console: Console) -> None:
+    """Print measured and reference results, and reservations about comparing them."""
+    table = Table("data set", "figure", "reference", "measured", "difference", title="Reference and measured results")
     caveats: dict[str, None] = {}
     for result in results:
-        if (expected := result.expected) is None:
+        if (reference := result.reference) is None:
             continue
         reranked = None if result.reranked is None else figures(result.reranked)
         measured = figures(result.plain)
-        for row in compare(expected.goal, measured, reranked, forgetting=result.forgetting, losses=result.losses):
+        for row in compare(reference.result, measured, reranked, forgetting=result.forgetting, losses=result.losses):
             place = result.dataset if row.figure == "mAP" else ""
             table.add_row(place, row.figure, *row.texts)
-        caveats |= dict.fromkeys(expected.caveats)
+        caveats |= dict.fromkeys(reference.caveats)
     if table.row_count:
         console.print(table)
-        console.print(GOALS_NOTE, *caveats, sep="\n", highlight=False)
+        console.print(REFERENCE_NOTE, *caveats, sep="\n", highlight=False)
 
 
 def _figures(scores: Scores) -> list[str]:

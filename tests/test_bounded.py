@@ -9,8 +9,8 @@ import pytest
 from passerby.bounded import DEEPEST, MOST_CHARACTERS
 from passerby.errors import UserError
 from passerby.recipe import load_recipe, recipe_from_text
+from passerby.reference_results import shipped_recipes, shipped_rows
 from passerby.settings import override, parse_yaml
-from passerby.targets import shipped_recipes, shipped_targets
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -59,4 +59,4 @@ def test_aliases_within_the_bounds_are_read():
 
 def test_what_is_shipped_is_far_from_the_bounds():
     assert shipped_recipes()
-    assert shipped_targets()
+    assert shipped_rows()

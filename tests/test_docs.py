@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from passerby.cli import app
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import load_recipe
-from passerby.targets import shipped_recipes
+from passerby.reference_results import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = sorted(path for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts)

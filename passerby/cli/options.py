@@ -31,7 +31,7 @@ InputSaid = Annotated[
     typer.Option("--input", help="about an .onnx of another program: size=[256,128], mean=[..], output=NAME"),
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
-RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)]
+RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a reference row or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
 PatternText = Annotated[
     str | None,

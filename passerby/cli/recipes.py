@@ -1,4 +1,4 @@
-"""`passerby recipe`: what recipes and targets there are, and what they say."""
+"""`passerby recipe`: list, show, compare and draw recipes and reference rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from passerby.cli.options import Overrides, RecipeName, file_to_write, make_cons
 from passerby.errors import UserError
 
 if TYPE_CHECKING:
-    from passerby.targets import Target
+    from passerby.reference_results import ReferenceRow
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
 
@@ -25,18 +25,18 @@ def recipe_list(
     ] = None,
 ) -> None:
     """List the shipped recipes and the families of reference rows, or the rows of one family with their figures."""
-    from passerby.targets import GOALS_NOTE, shipped_recipes, shipped_targets
+    from passerby.reference_results import REFERENCE_NOTE, shipped_recipes, shipped_rows
 
-    rows = shipped_targets()
+    rows = shipped_rows()
     if family is not None:
         found = {name: row for name, row in rows.items() if family == "all" or name.startswith(family)}
         if not found:
             raise UserError(f"no reference row begins with {family!r}; families: {', '.join(_families(rows))}")
         _print_rows(found)
-        typer.echo(f"mAP / rank-1 in percent; change of the mAP in points. {GOALS_NOTE}")
+        typer.echo(f"mAP / rank-1 in percent; change of the mAP in points. {REFERENCE_NOTE}")
         return
     _print_columns(shipped_recipes())
-    typer.echo(f"\nReference rows, listed by `passerby recipe list FAMILY`. {GOALS_NOTE}\n")
+    typer.echo(f"\nReference rows, listed by `passerby recipe list FAMILY`. {REFERENCE_NOTE}\n")
     counts = {f: sum(name.startswith(f) for name in rows) for f in _families(rows)}
     _print_columns({f: f"{count} rows, such as {_first(rows, f)}" for f, count in counts.items()})
 
@@ -61,14 +61,14 @@ def _print_columns(lines: Mapping[str, str]) -> None:
     make_console().print(table)
 
 
-def _print_rows(rows: Mapping[str, Target]) -> None:
+def _print_rows(rows: Mapping[str, ReferenceRow]) -> None:
     """Print each row's name and figures on a line, and below it what it changes, wrapped."""
     from rich.padding import Padding
     from rich.text import Text
 
     console = make_console()
     for name, row in rows.items():
-        console.print(Text(f"{name}  {row.aim}"))
+        console.print(Text(f"{name}  {row.summary}"))
         console.print(Padding(Text(row.differs, style="dim"), (0, 0, 0, 4)))
 
 

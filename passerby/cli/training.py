@@ -30,7 +30,7 @@ def demo(
 @training_app.command()
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="a shipped recipe, a target or a YAML file", show_default=False)
+        str | None, typer.Argument(help="a shipped recipe, a reference row or a YAML file", show_default=False)
     ] = None,
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the run folder")] = Path("runs/latest"),

@@ -23,7 +23,7 @@ the gradient."""
 def softened_cross_entropy(old: Tensor, new: Tensor, *, temperature: float = 10.0, scale: Scale = "none") -> Tensor:
     """Return -mean_i sum_d softmax(old / T)_id log softmax(new / T)_id, times T squared with `scale: squared`.
 
-    With features for `old` and `new` this is the `ce_dist` of the target tables, with the logits of an old classifier
+    With features for `old` and `new` this is the `ce_dist` of the reference rows, with the logits of an old classifier
     the knowledge distillation of LwF. Its least value is not 0 but the entropy of the old model's softmax, near ln D
     for a large temperature; and its gradient falls with the temperature squared.
 
@@ -51,7 +51,7 @@ def entropy(old: Tensor, *, temperature: float = 10.0, scale: Scale = "none") ->
 def worst_triplet(old: Tensor, new: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tensor:
     """Return mean_i relu(p_i - n_i + margin) with p the larger and n the smaller of what two models find hardest.
 
-    This is the `tr_dist` of the target tables. Distances are Euclidean between L2-normalised vectors, and each model
+    This is the `tr_dist` of the reference rows. Distances are Euclidean between L2-normalised vectors, and each model
     mines its own pairs. A gradient exists only where the present model is the worse of the two, so training cannot go
     below the value that the old model alone has, and nothing ties the new vectors to the old ones.
 

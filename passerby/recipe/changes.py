@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from passerby.recipe.tree import Recipe
 
 PLACES = (
-    "root", "masks", "datasets", "description", "target", "expected", "data.cache", "data.workers", "engine.device",
-    "engine.track", "engine.threads",
+    "root", "masks", "datasets", "description", "reference", "reference_results", "data.cache", "data.workers",
+    "engine.device", "engine.track", "engine.threads",
 )  # fmt: skip
 """Settings that say where things are, and on what machine they are learnt from."""
 

@@ -11,14 +11,14 @@ from passerby.errors import UserError, did_you_mean
 from passerby.optim import stretched
 from passerby.recipe.stage import PER_STAGE
 from passerby.recipe.tree import Recipe
+from passerby.reference_results import ReferenceRow, shipped_files, shipped_recipes, shipped_rows
 from passerby.settings import Plain, build, merge, override, parse_yaml, read_yaml
-from passerby.targets import Target, shipped_files, shipped_recipes, shipped_targets
 
 
 def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
     """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one.
 
-    A target has no file of its own; what it comes to is returned instead, as plain data.
+    A reference row has no file of its own; its resolved recipe is returned instead, as plain data.
     """
     given = folder / Path(name).expanduser()
     if given.is_file():
@@ -26,18 +26,18 @@ def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
     word = name.removesuffix(".yaml")
     if (shipped := _shipped(word)) is not None:
         return shipped
-    hint = did_you_mean(word, (*shipped_recipes(), *shipped_targets()))
-    known = f"; shipped: {', '.join(shipped_recipes())}, and the targets that `passerby recipe list` shows"
+    hint = did_you_mean(word, (*shipped_recipes(), *shipped_rows()))
+    known = f"; shipped: {', '.join(shipped_recipes())}, and the reference rows that `passerby recipe list` shows"
     raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint or known}")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), *, epochs: int | None = None) -> Recipe:
-    """Read a recipe or a target with all that it extends, apply `key=value` overrides, and validate it.
+    """Read a recipe or a reference row with all that it extends, apply `key=value` overrides, and validate it.
 
     Its description then also says what of it was changed, since it may no longer be true by itself.
 
     Args:
-        name: a shipped recipe, a target, or a file.
+        name: a shipped recipe, a reference row, or a file.
         overrides: `key=value`.
         epochs: length of every stage, >= 1; its schedule is stretched with it. None keeps the recipe's.
 
@@ -67,7 +67,7 @@ def _stretched(data: dict[str, Plain], recipe: Recipe, epochs: int) -> dict[str,
 
 
 _APART = (
-    *("root", "masks", "pattern", "datasets", "evaluate", "description", "target", "expected", "engine"),
+    *("root", "masks", "pattern", "datasets", "evaluate", "description", "reference", "reference_results", "engine"),
     "data.cache",
 )
 """What no description is about: where images are, and on what machine they are learnt from."""
@@ -87,17 +87,17 @@ def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:
 
 
 def _shipped(name: str) -> Path | dict[str, Plain] | None:
-    target = shipped_targets().get(name)
-    return shipped_files().get(name) if target is None else _of_target(name, target)
+    row = shipped_rows().get(name)
+    return shipped_files().get(name) if row is None else _of_row(name, row)
 
 
-def _of_target(name: str, target: Target) -> dict[str, Plain]:
-    """Return what a target is based on, changed as it says, with its name and its goals."""
-    base = _shipped(target.based_on)
-    assert base is not None, "targets stand on what is shipped"
-    goals: dict[str, Plain] = {dataset: goal.model_dump(mode="json") for dataset, goal in target.goals.items()}
-    about: dict[str, Plain] = {"description": f"{name}: {target.differs}", "target": name, "expected": goals}
-    return {**_changed(_read(base), target.overrides), **about}
+def _of_row(name: str, row: ReferenceRow) -> dict[str, Plain]:
+    """Return the recipe of a reference row, with the row's name and reference results."""
+    base = _shipped(row.based_on)
+    assert base is not None, "reference rows are based on shipped recipes"
+    results: dict[str, Plain] = {dataset: result.model_dump(mode="json") for dataset, result in row.goals.items()}
+    about: dict[str, Plain] = {"description": f"{name}: {row.differs}", "reference": name, "reference_results": results}
+    return {**_changed(_read(base), row.overrides), **about}
 
 
 def _changed(data: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:

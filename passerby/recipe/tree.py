@@ -19,8 +19,8 @@ from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
 from passerby.recipe.protocol import EngineSettings, TestSettings
 from passerby.recipe.stage import PER_STAGE, Name, StageSettings
+from passerby.reference_results import ReferenceResult
 from passerby.settings import Plain, Settings, difference, dump_yaml
-from passerby.targets import Goal
 from passerby.types import Dataset, Pixels
 
 
@@ -54,15 +54,15 @@ class Recipe(Settings):
     )
     test: TestSettings = TestSettings()
     engine: EngineSettings = EngineSettings()
-    target: str | None = Field(None, description="the target that the recipe was made from, if any")
-    expected: dict[Name, Goal] = Field(
-        default_factory=dict, description="figures to aim at, by data set; never results"
+    reference: str | None = Field(None, description="the reference row that the recipe was made from, if any")
+    reference_results: dict[Name, ReferenceResult] = Field(
+        default_factory=dict, description="reference results by data set; never measured results"
     )
 
     @model_validator(mode="after")
     def _names(self) -> Self:
         trained = (name for stage in self.stages for name in stage.shown)
-        for name in (*trained, *(self.evaluate or ()), *self.expected):
+        for name in (*trained, *(self.evaluate or ()), *self.reference_results):
             if name not in self.datasets and name not in KINDS:
                 known = sorted({*self.datasets, *KINDS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"

@@ -11,9 +11,9 @@ from passerby.errors import UserError
 from passerby.files import read_json, reading
 from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, load_recipe
+from passerby.reference_results import Comparison, Figures, Reference, compare
 from passerby.reliance import Reliance
 from passerby.settings import Plain, build
-from passerby.targets import Comparison, Expected, Figures, compare
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
 from passerby.types import Protocol, Rerank, pixels_word
@@ -39,7 +39,7 @@ class Site:
         protocol: how the plain ones were produced.
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
-        expected: what the recipe aims at here, if it aims at something.
+        reference: the reference results of the recipe here; None without any.
         reliance: the same test on people and on backgrounds alone, where it was made.
         forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
         losses: of the autoencoder that it left, by name; None when it left none.
@@ -53,7 +53,7 @@ class Site:
     protocol: Protocol
     count_valid: int
     rerank: Rerank | None
-    expected: Expected | None = None
+    reference: Reference | None = None
     reliance: Reliance | None = None
     forgetting: float | None = None
     losses: dict[str, float] | None = None
@@ -61,12 +61,12 @@ class Site:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """What was measured beside what was aimed at."""
-        if self.expected is None:
+        """The measured figures and their reference."""
+        if self.reference is None:
             return []
         reranked = None if self.reranked is None else _figures(self.reranked)
         return compare(
-            self.expected.goal, _figures(self.plain), reranked, forgetting=self.forgetting, losses=self.losses
+            self.reference.result, _figures(self.plain), reranked, forgetting=self.forgetting, losses=self.losses
         )
 
 
@@ -167,7 +167,7 @@ def _site(name: str, entry: object) -> Site:
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
-        expected=_expected(found["expected"]) if "expected" in found else None,
+        reference=_reference(found["reference"]) if "reference" in found else None,
         reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
         forgetting=_float(found["forgetting"]) if "forgetting" in found else None,
         losses={n: _float(value) for n, value in _mapping(found["losses"]).items()} if "losses" in found else None,
@@ -179,8 +179,8 @@ def _chance(entry: dict[str, object]) -> RankScores:
     return RankScores(_float(entry["mAP"]) / 100, _float(entry["rank1"]) / 100)
 
 
-def _expected(entry: object) -> Expected:
-    return build(Expected, cast("dict[str, Plain]", _mapping(entry)), source="expected")
+def _reference(entry: object) -> Reference:
+    return build(Reference, cast("dict[str, Plain]", _mapping(entry)), source="reference")
 
 
 def _figures(row: Row) -> Figures:

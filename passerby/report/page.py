@@ -17,6 +17,7 @@ from passerby.files import atomic_write
 from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
 from passerby.recipe.places import public_text, without_folders
+from passerby.reference_results import REFERENCE_NOTE
 from passerby.report.comparison import FIGURES, RunComparison, compare_runs
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
@@ -33,7 +34,6 @@ from passerby.report.sentences import MEASURES, cameras_rule, hardly_learnt, hea
 from passerby.report.sequence import Memory, keep_intransigence, memory_of
 from passerby.report.shares import shares
 from passerby.report.sources import sources
-from passerby.targets import GOALS_NOTE
 from passerby.train.plan import SAMPLING
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 2.5 MB
@@ -105,7 +105,7 @@ def render(
         people=people,
         progress=progress(run),
         measures=MEASURES,
-        goals_note=GOALS_NOTE,
+        reference_note=REFERENCE_NOTE,
         memory=memory,
         comparison=comparison,
         compared=FIGURES,

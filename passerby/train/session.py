@@ -15,20 +15,20 @@ from passerby.models.embedder import save_embedder
 from passerby.optim import never_falls
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.recipe.places import public_text
+from passerby.reference_results import Reference
 from passerby.reliance import Reliance
 from passerby.scorable import camera_note
-from passerby.targets import Expected
 from passerby.threads import ThreadChange, in_use
 from passerby.train import distributed, journal
 from passerby.train.between import Between
 from passerby.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from passerby.train.environment import environment
 from passerby.train.fit import require_stage
-from passerby.train.goals import change_since, expected_of, losses_of_code
 from passerby.train.holding import run_lock
 from passerby.train.journal import EpochRecord, Record, ScoreRecord, ThreadRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
+from passerby.train.reference import change_since, losses_of_code, reference_of
 from passerby.train.resume import absolute, allow, other_machine, require_same_images
 from passerby.train.run import Run
 from passerby.train.setup import make_run
@@ -48,7 +48,7 @@ class Result:
     Attributes:
         dataset: its name.
         plain, reranked: the scores; `reranked` is None when the recipe switches re-ranking off.
-        expected: what the recipe aims at there, if it aims at something.
+        reference: the reference results of the recipe there; None without any.
         reliance: None when it is switched off, or when not all test images have a mask.
         forgetting: change of the mAP since the set was learnt, in points, negative = lost; None when nothing was learnt
             after it.
@@ -59,7 +59,7 @@ class Result:
     dataset: str
     plain: Scores
     reranked: Scores | None
-    expected: Expected | None = None
+    reference: Reference | None = None
     reliance: Reliance | None = None
     forgetting: float | None = None
     losses: Mapping[str, float] | None = None
@@ -273,10 +273,10 @@ class _Session:
             embeddings = self._embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            expected, reliance = expected_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
+            reference, reliance = reference_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
             change = change_since(run.recipe, earlier, name, after=plain)
             losses = losses_of_code(run.recipe, findings, name)
-            results.append(Result(embeddings.dataset, plain, reranked, expected, reliance, change, losses))
+            results.append(Result(embeddings.dataset, plain, reranked, reference, reliance, change, losses))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -366,8 +366,8 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
     entry: dict[str, object] = {"plain": scores_json(result.plain)}
     if result.reranked is not None:
         entry["reranked"] = scores_json(result.reranked)
-    if result.expected is not None:
-        entry["expected"] = result.expected.model_dump(mode="json")
+    if result.reference is not None:
+        entry["reference"] = result.reference.model_dump(mode="json")
     if result.reliance is not None:
         entry["reliance"] = result.reliance.to_json()
     if result.forgetting is not None:

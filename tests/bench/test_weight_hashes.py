@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from passerby.losses.mix import LossSettings
 from passerby.recipe import MethodSettings
-from passerby.targets import shipped_recipes, shipped_targets
+from passerby.reference_results import shipped_recipes, shipped_rows
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "weight_hashes.py"
 
@@ -27,8 +27,8 @@ def script():
 
 def test_it_trains_every_recipe_method_and_loss(script):
     assert set(script.RECIPES) == set(shipped_recipes())
-    assert set(script.ROWS) <= set(shipped_targets())
-    assert {name.partition("/")[0] for name in script.ROWS} == {name.partition("/")[0] for name in shipped_targets()}
+    assert set(script.ROWS) <= set(shipped_rows())
+    assert {name.partition("/")[0] for name in script.ROWS} == {name.partition("/")[0] for name in shipped_rows()}
     assert set(MethodSettings.model_fields) <= {*script.LABELLED, *script.ASSIGNING}
     assert set(LossSettings.model_fields) <= {"softmax", "triplet", *script.LOSSES}
 

@@ -248,7 +248,7 @@ def test_seeds_are_trained_one_after_another_and_compared(site: Path, tmp_path: 
     assert "both choose the seed" in refused("train", "small", "engine.seed=3", "--seeds", "0", "--out", tmp_path / "n")
 
 
-def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
+def test_reference_rows_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
     assert re.search(
         r"^market1501/ +27 rows, such as market1501/resnet50-01", run("recipe", "list").output, re.MULTILINE
     )
@@ -263,7 +263,7 @@ def test_targets_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None
         assert "did you mean 'market1501/resnet50-09'?" in refused(*command, "market1501/resnet50-9")
 
 
-def test_a_run_of_a_target_shows_the_goal_beside_what_was_measured(site: Path, tmp_path: Path) -> None:
+def test_a_run_of_a_row_shows_reference_and_measured_results(site: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     found = run("train", "market1501/resnet50-09", *TINY, "stages.0.epochs=1", "--data", site, "--out", folder)
     assert found.exit_code == 0, found.output
@@ -272,16 +272,16 @@ def test_a_run_of_a_target_shows_the_goal_beside_what_was_measured(site: Path, t
     (row,) = (line for line in found.output.splitlines() if "86.7" in line)
     assert re.findall(r"[+-]?\d+\.\d", row) == ["86.7", f"{mAP:.1f}", f"{mAP - 86.7:+.1f}"]
     told = " ".join(found.output.split())
-    assert "Goals are figures to aim at, not measured by passerby." in told
+    assert "Reference results are taken from published or earlier work, not measured by passerby." in told
     assert "Run with changes: " in told
     assert "its scores do not compare with published ones" in told
-    assert scores["expected"]["target"] == "market1501/resnet50-09"
-    goal = {"mAP": 86.7, "rank1": 93.9, "forgetting": None, "mean": 90.36, "reranked": None}
-    goal |= {"ae": None, "ae_l1": None, "ae_l2": None}
-    assert scores["expected"]["goal"] == goal
+    assert scores["reference"]["row"] == "market1501/resnet50-09"
+    result = {"mAP": 86.7, "rank1": 93.9, "forgetting": None, "mean": 90.36, "reranked": None}
+    result |= {"ae": None, "ae_l1": None, "ae_l2": None}
+    assert scores["reference"]["result"] == result
     page = (folder / "report.html").read_text()
-    assert "Goal and measured" in page
-    assert "The goal is that of market1501/resnet50-09." in page
+    assert "Reference and measured results" in page
+    assert "The reference results are those of market1501/resnet50-09." in page
 
 
 def test_data_commands(site: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.recipe import load_recipe, recipe_from_text
+from passerby.reference_results import shipped_files
 from passerby.settings import parse_yaml
-from passerby.targets import shipped_files
 from tests.conftest import TINY
 from tests.mutations.mutate import JUNK, damaged_bytes, damaged_tree, few, sentence_or_nothing
 
@@ -24,7 +24,7 @@ WRITTEN = {
     "method": {"lwf": {}, "replay": {}},
     "stages": [{"train": ["market1501"], "epochs": 2}, {"train": ["other"], "epochs": 1, "losses": {"triplet": None}}],
     "evaluate": ["market1501"],
-    "expected": {"market1501": {"mAP": 50}},
+    "reference_results": {"market1501": {"mAP": 50}},
 }
 
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from passerby.recipe import load_recipe
+from passerby.reference_results import shipped_recipes
 from passerby.report.diagrams import NARROW, draw
-from passerby.targets import shipped_recipes
 from tests.report.conftest import plain_recipe
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -24,8 +24,8 @@ TECHNICAL = {
     "root",
     "datasets",
     "masks",
-    "target",
-    "expected",
+    "reference",
+    "reference_results",
     # on which machine, how fast, and with which dice
     "data.cache",
     "data.workers",

@@ -214,19 +214,19 @@ def test_without_re_ranking_none_is_shown(tmp_path):
     assert "with re-ranking" not in Page(write_report(written.folder).read_text()).text
 
 
-def test_a_goal_stands_beside_what_was_measured(tmp_path, html):
+def test_reference_and_measured_results_stand_side_by_side(tmp_path, html):
     written = write_run(tmp_path)
     path = written.folder / "scores.json"
     scores = json.loads(path.read_text())
     scores["plaza"]["plain"]["mAP"], scores["plaza"]["reranked"]["mAP"] = 60.0, 70.0
-    goal = {"mAP": 62.5, "rank1": 0.0, "mean": None, "reranked": {"mAP": 69.0, "rank1": 100.0}}
-    scores["plaza"]["expected"] = {"target": "a/row-1", "goal": goal, "caveats": ["Run with changes: <x>=1."]}
+    result = {"mAP": 62.5, "rank1": 0.0, "mean": None, "reranked": {"mAP": 69.0, "rank1": 100.0}}
+    scores["plaza"]["reference"] = {"row": "a/row-1", "result": result, "caveats": ["Run with changes: <x>=1."]}
     path.write_text(json.dumps(scores))
     text = Page(write_report(written.folder).read_text()).text
     for row in ("mAP 62.5 60.0 -2.5", "re-ranked mAP 69.0 70.0 +1.0", "Run with changes: <x>=1."):
         assert row in " ".join(text.split())
-    assert "The goal is that of a/row-1. Goals are figures to aim at, not measured by passerby." in text
-    assert "Goal and measured" not in Page(html).text
+    assert "The reference results are those of a/row-1. Reference results are taken from published" in text
+    assert "Reference and measured results" not in Page(html).text
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

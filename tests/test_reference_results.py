@@ -1,4 +1,4 @@
-"""Every target is the row it says: it differs from its parent as told, aims at the row's figures, and trains."""
+"""Every reference row differs from its parent as stated, holds the published results, and trains."""
 
 import json
 import shutil
@@ -12,8 +12,16 @@ import torch
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
 from passerby.recipe import load_recipe, make_recipe
+from passerby.reference_results import (
+    Comparison,
+    Figures,
+    ReferenceResult,
+    compare,
+    read_rows,
+    shipped_recipes,
+    shipped_rows,
+)
 from passerby.settings import parse_yaml
-from passerby.targets import Comparison, Figures, Goal, compare, read_targets, shipped_recipes, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
 from tests.conftest import copy_marked
@@ -155,9 +163,9 @@ BASELINE = {
 
 
 def resolved(name):
-    """Return all that runs: the resolved recipe without what only tells where it comes from and what it aims at."""
+    """Return the resolved recipe without its description, reference row and reference results."""
     data = load_recipe(name).model_dump(mode="json")
-    return {key: value for key, value in data.items() if key not in ("description", "target", "expected")}
+    return {key: value for key, value in data.items() if key not in ("description", "reference", "reference_results")}
 
 
 def with_stages(differs, *, count=1):
@@ -185,9 +193,9 @@ def differences(before, after, path=""):
     return {} if before == after else {path[1:]: after}
 
 
-def test_every_row_is_a_target_and_every_target_a_row():
+def test_the_shipped_rows_are_those_of_the_tables():
     families = {name.partition("/")[0] for name in ROWS}
-    assert [name for name in shipped_targets() if name.partition("/")[0] in families] == list(ROWS)
+    assert [name for name in shipped_rows() if name.partition("/")[0] in families] == list(ROWS)
 
 
 def test_the_baseline_is_what_the_tables_call_so():
@@ -195,12 +203,12 @@ def test_the_baseline_is_what_the_tables_call_so():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_target_differs_from_its_parent_as_its_row_says_and_in_nothing_else(name):
+def test_a_row_differs_from_its_parent_as_stated_and_in_nothing_else(name):
     row = ROWS[name]
     count = len(resolved(name)["stages"])
     assert count >= len(resolved(row.parent)["stages"])
     assert differences(resolved(row.parent), resolved(name)) == with_stages(row.differs, count=count)
-    assert shipped_targets()[name].based_on == row.parent
+    assert shipped_rows()[name].based_on == row.parent
 
 
 def test_a_row_that_is_two_rows_together_differs_from_each_by_the_other():
@@ -210,21 +218,23 @@ def test_a_row_that_is_two_rows_together_differs_from_each_by_the_other():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_goals_are_those_of_the_row_and_travel_in_the_recipe(name):
+def test_the_reference_results_are_the_published_ones_and_part_of_the_recipe(name):
     row, recipe = ROWS[name], load_recipe(name)
     reranked = None if row.reranked is None else Figures(mAP=row.reranked[0], rank1=row.reranked[1])
     losses = dict(zip(("ae", "ae_l1", "ae_l2"), row.losses, strict=False))
-    goals = {
-        dataset: Goal(**dict(zip(("mAP", "rank1", "mean"), found, strict=False)), reranked=reranked, **losses)
+    results = {
+        dataset: ReferenceResult(
+            **dict(zip(("mAP", "rank1", "mean"), found, strict=False)), reranked=reranked, **losses
+        )
         for dataset, found in row.figures.items()
     }
-    assert recipe.expected == shipped_targets()[name].goals == goals
-    assert recipe.target == name
+    assert recipe.reference_results == shipped_rows()[name].goals == results
+    assert recipe.reference == name
     assert make_recipe(parse_yaml(recipe.dump(), source="dump"), source="dump") == recipe
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_whole_network_of_a_target_can_be_built_and_has_weights(name):
+def test_the_whole_network_of_a_row_can_be_built_and_has_weights(name):
     recipe = load_recipe(name, ["model.weights=none"])
     assert timm.models.get_pretrained_cfg(recipe.model.backbone).has_weights
     with torch.device("meta"):
@@ -271,7 +281,7 @@ def sites(site, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if not name.startswith(("joint", "ebll"))])
-def test_a_target_trains(name, sites, tmp_path):
+def test_a_row_trains(name, sites, tmp_path):
     recipe = load_recipe(name, [f"root={sites}", *TINY, "evaluate=[]"])
     train(recipe, tmp_path)
     (epoch,) = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
@@ -280,15 +290,15 @@ def test_a_target_trains(name, sites, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("joint")])
-def test_a_joint_target_trains_on_all_and_is_tested_on_each(name, sites, tmp_path):
+def test_a_joint_row_trains_on_all_and_is_tested_on_each(name, sites, tmp_path):
     recipe = load_recipe(name, [f"root={sites}", *TINY, "data.identities=18"])
     results = train(recipe, tmp_path)
     assert [result.dataset for result in results] == THREE
     scores = json.loads((tmp_path / "scores.json").read_text())
     for dataset, (mAP, rank1) in ROWS[name].figures.items():
-        goal = scores[dataset]["expected"]["goal"]
-        assert (goal["mAP"], goal["rank1"]) == (mAP, rank1)
-    assert [dataset for dataset in scores if "expected" in scores[dataset]] == list(ROWS[name].figures)
+        reference = scores[dataset]["reference"]["result"]
+        assert (reference["mAP"], reference["rank1"]) == (mAP, rank1)
+    assert [dataset for dataset in scores if "reference" in scores[dataset]] == list(ROWS[name].figures)
 
 
 SMALL_CODE = [
@@ -298,7 +308,7 @@ SMALL_CODE = [
 
 
 @pytest.mark.parametrize("number", ["18", "06", "13", "before_pooling", "before_pooling_mse"])
-def test_a_target_that_leaves_a_code_trains(number, sites, tmp_path):
+def test_a_row_that_leaves_a_code_trains(number, sites, tmp_path):
     name = f"ebll/ibn_a_resnet50-{number}"
     second = ["stages.1.epochs=1"] * (len(load_recipe(name).stages) - 1)
     train(load_recipe(name, [f"root={sites}", *TINY, *SMALL_CODE, *second, "evaluate=[]"]), tmp_path)
@@ -312,49 +322,52 @@ def test_a_target_that_leaves_a_code_trains(number, sites, tmp_path):
 # ---- comparing
 
 
-def test_every_figure_of_a_goal_is_compared_with_the_measured_one():
-    goal = Goal(mAP=80, rank1=90, mean=85, reranked=Figures(mAP=88, rank1=91))
+def test_every_reference_figure_is_compared_with_the_measured_one():
+    reference = ReferenceResult(mAP=80, rank1=90, mean=85, reranked=Figures(mAP=88, rank1=91))
     plain, reranked = Figures(mAP=79, rank1=91), Figures(mAP=89, rank1=92)
-    assert compare(goal, plain, reranked) == [
+    assert compare(reference, plain, reranked) == [
         Comparison("mAP", 80, 79),
         Comparison("rank-1", 90, 91),
         Comparison("mean", 85, 85),
         Comparison("re-ranked mAP", 88, 89),
         Comparison("re-ranked rank-1", 91, 92),
     ]
-    assert compare(goal, plain, reranked)[0].difference == -1
-    assert [row.figure for row in compare(goal, plain, None)] == ["mAP", "rank-1", "mean"]
-    assert [row.figure for row in compare(Goal(mAP=80, rank1=90), plain, reranked)] == ["mAP", "rank-1"]
-    assert [row.figure for row in compare(Goal(mAP=80), plain, reranked)] == ["mAP"]
+    assert compare(reference, plain, reranked)[0].difference == -1
+    assert [row.figure for row in compare(reference, plain, None)] == ["mAP", "rank-1", "mean"]
+    assert [row.figure for row in compare(ReferenceResult(mAP=80, rank1=90), plain, reranked)] == ["mAP", "rank-1"]
+    assert [row.figure for row in compare(ReferenceResult(mAP=80), plain, reranked)] == ["mAP"]
 
 
 def test_forgetting_is_compared_where_it_was_measured():
-    goal, plain = Goal(mAP=47, forgetting=-36), Figures(mAP=50, rank1=70)
-    assert compare(goal, plain, None, forgetting=-30) == [Comparison("mAP", 47, 50), Comparison("forgetting", -36, -30)]
-    assert compare(goal, plain, None, forgetting=-30)[1].difference == 6
-    assert [row.figure for row in compare(goal, plain, None)] == ["mAP"]
-    assert [row.figure for row in compare(Goal(mAP=47), plain, None, forgetting=-30)] == ["mAP"]
+    reference, plain = ReferenceResult(mAP=47, forgetting=-36), Figures(mAP=50, rank1=70)
+    assert compare(reference, plain, None, forgetting=-30) == [
+        Comparison("mAP", 47, 50),
+        Comparison("forgetting", -36, -30),
+    ]
+    assert compare(reference, plain, None, forgetting=-30)[1].difference == 6
+    assert [row.figure for row in compare(reference, plain, None)] == ["mAP"]
+    assert [row.figure for row in compare(ReferenceResult(mAP=47), plain, None, forgetting=-30)] == ["mAP"]
 
 
 def test_losses_of_an_autoencoder_are_compared_where_it_left_some():
-    goal, plain = Goal(mAP=88, ae=0.001, ae_l1=0.0194), Figures(mAP=87, rank1=94)
-    rows = compare(goal, plain, None, losses={"ae": 0.0015, "ae_l1": 0.0094, "ae_l2": 7.0})
+    reference, plain = ReferenceResult(mAP=88, ae=0.001, ae_l1=0.0194), Figures(mAP=87, rank1=94)
+    rows = compare(reference, plain, None, losses={"ae": 0.0015, "ae_l1": 0.0094, "ae_l2": 7.0})
     assert [row.texts for row in rows] == [
         ("88.0", "87.0", "-1.0"), ("0.0010", "0.0015", "+0.0005"), ("0.0194", "0.0094", "-0.0100"),
     ]  # fmt: skip
     assert [row.figure for row in rows] == ["mAP", "ae (loss)", "ae_l1 (loss)"]
-    assert [row.figure for row in compare(goal, plain, None)] == ["mAP"]
+    assert [row.figure for row in compare(reference, plain, None)] == ["mAP"]
 
 
-def test_goals_as_one_line():
-    targets = shipped_targets()
-    assert targets["market1501/resnet50-02"].aim == "85.8 / 94.2, re-ranked 94.2 / 95.0"
-    assert targets["joint/resnet50-01"].aim == "market1501 86.8 / 94.6, dukemtmc 78.6 / 88.0, msmt17 48.9 / 67.5"
+def test_summaries_are_one_line():
+    rows = shipped_rows()
+    assert rows["market1501/resnet50-02"].summary == "85.8 / 94.2, re-ranked 94.2 / 95.0"
+    assert rows["joint/resnet50-01"].summary == "market1501 86.8 / 94.6, dukemtmc 78.6 / 88.0, msmt17 48.9 / 67.5"
     losses = "ae / ae_l1 / ae_l2 0.0010 / 0.0194 / 0.0014"
-    assert targets["ebll/ibn_a_resnet50-18"].aim == f"88.0 / 95.0, {losses}"
-    assert targets["ebll/ibn_a_resnet50-06"].aim == "market1501 mAP 42.0, dukemtmc mAP 72.8"
-    assert targets["joint/ibn_a_resnet50-02"].aim == "no figures yet"
-    assert targets["lwf/ibn_b_resnet50-01"].aim == "market1501 mAP 47.0 (-36.3), dukemtmc mAP 66.3"
+    assert rows["ebll/ibn_a_resnet50-18"].summary == f"88.0 / 95.0, {losses}"
+    assert rows["ebll/ibn_a_resnet50-06"].summary == "market1501 mAP 42.0, dukemtmc mAP 72.8"
+    assert rows["joint/ibn_a_resnet50-02"].summary == "no reference results"
+    assert rows["lwf/ibn_b_resnet50-01"].summary == "market1501 mAP 47.0 (-36.3), dukemtmc mAP 66.3"
 
 
 # ---- mistakes and names
@@ -374,37 +387,37 @@ GOOD = "based_on: small, differs: less"
         (f"a: {{{GOOD}, goals: {{x: {{rank1: 2}}}}}}", "a: goals.x.mAP is missing"),
         (f"a: {{{GOOD}, goals: {{x: {{mAP: 1, forgetting: -101}}}}}}", "a: goals.x.forgetting is -101"),
         (f"a: {{{GOOD}, goals: {{x: {{mAP: 101, rank1: 2}}}}}}", "a: goals.x.mAP is 101"),
-        ("a: {based_on: smal, differs: x}", "neither a shipped recipe nor a target above; did you mean 'small'?"),
-        (f"a: {{based_on: b, differs: x}}\nb: {{{GOOD}}}", "neither a shipped recipe nor a target above"),
-        ("a: {based_on: a, differs: x}", "neither a shipped recipe nor a target above"),
+        ("a: {based_on: smal, differs: x}", "nor a reference row above; did you mean 'small'?"),
+        (f"a: {{based_on: b, differs: x}}\nb: {{{GOOD}}}", "neither a shipped recipe nor a reference row above"),
+        ("a: {based_on: a, differs: x}", "neither a shipped recipe nor a reference row above"),
         ("a: small", "a must hold 'key: value' lines, got 'small'"),
         (f"a: {{{GOOD}}}\na: {{{GOOD}}}", "key 'a' stands twice"),
         ("a: {based_on: small}", "a: differs is missing"),
     ],
 )
-def test_mistakes_in_a_file_of_targets(tmp_path, text, sentence):
-    (tmp_path / "targets.yaml").write_text(text)
+def test_mistakes_in_a_file_of_reference_rows(tmp_path, text, sentence):
+    (tmp_path / "reference_results.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
-        read_targets(tmp_path / "targets.yaml")
+        read_rows(tmp_path / "reference_results.yaml")
     assert sentence in str(caught.value)
-    assert str(tmp_path / "targets.yaml") in str(caught.value)
+    assert str(tmp_path / "reference_results.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_names_of_targets_are_names_of_recipes(tmp_path, monkeypatch):
+def test_names_of_rows_are_names_of_recipes(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"no recipe 'market1501/resnet50-9'.*did you mean 'market1501/resnet50-09'\?"):
         load_recipe("market1501/resnet50-9")
-    with pytest.raises(UserError, match=r"no recipe 'targets': neither"):
-        load_recipe("targets")
+    with pytest.raises(UserError, match=r"no recipe 'reference_results': neither"):
+        load_recipe("reference_results")
     monkeypatch.chdir(tmp_path)
     Path("baseline").write_text("engine: {seed: 9}")  # what lies about does not change what is shipped
     assert load_recipe("market1501/resnet50-01").engine.seed == 0
-    assert "targets" not in shipped_recipes()
+    assert "reference_results" not in shipped_recipes()
 
 
-def test_an_own_recipe_may_extend_a_target(tmp_path):
+def test_an_own_recipe_may_extend_a_row(tmp_path):
     (tmp_path / "mine.yaml").write_text("extends: market1501/resnet50-09\noptim: {lr: 1e-3}")
     recipe = load_recipe(str(tmp_path / "mine.yaml"))
-    assert recipe.target == "market1501/resnet50-09"
+    assert recipe.reference == "market1501/resnet50-09"
     assert recipe.losses.softmax.weight == "learned"
     assert recipe.optim.lr == 1e-3

@@ -1,17 +1,17 @@
-"""Every target without labels is the row it says, aims at its figures, and trains."""
+"""Reference rows of unlabelled stages: settings, published results, training."""
 
 import shutil
 
 import pytest
 
 from passerby.recipe import load_recipe
-from passerby.targets import Goal, shipped_targets
+from passerby.reference_results import ReferenceResult, shipped_rows
 from passerby.train import journal
 from passerby.train.session import train
 from tests.conftest import copy_marked
-from tests.test_continual_targets import UNSEEN
+from tests.test_lifelong_reference_results import UNSEEN
 from tests.test_recipes import TINY
-from tests.test_targets import as_duke, at, differences, resolved
+from tests.test_reference_results import as_duke, at, differences, resolved
 
 PAIRS = [("market1501", "dukemtmc"), ("dukemtmc", "market1501"), ("market1501", "msmt17"), ("msmt17", "market1501")]
 SITES = ["market1501", "dukemtmc", "msmt17"]
@@ -65,20 +65,20 @@ def name_of(source, site, method):
     return f"usl/{site}-{method}" if source is None else f"uda/{source}_{site}-{method}"
 
 
-def test_every_target_of_these_families_is_a_row():
+def test_every_row_of_these_families_is_a_row():
     rows = []
     for source, site in PAIRS:
         rows += [f"uda/{source}_{site}-{method}" for method in ("source_only", *PARTS, "ssg_asked", "ssg_dec")]
     rows += [name_of(*row) for row in FOUND]
-    assert [name for name in shipped_targets() if name.startswith(("uda/", "usl/"))] == rows
+    assert [name for name in shipped_rows() if name.startswith(("uda/", "usl/"))] == rows
 
 
 def test_the_figures_are_the_published_ones_and_stand_nowhere_else():
-    for name, target in shipped_targets().items():
+    for name, row in shipped_rows().items():
         if name.startswith(("uda/", "usl/")):
             site = name.partition("/")[2].partition("-")[0].rpartition("_")[2]
             found = FIGURES.get(name)
-            assert target.goals == ({} if found is None else {site: Goal(mAP=found[0], rank1=found[1])})
+            assert row.goals == ({} if found is None else {site: ReferenceResult(mAP=found[0], rank1=found[1])})
 
 
 def test_the_recipe_without_labels_is_the_common_one():

@@ -1,4 +1,4 @@
-"""Every target with several stages is the row it says, aims at its figures, and shows what was forgotten."""
+"""Reference rows of several stages: settings, published results, training, forgetting."""
 
 import json
 import re
@@ -7,17 +7,17 @@ import shutil
 import pytest
 from rich.console import Console
 
-from passerby.commands import print_goals
+from passerby.commands import print_reference_results
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import load_recipe
+from passerby.reference_results import ReferenceResult, shipped_rows
 from passerby.report.folder import read_run
 from passerby.report.page import write_report
-from passerby.targets import Goal, shipped_targets
 from passerby.train import journal
 from passerby.train.session import train
 from tests.conftest import copy_marked
 from tests.test_recipes import TINY
-from tests.test_targets import as_duke, at, resolved
+from tests.test_reference_results import as_duke, at, resolved
 
 FAMILIES = ("continual", "lwf", "lifelong")
 BOTH = ["market1501", "dukemtmc"]
@@ -65,14 +65,14 @@ def without_stages(recipe):
     return {key: value for key, value in recipe.items() if key not in ("stages", "evaluate", "method")}
 
 
-def test_every_target_of_these_families_is_a_row():
+def test_every_row_of_these_families_is_a_row():
     controls = ("fine_tune", "average", "duke_only", "joint")
     methods = {"order_1": ("joint",), "order_2": (), "without_duke": ("joint", "unlabelled")}
     rows = [f"continual/ibn_{kind}_resnet50-{control}" for kind in "ba" for control in controls]
     rows += [f"lwf/{name}" for name in LWF]
     for order, more in methods.items():
         rows += [f"lifelong/{order}-{method}" for method in ("fine_tune", "lwf", "affinity", "lstkc", "dask", *more)]
-    assert [name for name in shipped_targets() if name.startswith(FAMILIES)] == rows
+    assert [name for name in shipped_rows() if name.startswith(FAMILIES)] == rows
 
 
 @pytest.mark.parametrize("name", LWF)
@@ -93,10 +93,13 @@ def test_a_row_of_lwf_is_the_baseline_then_dukemtmc_with_its_terms(name):
         lwf = second["method"]["lwf"]
         assert {key: lwf[key] for key in ("ce_dist", "tr_dist", "heads") if lwf[key]} == terms
         assert (lwf["temperature"], lwf["scale"], lwf["margin"], lwf["feature"]) == (10.0, "none", 0.3, "embedding")
-    goals = {}
+    results = {}
     if figures is not None:
-        goals = {"market1501": Goal(mAP=figures[0], forgetting=figures[1]), "dukemtmc": Goal(mAP=figures[2])}
-    assert load_recipe(f"lwf/{name}").expected == goals
+        results = {
+            "market1501": ReferenceResult(mAP=figures[0], forgetting=figures[1]),
+            "dukemtmc": ReferenceResult(mAP=figures[2]),
+        }
+    assert load_recipe(f"lwf/{name}").reference_results == results
 
 
 @pytest.mark.parametrize(
@@ -112,8 +115,8 @@ def test_a_code_before_pooling_is_made_in_step_1_and_held_in_step_2(name, count,
     assert [code.epochs for code in codes] == [150, 0][:count]
     assert {code.distance for code in codes} == {distance}
     assert [stage.method.lwf is not None for stage in recipe.stages] == [False, True][:count]
-    assert recipe.expected == {}
-    assert shipped_targets()[recipe.target].aim == "no figures yet"
+    assert recipe.reference_results == {}
+    assert shipped_rows()[recipe.reference].summary == "no reference results"
 
 
 @pytest.mark.parametrize("ibn", ["a", "b"])
@@ -174,24 +177,24 @@ def test_a_joint_upper_bound_learns_the_same_people_at_once(order):
 
 
 def test_the_order_without_dukemtmc_needs_no_dukemtmc():
-    for name in (name for name in shipped_targets() if "without_duke" in name):
+    for name in (name for name in shipped_rows() if "without_duke" in name):
         recipe = load_recipe(name)
         assert "dukemtmc" not in {*recipe.tested, *(each for stage in recipe.stages for each in stage.train)}
 
 
 def test_published_figures_stand_only_where_the_method_and_the_order_are_theirs():
-    for name, target in shipped_targets().items():
+    for name, row in shipped_rows().items():
         if not name.startswith("lifelong/"):
             continue
         found = PUBLISHED.get(name.removeprefix("lifelong/"), [])
         pairs = zip(ORDERS["order_1"], found, strict=False)
-        assert target.goals == {site: Goal(mAP=mAP, rank1=rank1) for site, (mAP, rank1) in pairs}
+        assert row.goals == {site: ReferenceResult(mAP=mAP, rank1=rank1) for site, (mAP, rank1) in pairs}
 
 
 # ---- a few steps of some
 
 
-def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_goal(site, tmp_path):
+def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_reference(site, tmp_path):
     as_duke(site, tmp_path / "data" / "DukeMTMC-reID")
     (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
     recipe = load_recipe("lwf/ibn_b_resnet50-04", [f"root={tmp_path / 'data'}", *TINY, "stages.1.epochs=1"])
@@ -205,13 +208,13 @@ def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_goal(site, 
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores["market1501"]["forgetting"] == pytest.approx(lost)
     first, second = read_run(tmp_path / "run").sites
-    assert [(row.figure, row.goal) for row in first.comparisons] == [("mAP", 48.6), ("forgetting", -34.7)]
+    assert [(row.figure, row.reference) for row in first.comparisons] == [("mAP", 48.6), ("forgetting", -34.7)]
     assert first.comparisons[1].measured == pytest.approx(lost)
-    assert [(row.figure, row.goal) for row in second.comparisons] == [("mAP", 66.6)]
-    assert any(UNLIKE_PUBLISHED in caveat for caveat in market.expected.caveats)
+    assert [(row.figure, row.reference) for row in second.comparisons] == [("mAP", 66.6)]
+    assert any(UNLIKE_PUBLISHED in caveat for caveat in market.reference.caveats)
 
 
-def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_path):
+def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_reference(site, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
     small = ["method.ebll.code=8", "method.ebll.epochs=60", "method.ebll.lr=0.02", "method.ebll.batch=16"]
@@ -221,13 +224,13 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_goal(site, tmp_pat
     (finding,) = journal.findings(journal.read(tmp_path / "run" / "journal.jsonl"))
     (site_read,) = read_run(tmp_path / "run").sites
     rows = {row.figure: row for row in site_read.comparisons}
-    for name, goal in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
+    for name, reference in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
         assert result.losses[name] == finding.values[name]
         assert finding.values[name] >= finding.values[f"{name} error"] * (1 - 1e-6)  # of its own autoencoder
         row = rows[f"{name} (loss)"]
-        assert (row.goal, row.measured) == (goal, pytest.approx(finding.values[name]))
+        assert (row.reference, row.measured) == (reference, pytest.approx(finding.values[name]))
     console = Console(record=True, width=120)
-    print_goals([result], console)
+    print_reference_results([result], console)
     assert re.search(r"ae_l1 \(loss\) +│ +0\.0194 +│ +\d\.\d{4}", console.export_text())
     assert "<td>0.0194</td>" in write_report(tmp_path / "run").read_text()
 
@@ -247,6 +250,6 @@ def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
         set(), {"affinity"}, {"affinity"}, {"affinity"},
     ]  # fmt: skip
     assert [finding.stage for finding in journal.findings(records)] == [2, 3, 4]
-    assert (result.expected, result.reranked) == (None, None)
+    assert (result.reference, result.reranked) == (None, None)
     assert result.plain.protocol.feature == "feature"
     assert result.forgetting is not None

@@ -1,4 +1,4 @@
-"""What a recipe aims at, and what is told when a run is not what the goal was stated for."""
+"""Reference results of a run, and caveats when its settings differ from the reference row."""
 
 import json
 from dataclasses import replace
@@ -12,9 +12,9 @@ from passerby.data.datasets import open_dataset
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.evaluation import evaluate
 from passerby.recipe import load_recipe, recipe_from_text
-from passerby.targets import Figures, Goal, shipped_targets
-from passerby.train.goals import change_since, changes, expected_of, figures
+from passerby.reference_results import Figures, ReferenceResult, shipped_rows
 from passerby.train.journal import ScoreRecord
+from passerby.train.reference import change_since, changes, figures, reference_of
 from passerby.types import Embeddings
 
 NAME = "market1501/resnet50-09"
@@ -80,20 +80,20 @@ def test_changes_in_an_extending_file_and_after_the_run_are_told(tmp_path):
     ]
 
 
-def test_every_target_by_itself_has_no_changes():
-    assert [name for name in shipped_targets() if changes(load_recipe(name))] == []
+def test_every_row_by_itself_has_no_changes():
+    assert [name for name in shipped_rows() if changes(load_recipe(name))] == []
 
 
 def test_a_set_that_is_not_as_published_is_told_of(site):
     recipe = load_recipe(NAME, [f"root={site}"])
     dataset = open_dataset(recipe.dataset("market1501"), "market1501")
-    expected = expected_of(recipe, {"market1501": dataset}, "market1501")
-    assert (expected.target, expected.goal) == (NAME, Goal(mAP=86.7, rank1=93.9, mean=90.36))
-    (caveat,) = expected.caveats
+    reference = reference_of(recipe, {"market1501": dataset}, "market1501")
+    assert (reference.row, reference.result) == (NAME, ReferenceResult(mAP=86.7, rank1=93.9, mean=90.36))
+    (caveat,) = reference.caveats
     assert caveat.startswith("market1501: ")
     assert UNLIKE_PUBLISHED in caveat
     as_published = replace(dataset, notes=("Junk images left out.",))
-    assert expected_of(recipe, {"market1501": as_published}, "market1501").caveats == ()
+    assert reference_of(recipe, {"market1501": as_published}, "market1501").caveats == ()
 
 
 def test_training_images_that_are_not_as_published_count_as_well(site):
@@ -101,26 +101,26 @@ def test_training_images_that_are_not_as_published_count_as_well(site):
     dataset = open_dataset(recipe.dataset("market1501"), "market1501")
     plain = replace(dataset, notes=())
     sets = {"market1501": dataset, "dukemtmc": replace(plain, name="dukemtmc"), "msmt17": replace(plain, name="msmt17")}
-    (caveat,) = expected_of(recipe, sets, "msmt17").caveats
+    (caveat,) = reference_of(recipe, sets, "msmt17").caveats
     assert caveat.startswith("market1501: ")
 
 
-def test_goals_of_ones_own(site):
-    recipe = load_recipe("small", [f"root={site}", "expected={market1501: {mAP: 50, rank1: 60}}"])
+def test_reference_results_of_a_custom_recipe(site):
+    recipe = load_recipe("small", [f"root={site}", "reference_results={market1501: {mAP: 50, rank1: 60}}"])
     own = recipe.open_dataset("auto")
     assert own.title == f"{site.parent.name} (Market-1501 layout)"
-    assert expected_of(recipe, {"auto": own}, "auto") is None
+    assert reference_of(recipe, {"auto": own}, "auto") is None
     dataset = replace(own, layout=replace(own.layout, published=True), notes=())
-    expected = expected_of(recipe, {"auto": dataset}, "auto")
-    assert (expected.target, expected.goal, expected.caveats) == (None, Goal(mAP=50, rank1=60), ())
-    assert expected_of(load_recipe("small"), {"auto": dataset}, "auto") is None
+    reference = reference_of(recipe, {"auto": dataset}, "auto")
+    assert (reference.row, reference.result, reference.caveats) == (None, ReferenceResult(mAP=50, rank1=60), ())
+    assert reference_of(load_recipe("small"), {"auto": dataset}, "auto") is None
 
 
-def test_a_target_of_another_version_is_told_of(site):
-    recipe = load_recipe("small", ["target=gone/row-1", "expected={market1501: {mAP: 50, rank1: 60}}", f"root={site}"])
+def test_a_row_of_another_version_is_told_of(site):
+    recipe = load_recipe("small", ["reference=gone/row-1", "reference_results={market1501: {mAP: 50}}", f"root={site}"])
     dataset = replace(recipe.open_dataset("auto"), name="market1501", notes=())
-    (caveat,) = expected_of(recipe, {"auto": dataset}, "auto").caveats
-    assert caveat == "This version knows no target 'gone/row-1', so it cannot tell what was changed."
+    (caveat,) = reference_of(recipe, {"auto": dataset}, "auto").caveats
+    assert caveat == "This version has no reference row 'gone/row-1', so changes from it cannot be listed."
 
 
 def test_figures_are_percent():

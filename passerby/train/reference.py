@@ -1,4 +1,4 @@
-"""What a recipe aims at, beside what a run measured, and what speaks against comparing the two."""
+"""Reference results of a recipe, and reservations about their comparison with the measured ones."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import Recipe, load_recipe
 from passerby.recipe import changes as recipe_changes
-from passerby.targets import Expected, Figures, shipped_targets
+from passerby.reference_results import Figures, Reference, shipped_rows
 from passerby.train.journal import FindingRecord, ScoreRecord
 from passerby.types import Dataset, Scores
 
 _FREE = (
-    "root", "datasets", "description", "target", "expected", "evaluate", "test.every", "test.keep_best", "data.cache",
-    "data.workers", "engine.device", "engine.track", "test.start", "engine.keep_stages",
+    "root", "datasets", "description", "reference", "reference_results", "evaluate", "test.every", "test.keep_best",
+    "data.cache", "data.workers", "engine.device", "engine.track", "test.start", "engine.keep_stages",
     "engine.threads",
 )  # fmt: skip
-"""What may differ from a target without making another run of it: where things are, and what is told on the way."""
+"""Settings that may differ from a reference row without a caveat: paths, and logging during training."""
 
 
-def expected_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> Expected | None:
-    """Return the goal of a recipe on one of its data sets, or None when it has none.
+def reference_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> Reference | None:
+    """Return the reference results of a recipe on one of its data sets, or None without any.
 
     Args:
         recipe: what runs.
@@ -29,18 +29,18 @@ def expected_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> E
 
     """
     dataset = datasets[name]
-    goal = recipe.expected.get(name) or recipe.expected.get(dataset.name)
-    if goal is None and dataset.layout is not None and dataset.layout.published:
-        goal = recipe.expected.get(dataset.layout.kind)
-    if goal is None:
+    result = recipe.reference_results.get(name) or recipe.reference_results.get(dataset.name)
+    if result is None and dataset.layout is not None and dataset.layout.published:
+        result = recipe.reference_results.get(dataset.layout.kind)
+    if result is None:
         return None
     learnt = dict.fromkeys((*(n for stage in recipe.stages for n in stage.train), name))
     unlike = [f"{n}: {note}" for n in learnt for note in datasets[n].notes if UNLIKE_PUBLISHED in note]
-    return Expected(target=recipe.target, goal=goal, caveats=(*_caveats(recipe), *unlike))
+    return Reference(row=recipe.reference, result=result, caveats=(*_caveats(recipe), *unlike))
 
 
 def figures(scores: Scores) -> Figures:
-    """Return the figures of an evaluation that goals are about."""
+    """Return the figures of an evaluation that reference results are stated in."""
     return Figures(mAP=100 * scores.mAP, rank1=100 * scores.rank(1))
 
 
@@ -82,18 +82,18 @@ def losses_of_code(recipe: Recipe, findings: Sequence[FindingRecord], name: str)
 
 
 def changes(recipe: Recipe) -> list[str]:
-    """Return what a recipe does not do as the target it was made from, as key=value; what cannot matter is left out."""
-    if recipe.target is None or recipe.target not in shipped_targets():
+    """Return the settings that differ from the reference row of the recipe, as key=value, without those in `_FREE`."""
+    if recipe.reference is None or recipe.reference not in shipped_rows():
         return []
-    target = load_recipe(recipe.target)
-    found = recipe_changes.changes(target, recipe, ignore=_FREE)
-    sources = [f"datasets.{name}" for name in recipe.expected if _source(target, name) != _source(recipe, name)]
+    row = load_recipe(recipe.reference)
+    found = recipe_changes.changes(row, recipe, ignore=_FREE)
+    sources = [f"datasets.{name}" for name in recipe.reference_results if _source(row, name) != _source(recipe, name)]
     return [*map(str, found), *sources]
 
 
 def _caveats(recipe: Recipe) -> list[str]:
-    if recipe.target is not None and recipe.target not in shipped_targets():
-        return [f"This version knows no target {recipe.target!r}, so it cannot tell what was changed."]
+    if recipe.reference is not None and recipe.reference not in shipped_rows():
+        return [f"This version has no reference row {recipe.reference!r}, so changes from it cannot be listed."]
     found = changes(recipe)
     return [f"Run with changes: {', '.join(found)}."] if found else []
 
