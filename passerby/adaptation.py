@@ -36,7 +36,7 @@ from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.npz import read_npz
 from passerby.optim import OptimSettings
-from passerby.recipe import AnyPart, MethodSettings, Recipe, StageSettings, make_recipe
+from passerby.recipe import AnyMethod, MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
 from passerby.train import journal
@@ -56,14 +56,14 @@ FEWEST_BATCHES, MOST_BATCHES = 20, 400
 
 def methods() -> list[str]:
     """Return the names of the methods that find people by clustering, the usual one first."""
-    parts = {name: _settings_of(name) for name in MethodSettings.model_fields}
-    found = [name for name, kind in parts.items() if issubclass(kind, ClusteredSettings)]
+    methods = {name: _settings_of(name) for name in MethodSettings.model_fields}
+    found = [name for name, kind in methods.items() if issubclass(kind, ClusteredSettings)]
     return sorted(found, key=lambda name: name != "contrast")
 
 
-def _settings_of(name: str) -> type[AnyPart]:
+def _settings_of(name: str) -> type[AnyMethod]:
     (kind,) = (kind for kind in get_args(MethodSettings.model_fields[name].annotation) if kind is not type(None))
-    return cast("type[AnyPart]", kind)
+    return cast("type[AnyMethod]", kind)
 
 
 # ---- the recipe
@@ -203,7 +203,7 @@ def _plain_recipe(
     batch = earlier.data.identities * earlier.data.instances
     iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
     cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
-    alone = _settings_of(method)().make().teaches_alone
+    alone = _settings_of(method)().make().trains_alone
     tested = len(dataset.query) and len(dataset.gallery) and not _untested(dataset, earlier)
     return {
         "description": f"{source} adapted to {dataset.name} without labels",
@@ -255,9 +255,9 @@ def first_look(
     """
     _, chosen = _how(recipe)
     seeing = _on_device(trained, inference, recipe)
-    part = _part(chosen, {}, device=seeing.device)
+    method = _part(chosen, {}, device=seeing.device)
     view = masked_view(train.masks, recipe.learnt_pixels)
-    clusters, _ = part.find(_vectors(seeing, part, train, view=view, progress=progress))
+    clusters, _ = method.find(_vectors(seeing, method, train, view=view, progress=progress))
     require_usable(clusters, outliers=chosen.outliers)
     return clusters
 
@@ -280,21 +280,21 @@ def _on_device(trained: Trained, inference: InferenceSettings, recipe: Recipe) -
 
 
 def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) -> Clustered:
-    """Return the part of a method alone, with the bounds that an earlier look has told."""
-    part = cast("AnyPart", chosen).make()
-    assert isinstance(part, Clustered)
-    part.device = device
-    for name, bound in part.bounds.items():
+    """Return a method by itself, with the bounds that an earlier look has told."""
+    method = cast("AnyMethod", chosen).make()
+    assert isinstance(method, Clustered)
+    method.device = device
+    for name, bound in method.bounds.items():
         bound.fill_(told.get(name, np.nan))
-    return part
+    return method
 
 
-def _vectors(trained: Trained, part: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
-    """Return the vectors (N, D) of the images as the part compares them."""
+def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
+    """Return the vectors (N, D) of the images as the method compares them."""
     found = extract(
         trained.embedder,
         train.path,
-        feature=part.settings.feature,
+        feature=method.settings.feature,
         batch=trained.inference.batch,
         workers=trained.inference.workers,
         precision=trained.precision,
@@ -302,7 +302,7 @@ def _vectors(trained: Trained, part: Clustered, train: Split, *, view: View, pro
         notify=trained.inference.notify,
         view=view,
     )
-    return unit(part.evened(found, train.cam))
+    return unit(method.evened(found, train.cam))
 
 
 def find_people(
@@ -321,10 +321,10 @@ def find_people(
     splits = [trained.recipe.open_dataset(name).train for name in stage.train]
     train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
-    part = _part(chosen, last.values, device=trained.device)
+    method = _part(chosen, last.values, device=trained.device)
     view = masked_view(train.masks, trained.recipe.learnt_pixels)
-    vectors = _vectors(trained, part, train, view=view, progress=progress)
-    clusters, graph = part.find(vectors)
+    vectors = _vectors(trained, method, train, view=view, progress=progress)
+    clusters, graph = method.find(vectors)
     cluster = chosen.cluster
     doubt = None
     if isinstance(cluster, DbscanSettings) and graph is not None:
@@ -342,7 +342,7 @@ def find_people(
     )
     _write(run, train, clusters, found)
     hidden = np.ones(len(train), np.bool_)
-    curve = part.evidence().get("curve")
+    curve = method.evidence().get("curve")
     people = splits[0].pid if len(splits) == 1 else train.pid
     final = Grouping(
         *(number, last.epoch + 2, clusters.labels, train.path, train.told_cam, people, hidden, curve), site=site

@@ -121,17 +121,17 @@ def stretched(settings: OptimSettings, factor: float) -> dict[str, float | list[
 
 
 def make_optimiser(
-    settings: OptimSettings, modules: Iterable[nn.Module], *, undecayed: Iterable[nn.Parameter] = ()
+    settings: OptimSettings, modules: Iterable[nn.Module], *, no_weight_decay: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
     """Build the optimiser over every parameter of `modules` that wants a gradient.
 
     Args:
         settings: which optimiser.
         modules: all that learns.
-        undecayed: the parameters among them that weight decay leaves alone.
+        no_weight_decay: the parameters among them that weight decay leaves alone.
 
     """
-    spared = {id(parameter) for parameter in undecayed}
+    spared = {id(parameter) for parameter in no_weight_decay}
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, object]] = [{"params": [p for p in parameters if id(p) not in spared]}]
     if alone := [p for p in parameters if id(p) in spared]:

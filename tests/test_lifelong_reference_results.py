@@ -58,7 +58,7 @@ COMMON = {
 
 
 def chosen(stage):
-    return {name: part for name, part in stage["method"].items() if part is not None}
+    return {name: method for name, method in stage["method"].items() if method is not None}
 
 
 def without_stages(recipe):
@@ -150,14 +150,14 @@ def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
     recipe, common = load_recipe(f"lifelong/{order}-{method}"), load_recipe("lifelong")
     assert [stage.train for stage in recipe.stages] == [(name,) for name in ORDERS[order]]
     assert [stage.epochs for stage in recipe.stages] == [80] + [60] * (len(recipe.stages) - 1)
-    parts = {
+    methods = {
         "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average", "grow"},
         "lstkc": {"affinity", "average", "grow"}, "dask": {"affinity", "average", "grow", "dask"},
     }[method]  # fmt: skip
     for stage in recipe.stages:
         assert stage.identities == 500
         assert (stage.optim, stage.losses) == (common.optim, common.losses)
-        assert set(stage.method.chosen) == parts
+        assert set(stage.method.chosen) == methods
         if method in ("affinity", "lstkc", "dask"):
             assert stage.method.affinity.rectified is (method == "lstkc")
             assert stage.method.average.share == ("adaptive" if method == "lstkc" else 0.5)

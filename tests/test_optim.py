@@ -106,7 +106,7 @@ def test_the_optimiser_holds_what_wants_a_gradient(name, kind):
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_some_parameters_are_spared_the_decay(name):
     module = nn.Linear(2, 3)
-    optimiser = make_optimiser(OptimSettings(name=name, weight_decay=0.25), [module], undecayed=[module.bias])
+    optimiser = make_optimiser(OptimSettings(name=name, weight_decay=0.25), [module], no_weight_decay=[module.bias])
     assert [[id(p) for p in g["params"]] for g in optimiser.param_groups] == [[id(module.weight)], [id(module.bias)]]
     assert [g["weight_decay"] for g in optimiser.param_groups] == [0.25, 0.0]
     set_rate(optimiser, 0.125)

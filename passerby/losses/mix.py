@@ -18,7 +18,7 @@ from passerby.types import Output
 
 
 @dataclass(frozen=True)
-class Term:
+class LossTerm:
     """One part of the total loss.
 
     Attributes:
@@ -90,7 +90,7 @@ class LossMix(nn.Module):
             {name: nn.Parameter(torch.zeros(())) for name, weight in weights.items() if weight == "learned"}
         )
 
-    def forward(self, out: Output, labels: Tensor) -> dict[str, Term]:
+    def forward(self, out: Output, labels: Tensor) -> dict[str, LossTerm]:
         """Return one term per loss; images with label -1 take no part."""
         known = labels >= 0
         if not bool(known.all()):
@@ -98,17 +98,17 @@ class LossMix(nn.Module):
         return {name: self._term(name, loss(out, labels)) for name, loss in self.losses.items()}
 
     @property
-    def undecayed(self) -> list[nn.Parameter]:
+    def no_weight_decay(self) -> list[nn.Parameter]:
         """The parameters that weight decay would pull to where they do not belong."""
         return list(self.log_variances.parameters())
 
-    def _term(self, name: str, value: Tensor) -> Term:
+    def _term(self, name: str, value: Tensor) -> LossTerm:
         if name in self.weights:
-            return Term(value, self.weights[name])
+            return LossTerm(value, self.weights[name])
         log_variance = self.log_variances[name]
         with torch.no_grad():  # not a clamp in the graph, where an s at the limit would have no gradient to return by
             log_variance.clamp_(-LIMIT, LIMIT)
-        return Term(value, math.exp(-log_variance.item()), log_variance)
+        return LossTerm(value, math.exp(-log_variance.item()), log_variance)
 
 
 def _rows(out: Output, rows: Tensor) -> Output:
@@ -117,6 +117,6 @@ def _rows(out: Output, rows: Tensor) -> Output:
     return replace(out, feature=out.feature[rows], embedding=out.embedding[rows], parts=parts)
 
 
-def total(terms: dict[str, Term]) -> Tensor:
+def total(terms: dict[str, LossTerm]) -> Tensor:
     """Sum the weighted terms."""
     return torch.stack([term.weighted.float() for term in terms.values()]).sum()

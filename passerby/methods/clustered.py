@@ -15,7 +15,7 @@ from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import k_distances
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
-from passerby.methods.part import Part, RunState
+from passerby.methods.method import Method, MethodContext
 from passerby.methods.stopping import StopSettings
 from passerby.settings import Settings
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
@@ -46,15 +46,15 @@ class ClusteredSettings(Settings):
         return self
 
 
-class Clustered(Part):
-    """Base of the parts that cluster the unlabelled images of a stage at the start of every epoch.
+class Clustered(Method):
+    """Base of the methods that cluster the unlabelled images of a stage at the start of every epoch.
 
-    The radius that a clustering found for itself in the first epoch of a stage stays. A part may cluster the images in
-    several views of them, each by itself; the first of them is what the others are measured by.
+    The radius that a clustering found for itself in the first epoch of a stage stays. A method may cluster the images
+    in several views of them, each by itself; the first of them is what the others are measured by.
     """
 
     settings: ClusteredSettings
-    makes_labels = True
+    assigns_labels = True
     views: tuple[str, ...] = ("clusters",)
     """What each view is called in the journal."""
     eyes = "The network as it is now"
@@ -76,17 +76,17 @@ class Clustered(Part):
         self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
         self.register_buffer("tightest", torch.full((), -torch.inf, dtype=torch.float64))  # silhouette so far
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Forget the clusters of another stage."""
         self.eps = torch.full((len(self.views),), torch.nan, dtype=torch.float64)
         self.earlier = torch.empty(len(self.views), 0, dtype=torch.int64)
         self.rest.zero_()
         self.tightest.fill_(-torch.inf)
 
-    def labels(self, run: RunState, stage: Stage) -> Ints:
+    def pseudo_labels(self, ctx: MethodContext) -> Ints:
         """Return (N,) what cluster each image is in, after the people who are known beside; -1 = in none."""
-        clusters, _ = self.grouped(run, self.looked_at(run))
-        return beside_known(stage, clusters.labels)
+        clusters, _ = self.grouped(ctx, self.looked_at(ctx))
+        return beside_known(ctx.stage, clusters.labels)
 
     @property
     def bounds(self) -> dict[str, Tensor]:
@@ -94,24 +94,24 @@ class Clustered(Part):
         return {"eps": self.eps}
 
     @property
-    def had_enough(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether the clusters have been at rest for long enough."""
         return self.settings.stop is not None and int(self.rest) >= self.settings.stop.epochs
 
-    def grouped(self, run: RunState, vectors: Floats, *, view: int = 0) -> tuple[Clusters, SparseRows | None]:
+    def grouped(self, ctx: MethodContext, vectors: Floats, *, view: int = 0) -> tuple[Clusters, SparseRows | None]:
         """Group the unknown of all images by their vectors (N, D), refuse what is of no use, and tell of the rest."""
-        self.device = str(run.device)
-        hidden, vectors = hidden_rows(run.stage), unit(vectors)
+        self.device = str(ctx.device)
+        hidden, vectors = hidden_rows(ctx.stage), unit(vectors)
         graph = self.neighbours(vectors[hidden], vectors[~hidden])
         clusters, graph = self.find(vectors[hidden], graph, view=view)
         require_usable(clusters, outliers=self.settings.outliers)
-        self._tell(run, clusters, graph, truth=run.stage.truth[hidden], view=view)
+        self._tell(ctx, clusters, graph, truth=ctx.stage.truth[hidden], view=view)
         return clusters, graph
 
-    def looked_at(self, run: RunState) -> Floats:
+    def looked_at(self, ctx: MethodContext) -> Floats:
         """Return the vectors (N, D) that are clustered."""
-        found: Floats = getattr(run.vectors(), self.settings.feature)
-        return self.evened(found, run.stage.train.cam)
+        found: Floats = getattr(ctx.vectors(), self.settings.feature)
+        return self.evened(found, ctx.stage.train.cam)
 
     def evened(self, vectors: Floats, cam: Ints) -> Floats:
         """Return vectors (N, D) as the settings say that they are compared across cameras (N,)."""
@@ -145,7 +145,9 @@ class Clustered(Part):
         told, self._evidence = self._evidence, {}
         return told
 
-    def _tell(self, run: RunState, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0) -> None:
+    def _tell(
+        self, ctx: MethodContext, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0
+    ) -> None:
         """Put into the journal how many people were found, and how well where that can be known."""
         figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
         figures |= {name: value for name, of in self.bounds.items() if not np.isnan(value := float(of[view]))}
@@ -159,8 +161,8 @@ class Clustered(Part):
                 name: value for name, value in found.items() if not np.isnan(value)
             }  # nobody known in a cluster
         if view == 0 and self.settings.stop is not None:
-            figures |= self._judge(run, self.settings.stop, figures)
-        run.tell(self.views[view], figures, note=giant_sentence(clusters))
+            figures |= self._judge(ctx, self.settings.stop, figures)
+        ctx.log_metrics(self.views[view], figures, note=giant_sentence(clusters))
 
     def _replaced(self, labels: Ints, view: int) -> Ints | None:
         """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before."""
@@ -170,7 +172,7 @@ class Clustered(Part):
         self.earlier[view] = torch.from_numpy(labels)
         return None if (before == UNSEEN).all() else before
 
-    def _judge(self, run: RunState, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
+    def _judge(self, ctx: MethodContext, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
         """Count the epochs at rest, and tell when there have been enough."""
         resting, tightest = stop.judge(
             agreement=figures.get("agreement with the epoch before"),
@@ -179,10 +181,10 @@ class Clustered(Part):
         )
         self.rest = self.rest + 1 if resting else torch.zeros_like(self.rest)
         self.tightest.fill_(tightest)
-        last, planned = run.epoch + 1, run.stage.epochs
-        if self.had_enough and last < planned:
+        last, planned = ctx.epoch + 1, ctx.stage.epochs
+        if self.should_stop and last < planned:
             note = f"The clusters are at rest: the stage ends after epoch {last} of {planned}."
-            run.tell("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
+            ctx.log_metrics("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
         return {"epochs at rest": float(self.rest)}
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.extract import shown
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
-from passerby.methods.part import Part, RunState, Teacher
+from passerby.methods.method import Method, MethodContext, PreviousModel
 from passerby.settings import Settings
-from passerby.types import Batch, Output, Split, Stage
+from passerby.types import Batch, Output, Split
 
 Weight = Annotated[float, Field(gt=0)]
 Vector = Literal["embedding", "feature"]
@@ -32,28 +32,28 @@ class FeatureSettings(Settings):
     feature: Vector = "feature"
 
     def make(self) -> FeatureDistillation:
-        """Build the part."""
+        """Build the method."""
         return FeatureDistillation(self)
 
 
-class FeatureDistillation(Part):
+class FeatureDistillation(Method):
     """`feature_gap` from the second stage on."""
 
     settings: FeatureSettings
-    wants_teacher = True
-    needs_earlier = True
+    uses_previous_model = True
+    needs_previous_model = True
 
     def __init__(self, settings: FeatureSettings) -> None:
         super().__init__()
         self.settings = settings
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the loss; none in the first stage."""
-        if run.teacher is None:
+        if ctx.previous_model is None:
             return {}
-        chosen, earlier = self.settings, run.teacher.answer(run, batch)
+        chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
         old, new = (getattr(each, chosen.feature) for each in (earlier, out))
-        return {"feature": Term(feature_gap(old, new, distance=chosen.distance), chosen.weight)}
+        return {"feature": LossTerm(feature_gap(old, new, distance=chosen.distance), chosen.weight)}
 
 
 class AffinitySettings(Settings):
@@ -65,11 +65,11 @@ class AffinitySettings(Settings):
     feature: Vector = "feature"
 
     def make(self) -> AffinityDistillation:
-        """Build the part."""
+        """Build the method."""
         return AffinityDistillation(self)
 
 
-class AffinityDistillation(Part):
+class AffinityDistillation(Method):
     """`affinity_divergence` from the second stage on.
 
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
@@ -78,25 +78,25 @@ class AffinityDistillation(Part):
     """
 
     settings: AffinitySettings
-    wants_teacher = True
-    needs_earlier = True
+    uses_previous_model = True
+    needs_previous_model = True
 
     def __init__(self, settings: AffinitySettings) -> None:
         super().__init__()
         self.settings = settings
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the loss; none in the first stage."""
-        if run.teacher is None:
+        if ctx.previous_model is None:
             return {}
-        chosen, earlier = self.settings, run.teacher.answer(run, batch)
+        chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
         old, new = (getattr(each, chosen.feature) for each in (earlier, out))
-        old, new, people = run.gather(old, new, batch.people, use="mining")
+        old, new, people = ctx.gather(old, new, batch.people, use="mining")
         wanted = affinity(old, temperature=chosen.temperature)
         if chosen.rectified:
             wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), people)
         loss = affinity_divergence(wanted, new, temperature=chosen.temperature)
-        return {"affinity": Term(loss, chosen.weight)}
+        return {"affinity": LossTerm(loss, chosen.weight)}
 
 
 # ---- averages of weights
@@ -155,50 +155,50 @@ class AverageSettings(Settings):
     )
 
     def make(self) -> Average:
-        """Build the part."""
+        """Build the method."""
         return Average(self)
 
 
-class Average(Part):
+class Average(Method):
     """`blend` with the model of the stage before, at the end of every stage but the first.
 
     What is blended is the model that the stage leaves, a mean teacher where there is one. Where a running mean of the
-    weights is what is scored and teaches next, it is blended like the model that learns. What other parts learn on for
-    earlier stages is blended like it: the rows of earlier people in classifiers, and whole earlier classifiers.
+    weights is what is scored and teaches next, it is blended like the model that learns. What other methods learn on
+    for earlier stages is blended like it: the rows of earlier people in classifiers, and whole earlier classifiers.
 
     """
 
     settings: AverageSettings
-    wants_teacher = True
-    needs_earlier = True
+    uses_previous_model = True
+    needs_previous_model = True
 
     def __init__(self, settings: AverageSettings) -> None:
         super().__init__()
         self.settings = settings
 
-    def interpolate_weights(self, run: RunState, stage: Stage) -> None:
+    def interpolate_weights(self, ctx: MethodContext) -> None:
         """Average the weights."""
-        if run.teacher is None:
+        if ctx.previous_model is None:
             return
         share = self.settings.share
         if share == "adaptive":
-            share = agreement(*both_vectors(run, run.teacher, stage.train))
-        for model in run.models:
-            blend(model, run.teacher.embedder, share=share)
-        for part in run.speaking_parts:
-            part.blend_earlier(run, alpha=share)
-        run.tell("average", {"share of the new weights": share})
+            share = agreement(*both_vectors(ctx, ctx.previous_model, ctx.stage.train))
+        for model in ctx.models:
+            blend(model, ctx.previous_model.embedder, share=share)
+        for part in ctx.active_methods:
+            part.interpolate_heads(ctx, alpha=share)
+        ctx.log_metrics("average", {"share of the new weights": share})
 
 
-def both_vectors(run: RunState, teacher: Teacher, split: Split) -> tuple[Tensor, Tensor]:
+def both_vectors(ctx: MethodContext, previous_model: PreviousModel, split: Split) -> tuple[Tensor, Tensor]:
     """Return the features (N, D) of images without augmentation, by the earlier model and by the one that is scored."""
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
-    present = run.tested
+    present = ctx.tested
     was_training = present.training
     present.eval()
-    with torch.no_grad(), run.autocast():
-        for images, mask in shown(split.path, run.view(split), present, size=64):
-            for kept, model in zip(found, (teacher.embedder, present), strict=True):
-                kept.append(model(images.to(run.device), mask).feature.float())
+    with torch.no_grad(), ctx.autocast():
+        for images, mask in shown(split.path, ctx.view(split), present, size=64):
+            for kept, model in zip(found, (previous_model.embedder, present), strict=True):
+                kept.append(model(images.to(ctx.device), mask).feature.float())
     present.train(was_training)
     return torch.cat(found[0]), torch.cat(found[1])

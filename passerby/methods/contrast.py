@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.losses.loss import class_means
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.part import RunState
-from passerby.types import Batch, Ints, Output, Stage
+from passerby.methods.method import MethodContext
+from passerby.types import Batch, Ints, Output
 
 
 def contrast_loss(embeddings: Tensor, labels: Tensor, memory: Tensor, *, temperature: float = 0.05) -> Tensor:
@@ -64,7 +64,7 @@ class ContrastSettings(ClusteredSettings):
     update: Literal["all", "hard"] = Field("all", description="hard: only the image least like its cluster moves it")
 
     def make(self) -> Contrast:
-        """Build the part."""
+        """Build the method."""
         return Contrast(self)
 
 
@@ -75,7 +75,7 @@ class Contrast(Clustered):
     """
 
     settings: ContrastSettings
-    teaches_alone = True
+    trains_alone = True
     memory: Tensor
 
     def __init__(self, settings: ContrastSettings) -> None:
@@ -84,27 +84,27 @@ class Contrast(Clustered):
 
     @property
     def companions(self) -> dict[str, str]:
-        """See `Part`."""
+        """See `Method`."""
         return {"Memory of clusters": "one vector of each, made anew every epoch, moved by every batch"}
 
-    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Set the memory to the mean directions of the clusters."""
         known = labels >= 0
-        vectors = torch.from_numpy(unit(getattr(run.vectors(), self.settings.feature)[known]))
-        self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(run.device)
+        vectors = torch.from_numpy(unit(getattr(ctx.vectors(), self.settings.feature)[known]))
+        self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(ctx.device)
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well the clusters of the batch are told apart."""
         loss = contrast_loss(self._seen(out), batch.labels, self.memory, temperature=self.settings.temperature)
-        return {"contrast": Term(loss, self.settings.weight)}
+        return {"contrast": LossTerm(loss, self.settings.weight)}
 
-    def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_batch(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move the memory towards what the batch showed."""
         chosen = self.settings
-        seen, labels = run.gather(self._seen(out), batch.labels)
+        seen, labels = ctx.gather(self._seen(out), batch.labels)
         self.memory = moved_memory(self.memory, seen, labels, momentum=chosen.momentum, update=chosen.update)
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of the memory."""
         self.memory = self.memory[:0]
 

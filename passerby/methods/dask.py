@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from passerby.data.loading import ImageStore
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.losses.mix import Term
-from passerby.methods.part import Adds, Part, RunState, frozen
+from passerby.losses.mix import LossTerm
+from passerby.methods.method import Adds, Method, MethodContext, frozen
 from passerby.models.akpnet import AKPNet, backbone_of, resample_colours
 from passerby.settings import Settings
-from passerby.types import Batch, Output, Stage
+from passerby.types import Batch, Output
 
 _MEASURED = 256
 """Images that tell how good a network is."""
@@ -57,11 +57,11 @@ class DaskSettings(Settings):
         return frozenset() if self.steps else frozenset({"backbone", "weights", "batch", "lr"})
 
     def make(self) -> Dask:
-        """Build the part."""
+        """Build the method."""
         return Dask(self)
 
 
-class Dask(Part):
+class Dask(Method):
     """A network for the last site, or one for each earlier site, and a second look at every batch.
 
     The model sees the batch and its transfer one after the other, so running statistics of batch norms move twice in a
@@ -72,7 +72,7 @@ class Dask(Part):
     Differs from the published code: what is transferred is the augmented batch itself, where the published code flips
     and crops anew and erases nothing; the batch norms of the network stand still, where the published ones see each
     batch; it learns from plain images drawn at random, not from augmented ones drawn by person. The affinity
-    distillation, the averaged weights and the growing classifier are the parts `affinity`, `average` and `grow`.
+    distillation, the averaged weights and the growing classifier are the methods `affinity`, `average` and `grow`.
 
     """
 
@@ -102,90 +102,92 @@ class Dask(Part):
 
     @property
     def remembers(self) -> str:
-        """The networks, which a part without a weight does not ask."""
+        """The networks, which a method without a weight does not ask."""
         if not self.settings.weight:
             return ""
         return "a network per earlier site" if self.settings.site == "random" else "a network of the site before"
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Check, before anything is trained, what would fail after the last epoch."""
         chosen = self.settings
         if not len(self.networks):
-            if run.stage_number and chosen.weight:
+            if ctx.stage_number and chosen.weight:
                 raise UserError(
-                    f"method.dask: no stage before {stage.name!r} left a network, so there are no earlier colours; "
-                    "name the part in an earlier stage, or set weight: 0 to only leave a network"
+                    f"method.dask: no stage before {ctx.stage.name!r} left a network, so there are no earlier colours; "
+                    "name the method in an earlier stage, or set weight: 0 to only leave a network"
                 )
             if not chosen.steps:
-                raise UserError(f"method.dask: steps 0 and no earlier stage, so it would do nothing in {stage.name!r}")
+                raise UserError(
+                    f"method.dask: steps 0 and no earlier stage, so it would do nothing in {ctx.stage.name!r}"
+                )
         if chosen.steps:
-            self._new(run)
+            self._new(ctx)
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Build as many networks as the checkpoint has, each as it was."""
         count = len({key.split(".")[1] for key in state if key.startswith("networks.")})
         names = (backbone_of(state[f"networks.{n}.name"]) for n in range(count))
-        made = (AKPNet(name, run.embedder.input) for name in names)
-        self.networks = nn.ModuleList(frozen(network) for network in made).to(run.device)
+        made = (AKPNet(name, ctx.embedder.input) for name in names)
+        self.networks = nn.ModuleList(frozen(network) for network in made).to(ctx.device)
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
-        """Return what the losses, and the parts that ask the teacher, say of the batch in the colours of before."""
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
+        """Return the losses of the batch in the colours of an earlier site."""
         chosen = self.settings
         if not chosen.weight or not len(self.networks):
             return {}
-        images = self.transfer(run, batch.images)
+        images = self.transfer(ctx, batch.images)
         return {
             f"dask {name}": _times(term, chosen.weight)
-            for name, term in run.rehearse(replace(batch, images=images)).items()
+            for name, term in ctx.compute_transferred_losses(replace(batch, images=images)).items()
         }
 
-    def transfer(self, run: RunState, images: Tensor) -> Tensor:
+    def transfer(self, ctx: MethodContext, images: Tensor) -> Tensor:
         """Return images (B, 3, H, W), values 0 to 255, in the colours of an earlier site; they may leave that range."""
-        network = self.networks[self._which(run)]
+        network = self.networks[self._which(ctx)]
         with torch.no_grad():
             normalised: Tensor = network(images.float() / 255)
-            return normalised * run.embedder.std + run.embedder.mean
+            return normalised * ctx.embedder.std + ctx.embedder.mean
 
-    def _which(self, run: RunState) -> int:
+    def _which(self, ctx: MethodContext) -> int:
         """Return whose turn it is in the present epoch."""
         if self.settings.site == "last":
             return len(self.networks) - 1
-        generator = torch.Generator().manual_seed(mix_seeds(run.seed, run.epoch))
+        generator = torch.Generator().manual_seed(mix_seeds(ctx.seed, ctx.epoch))
         return int(torch.randint(len(self.networks), (), generator=generator))
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Train a network on how the images of the stage look, tell how good it is, and keep it."""
         chosen = self.settings
         if not chosen.steps:
             return
-        network = self._new(run)
-        store = ImageStore(stage.train.path[stage.fresh], run.embedder.input)
+        network = self._new(ctx)
+        store = ImageStore(ctx.stage.train.path[ctx.stage.fresh], ctx.embedder.input)
         learn_colours(
-            network, store, steps=chosen.steps, batch=chosen.batch, lr=chosen.lr, seed=run.seed, device=run.device
+            network, store, steps=chosen.steps, batch=chosen.batch, lr=chosen.lr, seed=ctx.seed, device=ctx.device
         )
         network = frozen(network)
-        run.tell("dask", measure_colours(network, store, seed=run.seed, device=run.device))
+        ctx.log_metrics("dask", measure_colours(network, store, seed=ctx.seed, device=ctx.device))
         if chosen.site == "last":
             self.networks = nn.ModuleList()
         self.networks.append(network)
 
-    def _new(self, run: RunState) -> AKPNet:
+    def _new(self, ctx: MethodContext) -> AKPNet:
         """Make a network whose first weights depend on the stage alone."""
         chosen = self.settings
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seeds(run.seed, 1))
+            torch.manual_seed(mix_seeds(ctx.seed, 1))
             try:
-                network = AKPNet(chosen.backbone, run.embedder.input, weights=chosen.weights)
+                network = AKPNet(chosen.backbone, ctx.embedder.input, weights=chosen.weights)
             except UserError as error:
                 raise UserError(f"method.dask: {error}") from error
-        return network.to(run.device)
+        return network.to(ctx.device)
 
 
-def _times(term: Term, weight: float) -> Term:
+def _times(term: LossTerm, weight: float) -> LossTerm:
     """Return a term that counts `weight` times as much; one whose own weight is learnt is taken as it is added."""
     if term.log_variance is None:
-        return Term(term.value, weight * term.weight)
-    return Term(term.weighted, weight)
+        return LossTerm(term.value, weight * term.weight)
+    return LossTerm(term.weighted, weight)
 
 
 # ---- learning

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from passerby.clustering.algorithms import KmeansSettings
 from passerby.errors import UserError
 from passerby.losses.mining import widen
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import hidden_rows, unit
-from passerby.methods.part import Part, RunState
+from passerby.methods.method import Method, MethodContext
 from passerby.settings import Settings
-from passerby.types import Batch, Doubles, Floats, Ints, Output, Stage
+from passerby.types import Batch, Doubles, Floats, Ints, Output
 
 SMALLEST = 1e-12
 
@@ -129,12 +129,12 @@ class DecSettings(Settings):
         return self
 
     def make(self) -> Dec:
-        """Build the part."""
+        """Build the method."""
         return Dec(self)
 
 
-class Dec(Part):
-    """Deep embedded clustering beside a part that makes labels, whose clusters give the centres unless k does.
+class Dec(Method):
+    """Deep embedded clustering beside a method that assigns labels, whose clusters give the centres unless k does.
 
     Known people that a stage shows beside are left alone. The targets of a whole data set are made at the start of
     every epoch and held until the next: 4 N K bytes.
@@ -150,7 +150,7 @@ class Dec(Part):
 
     settings: DecSettings
     unlabelled_only = True
-    teaches_alone = True
+    trains_alone = True
     centres: nn.Parameter
     target: Tensor
     taking_part: Tensor
@@ -168,39 +168,39 @@ class Dec(Part):
 
     @property
     def companions(self) -> dict[str, str]:
-        """See `Part`."""
+        """See `Method`."""
         return {"Centres": "of the clusters; images are pulled to those that they are nearest to"}
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """See that there are as many axes as are asked for.
 
         Raises:
             UserError: the vectors have fewer dimensions.
 
         """
-        asked, most = self.settings.dimension, run.embedder.dimension
+        asked, most = self.settings.dimension, ctx.embedder.dimension
         if asked is not None and asked > most:
             raise UserError(f"method.dec.dimension is {asked}, and the vectors of this model have {most} dimensions")
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Make as many centres as the checkpoint has."""
-        super().make_room(run, state)
-        self._place(torch.empty_like(state["centres"], device=run.device))
+        super().make_room(ctx, state)
+        self._place(torch.empty_like(state["centres"], device=ctx.device))
 
     @property
-    def undecayed(self) -> list[nn.Parameter]:
+    def no_weight_decay(self) -> list[nn.Parameter]:
         """The centres, which have no reason to be near 0."""
         return [self.centres]
 
-    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Place the centres, or look after those that are there, and set the targets of the epoch."""
         people = labels if labels.ndim == 1 else labels[:, 0]
-        rows = (people >= 0) & hidden_rows(stage)
-        vectors = unit(getattr(run.vectors(), self.settings.feature)[rows])
+        rows = (people >= 0) & hidden_rows(ctx.stage)
+        vectors = unit(getattr(ctx.vectors(), self.settings.feature)[rows])
         if self.settings.k is None or not len(self.centres):
-            self._project_by(vectors, run.device)
-            self._place(self._means(vectors, people[rows], run))
-        z = self._projected(torch.from_numpy(vectors).to(run.device))
+            self._project_by(vectors, ctx.device)
+            self._place(self._means(vectors, people[rows], ctx))
+        z = self._projected(torch.from_numpy(vectors).to(ctx.device))
         if len(z) < len(self.centres):
             raise UserError(
                 f"method.dec has {len(self.centres):,} centres, and only {len(z):,} images are in clusters; choose a "
@@ -210,27 +210,27 @@ class Dec(Part):
             moved, count = reseeded(self.centres, z)
             self.centres.copy_(moved)
             q = log_assignment(z, self.centres, alpha=self.settings.alpha).exp()
-        self.taking_part = torch.from_numpy(rows).to(run.device)
+        self.taking_part = torch.from_numpy(rows).to(ctx.device)
         if self.settings.scope == "dataset":
             self.target = q.new_zeros(len(rows), len(self.centres))
             self.target[self.taking_part] = target_distribution(q)
         figures = {"centres": float(len(self.centres)), "put elsewhere": float(count)}
-        run.tell("dec", {**figures, "mean largest assignment": float(q.amax(dim=1).mean())})
+        ctx.log_metrics("dec", {**figures, "mean largest assignment": float(q.amax(dim=1).mean())})
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how far the assignments of the batch are from their targets."""
         vectors = out.embedding if self.settings.feature == "embedding" else out.feature
-        vectors, index = run.gather(vectors, batch.index, use="mean")
+        vectors, index = ctx.gather(vectors, batch.index, use="mean")
         mine = self.taking_part[index]
         if not bool(mine.any()):
-            return {"dec": Term(vectors.sum() * 0, self.settings.weight)}
+            return {"dec": LossTerm(vectors.sum() * 0, self.settings.weight)}
         z = self._projected(F.normalize(widen(vectors[mine])))
         log_q = log_assignment(z, self.centres, alpha=self.settings.alpha)
         whole = self.settings.scope == "dataset"
         p = self.target[index[mine]] if whole else target_distribution(log_q.detach().exp())
-        return {"dec": Term(dec_loss(log_q, p), self.settings.weight)}
+        return {"dec": LossTerm(dec_loss(log_q, p), self.settings.weight)}
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Forgets its centres and targets, which another stage makes anew."""
         self._place(torch.empty(0, 0))
         self.target, self.taking_part = torch.empty(0, 0), torch.empty(0, dtype=torch.bool)
@@ -246,13 +246,13 @@ class Dec(Part):
         z = vectors if self.settings.dimension is None else (vectors - self.mean) @ self.axes
         return z * self.settings.scale
 
-    def _means(self, vectors: Floats, people: Ints, run: RunState) -> Tensor:
+    def _means(self, vectors: Floats, people: Ints, ctx: MethodContext) -> Tensor:
         """Return the means (K, d) of the clusters that labels (M,) tell, or that k-means finds."""
         if self.settings.k is not None:
-            chosen = KmeansSettings(k=self.settings.k, restarts=self.settings.restarts, seed=run.seed % 2**32)
+            chosen = KmeansSettings(k=self.settings.k, restarts=self.settings.restarts, seed=ctx.seed % 2**32)
             people = chosen.fit(vectors).labels
-        clusters = torch.from_numpy(np.unique(people, return_inverse=True)[1]).to(run.device)
-        z = self._projected(torch.from_numpy(vectors).to(run.device))
+        clusters = torch.from_numpy(np.unique(people, return_inverse=True)[1]).to(ctx.device)
+        z = self._projected(torch.from_numpy(vectors).to(ctx.device))
         sums = z.new_zeros(int(clusters.max()) + 1, z.shape[1]).index_add(0, clusters, z)
         return sums / torch.bincount(clusters)[:, None]
 

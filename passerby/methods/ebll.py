@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
 from passerby.methods.encoder import Encoder, empty_encoder, require_fit, seen_width
-from passerby.methods.part import Adds, Part, RunState, frozen
+from passerby.methods.method import Adds, Method, MethodContext, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     LOW,
@@ -103,22 +103,22 @@ class EbllSettings(Settings):
         return frozenset(of_place | of_distance | of_penalty)
 
     def make(self) -> Ebll:
-        """Build the part."""
+        """Build the method."""
         return Ebll(self)
 
 
-class Ebll(Part):
+class Ebll(Method):
     """Encoders of each stage that leaves some, and the distances of codes from the second stage on, added.
 
     Reference: Rannen et al., "Encoder Based Lifelong Learning", ICCV 2017, sections 3.2 and 3.3.
     Differs from the paper: features are those after pooling, or the maps before; penalties on the weights can be added;
-    the distance is a mean over the numbers of the code, without a factor 1/2; the other terms of the paper are the part
+    the distance is a mean over the numbers of the code, without a factor 1/2; the other terms of the paper are those of
     `lwf`.
 
     """
 
     settings: EbllSettings
-    wants_teacher = True
+    uses_previous_model = True
 
     def __init__(self, settings: EbllSettings) -> None:
         super().__init__()
@@ -130,51 +130,51 @@ class Ebll(Part):
         """From the second stage on, which holds the codes of the first."""
         return "later" if self.settings.weight else "never"
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Check, before anything is trained, what would fail after the last epoch."""
-        if run.teacher is None and not self.settings.epochs:
-            raise UserError(f"method.ebll: epochs 0 and no earlier stage, so it would do nothing in {stage.name!r}")
-        if run.teacher is not None and self.settings.weight and not len(self.encoders):
+        if ctx.previous_model is None and not self.settings.epochs:
+            raise UserError(f"method.ebll: epochs 0 and no earlier stage, so it would do nothing in {ctx.stage.name!r}")
+        if ctx.previous_model is not None and self.settings.weight and not len(self.encoders):
             raise UserError(
-                f"method.ebll: no stage before {stage.name!r} left a code, so there is nothing to hold; name the part "
-                "in an earlier stage, start from a run that has it, or set weight: 0 to only leave a code"
+                f"method.ebll: no stage before {ctx.stage.name!r} left a code, so there is nothing to hold; name the "
+                "method in an earlier stage, start from a run that has it, or set weight: 0 to only leave a code"
             )
-        if run.teacher is not None and self.settings.weight and not self._held:
+        if ctx.previous_model is not None and self.settings.weight and not self._held:
             left = ", ".join(dict.fromkeys(encoder.objective for encoder in self._all))
             raise UserError(
                 f"method.ebll.autoencoders: [{', '.join(self.settings.autoencoders)}] are to be held in "
-                f"{stage.name!r}, and the stages before left {left}; name one of these"
+                f"{ctx.stage.name!r}, and the stages before left {left}; name one of these"
             )
         for encoder in self._all:
-            require_fit(encoder, run.embedder)
+            require_fit(encoder, ctx.embedder)
         if self.settings.epochs:
-            self._require_learnable(run, stage)
+            self._require_learnable(ctx, ctx.stage)
 
-    def _require_learnable(self, run: RunState, stage: Stage) -> None:
-        chosen, width = self.settings, seen_width(run.embedder, self.settings.place)
+    def _require_learnable(self, ctx: MethodContext, stage: Stage) -> None:
+        chosen, width = self.settings, seen_width(ctx.embedder, self.settings.place)
         if chosen.code >= width:
             raise UserError(f"method.ebll.code is {chosen.code}, which must be below the {width} numbers that it codes")
-        if chosen.place == "before_pooling" and run.embedder.backbone.pools_itself:
+        if chosen.place == "before_pooling" and ctx.embedder.backbone.pools_itself:
             raise UserError(
-                f"method.ebll.place: {run.embedder.settings.backbone!r} pools its own tokens, so nothing can stand "
+                f"method.ebll.place: {ctx.embedder.settings.backbone!r} pools its own tokens, so nothing can stand "
                 "before the pooling; use after_pooling"
             )
-        if chosen.task and chosen.place == "before_pooling" and run.view(stage.train).pooling == "weighted":
+        if chosen.task and chosen.place == "before_pooling" and ctx.view(stage.train).pooling == "weighted":
             raise UserError(
                 "method.ebll.task with place: before_pooling pools what is reconstructed without the masks that "
                 "foreground: pool weights it by; use place: after_pooling or task: 0"
             )
-        if chosen.task and ("softmax" not in run.losses.losses or not stage.labelled):
+        if chosen.task and ("softmax" not in ctx.losses.losses or not stage.labelled):
             raise UserError("method.ebll.task asks the classifier of losses.softmax, and the stage has no such loss")
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Build as many encoders as the checkpoint has, each as it was."""
         states: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             _, number, name = key.split(".", maxsplit=2)
             states.setdefault(int(number), {})[name] = value
         found = (frozen(empty_encoder(states[number])) for number in sorted(states))
-        self.encoders = nn.ModuleList(found).to(run.device)
+        self.encoders = nn.ModuleList(found).to(ctx.device)
 
     @property
     def _all(self) -> list[Encoder]:
@@ -185,22 +185,22 @@ class Ebll(Part):
         """The encoders whose codes the present stage may not change."""
         return [encoder for encoder in self._all if encoder.objective in self.settings.autoencoders]
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the distances of the codes of each past stage, all from the model of the stage before."""
         chosen = self.settings
-        if run.teacher is None or not chosen.weight:
+        if ctx.previous_model is None or not chosen.weight:
             return {}
-        earlier, terms = run.teacher.answer(run, batch), {}
+        earlier, terms = ctx.previous_model.output(ctx, batch), {}
         for encoder in self._held:
             with torch.no_grad():
                 old = encoder(earlier)
             loss = code_distance(
                 old, encoder(out), kind=chosen.distance, temperature=chosen.temperature, scale=chosen.scale
             )
-            terms[f"code {encoder.number} {encoder.objective}"] = Term(loss, chosen.weight)
+            terms[f"code {encoder.number} {encoder.objective}"] = LossTerm(loss, chosen.weight)
         return terms
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Train the autoencoders of the stage, tell how good they are, and keep their encoders.
 
         Raises:
@@ -210,17 +210,17 @@ class Ebll(Part):
         chosen = self.settings
         if not chosen.epochs:
             return
-        model = frozen(run.tested)
+        model = frozen(ctx.tested)
         material = Material(
             model,
-            stage.train.path,
+            ctx.stage.train.path,
             place=chosen.place,
-            device=run.device,
-            autocast=run.autocast,
-            view=run.view(stage.train),
+            device=ctx.device,
+            autocast=ctx.autocast,
+            view=ctx.view(ctx.stage.train),
         )
-        judge = _judge(chosen, run, stage, model)
-        autoencoders = {name: self._new(run) for name in chosen.autoencoders}
+        judge = _judge(chosen, ctx, ctx.stage, model)
+        autoencoders = {name: self._new(ctx) for name in chosen.autoencoders}
         lessons = [Lesson(one, _loss(chosen, one, name, judge)) for name, one in autoencoders.items()]
         learn(
             lessons,
@@ -229,50 +229,50 @@ class Ebll(Part):
             batch=chosen.batch,
             lr=chosen.lr,
             milestones=chosen.milestones,
-            seed=run.seed,
+            seed=ctx.seed,
         )
         fits = {name: measure(one.requires_grad_(False), material) for name, one in autoencoders.items()}
         figures = {key: v for name, fit in fits.items() for key, v in _figures(chosen, autoencoders[name], name, fit)}
         if fits.get("ae", _LIVELY).liveliness < COLLAPSED:
-            run.tell("ebll", figures)
-            raise UserError(_collapse(chosen, stage, "ae", fits["ae"]) + "; the trained model is kept in last.pt")
-        figures |= _scores(run, model, autoencoders, place=chosen.place)
-        notes = [_warning(chosen, stage, name, fit) for name, fit in fits.items()]
-        run.tell("ebll", figures, note=" ".join(note for note in notes if note))
+            ctx.log_metrics("ebll", figures)
+            raise UserError(_collapse(chosen, ctx.stage, "ae", fits["ae"]) + "; the trained model is kept in last.pt")
+        figures |= _scores(ctx, model, autoencoders, place=chosen.place)
+        notes = [_warning(chosen, ctx.stage, name, fit) for name, fit in fits.items()]
+        ctx.log_metrics("ebll", figures, note=" ".join(note for note in notes if note))
         number = 1 + max((encoder.number for encoder in self._all), default=0)
         for name, one in autoencoders.items():
             self.encoders.append(frozen(Encoder(one.encoder, chosen.activation, objective=name, number=number)))
-        self.encoders.to(run.device)
+        self.encoders.to(ctx.device)
 
-    def _new(self, run: RunState) -> Autoencoder:
+    def _new(self, ctx: MethodContext) -> Autoencoder:
         """Make an autoencoder whose first weights depend on the stage alone."""
         chosen = self.settings
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seeds(run.seed, 1))
+            torch.manual_seed(mix_seeds(ctx.seed, 1))
             autoencoder = Autoencoder(
-                seen_width(run.embedder, chosen.place),
+                seen_width(ctx.embedder, chosen.place),
                 chosen.code,
                 place=chosen.place,
                 activation=chosen.activation,
                 kernel=chosen.kernel,
             )
-        return autoencoder.to(run.device)
+        return autoencoder.to(ctx.device)
 
 
 # ---- learning and telling
 
 
 def _judge(
-    chosen: EbllSettings, run: RunState, stage: Stage, model: Embedder
+    chosen: EbllSettings, ctx: MethodContext, stage: Stage, model: Embedder
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
     """Return what the classifier of the stage, standing still, makes of reconstructions and the numbers of images."""
     if not chosen.task:
         return None
-    softmax = frozen(run.losses.losses["softmax"])
+    softmax = frozen(ctx.losses.losses["softmax"])
     labels = torch.from_numpy(stage.train.pid)
 
     def judge(reconstruction: Tensor, rows: Tensor) -> Tensor:
-        loss: Tensor = softmax(rebuilt(model, reconstruction, place=chosen.place), labels[rows].to(run.device))
+        loss: Tensor = softmax(rebuilt(model, reconstruction, place=chosen.place), labels[rows].to(ctx.device))
         return loss
 
     return judge
@@ -306,15 +306,15 @@ def _figures(chosen: EbllSettings, autoencoder: Autoencoder, name: Objective, fi
 
 
 def _scores(
-    run: RunState, model: Embedder, autoencoders: Mapping[Objective, Autoencoder], *, place: Place
+    ctx: MethodContext, model: Embedder, autoencoders: Mapping[Objective, Autoencoder], *, place: Place
 ) -> dict[str, float]:
     """Return the scores of a model, plain and with each autoencoder in its way."""
     figures: dict[str, float] = {}
-    for dataset, scores in run.scores(model).items():
+    for dataset, scores in ctx.scores(model).items():
         figures[f"{dataset} mAP"], figures[f"{dataset} rank-1"] = scores.mAP, scores.rank(1)
     for name, autoencoder in autoencoders.items():
         with led_through(model, autoencoder, place=place):
-            rebuilt_scores = run.scores(model)
+            rebuilt_scores = ctx.scores(model)
         for dataset, scores in rebuilt_scores.items():
             figures[f"{name} {dataset} mAP reconstructed"] = scores.mAP
             figures[f"{name} {dataset} rank-1 reconstructed"] = scores.rank(1)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from passerby.extract import shown
 from passerby.losses.loss import class_means, classifiers
 from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
-from passerby.methods.part import Part, RunState
+from passerby.methods.method import Method, MethodContext
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
 from passerby.types import Split, Stage
@@ -32,11 +32,11 @@ class GrowSettings(Settings):
     )
 
     def make(self) -> Grow:
-        """Build the part."""
+        """Build the method."""
         return Grow(self)
 
 
-class Grow(Part):
+class Grow(Method):
     """Classifiers with the new people first and all earlier ones after them.
 
     A stage whose losses have no classifier, or another one, loses nobody: earlier rows are kept, see `IdentityRows`,
@@ -57,71 +57,71 @@ class Grow(Part):
         self.known = RowStore()  # of each loss with a classifier (C, D): the rows of all people so far
 
     @property
-    def hollow(self) -> bool:
+    def has_state(self) -> bool:
         """Without earlier people nothing grows."""
-        return not len(self.known)
+        return bool(len(self.known))
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Make as many rows as the checkpoint has."""
-        self.known = RowStore.with_room(state, "known").to(run.device)
+        self.known = RowStore.with_room(state, "known").to(ctx.device)
 
-    def widen(self, run: RunState, stage: Stage) -> Stage:
+    def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Ask for classifiers that know the earlier people too."""
         return replace(stage, absent=self.known.count)
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Give earlier people their rows, and new ones a beginning."""
         if not self.known.count:
             return
         if self.settings.new != "random":
-            for name, head in classifiers(run.losses.losses).items():
-                means = self._means(run, stage, space=space_of(run.losses.losses[name]))
+            for name, head in classifiers(ctx.losses.losses).items():
+                means = self._means(ctx, ctx.stage, space=space_of(ctx.losses.losses[name]))
                 with torch.no_grad():
                     head.weight[: len(means)] = means
-        self.known.adopt(run.losses.losses)
+        self.known.adopt(ctx.losses.losses)
 
-    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+    def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
         """Set the rows of earlier people to alpha x now + (1 - alpha) x before the stage; new people keep theirs."""
-        self.known.blend(run.losses.losses, alpha=alpha)
+        self.known.blend(ctx.losses.losses, alpha=alpha)
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Keep all rows."""
-        count = stage.train.count_identities
-        identities = torch.arange(count + self.known.count, device=run.device)
-        self.known = self.known.renewed(_heads(run), identities=identities, is_earlier=identities >= count)
+        count = ctx.stage.train.count_identities
+        identities = torch.arange(count + self.known.count, device=ctx.device)
+        self.known = self.known.renewed(_heads(ctx), identities=identities, is_earlier=identities >= count)
         if self.settings.new == "random":
             return
         for rows in self.known.values():
             assert isinstance(rows, IdentityRows)
             if not bool(rows.is_known[:count].all()):
-                rows.weight[:count] = self._means(run, stage, space=rows.space)
+                rows.weight[:count] = self._means(ctx, ctx.stage, space=rows.space)
                 rows.is_known[:count] = True
 
-    def _means(self, run: RunState, stage: Stage, *, space: Space) -> Tensor:
+    def _means(self, ctx: MethodContext, stage: Stage, *, space: Space) -> Tensor:
         """Return where the rows of the people of a stage begin (C, D)."""
         before = space == "before_neck" or self.settings.new == "means_before_neck"
-        seen = vectors(run, stage.train, of="feature" if before else "embedding")
-        return class_means(F.normalize(seen) if self.settings.new == "means_before_neck" else seen, _people(run, stage))
+        seen = vectors(ctx, stage.train, of="feature" if before else "embedding")
+        return class_means(F.normalize(seen) if self.settings.new == "means_before_neck" else seen, _people(ctx, stage))
 
 
-def _heads(run: RunState) -> nn.ModuleDict:
+def _heads(ctx: MethodContext) -> nn.ModuleDict:
     """Return the losses that have a classifier."""
-    return nn.ModuleDict({name: run.losses.losses[name] for name in classifiers(run.losses.losses)})
+    return nn.ModuleDict({name: ctx.losses.losses[name] for name in classifiers(ctx.losses.losses)})
 
 
-def _people(run: RunState, stage: Stage) -> Tensor:
-    return torch.from_numpy(stage.train.pid).to(run.device)
+def _people(ctx: MethodContext, stage: Stage) -> Tensor:
+    return torch.from_numpy(stage.train.pid).to(ctx.device)
 
 
 def vectors(
-    run: RunState, split: Split, *, of: Literal["feature", "embedding"], model: Embedder | None = None
+    ctx: MethodContext, split: Split, *, of: Literal["feature", "embedding"], model: Embedder | None = None
 ) -> Tensor:
     """Return the vectors of images without augmentation, (N, D) float32; of the model that is trained by default."""
-    model = run.embedder if model is None else model
+    model = ctx.embedder if model is None else model
     was_training = model.training
     model.eval()
-    with torch.no_grad(), run.autocast():
-        batches = shown(split.path, run.view(split), model, size=64)
-        found = [getattr(model(images.to(run.device), mask), of).float() for images, mask in batches]
+    with torch.no_grad(), ctx.autocast():
+        batches = shown(split.path, ctx.view(split), model, size=64)
+        found = [getattr(model(images.to(ctx.device), mask), of).float() for images, mask in batches]
     model.train(was_training)
     return torch.cat(found)

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from torch import Tensor
 
 
-def anchored(weights: Tensor, anchors: Tensor, importance: Tensor) -> Tensor:
-    """Return half the importance-weighted squared distance of the weights to their anchors.
+def importance_penalty(weights: Tensor, reference: Tensor, importance: Tensor) -> Tensor:
+    """Return half the importance-weighted squared distance of the weights to their reference values.
 
     Args:
         weights: (W,) or any shape, the present weights.
-        anchors: what they were after the earlier site, same shape.
+        reference: what they were after the earlier site, same shape.
         importance: how much each counts, same shape, >= 0.
 
     Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
@@ -26,7 +26,7 @@ def anchored(weights: Tensor, anchors: Tensor, importance: Tensor) -> Tensor:
     >>> anchored(torch.tensor([3.0, 1.0]), torch.ones(2), torch.tensor([0.5, 9.0])).item()
     1.0
     """
-    return (importance * (weights - anchors).square()).sum() / 2
+    return (importance * (weights - reference).square()).sum() / 2
 
 
 def mean_square(gradients: Iterable[Tensor]) -> Tensor:

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.distillation import Scale, entropy, softened_cross_entropy, worst_triplet
-from passerby.methods.part import Part, RunState, frozen
+from passerby.methods.method import Method, MethodContext, frozen
 from passerby.settings import Settings
-from passerby.types import Batch, Output, Stage
+from passerby.types import Batch, Output
 
 Share = Annotated[float, Field(ge=0)]
 
@@ -45,16 +45,16 @@ class LwfSettings(Settings):
         return self
 
     def make(self) -> Lwf:
-        """Build the part."""
+        """Build the method."""
         return Lwf(self)
 
 
-class Lwf(Part):
+class Lwf(Method):
     """The losses of `LwfSettings`, from the second stage on."""
 
     settings: LwfSettings
-    wants_teacher = True
-    needs_earlier = True
+    uses_previous_model = True
+    needs_previous_model = True
     above: Tensor
 
     def __init__(self, settings: LwfSettings) -> None:
@@ -66,9 +66,9 @@ class Lwf(Part):
         self.register_buffer("above", torch.full((), torch.nan))
 
     @property
-    def hollow(self) -> bool:
+    def has_state(self) -> bool:
         """Only `heads` asks what earlier stages left."""
-        return bool(self.settings.heads) and not len(self.kept)
+        return not self.settings.heads or bool(len(self.kept))
 
     @property
     def at_end(self) -> str:
@@ -80,51 +80,51 @@ class Lwf(Part):
         """Only `heads` keeps something."""
         return "the classifiers of earlier stages" if self.settings.heads else ""
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Start from the earlier classifiers as they are now."""
         self.old = nn.ModuleList(frozen(head) for head in self.kept)
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Build as many classifiers as the checkpoint has."""
         for name in ("old", "kept"):
             weights = [value for key, value in state.items() if key.startswith(f"{name}.")]
-            heads = [nn.Linear(w.shape[1], w.shape[0], bias=False, device=run.device) for w in weights]
+            heads = [nn.Linear(w.shape[1], w.shape[0], bias=False, device=ctx.device) for w in weights]
             setattr(self, name, nn.ModuleList(frozen(head) if name == "old" else head for head in heads))
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses that have a weight; none in the first stage."""
-        if run.teacher is None:
+        if ctx.previous_model is None:
             return {}
-        chosen, earlier = self.settings, run.teacher.answer(run, batch)
+        chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
         old, new = (getattr(each, chosen.feature) for each in (earlier, out))
         terms = {}
         if chosen.ce_dist:
             loss = softened_cross_entropy(old, new, temperature=chosen.temperature, scale=chosen.scale)
-            terms["ce_dist"] = Term(loss, chosen.ce_dist)
+            terms["ce_dist"] = LossTerm(loss, chosen.ce_dist)
             least = entropy(old, temperature=chosen.temperature, scale=chosen.scale)
             self.above.copy_((loss - least).detach())
         if chosen.tr_dist:
-            before, now, people = run.gather(old, new, batch.people, use="mining")
-            terms["tr_dist"] = Term(worst_triplet(before, now, people, margin=chosen.margin), chosen.tr_dist)
+            before, now, people = ctx.gather(old, new, batch.people, use="mining")
+            terms["tr_dist"] = LossTerm(worst_triplet(before, now, people, margin=chosen.margin), chosen.tr_dist)
         if chosen.heads:
             for number, (frozen_head, head) in enumerate(zip(self.old, self.kept, strict=True), start=1):
                 said, says = frozen_head(earlier.embedding), head(out.embedding)
                 loss = softened_cross_entropy(said, says, temperature=chosen.heads_temperature)
-                terms[f"head {number}"] = Term(loss, chosen.heads)
+                terms[f"head {number}"] = LossTerm(loss, chosen.heads)
         return terms
 
-    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+    def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
         """Set earlier classifiers to alpha x now + (1 - alpha) x before the stage."""
         with torch.no_grad():
             for before, now in zip(self.old.parameters(), self.kept.parameters(), strict=True):
                 now.lerp_(before, 1 - alpha)
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Keep the classifier of the stage, and tell what `ce_dist` came to beyond its least value."""
         if not self.above.isnan():
-            run.tell("lwf", {"ce_dist above its least value": float(self.above)})
+            ctx.log_metrics("lwf", {"ce_dist above its least value": float(self.above)})
         self.above.fill_(torch.nan)
         if not self.settings.heads:
             return
-        head = cast("Softmax", run.losses.losses["softmax"]).classifier
+        head = cast("Softmax", ctx.losses.losses["softmax"]).classifier
         self.kept.append(copy.deepcopy(head))

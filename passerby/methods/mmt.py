@@ -21,13 +21,13 @@ from passerby.clustering.algorithms import AnyClustering, KmeansSettings
 from passerby.errors import UserError
 from passerby.losses.loss import class_means
 from passerby.losses.mining import complete_anchors, pair_distances
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.part import RunState
+from passerby.methods.method import MethodContext
 from passerby.models.embedder import Embedder, load_embedder, load_state
-from passerby.types import Batch, Floats, Ints, Output, Stage
+from passerby.types import Batch, Floats, Ints, Output
 
 
 def soft_cross_entropy(logits: Tensor, said: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class MmtSettings(ClusteredSettings):
     decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="share of a teacher that stays at each step")
 
     def make(self) -> Mmt:
-        """Build the part."""
+        """Build the method."""
         return Mmt(self)
 
 
@@ -128,7 +128,7 @@ class Mmt(Clustered):
     """
 
     settings: MmtSettings
-    teaches_alone = True
+    trains_alone = True
     eyes = "The mean of what both teachers see"
     step: Tensor
 
@@ -141,92 +141,92 @@ class Mmt(Clustered):
 
     @property
     def companions(self) -> dict[str, str]:
-        """See `Part`."""
+        """See `Method`."""
         return {
             "Second network": "learns beside the first, from mirrored images",
             "Two mean teachers": "the running mean of each network teaches the other one",
         }
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Make the second network and both teachers."""
-        super().begin(run, stage)
+        super().on_stage_start(ctx)
         self.step.zero_()
         second = self.settings.second
-        self._make_networks(run, second=None if second is None else _read(second, run.embedder))
+        self._make_networks(ctx, second=None if second is None else _read(second, ctx.embedder))
 
-    def _make_networks(self, run: RunState, *, second: dict[str, Tensor] | None = None) -> None:
+    def _make_networks(self, ctx: MethodContext, *, second: dict[str, Tensor] | None = None) -> None:
         """Make copies of the run's network, the second student and its mean with other weights where there are some."""
-        student = copy.deepcopy(run.embedder).train()
+        student = copy.deepcopy(ctx.embedder).train()
         if second is not None:
             load_state(student, second, source=f"method.mmt.second: {self.settings.second}")
         self.students = nn.ModuleList([student])
-        self.teachers = nn.ModuleList(_mean_of(net) for net in (run.embedder, student))
+        self.teachers = nn.ModuleList(_mean_of(net) for net in (ctx.embedder, student))
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Build networks and classifiers as the checkpoint has them."""
-        super().make_room(run, state)
+        super().make_room(ctx, state)
         if any(name.startswith("students.") for name in state):
-            self._make_networks(run)
+            self._make_networks(ctx)
         weights = [state[name] for name in sorted(state) if name.startswith("heads.")]
         self.heads = nn.ModuleList(_head(weight, learns=place < 2) for place, weight in enumerate(weights))
 
-    def looked_at(self, run: RunState) -> Floats:
+    def looked_at(self, ctx: MethodContext) -> Floats:
         """Return the mean (N, D) of what both teachers make of the images."""
-        found = [unit(getattr(run.vectors(teacher), self.settings.feature)) for teacher in self._means]
+        found = [unit(getattr(ctx.vectors(teacher), self.settings.feature)) for teacher in self._means]
         mean: Floats = (found[0] + found[1]) / np.float32(2)
-        return self.evened(mean, run.stage.train.cam)
+        return self.evened(mean, ctx.stage.train.cam)
 
-    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Let all classifiers begin at the mean directions of the clusters."""
         known = labels >= 0
-        people, vectors = torch.from_numpy(labels[known]), [run.vectors(teacher) for teacher in self._means]
+        people, vectors = torch.from_numpy(labels[known]), [ctx.vectors(teacher) for teacher in self._means]
         means = [class_means(torch.from_numpy(unit(found.embedding[known])), people) for found in vectors]
-        rows = F.normalize(means[0] + means[1]).to(run.device)
+        rows = F.normalize(means[0] + means[1]).to(ctx.device)
         self.heads = nn.ModuleList(_head(rows, learns=place < 2) for place in range(4))
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how both networks meet the clusters, and each the teacher of the other."""
         chosen, labels = self.settings, batch.labels
-        outs, taught = self._seen(run, batch, out)
+        outs, taught = self._seen(ctx, batch, out)
         logits = [head(found.embedding.float()) for head, found in zip(self.heads[:2], outs, strict=True)]
         said = [head(found.embedding.float()) for head, found in zip(self.heads[2:], taught, strict=True)][::-1]
         hard = [smoothed_cross_entropy(one, labels, smoothing=chosen.smoothing) for one in logits]
         soft = [soft_cross_entropy(one, other) for one, other in zip(logits, said, strict=True)]
-        *features, people = run.gather(*(found.feature for found in (*outs, *taught)), labels, use="mining")
+        *features, people = ctx.gather(*(found.feature for found in (*outs, *taught)), labels, use="mining")
         mined = [triplet_loss(one, people, form="soft") for one in features[:2]]
         pairs = zip(features[:2], features[3:1:-1], strict=True)  # each with the teacher of the other
         asked = [soft_triplet(one, other, people) for one, other in pairs]
         return {
-            "hard labels": Term(hard[0] + hard[1], 1 - chosen.soft_softmax),
-            "soft labels": Term(soft[0] + soft[1], chosen.soft_softmax),
-            "hard triplet": Term(mined[0] + mined[1], 1 - chosen.soft_triplet),
-            "soft triplet": Term(asked[0] + asked[1], chosen.soft_triplet),
+            "hard labels": LossTerm(hard[0] + hard[1], 1 - chosen.soft_softmax),
+            "soft labels": LossTerm(soft[0] + soft[1], chosen.soft_softmax),
+            "hard triplet": LossTerm(mined[0] + mined[1], 1 - chosen.soft_triplet),
+            "soft triplet": LossTerm(asked[0] + asked[1], chosen.soft_triplet),
         }
 
-    def _seen(self, run: RunState, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
+    def _seen(self, ctx: MethodContext, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
         """Return what both networks and both teachers make of a batch; the second ones see its mirror image."""
         mirrored, mask = batch.images.flip(3), None if batch.mask is None else batch.mask.flip(3)
-        with run.autocast():
+        with ctx.autocast():
             other = self.students[0](mirrored, mask)
             with torch.no_grad():
                 taught = [self.teachers[0](batch.images, batch.mask), self.teachers[1](mirrored, mask)]
         return [out, other], taught
 
-    def after_step(self, run: RunState) -> None:
+    def after_step(self, ctx: MethodContext) -> None:
         """Move the teachers towards their networks; statistics of norms are the teachers' own."""
         kept = kept_of_mean(int(self.step), decay=self.settings.decay)
-        pairs = [(run.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]
+        pairs = [(ctx.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]
         for net, mean in [*pairs, *zip(self.heads[:2], self.heads[2:], strict=True)]:
             for now, before in zip(net.parameters(), mean.parameters(), strict=True):
                 before.lerp_(now, 1 - kept)
         self.step += 1
 
-    def replace_weights(self, run: RunState, stage: Stage) -> None:
+    def replace_weights(self, ctx: MethodContext) -> None:
         """Leave the running mean of the first network."""
-        for model in run.models:
+        for model in ctx.models:
             model.load_state_dict(self.teachers[0].state_dict())
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of all other networks."""
         self.students, self.teachers, self.heads = (nn.ModuleList() for _ in range(3))
 

@@ -19,11 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from passerby.clustering.algorithms import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
 from passerby.losses.loss import class_means
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.part import RunState
-from passerby.types import Batch, Floats, Ints, Output, Stage
+from passerby.methods.method import MethodContext
+from passerby.types import Batch, Floats, Ints, Output
 
 _BLOCK = 1024
 
@@ -98,7 +98,7 @@ class PplrSettings(ClusteredSettings):
     triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the soft-margin triplet of whole images")
 
     def make(self) -> Pplr:
-        """Build the part."""
+        """Build the method."""
         return Pplr(self)
 
 
@@ -112,7 +112,7 @@ class Pplr(Clustered):
     """
 
     settings: PplrSettings
-    teaches_alone = True
+    trains_alone = True
     agreement: Tensor
 
     def __init__(self, settings: PplrSettings) -> None:
@@ -123,29 +123,29 @@ class Pplr(Clustered):
 
     @property
     def companions(self) -> dict[str, str]:
-        """See `Part`."""
+        """See `Method`."""
         return {"Necks and classifiers": "of every stripe; their agreement with the whole says how far its labels hold"}
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Give each stripe a neck."""
-        super().begin(run, stage)
-        count = run.embedder.settings.stripes
+        super().on_stage_start(ctx)
+        count = ctx.embedder.settings.stripes
         assert count is not None, "the recipe is checked"
-        self.necks = nn.ModuleList(_neck(run.embedder.dimension) for _ in range(count)).to(run.device)
+        self.necks = nn.ModuleList(_neck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Build necks and classifiers as the checkpoint has them."""
-        super().make_room(run, state)
+        super().make_room(ctx, state)
         necks = {name.split(".")[1] for name in state if name.startswith("necks.")}
-        self.necks = nn.ModuleList(_neck(run.embedder.dimension) for _ in necks)
+        self.necks = nn.ModuleList(_neck(ctx.embedder.dimension) for _ in necks)
         weights = [
             state[f"heads.{place}.weight"] for place in range(1 + len(necks)) if f"heads.{place}.weight" in state
         ]
         self.heads = nn.ModuleList(_head(weight) for weight in weights)
 
-    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Measure what the stripes are worth, and let all classifiers begin at the mean directions of the clusters."""
-        found, known = run.vectors(), labels >= 0
+        found, known = ctx.vectors(), labels >= 0
         assert found.parts is not None
         whole = unit(getattr(found, self.settings.feature))
         stripes = [found.parts[:, place] for place in range(found.parts.shape[1])]
@@ -153,17 +153,17 @@ class Pplr(Clustered):
             cross_agreement(whole, unit(stripe), neighbours=self.settings.neighbours, device=self.device)
             for stripe in stripes
         ]
-        self.agreement = torch.from_numpy(np.stack(worth, axis=1)).to(run.device)
-        seen = [torch.from_numpy(one[known]).to(run.device) for one in (found.embedding, *stripes)]
-        people = torch.from_numpy(labels[known]).to(run.device)
+        self.agreement = torch.from_numpy(np.stack(worth, axis=1)).to(ctx.device)
+        seen = [torch.from_numpy(one[known]).to(ctx.device) for one in (found.embedding, *stripes)]
+        people = torch.from_numpy(labels[known]).to(ctx.device)
         for place, neck in enumerate(self._all_necks, start=1):
             if not len(self.heads):  # the first epoch of the stage
                 _settle(neck, seen[place])
             seen[place] = _normed(neck, seen[place])
         self.heads = nn.ModuleList(_head(class_means(F.normalize(one), people)) for one in seen)
-        run.tell("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
+        ctx.log_metrics("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well whole images and stripes meet labels that each has corrected for the other."""
         assert out.parts is not None
         chosen, labels, worth = self.settings, batch.labels, self.agreement[batch.index]
@@ -171,20 +171,20 @@ class Pplr(Clustered):
         first, *others = self.heads
         logits = first(out.embedding.float())
         parts = torch.stack([head(stripe) for head, stripe in zip(others, stripes, strict=True)], dim=1)  # (B, P, K)
-        trusted = worth if run.epoch >= chosen.from_epoch else torch.ones_like(worth)
+        trusted = worth if ctx.epoch >= chosen.from_epoch else torch.ones_like(worth)
         smoothed = [
             smoothed_by_agreement(parts[:, place], labels, trusted[:, place]) for place in range(parts.shape[1])
         ]
         terms = {
-            "whole": Term(refined_by_parts(logits, parts, labels, worth, trust=chosen.trust)),
-            "stripes": Term(torch.stack(smoothed).mean()),
+            "whole": LossTerm(refined_by_parts(logits, parts, labels, worth, trust=chosen.trust)),
+            "stripes": LossTerm(torch.stack(smoothed).mean()),
         }
         if chosen.triplet:
-            features, people = run.gather(out.feature, labels, use="mining")
-            terms["soft-margin triplet"] = Term(triplet_loss(features, people, form="soft"), chosen.triplet)
+            features, people = ctx.gather(out.feature, labels, use="mining")
+            terms["soft-margin triplet"] = LossTerm(triplet_loss(features, people, form="soft"), chosen.triplet)
         return terms
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of necks and classifiers."""
         self.necks, self.heads, self.agreement = nn.ModuleList(), nn.ModuleList(), self.agreement[:0]
 

@@ -9,7 +9,7 @@ class PseudoSettings(ClusteredSettings):
     """Clusters as identities for the losses of the stage."""
 
     def make(self) -> Pseudo:
-        """Build the part."""
+        """Build the method."""
         return Pseudo(self)
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.data.joining import join
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.methods.growth import vectors
 from passerby.methods.herding import herd
 from passerby.methods.identity_rows import RowStore
-from passerby.methods.part import Adds, Part, RunState
+from passerby.methods.method import Adds, Method, MethodContext
 from passerby.settings import Settings
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
 
@@ -94,11 +94,11 @@ class ReplaySettings(Settings):
     )
 
     def make(self) -> Replay:
-        """Build the part."""
+        """Build the method."""
         return Replay(self)
 
 
-class Replay(Part):
+class Replay(Method):
     """A memory of images, chosen at the end of every stage and joined to the training images of every later one.
 
     Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017; for `match`
@@ -128,16 +128,16 @@ class Replay(Part):
         """Only what remembered images are held to, and from the second stage on."""
         return "later" if self.settings.match is not None else "never"
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's."""
-        super().make_room(run, state)
-        self.known = RowStore.with_room(state, "known").to(run.device)
+        super().make_room(ctx, state)
+        self.known = RowStore.with_room(state, "known").to(ctx.device)
 
-    def widen(self, run: RunState, stage: Stage) -> Stage:
+    def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Join the memory to the images of the stage, as one more source."""
         if not len(self.rows):
             return stage
-        train = join([stage.train, *self._splits(run)])
+        train = join([stage.train, *self._splits(ctx)])
         again = np.full(len(self.rows), len(stage.sources))
         return replace(
             stage,
@@ -148,72 +148,72 @@ class Replay(Part):
             recalled=self.settings.share,
         )
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Give the people of the memory the classifiers that knew them, and their centres."""
-        self.known.adopt(run.losses.losses)
+        self.known.adopt(ctx.losses.losses)
 
-    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+    def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
         """Set what losses know of the people in the memory to alpha x now + (1 - alpha) x before the stage."""
-        self.known.blend(run.losses.losses, alpha=alpha)
+        self.known.blend(ctx.losses.losses, alpha=alpha)
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the distance of remembered images to what was stored, if that is asked for."""
         if self.settings.match is None or not len(self.stored):
             return {}
-        place = batch.index - len(run.stages[run.stage_number].train)
-        embedding, place = run.gather(out.embedding, place, use="mean")
-        return {"match": Term(match_gap(embedding, self.stored, place), self.settings.match)}
+        place = batch.index - len(ctx.stages[ctx.stage_number].train)
+        embedding, place = ctx.gather(out.embedding, place, use="mean")
+        return {"match": LossTerm(match_gap(embedding, self.stored, place), self.settings.match)}
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Choose images of the stage, and keep what the losses know of all people in the memory."""
-        chosen = self._choose(run, stage)
-        paths, rows = stage.train.path[chosen], torch.from_numpy(chosen).to(run.device)
-        self.stages = torch.cat([self.stages, torch.full_like(rows, run.stage_number)])
+        chosen = self._choose(ctx, ctx.stage)
+        paths, rows = ctx.stage.train.path[chosen], torch.from_numpy(chosen).to(ctx.device)
+        self.stages = torch.cat([self.stages, torch.full_like(rows, ctx.stage_number)])
         self.rows = torch.cat([self.rows, rows])
         sizes = torch.tensor([Path(path).stat().st_size for path in paths.tolist()], dtype=torch.int64)
-        self.sizes = torch.cat([self.sizes, sizes.to(run.device)])
-        earlier, new = np.unique(stage.train.pid[~stage.fresh]), np.unique(stage.train.pid[chosen])
-        identities = torch.from_numpy(np.concatenate([earlier, new])).to(run.device)
-        is_earlier = torch.arange(len(identities), device=run.device) < len(earlier)
-        self.known = self.known.renewed(run.losses.losses, identities=identities, is_earlier=is_earlier)
+        self.sizes = torch.cat([self.sizes, sizes.to(ctx.device)])
+        earlier, new = np.unique(ctx.stage.train.pid[~ctx.stage.fresh]), np.unique(ctx.stage.train.pid[chosen])
+        identities = torch.from_numpy(np.concatenate([earlier, new])).to(ctx.device)
+        is_earlier = torch.arange(len(identities), device=ctx.device) < len(earlier)
+        self.known = self.known.renewed(ctx.losses.losses, identities=identities, is_earlier=is_earlier)
         if self.settings.match is not None:
-            self._store(run)
-        held = {f"bytes of {name}": float(count) for name, count in self.held().items()}
-        run.tell("replay", {"stored images": float(self.stored_images), **held})
+            self._store(ctx)
+        held = {f"bytes of {name}": float(count) for name, count in self.memory_footprint().items()}
+        ctx.log_metrics("replay", {"stored images": float(self.stored_images), **held})
 
     @property
     def stored_images(self) -> int:
         """How many images of earlier stages it shows again."""
         return len(self.rows)
 
-    def held(self) -> dict[str, int]:
+    def memory_footprint(self) -> dict[str, int]:
         """Return the bytes of what it keeps: its tables, and the files of its images."""
-        return {**super().held(), "image files": int(self.sizes.sum())}
+        return {**super().memory_footprint(), "image files": int(self.sizes.sum())}
 
-    def _splits(self, run: RunState) -> list[Split]:
+    def _splits(self, ctx: MethodContext) -> list[Split]:
         """Return the memory of each earlier stage that left one, in order."""
         numbers = sorted(set(self.stages.tolist()))
-        return [run.stages[n].train.select(self.rows[self.stages == n].cpu().numpy()) for n in numbers]
+        return [ctx.stages[n].train.select(self.rows[self.stages == n].cpu().numpy()) for n in numbers]
 
-    def _choose(self, run: RunState, stage: Stage) -> Ints:
+    def _choose(self, ctx: MethodContext, stage: Stage) -> Ints:
         """Return rows of new images to keep, person by person."""
-        generator = np.random.default_rng(run.seed)
+        generator = np.random.default_rng(ctx.seed)
         names, counts = np.unique(stage.train.pid[stage.fresh], return_counts=True)
         people = np.sort(generator.permutation(names[counts >= 2])[: self.settings.identities])
         if not len(people):
             return np.empty(0, np.int64)
         rows = np.flatnonzero(np.isin(stage.train.pid, people))
-        features = vectors(run, stage.train.select(rows), of="feature", model=run.tested).cpu().numpy()
+        features = vectors(ctx, stage.train.select(rows), of="feature", model=ctx.tested).cpu().numpy()
         own = [np.flatnonzero(stage.train.pid[rows] == person) for person in people]
         kept = [
             mine[choose(features[mine], self.settings.instances, generator, by=self.settings.choose)] for mine in own
         ]
         return rows[np.concatenate(kept)]
 
-    def _store(self, run: RunState) -> None:
+    def _store(self, ctx: MethodContext) -> None:
         """Store the embeddings of all images that have none yet."""
-        memory = join([Split.empty(), *self._splits(run)])
+        memory = join([Split.empty(), *self._splits(ctx)])
         if len(memory) > len(self.stored):
             rows = np.arange(len(self.stored), len(memory))
-            fresh = vectors(run, memory.select(rows), of="embedding", model=run.tested)
+            fresh = vectors(ctx, memory.select(rows), of="embedding", model=ctx.tested)
             self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh

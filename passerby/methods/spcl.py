@@ -19,11 +19,11 @@ from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.clustering.reliability import alone_apart, keep_reliable
 from passerby.distances.sparse import SparseRows
 from passerby.losses.loss import class_means
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
-from passerby.methods.part import RunState
+from passerby.methods.method import MethodContext
 from passerby.models.domains import Division, divide_batch_norms, join_batch_norms
-from passerby.types import Batch, Floats, Ints, Output, Stage
+from passerby.types import Batch, Floats, Ints, Output
 
 
 def memory_loss(
@@ -136,7 +136,7 @@ class SpclSettings(ClusteredSettings):
         return self
 
     def make(self) -> Spcl:
-        """Build the part."""
+        """Build the method."""
         return Spcl(self)
 
 
@@ -155,7 +155,7 @@ class Spcl(Clustered):
     """
 
     settings: SpclSettings
-    teaches_alone = True
+    trains_alone = True
     eyes = "The memory, as batches moved it"
     alone = "an image in no cluster, or in one that does not last, is a person of its own"
     memory: Tensor
@@ -172,7 +172,7 @@ class Spcl(Clustered):
 
     @property
     def companions(self) -> dict[str, str]:
-        """See `Part`."""
+        """See `Method`."""
         return {
             "Hybrid memory": "one vector of each unlabelled image and of each known person beside, moved by batches"
         }
@@ -182,29 +182,31 @@ class Spcl(Clustered):
         """See `Clustered`."""
         return {**super().bounds, "least independence": self.threshold}
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Fill the memory, and give labelled images beside the new site norms of their own."""
-        super().begin(run, stage)
+        super().on_stage_start(ctx)
         self.threshold.fill_(torch.nan)
-        hidden = hidden_rows(stage)
-        vectors = torch.from_numpy(unit(getattr(run.vectors(), self.settings.feature)))
-        known = class_means(vectors[~hidden], torch.from_numpy(stage.train.pid[~hidden])) if (~hidden).any() else None
-        self.memory = torch.cat([*([] if known is None else [known]), vectors[hidden]]).to(run.device)
+        hidden = hidden_rows(ctx.stage)
+        vectors = torch.from_numpy(unit(getattr(ctx.vectors(), self.settings.feature)))
+        known = (
+            class_means(vectors[~hidden], torch.from_numpy(ctx.stage.train.pid[~hidden])) if (~hidden).any() else None
+        )
+        self.memory = torch.cat([*([] if known is None else [known]), vectors[hidden]]).to(ctx.device)
         if known is not None and self.settings.norms == "apart":
-            self.norms, self.division = divide_batch_norms(run.embedder)
+            self.norms, self.division = divide_batch_norms(ctx.embedder)
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's, and second norms where it has some."""
-        super().make_room(run, state)
+        super().make_room(ctx, state)
         if any(name.startswith("norms.") for name in state):
-            self.norms, self.division = divide_batch_norms(run.embedder)
+            self.norms, self.division = divide_batch_norms(ctx.embedder)
 
-    def looked_at(self, run: RunState) -> Floats:
+    def looked_at(self, ctx: MethodContext) -> Floats:
         """Return what the memory holds of unlabelled images (M, D), in the rows of a table of all (N, D)."""
-        hidden = hidden_rows(run.stage)
+        hidden = hidden_rows(ctx.stage)
         found = np.zeros((len(hidden), self.memory.shape[1]), np.float32)
-        found[hidden] = self.memory[run.stage.train.count_identities :].cpu().numpy()
-        found[hidden] = self.evened(found[hidden], run.stage.train.cam[hidden])
+        found[hidden] = self.memory[ctx.stage.train.count_identities :].cpu().numpy()
+        found[hidden] = self.evened(found[hidden], ctx.stage.train.cam[hidden])
         return found
 
     def find(
@@ -219,43 +221,43 @@ class Spcl(Clustered):
         self.threshold.fill_(found.threshold)
         return Clusters(found.labels, clusters.eps), graph
 
-    def labels(self, run: RunState, stage: Stage) -> Ints:
+    def pseudo_labels(self, ctx: MethodContext) -> Ints:
         """Return (N,) who is in each image: labelled people, clusters, and each image in none as one of its own."""
-        found, hidden = super().labels(run, stage), hidden_rows(stage)
-        clusters = np.where(found[hidden] >= 0, found[hidden] - stage.train.count_identities, -1)
-        labels = beside_known(stage, alone_apart(clusters))
-        known = torch.arange(stage.train.count_identities)
-        self.people = torch.cat([known, torch.from_numpy(labels[hidden])]).to(run.device)
+        found, hidden = super().pseudo_labels(ctx), hidden_rows(ctx.stage)
+        clusters = np.where(found[hidden] >= 0, found[hidden] - ctx.stage.train.count_identities, -1)
+        labels = beside_known(ctx.stage, alone_apart(clusters))
+        known = torch.arange(ctx.stage.train.count_identities)
+        self.people = torch.cat([known, torch.from_numpy(labels[hidden])]).to(ctx.device)
         return labels
 
-    def before_batch(self, run: RunState, batch: Batch) -> None:
+    def before_batch(self, ctx: MethodContext, batch: Batch) -> None:
         """Say which images of the batch are labelled ones."""
         if self.division is not None:
-            self.division.others = batch.labels < run.stage.train.count_identities
+            self.division.others = batch.labels < ctx.stage.train.count_identities
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well the people of the batch are told from all others."""
-        seen, labels = run.gather(self._seen(out), batch.labels, use="mean")
-        known, temperature = run.stage.train.count_identities, self.settings.temperature
+        seen, labels = ctx.gather(self._seen(out), batch.labels, use="mean")
+        known, temperature = ctx.stage.train.count_identities, self.settings.temperature
         loss = hybrid_loss(seen, labels, self.memory, self.people, count_known=known, temperature=temperature)
-        return {"memory": Term(loss, self.settings.weight)}
+        return {"memory": LossTerm(loss, self.settings.weight)}
 
-    def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_batch(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move the rows of the batch: an image's own, or that of its labelled person."""
-        stage, known = run.stage, run.stage.train.count_identities
+        stage, known = ctx.stage, ctx.stage.train.count_identities
         place = np.cumsum(hidden_rows(stage)) - 1 + known  # (N,) of unlabelled images
-        own = torch.from_numpy(place).to(run.device)[batch.index]
-        seen, rows = run.gather(self._seen(out), torch.where(batch.labels < known, batch.labels, own))
+        own = torch.from_numpy(place).to(ctx.device)[batch.index]
+        seen, rows = ctx.gather(self._seen(out), torch.where(batch.labels < known, batch.labels, own))
         touched, rows = rows.unique(return_inverse=True)  # the whole memory may be hundreds of megabytes
         self.memory[touched] = moved_rows(self.memory[touched], seen, rows, momentum=self.settings.momentum)
 
-    def replace_weights(self, run: RunState, stage: Stage) -> None:
+    def replace_weights(self, ctx: MethodContext) -> None:
         """Leave the batch norms of the new site."""
-        for model in run.models:
+        for model in ctx.models:
             join_batch_norms(model)
         self.norms, self.division = nn.ModuleList(), None
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of the memory."""
         self.memory, self.people = self.memory[:0], self.people[:0]
 

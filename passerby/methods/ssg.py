@@ -25,11 +25,11 @@ from passerby.clustering.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.losses.mining import Distance
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.asking import Ask, chosen_to_ask, count_to_name, merged_by_name, named_by_nearest
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows
-from passerby.methods.part import RunState
+from passerby.methods.method import MethodContext
 from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage
 
 STRIPES = 2
@@ -110,7 +110,7 @@ class SsgSettings(ClusteredSettings):
         return self
 
     def make(self) -> Ssg:
-        """Build the part."""
+        """Build the method."""
         return Ssg(self)
 
 
@@ -132,7 +132,7 @@ class Ssg(Clustered):
     """
 
     settings: SsgSettings
-    teaches_alone = True
+    trains_alone = True
     views = ("clusters", "clusters of upper halves", "clusters of lower halves")
     asked: Tensor
 
@@ -140,34 +140,34 @@ class Ssg(Clustered):
         super().__init__(settings)
         self.register_buffer("asked", torch.empty(0, dtype=torch.int64))  # (A,) rows among the unknown images
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Forget the clusters and the answers of another stage.
 
         Raises:
             UserError: there is nobody to ask.
 
         """
-        super().begin(run, stage)
+        super().on_stage_start(ctx)
         self.asked = torch.empty(0, dtype=torch.int64)
-        if self.settings.ask != "none" and (stage.truth[hidden_rows(stage)] == UNKNOWN).all():
-            raise UserError(f"method.ssg.ask: nothing is known of the people of {stage.name}; set it to none")
+        if self.settings.ask != "none" and (ctx.stage.truth[hidden_rows(ctx.stage)] == UNKNOWN).all():
+            raise UserError(f"method.ssg.ask: nothing is known of the people of {ctx.stage.name}; set it to none")
 
-    def labels(self, run: RunState, stage: Stage) -> Ints:
+    def pseudo_labels(self, ctx: MethodContext) -> Ints:
         """Return (N, 3) clusters by whole, upper and lower body, or (N, 4) with the person, once images were asked."""
-        found = run.vectors()
+        found = ctx.vectors()
         assert found.parts is not None
-        cam, whole = stage.train.cam, self.looked_at(run)
+        cam, whole = ctx.stage.train.cam, self.looked_at(ctx)
         halves = [self.evened(found.parts[:, stripe], cam) for stripe in range(STRIPES)]
-        grouped = [self.grouped(run, vectors, view=view) for view, vectors in enumerate([whole, *halves])]
+        grouped = [self.grouped(ctx, vectors, view=view) for view, vectors in enumerate([whole, *halves])]
         columns = np.stack([clusters.labels for clusters, _ in grouped], axis=1)  # (M, 3)
         columns[(columns == NOISE).any(axis=1)] = NOISE
         self._require_common(columns[:, 0])
         figures: dict[str, float] = {}
-        if self.settings.ask != "none" and run.epoch >= self.settings.ask_after:
-            columns, figures = self._with_answers(run, stage, columns, grouped[0][1])
-        run.tell("ssg", {"share left out": float((columns[:, 0] == NOISE).mean()), **figures})
+        if self.settings.ask != "none" and ctx.epoch >= self.settings.ask_after:
+            columns, figures = self._with_answers(ctx, ctx.stage, columns, grouped[0][1])
+        ctx.log_metrics("ssg", {"share left out": float((columns[:, 0] == NOISE).mean()), **figures})
         columns[:, 0] = numbered(columns[:, 0])
-        return np.stack([beside_known(stage, column) for column in columns.T], axis=1)
+        return np.stack([beside_known(ctx.stage, column) for column in columns.T], axis=1)
 
     def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
         """Return the graph of vectors (M, D), with how far they are from the source (S, D) where there is one."""
@@ -178,10 +178,10 @@ class Ssg(Clustered):
             graph, away_from_source(vectors, known, device=self.device), share=self.settings.source
         )
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the triplets of the embedding and of each feature, by their own labels."""
         assert out.parts is not None
-        embedding, whole, parts, labels = run.gather(out.embedding, out.feature, out.parts, batch.labels, use="mining")
+        embedding, whole, parts, labels = ctx.gather(out.embedding, out.feature, out.parts, batch.labels, use="mining")
         seen = {"embedding": embedding, "whole": whole, "upper": parts[:, 0], "lower": parts[:, 1]}
         columns = (0, 0, 1, 2)
         values = {
@@ -189,7 +189,7 @@ class Ssg(Clustered):
         }
         if labels.shape[1] > 1 + STRIPES:
             values["asked"] = torch.stack([self._triplets(x, labels[:, -1]) for x in seen.values()]).sum()
-        return {f"ssg {name}": Term(value, self.settings.weight) for name, value in values.items()}
+        return {f"ssg {name}": LossTerm(value, self.settings.weight) for name, value in values.items()}
 
     def _triplets(self, x: Tensor, labels: Tensor) -> Tensor:
         return known_triplets(x, labels, margin=self.settings.margin, distance=self.settings.distance)
@@ -203,16 +203,16 @@ class Ssg(Clustered):
             ) from error
 
     def _with_answers(
-        self, run: RunState, stage: Stage, columns: Ints, graph: SparseRows | None
+        self, ctx: MethodContext, stage: Stage, columns: Ints, graph: SparseRows | None
     ) -> tuple[Ints, dict[str, float]]:
         """Return the clusters (M, 3) merged by what was asked, with a column of names, and what there is to tell."""
         assert graph is not None
         truth = stage.truth[hidden_rows(stage)]
-        asked = self._asked(run, columns[:, 0], truth)
+        asked = self._asked(ctx, columns[:, 0], truth)
         if not len(asked):
             return columns, {"labels asked": 0.0}
         people, names = np.unique(truth[asked], return_inverse=True)
-        count = count_to_name(run.epoch, epochs=stage.epochs, unlabelled=len(truth) - len(asked))
+        count = count_to_name(ctx.epoch, epochs=stage.epochs, unlabelled=len(truth) - len(asked))
         named = named_by_nearest(graph, asked, names, count=count)
         merged = merged_by_name(columns[:, 0], asked, named)
         believed = (named != UNKNOWN) & (truth != UNKNOWN)
@@ -224,10 +224,10 @@ class Ssg(Clustered):
         }
         return np.column_stack([merged, columns[:, 1:], named]), figures
 
-    def _asked(self, run: RunState, labels: Ints, truth: Ints) -> Ints:
+    def _asked(self, ctx: MethodContext, labels: Ints, truth: Ints) -> Ints:
         """Return the rows (A,) of the images asked about, which are chosen once."""
         if not len(self.asked) and self.settings.ask != "none":
-            generator = np.random.default_rng([run.seed, run.epoch])
+            generator = np.random.default_rng([ctx.seed, ctx.epoch])
             rows = chosen_to_ask(labels, generator, known=truth != UNKNOWN, ask=self.settings.ask)
             self.asked = torch.from_numpy(rows).to(self.asked.device)
         return self.asked.cpu().numpy()

@@ -1,4 +1,4 @@
-"""The parts that a method may have."""
+"""All methods, and the settings of those that a stage has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Self
 
 from pydantic import model_validator
 
-from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings
 from passerby.methods.dask import DaskSettings
@@ -20,9 +19,10 @@ from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.methods.spcl import SpclSettings
 from passerby.methods.ssg import SsgSettings
+from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings
 from passerby.settings import Settings
 
-AnyPart = (
+AnyMethod = (
     AverageSettings
     | FeatureSettings
     | AffinitySettings
@@ -42,11 +42,11 @@ AnyPart = (
     | SsgSettings
     | DecSettings
 )
-"""The settings of any part."""
+"""The settings of any method."""
 
 
 class MethodSettings(Settings):
-    """The parts of a method, by name, in the order in which they speak."""
+    """The methods of a stage, by name, in the order in which they are called."""
 
     average: AverageSettings | None = None
     feature: FeatureSettings | None = None
@@ -58,7 +58,7 @@ class MethodSettings(Settings):
     mas: MasSettings | None = None
     replay: ReplaySettings | None = None
     grow: GrowSettings | None = None
-    dask: DaskSettings | None = None  # after those that ask the teacher of the batch itself, so that it answers once
+    dask: DaskSettings | None = None  # after those whose previous model sees the batch itself, once
     pseudo: PseudoSettings | None = None
     contrast: ContrastSettings | None = None
     spcl: SpclSettings | None = None
@@ -75,12 +75,12 @@ class MethodSettings(Settings):
 
     @model_validator(mode="after")
     def _one_makes_labels(self) -> Self:
-        makers = [name for name, chosen in self.chosen.items() if chosen.make().makes_labels]
+        makers = [name for name, chosen in self.chosen.items() if chosen.make().assigns_labels]
         if len(makers) > 1:
             raise ValueError(f"method.{makers[0]} and method.{makers[1]} both make labels; leave one out")
         return self
 
     @property
-    def chosen(self) -> dict[str, AnyPart]:
-        """The parts that are present, by name, in the order of the class."""
+    def chosen(self) -> dict[str, AnyMethod]:
+        """The methods that are present, by name, in the order of the class."""
         return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}

@@ -26,7 +26,7 @@ class StageSettings(Settings):
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the journal calls it; default: its data sets")
-    labelled: bool = Field(True, description="false: nothing of the people is used, a part of the method makes labels")
+    labelled: bool = Field(True, description="false: nothing of the people is used, a method assigns labels")
     source: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
     identities: Annotated[int, Field(ge=2)] | None = Field(
         None, description="learn from the first so many people of each data set, by their numbers; null = all"

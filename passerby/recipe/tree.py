@@ -44,7 +44,7 @@ class Recipe(Settings):
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
     init_from: str | None = Field(
-        None, description="folder of a run at the end of a stage: go on from its model and what its parts remember"
+        None, description="folder of a run at the end of a stage: go on from its model and what its methods remember"
     )
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = Field(
         default_factory=lambda: (StageSettings(train=("auto",)),)
@@ -146,7 +146,7 @@ class Recipe(Settings):
         later = {name for stage in self.stages[self.init_from is None :] for name in stage.method.chosen}
         for stage in self.stages:
             for name, chosen in stage.method.chosen.items():
-                if name not in later and chosen.make().needs_earlier:
+                if name not in later and chosen.make().needs_previous_model:
                     only = "the recipe has one stage" if len(self.stages) == 1 else "only the first stage names it"
                     raise ValueError(f"method.{name} holds on to an earlier stage and has no effect here: {only}")
         return self
@@ -154,12 +154,12 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _somebody_teaches(self) -> Self:
         for stage in self.stages:
-            parts = [] if stage.labelled else [chosen.make() for chosen in stage.method.chosen.values()]
-            if not stage.labelled and not any(part.makes_labels for part in parts):
-                raise ValueError(f"stage {stage.title!r} is unlabelled, and no part of its method makes labels")
-            if not stage.losses.chosen and not any(part.teaches_alone for part in parts):
+            methods = [] if stage.labelled else [chosen.make() for chosen in stage.method.chosen.values()]
+            if not stage.labelled and not any(method.assigns_labels for method in methods):
+                raise ValueError(f"stage {stage.title!r} is unlabelled, and no method assigns labels")
+            if not stage.losses.chosen and not any(method.trains_alone for method in methods):
                 raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
-            if not stage.losses.apart and not any(part.teaches_alone for part in parts):
+            if not stage.losses.apart and not any(method.trains_alone for method in methods):
                 raise ValueError(
                     f"losses: nothing in {', '.join(stage.losses.chosen)} tells people apart (center only draws images "
                     "together, a weight of 0 does nothing); add softmax or triplet"
@@ -181,9 +181,9 @@ class Recipe(Settings):
         spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
         for stage in self.stages:
             for name, chosen in stage.method.chosen.items():
-                part = chosen.make()
-                if name not in spoken and (part.makes_labels or part.unlabelled_only):
-                    word = "makes labels" if part.makes_labels else "looks at clusters"
+                method = chosen.make()
+                if name not in spoken and (method.assigns_labels or method.unlabelled_only):
+                    word = "assigns labels" if method.assigns_labels else "looks at clusters"
                     raise ValueError(f"method.{name} {word} and has no effect here: no stage is labelled: false")
         return self
 
@@ -203,7 +203,7 @@ class Recipe(Settings):
     def _remembered(self) -> Self:
         before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
         for name, chosen in self.stages[-1].method.chosen.items():
-            if len(self.stages) > 1 and self.init_from is None and name not in before and chosen.make().hollow:
+            if len(self.stages) > 1 and self.init_from is None and name not in before and not chosen.make().has_state:
                 raise ValueError(
                     f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
                     "stage names it"

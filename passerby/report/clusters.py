@@ -306,7 +306,7 @@ def epoch_curves(found: Sequence[FindingRecord], *, known_people: int = 0) -> Fi
     """Draw how many people each epoch found, how many images it left out, and how far it agrees with what there is.
 
     Args:
-        found: what the part told of its clusters, in order.
+        found: what the method told of its clusters, in order.
         known_people: identities that the images really show, where that is known; a line marks them.
 
     """

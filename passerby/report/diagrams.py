@@ -1,6 +1,6 @@
 """The drawing of the framework as a recipe runs it.
 
-Everything in it is read off the recipe: a loss, a stage or a part of a method that a recipe adds is in the drawing
+Everything in it is read off the recipe: a loss, a stage or a method that a recipe adds is in the drawing
 without a word being changed here, and what the recipe does not have is not drawn.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from passerby.methods.part import Part
+from passerby.methods.method import Method
 from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
@@ -71,8 +71,11 @@ def _training(recipe: Recipe, number: int, *, title: str) -> Panel:
     links = [("augment", network[0].key)]
     for box, source in losses:
         links += [(source if source in sources else network[-1].key, box.key), (box.key, "sum")]
-    for box, parts in beside:
-        links += [*([("augment", "teacher")] if box.key == "teacher" else []), *((box.key, part) for part in parts)]
+    for box, methods in beside:
+        links += [
+            *([("augment", "teacher")] if box.key == "teacher" else []),
+            *((box.key, method) for method in methods),
+        ]
     return Panel(
         title,
         (
@@ -138,18 +141,24 @@ def _vectors(recipe: Recipe) -> tuple[Box, ...]:
     return feature, Box("neck", f"Neck: {value_text(neck)}", (), "network"), embedding
 
 
-def _parts(stage: StageSettings, number: int) -> dict[str, Part]:
-    """Return the parts that do something in a stage: not those that lack an earlier model, or unknown people."""
-    parts = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
+def _methods(stage: StageSettings, number: int) -> dict[str, Method]:
+    """Return the methods that do something in a stage: not those that lack an earlier model, or unknown people."""
+    methods = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
     if stage.labelled:
-        parts = {name: part for name, part in parts.items() if not (part.makes_labels or part.unlabelled_only)}
-    return {name: part for name, part in parts.items() if number or not part.needs_earlier or part.adds_loss != "never"}
+        methods = {
+            name: method for name, method in methods.items() if not (method.assigns_labels or method.unlabelled_only)
+        }
+    return {
+        name: method
+        for name, method in methods.items()
+        if number or not method.needs_previous_model or method.adds_loss != "never"
+    }
 
 
-def _with_loss(stage: StageSettings, number: int) -> dict[str, Part]:
-    """Return the parts that add a loss in a stage; what holds on to an earlier stage adds none in the first."""
+def _with_loss(stage: StageSettings, number: int) -> dict[str, Method]:
+    """Return the methods that add a loss in a stage; what holds on to an earlier stage adds none in the first."""
     now = ("always", "later") if number else ("always",)
-    return {name: part for name, part in _parts(stage, number).items() if part.adds_loss in now}
+    return {name: method for name, method in _methods(stage, number).items() if method.adds_loss in now}
 
 
 def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
@@ -157,32 +166,32 @@ def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
 
     What is left of earlier stages is there from the second stage on.
     """
-    parts, losses = _parts(stage, number), _with_loss(stage, number)
+    methods, losses = _methods(stage, number), _with_loss(stage, number)
     own = [
-        (Box(f"{name} {title}", title, (told,), "images"), [f"part {name}"] if name in losses else [])
-        for name, part in parts.items()
-        for title, told in part.companions.items()
+        (Box(f"{name} {title}", title, (told,), "images"), [f"method {name}"] if name in losses else [])
+        for name, method in methods.items()
+        for title, told in method.companions.items()
     ]
-    return own if not number else [*own, *_left_over(parts, losses, number)]
+    return own if not number else [*own, *_left_over(methods, losses, number)]
 
 
-def _left_over(parts: dict[str, Part], losses: dict[str, Part], number: int) -> list[tuple[Box, list[str]]]:
+def _left_over(methods: dict[str, Method], losses: dict[str, Method], number: int) -> list[tuple[Box, list[str]]]:
     """Return the model and the memories that earlier stages left."""
-    asking = [name for name, part in parts.items() if part.wants_teacher]
+    asking = [name for name, method in methods.items() if method.uses_previous_model]
     found = []
     if asking:
         lines = (f"the model as stage {number} left it, frozen", f"asked by {', '.join(asking)}")
-        fed = [f"part {name}" for name in asking if name in losses]
+        fed = [f"method {name}" for name in asking if name in losses]
         found.append((Box("teacher", "Teacher", lines, "network"), fed))
-    for name, part in parts.items():
-        if part.remembers:
-            box = Box(f"memory {name}", f"Memory: {name}", (part.remembers,), "images")
-            found.append((box, [f"part {name}"] if name in losses else []))
+    for name, method in methods.items():
+        if method.remembers:
+            box = Box(f"memory {name}", f"Memory: {name}", (method.remembers,), "images")
+            found.append((box, [f"method {name}"] if name in losses else []))
     return found
 
 
 def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
-    """Return a box for each loss and each part that adds one, with the vector it looks at, feature before embedding."""
+    """Return a box for each loss and each method that adds one, with its vector, feature before embedding."""
     boxes = []
     for name, chosen in stage.losses.chosen.items():
         source = str(getattr(chosen, "feature", ""))
@@ -192,22 +201,22 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
         lines = (*summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
     for name in _with_loss(stage, number):
-        part = stage.method.chosen[name]
-        lines = (*summary(part), *facts(part, without=shared(part)))
-        boxes.append((Box(f"part {name}", f"method: {name}", lines, "loss"), ""))
+        method = stage.method.chosen[name]
+        lines = (*summary(method), *facts(method, without=shared(method)))
+        boxes.append((Box(f"method {name}", f"method: {name}", lines, "loss"), ""))
     order = ["feature", "embedding"]
     return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
 
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
-    """Return what the parts do after the last epoch, and parts that act in the background alone."""
+    """Return what the methods do after the last epoch, and methods that act in the background alone."""
     boxes = []
-    for name, part in _parts(stage, number).items():
+    for name, method in _methods(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = (*summary(chosen), *facts(chosen)) if part.adds_loss == "never" else ()
-        if part.at_end:
-            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (part.at_end, *told), "learning"))
-        elif part.adds_loss == "never" and not part.makes_labels:
+        told = (*summary(chosen), *facts(chosen)) if method.adds_loss == "never" else ()
+        if method.at_end:
+            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (method.at_end, *told), "learning"))
+        elif method.adds_loss == "never" and not method.assigns_labels:
             boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
     return tuple(boxes)
 

@@ -13,7 +13,7 @@ from passerby.settings import Settings
 
 
 def shared(settings: Settings) -> tuple[str, ...]:
-    """Return the settings that the panel of the labels tells, so that a loss of the same part need not."""
+    """Return the settings that the panel of the labels tells, so that a loss of the same method need not."""
     return tuple(ClusteredSettings.model_fields) if isinstance(settings, ClusteredSettings) else ()
 
 
@@ -33,34 +33,34 @@ def source_panel(recipe: Recipe) -> Panel:
 
 def labels_panel(stage: StageSettings, *, title: str) -> Panel:
     """Return how a stage without labels says who is who: look at all images, compare them, group them, name them."""
-    chosen, part = _maker(stage)
-    views = (f"also {', '.join(part.views[1:])}",) if len(part.views) > 1 else ()
+    chosen, method = _maker(stage)
+    views = (f"also {', '.join(method.views[1:])}",) if len(method.views) > 1 else ()
     group = (*facts(chosen.cluster, without=("kind",)), *views)
     return Panel(
         title,
         (
-            Column("Look", _looking(stage, part)),
+            Column("Look", _looking(stage, method)),
             Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(chosen)), "value"),)),
             Column("Group", (Box("group", f"Clusters: {chosen.cluster.kind}", group, "learning"),)),
-            Column("Name", (Box("name", "A cluster is a person", tuple(_named(stage, chosen, part)), "learning"),)),
+            Column("Name", (Box("name", "A cluster is a person", tuple(_named(stage, chosen, method)), "learning"),)),
         ),
         (("network", "compare"), ("compare", "group"), ("group", "name")),
     )
 
 
 def _maker(stage: StageSettings) -> tuple[ClusteredSettings, Clustered]:
-    """Return the settings and the part that make the labels of a stage."""
+    """Return the settings and the method that make the labels of a stage."""
     for chosen in stage.method.chosen.values():
         if isinstance(chosen, ClusteredSettings):
-            part = chosen.make()
-            assert isinstance(part, Clustered)
-            return chosen, part
+            method = chosen.make()
+            assert isinstance(method, Clustered)
+            return chosen, method
     raise AssertionError("a stage without labels has a part that makes them")
 
 
-def _looking(stage: StageSettings, part: Clustered) -> tuple[Box, ...]:
+def _looking(stage: StageSettings, method: Clustered) -> tuple[Box, ...]:
     images = Box("look", "All its images", (*stage.train, "identities not used", "not augmented"))
-    return images, Box("network", part.eyes, (), "network")
+    return images, Box("network", method.eyes, (), "network")
 
 
 def _compared(chosen: ClusteredSettings) -> Iterator[str]:
@@ -70,9 +70,9 @@ def _compared(chosen: ClusteredSettings) -> Iterator[str]:
         yield f"without each camera's mean{spread}"
 
 
-def _named(stage: StageSettings, chosen: ClusteredSettings, part: Clustered) -> Iterator[str]:
+def _named(stage: StageSettings, chosen: ClusteredSettings, method: Clustered) -> Iterator[str]:
     everyone = isinstance(chosen.cluster, KmeansSettings)
-    yield "every image is in a cluster" if everyone else part.alone
+    yield "every image is in a cluster" if everyone else method.alone
     if stage.source:
         yield f"people of {', '.join(stage.source)} keep their names"
     if chosen.outliers < 1 and not everyone:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from passerby.evaluation import average_queries, evaluate
 from passerby.files import write_json
-from passerby.methods.part import bytes_of
+from passerby.methods.method import bytes_of
 from passerby.metrics.galleries import merge_sites, search_earlier
 from passerby.models.embedder import save_embedder
 from passerby.recipe.places import public_text
@@ -43,14 +43,14 @@ class Between:
         """Note what the stage leaves, and keep its model unless it is the last.
 
         Args:
-            seconds: what the parts of the method took after the last epoch.
+            seconds: what the methods of the method took after the last epoch.
 
         """
         if not self.on:
             return
         run, number = self.run, self.run.stage_number + 1
-        images = sum(part.stored_images for part in run.all_parts.values())
-        self.tell(StageRecord(number, run.epoch, run.stage.name, seconds, held(run), images))
+        images = sum(method.stored_images for method in run.all_methods.values())
+        self.tell(StageRecord(number, run.epoch, run.stage.name, seconds, memory_footprint(run), images))
         if number < len(run.stages) and run.recipe.engine.keep_stages == "auto":
             save_embedder(run.tested, run.folder / f"stage-{number}.safetensors", recipe=public_text(run.recipe))
 
@@ -101,7 +101,11 @@ class Between:
         self.tell(record)
 
 
-def held(run: Run) -> dict[str, dict[str, int]]:
-    """Return the bytes of what a run keeps for the sake of its method: the earlier model, and what each part holds."""
-    teacher = {} if run.teacher is None else {"teacher": {"model": bytes_of(run.teacher.state_dict())}}
-    return teacher | {name: found for name, part in run.all_parts.items() if (found := part.held())}
+def memory_footprint(run: Run) -> dict[str, dict[str, int]]:
+    """Return the bytes that a run keeps for its methods: those of the previous model, and of each method by name."""
+    previous_model = (
+        {} if run.previous_model is None else {"previous model": {"model": bytes_of(run.previous_model.state_dict())}}
+    )
+    return previous_model | {
+        name: found for name, method in run.all_methods.items() if (found := method.memory_footprint())
+    }

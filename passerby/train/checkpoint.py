@@ -32,10 +32,10 @@ class Checkpoint:
     Attributes:
         recipe: the resolved recipe as YAML.
         stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
-        embedder, losses, parts, optimiser, scaler: their states.
-        ended: whether the parts have had their last word in the stage.
+        embedder, losses, methods, optimiser, scaler: their states.
+        ended: whether the methods have had their last word in the stage.
         averaged: the state of the running mean of the embedder, or None.
-        teacher: the state of the model of the stage before, or None.
+        previous_model: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
         classes: how many people the losses know; None in checkpoints of 0.1, where the stage says it.
         threads: that the next step runs on; None in checkpoints of earlier versions.
@@ -53,13 +53,13 @@ class Checkpoint:
     iteration: int
     embedder: dict[str, Tensor]
     losses: dict[str, Tensor]
-    parts: dict[str, Tensor]
+    methods: dict[str, Tensor]
     optimiser: State
     scaler: State
     labels: Tensor | None
     sums: dict[str, list[float]]
     averaged: dict[str, Tensor] | None = None
-    teacher: dict[str, Tensor] | None = None
+    previous_model: dict[str, Tensor] | None = None
     ended: bool = False
     classes: int | None = None
     threads: int | None = None
@@ -104,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # torch raises many kinds for a damaged or a foreign file
         raise UserError(_unreadable(path, first_line(error))) from error
     checkpoint = parse_checkpoint(found, path)
-    for name in ("embedder", "averaged", "teacher"):
+    for name in ("embedder", "averaged", "previous_model"):
         require_finite(getattr(checkpoint, name) or {}, source=f"{path}, {name}")
     return checkpoint
 
@@ -197,13 +197,13 @@ _FORMS = {
     "iteration": _COUNT,
     "embedder": _TENSORS,
     "losses": _TENSORS,
-    "parts": _TENSORS,
+    "methods": _TENSORS,
     "optimiser": _Form("the state of an optimiser", _is_optimiser),
     "scaler": _Form("a table of numbers", _table(is_number)),
     "labels": _Form("a tensor of whole numbers (N,) or (N, V)", _is_labels).or_none(),
     "sums": _Form("a table of three numbers each", _table(_are_sums)),
     "averaged": _TENSORS.or_none(),
-    "teacher": _TENSORS.or_none(),
+    "previous_model": _TENSORS.or_none(),
     "ended": _TRUTH,
     "classes": _Form("a whole number from 0", _is_count).or_none(),
     "threads": _COUNT.or_none(),

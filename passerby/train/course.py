@@ -41,7 +41,7 @@ class EarlierGallery:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage took and what it leaves in memory: bytes by part and name, and images of earlier stages."""
+    """What one stage took and what it leaves in memory: bytes by method and name, and images of earlier stages."""
 
     seconds: float
     held: dict[str, dict[str, int]]

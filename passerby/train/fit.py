@@ -125,11 +125,11 @@ def _require_memory(
             )
 
 
-def take_over(parts: dict[str, Tensor], load: Callable[[dict[str, Tensor]], None]) -> None:
-    """Let parts take over what they remembered; whatever they stumble over in it is a `UserError`."""
+def take_over(methods: dict[str, Tensor], load: Callable[[dict[str, Tensor]], None]) -> None:
+    """Let methods take over what they remembered; whatever they stumble over in it is a `UserError`."""
     try:
-        load(parts)
+        load(methods)
     except UserError:
         raise
-    except Exception as error:  # each part builds itself from the shapes that it finds
+    except Exception as error:  # each method builds itself from the shapes that it finds
         raise UserError(f"{SOURCE} does not fit the run: what its method remembered is damaged ({error!r})") from error

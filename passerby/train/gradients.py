@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.train import distributed
 
 
-def gradient_norms(terms: Mapping[str, Term], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
+def gradient_norms(terms: Mapping[str, LossTerm], parameters: Sequence[nn.Parameter]) -> dict[str, float]:
     """Return the Euclidean norm of each term's gradient over all parameters, before the term's weight.
 
     The graph is kept and nothing is accumulated, so the step that follows is the same to the bit. With several

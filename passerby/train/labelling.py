@@ -1,4 +1,4 @@
-"""Who is who in an unlabelled stage: at the start of each epoch a part of the method says it, and all else follows."""
+"""Pseudo-labels: assigned by a method at the start of every epoch of an unlabelled stage."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from passerby.types import UNKNOWN, Ints
 
 
 def choose_labels(run: Run) -> Ints:
-    """Return the labels of the coming epoch: those of the checkpoint, of a part, or of the data, in this order.
+    """Return the labels of the coming epoch: those of the checkpoint, of a method, or of the data, in this order.
 
-    In an unlabelled stage the losses are made anew for what a part has said, and all parts get ready for it.
+    In an unlabelled stage the losses are made anew for what a method has assigned, and all methods get ready for it.
 
     Returns:
         (N,) or (N, V) int64, -1 = not to be used.
@@ -27,18 +27,18 @@ def choose_labels(run: Run) -> Ints:
     """
     if run.labels is not None:
         return cast("Ints", run.labels.numpy())
-    run.looked = {}
-    spoken = (part.labels(run, run.stage) for part in run.speaking_parts)
+    run.embedding_cache = {}
+    spoken = (method.pseudo_labels(run) for method in run.active_methods)
     labels = next((found for found in spoken if found is not None), run.stage.train.pid)
     labels = np.ascontiguousarray(labels)
     if not run.stage.labelled:
         _adopt(run, labels)
-    run.looked, run.labels = None, torch.from_numpy(labels)
+    run.embedding_cache, run.labels = None, torch.from_numpy(labels)
     return labels
 
 
 def _adopt(run: Run, labels: Ints) -> None:
-    """Make the losses for other people, let the parts get ready, and give the optimiser what learns now."""
+    """Make the losses for other people, let the methods get ready, and give the optimiser what learns now."""
     people = labels if labels.ndim == 1 else labels[:, 0]
     _require_batch(run, people)
     torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
@@ -47,8 +47,8 @@ def _adopt(run: Run, labels: Ints) -> None:
     _begin_at_means(run, people)
     for name, learnt in earlier.log_variances.items():
         run.losses.log_variances[name] = learnt
-    for part in run.speaking_parts:
-        part.prepare(run, run.stage, labels)
+    for method in run.active_methods:
+        method.on_epoch_start(run, labels)
     run.renew_optimiser()
     if distributed.rank() == 0:
         save_labels(run, labels)
@@ -78,7 +78,7 @@ def _begin_at_means(run: Run, people: Ints) -> None:
 
 def save_labels(run: Run, labels: Ints) -> None:
     """Keep the labels of an epoch with their images, and what they were read off."""
-    evidence = {name: value for part in run.speaking_parts for name, value in part.evidence().items()}
+    evidence = {name: value for method in run.active_methods for name, value in method.evidence().items()}
     train = run.stage.train
     grouping = Grouping(
         stage=run.stage_number + 1,

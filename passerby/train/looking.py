@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from passerby.extract import WHOLE, View, shown
-from passerby.methods.part import Vectors
+from passerby.methods.method import Vectors
 from passerby.models.embedder import Embedder
 from passerby.train import distributed
 from passerby.types import Floats, Output, Words

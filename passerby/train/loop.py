@@ -1,6 +1,6 @@
 """One stage on pytorch-ignite's engine: the step, the endless stream of batches, and what happens between epochs.
 
-Parts change what is learnt; handlers only watch. Everything random is a function of (seed, stage, epoch, batch), so a
+Methods change what is learnt; handlers only watch. Everything random is a function of (seed, stage, epoch, batch), so a
 run may stop after any step and go on as if it had not.
 """
 
@@ -22,8 +22,8 @@ from passerby.data.loading import ImageStore, Place, training_batches
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.losses.mix import Term, total
-from passerby.methods.part import END_OF_STAGE
+from passerby.losses.mix import LossTerm, total
+from passerby.methods.method import END_OF_STAGE
 from passerby.models.groups import batch_norms
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
@@ -129,11 +129,11 @@ def run_stage(
 
 
 def end_stage(run: Run) -> float:
-    """Go through the end of a stage with its parts, once, and return the seconds it took; what they leave is saved.
+    """Go through the end of a stage with its methods, once, and return the seconds it took; what they leave is saved.
 
     The phases of `END_OF_STAGE` follow one another; nothing is saved in between, so a resume begins with the first.
     """
-    if run.ended or not run.speaking_parts:
+    if run.ended or not run.active_methods:
         return 0.0
     began = time.perf_counter()
     for phase in END_OF_STAGE:
@@ -144,10 +144,10 @@ def end_stage(run: Run) -> float:
 
 
 def go_through(run: Run, phase: str) -> None:
-    """Let all parts of a stage do what they do in one phase of `END_OF_STAGE`."""
-    for part in run.speaking_parts:  # each with a seed of its own, whichever parts there are beside it
+    """Let all methods of a stage do what they do in one phase of `END_OF_STAGE`."""
+    for method in run.active_methods:  # each with a seed of its own, whichever methods there are beside it
         torch.manual_seed(mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
-        getattr(part, phase)(run, run.stage)
+        getattr(method, phase)(run)
 
 
 def _stream(run: Run, store: ImageStore) -> Generator[Batch, None, None]:
@@ -202,29 +202,29 @@ def train_step(
             return
         distributed.average_gradients(p for module in run.modules for p in module.parameters())
     set_rate(run.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
-    run.scaler.unscale_(run.optimiser)  # parts read the gradients of the step
+    run.scaler.unscale_(run.optimiser)  # methods read the gradients of the step
     run.scaler.step(run.optimiser)
     run.scaler.update()
     with torch.no_grad():
         if run.averaged is not None:
             run.averaged.update_parameters(run.embedder)
-        for part in run.speaking_parts:
-            part.after_step(run)
+        for method in run.active_methods:
+            method.after_step(run)
     _tell(run, batch, out)
-    run.optimiser.zero_grad(set_to_none=True)  # only now: parts may look at the gradients of the step
+    run.optimiser.zero_grad(set_to_none=True)  # only now: methods may look at the gradients of the step
 
 
 @torch.no_grad()
 def _tell(run: Run, batch: Batch, out: Output) -> None:
-    """Let parts remember a batch."""
-    for part in run.speaking_parts:
-        part.after_batch(run, batch, out)
+    """Let methods remember a batch."""
+    for method in run.active_methods:
+        method.after_batch(run, batch, out)
 
 
 def _still(run: Run, done: int) -> list[nn.Module]:
     """Return what does not learn in the step after `done` ones; of batch norms fix what the stage says."""
     optim = run.recipe.stages[run.stage_number].optim
-    learning = [run.embedder, *run.speaking_parts]  # parts may have networks and necks of their own
+    learning = [run.embedder, *run.active_methods]  # methods may have networks and necks of their own
     norms = [] if optim.batch_norm == "train" else [norm for module in learning for norm in batch_norms(module)]
     for norm in norms:
         norm.eval()
@@ -250,12 +250,12 @@ def _standing_still(modules: list[nn.Module]) -> Iterator[None]:
 def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
     """Add the gradients of a batch and return what the model answered."""
     engine = run.recipe.engine
-    for part in run.speaking_parts:
-        part.before_batch(run, batch)
-    out = run.see(batch)
-    terms = run.judge(batch, out)
-    for part in run.speaking_parts:
-        terms |= part.terms(run, batch, out)
+    for method in run.active_methods:
+        method.before_batch(run, batch)
+    out = run.forward(batch)
+    terms = run.compute_losses(batch, out)
+    for method in run.active_methods:
+        terms |= method.losses(run, batch, out)
     loss = total(terms)
     _remember(run, loss, terms)
     if not loss.requires_grad:
@@ -287,7 +287,7 @@ def _to_device(batch: Batch, run: Run) -> Batch:
     return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
 
 
-def _remember(run: Run, loss: Tensor, terms: dict[str, Term]) -> None:
+def _remember(run: Run, loss: Tensor, terms: dict[str, LossTerm]) -> None:
     """Add the terms to the sums of the epoch, unless the loss is not finite; one transfer for all numbers."""
     numbers = [loss, *(term.value for term in terms.values()), *(term.weighted for term in terms.values())]
     found, *figures = torch.stack([number.detach().double() for number in numbers]).tolist()
@@ -318,7 +318,7 @@ def _require_finite_weights(run: Run) -> None:
         )
 
 
-def _pulls(run: Run, terms: dict[str, Term]) -> GradientRecord:
+def _pulls(run: Run, terms: dict[str, LossTerm]) -> GradientRecord:
     norms = gradient_norms(terms, list(run.embedder.parameters()))
     pulls = {name: PullRecord(norms[name], term.weight) for name, term in terms.items()}
     return GradientRecord(run.stage_number + 1, run.stage.name, pulls)

@@ -17,8 +17,8 @@ from passerby.errors import UserError, first_line
 from passerby.evaluation import evaluate
 from passerby.extract import DTYPES, View, extract, label_vectors, masked_view, tested_paths, tested_view
 from passerby.inference import Precision
-from passerby.losses.mix import LossMix, Term
-from passerby.methods.part import Gathering, Part, Teacher, Vectors
+from passerby.losses.mix import LossMix, LossTerm
+from passerby.methods.method import Gathering, Method, PreviousModel, Vectors
 from passerby.models.embedder import Embedder, load_state
 from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
@@ -38,26 +38,26 @@ from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, S
 
 @dataclass(eq=False)
 class Run:
-    """Everything that changes while a run goes on; `methods.part.RunState` is the part of it that methods see.
+    """Everything that changes while a run goes on; `methods.method.MethodContext` is the method of it that methods see.
 
     Attributes:
         recipe, folder: what runs and where it writes.
         datasets, stages: what is read, by name, and what is learnt, in order.
-        stage: the present one of them, with what parts add to it.
+        stage: the present one of them, with what methods add to it.
         embedder: the model; it lives through all stages.
         images: fingerprints of the training images by data set.
         averaged: the running mean of its weights where the present stage keeps one; it lives on when the next one does.
         losses, optimiser, scaler: made anew for each stage.
-        parts: all that any stage so far has named, and of those to come what the run started with; they live on.
-        teacher: the model as the stage before left it, while a part of the present stage asks for it.
+        methods: all that any stage so far has named, and of those to come what the run started with; they live on.
+        previous_model: the model as the stage before left it, while a method of the present stage asks for it.
         stage_number, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
-        ended: whether the parts have had their last word in the present stage.
+        ended: whether the methods have had their last word in the present stage.
         labels: (N,) or (N, V) labels of the present epoch.
         classes: how many people the losses know.
-        looked: what models make of the images of the stage, by their ids, while an epoch is prepared; else None.
+        embedding_cache: vectors of the images of the stage by the id of a model, while an epoch is prepared; else None.
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
         drawn: what the plan of the present epoch draws of each data set; made with the plan, also after a resume.
-        follow: called with what parts find.
+        follow: called with what methods find.
         threads: how many compute.
         channels_last: the layout of maps in memory.
         probed: how precision and layout were chosen, where they were measured.
@@ -73,8 +73,8 @@ class Run:
     embedder: Embedder
     stage: Stage = field(init=False)
     losses: LossMix = field(init=False)
-    parts: nn.ModuleDict = field(default_factory=nn.ModuleDict)
-    teacher: Teacher | None = None
+    methods: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    previous_model: PreviousModel | None = None
     optimiser: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
     averaged: AveragedModel | None = None
@@ -84,7 +84,7 @@ class Run:
     ended: bool = False
     labels: Tensor | None = None
     classes: int = 1
-    looked: dict[int, Vectors] | None = None
+    embedding_cache: dict[int, Vectors] | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
     follow: Callable[[FindingRecord], None] | None = None
@@ -94,38 +94,40 @@ class Run:
     images: dict[str, str] = field(default_factory=dict)
 
     @property
-    def all_parts(self) -> dict[str, Part]:
-        """All parts there are, speaking or not, by name."""
-        return {name: cast("Part", part) for name, part in self.parts.items()}
+    def all_methods(self) -> dict[str, Method]:
+        """All methods there are, active or not, by name."""
+        return {name: cast("Method", method) for name, method in self.methods.items()}
 
     @property
-    def speaking_parts(self) -> list[Part]:
-        """The parts of the present stage, in the recipe's order; who makes labels is silent where they are known."""
+    def active_methods(self) -> list[Method]:
+        """The methods of the present stage, in their order; none of pseudo-labels where labels are known."""
         settings = self.recipe.stages[self.stage_number]
-        named = [cast("Part", self.parts[name]) for name in settings.method.chosen]
-        return [part for part in named if not (settings.labelled and (part.makes_labels or part.unlabelled_only))]
+        named = [cast("Method", self.methods[name]) for name in settings.method.chosen]
+        return [
+            method for method in named if not (settings.labelled and (method.assigns_labels or method.unlabelled_only))
+        ]
 
     @property
     def over(self) -> bool:
-        """Whether the present stage is at its end, by its epochs or because a part has had enough."""
+        """Whether the present stage is at its end, by its epochs or because a method stops it."""
         between = self.epoch > 0 and self.iteration == 0
-        enough = between and any(part.had_enough for part in self.speaking_parts)
+        enough = between and any(method.should_stop for method in self.active_methods)
         return enough or self.epoch >= self.recipe.stages[self.stage_number].epochs
 
     @property
     def modules(self) -> list[nn.Module]:
         """All that learns or remembers."""
-        return [self.embedder, self.losses, self.parts]
+        return [self.embedder, self.losses, self.methods]
 
     @property
     def followers(self) -> list[nn.Module]:
         """All that follows what is learnt, or stands still beside it."""
-        return [module for module in (self.averaged, self.teacher) if module is not None]
+        return [module for module in (self.averaged, self.previous_model) if module is not None]
 
     @property
     def _stateful(self) -> dict[str, nn.Module]:
-        found = {"embedder": self.embedder, "losses": self.losses, "parts": self.parts}
-        beside = {"averaged": self.averaged, "teacher": self.teacher}
+        found = {"embedder": self.embedder, "losses": self.losses, "methods": self.methods}
+        beside = {"averaged": self.averaged, "previous model": self.previous_model}
         return {**found, **{name: module for name, module in beside.items() if module is not None}}
 
     @property
@@ -152,11 +154,11 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """What everything random in a part is a function of."""
+        """What everything random in a method is a function of."""
         return mix_seeds(self.recipe.engine.seed, self.stage_number)
 
     def open_stage(self, number: int) -> None:
-        """Begin a stage: make its losses and optimiser, wake its parts; the model is kept."""
+        """Begin a stage: make its losses and optimiser, start its methods; the model is kept."""
         start = (
             None
             if self.recipe.init_from is None or number > 0
@@ -166,34 +168,34 @@ class Run:
             load_state(self.embedder, start.embedder, source=f"init_from: {self.recipe.init_from}")
         self._wake(number)
         if start is not None:
-            self._take_over(start.parts)
+            self._take_over(start.methods)
             self._require_own_images()
             self._require_memories()
         self._enter(number)
-        for part in self.speaking_parts:
-            part.begin(self, self.stage)
+        for method in self.active_methods:
+            method.on_stage_start(self)
         self._equip()
 
     def _wake(self, number: int) -> None:
-        """Make the parts that a stage names and that no stage before it has, and give all of its parts its settings."""
+        """Make the methods that a stage is the first to name, and give all of its methods its settings."""
         self.stage_number = number
         for name, chosen in self.recipe.stages[number].method.chosen.items():
-            if name not in self.parts:
-                self.parts[name] = chosen.make()
-            cast("Part", self.parts[name]).settings = chosen
+            if name not in self.methods:
+                self.methods[name] = chosen.make()
+            cast("Method", self.methods[name]).settings = chosen
 
     def _enter(self, number: int, *, widened: bool = True) -> None:
-        """Make what a stage is made of, once its parts remember the stages before it and before they begin."""
+        """Make what a stage is made of, once its methods remember the stages before it and before they begin."""
         self.stage_number, self.epoch, self.iteration, self.ended = number, 0, 0, False
         self.labels, self.sums = None, {}
         torch.manual_seed(self.seed)
         self.stage = self.stages[number]
-        for part in self.speaking_parts if widened else ():
-            self.stage = part.widen(self, self.stage)
+        for method in self.active_methods if widened else ():
+            self.stage = method.extend_stage(self, self.stage)
         self.make_losses(max(1, self.stage.classes))
         has_past = number > 0 or self.recipe.init_from is not None
-        asked = has_past and any(part.wants_teacher for part in self.speaking_parts)
-        self.teacher = Teacher(self.tested) if asked else None
+        asked = has_past and any(method.uses_previous_model for method in self.active_methods)
+        self.previous_model = PreviousModel(self.tested) if asked else None
 
     def make_losses(self, classes: int) -> None:
         """Make the losses of the stage for so many people."""
@@ -203,44 +205,44 @@ class Run:
         self.losses.to(self.device)
 
     def _take_over(self, state: dict[str, Tensor]) -> None:
-        """Give the parts of all stages what they remembered elsewhere; those that were not there stay as they are."""
+        """Give the methods of all stages what they remembered elsewhere; those that were not there stay as they are."""
         known = {key.split(".")[0] for key in state}
         for stage in self.recipe.stages:
             for name, chosen in stage.method.chosen.items():
-                if name in known and name not in self.parts:
-                    self.parts[name] = chosen.make()
-        for name, part in self.parts.items():
+                if name in known and name not in self.methods:
+                    self.methods[name] = chosen.make()
+        for name, method in self.methods.items():
             mine = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
             if mine:
-                cast("Part", part).make_room(self, mine)
+                cast("Method", method).make_room(self, mine)
                 try:
-                    part.load_state_dict(mine)
+                    method.load_state_dict(mine)
                 except RuntimeError as error:
                     raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
 
     def _require_own_images(self) -> None:
-        for name, part in self.all_parts.items():
-            if part.stored_images:
+        for name, method in self.all_methods.items():
+            if method.stored_images:
                 raise UserError(
-                    f"init_from: method.{name} keeps {part.stored_images:,} images of the stages of "
+                    f"init_from: method.{name} keeps {method.stored_images:,} images of the stages of "
                     f"{self.recipe.init_from}, which this run does not read; learn all stages in one "
                     f"recipe, or leave out method.{name}"
                 )
 
     def _require_memories(self) -> None:
         for name in self.recipe.stages[0].method.chosen:
-            if self.all_parts[name].hollow:
+            if not self.all_methods[name].has_state:
                 raise UserError(
                     f"init_from: the run in {self.recipe.init_from} left nothing that method.{name} could hold on to; "
                     f"start from a run whose method has it, or leave it out of the first stage"
                 )
 
     def _equip(self) -> None:
-        """Make the optimiser of a stage whose parts are ready."""
+        """Make the optimiser of a stage whose methods are ready."""
         settings = self.recipe.stages[self.stage_number]
-        self.parts.to(self.device)
-        for part in self.speaking_parts:
-            set_norm_statistics(part, self.recipe.engine)
+        self.methods.to(self.device)
+        for method in self.active_methods:
+            set_norm_statistics(method, self.recipe.engine)
         distributed.share_state(self.modules)
         self._average(settings.optim.ema_decay)
         self.optimiser = self._make_optimiser()
@@ -248,15 +250,15 @@ class Run:
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         settings = self.recipe.stages[self.stage_number].optim
-        of_parts = (p for part in self.speaking_parts for p in part.undecayed)
+        of_parts = (p for method in self.active_methods for p in method.no_weight_decay)
         pools = (m for module in self.modules for m in module.modules() if isinstance(m, Pool))  # of all networks
-        undecayed = [*self.losses.undecayed, *(p for pool in pools for p in pool.parameters()), *of_parts]
-        return make_optimiser(settings, self.modules, undecayed=undecayed)
+        no_weight_decay = [*self.losses.no_weight_decay, *(p for pool in pools for p in pool.parameters()), *of_parts]
+        return make_optimiser(settings, self.modules, no_weight_decay=no_weight_decay)
 
     def renew_optimiser(self) -> None:
         """Make the optimiser for what learns now; it keeps what it knew of whatever learnt before."""
-        self.parts.to(self.device)
-        distributed.share_state([self.losses, self.parts])
+        self.methods.to(self.device)
+        distributed.share_state([self.losses, self.methods])
         known = self.optimiser.state
         self.optimiser = self._make_optimiser()
         for group in self.optimiser.param_groups:
@@ -267,32 +269,32 @@ class Run:
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""
         model = self.embedder if model is None else model
-        known = {} if self.looked is None else self.looked
+        known = {} if self.embedding_cache is None else self.embedding_cache
         if id(model) not in known:
             train = self.stage.train
             known[id(model)] = look(model, train.path, autocast=self.autocast(), view=self.view(train))
         return known[id(model)]
 
-    def see(self, batch: Batch) -> Output:
-        """Return what the model answers to a batch, with a graph."""
+    def forward(self, batch: Batch) -> Output:
+        """Return the output of the model for a batch, with a graph."""
         with self.autocast():
             out: Output = self.embedder(batch.images, batch.mask)
         return out
 
-    def judge(self, batch: Batch, out: Output) -> dict[str, Term]:
-        """Return what the losses say of an answer, in float32 and over the batches of all processes."""
+    def compute_losses(self, batch: Batch, out: Output) -> dict[str, LossTerm]:
+        """Return the losses of the stage for an output, in float32 and over the batches of all processes."""
         local = self.recipe.engine.mining == "local"
         seen, labels = (out, batch.people) if local else distributed.gather(out, batch.people)
-        terms: dict[str, Term] = self.losses(seen, labels)
+        terms: dict[str, LossTerm] = self.losses(seen, labels)
         return terms
 
-    def rehearse(self, batch: Batch) -> dict[str, Term]:
-        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
-        out = self.see(batch)
-        terms = self.judge(batch, out)
-        for part in self.speaking_parts:
-            if part.wants_teacher:
-                terms |= part.terms(self, batch, out)
+    def compute_transferred_losses(self, batch: Batch) -> dict[str, LossTerm]:
+        """Return the losses of a batch that a method has made: of the stage, and of methods with a previous model."""
+        out = self.forward(batch)
+        terms = self.compute_losses(batch, out)
+        for method in self.active_methods:
+            if method.uses_previous_model:
+                terms |= method.losses(self, batch, out)
         return terms
 
     def autocast(self) -> torch.autocast:
@@ -303,10 +305,10 @@ class Run:
         """Return how training images are shown where nothing is augmented."""
         return masked_view(split.masks, self.recipe.learnt_pixels)
 
-    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
-        """Hand figures that a part found, and what a person should know of them, to whoever follows the run."""
+    def log_metrics(self, method: str, values: dict[str, float], *, note: str = "") -> None:
+        """Hand figures of a method, and a note for people, to whoever follows the run."""
         if self.follow is not None:
-            self.follow(FindingRecord(self.stage_number + 1, self.epoch, part, values, note))
+            self.follow(FindingRecord(self.stage_number + 1, self.epoch, method, values, note))
 
     def _average(self, decay: float | None) -> None:
         """Begin a running mean, or go on with that of the stage before at the decay of this one."""
@@ -329,8 +331,8 @@ class Run:
             embedder=self.embedder.state_dict(),
             averaged=None if self.averaged is None else self.averaged.state_dict(),
             losses=self.losses.state_dict(),
-            parts=self.parts.state_dict(),
-            teacher=None if self.teacher is None else self.teacher.state_dict(),
+            methods=self.methods.state_dict(),
+            previous_model=None if self.previous_model is None else self.previous_model.state_dict(),
             optimiser=self.optimiser.state_dict(),
             scaler=self.scaler.state_dict(),
             labels=self.labels,
@@ -349,12 +351,12 @@ class Run:
         """Go back to where a checkpoint was written.
 
         Raises:
-            UserError: it does not fit the run; nothing of it but what the parts remembered has been loaded then.
+            UserError: it does not fit the run; nothing of it but what the methods remembered has been loaded then.
 
         """
-        for number in range(checkpoint.stage + 1):  # parts of earlier stages remember too
+        for number in range(checkpoint.stage + 1):  # methods of earlier stages remember too
             self._wake(number)
-        take_over(checkpoint.parts, self._take_over)
+        take_over(checkpoint.methods, self._take_over)
         self._enter(checkpoint.stage, widened=not checkpoint.ended)
         settings, data = self.recipe.stages[checkpoint.stage], self.recipe.data
         require_place(checkpoint, self.stage, data, accumulate=self.recipe.engine.grad_accum_steps)
@@ -367,7 +369,7 @@ class Run:
         states = self._states(checkpoint)
         for name, (module, state) in states.items():
             require_state(state, module.state_dict(), what=name)
-        if not checkpoint.ended:  # a stage that has ended teaches no more, and its parts remember more than they had
+        if not checkpoint.ended:  # a stage that has ended teaches no more, and its methods remember more than they had
             require_optimiser(checkpoint.optimiser, self.optimiser)
             self.optimiser.load_state_dict(checkpoint.optimiser)
             if self.scaler.is_enabled() and checkpoint.scaler:
@@ -385,7 +387,7 @@ class Run:
         """Return the modules that a checkpoint fills, with what it has for each."""
         found = {
             "embedder": (self.embedder, checkpoint.embedder),
-            "teacher": (self.teacher, checkpoint.teacher),
+            "previous model": (self.previous_model, checkpoint.previous_model),
             "running mean": (self.averaged, checkpoint.averaged),
             "losses": (None if checkpoint.ended else self.losses, checkpoint.losses),
         }

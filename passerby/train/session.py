@@ -184,8 +184,8 @@ def opening(run: Run) -> list[str]:
         sentences.append(f"{run.recipe.model.weights}: {loaded}")
     notes = [camera_note(run.datasets[name], run.recipe.test.cameras) for name in run.recipe.tested]
     sentences += [note for note in notes if note]
-    chosen = {name: part for settings in run.recipe.stages for name, part in settings.method.chosen.items()}
-    sentences += [f"method.{name}: {note}" for name, part in chosen.items() if (note := part.make().note)]
+    chosen = {name: method for settings in run.recipe.stages for name, method in settings.method.chosen.items()}
+    sentences += [f"method.{name}: {note}" for name, method in chosen.items() if (note := method.make().note)]
     sentences += [
         f"{settings.title}: the schedule does not lower the learning rate within {settings.epochs} epochs; the option "
         "--epochs N sets the epochs and stretches the schedule with them"
@@ -294,7 +294,7 @@ class _Session:
         self._tell(record)  # first: a record is written twice when the run is killed in between, and not lost
         run.save()
         if record.epoch < record.epochs and test.every and record.epoch % test.every == 0:
-            self._score()  # after the last epoch the parts still have a word before the stage is scored
+            self._score()  # after the last epoch the methods still have a word before the stage is scored
 
     def _score_start(self) -> None:
         """Score the model before its first step, which stands as stage 0 in the journal."""

@@ -1,4 +1,4 @@
-"""Where a run starts that goes on from another one: from its model, and from what its parts remember."""
+"""Where a run starts that goes on from another one: from its model, and from what its methods remember."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from passerby.train.fit import require_stage
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What is taken over: states of the model that was scored there and of all parts."""
+    """What is taken over: states of the model that was scored there and of all methods."""
 
     embedder: dict[str, Tensor]
-    parts: dict[str, Tensor]
+    methods: dict[str, Tensor]
 
 
 def read_start(folder: Path, recipe: Recipe) -> Start:
@@ -45,7 +45,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
             f"{stage.epochs} epochs are done); finish it with --resume first"
         )
     _require_same_network(folder, earlier, recipe)
-    return Start(_scored(checkpoint), checkpoint.parts)
+    return Start(_scored(checkpoint), checkpoint.methods)
 
 
 def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from passerby.losses.mix import LossMix, LossSettings, Term, total
+from passerby.losses.mix import LossMix, LossSettings, LossTerm, total
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.types import Output
@@ -21,7 +21,7 @@ def test_terms_are_unweighted_and_the_total_is_not():
     assert list(terms) == ["softmax", "triplet"]
     wanted = 2.0 * terms["softmax"].value + 0.5 * terms["triplet"].value
     torch.testing.assert_close(total(terms), wanted)
-    assert total({"a": Term(torch.tensor(3.0), 0.5)}).item() == 1.5
+    assert total({"a": LossTerm(torch.tensor(3.0), 0.5)}).item() == 1.5
 
 
 def test_images_without_a_label_take_no_part():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from passerby.errors import UserError
-from passerby.losses.mix import LossMix, LossSettings, Term, total
+from passerby.losses.mix import LossMix, LossSettings, LossTerm, total
 from passerby.losses.softmax import SoftmaxSettings
 from passerby.losses.triplet import TripletSettings
 from passerby.losses.weights import LIMIT, learned_share
@@ -46,12 +46,12 @@ def test_has_its_optimum_where_the_weight_is_half_of_one_over_the_loss():
 
 def test_begins_as_a_weight_of_one_and_learns():
     mix, out = LossMix(BOTH, dimension=4, classes=3), output()
-    assert [tuple(p.shape) for p in mix.undecayed] == [()]
+    assert [tuple(p.shape) for p in mix.no_weight_decay] == [()]
     terms = mix(out, LABELS)
     assert [terms[name].weight for name in ("softmax", "triplet")] == [1.0, 0.5]
     torch.testing.assert_close(total(terms), terms["softmax"].value + 0.5 * terms["triplet"].value)
     total(terms).backward()
-    (s,) = mix.undecayed
+    (s,) = mix.no_weight_decay
     assert s.grad.item() == pytest.approx(0.5 - terms["softmax"].value.item(), abs=1e-6)
     with torch.no_grad():
         s.fill_(0.75)
@@ -64,7 +64,7 @@ def test_begins_as_a_weight_of_one_and_learns():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_stays_in_its_limits_and_comes_back(sign):
     mix = LossMix(BOTH, dimension=4, classes=3)
-    (s,) = mix.undecayed
+    (s,) = mix.no_weight_decay
     with torch.no_grad():
         s.fill_(sign * 9.0)
     total(mix(output(), LABELS)).backward()
@@ -76,7 +76,7 @@ def test_fixed_weights_learn_nothing():
     mix = LossMix(LossSettings(triplet=TripletSettings()), dimension=4, classes=3)
     assert not list(mix.parameters())
     assert not mix.state_dict()
-    assert Term(torch.tensor(3.0), 0.5).weighted.item() == 1.5
+    assert LossTerm(torch.tensor(3.0), 0.5).weighted.item() == 1.5
 
 
 def test_a_recipe_says_learned():

@@ -1,11 +1,11 @@
-"""Tiny runs that stand where the parts of a method speak."""
+"""Tiny runs that stand where methods are called."""
 
 import pytest
 
 from passerby.train.labelling import choose_labels
 from passerby.train.setup import make_run
 from tests.methods.steps import shake
-from tests.methods.test_anchors import TWO_SITES
+from tests.methods.test_weight_penalty import TWO_SITES
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def later(tiny, tmp_path):
     def begin(*overrides, shaken=True):
         run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
         run.open_stage(0)
-        for part in run.speaking_parts:
-            part.end(run, run.stage)
+        for method in run.active_methods:
+            method.on_stage_end(run)
         run.open_stage(1)
         if shaken:
             shake(run.embedder)

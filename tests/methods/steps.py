@@ -1,4 +1,4 @@
-"""A moment within a tiny run, and what a part is given there."""
+"""A moment within a tiny run, and what a method is given there."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What parts of a method do beside one another, and beside a running mean; each pair is tried in `test_pairs.py`."""
+"""What methods of a method do beside one another, and beside a running mean; each pair is tried in `test_pairs.py`."""
 
 import json
 

@@ -10,13 +10,13 @@ import torch
 from passerby.data.loading import ImageStore
 from passerby.errors import UserError
 from passerby.methods.dask import DaskSettings, learn_colours, measure_colours
-from passerby.methods.part import bytes_of
+from passerby.methods.method import bytes_of
 from passerby.models.akpnet import AKPNet
 from passerby.train.loop import train_step
 from passerby.train.session import opening
 from passerby.train.setup import make_run
 from passerby.types import Batch
-from tests.methods.test_anchors import TWO_SITES
+from tests.methods.test_weight_penalty import TWO_SITES
 
 PART = "backbone: test_resnet, steps: 2, batch: 4"
 THREE = (
@@ -66,8 +66,8 @@ def test_what_is_left_depends_on_the_stage_alone(tiny, tmp_path):
         run = make_run(tiny(*TWO_SITES, dask()), tmp_path / str(seed))
         run.open_stage(0)
         torch.manual_seed(seed)  # whatever was drawn before plays no part
-        run.parts["dask"].end(run, run.stage)
-        found.append(run.parts["dask"].networks[0].state_dict())
+        run.methods["dask"].on_stage_end(run)
+        found.append(run.methods["dask"].networks[0].state_dict())
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
@@ -76,17 +76,17 @@ def test_what_is_left_depends_on_the_stage_alone(tiny, tmp_path):
 
 def test_a_batch_is_seen_again_in_earlier_colours(second):
     run = second(dask("weight: 2"), "method.affinity={weight: 3}", "losses.triplet.weight=0.5")
-    part, batch = run.parts["dask"], some(run)
-    (network,) = part.networks
+    method, batch = run.methods["dask"], some(run)
+    (network,) = method.networks
     torch.nn.init.normal_(network.predict[-1].weight, std=0.01, generator=torch.Generator().manual_seed(0))
-    transferred = part.transfer(run, batch.images)
+    transferred = method.transfer(run, batch.images)
     wanted = network(batch.images / 255)  # normalised, which the embedder does itself
     torch.testing.assert_close((transferred - run.embedder.mean) / run.embedder.std, wanted, atol=1e-4, rtol=1e-4)
     assert (transferred - batch.images).abs().mean() > 1
-    terms = part.terms(run, batch, run.see(batch))
+    terms = method.losses(run, batch, run.forward(batch))
     again = replace(batch, images=transferred)
-    out = run.see(again)
-    plain = run.losses(out, batch.labels) | run.parts["affinity"].terms(run, again, out)
+    out = run.forward(again)
+    plain = run.losses(out, batch.labels) | run.methods["affinity"].losses(run, again, out)
     assert {name: term.weight for name, term in terms.items()} == {
         "dask softmax": 2.0, "dask triplet": 1.0, "dask affinity": 6.0,
     }  # fmt: skip
@@ -96,11 +96,11 @@ def test_a_batch_is_seen_again_in_earlier_colours(second):
 
 def test_gradients_reach_the_model_and_not_the_network(second):
     run = second(dask())
-    networks = run.parts["dask"].networks
+    networks = run.methods["dask"].networks
     before = {name: value.clone() for name, value in networks.state_dict().items()}
     moved = {name: value.clone() for name, value in run.embedder.backbone.named_buffers()}
     batch = some(run)
-    terms = run.parts["dask"].terms(run, batch, run.see(batch))
+    terms = run.methods["dask"].losses(run, batch, run.forward(batch))
     torch.stack([term.weighted for term in terms.values()]).sum().backward()
     reached = [p.grad is not None and bool(p.grad.any()) for p in run.embedder.backbone.parameters()]
     assert reached[0]
@@ -118,8 +118,10 @@ def test_a_weight_that_is_learnt_counts_here_too(second):
     share = run.losses.log_variances["softmax"]
     share.data.fill_(0.3)
     batch = some(run)
-    term = run.parts["dask"].terms(run, batch, run.see(batch))["dask softmax"]
-    plain = run.rehearse(replace(batch, images=run.parts["dask"].transfer(run, batch.images)))["softmax"]
+    term = run.methods["dask"].losses(run, batch, run.forward(batch))["dask softmax"]
+    plain = run.compute_transferred_losses(replace(batch, images=run.methods["dask"].transfer(run, batch.images)))[
+        "softmax"
+    ]
     assert term.weighted.item() == pytest.approx(2 * plain.weighted.item(), rel=1e-4)
     (gradient,) = torch.autograd.grad(term.weighted, share)
     assert gradient.item() == pytest.approx(2 * (0.5 - plain.value.item() * np.exp(-0.3)), rel=1e-3)
@@ -128,13 +130,13 @@ def test_a_weight_that_is_learnt_counts_here_too(second):
 def test_the_pooling_is_weighted_in_the_second_look_too(tiny, masks, tmp_path):
     run = make_run(tiny("foreground=pool", f"masks={masks}", dask()), tmp_path / "run")
     run.open_stage(0)
-    part, batch, found = run.parts["dask"], some(run), []
-    part.end(run, run.stage)
+    method, batch, found = run.methods["dask"], some(run), []
+    method.on_stage_end(run)
     upper = torch.zeros(4, 1, 32, 16)
     upper[:, :, :16] = 1
     for mask in (upper, 1 - upper):
         masked = replace(batch, mask=mask)
-        found.append(part.terms(run, masked, run.see(masked))["dask softmax"].value.item())
+        found.append(method.losses(run, masked, run.forward(masked))["dask softmax"].value.item())
     assert found[0] != found[1]
 
 
@@ -144,22 +146,22 @@ def test_the_pooling_is_weighted_in_the_second_look_too(tiny, masks, tmp_path):
 @pytest.mark.parametrize(("whose", "count"), [("last", 1), ("random", 3)])
 def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, whose, count):
     run = make_run(tiny(THREE, "data.identities=3", "evaluate=[]", dask(f"site: {whose}")), tmp_path / "run")
-    part, told = None, []
+    method, told = None, []
     run.follow = told.append
     for number in range(3):
         run.open_stage(number)
-        part = run.parts["dask"]
-        part.end(run, run.stage)
-    assert len(part.networks) == count
-    assert part.held() == {"networks": count * bytes_of(part.networks[0].state_dict())}
+        method = run.methods["dask"]
+        method.on_stage_end(run)
+    assert len(method.networks) == count
+    assert method.memory_footprint() == {"networks": count * bytes_of(method.networks[0].state_dict())}
     assert [(record.part, set(record.values)) for record in told] == 3 * [("dask", {"error", "error without"})]
 
 
 def test_networks_of_several_kinds_come_back(second):
     run = second(dask("site: random"))
-    part = run.parts["dask"]
-    part.networks.append(AKPNet("test_efficientnet", run.embedder.input))
-    state = {name: value.clone() for name, value in part.state_dict().items()}
+    method = run.methods["dask"]
+    method.networks.append(AKPNet("test_efficientnet", run.embedder.input))
+    state = {name: value.clone() for name, value in method.state_dict().items()}
     fresh = DaskSettings().make()
     fresh.make_room(run, state)
     fresh.load_state_dict(state)
@@ -170,14 +172,14 @@ def test_networks_of_several_kinds_come_back(second):
 
 def test_a_random_site_is_drawn_anew_in_every_epoch(second):
     run = second(dask("site: random"))
-    part = run.parts["dask"]
-    part.networks.extend([AKPNet("test_resnet", run.embedder.input), AKPNet("test_resnet", run.embedder.input)])
+    method = run.methods["dask"]
+    method.networks.extend([AKPNet("test_resnet", run.embedder.input), AKPNet("test_resnet", run.embedder.input)])
     drawn = []
     for epoch in range(20):
         run.epoch = epoch
-        drawn.append(part._which(run))
+        drawn.append(method._which(run))
         run.iteration = 5
-        assert part._which(run) == drawn[-1]
+        assert method._which(run) == drawn[-1]
         run.iteration = 0
     assert set(drawn) == {0, 1, 2}
 
@@ -218,7 +220,7 @@ def test_images_of_a_memory_are_not_colours_of_the_site(second, monkeypatch):
     run = second(dask(), "method.replay={identities: 2}")
     seen = []
     monkeypatch.setattr("passerby.methods.dask.learn_colours", lambda _, store, **__: seen.append(store.paths))
-    run.parts["dask"].end(run, run.stage)
+    run.methods["dask"].on_stage_end(run)
     assert list(seen[0]) == list(run.stages[1].train.path)
     assert len(run.stage.train) > len(run.stages[1].train)
 
@@ -228,9 +230,9 @@ def test_dask_with_its_growing_head_is_that_of_the_paper():
 
     stage = load_recipe("lifelong/order_1-dask", ["method.grow={}"]).stages[1]
     assert list(stage.method.chosen) == ["average", "affinity", "grow", "dask"]
-    part = stage.method.dask
-    assert (part.weight, part.site, part.steps, part.batch, part.lr) == (4.5, "last", 20_000, 128, 2e-4)
-    assert (part.backbone, part.weights) == ("mobilenetv3_small_100", "pretrained")
+    method = stage.method.dask
+    assert (method.weight, method.site, method.steps, method.batch, method.lr) == (4.5, "last", 20_000, 128, 2e-4)
+    assert (method.backbone, method.weights) == ("mobilenetv3_small_100", "pretrained")
     assert (stage.method.affinity.weight, stage.method.affinity.temperature) == (1.0, 0.1)
     assert (stage.method.affinity.rectified, stage.method.average.share) == (False, 0.5)
 

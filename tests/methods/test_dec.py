@@ -97,27 +97,27 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
         f"method={{pseudo: {{cluster: {{kind: kmeans, k: 3}}}}, "
         f"dec: {{scope: {scope}, dimension: {dimension}, alpha: 2.0, scale: 4.0, weight: 3.0}}}}"
     )
-    part = run.parts["dec"]
+    method = run.methods["dec"]
     labels = run.labels.clone()
     labels[[3, 11]] = -1
-    part.prepare(run, run.stage, labels.numpy())
+    method.on_epoch_start(run, labels.numpy())
     all_vectors = F.normalize(torch.from_numpy(run.vectors().embedding))
     mean, axes = torch.zeros(()), torch.eye(all_vectors.shape[1])
     if dimension != "null":
         mean, axes = map(torch.from_numpy, principal_axes(all_vectors[labels >= 0].numpy(), 4))
     z = 4 * (all_vectors - mean) @ axes
     centres = torch.stack([z[labels == label].mean(0) for label in range(3)])
-    torch.testing.assert_close(part.centres.detach(), centres, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(method.centres.detach(), centres, atol=1e-4, rtol=1e-3)
     rows = [20, 3, 1, 14, 9, 11, 6]
     batch = some(run, rows=rows, labels=labels)
     out = run.embedder(batch.images)
     kept = [row for row in rows if labels[row] >= 0]
     seen = 4 * (F.normalize(out.embedding[[rows.index(row) for row in kept]]) - mean) @ axes
-    log_q = log_assignment(seen, part.centres, alpha=2.0)
+    log_q = log_assignment(seen, method.centres, alpha=2.0)
     targets = torch.zeros(24, 3)
-    targets[labels >= 0] = target_distribution(log_assignment(z[labels >= 0], part.centres, alpha=2.0).exp().detach())
+    targets[labels >= 0] = target_distribution(log_assignment(z[labels >= 0], method.centres, alpha=2.0).exp().detach())
     p = targets[kept] if scope == "dataset" else target_distribution(log_q.detach().exp())
     assert not torch.allclose(p, p.flip(0), atol=0.05)
-    term = part.terms(run, batch, out)["dec"]
+    term = method.losses(run, batch, out)["dec"]
     torch.testing.assert_close(term.value, dec_loss(log_q, p), atol=1e-5, rtol=1e-3)
     assert term.weight == 3.0

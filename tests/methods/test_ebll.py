@@ -12,7 +12,7 @@ from passerby.errors import UserError
 from passerby.methods.autoencoder import Autoencoder
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.encoder import Encoder
-from passerby.methods.part import frozen
+from passerby.methods.method import frozen
 from passerby.methods.reconstruction import COLLAPSED, LOW, Lesson, Material, learn, led_through, measure, objective
 from passerby.models.embedder import Embedder
 from passerby.settings import build
@@ -198,12 +198,12 @@ def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tin
 @pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
 def test_codes_are_held_to_those_of_the_teacher(later, place):
     run = later(PEOPLE, f"method.ebll={{code: 8, epochs: 60, lr: 0.01, batch: 16, weight: 3.0, place: {place}}}")
-    part, batch = run.parts["ebll"], some(run)
+    method, batch = run.methods["ebll"], some(run)
     with torch.no_grad():
-        old = run.teacher.embedder(batch.images)
+        old = run.previous_model.embedder(batch.images)
     new = run.embedder(batch.images)
-    (term,) = part.terms(run, batch, new).values()
-    layer = part.encoders[0].layer
+    (term,) = method.losses(run, batch, new).values()
+    layer = method.encoders[0].layer
     codes = [layer(out.feature if place == "after_pooling" else out.map).sigmoid() for out in (old, new)]
     torch.testing.assert_close(term.value, F.mse_loss(codes[1], codes[0]))
     assert term.value > 1e-4
@@ -219,7 +219,7 @@ def state(folder):
 
 
 def encoders(folder):
-    found = state(folder)["parts"]
+    found = state(folder)["methods"]
     return {key: value for key, value in found.items() if key.startswith("ebll.encoders.")}
 
 
@@ -294,8 +294,8 @@ def test_the_classifier_is_asked_about_the_reconstruction_and_nothing_but_the_au
     without, with_task = (encoders(folder) for folder in folders)
     assert any(not torch.equal(without[key], with_task[key]) for key in without)
     one, other = (state(folder) for folder in folders)
-    for part in ("embedder", "losses"):
-        assert all(torch.equal(value, other[part][key]) for key, value in one[part].items())
+    for method in ("embedder", "losses"):
+        assert all(torch.equal(value, other[method][key]) for key, value in one[method].items())
 
 
 def test_the_maps_of_an_encoder_and_its_vectors(model):

@@ -10,7 +10,7 @@ from passerby.methods.growth import vectors
 from passerby.recipe import load_recipe
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.setup import make_run
-from tests.methods.test_anchors import TWO_SITES
+from tests.methods.test_weight_penalty import TWO_SITES
 
 
 def test_means_are_directions():
@@ -24,7 +24,7 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
     run = make_run(tiny(*TWO_SITES, f"method.grow.new={new}", "losses.cosface.feature=feature"), tmp_path / "run")
     run.open_stage(0)
     heads = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
-    run.parts["grow"].end(run, run.stage)
+    run.methods["grow"].on_stage_end(run)
     run.open_stage(1)
     assert (run.stage.absent, run.stage.classes, run.stage.train.count_identities) == (6, 9, 3)
     for name, head in classifiers(run.losses.losses).items():
@@ -43,31 +43,31 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
 def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, share):
     run = make_run(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
     run.open_stage(0)
-    run.parts["average"].interpolate_weights(run, run.stage)
-    run.parts["grow"].end(run, run.stage)
+    run.methods["average"].interpolate_weights(run, run.stage)
+    run.methods["grow"].on_stage_end(run)
     run.open_stage(1)
     (head,) = classifiers(run.losses.losses).values()
-    before = run.parts["grow"].known["softmax"].weight.clone()
+    before = run.methods["grow"].known["softmax"].weight.clone()
     with torch.no_grad():
         head.weight += 1
     now = head.weight.detach().clone()
-    run.parts["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run, run.stage)
     torch.testing.assert_close(head.weight[:3], now[:3])
     torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
-    run.parts["grow"].end(run, run.stage)
-    assert torch.equal(run.parts["grow"].known["softmax"].weight, head.weight)
+    run.methods["grow"].on_stage_end(run)
+    assert torch.equal(run.methods["grow"].known["softmax"].weight, head.weight)
 
 
 def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
     run = make_run(tiny(*TWO_SITES, "method={average: {}, grow: {}}", "stages.1.method={grow: null}"), tmp_path / "run")
     run.open_stage(0)
-    for part in run.speaking_parts:
-        part.end(run, run.stage)
+    for method in run.active_methods:
+        method.on_stage_end(run)
     run.open_stage(1)
-    assert "grow" in run.parts
+    assert "grow" in run.methods
     (head,) = classifiers(run.losses.losses).values()
     before = head.weight.detach().clone()
-    run.parts["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run, run.stage)
     assert torch.equal(head.weight, before)
 
 
@@ -89,7 +89,7 @@ def grown(tiny, tmp_path):
             for head in heads.values():
                 torch.nn.init.normal_(head.weight)
             ended.append({name: head.weight.detach().clone() for name, head in heads.items()})
-            run.parts["grow"].end(run, run.stage)
+            run.methods["grow"].on_stage_end(run)
         return run, begun, ended
 
     return stages
@@ -121,7 +121,7 @@ def test_rows_of_another_space_are_not_adopted(grown):
     assert begun[1]["arcface"][3:].norm(dim=1).max() < 0.5  # as a new classifier begins
     rows = begun[2]["arcface"]
     torch.testing.assert_close(rows[9:], F.normalize(ended[0]["softmax"]))
-    assert run.parts["grow"].known["arcface"].space == "after_neck"
+    assert run.methods["grow"].known["arcface"].space == "after_neck"
 
 
 def test_a_first_stage_without_a_classifier_is_no_obstacle(grown):
@@ -136,7 +136,7 @@ def test_rows_survive_a_checkpoint_in_the_stage_without_a_classifier(tiny, tmp_p
     recipe = tiny(three, "data.identities=2", "evaluate=[]", "method.grow={}")
     run = make_run(recipe, tmp_path)
     run.open_stage(0)
-    run.parts["grow"].end(run, run.stage)
+    run.methods["grow"].on_stage_end(run)
     run.open_stage(1)
     run.save()
     again = make_run(recipe, tmp_path)

@@ -11,25 +11,25 @@ from tests.methods.steps import shake, some
 
 
 def test_more_classifiers_than_ten_come_back_in_their_order():
-    part, again = (LwfSettings(heads=1.0).make() for _ in range(2))
-    part.kept = nn.ModuleList(nn.Linear(4, people, bias=False) for people in range(2, 14))
-    assert (part.hollow, again.hollow) == (False, True)
-    again.make_room(SimpleNamespace(device=torch.device("cpu")), part.state_dict())
-    again.load_state_dict(part.state_dict())
+    method, again = (LwfSettings(heads=1.0).make() for _ in range(2))
+    method.kept = nn.ModuleList(nn.Linear(4, people, bias=False) for people in range(2, 14))
+    assert (method.has_state, again.has_state) == (False, True)
+    again.make_room(SimpleNamespace(device=torch.device("cpu")), method.state_dict())
+    again.load_state_dict(method.state_dict())
     assert [len(head.weight) for head in again.kept] == list(range(2, 14))
 
 
 def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
     run = later("method.lwf={ce_dist: 2.0, tr_dist: 3.0, heads: 4.0, temperature: 0.7, heads_temperature: 1.5}")
-    part, batch = run.parts["lwf"], some(run, rows=(0, 1, 8, 9))
-    shake(part.old, by=20, seed=1)  # a classifier that has learnt nothing says nothing
-    part.kept.load_state_dict(part.old.state_dict())
-    shake(part.kept, seed=2)
+    method, batch = run.methods["lwf"], some(run, rows=(0, 1, 8, 9))
+    shake(method.old, by=20, seed=1)  # a classifier that has learnt nothing says nothing
+    method.kept.load_state_dict(method.old.state_dict())
+    shake(method.kept, seed=2)
     with torch.no_grad():
-        old = run.teacher.embedder(batch.images)
+        old = run.previous_model.embedder(batch.images)
     new = run.embedder(batch.images)
-    terms = part.terms(run, batch, new)
-    said, says = part.old[0](old.embedding), part.kept[0](new.embedding)
+    terms = method.losses(run, batch, new)
+    said, says = method.old[0](old.embedding), method.kept[0](new.embedding)
     wanted = {
         "ce_dist": (softened_cross_entropy(old.embedding, new.embedding, temperature=0.7), 2.0),
         "tr_dist": (worst_triplet(old.embedding, new.embedding, batch.labels), 3.0),
@@ -43,10 +43,10 @@ def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
         softened_cross_entropy(new.embedding, old.embedding, temperature=0.7),
         worst_triplet(new.embedding, new.embedding, batch.labels),
         softened_cross_entropy(says, says, temperature=1.5),
-        softened_cross_entropy(part.old[0](new.embedding), says, temperature=1.5),
+        softened_cross_entropy(method.old[0](new.embedding), says, temperature=1.5),
     ]
     right = [wanted[name][0] for name in ("ce_dist", "tr_dist", "head 1", "head 1")]
     assert all(abs(one - other) > 0.01 for one, other in zip(right, others, strict=True)), "known to be wrong"
     (terms["ce_dist"].value + terms["head 1"].value).backward()
     assert run.embedder.neck.weight.grad.abs().max() > 0
-    assert part.kept[0].weight.grad.abs().max() > 0
+    assert method.kept[0].weight.grad.abs().max() > 0

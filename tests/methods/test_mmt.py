@@ -65,7 +65,7 @@ def test_the_stage_leaves_the_mean_and_not_the_network_that_learnt(tiny, tmp_pat
     slow, quick = (run(mmt(tiny, f"method.mmt.decay={decay}"), tmp_path / str(decay)) for decay in (0.999, 1e-9))
     assert weights(slow) != weights(quick)
     state = torch.load(slow / "last.pt", weights_only=True)
-    assert not [name for name in state["parts"] if name.startswith(("mmt.students", "mmt.teachers", "mmt.heads"))]
+    assert not [name for name in state["methods"] if name.startswith(("mmt.students", "mmt.teachers", "mmt.heads"))]
 
 
 def test_the_second_network_may_begin_in_another_run(tiny, tmp_path):
@@ -88,7 +88,7 @@ def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_
     first, second = [], []
 
     def look(run, _engine):
-        for network, seen in ((run.embedder, first), (run.parts["mmt"].students[0], second)):
+        for network, seen in ((run.embedder, first), (run.methods["mmt"].students[0], second)):
             network.register_forward_pre_hook(
                 lambda net, given, seen=seen: seen.append(given) if net.training else None
             )
@@ -100,23 +100,23 @@ def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_
     assert len(first[0]) == 2
 
 
-def four(part, run):
+def four(method, run):
     """Return both students and both teachers, with the classifier of each, none like another."""
-    networks = [run.embedder, part.students[0], *part.teachers]
-    for seed, module in enumerate([*networks, *part.heads]):
+    networks = [run.embedder, method.students[0], *method.teachers]
+    for seed, module in enumerate([*networks, *method.heads]):
         shake(module, seed=seed)
     return networks
 
 
 def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}, soft_softmax: 0.4, soft_triplet: 0.7}")
-    part = run.parts["mmt"]
-    networks = four(part, run)
+    method = run.methods["mmt"]
+    networks = four(method, run)
     batch = some(run, rows=range(0, 24, 2), labels=run.labels)
     images, labels = (batch.images, batch.images.flip(3)), batch.labels
     outs = [network(images[place % 2]) for place, network in enumerate(networks)]
-    logits = [head(out.embedding) for head, out in zip(part.heads, outs, strict=True)]
-    terms = part.terms(run, batch, outs[0])
+    logits = [head(out.embedding) for head, out in zip(method.heads, outs, strict=True)]
+    terms = method.losses(run, batch, outs[0])
 
     def soft(one, other):
         return soft_cross_entropy(logits[0], logits[one]) + soft_cross_entropy(logits[1], logits[other])
@@ -138,32 +138,32 @@ def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
     assert abs(soft(2, 3) - soft(3, 2)) > 1e-3 < abs(mined(2, 3) - mined(3, 2)), "by its own mean: known to be wrong"
     sum(term.weighted for term in terms.values()).backward()
     assert all(net.neck.weight.grad.abs().max() > 0 for net in networks[:2])
-    assert all(p.grad is None for module in (*networks[2:], *part.heads[2:]) for p in module.parameters())
+    assert all(p.grad is None for module in (*networks[2:], *method.heads[2:]) for p in module.parameters())
 
 
 def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
-    part = run.parts["mmt"]
-    networks = four(part, run)
+    method = run.methods["mmt"]
+    networks = four(method, run)
     pairs = [(0, 2), (1, 3)]
-    followed = [(modules[one], modules[two]) for modules in (networks, part.heads) for one, two in pairs]
+    followed = [(modules[one], modules[two]) for modules in (networks, method.heads) for one, two in pairs]
     before = [[[p.detach().clone() for p in module.parameters()] for module in pair] for pair in followed]
-    part.step.fill_(4)
+    method.step.fill_(4)
     with torch.no_grad():
-        part.after_step(run)
+        method.after_step(run)
     for (student, mean), (now, earlier) in zip(followed, before, strict=True):
         assert all(torch.equal(p, same) for p, same in zip(student.parameters(), now, strict=True))
         for found, learnt, kept in zip(mean.parameters(), now, earlier, strict=True):
             torch.testing.assert_close(found.detach(), 0.8 * kept + 0.2 * learnt)  # 1 - 1 / (4 + 1) stays
-    assert int(part.step) == 5
+    assert int(method.step) == 5
 
 
 def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
-    part = run.parts["mmt"]
-    four(part, run)
+    method = run.methods["mmt"]
+    four(method, run)
     images = some(run, rows=range(24)).images
     with torch.no_grad():
-        seen = [copy.deepcopy(net).eval()(images).embedding for net in part.teachers]
+        seen = [copy.deepcopy(net).eval()(images).embedding for net in method.teachers]
     wanted = sum(torch.nn.functional.normalize(one) for one in seen) / 2
-    torch.testing.assert_close(torch.from_numpy(part.looked_at(run)), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(method.looked_at(run)), wanted, atol=1e-5, rtol=1e-4)

@@ -1,8 +1,8 @@
-"""Every pair of parts that may be combined has an effect, and remembers the model that the stage leaves.
+"""Every pair of methods that may be combined has an effect, and remembers the model that the stage leaves.
 
-Each pair is tried in a tiny run of two stages of a few steps. What must differ without either part of the pair are the
-final weights, or what the other part remembers. Without labels a stage cannot do without a part that makes them, so
-that there another one takes its place.
+Each pair is tried in a tiny run of two stages of a few steps. What must differ without either method of the pair are
+the final weights, or what the other one remembers. Without labels a stage cannot do without a method that assigns them,
+so that there another one takes its place.
 """
 
 import copy
@@ -12,9 +12,9 @@ import json
 import pytest
 import torch
 
-from passerby.methods.anchors import flat
 from passerby.methods.growth import vectors
-from passerby.methods.part import Part
+from passerby.methods.method import Method
+from passerby.methods.weight_penalty import flat
 from passerby.recipe import MethodSettings
 from passerby.train import journal, loop
 from passerby.train.labelling import choose_labels
@@ -51,7 +51,7 @@ def test_all_parts_are_tried():
 
 
 class Left:
-    """What a run of two stages leaves: the run, and copies of its parts and its weights from before they remember."""
+    """What a run of two stages leaves: the run, and copies of its methods and its weights from before they remember."""
 
     def __init__(self, tiny, folder, names, *changes):
         unknown, method = any(name in MAKERS for name in names), {name: SETTINGS[name] for name in names}
@@ -79,15 +79,15 @@ class Left:
                 end_stage(self.run)
 
     def go_through(self, run, phase):
-        if phase == "end" and run.stage_number:
-            self.parts, self.weights = copy.deepcopy(run.parts), copy.deepcopy(run.embedder.state_dict())
+        if phase == "on_stage_end" and run.stage_number:
+            self.methods, self.weights = copy.deepcopy(run.methods), copy.deepcopy(run.embedder.state_dict())
         go_through(run, phase)
 
     def remembered(self, name):
-        return self.run.parts[name].state_dict()
+        return self.run.methods[name].state_dict()
 
     def differs(self, other, name):
-        """How far the final weights are apart, or what a part remembers; infinite where that has other sizes."""
+        """How far the final weights are apart, or what a method remembers; infinite where that has other sizes."""
         models = [each.run.embedder.state_dict() for each in (self, other)]
         pairs = [models, (self.remembered(name), other.remembered(name))]
         return max(map(apart, *zip(*pairs, strict=True)))
@@ -102,7 +102,7 @@ def apart(one, other):
 
 @pytest.fixture(scope="module")
 def left(tiny, tmp_path_factory):
-    """Return what combinations of parts leave; those of fewer parts than a case has are needed again."""
+    """Return what combinations of methods leave; those of fewer methods than a case has are needed again."""
     known, folder = {}, tmp_path_factory.mktemp("pairs")
 
     def find(*names):
@@ -125,14 +125,14 @@ def test_either_part_of_a_pair_has_an_effect(left, names):
 @pytest.mark.parametrize("names", CASES, ids="-".join)
 def test_what_is_remembered_is_the_model_that_the_stage_leaves(left, names):
     both = left(*names)
-    run, remembered = both.run, {key: value.clone() for key, value in both.run.parts.state_dict().items()}
-    assert apart(both.weights, run.embedder.state_dict()) == 0, "the weights changed while parts remembered"
-    kept, run.parts = run.parts, both.parts
-    for part in reversed(run.speaking_parts):  # in any order, by the final weights alone
+    run, remembered = both.run, {key: value.clone() for key, value in both.run.methods.state_dict().items()}
+    assert apart(both.weights, run.embedder.state_dict()) == 0, "the weights changed while methods remembered"
+    kept, run.methods = run.methods, both.methods
+    for method in reversed(run.active_methods):  # in any order, by the final weights alone
         torch.manual_seed(loop.mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
-        part.end(run, run.stage)
-    again = run.parts.state_dict()
-    run.parts = kept
+        method.on_stage_end(run)
+    again = run.methods.state_dict()
+    run.methods = kept
     assert again.keys() == remembered.keys()
     for key, value in remembered.items():
         torch.testing.assert_close(again[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
@@ -143,8 +143,8 @@ def test_of_a_running_mean_the_mean_is_remembered(tiny, tmp_path):
     scored, trained = (flat(model.parameters()).detach() for model in (run.tested, run.embedder))
     assert float((scored - trained).abs().max()) > 1e-4
     for name in ("ewc", "si", "mas"):
-        assert torch.equal(run.parts[name].anchors, scored)
-    memory = run.parts["replay"]
+        assert torch.equal(run.methods[name].reference, scored)
+    memory = run.methods["replay"]
     rows = memory.rows[memory.stages == 1].numpy()
     seen = vectors(run, run.stages[1].train.select(rows), of="embedding", model=run.tested)
     torch.testing.assert_close(memory.stored[-len(rows) :], seen)
@@ -172,16 +172,16 @@ def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_pa
     done = []
 
     def kill_after_a_new_hook(run, phase):
-        for part in run.speaking_parts if run.stage_number else ():
-            if getattr(type(part), phase) is not getattr(Part, phase):
-                monkeypatch.setattr(part, phase, then_kill(part, phase), raising=False)
+        for method in run.active_methods if run.stage_number else ():
+            if getattr(type(method), phase) is not getattr(Method, phase):
+                monkeypatch.setattr(method, phase, then_kill(method, phase), raising=False)
         go_through(run, phase)
 
-    def then_kill(part, phase):
-        def hook(run, stage):
-            getattr(type(part), phase)(part, run, stage)
-            if (phase, type(part)) not in done:
-                done.append((phase, type(part)))
+    def then_kill(method, phase):
+        def hook(run):
+            getattr(type(method), phase)(method, run)
+            if (phase, type(method)) not in done:
+                done.append((phase, type(method)))
                 raise Killed
 
         return hook
@@ -194,7 +194,7 @@ def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_pa
             break
         except Killed:
             start = "resume"
-    assert {phase for phase, _ in done} >= {"interpolate_weights", "end"}
+    assert {phase for phase, _ in done} >= {"interpolate_weights", "on_stage_end"}
     assert len(done) >= len(names)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert weights(broken) == weights(whole)

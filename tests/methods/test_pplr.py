@@ -69,13 +69,13 @@ def test_classifiers_begin_at_the_means_of_what_they_will_see(tiny, tmp_path):
     def look(run, engine):
         @engine.on(Events.ITERATION_STARTED(once=1))
         def _note():
-            part, rows = run.parts["pplr"], run.labels == 0
+            method, rows = run.methods["pplr"], run.labels == 0
             stripe = torch.from_numpy(run.vectors().parts[:, 1])
-            normed = torch.nn.functional.normalize(part.necks[1].eval()(stripe))
-            part.necks[1].train()
+            normed = torch.nn.functional.normalize(method.necks[1].eval()(stripe))
+            method.necks[1].train()
             mean = torch.nn.functional.normalize(normed[rows].mean(0), dim=0)
-            seen.append((part.heads[2].weight[0].detach().clone(), mean.detach()))
-            seen.append((part.necks[1].running_mean.clone(), stripe.mean(0)))
+            seen.append((method.heads[2].weight[0].detach().clone(), mean.detach()))
+            seen.append((method.necks[1].running_mean.clone(), stripe.mean(0)))
 
     train(pplr(tiny, "model.stripes=2"), tmp_path / "run", watch=[look])
     for mine, wanted in seen:
@@ -87,19 +87,19 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
     run = unknown(
         "method.pplr={cluster: {kind: kmeans, k: 3}, from_epoch: 1, neighbours: 4, trust: 0.3}", "model.stripes=2"
     )
-    part = run.parts["pplr"]
+    method = run.methods["pplr"]
     batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=run.labels)
     out, labels = run.embedder(batch.images), batch.labels
-    worth = part.agreement[[22, 3, 8, 17, 5, 12]]
-    whole = part.heads[0](out.embedding)
-    stripes = torch.stack([part.heads[n + 1](part.necks[n](out.parts[:, n])) for n in (0, 1)], dim=1)
+    worth = method.agreement[[22, 3, 8, 17, 5, 12]]
+    whole = method.heads[0](out.embedding)
+    stripes = torch.stack([method.heads[n + 1](method.necks[n](out.parts[:, n])) for n in (0, 1)], dim=1)
     told = refined_by_parts(whole, stripes, labels, worth, trust=0.3)
     plain = torch.stack([torch.nn.functional.cross_entropy(stripes[:, n], labels) for n in (0, 1)]).mean()
     smoothed = torch.stack([smoothed_by_agreement(stripes[:, n], labels, worth[:, n]) for n in (0, 1)]).mean()
     assert abs(plain - smoothed) > 1e-2
     for epoch, wanted in ((0, plain), (1, smoothed), (2, smoothed)):
         run.epoch = epoch
-        terms = part.terms(run, batch, out)
+        terms = method.losses(run, batch, out)
         torch.testing.assert_close(terms["stripes"].value, wanted)
         torch.testing.assert_close(terms["whole"].value, told)
         torch.testing.assert_close(terms["soft-margin triplet"].value, triplet_loss(out.feature, labels, form="soft"))
@@ -107,18 +107,18 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
 
 def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
     run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
-    part, found = run.parts["pplr"], run.vectors()
+    method, found = run.methods["pplr"], run.vectors()
     wanted = [cross_agreement(unit(found.embedding), unit(found.parts[:, n]), neighbours=4) for n in (0, 1)]
-    torch.testing.assert_close(part.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
-    assert not torch.equal(part.agreement[:, 0], part.agreement[:, 1])
+    torch.testing.assert_close(method.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
+    assert not torch.equal(method.agreement[:, 0], method.agreement[:, 1])
 
 
 def test_necks_of_stripes_begin_at_the_statistics_of_the_stripes_once(unknown):
     run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
-    part, found = run.parts["pplr"], torch.from_numpy(run.vectors().parts)
-    for place, neck in enumerate(part.necks):
+    method, found = run.methods["pplr"], torch.from_numpy(run.vectors().parts)
+    for place, neck in enumerate(method.necks):
         torch.testing.assert_close(neck.running_mean, found[:, place].mean(dim=0))
-    before = [neck.running_mean.clone() for neck in part.necks]
+    before = [neck.running_mean.clone() for neck in method.necks]
     run.embedder.backbone.apply(lambda module: [p.data.mul_(1.1) for p in module.parameters(recurse=False)] and None)
-    part.prepare(run, run.stage, run.labels.numpy())
-    assert all(torch.equal(neck.running_mean, mean) for neck, mean in zip(part.necks, before, strict=True))
+    method.on_epoch_start(run, run.labels.numpy())
+    assert all(torch.equal(neck.running_mean, mean) for neck, mean in zip(method.necks, before, strict=True))

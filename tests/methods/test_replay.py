@@ -13,7 +13,7 @@ from passerby.train import journal
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Batch
-from tests.methods.test_anchors import TWO_SITES
+from tests.methods.test_weight_penalty import TWO_SITES
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
@@ -50,7 +50,7 @@ def second(tiny, tmp_path):
         for head in classifiers(run.losses.losses).values():
             torch.nn.init.normal_(head.weight)
         heads = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
-        run.parts["replay"].end(run, run.stage)
+        run.methods["replay"].on_stage_end(run)
         run.open_stage(1)
         return run, heads
 
@@ -59,14 +59,14 @@ def second(tiny, tmp_path):
 
 def test_the_memory_joins_the_images_and_keeps_its_classifiers(second):
     run, heads = second("method.replay={identities: 4, instances: 3}", "losses.arcface={}")
-    part, stage, new = run.parts["replay"], run.stage, run.stages[1].train
-    assert len(part.rows) == 12
+    method, stage, new = run.methods["replay"], run.stage, run.stages[1].train
+    assert len(method.rows) == 12
     assert stage.sources == ("other", "memory")
     assert stage.train.path[: len(new)].tolist() == new.path.tolist()
-    assert stage.train.path[len(new) :].tolist() == run.stages[0].train.path[part.rows.numpy()].tolist()
+    assert stage.train.path[len(new) :].tolist() == run.stages[0].train.path[method.rows.numpy()].tolist()
     assert set(stage.train.pid[len(new) :]) == {3, 4, 5, 6}
     assert not set(stage.train.cam[len(new) :]) & set(new.cam)
-    then, now = run.stages[0].train.pid[part.rows.numpy()], stage.train.pid[len(new) :]
+    then, now = run.stages[0].train.pid[method.rows.numpy()], stage.train.pid[len(new) :]
     people = np.unique(then)
     assert people[now - 3].tolist() == then.tolist()
     for name, head in classifiers(run.losses.losses).items():
@@ -76,12 +76,12 @@ def test_the_memory_joins_the_images_and_keeps_its_classifiers(second):
 
 def test_people_of_the_memory_keep_their_centres(second):
     run, _ = second("method.replay={identities: 4}", "losses.center={}")
-    part, centres = run.parts["replay"], run.losses.losses["center"].centres
-    assert torch.equal(centres[3:], part.known["center"].weight)
+    method, centres = run.methods["replay"], run.losses.losses["center"].centres
+    assert torch.equal(centres[3:], method.known["center"].weight)
     assert len(centres) == 7
     learnt = centres.clone()
-    part.end(run, run.stage)
-    assert torch.equal(part.known["center"].weight[:4], learnt[3:])
+    method.on_stage_end(run)
+    assert torch.equal(method.known["center"].weight[:4], learnt[3:])
 
 
 def test_a_third_stage_has_both_memories(second):
@@ -91,10 +91,10 @@ def test_a_third_stage_has_both_memories(second):
     with torch.no_grad():
         classifiers(run.losses.losses)["softmax"].weight.normal_()
     learnt = classifiers(run.losses.losses)["softmax"].weight.detach().clone()
-    run.parts["replay"].end(run, run.stage)
-    part = run.parts["replay"]
-    assert part.stages.tolist() == [0] * 4 + [1] * 4
-    newest = np.unique(run.stages[1].train.pid[part.rows[4:].numpy()])
+    run.methods["replay"].on_stage_end(run)
+    method = run.methods["replay"]
+    assert method.stages.tolist() == [0] * 4 + [1] * 4
+    newest = np.unique(run.stages[1].train.pid[method.rows[4:].numpy()])
     run.open_stage(2)
     assert run.stage.train.count_identities == 3 + 2 + 2
     wanted = torch.cat([learnt[3:5], learnt[torch.from_numpy(newest)]])
@@ -117,29 +117,29 @@ def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
 
 def test_what_is_stored_is_matched_and_only_that(second):
     run, _ = second("method.replay={identities: 2, match: 0.3}")
-    part = run.parts["replay"]
-    assert part.stored.shape == (4, run.embedder.dimension)
-    assert sum(part.held().values()) > part.stored.nbytes
+    method = run.methods["replay"]
+    assert method.stored.shape == (4, run.embedder.dimension)
+    assert sum(method.memory_footprint().values()) > method.stored.nbytes
     rows = torch.tensor([0, len(run.stages[1].train)])
     run.embedder.eval()
     (images,) = plain_batches(run.stage.train.path[rows.numpy()], run.embedder.input, size=2)
     out = run.embedder(images)
     batch = Batch(images, torch.zeros(2), torch.zeros(2), rows)
-    assert part.terms(run, batch, out)["match"].value.item() == pytest.approx(0, abs=1e-8)
-    assert part.terms(run, batch, out)["match"].weight == 0.3
+    assert method.losses(run, batch, out)["match"].value.item() == pytest.approx(0, abs=1e-8)
+    assert method.losses(run, batch, out)["match"].weight == 0.3
 
 
 def test_stages_without_stored_vectors_get_them_later(second):
     run, _ = second("method.replay={identities: 2}", "stages.1.method.replay.match=0.3")
-    part = run.parts["replay"]
-    assert part.terms(run, None, None) == {}
-    part.end(run, run.stage)
-    assert len(part.stored) == len(part.rows) == 8
+    method = run.methods["replay"]
+    assert method.losses(run, None, None) == {}
+    method.on_stage_end(run)
+    assert len(method.stored) == len(method.rows) == 8
 
 
 def test_a_run_with_stored_images_says_so(second):
     run, _ = second("method={replay: {identities: 2}, si: {}}")
-    assert {name: part.keeps_images for name, part in run.parts.items()} == {"si": False, "replay": True}
+    assert {name: method.keeps_images for name, method in run.methods.items()} == {"si": False, "replay": True}
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,14 @@ def test_people_of_the_memory_keep_rows_over_a_stage_with_other_losses(second, m
         "method.replay={identities: 2}",
         f"stages=[{{train: [market1501]}}, {{train: [other], losses: {middle}}}, {{train: [other]}}]",
     )
-    first = run.parts["replay"].known["softmax"].weight.clone()
+    first = run.methods["replay"].known["softmax"].weight.clone()
     assert all((heads["softmax"] == row).all(dim=1).any() for row in first)
     now = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
     if "arcface" in now:
         torch.testing.assert_close(now["arcface"][3:], torch.nn.functional.normalize(first))
-    part = run.parts["replay"]
-    part.end(run, run.stage)
-    newest = torch.from_numpy(np.unique(run.stages[1].train.pid[part.rows[4:].numpy()]))
+    method = run.methods["replay"]
+    method.on_stage_end(run)
+    newest = torch.from_numpy(np.unique(run.stages[1].train.pid[method.rows[4:].numpy()]))
     run.open_stage(2)
     rows = classifiers(run.losses.losses)["softmax"].weight
     assert len(rows) == 3 + 2 + 2

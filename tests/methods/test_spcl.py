@@ -83,7 +83,7 @@ def test_radii_around_a_radius_that_the_data_gave_stay_in_range(eps, radii):
 
 def test_a_radius_that_is_a_small_share_of_the_distances_leaves_clusters(unknown):
     run = unknown("method.spcl={cluster: {eps: share, share: 0.002, k1: 6, k2: 2, min_samples: 2}, outliers: 1.0}")
-    assert 0 < float(run.parts["spcl"].eps) < 0.02
+    assert 0 < float(run.methods["spcl"].eps) < 0.02
     assert (run.labels >= 0).all()
 
 
@@ -145,9 +145,9 @@ def test_a_smaller_radius_tears_images_off_and_a_larger_one_joins_clusters():
     near = {(0, 1): 0.3, (1, 2): 0.49}  # the last one is torn off at 0.48
     near |= {(3, 4): 0.3, (5, 6): 0.3, (4, 5): 0.51}  # two pairs that are one at 0.52
     near |= {(7, 8): 0.3}  # stays whatever happens
-    part = SpclSettings(cluster={"eps": 0.5, "min_samples": 2}).make()
-    part.threshold.fill_(0.9)
-    clusters, _ = part.find(np.eye(9, dtype=np.float32), distances_of(9, near))
+    method = SpclSettings(cluster={"eps": 0.5, "min_samples": 2}).make()
+    method.threshold.fill_(0.9)
+    clusters, _ = method.find(np.eye(9, dtype=np.float32), distances_of(9, near))
     assert clusters.labels.tolist() == [0, 0, -1, -1, -1, -1, -1, 1, 1]
 
 
@@ -155,25 +155,29 @@ def test_a_smaller_radius_tears_images_off_and_a_larger_one_joins_clusters():
 def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_images(unknown, beside):
     cluster = "{k1: 6, k2: 2, min_samples: 2, eps: 0.6}"
     run = unknown(f"method.spcl={{cluster: {cluster}, momentum: 0.3, temperature: 0.1}}", stage=beside)
-    part, stage = run.parts["spcl"], run.stage
+    method, stage = run.methods["spcl"], run.stage
     hidden = torch.from_numpy(stage.train.pid < 0)
     count = 6 if beside else 0
     assert hidden.sum() == 24
-    assert part.people.tolist() == [*range(count), *run.labels[hidden].tolist()]
+    assert method.people.tolist() == [*range(count), *run.labels[hidden].tolist()]
     known = torch.nonzero(~hidden).flatten().tolist()
     unseen = torch.nonzero(hidden).flatten().tolist()
     rows = [unseen[7], *known[1:3], unseen[0], *known[-1:], unseen[23]]  # two are of one known person
     batch = some(run, rows=rows, labels=run.labels)
-    part.before_batch(run, batch)
-    out, before = run.embedder(batch.images), part.memory.clone()
-    loss = part.terms(run, batch, out)["memory"].value
-    torch.testing.assert_close(loss, memory_loss(out.embedding, batch.labels, before, part.people, temperature=0.1))
+    method.before_batch(run, batch)
+    out, before = run.embedder(batch.images), method.memory.clone()
+    loss = method.losses(run, batch, out)["memory"].value
+    kinds = [rows for rows in (batch.labels < count, batch.labels >= count) if rows.any()]
+    wanted = sum(
+        memory_loss(out.embedding[rows], batch.labels[rows], before, method.people, temperature=0.1) for rows in kinds
+    )
+    torch.testing.assert_close(loss, wanted)
     with torch.no_grad():
-        part.after_batch(run, batch, out)
+        method.after_batch(run, batch, out)
     wanted = before.clone()
     for row, vector in zip(rows, F.normalize(out.embedding.detach()), strict=True):
         place = count + unseen.index(row) if row in unseen else int(stage.train.pid[row])
         wanted[place] = F.normalize(0.3 * wanted[place] + 0.7 * vector, dim=0)
-    torch.testing.assert_close(part.memory, wanted)
-    moved = (part.memory - before).norm(dim=1) > 1e-3
+    torch.testing.assert_close(method.memory, wanted)
+    moved = (method.memory - before).norm(dim=1) > 1e-3
     assert moved.sum() == (5 if beside else 3)

@@ -28,15 +28,15 @@ def test_the_radius_and_the_clusters_equal_the_known_ones_and_the_radius_stays(s
     whole = np.array(ORACLE["dist"])
     graph = SparseRows(np.arange(0, 37 * 36, 36), np.tile(np.arange(36), 36), np.maximum(whole, SMALLEST), 36)
     graph = SparseRows(graph.start, graph.column, graph.value.ravel().astype(np.float32), 36)
-    part = SsgSettings(cluster={"eps": "share", "share": share, "kind": "dbscan"}).make()
+    method = SsgSettings(cluster={"eps": "share", "share": share, "kind": "dbscan"}).make()
     known = ORACLE["by_rho"][str(share)]
     for view in (0, 2):
-        clusters, _ = part.find(rows(36), graph, view=view)
-        assert float(part.eps[view]) == pytest.approx(known["eps"], rel=1e-4)
+        clusters, _ = method.find(rows(36), graph, view=view)
+        assert float(method.eps[view]) == pytest.approx(known["eps"], rel=1e-4)
         assert clusters.labels.tolist() == known["labels_min4"]
-    assert torch.isnan(part.eps[1])
+    assert torch.isnan(method.eps[1])
     farther = SparseRows(graph.start, graph.column, np.minimum(2 * graph.value, 1), 36)
-    assert part.find(rows(36), farther)[0].eps == float(part.eps[0])  # of the first epoch
+    assert method.find(rows(36), farther)[0].eps == float(method.eps[0])  # of the first epoch
 
 
 def test_the_distance_from_the_source_equals_the_loop():
@@ -96,7 +96,7 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
     labels = torch.randint(-1, 3, (24, 4 if asked else 3), generator=generator)  # the views do not agree
     batch = some(run, rows=range(0, 24, 2), labels=labels)
     out = run.embedder(batch.images)
-    terms = run.parts["ssg"].terms(run, batch, out)
+    terms = run.methods["ssg"].losses(run, batch, out)
     seen = {
         "ssg embedding": (out.embedding, 0),
         "ssg whole": (out.feature, 0),
@@ -114,7 +114,7 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
 
 def test_each_column_of_labels_is_found_in_what_its_name_says(unknown):
     run = unknown(*HALVES, "method.ssg.cluster.k=7")  # more than there are people, so that views differ
-    found, cluster = run.vectors(), run.parts["ssg"].settings.cluster
+    found, cluster = run.vectors(), run.methods["ssg"].settings.cluster
     views = [found.feature, found.parts[:, 0], found.parts[:, 1]]
     wanted = np.stack([cluster.fit(unit(vectors)).labels for vectors in views], axis=1)
     assert run.labels.tolist() == wanted.tolist()

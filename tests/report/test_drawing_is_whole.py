@@ -87,12 +87,12 @@ def without_labels(method: dict) -> dict:
 
 
 CLUSTERINGS = [kind.model_fields["kind"].default for kind in get_args(get_args(AnyClustering)[0])]
-MAKERS = [name for name, part in EVERY_PART.items() if part.makes_labels]
+MAKERS = [name for name, method in EVERY_PART.items() if method.assigns_labels]
 """An unlabelled stage has just one of them."""
 NOBODY = {"labelled": False, "method": {"pseudo": {}}}
-LABELLED_TOO = [name for name, part in EVERY_PART.items() if not (part.makes_labels or part.unlabelled_only)]
+LABELLED_TOO = [name for name, method in EVERY_PART.items() if not (method.assigns_labels or method.unlabelled_only)]
 BASES += [
-    in_two_stages({name: part for name, part in PARTS.items() if name != "replay" and name in LABELLED_TOO}),
+    in_two_stages({name: method for name, method in PARTS.items() if name != "replay" and name in LABELLED_TOO}),
     in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "autoencoders": ["ae", "ae_l1"]}}),
     in_two_stages({"ebll": {"distance": "bce"}}),
     in_two_stages({}),
@@ -117,7 +117,7 @@ def leaves(kind: type[Settings], path: str = "") -> Iterator[tuple[str, object]]
         if here == "stages":
             yield from leaves(StageSettings, "stages.0")
             continue
-        if here == "stages.0.method":  # parts hold on to an earlier stage, so they are changed in the second
+        if here == "stages.0.method":  # methods hold on to an earlier stage, so they are changed in the second
             yield from leaves(MethodSettings, "stages.1.method")
             continue
         groups = [one for one in members(field.annotation) if isinstance(one, type) and issubclass(one, Settings)]

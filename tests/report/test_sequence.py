@@ -86,7 +86,7 @@ def test_the_section_stands_on_the_page(tmp_path):
         "forward transfer: better than at the start before being learnt 8.5",
         "unseen sites, mean over each by itself 25.0",
         "unseen sites, searched as one 15.0",
-        "station 15 s teacher model, lwf kept, lwf old 0.1 kB 7",
+        "station 15 s previous model model, lwf kept, lwf old 0.1 kB 7",
     ):
         assert words in text
     assert "mAP in percent, after plaza: plaza 82.0, campus 20.0" in html

@@ -71,7 +71,7 @@ CASES = {
 
 
 def names_of_parts():
-    """Parts of methods that have a case."""
+    """Methods of methods that have a case."""
     return {name.split()[0] for name in METHODS}
 
 

@@ -50,7 +50,7 @@ RECORDS = [
     SearchRecord(3, 2, "earlier gallery", "campus", 0.1, 0.05),
     EpochRecord(3, "station", 1, 2, 1e-3, {}, 1.0, 1.0, 5.0),
     EpochRecord(3, "station", 2, 2, 1e-3, {}, 1.0, 1.0, 6.0),
-    StageRecord(3, 2, "station", 4.0, {"teacher": {"model": 100}, "lwf": {"kept": 20, "old": 3}}, 7),
+    StageRecord(3, 2, "station", 4.0, {"previous model": {"model": 100}, "lwf": {"kept": 20, "old": 3}}, 7),
 ]
 TESTED = ["plaza", "campus", "station", "mall", "quay"]
 
@@ -175,7 +175,7 @@ def test_what_the_method_holds_is_counted(sequence):
     classifier = 4 * 6 * model.dimension
     assert first["held"] == {"lwf": {"kept": classifier}}
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    assert second["held"]["teacher"] == {"model": size}
+    assert second["held"]["previous model"] == {"model": size}
     assert second["held"]["lwf"] == {"old": classifier, "kept": classifier + 4 * 3 * model.dimension}
     assert (first["images"], second["images"]) == (0, 0)
     assert second["seconds"] > 0

@@ -40,13 +40,14 @@ FINE = {  # (field, value) that are in their form; whether they fit a run is ano
     "channels_last": {"nothing", "a truth value"},
     "labels": {"nothing"},
     "averaged": {"nothing", "an empty table"},
-    "teacher": {"nothing", "an empty table"},
+    "previous_model": {"nothing", "an empty table"},
     "ended": {"a truth value"},
     "scaler": {"a table of numbers", "an empty table"},
     "sums": {"an empty table"},
     "images": {"nothing", "words for tensors", "an empty table"},
     "machine": {"nothing", "words for tensors", "an empty table"},
-    **{name: {"an empty table"} for name in ("embedder", "losses", "parts")},
+    "processes": {"nothing"},
+    **{name: {"an empty table"} for name in ("embedder", "losses", "methods")},
 }
 
 

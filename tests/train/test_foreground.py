@@ -13,11 +13,11 @@ from passerby import extract as extraction
 from passerby.cli import app
 from passerby.errors import UserError
 from passerby.extract import View, extract, label_vectors, masked_view
-from passerby.methods.anchors import image_gradients
 from passerby.methods.consolidation import both_vectors
 from passerby.methods.growth import vectors
-from passerby.methods.part import frozen
+from passerby.methods.method import frozen
 from passerby.methods.reconstruction import Material
+from passerby.methods.weight_penalty import image_gradients
 from passerby.models.embedder import load_embedder
 from passerby.train.session import train
 from passerby.train.setup import make_run
@@ -97,10 +97,10 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
     images, weights = next(extraction.shown(some.path, view, run.embedder, size=5))
     batch = Batch(images, torch.zeros(5), torch.zeros(5), torch.arange(5), weights)
     looks = {
-        "teacher": run.teacher.answer(run, batch).feature,
+        "teacher": run.previous_model.output(run, batch).feature,
         "vectors": vectors(run, some, of="feature"),
         "clustered": torch.from_numpy(run.vectors().feature[:5]),
-        "both": both_vectors(run, run.teacher, some)[1],
+        "both": both_vectors(run, run.previous_model, some)[1],
         "material": Material(
             frozen(run.embedder), some.path, place="after_pooling", device=run.device, autocast=run.autocast,
             view=run.view(some),

@@ -12,8 +12,8 @@ from passerby.data.loading import ImageStore, Place, training_batches
 from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
 from passerby.extract import embed_dataset
-from passerby.losses.mix import Term, total
-from passerby.methods.part import Part
+from passerby.losses.mix import LossTerm, total
+from passerby.methods.method import Method
 from passerby.models.blocks import SplitNorm
 from passerby.models.embedder import load_embedder
 from passerby.models.groups import batch_norms
@@ -89,7 +89,7 @@ def test_the_last_batches_of_an_epoch_make_a_step_of_their_own(begun):
 
 
 def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
-    class Listener(Part):
+    class Listener(Method):
         heard: ClassVar[list[str]] = []
 
         def before_batch(self, run, batch):
@@ -105,7 +105,7 @@ def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
             self.heard.append("step")
 
     run, batches = begun("engine.grad_accum_steps=2")
-    monkeypatch.setattr(Run, "speaking_parts", [Listener()])
+    monkeypatch.setattr(Run, "active_methods", [Listener()])
     take(run, batches, count=3)
     assert Listener.heard == ["look", "batch", "look", "step", "batch", "look", "step", "batch"]
 
@@ -157,11 +157,11 @@ def test_measuring_the_pull_changes_no_bit(begun, tmp_path):
 
 def test_a_term_that_pulls_at_nothing_has_norm_0():
     weight = torch.nn.Parameter(torch.ones(3))
-    terms = {"fixed": Term(torch.tensor(2.0)), "other": Term(torch.nn.Parameter(torch.ones(())) * 3)}
+    terms = {"fixed": LossTerm(torch.tensor(2.0)), "other": LossTerm(torch.nn.Parameter(torch.ones(())) * 3)}
     assert gradient_norms(terms, [weight]) == {"fixed": 0, "other": 0}
-    assert gradient_norms({"sum": Term((2 * weight).sum(), 5.0)}, [weight]) == {"sum": pytest.approx(12**0.5)}
+    assert gradient_norms({"sum": LossTerm((2 * weight).sum(), 5.0)}, [weight]) == {"sum": pytest.approx(12**0.5)}
     weight.requires_grad_(False)
-    assert gradient_norms({"sum": Term((2 * weight).sum())}, [weight]) == {"sum": 0}
+    assert gradient_norms({"sum": LossTerm((2 * weight).sum())}, [weight]) == {"sum": 0}
 
 
 def test_an_epoch_that_ends_in_nan_is_told_and_not_saved(tiny, tmp_path):
@@ -246,8 +246,8 @@ def test_the_backbone_stands_still_and_then_learns(tiny, tmp_path, accumulate):
     def watch(run, engine):
         @engine.on(Events.ITERATION_COMPLETED(every=accumulate))
         def _remember():
-            parts = (run.embedder.backbone, run.embedder.neck, run.losses)
-            states.append([state_hash(part.state_dict()) for part in parts])
+            methods = (run.embedder.backbone, run.embedder.neck, run.losses)
+            states.append([state_hash(method.state_dict()) for method in methods])
 
     changes = [f"engine.grad_accum_steps={accumulate}", "optim.freeze_backbone_steps=2", "optim.warmup_epochs=0"]
     train(tiny("evaluate=[]", "stages.0.epochs=1", *changes), tmp_path / "run", watch=[watch])

@@ -33,14 +33,14 @@ def terms(folder):
 def test_the_model_and_the_codes_are_taken_over(tiny, earlier, tmp_path):
     folder = run(tiny(*OTHER, CODE, f"init_from={earlier}"), tmp_path / "run")
     assert terms(folder) == {"softmax", "triplet", "code 1 ae"}
-    before, after = (torch.load(f / "last.pt", weights_only=True)["parts"] for f in (earlier, folder))
+    before, after = (torch.load(f / "last.pt", weights_only=True)["methods"] for f in (earlier, folder))
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert len(after) == 2 * len(before)
 
 
 def test_the_teacher_is_the_model_that_was_taken_over(tiny, earlier, tmp_path):
     folder = run(tiny(*OTHER, CODE, f"init_from={earlier}"), tmp_path / "run")
-    before, teacher = load_file(earlier / "embedder.safetensors"), torch.load(folder / "last.pt")["teacher"]
+    before, teacher = load_file(earlier / "embedder.safetensors"), torch.load(folder / "last.pt")["previous_model"]
     assert all(torch.equal(value, teacher[f"embedder.{key}"]) for key, value in before.items())
 
 
@@ -67,7 +67,7 @@ def test_a_part_that_only_a_later_stage_names_is_taken_over_too(tiny, earlier, t
     assert ("code 1 ae" in first.terms, "code 1 ae" in second.terms) == (False, True)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, broken, watch=[interrupt_after(2)])
-    before, kept = (torch.load(f / "last.pt", weights_only=True)["parts"] for f in (earlier, broken))
+    before, kept = (torch.load(f / "last.pt", weights_only=True)["methods"] for f in (earlier, broken))
     assert kept.keys() == before.keys()
     train(recipe, broken, start="resume")
     assert weights(broken) == weights(folder)
@@ -143,7 +143,7 @@ def test_a_run_of_another_network(tiny, earlier, change, sentence):
 def test_an_autoencoder_of_another_width(tiny, earlier, tmp_path):
     foreign = shutil.copytree(earlier, tmp_path / "foreign")
     state = torch.load(foreign / "last.pt", weights_only=True)
-    state["parts"]["ebll.encoders.0.layer.weight"] = torch.zeros(8, 20)
+    state["methods"]["ebll.encoders.0.layer.weight"] = torch.zeros(8, 20)
     torch.save(state, foreign / "last.pt")
     with pytest.raises(UserError, match=r"autoencoder of 20 numbers cannot look at the \d+ of 'test_resnet'"):
         train(tiny(*OTHER, CODE, f"init_from={foreign}"), tmp_path / "run")

@@ -181,11 +181,11 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
     [
         (
             [HIDDEN],
-            "'other' is unlabelled, and no part of its method makes labels",
+            "'other' is unlabelled, and no method assigns labels",
         ),
         (
             [f"method.pseudo={CLUSTER}"],
-            r"method.pseudo makes labels and has no effect here: no stage is labelled: false",
+            r"method.pseudo assigns labels and has no effect here: no stage is labelled: false",
         ),
         (
             [HIDDEN, f"method={{pseudo: {CLUSTER}, contrast: {CLUSTER}}}"],
@@ -237,7 +237,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "method.pseudo.stop has no effect: the stage ends before 3 epochs at rest",
         ),
         (["method.dec={}"], "method.dec looks at clusters and has no effect here: no stage is labelled: false"),
-        (["stages=[{train: [other], labelled: false}]", "method.dec={}"], "no part of its method makes labels"),
+        (["stages=[{train: [other], labelled: false}]", "method.dec={}"], "no method assigns labels"),
         (
             [
                 HIDDEN,

@@ -1,4 +1,4 @@
-"""EWC, SI and MAS as parts: every weight of the model is pulled to what it was, as hard as earlier stages need it.
+"""EWC, SI and MAS as methods: every weight of the model is pulled to what it was, as hard as earlier stages need it.
 
 Batch-norm statistics and classifiers take no part. What is remembered are flat vectors, the weights one after another.
 
@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor
 
 from passerby.extract import shown
-from passerby.losses.mix import Term
+from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
-from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
-from passerby.methods.part import Adds, Part, RunState, frozen
+from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
+from passerby.methods.method import Adds, Method, MethodContext, frozen
 from passerby.settings import Settings
 from passerby.types import Batch, Ints, Output, Stage
 
@@ -35,25 +35,25 @@ def flat(tensors: Iterator[Tensor]) -> Tensor:
 
 
 def image_gradients(
-    run: RunState, stage: Stage, rows: Ints, figure: Callable[[Output, int], Tensor]
+    ctx: MethodContext, stage: Stage, rows: Ints, figure: Callable[[Output, int], Tensor]
 ) -> Iterator[Tensor]:
     """Yield the gradient (W,) of a figure of each image by itself, in float32 and with batch norms that stand still.
 
     Args:
-        run: whose model is asked, the one that is scored.
+        ctx: whose model is asked, the one that is scored.
         stage: whose images.
         rows: (N,) which of them.
         figure: a scalar of the output for one image and the image's row.
 
     """
-    model = frozen(run.tested)
+    model = frozen(ctx.tested)
     weights = list(model.parameters())
-    for weight, trained in zip(weights, run.embedder.parameters(), strict=True):
+    for weight, trained in zip(weights, ctx.embedder.parameters(), strict=True):
         weight.requires_grad_(trained.requires_grad)
     learning = [weight for weight in weights if weight.requires_grad]
-    images = shown(stage.train.path[rows], run.view(stage.train).part(rows), model, size=1)
+    images = shown(stage.train.path[rows], ctx.view(stage.train).part(rows), model, size=1)
     for row, (image, mask) in zip(rows.tolist(), images, strict=True):
-        value = figure(model(image.to(run.device), mask), row)
+        value = figure(model(image.to(ctx.device), mask), row)
         found = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
         yield flat(_or_zero(weight, found.get(weight)) for weight in weights)
 
@@ -68,63 +68,63 @@ def some_rows(stage: Stage, count: int, *, seed: int) -> Ints:
     return np.sort(drawn)
 
 
-class Anchored(Part):
+class WeightPenalty(Method):
     """What the three have in common: the penalty, and how it compares with the loss."""
 
     name: str
     factor = 2.0
     """How many times `anchored`, which has a half, the penalty is."""
 
-    anchors: Tensor
+    reference: Tensor
     importance: Tensor
     ratio: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("anchors", torch.empty(0))  # (W,) once a stage is done
+        self.register_buffer("reference", torch.empty(0))  # (W,) once a stage is done
         self.register_buffer("importance", torch.empty(0))
         self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
 
     @property
     def adds_loss(self) -> Adds:
-        """From the second stage on; the first leaves the anchors."""
+        """From the second stage on; the first leaves the reference."""
         return "later"
 
     @property
-    def hollow(self) -> bool:
-        """Without anchors there is no penalty."""
-        return not len(self.anchors)
+    def has_state(self) -> bool:
+        """Without reference weights there is no penalty."""
+        return bool(len(self.reference))
 
     @property
     def strength(self) -> float:
         """The weight of the penalty."""
         return cast("EwcSettings | SiSettings | MasSettings", self.settings).strength
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the penalty; none in the first stage."""
-        if not len(self.anchors):
+        if not len(self.reference):
             return {}
-        pull = anchored(flat(run.embedder.parameters()), self.anchors, self.importance)
-        return {self.name: Term(self.factor * pull, self.strength)}
+        pull = importance_penalty(flat(ctx.embedder.parameters()), self.reference, self.importance)
+        return {self.name: LossTerm(self.factor * pull, self.strength)}
 
-    def after_step(self, run: RunState) -> None:
+    def after_step(self, ctx: MethodContext) -> None:
         """Note how large the penalty is in this epoch beside all other terms."""
-        if self.name in run.sums:
-            others = sum(added for name, (_, added, _) in run.sums.items() if name != self.name)
-            self.ratio.fill_(run.sums[self.name][1] / others if others else 0.0)
+        if self.name in ctx.sums:
+            others = sum(added for name, (_, added, _) in ctx.sums.items() if name != self.name)
+            self.ratio.fill_(ctx.sums[self.name][1] / others if others else 0.0)
 
-    def found(self, run: RunState, stage: Stage) -> Tensor:
+    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return how much the stage needs each weight, (W,)."""
         raise NotImplementedError
 
-    def end(self, run: RunState, stage: Stage) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Add what the stage needs, and hold the weights where the stage leaves them."""
-        told = {"penalty / loss in the last epoch": float(self.ratio)} if len(self.anchors) else {}
-        fresh = self.found(run, stage)
+        told = {"penalty / loss in the last epoch": float(self.ratio)} if len(self.reference) else {}
+        fresh = self.found(ctx, ctx.stage)
         self.importance = self.kept_share * self.importance + fresh if len(self.importance) else fresh
-        self.anchors = flat(run.tested.parameters()).detach().clone()
+        self.reference = flat(ctx.tested.parameters()).detach().clone()
         self.ratio.zero_()
-        run.tell(self.name, {**told, "mean importance": float(self.importance.double().mean())})
+        ctx.log_metrics(self.name, {**told, "mean importance": float(self.importance.double().mean())})
 
     @property
     def kept_share(self) -> float:
@@ -148,11 +148,11 @@ class EwcSettings(Settings):
     )
 
     def make(self) -> Ewc:
-        """Build the part."""
+        """Build the method."""
         return Ewc(self)
 
 
-class Ewc(Anchored):
+class Ewc(WeightPenalty):
     """`mean_square` of the gradients of log p(y|x), image by image.
 
     Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; Schwarz et al.,
@@ -173,10 +173,10 @@ class Ewc(Anchored):
         """The decay."""
         return self.settings.decay
 
-    def found(self, run: RunState, stage: Stage) -> Tensor:
+    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return the diagonal of the Fisher information."""
-        head = cast("Softmax", run.losses.losses["softmax"])
-        generator = torch.Generator().manual_seed(run.seed)
+        head = cast("Softmax", ctx.losses.losses["softmax"])
+        generator = torch.Generator().manual_seed(ctx.seed)
 
         def log_likelihood(out: Output, row: int) -> Tensor:
             says = head.logits(out).float().log_softmax(dim=1)  # (1, C)
@@ -184,8 +184,8 @@ class Ewc(Anchored):
                 return says[0, int(stage.train.pid[row])]
             return says[0, int(torch.multinomial(says[0].detach().exp().cpu(), 1, generator=generator))]
 
-        rows = some_rows(stage, self.settings.images, seed=run.seed)
-        return mean_square(image_gradients(run, stage, rows, log_likelihood))
+        rows = some_rows(stage, self.settings.images, seed=ctx.seed)
+        return mean_square(image_gradients(ctx, stage, rows, log_likelihood))
 
 
 # ---- by the length of the embedding
@@ -198,11 +198,11 @@ class MasSettings(Settings):
     images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
 
     def make(self) -> Mas:
-        """Build the part."""
+        """Build the method."""
         return Mas(self)
 
 
-class Mas(Anchored):
+class Mas(WeightPenalty):
     """`mean_magnitude` of the gradients of the embedding's squared length, image by image.
 
     Reference: Aljundi et al., "Memory Aware Synapses", ECCV 2018, equations 2 to 4.
@@ -216,10 +216,10 @@ class Mas(Anchored):
         super().__init__()
         self.settings = settings
 
-    def found(self, run: RunState, stage: Stage) -> Tensor:
+    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return how the squared length of the embedding depends on each weight."""
-        rows = some_rows(stage, self.settings.images, seed=run.seed)
-        return mean_magnitude(image_gradients(run, stage, rows, lambda out, _: out.embedding.square().sum()))
+        rows = some_rows(stage, self.settings.images, seed=ctx.seed)
+        return mean_magnitude(image_gradients(ctx, stage, rows, lambda out, _: out.embedding.square().sum()))
 
 
 # ---- by the way that the weights went
@@ -232,14 +232,14 @@ class SiSettings(Settings):
     damping: Positive = Field(0.1, description="xi, for weights that hardly moved")
 
     def make(self) -> Si:
-        """Build the part."""
+        """Build the method."""
         return Si(self)
 
 
-class Si(Anchored):
+class Si(WeightPenalty):
     """`path_importance`, summed up while a stage is learnt.
 
-    The gradient is that of all losses without this part's own penalty; the change is whatever the optimiser made of
+    The gradient is that of all losses without this method's own penalty; the change is whatever the optimiser made of
     it, weight decay and momentum included. Where the stage leaves other weights than the trained ones (a mean of them,
     or weights interpolated with the previous model), the importance is still that of the way to the trained ones.
 
@@ -259,21 +259,21 @@ class Si(Anchored):
         for each in ("path", "start", "latest"):
             self.register_buffer(each, torch.empty(0))
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Set out from the present weights."""
-        self.start = flat(run.embedder.parameters()).detach().clone()
+        self.start = flat(ctx.embedder.parameters()).detach().clone()
         self.latest, self.path = self.start.clone(), torch.zeros_like(self.start)
 
-    def after_step(self, run: RunState) -> None:
+    def after_step(self, ctx: MethodContext) -> None:
         """Add what the step contributed."""
-        super().after_step(run)
-        now = flat(run.embedder.parameters())
-        moved, gradient = now - self.latest, flat(_or_zero(w, w.grad) for w in run.embedder.parameters())
-        if len(self.anchors):
-            gradient -= self.strength * self.factor * self.importance * (self.latest - self.anchors)
+        super().after_step(ctx)
+        now = flat(ctx.embedder.parameters())
+        moved, gradient = now - self.latest, flat(_or_zero(w, w.grad) for w in ctx.embedder.parameters())
+        if len(self.reference):
+            gradient -= self.strength * self.factor * self.importance * (self.latest - self.reference)
         self.path -= torch.where(moved == 0, 0, gradient * moved)  # fp16 leaves out steps whose gradients overflow
         self.latest = now
 
-    def found(self, run: RunState, stage: Stage) -> Tensor:
+    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return what each weight contributed to the fall of the loss."""
         return path_importance(self.path, self.latest - self.start, damping=self.settings.damping)

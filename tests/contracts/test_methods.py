@@ -1,8 +1,8 @@
-"""What every part of a method must hold to; a new one is tested the moment it is listed in `MethodSettings`.
+"""What every method of a method must hold to; a new one is tested the moment it is listed in `MethodSettings`.
 
 Each is tried in a tiny run of two stages on two sites, once as it comes and once broken off twice: killed where the
 second stage begins, so that the end of the first one is done again, and stopped in the middle of the second one. For
-parts that make labels the second stage has none.
+methods that make labels the second stage has none.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Events
 from pydantic import ValidationError
 
-from passerby.methods.part import END_OF_STAGE
+from passerby.methods.method import END_OF_STAGE
 from passerby.recipe import MethodSettings
 from passerby.train import journal
 from passerby.train.session import Interrupted, train
@@ -33,18 +33,18 @@ CHANGES = {
     "ssg": [CLUSTER],
     "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "lr": 0.01, "place": "before_pooling"}],
 }
-"""Where a part needs to be told something, or has more than one face; all others are tried as they come."""
+"""Where a method needs to be told something, or has more than one face; all others are tried as they come."""
 
 CASES = [(name, number) for name in MethodSettings.model_fields for number in range(len(CHANGES.get(name, [{}])))]
 
 
 def recipe_with(tiny, name, number, *overrides):
-    """Return a recipe of two stages with the part, and with what it cannot do without."""
+    """Return a recipe of two stages with the method, and with what it cannot do without."""
     told = CHANGES.get(name, [{}])[number]
     (kind,) = [m for m in typing.get_args(MethodSettings.model_fields[name].annotation) if m is not type(None)]
-    part = kind.model_validate(told).make()
-    unknown = part.makes_labels or part.unlabelled_only
-    beside = {"pseudo": CLUSTER} if part.unlabelled_only and not part.makes_labels else {}
+    method = kind.model_validate(told).make()
+    unknown = method.assigns_labels or method.unlabelled_only
+    beside = {"pseudo": CLUSTER} if method.unlabelled_only and not method.assigns_labels else {}
     labels = ", labelled: false" if unknown else ""
     return tiny(
         f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
@@ -70,20 +70,20 @@ def watch_teacher(found):
     def attach(run, engine):
         @engine.on(Events.STARTED | Events.ITERATION_COMPLETED)
         def _note():
-            if run.teacher is not None:
-                found.append(state_hash(run.teacher.state_dict()))
-                assert not any(p.requires_grad for p in run.teacher.parameters())
-                assert not any(module.training for module in run.teacher.embedder.modules())
+            if run.previous_model is not None:
+                found.append(state_hash(run.previous_model.state_dict()))
+                assert not any(p.requires_grad for p in run.previous_model.parameters())
+                assert not any(module.training for module in run.previous_model.embedder.modules())
 
     return attach
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
 def pair(request, tiny, tmp_path_factory):
-    """Two runs of a part with the same seed: one that went through, one that was broken off."""
+    """Two runs of a method with the same seed: one that went through, one that was broken off."""
     name, number = request.param
     recipe = recipe_with(tiny, name, number)
-    whole, broken, teacher = *(tmp_path_factory.mktemp("parts") / word for word in ("whole", "broken")), []
+    whole, broken, teacher = *(tmp_path_factory.mktemp("methods") / word for word in ("whole", "broken")), []
     train(recipe, whole, watch=[watch_teacher(teacher)])
     torch.manual_seed(7)
     with pytest.raises(Killed):
@@ -99,7 +99,7 @@ def pair(request, tiny, tmp_path_factory):
 def test_broken_off_and_resumed_equals_never_broken_off(pair):
     _, whole, broken, _ = pair
     assert weights(broken) == weights(whole)
-    assert optimiser_hash(broken) == optimiser_hash(whole)  # the teacher and what the part remembers are in it
+    assert optimiser_hash(broken) == optimiser_hash(whole)  # the teacher and what the method remembers are in it
 
 
 def test_what_it_tells_is_finite_and_the_same(pair):
@@ -114,28 +114,28 @@ def test_what_it_tells_is_finite_and_the_same(pair):
 
 def test_the_teacher_stands_still(pair):
     recipe, whole, _, found = pair
-    wanted = any(chosen.make().wants_teacher for chosen in recipe.method.chosen.values())
+    wanted = any(chosen.make().uses_previous_model for chosen in recipe.method.chosen.values())
     assert bool(found) == wanted
     assert len(set(found)) == wanted
     checkpoint = torch.load(whole / "last.pt", weights_only=True)
-    assert (checkpoint["teacher"] is not None) == wanted
+    assert (checkpoint["previous_model"] is not None) == wanted
 
 
 def test_it_says_what_it_is(pair):
     recipe, *_ = pair
     settings = list(recipe.method.chosen.values())[-1]
-    part = settings.make()
+    method = settings.make()
     assert type(settings).__doc__
-    assert type(part).__doc__
-    verbs = ("labels", "terms", "after_batch", "after_step", *END_OF_STAGE)
-    own = {verb for verb in verbs if getattr(type(part), verb) is not part_verb(verb)}
-    assert own, "a part that never speaks does nothing"
+    assert type(method).__doc__
+    verbs = ("pseudo_labels", "losses", "after_batch", "after_step", *END_OF_STAGE)
+    own = {verb for verb in verbs if getattr(type(method), verb) is not part_verb(verb)}
+    assert own, "a method without hooks does nothing"
 
 
 def part_verb(verb):
-    from passerby.methods.part import Part
+    from passerby.methods.method import Method
 
-    return getattr(Part, verb)
+    return getattr(Method, verb)
 
 
 @pytest.mark.parametrize("name", MethodSettings.model_fields)
@@ -151,6 +151,6 @@ def test_a_part_that_needs_an_earlier_stage_is_refused_without_one(tiny, name, n
     from passerby.errors import UserError
 
     recipe, text = recipe_with(tiny, name, number), f"method.{name}={json.dumps(CHANGES.get(name, [{}])[number])}"
-    if recipe.method.chosen[name].make().needs_earlier:
+    if recipe.method.chosen[name].make().needs_previous_model:
         with pytest.raises(UserError, match=f"method.{name} holds on to an earlier stage and has no effect here"):
             tiny(text)

@@ -1,4 +1,4 @@
-"""What every network and norm that a part brings along must follow: weight decay, frozen norms, ghost batch norm."""
+"""What every network and norm that a method brings along must follow: weight decay, frozen norms, ghost batch norm."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from passerby.recipe import MethodSettings
 from passerby.train.labelling import choose_labels
 from passerby.train.loop import train_step
 from passerby.train.setup import make_run
-from tests.contracts.test_parts import recipe_with
+from tests.contracts.test_methods import recipe_with
 from tests.methods.steps import some
 
 NAMES = list(MethodSettings.model_fields)
@@ -21,8 +21,8 @@ def second_stage(recipe, folder):
     """Open the second stage of a run whose first one is not trained, and find the people of an unlabelled one."""
     run = make_run(recipe, folder)
     run.open_stage(0)
-    for part in run.speaking_parts:
-        part.end(run, run.stage)
+    for method in run.active_methods:
+        method.on_stage_end(run)
     run.open_stage(1)
     if not run.stage.labelled:
         choose_labels(run)
@@ -38,7 +38,7 @@ def test_all_learned_powers_are_spared_and_all_norms_are_grouped(tiny, tmp_path,
     powers = [p for pool in pools for p in pool.parameters() if p.requires_grad]
     assert [decay[id(power)] for power in powers] == [0] * len(powers)
     assert len(powers) == (2 if name == "mmt" else 1)
-    norms = [n for part in run.speaking_parts for n in batch_norms(part) if n.training]
+    norms = [n for method in run.active_methods for n in batch_norms(method) if n.training]
     assert all(isinstance(norm, GroupedNorm) for norm in norms)
     assert bool(norms) == (name in ("mmt", "pplr"))
 
@@ -52,7 +52,7 @@ def test_norms_stand_still_where_the_recipe_says_so(tiny, tmp_path, name):
         assert "optim.batch_norm" in str(error)  # noqa: PT017
         return
     run = second_stage(recipe, tmp_path)
-    norms = [norm for module in (run.embedder, *run.speaking_parts) for norm in batch_norms(module)]
+    norms = [norm for module in (run.embedder, *run.active_methods) for norm in batch_norms(module)]
     before = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in norms]
     rows = np.arange(0, len(run.stage.train), 3)
     train_step(run, some(run, rows=rows, labels=run.labels), count=1)

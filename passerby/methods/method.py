@@ -1,11 +1,12 @@
-"""A method is a list of parts. A part is an `nn.Module`, so device moves, parameters and saved state come free.
+"""The contract of methods: hooks around the training of a stage, each doing nothing unless a method overrides it.
 
-A part may speak at several moments; each verb does nothing unless the part says otherwise. What a part remembers must
-be a buffer or a submodule, or it is gone after a resume.
+A method is an `nn.Module`, so device moves, parameters and saved state come free. What it keeps must be a buffer or a
+submodule, or it is gone after a resume.
 
-The end of a stage has three phases, each of all parts before the next one begins: `replace_weights` puts another model
-in the place of the trained one, `interpolate_weights` moves it towards the previous model, and `end` remembers. Weights
-are final by then: whatever a part keeps in `end` belongs to the model that the stage leaves, whichever parts there are.
+The end of a stage has three phases, each of all methods before the next one begins: `replace_weights` puts another
+model in the place of the trained one, `interpolate_weights` moves it towards the previous model, and `on_stage_end`
+remembers. Weights are final by then: whatever a method keeps there belongs to the model that the stage leaves,
+whichever other methods there are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.extract import View
-from passerby.losses.mix import LossMix, Term
+from passerby.losses.mix import LossMix, LossTerm
 from passerby.models.embedder import Embedder
 from passerby.settings import Settings
 from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
@@ -28,7 +29,7 @@ from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
 M = TypeVar("M", bound=nn.Module)
 
 Adds = Literal["always", "later", "never"]
-"""In which stages a part adds a loss; later: from the second one on."""
+"""In which stages a method adds a loss; later: from the second one on."""
 
 Gathering = Literal["memory", "mean", "mining"]
 """What the rows of all processes are joined for; only `mining` can be kept local, by `engine.mining`."""
@@ -50,20 +51,20 @@ class Vectors:
     parts: Floats | None
 
 
-END_OF_STAGE = ("replace_weights", "interpolate_weights", "end")
-"""The hooks after the last epoch of a stage: all parts go through the first before any goes through the second."""
+END_OF_STAGE = ("replace_weights", "interpolate_weights", "on_stage_end")
+"""The hooks after the last epoch of a stage: all methods go through the first before any goes through the second."""
 
 
-class RunState(Protocol):
-    """What a part may know of the run it takes part in.
+class MethodContext(Protocol):
+    """What a method may know of the run.
 
     Attributes:
         embedder: the model that is trained.
-        tested: the model that is scored and that the next stage's teacher will be; the running mean where there is one.
+        tested: the model that is scored and that is the previous model of the next stage; their EMA, if any.
         losses: the losses of the present stage.
-        teacher: the model as the stage before left it, for parts that ask for it; None in the first stage of a run that
-            does not start from another.
-        stages: all stages of the run as the recipe has them, without what parts add.
+        previous_model: the model as the stage before left it, where a method uses it; None in the first stage of a run
+            that does not start from another.
+        stages: all stages of the run as the recipe has them, without what methods add.
         stage: the present one, with what they add.
         device: where all of them are.
         seed: a number for what is drawn at random once in the present stage.
@@ -74,7 +75,7 @@ class RunState(Protocol):
 
     embedder: Embedder
     losses: LossMix
-    teacher: Teacher | None
+    previous_model: PreviousModel | None
     stages: list[Stage]
     stage: Stage
     device: torch.device
@@ -96,20 +97,20 @@ class RunState(Protocol):
         """See above."""
 
     @property
-    def speaking_parts(self) -> Sequence[Part]:
-        """The parts of the present stage, in the recipe's order."""
+    def active_methods(self) -> Sequence[Method]:
+        """The methods of the present stage, in the recipe's order."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
 
-    def rehearse(self, batch: Batch) -> dict[str, Term]:
-        """Return what the losses, and the parts that ask the teacher, say of a batch that a part has made."""
+    def compute_transferred_losses(self, batch: Batch) -> dict[str, LossTerm]:
+        """Return the losses of a batch that a method has made: of the stage, and of methods with a previous model."""
 
     def view(self, split: Split) -> View:
         """Return how training images are shown where nothing is augmented: with their masks where they matter."""
 
-    def tell(self, part: str, values: dict[str, float], *, note: str = "") -> None:
-        """Write figures that a part found into the journal, where people and reports read them, and a sentence."""
+    def log_metrics(self, part: str, values: dict[str, float], *, note: str = "") -> None:
+        """Write figures of a method, by name, and a note for people into the journal."""
 
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""
@@ -126,11 +127,11 @@ class RunState(Protocol):
         """
 
 
-class Teacher(nn.Module):
-    """A model that no longer learns, asked about the batches that the present one learns from.
+class PreviousModel(nn.Module):
+    """The model as the stage before left it, frozen, beside the one that is trained.
 
-    It sees the same augmented images, always in `eval` mode, so that its batch-norm statistics stand still. One answer
-    serves all parts that ask in a step.
+    It sees the same augmented images, always in `eval` mode, so that its batch-norm statistics are frozen. The output
+    for a batch is computed once.
     """
 
     def __init__(self, embedder: Embedder) -> None:
@@ -139,10 +140,10 @@ class Teacher(nn.Module):
         self._asked: Tensor | None = None
         self._answer: Output | None = None
 
-    def answer(self, run: RunState, batch: Batch) -> Output:
-        """Return what the earlier model makes of a batch."""
+    def output(self, ctx: MethodContext, batch: Batch) -> Output:
+        """Return its output for a batch."""
         if self._answer is None or self._asked is not batch.images:
-            with torch.no_grad(), run.autocast():
+            with torch.no_grad(), ctx.autocast():
                 self._asked, self._answer = batch.images, self.embedder(batch.images, batch.mask)
         return self._answer
 
@@ -151,35 +152,35 @@ class Teacher(nn.Module):
         return self
 
 
-class Part(nn.Module):
-    """Base of all parts.
+class Method(nn.Module):
+    """Base of all methods.
 
-    A part lives through all stages of a run and speaks in those that name it. Its settings are those of the present
-    stage.
+    A method lives through all stages of a run and is active in those that name it. Its settings are those of the
+    present stage.
     """
 
     settings: Settings
-    wants_teacher = False
-    """Whether the part asks about the model of the stage before."""
-    needs_earlier = False
+    uses_previous_model = False
+    """Whether it compares the model with that of the stage before."""
+    needs_previous_model = False
     """Whether it does nothing unless a stage came before."""
     keeps_images = False
-    """Whether the part shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
-    makes_labels = False
-    """Whether it says who is who where a stage does not know; such a part is silent in labelled stages."""
+    """Whether the method shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
+    assigns_labels = False
+    """Whether it assigns pseudo-labels; such a method is not active in labelled stages."""
     unlabelled_only = False
-    """Whether it is silent in labelled stages without making labels itself."""
-    teaches_alone = False
+    """Whether it is not active in labelled stages, without assigning labels itself."""
+    trains_alone = False
     """Whether an unlabelled stage may do without further losses beside it."""
 
-    def widen(self, run: RunState, stage: Stage) -> Stage:
-        """Return the stage with what the part adds to it; called before its losses are made, also by a resume."""
+    def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
+        """Return the stage with what the method adds to it; called before its losses are made, also by a resume."""
         return stage
 
     @property
-    def hollow(self) -> bool:
-        """Whether it has nothing to hold on to in the coming stage, because no stage so far has left it anything."""
-        return False
+    def has_state(self) -> bool:
+        """Whether it has what it needs of earlier stages; False until one has left it something."""
+        return True
 
     @property
     def note(self) -> str:
@@ -190,16 +191,16 @@ class Part(nn.Module):
     def at_end(self) -> str:
         """What it does after the last epoch of a stage, for the drawing; default: the first lines of those hooks."""
         own = [getattr(type(self), name) for name in END_OF_STAGE]
-        changed = [hook for hook in own if hook is not getattr(Part, hook.__name__)]
+        changed = [hook for hook in own if hook is not getattr(Method, hook.__name__)]
         lines = ((hook.__doc__ or "Acts after the last epoch.").split("\n")[0] for hook in changed)
         return "; ".join(line.removesuffix(".") for line in lines)
 
     @property
     def adds_loss(self) -> Adds:
-        """In which stages it adds a loss, for the drawing; default: in all, but for parts that need an earlier one."""
-        if type(self).terms is Part.terms:
+        """In which stages it adds a loss, for the drawing; default: all, or those after another where it needs that."""
+        if type(self).losses is Method.losses:
             return "never"
-        return "later" if self.needs_earlier else "always"
+        return "later" if self.needs_previous_model else "always"
 
     @property
     def remembers(self) -> str:
@@ -217,82 +218,82 @@ class Part(nn.Module):
         return 0
 
     @property
-    def undecayed(self) -> list[nn.Parameter]:
+    def no_weight_decay(self) -> list[nn.Parameter]:
         """The parameters that weight decay would pull to where they do not belong."""
         return []
 
     @property
-    def had_enough(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether the stage is to end now, before its last epoch; asked between epochs, also by a resume."""
         return False
 
-    def held(self) -> dict[str, int]:
+    def memory_footprint(self) -> dict[str, int]:
         """Return the bytes of what it keeps in memory, by name; default: submodules, and tensors of more than a number.
 
-        Images that stay in files count in `stored_images`, unless the part says what they weigh.
+        Images that stay in files count in `stored_images`, unless the method says what they weigh.
         """
         own = {name: tensor for name, tensor in self.state_dict().items() if "." not in name and tensor.ndim}
         found = {name: bytes_of({name: tensor}) for name, tensor in own.items()}
         found |= {name: bytes_of(child.state_dict()) for name, child in self.named_children()}
         return {name: count for name, count in found.items() if count}
 
-    def begin(self, run: RunState, stage: Stage) -> None:
+    def on_stage_start(self, ctx: MethodContext) -> None:
         """Build what the stage needs; called once, before its optimiser is made, and not again after a resume."""
 
-    def make_room(self, run: RunState, state: Mapping[str, Tensor]) -> None:
-        """Build what `state` fills, where `begin` or `end` of earlier stages had built it; called by a resume.
+    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
+        """Build what `state` fills, where earlier hooks had built it; called by a resume.
 
-        Buffers get their sizes here; submodules and further buffers are the part's own affair.
+        Buffers get their sizes here; submodules and further buffers are the method's own affair.
         """
         for name, value in state.items():
             if name in self._buffers:
-                setattr(self, name, torch.empty_like(value, device=run.device))
+                setattr(self, name, torch.empty_like(value, device=ctx.device))
 
-    def labels(self, run: RunState, stage: Stage) -> Ints | None:
-        """Return (N,) or (N, V) labels for the coming epoch, -1 = leave out; None = not mine to say."""
+    def pseudo_labels(self, ctx: MethodContext) -> Ints | None:
+        """Return (N,) or (N, V) pseudo-labels of the coming epoch, -1 = leave out; None = this method assigns none."""
         return None
 
     def evidence(self) -> dict[str, Floats]:
         """Return what the labels were read off, by name, for pictures: `vectors` (M, D), `curve` (M,).
 
-        Rows are the images of unknown identity, in order; asked once, right after `labels`.
+        Rows are the images of unknown identity, in order; asked once, right after `pseudo_labels`.
         """
         return {}
 
-    def prepare(self, run: RunState, stage: Stage, labels: Ints) -> None:
+    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Get ready for an epoch of an unlabelled stage, whose labels have just been made; not called by a resume.
 
         Losses are new by then, their classifiers begin at the mean vectors of the clusters. What learns may be made
         anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
         """
 
-    def before_batch(self, run: RunState, batch: Batch) -> None:
+    def before_batch(self, ctx: MethodContext, batch: Batch) -> None:
         """See a batch before the network does."""
 
-    def terms(self, run: RunState, batch: Batch, out: Output) -> dict[str, Term]:
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return named terms to be added to the loss of this step."""
         return {}
 
-    def after_batch(self, run: RunState, batch: Batch, out: Output) -> None:
+    def after_batch(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move memories of what was seen; called without a graph, and after the step if the batch is its last."""
 
-    def after_step(self, run: RunState) -> None:
+    def after_step(self, ctx: MethodContext) -> None:
         """Move averages of weights; called without a graph after each step, whose gradients still stand."""
 
-    def replace_weights(self, run: RunState, stage: Stage) -> None:
-        """Put another model in the place of `run.models`, such as a mean teacher; called after the last epoch."""
+    def replace_weights(self, ctx: MethodContext) -> None:
+        """Put another model in the place of `ctx.models`, such as a mean teacher; called after the last epoch."""
 
-    def interpolate_weights(self, run: RunState, stage: Stage) -> None:
-        """Move `run.models` towards the previous model; called after all parts have replaced what they replace."""
+    def interpolate_weights(self, ctx: MethodContext) -> None:
+        """Move `ctx.models` towards the previous model; called after all methods have replaced what they replace."""
 
-    def blend_earlier(self, run: RunState, *, alpha: float) -> None:
+    def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
         """Set what it learnt on for earlier stages, beside the model, to alpha x now + (1 - alpha) x before the stage.
 
         Called by whoever interpolates the model's weights.
         """
 
-    def end(self, run: RunState, stage: Stage) -> None:
-        """Remember what must not be forgotten, of `run.tested`, whose weights are final and must stay as they are.
+    def on_stage_end(self, ctx: MethodContext) -> None:
+        """Remember what must not be forgotten, of `ctx.tested`, whose weights are final and must stay as they are.
 
         Called once, after the last epoch. A resume begins with the first phase of the end again.
         """

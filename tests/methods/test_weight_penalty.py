@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from passerby.data.loading import ImageStore, Place, plain_batches, training_batches
-from passerby.methods.anchors import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
+from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
 from passerby.train import journal
 from passerby.train.loop import train_step
 from passerby.train.plan import plan_epoch
@@ -53,7 +53,7 @@ def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
         return -F.cross_entropy(head(out.embedding), torch.tensor([run.stage.train.pid[row]]))
 
     gradients = slow_gradients(run, rows, likelihood)
-    found = run.parts["ewc"].found(run, run.stage)
+    found = run.methods["ewc"].found(run, run.stage)
     torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-7, rtol=1e-4)
     batched = gradients.mean(dim=0).square()  # the square of a batch's gradient is known to be wrong
     assert not torch.allclose(found, batched, rtol=0.1)
@@ -63,10 +63,10 @@ def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
 
 def test_labels_may_be_drawn_from_what_the_model_says(begun):
     run = begun("method.ewc={images: 8, labels: sampled}")
-    sampled = run.parts["ewc"].found(run, run.stage)
-    assert torch.equal(sampled, run.parts["ewc"].found(run, run.stage))
-    run.parts["ewc"].settings = EwcSettings(images=8)
-    assert not torch.equal(sampled, run.parts["ewc"].found(run, run.stage))
+    sampled = run.methods["ewc"].found(run, run.stage)
+    assert torch.equal(sampled, run.methods["ewc"].found(run, run.stage))
+    run.methods["ewc"].settings = EwcSettings(images=8)
+    assert not torch.equal(sampled, run.methods["ewc"].found(run, run.stage))
 
 
 def test_labels_are_drawn_as_likely_as_the_model_says(begun):
@@ -85,7 +85,7 @@ def test_labels_are_drawn_as_likely_as_the_model_says(begun):
     gradients = slow_gradients(run, rows, believed)
     assert min(sure) > 0.99, "so sure that nothing else is drawn"
     assert sum(right) <= 3, "what is drawn is not what the data say"
-    found = run.parts["ewc"].found(run, run.stage)
+    found = run.methods["ewc"].found(run, run.stage)
     torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-12, rtol=1e-2)
     assert found.max() > 0
 
@@ -101,26 +101,26 @@ def test_labels_are_drawn_as_likely_as_the_model_says(begun):
 )
 def test_importance_of_earlier_stages_fades_as_the_decay_says(later, name, settings, kept):
     run = later(f"method.{name}={{{settings}}}")
-    part, earlier = run.parts[name], run.parts[name].importance.clone()
+    method, earlier = run.methods[name], run.methods[name].importance.clone()
     if name == "si":  # an untrained stage has gone no way
         earlier = torch.rand(len(earlier), generator=torch.Generator().manual_seed(0))
-        part.importance, part.path = earlier.clone(), torch.ones_like(earlier)
-    fresh = part.found(run, run.stage)
+        method.importance, method.path = earlier.clone(), torch.ones_like(earlier)
+    fresh = method.found(run, run.stage)
     assert earlier.max() > 0
     assert fresh.max() > 0
-    part.end(run, run.stage)
-    torch.testing.assert_close(part.importance, kept * earlier + fresh, atol=0, rtol=1e-4)
-    torch.testing.assert_close(part.anchors, flat(run.embedder.parameters()).detach())
+    method.on_stage_end(run)
+    torch.testing.assert_close(method.importance, kept * earlier + fresh, atol=0, rtol=1e-4)
+    torch.testing.assert_close(method.reference, flat(run.embedder.parameters()).detach())
 
 
 @pytest.mark.parametrize(("name", "factor"), [("ewc", 0.5), ("mas", 1.0)])
 def test_weights_are_pulled_as_published(later, name, factor):
     run = later(f"method.{name}={{images: 3, strength: 7.0}}")
-    part, batch = run.parts[name], some(run)
-    part.importance = torch.rand(len(part.anchors), generator=torch.Generator().manual_seed(0))
-    (term,) = part.terms(run, batch, run.embedder(batch.images)).values()
-    away = flat(run.embedder.parameters()) - part.anchors
-    torch.testing.assert_close(term.value, factor * (part.importance * away.square()).sum())
+    method, batch = run.methods[name], some(run)
+    method.importance = torch.rand(len(method.reference), generator=torch.Generator().manual_seed(0))
+    (term,) = method.losses(run, batch, run.embedder(batch.images)).values()
+    away = flat(run.embedder.parameters()) - method.reference
+    torch.testing.assert_close(term.value, factor * (method.importance * away.square()).sum())
     assert term.value > 0.1
     assert term.weight == 7.0
 
@@ -130,7 +130,7 @@ def test_memory_aware_synapses_of_a_network_equal_a_slow_loop(begun):
     rows = some_rows(run.stage, 3, seed=run.seed)
     gradients = slow_gradients(run, rows, lambda out, _: out.embedding.square().sum())
     torch.testing.assert_close(
-        run.parts["mas"].found(run, run.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
+        run.methods["mas"].found(run, run.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
     )
 
 
@@ -149,9 +149,9 @@ def test_asking_for_gradients_leaves_the_model_as_it_was(begun):
 def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strength):
     run = make_run(tiny(*PLAIN, f"method.si.strength={strength}"), tmp_path / "run")
     run.open_stage(0)
-    stage, part = run.stage.train, run.parts["si"]
+    stage, method = run.stage.train, run.methods["si"]
     weights = flat(run.embedder.parameters()).detach()
-    part.anchors, part.importance = weights + 0.01, torch.full_like(weights, 2.0)  # as if a stage lay behind
+    method.reference, method.importance = weights + 0.01, torch.full_like(weights, 2.0)  # as if a stage lay behind
     plan = plan_epoch(run.stage, stage.pid, np.random.default_rng(0), settings=run.recipe.data)
     store = ImageStore(stage.path, run.recipe.input)
     batches = training_batches(
@@ -166,8 +166,8 @@ def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strengt
         train_step(run, batch, count=6)
         run.iteration += 1
         path -= gradient * (flat(run.embedder.parameters()).detach() - before)
-    torch.testing.assert_close(part.path, path, atol=1e-6, rtol=1e-3)
-    assert part.path.abs().max() > 1e-6
+    torch.testing.assert_close(method.path, path, atol=1e-6, rtol=1e-3)
+    assert method.path.abs().max() > 1e-6
     assert all(p.grad is None for p in run.embedder.parameters())
 
 
@@ -193,20 +193,20 @@ def test_pulls_are_logged_with_their_ratio_to_the_loss(tiny, tmp_path):
 
 def test_the_first_stage_has_no_penalty_and_later_ones_add_up(begun):
     run = begun("method.mas.images=2")
-    part = run.parts["mas"]
-    assert part.terms(run, None, None) == {}
-    part.end(run, run.stage)
-    once = part.importance.clone()
-    part.end(run, run.stage)
-    torch.testing.assert_close(part.importance, 2 * once)
-    (term,) = part.terms(run, None, None).values()
+    method = run.methods["mas"]
+    assert method.losses(run, None, None) == {}
+    method.on_stage_end(run)
+    once = method.importance.clone()
+    method.on_stage_end(run)
+    torch.testing.assert_close(method.importance, 2 * once)
+    (term,) = method.losses(run, None, None).values()
     assert term.value.item() == 0
     with torch.no_grad():
         next(run.embedder.parameters()).add_(1)
-    (term,) = part.terms(run, None, None).values()
+    (term,) = method.losses(run, None, None).values()
     size = next(run.embedder.parameters()).numel()
-    assert term.value.item() == pytest.approx(part.importance[:size].sum().item(), rel=1e-4)
-    assert sum(part.held().values()) == 8 * len(once)
+    assert term.value.item() == pytest.approx(method.importance[:size].sum().item(), rel=1e-4)
+    assert sum(method.memory_footprint().values()) == 8 * len(once)
 
 
 def test_defaults_are_what_the_papers_have_where_they_have_one():
@@ -223,7 +223,7 @@ def test_synaptic_intelligence_reads_gradients_that_no_scale_is_on(tiny, tmp_pat
             run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         for run.iteration in range(2):
             train_step(run, some(run, rows=range(0, 48, 6)), count=3)
-        found[scale] = run.parts["si"].path.clone()
+        found[scale] = run.methods["si"].path.clone()
     largest = float(found[None].abs().max())
     assert largest > 0
     torch.testing.assert_close(found[2.0**10], found[None], rtol=1e-3, atol=1e-4 * largest)
@@ -234,6 +234,6 @@ def test_synaptic_intelligence_leaves_out_a_step_whose_gradients_overflow(tiny, 
     run.open_stage(0)
     run.scaler = torch.amp.GradScaler("cpu", init_scale=torch.inf)
     train_step(run, some(run, rows=range(0, 48, 6)), count=3)
-    part = run.parts["si"]
-    assert torch.equal(part.path, torch.zeros_like(part.path))
-    assert torch.equal(part.latest, part.start)
+    method = run.methods["si"]
+    assert torch.equal(method.path, torch.zeros_like(method.path))
+    assert torch.equal(method.latest, method.start)

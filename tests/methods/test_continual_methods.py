@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from passerby.methods.autoencoder import Autoencoder, code_distance
 from passerby.methods.herding import herd
-from passerby.methods.importance import anchored, mean_magnitude, mean_square, path_importance
+from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
 from passerby.methods.reconstruction import objective
 
 FOLDER = Path(__file__).parents[1] / "oracles_data"
@@ -105,7 +105,7 @@ def test_the_fisher_information_equals_the_known_numbers():
     fisher = mean_square(gradients(F.cross_entropy))
     torch.testing.assert_close(fisher, wide(WEIGHTS["fisher_empirical_per_sample"]), atol=1e-8, rtol=1e-6)
     assert not torch.allclose(fisher, wide(WEIGHTS["squared_batch_gradient_WRONG"]), rtol=0.1)
-    pull = anchored(wide(WEIGHTS["W_new"]), wide(WEIGHTS["W"]), fisher)
+    pull = importance_penalty(wide(WEIGHTS["W_new"]), wide(WEIGHTS["W"]), fisher)
     assert pull.item() == pytest.approx(WEIGHTS["ewc_penalty_half_lambda1_empirical"], rel=1e-6)
 
 
