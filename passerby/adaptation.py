@@ -215,7 +215,7 @@ def _plain_recipe(
         "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
         "optim": _optim(earlier.stages[-1].optim),
         "method": {method: {"cluster": USUAL["dbscan"], "cameras": cameras}},
-        "start": str(source),
+        "init_from": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
         "evaluate": [dataset.name] if tested else [],
         "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "pixels": "auto", "reliance": "off"},
