@@ -218,7 +218,7 @@ def _plain_recipe(
         "init_from": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
         "evaluate": [dataset.name] if tested else [],
-        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "pixels": "auto", "reliance": "off"},
+        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "pixels": "auto", "background_bias": "off"},
         "engine": {name: engine[name] for name in ("seed", "device", "precision", "channels_last", "threads")},
     }
 

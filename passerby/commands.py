@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from passerby.adaptation import adaptation, find_people, require_adaptation, site_settings
+from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.console import bar
 from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
@@ -27,9 +28,8 @@ from passerby.metrics.chance import RankScores
 from passerby.metrics.spread import spread_notes
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reference_results import REFERENCE_NOTE, compare
-from passerby.reliance import Reliance, measure_reliance
+from passerby.report.background_bias import background_bias_rows, background_bias_sentence
 from passerby.report.page import write_report
-from passerby.report.reliance import reliance_rows, reliance_sentence
 from passerby.report.sentences import hardly_learnt
 from passerby.scorable import camera_note, require_scorable
 from passerby.segment.learn import open_masked, teach
@@ -244,7 +244,7 @@ def evaluate_run(
     queries: Queries | None = None,
     flip: Literal["on", "off"] | None = None,
     rerank: bool,
-    reliance: Literal["measure", "skip"] = "skip",
+    background_bias: Literal["measure", "skip"] = "skip",
     console: Console,
 ) -> Result:
     """Score a trained model on a data set: the recipe's own, one by name, or a folder.
@@ -268,17 +268,17 @@ def evaluate_run(
         evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance, device=model.device
     )
     result = _result(embeddings, score, rerank=wanted, console=console)
-    if reliance == "skip":
+    if background_bias == "skip":
         return result
     with bar("embedding people and places alone", console) as advance:
-        found = measure_reliance(
+        found = measure_background_bias(
             dataset,
             embeddings,
             embed=lambda view: embed_site(model, dataset, progress=advance, view=view),
             score=score,
             cameras=rule,
         )
-    return replace(result, reliance=found)
+    return replace(result, background_bias=found)
 
 
 def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
@@ -414,8 +414,8 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if (text := hardly_learnt(*_rank_scores(result.plain))) is not None:
             console.print(f"{result.dataset}: {text}", style="yellow", highlight=False, markup=False)
     for result in results:
-        if result.reliance is not None:
-            _print_reliance(result.dataset, result.reliance, console)
+        if result.background_bias is not None:
+            _print_background_bias(result.dataset, result.background_bias, console)
 
 
 def _rank_scores(scores: Scores) -> tuple[RankScores, RankScores]:
@@ -423,12 +423,12 @@ def _rank_scores(scores: Scores) -> tuple[RankScores, RankScores]:
     return RankScores(scores.mAP, scores.rank(1)), RankScores(scores.chance_mAP, scores.chance_rank1)
 
 
-def _print_reliance(name: str, found: Reliance, console: Console) -> None:
+def _print_background_bias(name: str, found: BackgroundBias, console: Console) -> None:
     table = Table(f"{name} is shown", "mAP", "rank-1")
-    for title, row in reliance_rows(found):
+    for title, row in background_bias_rows(found):
         table.add_row(title, f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}")
     console.print(table)
-    console.print(reliance_sentence(found), highlight=False)
+    console.print(background_bias_sentence(found), highlight=False)
 
 
 def print_reference_results(results: Sequence[Result], console: Console) -> None:

@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("distances",),
     ("data", "models", "losses", "metrics", "clustering", "optim", "onnx_providers"),
     ("extract", "evaluation", "image_arrays", "onnx_model", "segment"),
-    ("methods", "reliance", "scorable", "reference_results"),
+    ("methods", "background_bias", "scorable", "reference_results"),
     ("recipe",),
     ("train", "trained"),
     ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),

@@ -38,7 +38,10 @@ def evaluate(
     data: DataFolder = None,
     embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
-    reliance: Annotated[bool, typer.Option("--reliance", help="also test people and backgrounds alone")] = False,
+    background_bias: Annotated[
+        bool, typer.Option("--background-bias", help="also test people and backgrounds alone")
+    ] = False,
+    former_option: Annotated[bool, typer.Option("--reliance", hidden=True)] = False,
     masks: MasksFolder = None,
     pattern: PatternText = None,
     cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
@@ -56,6 +59,8 @@ def evaluate(
     from passerby.evaluation import scores_json
 
     console = make_console()
+    if former_option:
+        raise UserError("no such option --reliance; it is called --background-bias now")
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if said and run is None:
@@ -71,14 +76,14 @@ def evaluate(
             queries=queries,
             flip=flip,
             rerank=rerank,
-            reliance="measure" if reliance else "skip",
+            background_bias="measure" if background_bias else "skip",
             console=console,
         )
     else:
         assert embeddings is not None
-        if flip or reliance or masks or pattern:
+        if flip or background_bias or masks or pattern:
             raise UserError(
-                "--flip, --reliance, --masks and --pattern look at images again, so they need a run, not --embeddings"
+                "--flip, --background-bias, --masks and --pattern look at images again, so they need a run, not --embeddings"
             )
         result = evaluate_vectors(
             embeddings,
@@ -90,7 +95,7 @@ def evaluate(
         )
     print_scores([result], console)
     if json_file is not None:
-        extra = {} if result.reliance is None else {"reliance": result.reliance.to_json()}
+        extra = {} if result.background_bias is None else {"background_bias": result.background_bias.to_json()}
         again = {} if result.reranked is None else {"reranked": scores_json(result.reranked)}
         write_json(json_file, scores_json(result.plain) | again | extra)
 

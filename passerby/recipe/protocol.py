@@ -43,7 +43,7 @@ class TestSettings(Settings):
     pixels: Literal["auto", "whole", "foreground", "weighted"] = Field(
         "auto", description="auto: as trained, so without backgrounds or with weighted pooling where foreground says so"
     )
-    reliance: Literal["auto", "off"] = Field(
+    background_bias: Literal["auto", "off"] = Field(
         "auto", description="auto: where all test images have masks, also test person and background alone"
     )
     keep_best: bool = Field(False, description="also keep the epoch that is best on the TEST images; not for tables")

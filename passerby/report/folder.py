@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from passerby.background_bias import BackgroundBias
 from passerby.errors import UserError
 from passerby.files import read_json, reading
 from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, load_recipe
 from passerby.reference_results import Comparison, Figures, Reference, compare
-from passerby.reliance import Reliance
 from passerby.settings import Plain, build
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
@@ -40,7 +40,7 @@ class Site:
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
         reference: the reference results of the recipe here; None without any.
-        reliance: the same test on people and on backgrounds alone, where it was made.
+        background_bias: the same test on people and on backgrounds alone, where it was made.
         forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
         losses: of the autoencoder that it left, by name; None when it left none.
         chance: the figures of a random order; None in a file of an earlier version.
@@ -54,7 +54,7 @@ class Site:
     count_valid: int
     rerank: Rerank | None
     reference: Reference | None = None
-    reliance: Reliance | None = None
+    background_bias: BackgroundBias | None = None
     forgetting: float | None = None
     losses: dict[str, float] | None = None
     chance: RankScores | None = None
@@ -168,7 +168,7 @@ def _site(name: str, entry: object) -> Site:
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
         reference=_reference(found["reference"]) if "reference" in found else None,
-        reliance=Reliance.from_json(_mapping(found["reliance"])) if "reliance" in found else None,
+        background_bias=_background_bias(found),
         forgetting=_float(found["forgetting"]) if "forgetting" in found else None,
         losses={n: _float(value) for n, value in _mapping(found["losses"]).items()} if "losses" in found else None,
         chance=_chance(_mapping(plain["chance"])) if "chance" in plain else None,
@@ -202,6 +202,12 @@ def _row(entry: dict[str, object]) -> Row:
         rank={int(k): _float(value) for k, value in _mapping(entry["cmc"]).items()},
         verified={rate: None if value is None else _float(value) for rate, value in verified.items()},
     )
+
+
+def _background_bias(entry: dict[str, object]) -> BackgroundBias | None:
+    """Return the background bias in an entry of scores.json, formerly under the key `reliance`; None if absent."""
+    value = entry.get("background_bias", entry.get("reliance"))
+    return None if value is None else BackgroundBias.from_json(_mapping(value))
 
 
 def _mapping(value: object) -> dict[str, object]:

@@ -18,6 +18,7 @@ from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
 from passerby.recipe.places import public_text, without_folders
 from passerby.reference_results import REFERENCE_NOTE
+from passerby.report.background_bias import background_bias_rows, background_bias_sentence, triples
 from passerby.report.comparison import FIGURES, RunComparison, compare_runs
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.figures import cmc_curve, loss_curves, score_curves
@@ -28,7 +29,6 @@ from passerby.report.insight import attended_lists, feature_plates, scale_uri
 from passerby.report.palette import data_uri
 from passerby.report.pictures import Picture, picture_of
 from passerby.report.ranks import describe
-from passerby.report.reliance import reliance_rows, reliance_sentence, triples
 from passerby.report.schedule import rate_curve
 from passerby.report.sentences import MEASURES, cameras_rule, hardly_learnt, headline, pixels_rule, progress
 from passerby.report.sequence import Memory, keep_intransigence, memory_of
@@ -115,8 +115,8 @@ def render(
         cameras_rule=cameras_rule,
         galleries=galleries,
         pixels_rule=pixels_rule,
-        reliance_rows=reliance_rows,
-        reliance_sentence=reliance_sentence,
+        background_bias_rows=background_bias_rows,
+        background_bias_sentence=background_bias_sentence,
         triples=triples,
         plates=feature_plates(galleries),
         attended=attended,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.data.datasets import without_mask
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError, first_line
@@ -23,7 +24,6 @@ from passerby.models.embedder import Embedder, load_state
 from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
 from passerby.recipe import Recipe
-from passerby.reliance import Reliance, measure_reliance
 from passerby.threads import Threads, fixed_threads
 from passerby.train import distributed
 from passerby.train.apart import restore_own, states_apart
@@ -419,13 +419,13 @@ class Run:
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
         return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, pixels=view.word)
 
-    def reliance(self, name: str, tested: Embeddings) -> Reliance | None:
+    def background_bias(self, name: str, tested: Embeddings) -> BackgroundBias | None:
         """Measure what the background gives away; None where the recipe or missing masks leave it out."""
         dataset, test = self.datasets[name], self.recipe.test
         bare, _ = without_mask((dataset.query, dataset.gallery))
-        if test.reliance == "off" or bare:
+        if test.background_bias == "off" or bare:
             return None
-        return measure_reliance(
+        return measure_background_bias(
             dataset, tested, embed=lambda view: self.embed(name, view), score=self.score, cameras=test.cameras
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from passerby.background_bias import BackgroundBias
 from passerby.errors import UserError
 from passerby.evaluation import scores_json
 from passerby.files import atomic_write, write_json
@@ -16,7 +17,6 @@ from passerby.optim import never_falls
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.recipe.places import public_text
 from passerby.reference_results import Reference
-from passerby.reliance import Reliance
 from passerby.scorable import camera_note
 from passerby.threads import ThreadChange, in_use
 from passerby.train import distributed, journal
@@ -49,7 +49,7 @@ class Result:
         dataset: its name.
         plain, reranked: the scores; `reranked` is None when the recipe switches re-ranking off.
         reference: the reference results of the recipe there; None without any.
-        reliance: None when it is switched off, or when not all test images have a mask.
+        background_bias: None when it is switched off, or when not all test images have a mask.
         forgetting: change of the mAP since the set was learnt, in points, negative = lost; None when nothing was learnt
             after it.
         losses: of the autoencoder that it left, by name; None when it left none.
@@ -60,7 +60,7 @@ class Result:
     plain: Scores
     reranked: Scores | None
     reference: Reference | None = None
-    reliance: Reliance | None = None
+    background_bias: BackgroundBias | None = None
     forgetting: float | None = None
     losses: Mapping[str, float] | None = None
 
@@ -273,10 +273,13 @@ class _Session:
             embeddings = self._embed(name)
             plain = run.score(embeddings)
             reranked = None if rerank is None else run.score(embeddings, rerank=rerank.parameters)
-            reference, reliance = reference_of(run.recipe, run.datasets, name), run.reliance(name, embeddings)
+            reference, background_bias = (
+                reference_of(run.recipe, run.datasets, name),
+                run.background_bias(name, embeddings),
+            )
             change = change_since(run.recipe, earlier, name, after=plain)
             losses = losses_of_code(run.recipe, findings, name)
-            results.append(Result(embeddings.dataset, plain, reranked, reference, reliance, change, losses))
+            results.append(Result(embeddings.dataset, plain, reranked, reference, background_bias, change, losses))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
                 self._tell(self._score_record(plain, run.stage_number + 1, run.epoch))
@@ -368,8 +371,8 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
         entry["reranked"] = scores_json(result.reranked)
     if result.reference is not None:
         entry["reference"] = result.reference.model_dump(mode="json")
-    if result.reliance is not None:
-        entry["reliance"] = result.reliance.to_json()
+    if result.background_bias is not None:
+        entry["background_bias"] = result.background_bias.to_json()
     if result.forgetting is not None:
         entry["forgetting"] = result.forgetting
     if result.losses is not None:

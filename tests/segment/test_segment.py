@@ -164,7 +164,7 @@ def test_from_some_masks_to_masks_for_everybody(site, masks, file, tiny_file, tm
     arguments = ["train", tiny_file, "foreground=mask", f"masks={out}", "stages.0.epochs=1", "--out", tmp_path / "run"]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
-    assert 'id="reliance"' in (tmp_path / "run" / "report.html").read_text()
+    assert 'id="background-bias"' in (tmp_path / "run" / "report.html").read_text()
     assert "holds something already" in told("segment", "apply", file, site, "--out", out)
 
 

@@ -142,20 +142,20 @@ def test_scores_of_other_pictures_are_not_compared(tiny, masks):
         one.protocol.require_like(other.protocol)
 
 
-def test_every_run_with_masks_measures_its_reliance(trained):
+def test_every_run_with_masks_measures_its_background_bias(trained):
     for use, folder in trained.items():
         entry = json.loads((folder / "scores.json").read_text())["market1501"]
         tested = "foreground" if use == "mask" else "whole"
-        assert entry["reliance"][tested]["mAP"] == pytest.approx(entry["plain"]["mAP"])
-        assert len(entry["reliance"]["examples"]) == 2
+        assert entry["background_bias"][tested]["mAP"] == pytest.approx(entry["plain"]["mAP"])
+        assert len(entry["background_bias"]["examples"]) == 2
         page = (folder / "scores.json").with_name("report.html")
         assert not page.exists()
 
 
-def test_reliance_can_be_left_out_and_needs_masks(tiny, masks, trained, tmp_path):
-    for number, changes in enumerate((["test.reliance=off", f"masks={masks}"], [])):
+def test_background_bias_can_be_left_out_and_needs_masks(tiny, masks, trained, tmp_path):
+    for number, changes in enumerate((["test.background_bias=off", f"masks={masks}"], [])):
         results = train(tiny("stages.0.epochs=1", *changes), tmp_path / str(number))
-        assert results[0].reliance is None
+        assert results[0].background_bias is None
 
 
 # ---- what is refused
@@ -245,25 +245,35 @@ def test_loose_images_have_no_masks(site, trained, tmp_path):
 # ---- evaluate
 
 
-def test_evaluate_measures_reliance_on_a_folder(site, masks, trained, tmp_path):
+def test_evaluate_measures_background_bias_on_a_folder(site, masks, trained, tmp_path):
     told_file = tmp_path / "scores.json"
-    arguments = ["evaluate", trained["pool"], "--data", site, "--masks", masks, "--reliance", "--json", told_file]
+    arguments = [
+        "evaluate",
+        trained["pool"],
+        "--data",
+        site,
+        "--masks",
+        masks,
+        "--background-bias",
+        "--json",
+        told_file,
+    ]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     assert "the background alone" in result.output
     found = json.loads(told_file.read_text())
     assert found["protocol"]["pixels"] == "weighted"
-    kept = json.loads((trained["pool"] / "scores.json").read_text())["market1501"]["reliance"]
+    kept = json.loads((trained["pool"] / "scores.json").read_text())["market1501"]["background_bias"]
     for shown in ("whole", "foreground", "background", "chance"):
-        assert found["reliance"][shown]["mAP"] == pytest.approx(kept[shown]["mAP"], abs=0.5)
+        assert found["background_bias"][shown]["mAP"] == pytest.approx(kept[shown]["mAP"], abs=0.5)
 
 
 def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
     assert "a mask is missing for 32 of 32 test images" in told("evaluate", trained["mask"], "--data", site)
-    assert "background reliance needs them all" in told("evaluate", trained["none"], "--data", site, "--reliance")
+    assert "background bias needs them all" in told("evaluate", trained["none"], "--data", site, "--background-bias")
     assert "--masks belongs to --data DIR" in told("evaluate", trained["none"], "--masks", masks)
     table = trained["none"] / "embeddings" / "market1501.npz"
-    assert "they need a run, not --embeddings" in told("evaluate", "--embeddings", table, "--reliance")
+    assert "they need a run, not --embeddings" in told("evaluate", "--embeddings", table, "--background-bias")
 
 
 def test_unlike_views_differ_in_pixels_only(tiny, masks):

@@ -68,7 +68,7 @@ def variant_of(tiny, masks):
     """Make the recipe of a variant; masks are at hand for those that look at them."""
 
     def make(variant):
-        at_hand = [f"masks={masks}", "test.reliance=off"] if "foreground" in "".join(VARIANTS[variant]) else []
+        at_hand = [f"masks={masks}", "test.background_bias=off"] if "foreground" in "".join(VARIANTS[variant]) else []
         return tiny(*at_hand, *VARIANTS[variant])
 
     return make

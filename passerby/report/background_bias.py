@@ -1,4 +1,4 @@
-"""What the page says and shows of background reliance."""
+"""What the page says and shows of background bias."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from passerby.background_bias import BackgroundBias, Example
 from passerby.data.decoding import decode
 from passerby.data.foreground import cover, decode_mask, fit_mask, mean_colour, widen
 from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.metrics.chance import RankScores
-from passerby.reliance import Example, Reliance
 from passerby.report.palette import data_uri
 from passerby.report.sentences import of_hundred
 
@@ -30,7 +30,7 @@ class Triple:
     background: str
 
 
-def reliance_rows(found: Reliance) -> list[tuple[str, RankScores]]:
+def background_bias_rows(found: BackgroundBias) -> list[tuple[str, RankScores]]:
     """Return the rows of the table with their titles."""
     return [
         ("whole images", found.whole),
@@ -40,7 +40,7 @@ def reliance_rows(found: Reliance) -> list[tuple[str, RankScores]]:
     ]
 
 
-def reliance_sentence(found: Reliance) -> str:
+def background_bias_sentence(found: BackgroundBias) -> str:
     """Return what the figures say, in plain words."""
     text = (
         f"Shown only the background, the model still finds the right person first for "
@@ -56,7 +56,7 @@ def reliance_sentence(found: Reliance) -> str:
     return f"{text}: it looks at people, not at places."
 
 
-def triples(found: Reliance, inputs: InputSettings) -> list[Triple]:
+def triples(found: BackgroundBias, inputs: InputSettings) -> list[Triple]:
     """Return the examples as the model was shown them; those whose files are gone are left out."""
     return [triple for example in found.examples if (triple := _triple(example, inputs)) is not None]
 

@@ -1,4 +1,4 @@
-"""Background reliance of models that are known to look at one thing only."""
+"""Background bias of models that are known to look at one thing only."""
 
 import itertools
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from passerby.background_bias import BackgroundBias, chance_of, measure_background_bias
 from passerby.data.decoding import decode
 from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.extract import WHOLE, View, label_vectors
 from passerby.metrics.chance import RankScores, expected_ap
-from passerby.reliance import Reliance, chance_of, measure_reliance
-from passerby.report.reliance import reliance_sentence
+from passerby.report.background_bias import background_bias_sentence
 from passerby.types import Dataset, Split
 
 PEOPLE = 6
@@ -61,7 +61,7 @@ def looking_at(part, dataset, view):
 
 
 def measured(part, dataset, tested=WHOLE):
-    return measure_reliance(
+    return measure_background_bias(
         dataset,
         looking_at(part, dataset, tested),
         embed=lambda view: looking_at(part, dataset, view),
@@ -93,7 +93,9 @@ def test_what_was_tested_already_is_not_embedded_again(places):
         return looking_at("place", places, view)
 
     for tested in (WHOLE, View(None, "foreground"), View(None, "whole", "weighted")):
-        measure_reliance(places, looking_at("place", places, tested), embed=embed, score=evaluate, cameras="standard")
+        measure_background_bias(
+            places, looking_at("place", places, tested), embed=embed, score=evaluate, cameras="standard"
+        )
     assert asked == ["foreground", "background", "whole", "background", "foreground", "background"]
 
 
@@ -107,7 +109,7 @@ def test_what_was_tested_already_is_not_embedded_again(places):
 )
 def test_a_ranking_is_no_better_than_chance_only_where_both_figures_say_so(whole, sentence):
     chance = RankScores(0.16, 0.08)
-    assert sentence in reliance_sentence(Reliance(RankScores(*whole), RankScores(*whole), chance, chance))
+    assert sentence in background_bias_sentence(BackgroundBias(RankScores(*whole), RankScores(*whole), chance, chance))
 
 
 def test_two_people_serve_as_examples(places):
@@ -117,12 +119,12 @@ def test_two_people_serve_as_examples(places):
 
 def test_it_survives_json(places):
     found = measured("person", places)
-    again = Reliance.from_json(found.to_json())
+    again = BackgroundBias.from_json(found.to_json())
     assert again.examples == found.examples
     assert again.background.mAP == pytest.approx(found.background.mAP)
     for broken in ({}, {**found.to_json(), "examples": 3}, {**found.to_json(), "whole": 3}):
         with pytest.raises((KeyError, TypeError)):
-            Reliance.from_json(broken)
+            BackgroundBias.from_json(broken)
 
 
 def test_images_without_masks_are_told(places):

@@ -37,7 +37,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Reliance:
+class BackgroundBias:
     """The figures of one test set by what the model was shown.
 
     Attributes:
@@ -55,7 +55,7 @@ class Reliance:
 
     @property
     def kept_by_background(self) -> float:
-        """Background-only mAP as a share of the mAP on whole images: the background-reliance score."""
+        """Background-only mAP as a share of the mAP on whole images: the background-bias score."""
         return self.background.mAP / self.whole.mAP
 
     @property
@@ -74,7 +74,7 @@ class Reliance:
         }
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, object]) -> Reliance:
+    def from_json(cls, entry: Mapping[str, object]) -> BackgroundBias:
         """Read what `to_json` returned.
 
         Raises:
@@ -95,14 +95,14 @@ def _figures(value: object) -> RankScores:
     return RankScores(float(value["mAP"]) / 100, float(value["rank1"]) / 100)
 
 
-def measure_reliance(
+def measure_background_bias(
     dataset: Dataset,
     tested: Embeddings,
     *,
     embed: Callable[[View], Embeddings],
     score: Callable[[Embeddings], Scores],
     cameras: Cameras,
-) -> Reliance:
+) -> BackgroundBias:
     """Test a model on whole images, on people alone and on places alone.
 
     Args:
@@ -121,7 +121,7 @@ def measure_reliance(
     if bare:
         raise UserError(
             f"a mask is missing for {len(bare):,} of {count:,} test images of {dataset.name} (first: {bare[0]}), and "
-            "background reliance needs them all; `passerby segment apply` makes masks"
+            "background bias needs them all; `passerby segment apply` makes masks"
         )
     masks = np.concatenate([dataset.query.masks, dataset.gallery.masks])
     pooling: Literal["plain", "weighted"] = "weighted" if tested.pixels == "weighted" else "plain"
@@ -129,7 +129,7 @@ def measure_reliance(
     if pooling == "plain":
         views["whole"] = WHOLE
     found = {shown: _row(score(tested if view.word == tested.pixels else embed(view))) for shown, view in views.items()}
-    return Reliance(**found, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
+    return BackgroundBias(**found, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
 
 
 def chance_of(dataset: Dataset, *, cameras: Cameras) -> RankScores:
