@@ -218,7 +218,7 @@ def _plain_recipe(
         "init_from": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
         "evaluate": [dataset.name] if tested else [],
-        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "pixels": "auto", "background_bias": "off"},
+        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "input_mask": "auto", "background_bias": "off"},
         "engine": {name: engine[name] for name in ("seed", "device", "precision", "channels_last", "threads")},
     }
 
@@ -256,7 +256,7 @@ def first_look(
     _, chosen = _how(recipe)
     seeing = _on_device(trained, inference, recipe)
     method = _part(chosen, {}, device=seeing.device)
-    view = masked_view(train.masks, recipe.learnt_pixels)
+    view = masked_view(train.masks, recipe.trained_input_mask)
     clusters, _ = method.find(_vectors(seeing, method, train, view=view, progress=progress))
     require_usable(clusters, outliers=chosen.outliers)
     return clusters
@@ -322,7 +322,7 @@ def find_people(
     train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
     method = _part(chosen, last.values, device=trained.device)
-    view = masked_view(train.masks, trained.recipe.learnt_pixels)
+    view = masked_view(train.masks, trained.recipe.trained_input_mask)
     vectors = _vectors(trained, method, train, view=view, progress=progress)
     clusters, graph = method.find(vectors)
     cluster = chosen.cluster

@@ -124,11 +124,14 @@ def measure_background_bias(
             "background bias needs them all; `passerby segment apply` makes masks"
         )
     masks = np.concatenate([dataset.query.masks, dataset.gallery.masks])
-    pooling: Literal["plain", "weighted"] = "weighted" if tested.pixels == "weighted" else "plain"
+    pooling: Literal["plain", "weighted"] = "weighted" if tested.input_mask == "weighted" else "plain"
     views = {shown: View(masks, shown, pooling) for shown in SHOWN}
     if pooling == "plain":
         views["whole"] = WHOLE
-    found = {shown: _row(score(tested if view.word == tested.pixels else embed(view))) for shown, view in views.items()}
+    found = {
+        shown: _row(score(tested if view.input_mask == tested.input_mask else embed(view)))
+        for shown, view in views.items()
+    }
     return BackgroundBias(**found, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
 
 

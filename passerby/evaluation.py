@@ -180,7 +180,7 @@ def evaluate(
             rerank=rerank,
             flip=embeddings.flip,
             queries=queries,
-            pixels=embeddings.pixels,
+            input_mask=embeddings.input_mask,
         ),
     )
 

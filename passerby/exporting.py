@@ -134,10 +134,10 @@ def write_onnx(trained: Trained, out: Path, *, device: str = "cpu") -> Parity:
             distance.
 
     """
-    if trained.recipe.pixels != "whole":
+    if trained.recipe.input_mask != "none":
         raise UserError(
-            f"this model is tested on '{trained.recipe.pixels}', and an ONNX file has no place for masks; a model "
-            "trained with foreground.use=swap takes images as they are"
+            f"this model is tested with test.input_mask={trained.recipe.input_mask}, and an ONNX file takes no "
+            "masks; a model trained with foreground.use=swap takes images as they are"
         )
     network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip).eval()
     where = find_device(device)

@@ -17,7 +17,7 @@ from passerby.errors import UserError
 from passerby.inference import THREADS, FittingBatch, Precision
 from passerby.models.embedder import Embedder
 from passerby.threads import inference_threads
-from passerby.types import Dataset, Embeddings, Floats, Ints, Pixels, Words
+from passerby.types import Dataset, Embeddings, Floats, InputMask, Ints, Words
 
 Feature = Literal["embedding", "feature"]
 """`embedding`: after the neck; `feature`: pooled, before it."""
@@ -63,13 +63,13 @@ class View:
 
     Attributes:
         masks: (N,) files of the foreground masks; None where nothing needs them.
-        pixels: all of each image, or with the background or the person in the mean colour.
+        visible: all of each image, or all with the background or the person in the mean colour.
         pooling: `weighted` by the mask, or `plain`.
 
     """
 
     masks: Words | None = None
-    pixels: Literal["whole", "foreground", "background"] = "whole"
+    visible: Literal["whole", "foreground", "background"] = "whole"
     pooling: Literal["plain", "weighted"] = "plain"
 
     def part(self, rows: slice | Ints) -> View:
@@ -77,9 +77,11 @@ class View:
         return self if self.masks is None else replace(self, masks=self.masks[rows])
 
     @property
-    def word(self) -> Pixels:
-        """The same as a word for the protocol."""
-        return "weighted" if self.pixels == "whole" and self.pooling == "weighted" else self.pixels
+    def input_mask(self) -> InputMask:
+        """The view by its name in the protocol."""
+        if self.visible == "whole":
+            return "weighted" if self.pooling == "weighted" else "none"
+        return self.visible
 
 
 WHOLE = View()
@@ -198,8 +200,8 @@ def shown(
         )
     colour = mean_colour(embedder.input)
     for images, masks in masked_batches(paths, view.masks, embedder.input, size=size, workers=workers):
-        if view.pixels != "whole":
-            images = cover(images, masks == 0 if view.pixels == "foreground" else widen(masks), colour)
+        if view.visible != "whole":
+            images = cover(images, masks == 0 if view.visible == "foreground" else widen(masks), colour)
         yield images, masks.to(embedder.mean.device) if view.pooling == "weighted" else None
 
 
@@ -232,7 +234,7 @@ def embed_dataset(
         progress=progress,
         view=view,
     )
-    return label_vectors(vectors, dataset, feature=feature, flip=flip, pixels=view.word)
+    return label_vectors(vectors, dataset, feature=feature, flip=flip, input_mask=view.input_mask)
 
 
 def tested_paths(dataset: Dataset) -> Words:
@@ -248,35 +250,35 @@ def tested_paths(dataset: Dataset) -> Words:
     return np.concatenate([dataset.query.path, dataset.gallery.path])
 
 
-def tested_view(dataset: Dataset, pixels: Pixels) -> View:
+def tested_view(dataset: Dataset, input_mask: InputMask) -> View:
     """Return how the files of `tested_paths` are shown.
 
     Raises:
         UserError: masks are needed and an image has none.
 
     """
-    if pixels == "whole":
+    if input_mask == "none":
         return WHOLE
     masks = np.concatenate([dataset.query.masks, dataset.gallery.masks])
     paths = tested_paths(dataset)
     if missing := int((masks == "").sum()):
         raise UserError(
             f"a mask is missing for {missing:,} of {len(masks):,} test images of {dataset.name} (first: "
-            f"{paths[masks == ''][0]}), and the model is tested on '{pixels}'; `passerby segment apply` makes masks, "
-            "test.pixels=whole does without"
+            f"{paths[masks == ''][0]}), and the model is tested with test.input_mask={input_mask}; make masks "
+            "by `passerby segment apply`, or set test.input_mask=none"
         )
-    return masked_view(masks, pixels)
+    return masked_view(masks, input_mask)
 
 
-def masked_view(masks: Words, pixels: Pixels) -> View:
+def masked_view(masks: Words, input_mask: InputMask) -> View:
     """Return how files with masks (N,) are shown."""
-    if pixels == "whole":
+    if input_mask == "none":
         return WHOLE
-    return View(masks, "whole", "weighted") if pixels == "weighted" else View(masks, pixels)
+    return View(masks, "whole", "weighted") if input_mask == "weighted" else View(masks, input_mask)
 
 
 def label_vectors(
-    vectors: Floats, dataset: Dataset, *, feature: str, flip: bool = False, pixels: Pixels = "whole"
+    vectors: Floats, dataset: Dataset, *, feature: str, flip: bool = False, input_mask: InputMask = "none"
 ) -> Embeddings:
     """Join the vectors (N, D) of `tested_paths` with what is known of their images and, as a word, of the feature."""
     query, gallery = dataset.query, dataset.gallery
@@ -289,5 +291,5 @@ def label_vectors(
         dataset=dataset.name,
         feature=feature,
         flip=flip,
-        pixels=pixels,
+        input_mask=input_mask,
     )

@@ -19,6 +19,8 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "engine.batch_norm_group": "engine.ghost_batch_size",
         "losses.center.rate": "losses.center.lr",
         "method.ebll.steps": "method.ebll.milestones",
+        "test.reliance": "test.background_bias",
+        "test.pixels": "test.input_mask",
     }
 )
 """The former path of each renamed setting, and the present one; `*` is the number of a stage.

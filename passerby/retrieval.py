@@ -125,7 +125,7 @@ def image_distance(model: Model, first: Path, second: Path) -> float:
 
 def _require_same_model(model: Model, table: Embeddings) -> None:
     """Embed one image of the table again, where its file is still there, and refuse vectors of another model."""
-    if table.path is None or table.pixels != "whole":
+    if table.path is None or table.input_mask != "none":
         return
     row = next((row for row, path in enumerate(table.path[:FEW].tolist()) if Path(path).is_file()), None)
     if row is None:

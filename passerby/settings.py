@@ -390,7 +390,6 @@ _SYNONYMS = {
     "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
     "architecture": "backbone", "optimizer": "optim", "optimiser": "optim", "pretrained": "weights", "loss": "losses",
     "dataset": "datasets", "gpu": "device", "amp": "precision", "tensorboard": "track", "fp16": "precision",
-    "background_bias": "background_bias",
 }  # fmt: skip
 """What other toolkits call a setting."""
 

@@ -173,7 +173,7 @@ class TrainedOnnx:
     def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) by onnxruntime; there is no way for a mask into a graph."""
         if view.masks is not None:
-            raise UserError(f"an ONNX file takes whole images only, and its recipe tests on '{view.word}'")
+            raise UserError(f"an ONNX file takes no masks, but its recipe has test.input_mask={view.input_mask}")
         return self.network.vectors(
             paths, batch=self.inference.batch, workers=self.inference.workers, progress=progress
         )
@@ -280,16 +280,17 @@ def embed_site(
 ) -> Embeddings:
     """Embed query and gallery of a data set, shown as the recipe says unless another view is given."""
     if view is None:
-        view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.pixels)
+        view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.input_mask)
     vectors = model.vectors(tested_paths(dataset), view=view, progress=progress)
-    return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, pixels=view.word)
+    return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, input_mask=view.input_mask)
 
 
 def require_whole(model: Model) -> None:
     """Refuse loose images, which have no masks, for a model that needs masks."""
-    if model.recipe is not None and model.recipe.pixels != "whole":
+    if model.recipe is not None and model.recipe.input_mask != "none":
         raise UserError(
-            f"this model is tested on '{model.recipe.pixels}' and so needs the masks of a data set (--on or --data); a "
+            f"this model is tested with test.input_mask={model.recipe.input_mask} and needs the "
+            "masks of a data set (--on or --data); a "
             "model trained with foreground.use=swap takes images as they are"
         )
 

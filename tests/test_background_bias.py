@@ -53,11 +53,11 @@ def looking_at(part, dataset, view):
     vectors = []
     for path, file in both(dataset):
         pixels, mask = decode(path).astype(float), decode_mask(file).astype(bool)
-        if view.pixels != "whole":
-            pixels[~mask if view.pixels == "foreground" else mask] = 116
+        if view.visible != "whole":
+            pixels[~mask if view.visible == "foreground" else mask] = 116
         seen = pixels[mask if part == "person" else ~mask].mean()
         vectors.append([np.cos(seen / 100), np.sin(seen / 100)])
-    return label_vectors(np.array(vectors, dtype=np.float32), dataset, feature="embedding", pixels=view.word)
+    return label_vectors(np.array(vectors, dtype=np.float32), dataset, feature="embedding", input_mask=view.input_mask)
 
 
 def measured(part, dataset, tested=WHOLE):
@@ -89,14 +89,14 @@ def test_what_was_tested_already_is_not_embedded_again(places):
     asked = []
 
     def embed(view):
-        asked.append(view.word)
+        asked.append(view.input_mask)
         return looking_at("place", places, view)
 
     for tested in (WHOLE, View(None, "foreground"), View(None, "whole", "weighted")):
         measure_background_bias(
             places, looking_at("place", places, tested), embed=embed, score=evaluate, cameras="standard"
         )
-    assert asked == ["foreground", "background", "whole", "background", "foreground", "background"]
+    assert asked == ["foreground", "background", "none", "background", "foreground", "background"]
 
 
 @pytest.mark.parametrize(

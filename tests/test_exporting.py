@@ -177,9 +177,7 @@ def test_the_mirror_image_is_part_of_the_file(file):
 
 def test_a_model_that_needs_masks_is_not_written(tiny, tmp_path):
     run = write_run(tmp_path / "run", tiny("foreground.use=mask"))
-    with pytest.raises(
-        UserError, match="this model is tested on 'foreground', and an ONNX file has no place for masks"
-    ):
+    with pytest.raises(UserError, match=r"tested with test\.input_mask=foreground, and an ONNX file takes no masks"):
         export(run, tmp_path / "a.onnx", to="onnx")
 
 

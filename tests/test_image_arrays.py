@@ -92,7 +92,7 @@ def test_what_is_no_image_is_one_sentence(images, message):
 
 
 def test_a_model_that_needs_masks_takes_no_arrays(tiny, tmp_path, images):
-    recipe = tiny("test.pixels=foreground", "foreground.use=mask")
+    recipe = tiny("test.input_mask=foreground", "foreground.use=mask")
     embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(32, 16)))
     save_embedder(embedder, tmp_path / "embedder.safetensors", recipe=recipe.dump())
     with pytest.raises(UserError, match="needs the masks of a data set"):

@@ -39,7 +39,7 @@ def test_compressed_vectors_are_read(tmp_path):
         ("path", np.array([b"a", b"\xff", b""]), "column 'path' cannot be read as str"),
         ("flip", np.array([True, False]), "'flip' must be one value"),
         ("dataset", np.array([]), "'dataset' must be one value"),
-        ("pixels", np.array([["a"]]), "pixels 'a' is not known"),
+        ("input_mask", np.array([["a"]]), "input_mask is 'a', allowed: none"),
         ("role", np.array([object()] * 3), "not a readable .npz of plain arrays"),
         ("vectors", np.zeros((3, 2), dtype="M8[s]"), "'vectors' must be a float array"),
         ("cam", np.array(["1", "2", "3"]), "column 'cam' must hold whole numbers"),
@@ -63,3 +63,9 @@ def test_a_header_that_promises_more_than_there_is_is_refused(tmp_path):
 def test_names_that_are_not_text_have_a_fingerprint(tmp_path):
     table = Embeddings(**GOOD, path=["a", "J\udcf6rg", "\ud800"])
     assert len(table.fingerprint) == 16
+
+
+def test_the_former_name_of_the_input_mask_is_read(tmp_path):
+    for former, present in (("whole", "none"), ("weighted", "weighted")):
+        np.savez(tmp_path / "x.npz", **GOOD, pixels=np.str_(former))
+        assert Embeddings.load(tmp_path / "x.npz").input_mask == present

@@ -83,7 +83,8 @@ def evaluate(
         assert embeddings is not None
         if flip or background_bias or masks or pattern:
             raise UserError(
-                "--flip, --background-bias, --masks and --pattern look at images again, so they need a run, not --embeddings"
+                "--flip, --background-bias, --masks and --pattern need the images, so give a run folder instead of "
+                "--embeddings"
             )
         result = evaluate_vectors(
             embeddings,

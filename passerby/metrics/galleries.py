@@ -80,7 +80,7 @@ def _require_one_space(tables: Sequence[Embeddings]) -> None:
         if first.vectors.shape[1] != other.vectors.shape[1]:
             lengths = f"{first.vectors.shape[1]} and {other.vectors.shape[1]}"
             raise UserError(f"vectors of {lengths} numbers cannot be compared")
-        for name in ("feature", "flip", "pixels"):
+        for name in ("feature", "flip", "input_mask"):
             mine, theirs = getattr(first, name), getattr(other, name)
             if mine != theirs:
                 raise UserError(f"vectors that differ in {name} ({mine} and {theirs}) cannot be compared")

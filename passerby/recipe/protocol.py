@@ -40,7 +40,7 @@ class TestSettings(Settings):
     cameras: Cameras = "standard"
     queries: Queries = Field("single", description="multi averages the images of a query's identity and camera")
     rerank: RerankSettings | None = Field(RerankSettings(), description="null = never re-rank")
-    pixels: Literal["auto", "whole", "foreground", "weighted"] = Field(
+    input_mask: Literal["auto", "none", "foreground", "weighted"] = Field(
         "auto", description="auto: as trained, so without backgrounds or with weighted pooling where foreground says so"
     )
     background_bias: Literal["auto", "off"] = Field(

@@ -21,7 +21,7 @@ from passerby.recipe.protocol import EngineSettings, TestSettings
 from passerby.recipe.stage import PER_STAGE, Name, StageSettings
 from passerby.reference_results import ReferenceResult
 from passerby.settings import Plain, Settings, difference, dump_yaml
-from passerby.types import Dataset, Pixels
+from passerby.types import Dataset, InputMask
 
 
 class Recipe(Settings):
@@ -218,16 +218,16 @@ class Recipe(Settings):
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
 
     @property
-    def pixels(self) -> Pixels:
+    def input_mask(self) -> InputMask:
         """What the model is shown of a test image."""
-        return self.learnt_pixels if self.test.pixels == "auto" else self.test.pixels
+        return self.trained_input_mask if self.test.input_mask == "auto" else self.test.input_mask
 
     @property
-    def learnt_pixels(self) -> Pixels:
+    def trained_input_mask(self) -> InputMask:
         """What the model is shown of a training image, apart from augmentation and what is done by chance."""
         if self.foreground.use == "pool":
             return "weighted"
-        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "whole"
+        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "none"
 
     def dataset(self, name: str) -> DatasetSettings:
         """Where a named data set is read from."""

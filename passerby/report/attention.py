@@ -138,10 +138,8 @@ class Maps:
 
 def require_whole(table: Embeddings) -> None:
     """Raise `UserError` unless vectors are of whole images, which is all that a map can be laid over."""
-    if table.pixels != "whole":
-        raise UserError(
-            f"activation maps are of whole images pooled alike, and these vectors are of {table.pixels!r} (test.pixels)"
-        )
+    if table.input_mask != "none":
+        raise UserError(f"activation maps need embeddings made with test.input_mask=none, got {table.input_mask!r}")
 
 
 def maps_of(

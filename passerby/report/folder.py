@@ -16,7 +16,7 @@ from passerby.reference_results import Comparison, Figures, Reference, compare
 from passerby.settings import Plain, build
 from passerby.train import journal
 from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank, pixels_word
+from passerby.types import Protocol, Rerank, read_input_mask
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _site(name: str, entry: object) -> Site:
             ap_rule=str(protocol["ap_rule"]),
             flip=bool(protocol.get("flip", False)),
             queries="multi" if protocol.get("queries") == "multi" else "single",
-            pixels=pixels_word(str(protocol.get("pixels", "whole"))),
+            input_mask=read_input_mask(str(protocol.get("input_mask", protocol.get("pixels", "none")))),
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),

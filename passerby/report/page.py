@@ -30,7 +30,7 @@ from passerby.report.palette import data_uri
 from passerby.report.pictures import Picture, picture_of
 from passerby.report.ranks import describe
 from passerby.report.schedule import rate_curve
-from passerby.report.sentences import MEASURES, cameras_rule, hardly_learnt, headline, pixels_rule, progress
+from passerby.report.sentences import MEASURES, cameras_rule, hardly_learnt, headline, input_mask_rule, progress
 from passerby.report.sequence import Memory, keep_intransigence, memory_of
 from passerby.report.shares import shares
 from passerby.report.sources import sources
@@ -114,7 +114,7 @@ def render(
         describe=describe,
         cameras_rule=cameras_rule,
         galleries=galleries,
-        pixels_rule=pixels_rule,
+        input_mask_rule=input_mask_rule,
         background_bias_rows=background_bias_rows,
         background_bias_sentence=background_bias_sentence,
         triples=triples,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from passerby.console import duration
 from passerby.metrics.chance import RankScores
 from passerby.report.folder import RunFolder, Site
-from passerby.types import Pixels
+from passerby.types import InputMask
 
 MEASURES = {
     "rank-1": (
@@ -88,12 +88,12 @@ def cameras_rule(rule: str) -> str:
     return "ignore: cameras play no part; only the query's own file is left out"
 
 
-def pixels_rule(pixels: Pixels) -> str:
+def input_mask_rule(input_mask: InputMask) -> str:
     """Return what the model was shown of the test images, in words."""
-    words: dict[Pixels, str] = {
-        "whole": "whole images",
+    words: dict[InputMask, str] = {
+        "none": "whole images",
         "foreground": "people without background",
         "background": "backgrounds without people",
         "weighted": "whole images, pooled by the mask of the person",
     }
-    return words[pixels]
+    return words[input_mask]

@@ -22,7 +22,8 @@ from passerby.types import Dataset, Split
 
 _FREE = (
     "root", "masks", "description", "reference", "reference_results", "evaluate", "test", "data.cache",
-    "data.workers", "engine.device", "engine.track", "engine.keep_stages", "engine.threads", "init_from", "model.weights",
+    "data.workers", "engine.device", "engine.track", "engine.keep_stages", "engine.threads", "init_from",
+    "model.weights",
 )  # fmt: skip
 _PLACES = ("root", "path", "masks")
 _REASONS = {

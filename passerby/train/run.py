@@ -303,7 +303,7 @@ class Run:
 
     def view(self, split: Split) -> View:
         """Return how training images are shown where nothing is augmented."""
-        return masked_view(split.masks, self.recipe.learnt_pixels)
+        return masked_view(split.masks, self.recipe.trained_input_mask)
 
     def log_metrics(self, method: str, values: dict[str, float], *, note: str = "") -> None:
         """Hand figures of a method, and a note for people, to whoever follows the run."""
@@ -406,7 +406,7 @@ class Run:
 
         """
         dataset, test = self.datasets[name], self.recipe.test
-        paths, view = tested_paths(dataset), view or tested_view(dataset, self.recipe.pixels)
+        paths, view = tested_paths(dataset), view or tested_view(dataset, self.recipe.input_mask)
         mine = slice(distributed.rank(), None, distributed.world())
         vectors = extract(
             self.tested if model is None else model,
@@ -417,7 +417,9 @@ class Run:
             view=view.part(mine),
         )
         joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.device), count=len(paths))
-        return label_vectors(joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, pixels=view.word)
+        return label_vectors(
+            joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask
+        )
 
     def background_bias(self, name: str, tested: Embeddings) -> BackgroundBias | None:
         """Measure what the background gives away; None where the recipe or missing masks leave it out."""

@@ -59,7 +59,7 @@ def make_run(
             ignore="test.cameras=ignore",
             without="evaluate=[] to train without a test",
         )
-        tested_view(datasets[name], recipe.pixels)
+        tested_view(datasets[name], recipe.input_mask)
     if recipe.foreground.use != "none":
         for stage in stages:
             require_masks(stage.train, stage.name)
@@ -76,7 +76,7 @@ def make_run(
     embedder = Embedder(
         recipe.model, recipe.input, load=recipe.init_from is None and weights != "from a checkpoint"
     ).to(device)
-    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.pixels == "weighted"):
+    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.input_mask == "weighted"):
         raise UserError(
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
             "swap, which change the images"

@@ -5,7 +5,7 @@ folder to the features to the report. Nothing here imports torch at run time, so
 """
 
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
-from passerby.types.embeddings import Embeddings, Pixels, pixels_word
+from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split
 from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores, camera_rule
 from passerby.types.training import Batch, Output, Stage
@@ -19,10 +19,10 @@ __all__ = [
     "Doubles",
     "Embeddings",
     "Floats",
+    "InputMask",
     "Ints",
     "Layout",
     "Output",
-    "Pixels",
     "Protocol",
     "Queries",
     "Rerank",
@@ -31,5 +31,5 @@ __all__ = [
     "Stage",
     "Words",
     "camera_rule",
-    "pixels_word",
+    "read_input_mask",
 ]

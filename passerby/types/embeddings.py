@@ -16,17 +16,23 @@ from passerby.files import atomic_write
 from passerby.npz import read_npz, single
 from passerby.types.columns import Bools, Floats, Ints, Words, column, rows_of
 
-Pixels = Literal["whole", "foreground", "background", "weighted"]
-"""What a model is shown of an image: all of it, the person alone, all but the person (what is hidden has the mean
-colour), or all of it with the pooling weighted by the mask of the person."""
+InputMask = Literal["none", "foreground", "background", "weighted"]
+"""How the person mask is applied to an image: not at all, to hide the background, to hide the person (what is hidden
+has the mean colour), or to weight the pooling over the whole image."""
 
 
-def pixels_word(word: str) -> Pixels:
-    """Return a word as one of `Pixels`, or raise `UserError`."""
-    for known in get_args(Pixels):
-        if word == known:
-            return cast("Pixels", known)
-    raise UserError(f"pixels {word!r} is not known; allowed: {', '.join(get_args(Pixels))}")
+def read_input_mask(value: str) -> InputMask:
+    """Return the member of `InputMask` that a file names; files of earlier versions call `none` by the word `whole`.
+
+    Raises:
+        UserError: no such member.
+
+    """
+    value = "none" if value == "whole" else value
+    for known in get_args(InputMask):
+        if value == known:
+            return cast("InputMask", known)
+    raise UserError(f"input_mask is {value!r}, allowed: {', '.join(get_args(InputMask))}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,7 @@ class Embeddings:
         dataset: the name of the site, `""` when unknown.
         feature: which feature of the model this is (`"embedding"`, `"feature"`), `""` when unknown.
         flip: whether each vector is the mean of the image's and its mirror image's.
-        pixels: what the model was shown of the images.
+        input_mask: how the person mask was applied to the images.
 
     """
 
@@ -53,7 +59,7 @@ class Embeddings:
     dataset: str = ""
     feature: str = ""
     flip: bool = False
-    pixels: Pixels = "whole"
+    input_mask: InputMask = "none"
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -69,7 +75,7 @@ class Embeddings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, column(name, value, len(vectors), dtype))
-        pixels_word(self.pixels)
+        object.__setattr__(self, "input_mask", read_input_mask(self.input_mask))
         unknown = sorted(set(np.unique(self.role)) - {"query", "gallery", ""})
         if unknown:
             raise UserError(f"role {str(unknown[0])!r} is not known; allowed: 'query', 'gallery'")
@@ -94,7 +100,7 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
-        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "pixels")}
+        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "input_mask")}
         columns["flip"] = np.bool_(self.flip)
         if self.path is not None:
             columns["path"] = self.path
@@ -118,6 +124,7 @@ class Embeddings:
         missing = [key for key in ("vectors", "pid", "cam", "role") if key not in columns]
         if missing:
             raise UserError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(columns)) or 'nothing'}")
+        former = "input_mask" if "input_mask" in columns else "pixels"
         try:
             return cls(
                 vectors=columns["vectors"],
@@ -128,7 +135,7 @@ class Embeddings:
                 dataset=str(single(columns, "dataset", "")),
                 feature=str(single(columns, "feature", "")),
                 flip=bool(single(columns, "flip", False)),
-                pixels=pixels_word(str(single(columns, "pixels", "whole"))),
+                input_mask=read_input_mask(str(single(columns, former, "none"))),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error

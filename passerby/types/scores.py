@@ -7,7 +7,7 @@ from typing import Literal
 
 from passerby.errors import UserError
 from passerby.types.columns import UNKNOWN, Bools, Doubles
-from passerby.types.embeddings import Pixels
+from passerby.types.embeddings import InputMask
 from passerby.types.images import Split
 
 Cameras = Literal["standard", "ignore"]
@@ -65,7 +65,7 @@ class Protocol:
         ap_rule: how average precision is summed.
         flip: whether vectors are means over the image and its mirror image.
         queries: see `Queries`.
-        pixels: what the model was shown of the images.
+        input_mask: how the person mask was applied to the images.
 
     """
 
@@ -80,7 +80,7 @@ class Protocol:
     ap_rule: str = "mean precision at hits"
     flip: bool = False
     queries: Queries = "single"
-    pixels: Pixels = "whole"
+    input_mask: InputMask = "none"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""

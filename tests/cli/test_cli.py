@@ -161,7 +161,7 @@ def test_flip_and_averaged_queries_by_recipe_and_by_option(trained: Path, site: 
     assert run("evaluate", folder, "--flip", "off", "--queries", "single", "--json", file).exit_code == 0
     assert json.loads(file.read_text())["protocol"] == {**stored["protocol"], "flip": False, "queries": "single"}
     table = folder / "embeddings" / f"{site.name}.npz"
-    assert "they need a run, not --embeddings" in refused("evaluate", "--embeddings", table, "--flip", "on")
+    assert "give a run folder instead of --embeddings" in refused("evaluate", "--embeddings", table, "--flip", "on")
     sentence = "averages the images that cameras: 'standard' leaves out"
     assert sentence in refused("evaluate", folder, "--cameras", "ignore")
     assert sentence in refused("evaluate", "--embeddings", table, "--queries", "multi", "--cameras", "ignore")

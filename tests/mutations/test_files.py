@@ -68,7 +68,7 @@ VALUES = [
 @few
 @given(
     changes=st.dictionaries(
-        st.sampled_from(["vectors", "pid", "cam", "role", "path", "dataset", "feature", "flip", "pixels"]),
+        st.sampled_from(["vectors", "pid", "cam", "role", "path", "dataset", "feature", "flip", "input_mask"]),
         st.sampled_from(range(len(VALUES))),
         min_size=1,
         max_size=2,

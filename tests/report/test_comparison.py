@@ -7,6 +7,7 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.report.comparison import Spread, compare_runs
+from passerby.report.folder import read_run
 from tests.report.conftest import plain_recipe, write_run
 
 
@@ -65,3 +66,17 @@ def test_a_run_without_scores_is_refused(runs, tmp_path):
 
 def test_a_spread_of_one_has_no_deviation():
     assert str(Spread.of([12.34])) == "12.3"
+
+
+def test_scores_with_the_former_names_are_read(runs):
+    file = runs[0] / "scores.json"
+    scores = json.loads(file.read_text())
+    protocol = scores["plaza"]["plain"]["protocol"]
+    protocol["pixels"] = {"none": "whole"}[protocol.pop("input_mask")]
+    row = {"mAP": 50.0, "rank1": 25.0}
+    shown = {"whole": row, "foreground": row, "background": row, "chance": row, "examples": []}
+    file.write_text(json.dumps({"plaza": scores["plaza"] | {"reliance": shown}}))
+    site = read_run(runs[0]).sites[0]
+    assert site.protocol.input_mask == "none"
+    assert site.background_bias is not None
+    assert site.background_bias.kept_by_background == 1

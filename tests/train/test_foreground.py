@@ -47,22 +47,22 @@ def test_masks_that_are_not_used_change_nothing(tiny, trained, tmp_path):
 
 
 def test_the_protocol_says_what_was_shown(trained):
-    shown = {use: protocol(folder)["pixels"] for use, folder in trained.items()}
-    assert shown == {"none": "whole", "mask": "foreground", "swap": "whole", "pool": "weighted"}
-    assert Embeddings.load(trained["pool"] / "embeddings" / "market1501.npz").pixels == "weighted"
+    shown = {use: protocol(folder)["input_mask"] for use, folder in trained.items()}
+    assert shown == {"none": "none", "mask": "foreground", "swap": "none", "pool": "weighted"}
+    assert Embeddings.load(trained["pool"] / "embeddings" / "market1501.npz").input_mask == "weighted"
 
 
 @pytest.mark.parametrize(
-    ("changes", "pixels"),
+    ("changes", "input_mask"),
     [
-        (["foreground={use: mask, probability: 0.5}"], "whole"),
-        (["foreground=pool", "test.pixels=whole"], "whole"),
-        (["test.pixels=foreground"], "foreground"),
+        (["foreground={use: mask, probability: 0.5}"], "none"),
+        (["foreground=pool", "test.input_mask=none"], "none"),
+        (["test.input_mask=foreground"], "foreground"),
         (["foreground.use=mask"], "foreground"),
     ],
 )
-def test_what_is_shown_at_test_can_be_chosen(tiny, changes, pixels):
-    assert tiny(*changes).pixels == pixels
+def test_what_is_shown_at_test_can_be_chosen(tiny, changes, input_mask):
+    assert tiny(*changes).input_mask == input_mask
 
 
 def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
@@ -73,7 +73,7 @@ def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
         shown = extract(
             embedder,
             extraction.tested_paths(dataset),
-            view=extraction.tested_view(dataset, protocol(trained[use])["pixels"]),
+            view=extraction.tested_view(dataset, protocol(trained[use])["input_mask"]),
         )
         kept = Embeddings.load(trained[use] / "embeddings" / "market1501.npz")
         np.testing.assert_allclose(shown, kept.vectors, atol=1e-4)
@@ -134,11 +134,11 @@ def test_scores_of_other_pictures_are_not_compared(tiny, masks):
     vectors = np.random.default_rng(0).normal(size=(len(extraction.tested_paths(state.datasets["market1501"])), 4))
     one, other = (
         state.score(
-            label_vectors(vectors.astype(np.float32), state.datasets["market1501"], feature="embedding", pixels=p)
+            label_vectors(vectors.astype(np.float32), state.datasets["market1501"], feature="embedding", input_mask=p)
         )
         for p in ("whole", "foreground")
     )
-    with pytest.raises(UserError, match=r"differ in pixels \(whole and foreground\)"):
+    with pytest.raises(UserError, match=r"differ in input_mask \(none and foreground\)"):
         one.protocol.require_like(other.protocol)
 
 
@@ -191,8 +191,8 @@ def test_test_images_without_masks_are_counted_where_they_are_needed(tiny, tiny_
     for use in ("mask", "pool"):
         sentence = told("train", tiny_file, f"foreground={use}", f"masks={few}", "--out", tmp_path / "run")
         assert "a mask is missing for 1 of 32 test images of market1501 (first: " in sentence
-        assert "test.pixels=whole does without" in sentence
-        make_run(tiny(f"foreground={use}", f"masks={few}", "test.pixels=whole"), tmp_path)
+        assert sentence.endswith("or set test.input_mask=none")
+        make_run(tiny(f"foreground={use}", f"masks={few}", "test.input_mask=none"), tmp_path)
     make_run(tiny("foreground=swap", f"masks={few}"), tmp_path)
 
 
@@ -223,8 +223,8 @@ def test_masks_that_are_nowhere_or_fit_nothing(tiny_file, masks, tmp_path):
         (["foreground.use=swap", "foreground.probability=2"], "less than or equal to 1"),
         (["foreground.used=swap"], "unknown key foreground.used; did you mean 'use'?"),
         (["foreground=pool", "model.backbone=test_vit", "model.last_stride=2"], "pools its own tokens"),
-        (["test.pixels=weighted", "model.backbone=test_vit", "model.last_stride=2"], "pools its own tokens"),
-        (["test.pixels=person"], "test.pixels is 'person'"),
+        (["test.input_mask=weighted", "model.backbone=test_vit", "model.last_stride=2"], "pools its own tokens"),
+        (["test.input_mask=person"], "test.input_mask is 'person'"),
     ],
 )
 def test_impossible_settings(tiny_file, masks, tmp_path, changes, sentence):
@@ -262,7 +262,7 @@ def test_evaluate_measures_background_bias_on_a_folder(site, masks, trained, tmp
     assert result.exit_code == 0, result.output
     assert "the background alone" in result.output
     found = json.loads(told_file.read_text())
-    assert found["protocol"]["pixels"] == "weighted"
+    assert found["protocol"]["input_mask"] == "weighted"
     kept = json.loads((trained["pool"] / "scores.json").read_text())["market1501"]["background_bias"]
     for shown in ("whole", "foreground", "background", "chance"):
         assert found["background_bias"][shown]["mAP"] == pytest.approx(kept[shown]["mAP"], abs=0.5)
@@ -273,12 +273,12 @@ def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
     assert "background bias needs them all" in told("evaluate", trained["none"], "--data", site, "--background-bias")
     assert "--masks belongs to --data DIR" in told("evaluate", trained["none"], "--masks", masks)
     table = trained["none"] / "embeddings" / "market1501.npz"
-    assert "they need a run, not --embeddings" in told("evaluate", "--embeddings", table, "--background-bias")
+    assert "give a run folder instead of --embeddings" in told("evaluate", "--embeddings", table, "--background-bias")
 
 
 def test_unlike_views_differ_in_pixels_only(tiny, masks):
     state = make_run(tiny(f"masks={masks}", "stages.0.epochs=1"), None)
     view = extraction.tested_view(state.datasets["market1501"], "weighted")
-    assert (view.word, view.pixels, view.pooling) == ("weighted", "whole", "weighted")
+    assert (view.input_mask, view.visible, view.pooling) == ("weighted", "whole", "weighted")
     with torch.no_grad():
-        assert state.embed("market1501", view).pixels == "weighted"
+        assert state.embed("market1501", view).input_mask == "weighted"
