@@ -6,6 +6,7 @@ goes between marks in the pages that show it.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import passerby
 from passerby.choices import settings_in
 from passerby.layers import layers_list, layers_table
 from passerby.recipe import Recipe, load_recipe
@@ -26,7 +28,7 @@ from passerby.report.schedule import rate_curve
 from passerby.settings import Settings, annotation_of
 
 FOLDER = Path(__file__).parent / "generated"
-EXTENDING = FOLDER.parent / "extend" / "index.md"
+ROOT = FOLDER.parents[1]
 
 
 def settings_page() -> str:
@@ -150,9 +152,34 @@ def recipe_on_page(name: str, *changes: str) -> Recipe:
         return load_recipe(str(path), changes)
 
 
+def names_page() -> str:
+    """Return the page of the names of `import passerby`, each with the first line of its docstring."""
+    rows = [f"| `{name}` | {cell(first_line(getattr(passerby, name)))} |" for name in passerby.__all__]
+    return "\n".join(
+        [
+            "# import passerby",
+            "",
+            "What most programs need, by one import. Each name is loaded when it is first used.",
+            "",
+            "[Examples](../guide/python.md) · [arguments and results](../reference/passerby.md)",
+            "",
+            "| name | meaning |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def first_line(value: object) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(value) or "").partition("\n")[0]
+
+
 def write_layers() -> None:
     """Write the table of layers into the pages that show it."""
-    for page, text in ((FOLDER.parents[1] / "CONTRIBUTING.md", layers_list()), (EXTENDING, layers_table())):
+    for name, text in (("CONTRIBUTING.md", layers_list()), ("docs/extend/index.md", layers_table())):
+        page = ROOT / name
         marked = f"<!-- layers -->\n\n{text}\n\n<!-- end of layers -->"
         page.write_text(re.sub("<!-- layers -->.*?<!-- end of layers -->", marked, page.read_text(), flags=re.DOTALL))
 
@@ -161,6 +188,7 @@ def main() -> None:
     """Write everything."""
     write_layers()
     FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "names.md").write_text(names_page())
     (FOLDER / "settings.md").write_text(settings_page())
     (FOLDER / "reference_results.md").write_text(reference_page())
     for name in shipped_recipes():

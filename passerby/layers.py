@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recipe",),
     ("train", "trained"),
     ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),
-    ("commands", "search_commands"),
+    ("api", "commands", "search_commands"),
     ("demo",),
     ("cli",),
     ("__main__",),

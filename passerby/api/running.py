@@ -1,0 +1,107 @@
+"""Train a model, adapt it to unlabelled images, and write it for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from passerby import exporting
+from passerby.adaptation import adaptation, find_people
+from passerby.clustering.people import FoundPeople
+from passerby.errors import UserError
+from passerby.exporting import Parity
+from passerby.inference import InferenceSettings
+from passerby.recipe import Recipe
+from passerby.train import session
+from passerby.train.session import Result
+
+FORMATS: dict[str, exporting.Format] = {".onnx": "onnx", ".safetensors": "safetensors"}
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    start: Literal["fresh", "resume"] = "fresh",
+    say: Callable[[str], None] | None = None,
+) -> list[Result]:
+    """Train by a recipe into a run folder, and return the scores on each data set.
+
+    Args:
+        recipe: as read by `load_recipe`.
+        out: the run folder.
+        start: `fresh` refuses a folder that holds a run, `resume` continues it.
+        say: called with notes on the data and the recipe; None drops them.
+
+    Returns:
+        One result per data set of the evaluation; `plain` and `reranked` are its scores.
+
+    Raises:
+        UserError: data or settings that do not fit.
+
+    """
+    return session.train(recipe, Path(out), start=start, say=say)
+
+
+def adapt(
+    run: str | Path,
+    folder: str | Path,
+    out: str | Path,
+    *,
+    method: str = "contrast",
+    pattern: str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    say: Callable[[str], None] | None = None,
+) -> FoundPeople:
+    """Adapt a trained model to a folder of unlabelled images, and return the identities that it predicts for them.
+
+    Args:
+        run: folder of the finished run.
+        folder: of the images, at any depth.
+        out: folder of the new run, which gets `clusters.csv` too.
+        method: a method that assigns pseudo-labels, for example `contrast`, `spcl` or `mmt`.
+        pattern: template of the file names that tells cameras; None = by the usual names.
+        overrides: `key=value` that change the recipe.
+        device: `auto`, `cpu` or `cuda`.
+        say: called with notes on the data and the recipe; None drops them.
+
+    Raises:
+        UserError: no finished run, no images, or images in which no clusters are found.
+
+    """
+    notes = say or (lambda _: None)
+    inference = InferenceSettings(device=device)
+    recipe = adaptation(
+        Path(run),
+        Path(folder),
+        method=method,
+        pattern=pattern,
+        overrides=[f"engine.device={device}", *overrides],
+        inference=inference,
+        say=notes,
+    )
+    train(recipe, out, say=notes)
+    return find_people(Path(out), inference=inference)
+
+
+def export(run: str | Path, out: str | Path, *, device: str = "auto") -> Parity | None:
+    """Write the model of a run as one `.onnx` or `.safetensors` file.
+
+    Args:
+        run: a run folder, or its `embedder.safetensors`.
+        out: the file; its ending chooses the format.
+        device: where an ONNX file is compared with torch.
+
+    Returns:
+        The largest difference between the ONNX file and torch; None for safetensors.
+
+    Raises:
+        UserError: no finished run, another ending, or a model that ONNX cannot represent exactly enough.
+
+    """
+    path = Path(out)
+    if path.suffix not in FORMATS:
+        raise UserError(f"{out} ends in {path.suffix or 'nothing'}, allowed: {', '.join(FORMATS)}")
+    return exporting.export(Path(run), path, to=FORMATS[path.suffix], device=device)

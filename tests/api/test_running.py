@@ -1,0 +1,38 @@
+"""A run is trained, adapted to a folder without labels, and exported."""
+
+import numpy as np
+import pytest
+
+import passerby
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    from passerby.api.running import train
+
+    folder = tmp_path_factory.mktemp("api") / "run"
+    notes = []
+    (result,) = train(tiny("stages.0.epochs=1"), str(folder), say=notes.append)
+    assert result.dataset == "market1501"
+    assert 0 < result.plain.mAP <= 1
+    return folder
+
+
+def test_a_run_is_adapted_to_unlabelled_images(run, site, tmp_path):
+    changes = ["method.contrast.cluster={kind: kmeans, k: 4}", "stages.0.epochs=1", "stages.0.iterations=2"]
+    found = passerby.adapt(run, site / "bounding_box_test", tmp_path / "out", overrides=changes, device="cpu")
+    assert (found.images, found.people) == (24, 4)
+    assert (tmp_path / "out" / "clusters.csv").is_file()
+
+
+def test_a_run_is_exported_by_the_ending_of_the_file(run, site, tmp_path):
+    files = sorted((site / "query").glob("*.jpg"))
+    vectors = passerby.load_model(run, device="cpu")(files)
+    assert passerby.export(run, tmp_path / "m.safetensors", device="cpu") is None
+    found = passerby.export(str(run), tmp_path / "m.onnx", device="cpu")
+    assert found is not None
+    assert found.cosine < 1e-4
+    for name in ("m.safetensors", "m.onnx"):
+        np.testing.assert_allclose(passerby.load_model(tmp_path / name, device="cpu")(files), vectors, atol=1e-4)
+    with pytest.raises(passerby.UserError, match=r"ends in .pt, allowed: .onnx, .safetensors"):
+        passerby.export(run, tmp_path / "m.pt")
