@@ -24,6 +24,7 @@ TECHNICAL = {
     "root",
     "datasets",
     "masks",
+    "pattern",
     "reference",
     "reference_results",
     # on which machine, how fast, and with which dice
