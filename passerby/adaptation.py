@@ -39,9 +39,9 @@ from passerby.optim import OptimSettings
 from passerby.recipe import AnyMethod, MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.groupings import Grouping, labels_file, save_vectors
-from passerby.train.journal import FindingRecord
+from passerby.train.run_log import MetricRecord
 from passerby.train.stages import require_masks
 from passerby.train.start import read_start
 from passerby.trained import Progress, Trained, load_trained
@@ -352,12 +352,12 @@ def find_people(
     return found
 
 
-def _last_epoch(run: Path, stage: int) -> FindingRecord:
+def _last_epoch(run: Path, stage: int) -> MetricRecord:
     """Return what the last epoch of a stage, counted from 1, told of its clusters."""
-    records = journal.findings(journal.read(run / "journal.jsonl"))
+    records = run_log.metrics(run_log.read(run / "log.jsonl"))
     found = [record for record in records if record.stage == stage and record.part == "clusters"]
     if not found:
-        raise UserError(f"{run} tells of no clusters in its journal.jsonl; adapt anew into another folder")
+        raise UserError(f"no clustering records in {run}/log.jsonl; rerun adapt into a new folder")
     return found[-1]
 
 

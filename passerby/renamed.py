@@ -9,6 +9,8 @@ from types import MappingProxyType
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
         "start": "init_from",
+        "target": "reference",
+        "expected": "reference_results",
         "stages.*.beside": "stages.*.source",
         "optim.steps": "optim.milestones",
         "optim.delay_epochs": "optim.flat_epochs",

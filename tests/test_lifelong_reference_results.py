@@ -13,7 +13,7 @@ from passerby.recipe import load_recipe
 from passerby.reference_results import ReferenceResult, shipped_rows
 from passerby.report.folder import read_run
 from passerby.report.page import write_report
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from tests.conftest import copy_marked
 from tests.test_recipes import TINY
@@ -199,10 +199,10 @@ def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_reference(s
     (tmp_path / "data" / "Market-1501-v15.09.15").symlink_to(site)
     recipe = load_recipe("lwf/ibn_b_resnet50-04", [f"root={tmp_path / 'data'}", *TINY, "stages.1.epochs=1"])
     market, duke = train(recipe, tmp_path / "run")
-    records = journal.read(tmp_path / "run" / "journal.jsonl")
-    terms = [set(epoch.terms) for epoch in journal.epochs(records)]
+    records = run_log.read(tmp_path / "run" / "log.jsonl")
+    terms = [set(epoch.terms) for epoch in run_log.epochs(records)]
     assert terms == [{"softmax", "triplet"}, {"softmax", "triplet", "ce_dist", "tr_dist"}]
-    after = {(score.stage, score.dataset): 100 * score.mAP for score in journal.scores(records)}
+    after = {(score.stage, score.dataset): 100 * score.mAP for score in run_log.scores(records)}
     lost = after[2, "market1501"] - after[1, "market1501"]
     assert (market.forgetting, duke.forgetting) == (pytest.approx(lost), None)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
@@ -221,7 +221,7 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_reference(site, tm
     small.append("method.ebll.milestones=[]")
     recipe = load_recipe("ebll/ibn_a_resnet50-18", [f"root={tmp_path / 'data'}", *TINY, *small])
     (result,) = train(recipe, tmp_path / "run")
-    (finding,) = journal.findings(journal.read(tmp_path / "run" / "journal.jsonl"))
+    (finding,) = run_log.metrics(run_log.read(tmp_path / "run" / "log.jsonl"))
     (site_read,) = read_run(tmp_path / "run").sites
     rows = {row.figure: row for row in site_read.comparisons}
     for name, reference in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
@@ -245,11 +245,11 @@ def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
     said = []
     (result,) = train(load_recipe("lifelong/without_duke-lstkc", overrides), tmp_path / "run", say=said.append)
     assert "cuhk_sysu: cuhk_sysu has 6 people, so identities: 500 leaves nobody out" in said
-    records = journal.read(tmp_path / "run" / "journal.jsonl")
-    assert [set(epoch.terms) - {"softmax", "triplet"} for epoch in journal.epochs(records)] == [
+    records = run_log.read(tmp_path / "run" / "log.jsonl")
+    assert [set(epoch.terms) - {"softmax", "triplet"} for epoch in run_log.epochs(records)] == [
         set(), {"affinity"}, {"affinity"}, {"affinity"},
     ]  # fmt: skip
-    assert [finding.stage for finding in journal.findings(records)] == [2, 3, 4]
+    assert [finding.stage for finding in run_log.metrics(records)] == [2, 3, 4]
     assert (result.reference, result.reranked) == (None, None)
     assert result.plain.protocol.feature == "feature"
     assert result.forgetting is not None

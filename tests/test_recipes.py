@@ -13,7 +13,7 @@ from passerby.models.embedder import Embedder
 from passerby.recipe import load_recipe, make_recipe
 from passerby.reference_results import shipped_recipes
 from passerby.settings import parse_yaml
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 
 NAMES = sorted(shipped_recipes())
@@ -48,7 +48,7 @@ def test_a_shipped_recipe_trains(name, site, tmp_path):
     backbone = f"model.backbone={NETWORKS.get(name, 'test_resnet')}"
     recipe = load_recipe(name, [f"root={site}", *TINY, backbone, *MORE.get(name, [])])
     train(recipe, tmp_path / "run")
-    (epoch,) = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))
+    (epoch,) = run_log.epochs(run_log.read(tmp_path / "run" / "log.jsonl"))
     assert epoch.loss > 0
     assert json.loads((tmp_path / "run" / "scores.json").read_text())
 

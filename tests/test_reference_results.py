@@ -22,7 +22,7 @@ from passerby.reference_results import (
     shipped_rows,
 )
 from passerby.settings import parse_yaml
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from tests.conftest import copy_marked
 from tests.test_recipes import TINY
@@ -284,7 +284,7 @@ def sites(site, tmp_path_factory) -> Path:
 def test_a_row_trains(name, sites, tmp_path):
     recipe = load_recipe(name, [f"root={sites}", *TINY, "evaluate=[]"])
     train(recipe, tmp_path)
-    (epoch,) = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
+    (epoch,) = run_log.epochs(run_log.read(tmp_path / "log.jsonl"))
     assert epoch.loss > 0
     assert set(epoch.terms) == set(load_recipe(name).losses.chosen)
 
@@ -312,11 +312,11 @@ def test_a_row_that_leaves_a_code_trains(number, sites, tmp_path):
     name = f"ebll/ibn_a_resnet50-{number}"
     second = ["stages.1.epochs=1"] * (len(load_recipe(name).stages) - 1)
     train(load_recipe(name, [f"root={sites}", *TINY, *SMALL_CODE, *second, "evaluate=[]"]), tmp_path)
-    records = journal.read(tmp_path / "journal.jsonl")
-    terms = [set(epoch.terms) - {"softmax", "triplet"} for epoch in journal.epochs(records)]
+    records = run_log.read(tmp_path / "log.jsonl")
+    terms = [set(epoch.terms) - {"softmax", "triplet"} for epoch in run_log.epochs(records)]
     held = ["ae"] if number == "06" else ["ae", "ae_l1", "ae_l2"]
     assert terms == [set(), *({"tr_dist", *(f"code 1 {name}" for name in held)} for _ in second)]
-    assert [record.stage for record in journal.findings(records)] == [1]
+    assert [record.stage for record in run_log.metrics(records)] == [1]
 
 
 # ---- comparing

@@ -6,7 +6,7 @@ import pytest
 
 from passerby.recipe import load_recipe
 from passerby.reference_results import ReferenceResult, shipped_rows
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from tests.conftest import copy_marked
 from tests.test_lifelong_reference_results import UNSEEN
@@ -178,7 +178,7 @@ def test_an_adaptation_trains(method, site, tmp_path):
     short = [f"stages.{number}.epochs=1" for number in range(len(load_recipe(name).stages))]
     changes = [f"method.{PARTS[method]}.cluster={SMALL[method]}", f"stages.{len(short) - 1}.iterations=2"]
     train(load_recipe(name, [f"root={tmp_path / 'data'}", *TINY, *short, *changes, "evaluate=[]"]), tmp_path / "run")
-    *_, last = journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))
+    *_, last = run_log.epochs(run_log.read(tmp_path / "run" / "log.jsonl"))
     assert set(last.terms) == TERMS[method]
 
 
@@ -191,10 +191,10 @@ def test_a_lifelong_row_trains_through_labelled_and_unlabelled_stages(site, tmp_
     changes = [f"method.contrast.cluster={SMALL['contrast']}", "stages.3.train=[last]", "evaluate=[market1501]"]
     recipe = load_recipe("lifelong/without_duke-unlabelled", [f"datasets={{{same}}}", *tiny, *short, *changes])
     (result,) = train(recipe, tmp_path / "run", say=lambda _: None)
-    records = journal.read(tmp_path / "run" / "journal.jsonl")
-    assert [set(epoch.terms) for epoch in journal.epochs(records)] == [
+    records = run_log.read(tmp_path / "run" / "log.jsonl")
+    assert [set(epoch.terms) for epoch in run_log.epochs(records)] == [
         {"softmax", "triplet"}, {"softmax", "triplet", "affinity"}, {"contrast", "affinity"}, {"contrast", "affinity"},
     ]  # fmt: skip
-    found = [(finding.stage, finding.part) for finding in journal.findings(records)]
+    found = [(finding.stage, finding.part) for finding in run_log.metrics(records)]
     assert found == [(2, "average"), (3, "clusters"), (3, "average"), (4, "clusters"), (4, "average")]
     assert result.forgetting is not None

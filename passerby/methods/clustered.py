@@ -56,7 +56,7 @@ class Clustered(Method):
     settings: ClusteredSettings
     assigns_labels = True
     views: tuple[str, ...] = ("clusters",)
-    """What each view is called in the journal."""
+    """What each view is called in the log."""
     eyes = "The network as it is now"
     """What looks at the images before an epoch, for the drawing."""
     alone = "an image in no cluster is left out"
@@ -90,7 +90,7 @@ class Clustered(Method):
 
     @property
     def bounds(self) -> dict[str, Tensor]:
-        """What the first look fixed for the later ones, by the name in the journal: (V,) buffers, NaN = not yet."""
+        """What the first look fixed for the later ones, by the name in the log: (V,) buffers, NaN = not yet."""
         return {"eps": self.eps}
 
     @property
@@ -148,7 +148,7 @@ class Clustered(Method):
     def _tell(
         self, ctx: MethodContext, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0
     ) -> None:
-        """Put into the journal how many people were found, and how well where that can be known."""
+        """Put into the log how many people were found, and how well where that can be known."""
         figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
         figures |= {name: value for name, of in self.bounds.items() if not np.isnan(value := float(of[view]))}
         if graph is not None:

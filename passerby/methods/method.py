@@ -110,7 +110,7 @@ class MethodContext(Protocol):
         """Return how training images are shown where nothing is augmented: with their masks where they matter."""
 
     def log_metrics(self, part: str, values: dict[str, float], *, note: str = "") -> None:
-        """Write figures of a method, by name, and a note for people into the journal."""
+        """Write figures of a method, by name, and a note for people into the log."""
 
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""

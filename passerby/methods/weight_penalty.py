@@ -3,7 +3,7 @@
 Batch-norm statistics and classifiers take no part. What is remembered are flat vectors, the weights one after another.
 
 No strength carries over from one model, optimiser or set to another: Adam rescales gradients, so that the same penalty
-holds less or more. At the end of each stage the journal has the ratio of penalty and loss; try powers of ten until it
+holds less or more. At the end of each stage the log has the ratio of penalty and loss; try powers of ten until it
 is neither 0 nor far above 1.
 """
 
@@ -138,7 +138,7 @@ class WeightPenalty(Method):
 class EwcSettings(Settings):
     """Elastic weight consolidation: weights that decide who is who stay."""
 
-    strength: Positive = Field(1000.0, description="lambda; no value carries over, see the ratio in the journal")
+    strength: Positive = Field(1000.0, description="lambda; no value carries over, see the ratio in the log")
     images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
     labels: Literal["empirical", "sampled"] = Field(
         "empirical", description="those of the data, or drawn from what the model says (the true Fisher information)"
@@ -194,7 +194,7 @@ class Ewc(WeightPenalty):
 class MasSettings(Settings):
     """Memory aware synapses: weights that change embeddings most stay; needs no labels."""
 
-    strength: Positive = Field(1.0, description="lambda; no value carries over, see the ratio in the journal")
+    strength: Positive = Field(1.0, description="lambda; no value carries over, see the ratio in the log")
     images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
 
     def make(self) -> Mas:
@@ -228,7 +228,7 @@ class Mas(WeightPenalty):
 class SiSettings(Settings):
     """Synaptic intelligence: weights that made the loss fall stay."""
 
-    strength: Positive = Field(0.1, description="the paper's c; no value carries over, see the ratio in the journal")
+    strength: Positive = Field(0.1, description="the paper's c; no value carries over, see the ratio in the log")
     damping: Positive = Field(0.1, description="xi, for weights that hardly moved")
 
     def make(self) -> Si:

@@ -25,7 +25,7 @@ class StageSettings(Settings):
     """One leg of a run; what it leaves out comes from the recipe's own `optim`, `losses` and `method`."""
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
-    name: str | None = Field(None, description="how the journal calls it; default: its data sets")
+    name: str | None = Field(None, description="how the log calls it; default: its data sets")
     labelled: bool = Field(True, description="false: nothing of the people is used, a method assigns labels")
     source: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
     identities: Annotated[int, Field(ge=2)] | None = Field(

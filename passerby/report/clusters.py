@@ -21,7 +21,7 @@ from passerby.report.figures import epochs_below
 from passerby.report.frames import read_shot
 from passerby.report.palette import BLUE, GREEN, INK, LOOKS, ORANGE, PURPLE, QUIET, RULE, SKY, look, panels, style
 from passerby.train.groupings import Grouping
-from passerby.train.journal import FindingRecord
+from passerby.train.run_log import MetricRecord
 from passerby.types import UNKNOWN, Doubles, Floats, Ints
 
 Order = Literal["largest", "doubtful", "outside"]
@@ -294,7 +294,7 @@ _AGREEMENTS = {
 }
 
 
-def _title_of(found: Sequence[FindingRecord]) -> str:
+def _title_of(found: Sequence[MetricRecord]) -> str:
     """Return what the panel of agreements shows."""
     names = {name for record in found for name in record.values if name in _AGREEMENTS}
     apart = ["silhouette"] if "silhouette" in names else []
@@ -302,7 +302,7 @@ def _title_of(found: Sequence[FindingRecord]) -> str:
     return f"{' and '.join(told)} (1 = best)"
 
 
-def epoch_curves(found: Sequence[FindingRecord], *, known_people: int = 0) -> Figure:
+def epoch_curves(found: Sequence[MetricRecord], *, known_people: int = 0) -> Figure:
     """Draw how many people each epoch found, how many images it left out, and how far it agrees with what there is.
 
     Args:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from passerby.report.palette import QUIET, look, panels, style
-from passerby.train import journal
-from passerby.train.journal import EpochRecord, Record
+from passerby.train import run_log
+from passerby.train.run_log import EpochRecord, Record
 from passerby.types import Scores
 
 _MANY = 30  # points beyond which markers would touch
@@ -24,7 +24,7 @@ def loss_curves(records: Sequence[Record]) -> Figure:
 
     Values are as computed, before the weight; a weight other than 1 stands in the panel's title.
     """
-    found = journal.epochs(records)
+    found = run_log.epochs(records)
     names = list(dict.fromkeys(name for record in found for name in record.terms))
     with style():
         figure, axes = panels(max(len(names), 1), height=0.8 + 1.2 * max(len(names), 1))
@@ -47,7 +47,7 @@ def _loss_title(found: Sequence[EpochRecord], name: str) -> str:
 
 def score_curves(records: Sequence[Record]) -> Figure:
     """Draw mAP and rank-1 of each data set at every evaluation, in percent, without re-ranking."""
-    found, epochs = journal.scores(records), journal.epochs(records)
+    found, epochs = run_log.scores(records), run_log.epochs(records)
     names = list(dict.fromkeys(record.dataset for record in found))
     with style():
         figure, (panel,) = panels(1, height=3.2 + 0.22 * max(len(names) - 1, 0))  # a line of the legend for each

@@ -14,8 +14,8 @@ from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe, load_recipe
 from passerby.reference_results import Comparison, Figures, Reference, compare
 from passerby.settings import Plain, build
-from passerby.train import journal
-from passerby.train.journal import EpochRecord, GradientRecord, Record, ScoreRecord
+from passerby.train import run_log
+from passerby.train.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
 from passerby.types import Protocol, Rerank, read_input_mask
 
 
@@ -77,7 +77,7 @@ class RunFolder:
     Attributes:
         path: the folder.
         recipe: what ran.
-        records: the journal.
+        records: the log.
         sites: the final scores; empty while the run goes on.
         environment: versions, machine and command.
 
@@ -91,18 +91,18 @@ class RunFolder:
 
     @property
     def epochs(self) -> list[EpochRecord]:
-        """The epochs of the journal."""
-        return journal.epochs(self.records)
+        """The epochs of the log."""
+        return run_log.epochs(self.records)
 
     @property
     def scores(self) -> list[ScoreRecord]:
-        """The evaluations of the journal."""
-        return journal.scores(self.records)
+        """The evaluations of the log."""
+        return run_log.scores(self.records)
 
     @property
     def gradients(self) -> list[GradientRecord]:
-        """The first steps in the journal."""
-        return journal.gradients(self.records)
+        """The first steps in the log."""
+        return run_log.gradients(self.records)
 
     def embeddings(self, name: str) -> Path | None:
         """The embeddings of a data set, or None when they are not in the folder."""
@@ -125,7 +125,7 @@ def read_run(path: Path) -> RunFolder:
     return RunFolder(
         path=path,
         recipe=load_recipe(str(path / "recipe.yaml")),
-        records=journal.read(path / "journal.jsonl"),
+        records=run_log.read(path / "log.jsonl"),
         sites=_sites(path / "scores.json"),
         environment={"command": ""} | {key: str(value) for key, value in environment.items()},
     )

@@ -29,9 +29,9 @@ from passerby.report.features import Colouring, features_figure, project_cluster
 from passerby.report.folder import RunFolder
 from passerby.report.gallery import inline_images
 from passerby.report.pictures import Picture, picture_of
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.groupings import Grouping, read_groupings, vectors_file
-from passerby.train.journal import FindingRecord
+from passerby.train.run_log import MetricRecord
 from passerby.types import UNKNOWN, Embeddings, Words
 
 _CARDS, _OUTSIDE = 4, 16  # clusters of each kind on the page, and images in none
@@ -51,7 +51,7 @@ class Found:
     """
 
     groupings: list[Grouping]
-    told: list[FindingRecord]
+    told: list[MetricRecord]
     table: Embeddings | None
     nearest: int | None
 
@@ -84,7 +84,7 @@ def read_found(run: RunFolder) -> Found | None:
         return None
     stage = groupings[-1].stage
     mine = [grouping for grouping in groupings if grouping.stage == stage]
-    told = [r for r in journal.findings(run.records) if r.stage == stage and r.part == "clusters"]
+    told = [r for r in run_log.metrics(run.records) if r.stage == stage and r.part == "clusters"]
     told += _told_in_the_end(run.path, mine[-1], told)
     path = vectors_file(run.path, stage)
     table = Embeddings.load(path) if path.is_file() else None
@@ -96,7 +96,7 @@ def read_found(run: RunFolder) -> Found | None:
     return Found(mine, told, table, None if dbscan is None else dbscan.min_samples)
 
 
-def _told_in_the_end(folder: Path, final: Grouping, told: list[FindingRecord]) -> list[FindingRecord]:
+def _told_in_the_end(folder: Path, final: Grouping, told: list[MetricRecord]) -> list[MetricRecord]:
     """Return what `passerby adapt` found after the last epoch, as an epoch tells it; none where it did not look."""
     if not told or final.learnt <= told[-1].epoch or not (folder / "clusters.json").is_file():
         return []
@@ -117,7 +117,7 @@ def _told_in_the_end(folder: Path, final: Grouping, told: list[FindingRecord]) -
     values = {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
     if not {"people", "share in no cluster"} <= values.keys():
         return []
-    return [FindingRecord(final.stage, final.learnt, "clusters", values)]
+    return [MetricRecord(final.stage, final.learnt, "clusters", values)]
 
 
 def require_found(run: RunFolder) -> Found:
@@ -153,7 +153,7 @@ def clusters_figure(
             return _page_of(found, order=order, page=page, rows=rows)
         case "epochs":
             return epoch_curves(
-                _needed(found.told, "the journal tells of no clusters"), known_people=found.known_people
+                _needed(found.told, "no clustering records in log.jsonl"), known_people=found.known_people
             )
         case "moves":
             if len(found.groupings) < 2:
@@ -183,7 +183,7 @@ def _page_of(found: Found, *, order: Order, page: int, rows: int) -> Figure:
     return thumbnails(found.last, every[(page - 1) * rows : page * rows])
 
 
-def _needed(told: list[FindingRecord], problem: str) -> list[FindingRecord]:
+def _needed(told: list[MetricRecord], problem: str) -> list[MetricRecord]:
     if not told:
         raise UserError(problem)
     return told

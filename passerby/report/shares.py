@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from passerby.train.journal import DrawnRecord, EpochRecord
+from passerby.train.run_log import DrawnRecord, EpochRecord
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Share:
 
 
 def shares(found: Sequence[EpochRecord], *, batch_size: int) -> list[Share]:
-    """Sum what the journal says of each joint stage; empty when no stage joined data sets.
+    """Sum what the log says of each joint stage; empty when no stage joined data sets.
 
     Args:
         found: the epochs of a run.

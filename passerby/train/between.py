@@ -13,10 +13,10 @@ from passerby.methods.method import bytes_of
 from passerby.metrics.galleries import merge_sites, search_earlier
 from passerby.models.embedder import save_embedder
 from passerby.recipe.places import public_text
-from passerby.train import distributed, journal
+from passerby.train import distributed, run_log
 from passerby.train.course import course_json, course_of
-from passerby.train.journal import Record, SearchRecord, StageRecord
 from passerby.train.run import Run
+from passerby.train.run_log import Record, SearchRecord, StageRecord
 from passerby.types import Embeddings
 
 
@@ -75,7 +75,7 @@ class Between:
             self._search("merged", merge_sites(self.unseen))
         self.unseen = []
         tested = [run.datasets[name].name for name in run.recipe.tested]
-        course = course_of(run.stages, tested, journal.read(run.folder / "journal.jsonl"))
+        course = course_of(run.stages, tested, run_log.read(run.folder / "log.jsonl"))
         if course is not None:
             write_json(run.folder / "continual_metrics.json", course_json(course))
         for older in range(1, run.stage_number):

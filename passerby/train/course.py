@@ -13,8 +13,8 @@ import numpy as np
 
 from passerby.errors import UserError
 from passerby.metrics.continual import Continual, continual_metrics
-from passerby.train import journal
-from passerby.train.journal import Record, ScoreRecord, SearchRecord, StageRecord
+from passerby.train import run_log
+from passerby.train.run_log import Record, ScoreRecord, SearchRecord, StageRecord
 from passerby.types import Doubles, Stage
 
 Measure = Literal["mAP", "rank1"]
@@ -116,23 +116,23 @@ def _learnt(trained: Sequence[Sequence[str]], tested: Sequence[str]) -> list[str
     return [name for name in dict.fromkeys(n for names in trained for n in names) if name in tested]
 
 
-# ---- from the journal
+# ---- from the log
 
 
 def course_of(stages: Sequence[Stage], tested: Sequence[str], records: Sequence[Record]) -> Course | None:
-    """Read the course so far off a journal; None before the first stage has been tested.
+    """Read the course so far off a log; None before the first stage has been tested.
 
     Args:
         stages: all that are planned.
         tested: the names of the data sets that are tested.
-        records: the journal.
+        records: the log.
 
     """
     at_end = {(record.stage, record.dataset): record for record in _at_end(stages, records)}
     done = next((t for t in range(len(stages)) if any((t + 1, name) not in at_end for name in tested)), len(stages))
     if not done or not tested:
         return None
-    start = {record.dataset: record for record in journal.scores(records) if record.stage == 0}
+    start = {record.dataset: record for record in run_log.scores(records) if record.stage == 0}
     searches = [record for record in records if isinstance(record, SearchRecord) and record.stage <= done]
     merged = [record for record in searches if record.kind == "merged"]
     everywhere = {name for stage in stages for name in stage.sources}
@@ -154,7 +154,7 @@ def course_of(stages: Sequence[Stage], tested: Sequence[str], records: Sequence[
 def _at_end(stages: Sequence[Stage], records: Sequence[Record]) -> list[ScoreRecord]:
     last = {number: stage.epochs for number, stage in enumerate(stages, start=1)}
     last |= {record.stage: record.epoch for record in records if isinstance(record, StageRecord)}
-    return [record for record in journal.scores(records) if record.epoch == last.get(record.stage)]
+    return [record for record in run_log.scores(records) if record.epoch == last.get(record.stage)]
 
 
 def _percent(record: ScoreRecord | SearchRecord, measure: Measure) -> float:
@@ -168,7 +168,7 @@ def _gallery(record: SearchRecord, at_end: Mapping[tuple[int, str], ScoreRecord]
 
 
 def _cost(records: Sequence[Record], stage: int) -> Cost:
-    learning = sum(record.seconds for record in journal.epochs(records) if record.stage == stage)
+    learning = sum(record.seconds for record in run_log.epochs(records) if record.stage == stage)
     ends = [record for record in records if isinstance(record, StageRecord) and record.stage == stage]
     if not ends:
         return Cost(learning, {}, 0)

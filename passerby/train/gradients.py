@@ -1,4 +1,4 @@
-"""How hard each loss term pulls at the model: the length of its gradient, term by term."""
+"""The gradient norm of each loss term over the model."""
 
 from __future__ import annotations
 

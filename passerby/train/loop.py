@@ -28,10 +28,10 @@ from passerby.models.groups import batch_norms
 from passerby.optim import rate, set_rate
 from passerby.train import distributed
 from passerby.train.gradients import gradient_norms
-from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, TermRecord
 from passerby.train.labelling import choose_labels
 from passerby.train.plan import count_batches, drawn, plan_epoch
 from passerby.train.run import Run
+from passerby.train.run_log import EpochRecord, GradientNorm, GradientRecord, TermRecord
 from passerby.types import Batch, Output
 
 Watch = Callable[[Run, Engine], None]
@@ -78,7 +78,7 @@ def run_stage(
         run: its state, moved along.
         stop: asked after every step; true breaks the stage off there.
         watch: handlers to attach.
-        first_step: called in the stage's first step with how hard each loss term pulls.
+        first_step: called in the stage's first step with the gradient norm of each loss term.
         epoch_done: called with the record of every finished epoch, after the run's state has moved on to the next.
 
     Returns:
@@ -183,7 +183,7 @@ def train_step(
         run: its state.
         batch: on any device.
         count: batches in an epoch.
-        first_step: called in the first step of the stage with how hard each loss term pulls; None saves that work.
+        first_step: called in the stage's first step with the gradient norm of each loss term; None skips that work.
 
     Raises:
         UserError: the loss is not finite, or nothing that learns has a part in it.
@@ -264,7 +264,7 @@ def _backward(run: Run, batch: Batch, *, count: int, first_step: Callable[[Gradi
             "learns; set it to 0 or add a loss with a classifier"
         )
     if first_step is not None and run.epoch == run.iteration == 0:
-        first_step(_pulls(run, terms))
+        first_step(_gradients(run, terms))
     begun = run.iteration // engine.grad_accum_steps * engine.grad_accum_steps
     together = min(engine.grad_accum_steps, count - begun)  # the last ones of an epoch may be fewer
     if (
@@ -318,10 +318,10 @@ def _require_finite_weights(run: Run) -> None:
         )
 
 
-def _pulls(run: Run, terms: dict[str, LossTerm]) -> GradientRecord:
+def _gradients(run: Run, terms: dict[str, LossTerm]) -> GradientRecord:
     norms = gradient_norms(terms, list(run.embedder.parameters()))
-    pulls = {name: PullRecord(norms[name], term.weight) for name, term in terms.items()}
-    return GradientRecord(run.stage_number + 1, run.stage.name, pulls)
+    recorded = {name: GradientNorm(norms[name], term.weight) for name, term in terms.items()}
+    return GradientRecord(run.stage_number + 1, run.stage.name, recorded)
 
 
 def _record(run: Run, clock: Clock, epochs: int, count: int) -> EpochRecord:

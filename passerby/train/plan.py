@@ -16,7 +16,7 @@ from passerby.data.samplers import (
     require_shares,
 )
 from passerby.errors import UserError
-from passerby.train.journal import DrawnRecord
+from passerby.train.run_log import DrawnRecord
 from passerby.types import UNKNOWN, Bools, Ints, Split, Stage
 
 

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import make_progress
-from passerby.train.journal import (
+from passerby.train.run import Run
+from passerby.train.run_log import (
     EpochRecord,
-    FindingRecord,
     GradientRecord,
+    MetricRecord,
     Record,
     ScoreRecord,
     SearchRecord,
     ThreadRecord,
 )
-from passerby.train.run import Run
 
 
 class ProgressBar:
@@ -65,11 +65,11 @@ class ProgressBar:
                 highlight=False,
             )
         elif isinstance(record, GradientRecord):
-            pulls = ", ".join(
-                f"{name} {pull.norm:.3g} (weight {pull.weight:.3g})" for name, pull in record.terms.items()
+            norms = ", ".join(
+                f"{name} {gradient.norm:.3g} (weight {gradient.weight:.3g})" for name, gradient in record.terms.items()
             )
-            self.console.print(f"gradient norm at the first step: {pulls}", highlight=False)
-        elif isinstance(record, FindingRecord):
+            self.console.print(f"gradient norm at the first step: {norms}", highlight=False)
+        elif isinstance(record, MetricRecord):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.values.items())
             self.console.print(f"{record.part}: {values}", highlight=False)
             if record.note:

@@ -8,7 +8,7 @@ from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import Recipe, load_recipe
 from passerby.recipe import changes as recipe_changes
 from passerby.reference_results import Figures, Reference, shipped_rows
-from passerby.train.journal import FindingRecord, ScoreRecord
+from passerby.train.run_log import MetricRecord, ScoreRecord
 from passerby.types import Dataset, Scores
 
 _FREE = (
@@ -65,17 +65,17 @@ def change_since(recipe: Recipe, records: Sequence[ScoreRecord], name: str, *, a
     return 100 * (after.mAP - before[max(before)]) if before else None
 
 
-def losses_of_code(recipe: Recipe, findings: Sequence[FindingRecord], name: str) -> dict[str, float] | None:
+def losses_of_code(recipe: Recipe, metrics: Sequence[MetricRecord], name: str) -> dict[str, float] | None:
     """Return the losses of the autoencoder that the last stage on a data set left, by name; None when none did.
 
     Args:
         recipe: what ran.
-        findings: what its parts found.
+        metrics: those logged by its methods.
         name: the data set, as the recipe calls it.
 
     """
     learnt = {number for number, stage in enumerate(recipe.stages, start=1) if name in stage.train}
-    left = [found for found in findings if found.part == "ebll" and found.stage in learnt]
+    left = [found for found in metrics if found.part == "ebll" and found.stage in learnt]
     if not left:
         return None
     return {loss: left[-1].values[loss] for loss in ("ae", "ae_l1", "ae_l2") if loss in left[-1].values}

@@ -29,9 +29,9 @@ from passerby.train import distributed
 from passerby.train.apart import restore_own, states_apart
 from passerby.train.checkpoint import Checkpoint, save_checkpoint
 from passerby.train.fit import require_losses, require_optimiser, require_place, require_state, take_over
-from passerby.train.journal import DrawnRecord, FindingRecord
 from passerby.train.looking import look
 from passerby.train.norms import set_norm_statistics
+from passerby.train.run_log import DrawnRecord, MetricRecord
 from passerby.train.start import read_start
 from passerby.types import Batch, Dataset, Embeddings, Output, Rerank, Scores, Split, Stage
 
@@ -87,7 +87,7 @@ class Run:
     embedding_cache: dict[int, Vectors] | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
     drawn: dict[str, DrawnRecord] = field(default_factory=dict)
-    follow: Callable[[FindingRecord], None] | None = None
+    follow: Callable[[MetricRecord], None] | None = None
     channels_last: bool = True
     probed: str = ""
     threads: Threads = field(default_factory=lambda: fixed_threads(torch.get_num_threads()))
@@ -308,7 +308,7 @@ class Run:
     def log_metrics(self, method: str, values: dict[str, float], *, note: str = "") -> None:
         """Hand figures of a method, and a note for people, to whoever follows the run."""
         if self.follow is not None:
-            self.follow(FindingRecord(self.stage_number + 1, self.epoch, method, values, note))
+            self.follow(MetricRecord(self.stage_number + 1, self.epoch, method, values, note))
 
     def _average(self, decay: float | None) -> None:
         """Begin a running mean, or go on with that of the stage before at the decay of this one."""

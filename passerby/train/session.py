@@ -19,18 +19,18 @@ from passerby.recipe.places import public_text
 from passerby.reference_results import Reference
 from passerby.scorable import camera_note
 from passerby.threads import ThreadChange, in_use
-from passerby.train import distributed, journal
+from passerby.train import distributed, run_log
 from passerby.train.between import Between
 from passerby.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from passerby.train.environment import environment
 from passerby.train.fit import require_stage
 from passerby.train.holding import run_lock
-from passerby.train.journal import EpochRecord, Record, ScoreRecord, ThreadRecord
 from passerby.train.loop import Watch, end_stage, run_stage
 from passerby.train.plan import stage_sentences
 from passerby.train.reference import change_since, losses_of_code, reference_of
 from passerby.train.resume import absolute, allow, other_machine, require_same_images
 from passerby.train.run import Run
+from passerby.train.run_log import EpochRecord, Record, ScoreRecord, ThreadRecord
 from passerby.train.setup import make_run
 from passerby.train.signals import interruptible
 from passerby.train.stages import people_sentences
@@ -81,7 +81,7 @@ def train(
         folder: where to write; made if need be.
         start: `fresh` refuses a folder that holds a run, `resume` goes on with it.
         watch: handlers for each stage's engine, which change nothing.
-        listen: called with each journal record, in the writing process only.
+        listen: called with each log record, in the writing process only.
         say: called with sentences a person should see before the first step, in the writing process only.
 
     Raises:
@@ -150,7 +150,7 @@ def _go(session: _Session, checkpoint: Checkpoint | None, sentences: list[str]) 
         run.save()  # before anything says that the folder holds a run, so that there is always something to resume
     else:
         run.restore(checkpoint)
-        damaged = journal.count_damaged(file := run.folder / "journal.jsonl")
+        damaged = run_log.count_damaged(file := run.folder / "log.jsonl")
         sentences += [f"{file}: {damaged} of its lines cannot be read and are left out"] if damaged else []
         _say([*sentences, _stands(run)], say)
         if checkpoint.recipe != run.recipe.dump() and distributed.rank() == 0:
@@ -264,8 +264,8 @@ class _Session:
     def finish(self) -> list[Result]:
         """Score the model with and without re-ranking and write what stays."""
         run, results = self.run, []
-        records = journal.read(run.folder / "journal.jsonl")
-        earlier, findings = journal.scores(records), journal.findings(records)
+        records = run_log.read(run.folder / "log.jsonl")
+        earlier, metrics = run_log.scores(records), run_log.metrics(records)
         rerank = run.recipe.test.rerank
         if distributed.rank() == 0:
             save_embedder(run.tested, run.folder / "embedder.safetensors", recipe=public_text(run.recipe))
@@ -278,7 +278,7 @@ class _Session:
                 run.background_bias(name, embeddings),
             )
             change = change_since(run.recipe, earlier, name, after=plain)
-            losses = losses_of_code(run.recipe, findings, name)
+            losses = losses_of_code(run.recipe, metrics, name)
             results.append(Result(embeddings.dataset, plain, reranked, reference, background_bias, change, losses))
             if distributed.rank() == 0:
                 embeddings.save(run.folder / "embeddings" / f"{embeddings.dataset}.npz")
@@ -300,7 +300,7 @@ class _Session:
             self._score()  # after the last epoch the methods still have a word before the stage is scored
 
     def _score_start(self) -> None:
-        """Score the model before its first step, which stands as stage 0 in the journal."""
+        """Score the model before its first step, which stands as stage 0 in the log."""
         for name in self.run.recipe.tested:
             self._tell(self._score_record(self.run.score(self._embed(name)), 0, 0))
 
@@ -350,15 +350,15 @@ class _Session:
     def _tell(self, record: Record) -> None:
         if distributed.rank() != 0:
             return
-        journal.append(self.run.folder / "journal.jsonl", record)
+        run_log.append(self.run.folder / "log.jsonl", record)
         for listener in self.listen:
             listener(record)
 
 
 def _best_before(folder: Path) -> float:
-    """Return the best mean mAP in the journal of a run that is resumed, -1 when nothing was scored yet."""
+    """Return the best mean mAP in the log of a run that is resumed, -1 when nothing was scored yet."""
     found: dict[tuple[int, int], list[float]] = {}
-    for record in journal.scores(journal.read(folder / "journal.jsonl")):
+    for record in run_log.scores(run_log.read(folder / "log.jsonl")):
         if record.stage:
             found.setdefault((record.stage, record.epoch), []).append(record.mAP)
     return max((sum(values) / len(values) for values in found.values()), default=-1.0)

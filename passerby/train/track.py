@@ -1,4 +1,4 @@
-"""The journal of a run in an experiment tracker: TensorBoard, Weights & Biases, MLflow or Trackio."""
+"""The log of a run in an experiment tracker: TensorBoard, Weights & Biases, MLflow or Trackio."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from passerby.errors import UserError
-from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, Record, ScoreRecord
+from passerby.train.run_log import EpochRecord, GradientRecord, MetricRecord, Record, ScoreRecord
 
 Tracker = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 Log = Callable[[dict[str, float], int], None]
@@ -61,8 +61,8 @@ def figures_of(record: Record) -> dict[str, float]:
             values |= {f"loss/{name}": term.value, f"weighted/{name}": term.weighted}
         values |= {"lr": record.lr, "images_per_second": record.images_per_second}
     elif isinstance(record, GradientRecord):
-        values = {f"gradient/{name}": pull.norm for name, pull in record.terms.items()}
-    elif isinstance(record, FindingRecord):
+        values = {f"gradient/{name}": gradient.norm for name, gradient in record.terms.items()}
+    elif isinstance(record, MetricRecord):
         values = {f"{record.part}/{name}": value for name, value in record.values.items()}
     elif isinstance(record, ScoreRecord):
         names = {"mAP": record.mAP, "mINP": record.mINP, "rank1": record.rank1}

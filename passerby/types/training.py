@@ -20,7 +20,7 @@ class Stage:
     """One leg of a run.
 
     Attributes:
-        name: shown in the journal and the report.
+        name: shown in the log and the report.
         train: the images to learn from; pids are relabelled 0..C-1 unless unlabelled.
         labelled: whether the pids may be used.
         epochs: how often the images are seen, >= 1.

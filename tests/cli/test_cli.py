@@ -94,7 +94,7 @@ def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_that_the_design_promises(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    expected = {"recipe.yaml", "environment.json", "journal.jsonl", "last.pt", "embedder.safetensors", "scores.json"}
+    expected = {"recipe.yaml", "environment.json", "log.jsonl", "last.pt", "embedder.safetensors", "scores.json"}
     assert expected | {"report.html", "embeddings"} <= names
 
 

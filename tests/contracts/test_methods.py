@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from passerby.methods.method import END_OF_STAGE
 from passerby.recipe import MethodSettings
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import Interrupted, train
 from tests.train.runs import interrupt_after, optimiser_hash, state_hash, weights
 
@@ -104,12 +104,12 @@ def test_broken_off_and_resumed_equals_never_broken_off(pair):
 
 def test_what_it_tells_is_finite_and_the_same(pair):
     _, whole, broken, _ = pair
-    one, other = (journal.read(folder / "journal.jsonl") for folder in (whole, broken))
-    terms = [record.terms for record in journal.epochs(one)]
-    assert terms == [record.terms for record in journal.epochs(other)]
+    one, other = (run_log.read(folder / "log.jsonl") for folder in (whole, broken))
+    terms = [record.terms for record in run_log.epochs(one)]
+    assert terms == [record.terms for record in run_log.epochs(other)]
     assert all(math.isfinite(term.value) and math.isfinite(term.weighted) for found in terms for term in found.values())
-    assert journal.findings(one) == journal.findings(other)
-    assert all(math.isfinite(value) for record in journal.findings(one) for value in record.values.values())
+    assert run_log.metrics(one) == run_log.metrics(other)
+    assert all(math.isfinite(value) for record in run_log.metrics(one) for value in record.values.values())
 
 
 def test_the_teacher_stands_still(pair):

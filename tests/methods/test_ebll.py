@@ -16,7 +16,7 @@ from passerby.methods.method import frozen
 from passerby.methods.reconstruction import COLLAPSED, LOW, Lesson, Material, learn, led_through, measure, objective
 from passerby.models.embedder import Embedder
 from passerby.settings import build
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Output
@@ -211,7 +211,7 @@ def test_codes_are_held_to_those_of_the_teacher(later, place):
 
 
 def told(folder):
-    return journal.findings(journal.read(folder / "journal.jsonl"))
+    return run_log.metrics(run_log.read(folder / "log.jsonl"))
 
 
 def state(folder):
@@ -232,7 +232,7 @@ def three(tiny, tmp_path_factory):
 
 
 def test_every_past_stage_has_a_term_of_its_own(three):
-    records = journal.epochs(journal.read(three / "journal.jsonl"))
+    records = run_log.epochs(run_log.read(three / "log.jsonl"))
     terms = [[name for name in record.terms if name.startswith("code")] for record in records]
     assert terms == [[], ["code 1 ae"], ["code 1 ae", "code 2 ae"]]
     assert all(record.terms[name].value > 0 for record, names in zip(records, terms, strict=True) for name in names)
@@ -281,7 +281,7 @@ def test_encoders_never_learn(tiny, tmp_path):
 def test_every_form_trains_over_two_stages(tiny, tmp_path, changes):
     two = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]"
     train(tiny(CODE, PEOPLE, two, "evaluate=[other]", *changes), tmp_path)
-    _, second = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
+    _, second = run_log.epochs(run_log.read(tmp_path / "log.jsonl"))
     assert second.terms["code 1 ae"].value > 0
     assert len(told(tmp_path)) == 2
 
@@ -352,7 +352,7 @@ def test_a_collapsed_code_with_a_penalty_is_a_warning_with_its_figures(several):
 
 
 def test_several_codes_of_a_stage_are_held_side_by_side(several):
-    *_, second = journal.epochs(journal.read(several / "journal.jsonl"))
+    *_, second = run_log.epochs(run_log.read(several / "log.jsonl"))
     terms = {name: term.value for name, term in second.terms.items() if name.startswith("code")}
     assert list(terms) == ["code 1 ae", "code 1 ae_l1", "code 1 ae_l2"]
     assert terms["code 1 ae_l1"] < terms["code 1 ae"]
@@ -371,7 +371,7 @@ def test_an_autoencoder_is_the_same_beside_others_and_alone(several, tiny, tmp_p
 def test_a_stage_holds_the_codes_that_it_names(tiny, tmp_path):
     recipe = tiny(ALL, PEOPLE, TWO % ", autoencoders: [ae_l2]", "evaluate=[]")
     train(recipe, tmp_path)
-    *_, second = journal.epochs(journal.read(tmp_path / "journal.jsonl"))
+    *_, second = run_log.epochs(run_log.read(tmp_path / "log.jsonl"))
     assert [name for name in second.terms if name.startswith("code")] == ["code 1 ae_l2"]
 
 
@@ -435,7 +435,7 @@ def test_what_cannot_work_is_told_before_the_first_step(tiny, masks, tmp_path, c
     changes = [change.replace("MASKS", str(masks)) for change in changes]
     with pytest.raises(UserError, match=sentence):
         train(tiny(CODE, *changes), tmp_path)
-    assert not (tmp_path / "journal.jsonl").exists()
+    assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_a_stage_without_a_code_before_it(tiny, tmp_path):

@@ -16,7 +16,7 @@ from passerby.methods.growth import vectors
 from passerby.methods.method import Method
 from passerby.methods.weight_penalty import flat
 from passerby.recipe import MethodSettings
-from passerby.train import journal, loop
+from passerby.train import loop, run_log
 from passerby.train.labelling import choose_labels
 from passerby.train.loop import end_stage, go_through, train_step
 from passerby.train.session import train
@@ -199,5 +199,5 @@ def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_pa
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert weights(broken) == weights(whole)
     assert optimiser_hash(broken) == optimiser_hash(whole)
-    findings = [journal.findings(journal.read(folder / "journal.jsonl")) for folder in (whole, broken)]
+    findings = [run_log.metrics(run_log.read(folder / "log.jsonl")) for folder in (whole, broken)]
     assert findings[0] == findings[1]

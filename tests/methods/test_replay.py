@@ -9,7 +9,7 @@ from passerby.errors import UserError
 from passerby.losses.loss import classifiers
 from passerby.methods.herding import herd
 from passerby.methods.replay import choose, match_gap
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Batch
@@ -105,11 +105,11 @@ def test_a_third_stage_has_both_memories(second):
 def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
     recipe = tiny(*TWO_SITES, "data.identities=3", "method.replay={identities: 3, share: 0.34, choose: far}")
     train(recipe, tmp_path / "run")
-    records = journal.read(tmp_path / "run" / "journal.jsonl")
-    first, last = (record for record in records if isinstance(record, journal.FindingRecord))
+    records = run_log.read(tmp_path / "run" / "log.jsonl")
+    first, last = (record for record in records if isinstance(record, run_log.MetricRecord))
     assert (first.values["stored images"], last.values["stored images"]) == (6, 12)
     assert first.values["bytes of image files"] > 6 * 100
-    drawn = journal.epochs(records)[-1].drawn
+    drawn = run_log.epochs(records)[-1].drawn
     assert list(drawn) == ["other", "memory"]
     assert drawn["memory"].images * 2 == drawn["other"].images  # 1 of 3 people
     assert drawn["memory"].batches == 24 // 6  # only new images make an epoch longer

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from passerby.data.loading import ImageStore, Place, plain_batches, training_batches
 from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.loop import train_step
 from passerby.train.plan import plan_epoch
 from passerby.train.session import train
@@ -177,9 +177,9 @@ def test_pulls_are_logged_with_their_ratio_to_the_loss(tiny, tmp_path):
         f"method={{ewc: {{strength: 10.0, images: 4}}, si: {{strength: 1.0}}, mas: {{strength: {1e-3}, images: 4}}}}"
     )
     train(tiny(*TWO_SITES, method), tmp_path / "run")
-    records = journal.read(tmp_path / "run" / "journal.jsonl")
-    epochs = journal.epochs(records)
-    told = [record for record in records if isinstance(record, journal.FindingRecord)]
+    records = run_log.read(tmp_path / "run" / "log.jsonl")
+    epochs = run_log.epochs(records)
+    told = [record for record in records if isinstance(record, run_log.MetricRecord)]
     assert not set(epochs[0].terms) & set(strengths)
     for name, strength in strengths.items():
         assert epochs[-1].terms[name].weight == strength

@@ -17,7 +17,7 @@ from passerby.evaluation import evaluate
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import load_onnx
 from passerby.report.folder import read_run
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.trained import load_trained
 from passerby.types import Embeddings
 from tests.mutations.mutate import damaged_bytes, damaged_tree, few, sentence_or_nothing
@@ -177,12 +177,12 @@ def finished(tmp_path_factory):
 @few
 @given(data=st.data())
 def test_files_of_a_run(finished, data):
-    name = data.draw(st.sampled_from(["scores.json", "environment.json", "recipe.yaml", "journal.jsonl"]))
+    name = data.draw(st.sampled_from(["scores.json", "environment.json", "recipe.yaml", "log.jsonl"]))
     path = finished / name
     whole = path.read_bytes()
     if name.endswith(".json") and data.draw(st.booleans()):
         content = json.dumps(data.draw(damaged_tree(json.loads(whole)))).encode()
-    elif name == "journal.jsonl" and data.draw(st.booleans()):
+    elif name == "log.jsonl" and data.draw(st.booleans()):
         lines = whole.splitlines()
         at = data.draw(st.integers(0, len(lines) - 1))
         lines[at] = json.dumps(data.draw(damaged_tree(json.loads(lines[at])))).encode()
@@ -194,7 +194,7 @@ def test_files_of_a_run(finished, data):
         run = sentence_or_nothing(read_run, finished)
         if run is not None:
             assert all(site.comparisons is not None for site in run.sites)
-        assert name != "journal.jsonl" or run is not None
-        journal.count_damaged(finished / "journal.jsonl")
+        assert name != "log.jsonl" or run is not None
+        run_log.count_damaged(finished / "log.jsonl")
     finally:
         path.write_bytes(whole)

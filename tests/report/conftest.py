@@ -10,8 +10,8 @@ from PIL import Image
 
 from passerby.evaluation import evaluate, scores_json
 from passerby.recipe import Recipe, make_recipe
-from passerby.train import journal
-from passerby.train.journal import EpochRecord, GradientRecord, PullRecord, ScoreRecord, TermRecord
+from passerby.train import run_log
+from passerby.train.run_log import EpochRecord, GradientNorm, GradientRecord, ScoreRecord, TermRecord
 from passerby.types import Embeddings, Rerank
 
 RERANK = Rerank(k1=4, k2=2, weight=0.3)
@@ -65,14 +65,14 @@ def write_run(place: Path, *, name: str = "plaza", recipe: Recipe | None = None)
     (folder / "recipe.yaml").write_text(recipe.dump())
     (folder / "environment.json").write_text(json.dumps({"passerby": "0.1.0", "command": "passerby train <x> & y"}))
     for number, stage in enumerate(recipe.stages, start=1):
-        pulls = {"softmax": PullRecord(7.25, 1.0), "triplet": PullRecord(0.625, 2.0)}
-        journal.append(folder / "journal.jsonl", GradientRecord(number, stage.title, pulls))
+        norms = {"softmax": GradientNorm(7.25, 1.0), "triplet": GradientNorm(0.625, 2.0)}
+        run_log.append(folder / "log.jsonl", GradientRecord(number, stage.title, norms))
         for epoch in range(1, stage.epochs + 1):
             terms = {"softmax": TermRecord(3 / epoch, 3 / epoch), "triplet": TermRecord(1 / epoch, 2 / epoch, 2.0)}
             record = EpochRecord(number, stage.title, epoch, stage.epochs, 1e-3, terms, 100.0, 0.9, 10.0)
-            journal.append(folder / "journal.jsonl", record)
+            run_log.append(folder / "log.jsonl", record)
         share = ScoreRecord(number, stage.epochs, name, plain.mAP, plain.mINP, plain.rank(1))
-        journal.append(folder / "journal.jsonl", share)
+        run_log.append(folder / "log.jsonl", share)
     return Written(folder, place / "images", embeddings)
 
 

@@ -16,9 +16,9 @@ from passerby.report.features import features_figure, project_clusters
 from passerby.report.folder import read_run
 from passerby.report.found import clusters_figure, people_of, read_found, require_found
 from passerby.report.page import write_report
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.groupings import Grouping, read_groupings, save_vectors, vectors_file
-from passerby.train.journal import FindingRecord
+from passerby.train.run_log import MetricRecord
 from passerby.types import Embeddings
 from tests.report.conftest import plain_recipe
 
@@ -58,7 +58,7 @@ def run(tmp_path):
         found = grouping(labels, epoch=epoch + 1, folder=images)
         found.save(folder)
         values = {"people": float(labels.max() + 1), "share in no cluster": 2 / COUNT, "eps": 0.5, "silhouette": 0.4}
-        journal.append(folder / "journal.jsonl", FindingRecord(1, epoch, "clusters", values))
+        run_log.append(folder / "log.jsonl", MetricRecord(1, epoch, "clusters", values))
     save_vectors(folder, found, vectors())
     return folder
 
@@ -135,7 +135,7 @@ def test_the_radius_says_how_many_images_hold_clusters_together():
 
 
 def test_curves_show_what_was_told():
-    told = [FindingRecord(1, e, "clusters", {"people": 9.0 + e, "share in no cluster": 0.25}) for e in range(3)]
+    told = [MetricRecord(1, e, "clusters", {"people": 9.0 + e, "share in no cluster": 0.25}) for e in range(3)]
     people, outside, agreed = epoch_curves(told, known_people=12).axes
     assert people.lines[0].get_ydata().tolist() == [9, 10, 11]
     assert outside.lines[0].get_ydata().tolist() == [25, 25, 25]

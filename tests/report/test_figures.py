@@ -10,7 +10,7 @@ from passerby.evaluation import evaluate
 from passerby.report.figures import cmc_curve, loss_curves, place, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text
-from passerby.train.journal import EpochRecord, ScoreRecord
+from passerby.train.run_log import EpochRecord, ScoreRecord
 from tests.report.conftest import RERANK, plain_recipe
 
 
@@ -80,7 +80,7 @@ def test_a_figure_always_gives_the_same_svg(records):
     assert "softmax" in first  # text stays text
 
 
-def test_an_empty_journal_is_drawn_as_an_empty_panel():
+def test_an_empty_log_is_drawn_as_an_empty_panel():
     assert isinstance(loss_curves([]), Figure)
     assert isinstance(score_curves([]), Figure)
 

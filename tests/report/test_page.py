@@ -177,7 +177,7 @@ def test_moved_images_are_told_in_a_sentence(tmp_path):
 
 
 def test_how_hard_each_loss_pulls_stands_in_a_table(html):
-    assert "How hard each loss pulls" in Page(html).text
+    assert "Gradient norm of each loss" in Page(html).text
     assert "triplet 0.625 2 1.25" in Page(html).text
 
 
@@ -197,12 +197,12 @@ def test_embeddings_of_other_images_are_not_shown(tmp_path):
 def test_a_run_that_goes_on_has_a_report_too(tmp_path):
     written = write_run(tmp_path)
     (written.folder / "scores.json").unlink()
-    lines = (written.folder / "journal.jsonl").read_text().splitlines()
-    (written.folder / "journal.jsonl").write_text("\n".join(lines[:3]) + "\n")
+    lines = (written.folder / "log.jsonl").read_text().splitlines()
+    (written.folder / "log.jsonl").write_text("\n".join(lines[:3]) + "\n")
     text = Page(write_report(written.folder).read_text()).text
     assert "This run is not finished" in text
     assert "Trained for 2 of 3 epochs" in text
-    (written.folder / "journal.jsonl").unlink()
+    (written.folder / "log.jsonl").unlink()
     assert "No epoch is finished yet" in Page(write_report(written.folder).read_text()).text
 
 
@@ -311,9 +311,9 @@ def test_scores_without_rank_1_are_refused(tmp_path):
         write_report(written.folder)
 
 
-def test_a_damaged_journal_is_reported_without_its_damaged_lines(tmp_path):
+def test_a_damaged_log_is_reported_without_its_damaged_lines(tmp_path):
     written = write_run(tmp_path)
-    journal = written.folder / "journal.jsonl"
-    lines = journal.read_bytes().splitlines()
-    journal.write_bytes(b"\n".join([b"\xff\xfe", *lines[:-1], lines[-1][:20]]))
+    log = written.folder / "log.jsonl"
+    lines = log.read_bytes().splitlines()
+    log.write_bytes(b"\n".join([b"\xff\xfe", *lines[:-1], lines[-1][:20]]))
     assert write_report(written.folder).is_file()

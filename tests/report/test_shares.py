@@ -4,8 +4,8 @@ import re
 
 from passerby.report.page import write_report
 from passerby.report.shares import Share, shares
-from passerby.train import journal
-from passerby.train.journal import DrawnRecord, EpochRecord
+from passerby.train import run_log
+from passerby.train.run_log import DrawnRecord, EpochRecord
 from tests.report.conftest import plain_recipe, write_run
 
 
@@ -34,7 +34,7 @@ def test_the_page_shows_them(tmp_path):
     written = write_run(tmp_path, recipe=recipe)
     assert "drew from each data set" not in write_report(written.folder).read_text()
     record = epoch(1, {"<plaza>": DrawnRecord(6400, 200), "msmt17": DrawnRecord(6400, 200)})
-    journal.append(written.folder / "journal.jsonl", record)
+    run_log.append(written.folder / "log.jsonl", record)
     html = write_report(written.folder).read_text()
     rows = re.findall(
         r"<tr><td>(\S+)</td><td>([\d,]+)</td><td>\s*([\d.]+) %</td><td>([\d,]+ of [\d,]+)</td></tr>", html

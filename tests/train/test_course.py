@@ -11,9 +11,9 @@ from passerby.evaluation import evaluate
 from passerby.extract import embed_dataset
 from passerby.metrics.galleries import search_earlier
 from passerby.models.embedder import load_embedder
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.course import course_from_json, course_json, course_of
-from passerby.train.journal import EpochRecord, ScoreRecord, SearchRecord, StageRecord
+from passerby.train.run_log import EpochRecord, ScoreRecord, SearchRecord, StageRecord
 from passerby.train.setup import make_run
 from passerby.types import Embeddings, Split, Stage
 from tests.train.runs import run, weights
@@ -140,8 +140,8 @@ def sequence(tiny, tmp_path_factory):
 
 
 def test_every_stage_is_scored_everywhere_and_so_is_the_start(sequence):
-    records = journal.read(sequence / "journal.jsonl")
-    assert [(r.stage, r.dataset) for r in journal.scores(records)] == [
+    records = run_log.read(sequence / "log.jsonl")
+    assert [(r.stage, r.dataset) for r in run_log.scores(records)] == [
         (stage, name) for stage in range(3) for name in ("market1501", "other")
     ]
     course = json.loads((sequence / "continual_metrics.json").read_text())

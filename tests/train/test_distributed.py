@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from passerby.evaluation import evaluate
 from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.setup import make_run
 from passerby.types import Embeddings
@@ -131,7 +131,7 @@ def test_scores_equal_those_of_one_process(two, tiny):
 
 
 def test_what_is_written_is_written_once(two):
-    lines = (two / "batch norm" / "journal.jsonl").read_text().splitlines()
+    lines = (two / "batch norm" / "log.jsonl").read_text().splitlines()
     events = [json.loads(line)["event"] for line in lines]
     assert [event for event in events if event != "threads"] == ["gradients", *["epoch", "scores"] * 2]
 
@@ -139,7 +139,7 @@ def test_what_is_written_is_written_once(two):
 def test_two_processes_pull_as_one(two, tiny, tmp_path):
     train(tiny(*VARIANTS["gathered"]), tmp_path / "one")
     together, alone = (
-        journal.gradients(journal.read(f / "journal.jsonl"))[0] for f in (two / "gathered", tmp_path / "one")
+        run_log.gradients(run_log.read(f / "log.jsonl"))[0] for f in (two / "gathered", tmp_path / "one")
     )
     assert {n: t.norm for n, t in together.terms.items()} == pytest.approx(
         {n: t.norm for n, t in alone.terms.items()}, rel=1e-4

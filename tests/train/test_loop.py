@@ -139,8 +139,8 @@ def test_the_pull_of_a_term_is_the_norm_of_its_gradient(begun):
         slopes = torch.autograd.grad(term.value, parameters, retain_graph=True, allow_unused=True)
         norms[name] = float(torch.cat([slope.flatten() for slope in slopes if slope is not None]).norm())
     train_step(run, batches[0], count=3, first_step=found.append)
-    assert {name: pull.norm for name, pull in found[0].terms.items()} == pytest.approx(norms, rel=1e-4)
-    assert {name: pull.weight for name, pull in found[0].terms.items()} == {"softmax": 1.0, "triplet": 0.5}
+    assert {name: gradient.norm for name, gradient in found[0].terms.items()} == pytest.approx(norms, rel=1e-4)
+    assert {name: gradient.weight for name, gradient in found[0].terms.items()} == {"softmax": 1.0, "triplet": 0.5}
     run.iteration = 1
     train_step(run, batches[1], count=3, first_step=found.append)
     assert len(found) == 1

@@ -1,26 +1,26 @@
-"""Every loss that a recipe may name takes part in a run and is told apart in its journal."""
+"""Every loss that a recipe may name takes part in a run and is told apart in its log."""
 
 from passerby.losses.mix import LossSettings
-from passerby.train import journal
+from passerby.train import run_log
 from tests.train.runs import run
 
 
 def test_all_losses_together(tiny, tmp_path):
     names = list(LossSettings.model_fields)
     folder = run(tiny(*(f"losses.{name}.weight=0.1" for name in names)), tmp_path / "run")
-    first, *_, last = journal.epochs(journal.read(folder / "journal.jsonl"))
+    first, *_, last = run_log.epochs(run_log.read(folder / "log.jsonl"))
     assert sorted(first.terms) == sorted(names)
     assert last.loss < first.loss
 
 
-def test_a_learnt_weight_stands_in_the_journal(tiny, tmp_path):
+def test_a_learnt_weight_stands_in_the_log(tiny, tmp_path):
     folder = run(tiny("losses.softmax.weight=learned"), tmp_path / "run")
-    last = journal.epochs(journal.read(folder / "journal.jsonl"))[-1].terms["softmax"]
+    last = run_log.epochs(run_log.read(folder / "log.jsonl"))[-1].terms["softmax"]
     assert 0.5 < last.weight < 1  # a cross-entropy above 1/2 is worth less than at the start
     assert last.weight * last.value < last.weighted < last.value  # s / 2 is in it
 
 
-def test_the_first_step_of_each_stage_stands_in_the_journal_and_is_printed(tiny, tmp_path):
+def test_the_first_step_of_each_stage_stands_in_the_log_and_is_printed(tiny, tmp_path):
     from rich.console import Console
 
     from passerby.train.progress import ProgressBar
@@ -31,8 +31,8 @@ def test_the_first_step_of_each_stage_stands_in_the_journal_and_is_printed(tiny,
     folder = run(
         tiny(stages, "test.start=off", "losses.triplet.weight=2"), tmp_path / "run", listen=[ProgressBar(console).tell]
     )
-    records = journal.read(folder / "journal.jsonl")
-    first, second = journal.gradients(records)
+    records = run_log.read(folder / "log.jsonl")
+    first, second = run_log.gradients(records)
     assert (first.stage, first.title, list(first.terms)) == (1, "market1501", ["softmax", "triplet"])
     assert (second.stage, second.title, list(second.terms)) == (2, "again", ["triplet"])
     assert first.terms["triplet"].norm > 0

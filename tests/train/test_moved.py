@@ -9,7 +9,7 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.recipe import load_recipe
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.checkpoint import load_checkpoint, save_checkpoint
 from passerby.train.resume import absolute, allow, changed, fingerprints, other_machine
 from passerby.train.session import Interrupted, train
@@ -67,7 +67,7 @@ def test_a_finished_run_is_tested_in_another_way(tiny, whole, tmp_path):
 def test_for_more_epochs(tiny, again, whole, tmp_path):
     said = []
     train(tiny("stages.0.epochs=3"), again, start="resume", say=said.append)
-    assert [r.epoch for r in journal.epochs(journal.read(again / "journal.jsonl"))] == [1, 2, 3]
+    assert [r.epoch for r in run_log.epochs(run_log.read(again / "log.jsonl"))] == [1, 2, 3]
     assert any("3 epochs instead of 2; from here on the learning rate follows the schedule of 3" in s for s in said)
     longer = shutil.copytree(whole, tmp_path / "longer")  # with a constant rate, more epochs are more of the same
     train(tiny("stages.0.epochs=3"), longer, start="resume")

@@ -8,8 +8,8 @@ import pytest
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
-from passerby.train.journal import DrawnRecord
 from passerby.train.plan import count_batches, drawn, plan_epoch, require_batch, require_cameras, stage_sentences
+from passerby.train.run_log import DrawnRecord
 from passerby.types import Split, Stage
 
 

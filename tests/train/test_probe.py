@@ -7,9 +7,9 @@ import torch
 
 from passerby.models.embedder import Embedder
 from passerby.train import probe as module
-from passerby.train.journal import read
 from passerby.train.precision import choose_arithmetic
 from passerby.train.probe import BUDGET, Arithmetic, cache_file, fastest, measure, probe
+from passerby.train.run_log import read
 from passerby.train.session import opening, train
 from passerby.train.setup import make_run
 from tests.train.runs import state_hash, weights
@@ -153,7 +153,7 @@ def test_a_probed_run_has_the_bits_of_one_that_names_the_same(tiny, tmp_path, mo
     train(tiny(*AUTO), tmp_path / "probed")  # equally fast, so float32 and channels last
     train(tiny(), tmp_path / "named")
     assert weights(tmp_path / "probed") == weights(tmp_path / "named")
-    assert read(tmp_path / "probed" / "journal.jsonl")
+    assert read(tmp_path / "probed" / "log.jsonl")
 
 
 def test_the_layout_alone_may_be_left_open(monkeypatch, tiny):

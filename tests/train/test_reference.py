@@ -13,8 +13,8 @@ from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.evaluation import evaluate
 from passerby.recipe import load_recipe, recipe_from_text
 from passerby.reference_results import Figures, ReferenceResult, shipped_rows
-from passerby.train.journal import ScoreRecord
 from passerby.train.reference import change_since, changes, figures, reference_of
+from passerby.train.run_log import ScoreRecord
 from passerby.types import Embeddings
 
 NAME = "market1501/resnet50-09"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ignite.engine import Events
 from safetensors.torch import load_file
 
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.session import Interrupted, _Session, train
 from tests.conftest import JOINT
@@ -93,9 +93,9 @@ def test_stopped_and_resumed_equals_never_stopped(variant_of, whole, tmp_path, v
     folder = run_interrupted(variant_of(variant), tmp_path / "run", steps=steps)
     assert weights(folder) == weights(whole(variant))
     assert optimiser_hash(folder) == optimiser_hash(whole(variant))
-    one, other = (journal.epochs(journal.read(f / "journal.jsonl")) for f in (folder, whole(variant)))
+    one, other = (run_log.epochs(run_log.read(f / "log.jsonl")) for f in (folder, whole(variant)))
     assert [lasting(record) for record in one] == [lasting(record) for record in other]
-    first, again = ((f / "journal.jsonl").read_text().count('"gradients"') for f in (folder, whole(variant)))
+    first, again = ((f / "log.jsonl").read_text().count('"gradients"') for f in (folder, whole(variant)))
     assert first == again == (2 if two_stages(variant) else 1)
 
 
@@ -163,7 +163,7 @@ def test_what_ended_before_a_stop_does_not_end_again(tiny, whole, tmp_path, monk
             train(recipe, tmp_path / "run")
     train(recipe, tmp_path / "run", start="resume")
     assert optimiser_hash(tmp_path / "run") == optimiser_hash(whole("codes"))
-    assert (tmp_path / "run" / "journal.jsonl").read_text().count('"finding"') == 2
+    assert (tmp_path / "run" / "log.jsonl").read_text().count('"metrics"') == 2
 
 
 def test_a_run_killed_before_its_first_epoch_can_be_resumed(tiny, whole, tmp_path):
@@ -179,13 +179,13 @@ def test_a_run_killed_before_its_first_epoch_can_be_resumed(tiny, whole, tmp_pat
 
 
 def test_the_best_epoch_is_remembered_over_a_stop(tiny, tmp_path):
-    from passerby.train.journal import ScoreRecord
+    from passerby.train.run_log import ScoreRecord
 
     recipe = tiny("test.every=1", "test.keep_best=true")
     with pytest.raises(Interrupted):
         train(recipe, tmp_path / "run", watch=[interrupt_after(7)])
     (tmp_path / "run" / "best-on-test.safetensors").write_bytes(b"kept")
-    journal.append(tmp_path / "run" / "journal.jsonl", ScoreRecord(1, 1, "market1501", 2.0, 1.0, 1.0))
+    run_log.append(tmp_path / "run" / "log.jsonl", ScoreRecord(1, 1, "market1501", 2.0, 1.0, 1.0))
     train(recipe, tmp_path / "run", start="resume")
     assert (tmp_path / "run" / "best-on-test.safetensors").read_bytes() == b"kept"
 
@@ -218,7 +218,7 @@ def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):
     assert torch.load(folder / "last.pt", weights_only=True)["epoch"] < 4
     train(tiny(*changes), folder, start="resume")
     assert weights(folder) == weights(run(tiny(*changes), tmp_path / "whole"))
-    assert [r.epoch for r in journal.epochs(journal.read(folder / "journal.jsonl"))] == [1, 2, 3, 4]
+    assert [r.epoch for r in run_log.epochs(run_log.read(folder / "log.jsonl"))] == [1, 2, 3, 4]
 
 
 THREE_STAGES = (
@@ -251,6 +251,6 @@ def test_three_stages_killed_at_random_moments_end_with_the_same_scores(tiny, ti
 
 
 def lines_of(folder):
-    """Count the lines of a run's journal."""
-    journal_file = folder / "journal.jsonl"
-    return journal_file.read_text().count("\n") if journal_file.exists() else 0
+    """Count the lines of a run's log."""
+    log_file = folder / "log.jsonl"
+    return log_file.read_text().count("\n") if log_file.exists() else 0

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from passerby.threads import Threads
-from passerby.train import journal, setup
+from passerby.train import run_log, setup
 from passerby.train.progress import ProgressBar
 from passerby.train.session import train
 from tests.train.runs import weights
@@ -36,7 +36,7 @@ def denied(monkeypatch):
 def test_a_change_is_in_the_log_on_the_console_and_in_the_checkpoint(denied, tiny, tmp_path):
     out = io.StringIO()
     train(tiny(), tmp_path, listen=[ProgressBar(Console(file=out, width=200)).tell])
-    records = [r for r in journal.read(tmp_path / "journal.jsonl") if isinstance(r, journal.ThreadRecord)]
+    records = [r for r in run_log.read(tmp_path / "log.jsonl") if isinstance(r, run_log.ThreadRecord)]
     assert [(r.epoch, r.batch, r.count, r.kind) for r in records] == [
         (1, 1, 2, "start"), (1, 5, 1, "trial"), (2, 3, 1, "kept"),
     ]  # fmt: skip
@@ -65,5 +65,5 @@ def test_a_run_gives_back_the_count_that_was_there(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
     train(tiny("engine.threads=3", "stages.0.epochs=1"), tmp_path)
     assert counts == [3, 1]
-    records = journal.read(tmp_path / "journal.jsonl")
-    assert [record.count for record in records if isinstance(record, journal.ThreadRecord)] == [3]
+    records = run_log.read(tmp_path / "log.jsonl")
+    assert [record.count for record in records if isinstance(record, run_log.ThreadRecord)] == [3]

@@ -14,7 +14,7 @@ from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import opening, train
 from passerby.train.setup import make_run
 from passerby.types import Embeddings
@@ -33,14 +33,14 @@ def names(folder):
 
 def test_a_run_writes_its_folder(finished, tiny):
     assert names(finished) == [
-        "embedder.safetensors", "embeddings", "environment.json", "journal.jsonl", "last.pt", "recipe.yaml",
+        "embedder.safetensors", "embeddings", "environment.json", "last.pt", "log.jsonl", "recipe.yaml",
         "scores.json",
     ]  # fmt: skip
-    records = journal.read(finished / "journal.jsonl")
+    records = run_log.read(finished / "log.jsonl")
     assert [record.event for record in records] == ["gradients", "epoch", "threads", "epoch", "scores"]
-    assert [record.epoch for record in journal.epochs(records)] == [1, 2]
+    assert [record.epoch for record in run_log.epochs(records)] == [1, 2]
     scores = json.loads((finished / "scores.json").read_text())
-    assert scores["market1501"]["plain"]["mAP"] == 100 * journal.scores(records)[0].mAP > 50
+    assert scores["market1501"]["plain"]["mAP"] == 100 * run_log.scores(records)[0].mAP > 50
     assert scores["market1501"]["reranked"]["protocol"]["rerank"] == {"k1": 6, "k2": 2, "weight": 0.3}
     assert scores["market1501"]["trained"] == {"softmax": "embedding", "triplet": "feature"}
     found = Embeddings.load(finished / "embeddings" / "market1501.npz")
@@ -53,10 +53,10 @@ def test_a_run_writes_its_folder(finished, tiny):
 def test_the_losses_fall(tiny, tmp_path):
     heard = []
     train(tiny("stages.0.epochs=10"), tmp_path / "run", listen=[heard.append])
-    epochs = journal.epochs(heard)
+    epochs = run_log.epochs(heard)
     assert epochs[-1].loss < 0.7 * epochs[0].loss
     assert all(0 <= record.busy <= 1 and record.images_per_second > 0 for record in epochs)
-    assert epochs == journal.epochs(journal.read(tmp_path / "run" / "journal.jsonl"))
+    assert epochs == run_log.epochs(run_log.read(tmp_path / "run" / "log.jsonl"))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(finished, tiny, tmp_path):
@@ -93,9 +93,9 @@ def test_an_unreadable_image_is_refused_before_the_first_batch(site, tiny, tmp_p
         run(tiny(f"root={copied.parent}", f"data.cache={cache}"), tmp_path / "run", watch=[interrupt_after(1)])
 
 
-def test_evaluation_between_epochs_is_in_the_journal(tiny, tmp_path):
+def test_evaluation_between_epochs_is_in_the_log(tiny, tmp_path):
     folder = run(tiny("test.every=1", "test.keep_best=true"), tmp_path / "run")
-    assert [r.epoch for r in journal.scores(journal.read(folder / "journal.jsonl"))] == [1, 2]
+    assert [r.epoch for r in run_log.scores(run_log.read(folder / "log.jsonl"))] == [1, 2]
     assert (folder / "best-on-test.safetensors").is_file()
 
 
@@ -116,9 +116,9 @@ def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp
     said = []
     folder = tmp_path / "run"
     train(tiny(JOINT, f"data.sampling={sampling}", "test.every=1"), folder, say=said.append)
-    records = journal.read(folder / "journal.jsonl")
-    assert [r.dataset for r in journal.scores(records)] == ["market1501", "other"] * 2
-    for record in journal.epochs(records):
+    records = run_log.read(folder / "log.jsonl")
+    assert [r.dataset for r in run_log.scores(records)] == ["market1501", "other"] * 2
+    for record in run_log.epochs(records):
         assert list(record.drawn) == ["market1501", "other"]
         drawn = record.drawn.values()
         assert sum(r.images for r in drawn) == 72
@@ -134,7 +134,7 @@ def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp
 
 
 def test_one_data_set_has_no_shares(finished):
-    assert [record.drawn for record in journal.epochs(journal.read(finished / "journal.jsonl"))] == [{}, {}]
+    assert [record.drawn for record in run_log.epochs(run_log.read(finished / "log.jsonl"))] == [{}, {}]
 
 
 # ---- what is refused

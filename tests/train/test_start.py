@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.start import read_start
 from tests.train.runs import interrupt_after, optimiser_hash, run, weights
@@ -26,7 +26,7 @@ def earlier(tiny, tmp_path_factory):
 
 
 def terms(folder):
-    (epoch,) = journal.epochs(journal.read(folder / "journal.jsonl"))
+    (epoch,) = run_log.epochs(run_log.read(folder / "log.jsonl"))
     return set(epoch.terms)
 
 
@@ -63,7 +63,7 @@ LATER = "stages=[{train: [other], epochs: 1}, {train: [market1501], epochs: 1, m
 def test_a_part_that_only_a_later_stage_names_is_taken_over_too(tiny, earlier, tmp_path):
     recipe = tiny("data.identities=3", LATER, f"init_from={earlier}")
     folder, broken = run(recipe, tmp_path / "run"), tmp_path / "broken"
-    first, second = journal.epochs(journal.read(folder / "journal.jsonl"))
+    first, second = run_log.epochs(run_log.read(folder / "log.jsonl"))
     assert ("code 1 ae" in first.terms, "code 1 ae" in second.terms) == (False, True)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, broken, watch=[interrupt_after(2)])
@@ -90,7 +90,7 @@ def test_a_run_whose_code_collapsed_still_serves_as_a_start(tiny, tmp_path):
     with pytest.raises(UserError, match="has collapsed"):
         train(tiny(*ONE, CODE, "method.ebll.lr=1e-9", "method.ebll.epochs=1"), tmp_path / "run")
     folder = run(tiny(*ONE, CODE, "method.ebll.weight=0.0", f"init_from={tmp_path / 'run'}"), tmp_path / "again")
-    assert len(journal.findings(journal.read(folder / "journal.jsonl"))) == 1
+    assert len(run_log.metrics(run_log.read(folder / "log.jsonl"))) == 1
 
 
 # ---- mistakes

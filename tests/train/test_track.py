@@ -1,4 +1,4 @@
-"""Trackers get every figure of the journal, named by stage, and are closed."""
+"""Trackers get every figure of the log, named by stage, and are closed."""
 
 import sys
 from types import ModuleType
@@ -6,14 +6,14 @@ from types import ModuleType
 import pytest
 
 from passerby.errors import UserError
-from passerby.train.journal import EpochRecord, FindingRecord, GradientRecord, PullRecord, ScoreRecord, TermRecord
+from passerby.train.run_log import EpochRecord, GradientNorm, GradientRecord, MetricRecord, ScoreRecord, TermRecord
 from passerby.train.track import figures_of, tracked
 
 RECORDS = [
-    GradientRecord(1, "plaza", {"softmax": PullRecord(2.0, 1.0)}),
+    GradientRecord(1, "plaza", {"softmax": GradientNorm(2.0, 1.0)}),
     EpochRecord(1, "plaza", 1, 2, 1e-3, {"softmax": TermRecord(3.0, 6.0, 2.0)}, 100.0, 0.9, 10.0),
     ScoreRecord(1, 2, "a:b", 0.5, 0.25, 0.75),
-    FindingRecord(stage=1, epoch=1, part="ewc", values={"penalty": 0.5}),
+    MetricRecord(stage=1, epoch=1, part="ewc", values={"penalty": 0.5}),
 ]
 NAMES = ["gradient/softmax", "loss/softmax", "weighted/softmax", "lr", "images_per_second"]
 NAMES += ["a:b/mAP", "a:b/mINP", "a:b/rank1", "ewc/penalty"]

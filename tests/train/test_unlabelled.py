@@ -8,7 +8,7 @@ import torch
 
 from passerby.errors import UserError
 from passerby.optim import rate
-from passerby.train import journal
+from passerby.train import run_log
 from passerby.train.groupings import labels_file
 from passerby.train.session import train
 from passerby.train.setup import make_run
@@ -89,7 +89,7 @@ def test_nothing_is_told_of_unknown_people_and_known_ones_keep_their_numbers(bes
 
 def test_every_epoch_tells_what_was_found(beside):
     _, folder = beside
-    found = journal.findings(journal.read(folder / "journal.jsonl"))
+    found = run_log.metrics(run_log.read(folder / "log.jsonl"))
     assert [(record.stage, record.epoch, record.values["people"]) for record in found] == [(2, 0, 3.0), (2, 1, 3.0)]
     assert "agreement with the epoch before" in found[1].values
     assert 0 < found[0].values["purity"] <= 1
@@ -99,7 +99,7 @@ def test_every_epoch_tells_what_was_found(beside):
 
 def test_an_epoch_is_as_long_as_the_stage_says(beside):
     recipe, folder = beside
-    drawn = [record.drawn for record in journal.epochs(journal.read(folder / "journal.jsonl")) if record.stage == 2]
+    drawn = [record.drawn for record in run_log.epochs(run_log.read(folder / "log.jsonl")) if record.stage == 2]
     assert all(counts["other"].batches == counts["market1501"].batches == 4 for counts in drawn)
     assert recipe.stages[1].iterations == 4
 
@@ -138,11 +138,11 @@ def test_ssg_labels_each_view_and_asks_once(tiny, tmp_path):
     left_out = one[hidden].min(axis=1) < 0
     assert (one[hidden][left_out] == -1).all()
     assert (two[hidden, 3] >= 6).all()  # in the last epoch all are named
-    found = {r.epoch: r.values for r in journal.findings(journal.read(folder / "journal.jsonl")) if r.part == "ssg"}
+    found = {r.epoch: r.values for r in run_log.metrics(run_log.read(folder / "log.jsonl")) if r.part == "ssg"}
     assert "labels asked" not in found[0]
     assert found[1]["labels asked"] >= 2
     assert found[1]["images named"] == 24
-    terms = [record.terms for record in journal.epochs(journal.read(folder / "journal.jsonl"))]
+    terms = [record.terms for record in run_log.epochs(run_log.read(folder / "log.jsonl"))]
     assert ["ssg asked" in names for names in terms] == [False, False, True]
 
 
@@ -153,13 +153,13 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
     recipe = recipe_of(tiny, "pseudo", *STOP, "optim.schedule=cosine", "optim.min_lr=0.0001")
     recipe = recipe.model_copy(update={"evaluate": ("market1501", "other")})
     whole = run(recipe, tmp_path / "whole")
-    records = journal.read(whole / "journal.jsonl")
-    epochs = [(record.stage, record.epoch, record.epochs) for record in journal.epochs(records)]
+    records = run_log.read(whole / "log.jsonl")
+    epochs = [(record.stage, record.epoch, record.epochs) for record in run_log.epochs(records)]
     assert epochs == [(1, 1, 1), (2, 1, 5), (2, 2, 5)]
-    (stop,) = (record for record in journal.findings(records) if record.part == "stop")
+    (stop,) = (record for record in run_log.metrics(records) if record.part == "stop")
     assert stop.values == {"last epoch": 2.0, "planned": 5.0}
     planned = recipe.stages[1].optim
-    assert journal.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.min_lr
+    assert run_log.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.min_lr
     metrics = json.loads((whole / "continual_metrics.json").read_text())
     assert len(metrics["stages"]) == 2
     broken = run_interrupted(recipe, tmp_path / "broken", steps=[2, 5])

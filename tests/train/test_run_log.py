@@ -1,4 +1,4 @@
-"""The journal: readable at any moment, whatever happened to the run."""
+"""The log: readable at any moment, whatever happened to the run."""
 
 import json
 from dataclasses import replace
@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from passerby.errors import UserError
-from passerby.train.journal import (
+from passerby.train.run_log import (
     DrawnRecord,
     EpochRecord,
+    GradientNorm,
     GradientRecord,
-    PullRecord,
     ScoreRecord,
     TermRecord,
     append,
@@ -32,7 +32,7 @@ def score(number, dataset="market1501", *, stage=1, value=0.5):
 
 
 def first_step(stage=1, norm=3.0):
-    return GradientRecord(stage, "market1501", {"softmax": PullRecord(norm, 0.5)})
+    return GradientRecord(stage, "market1501", {"softmax": GradientNorm(norm, 0.5)})
 
 
 def write(path, *records):
@@ -43,7 +43,7 @@ def write(path, *records):
 
 def test_what_is_written_is_read(tmp_path):
     records = [epoch(1), score(1), epoch(2), score(2), score(2, "msmt17"), epoch(1, stage=2)]
-    found = read(write(tmp_path / "run" / "journal.jsonl", *records))
+    found = read(write(tmp_path / "run" / "log.jsonl", *records))
     assert found == records
     assert epochs(found) == [epoch(1), epoch(2), epoch(1, stage=2)]
     assert scores(found) == [score(1), score(2), score(2, "msmt17")]
@@ -66,7 +66,7 @@ def test_first_steps_stand_before_the_epochs_of_their_stage(tmp_path):
     assert epochs(read(path)) == [epoch(1), epoch(1, stage=2)]
 
 
-def test_no_journal_is_an_empty_one(tmp_path):
+def test_no_log_is_an_empty_one(tmp_path):
     assert read(tmp_path / "none.jsonl") == []
 
 
@@ -93,7 +93,7 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path, line):
     assert read(write(path, epoch(2))) == [epoch(1), epoch(2)]
 
 
-def test_a_journal_that_cannot_be_written_is_told(tmp_path):
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*: is a directory"):
         append(tmp_path, epoch(1))
 

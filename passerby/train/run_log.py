@@ -1,6 +1,6 @@
-"""The journal of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on.
+"""The log of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on.
 
-A stage begins with a line of its own: how hard each loss term pulls at the model in its first step. In a run of several
+A stage begins with a line of its own: the gradient norm of each loss term in its first step. In a run of several
 stages each also ends with one, of what the method holds, and is tested in more ways than the others.
 """
 
@@ -90,8 +90,8 @@ class ScoreRecord:
 
 
 @dataclass(frozen=True)
-class PullRecord:
-    """How hard one loss term pulled: the norm of its gradient over the model, before its weight, and the weight."""
+class GradientNorm:
+    """The norm of the gradient of one loss term over the model, before its weight, and the weight."""
 
     norm: float
     weight: float
@@ -99,7 +99,7 @@ class PullRecord:
 
 @dataclass(frozen=True)
 class GradientRecord:
-    """The first step of a stage, before anything was changed; in the journal it stands at epoch 0.
+    """The first step of a stage, before anything was changed; in the log it stands at epoch 0.
 
     Attributes:
         stage: from 1.
@@ -110,21 +110,21 @@ class GradientRecord:
 
     stage: int
     title: str
-    terms: dict[str, PullRecord]
+    terms: dict[str, GradientNorm]
     epoch: Literal[0] = 0
     event: Literal["gradients"] = "gradients"
 
 
 @dataclass(frozen=True)
-class FindingRecord:
-    """Figures that a part of the method found, by name, and what a person should know of them, if anything."""
+class MetricRecord:
+    """Metrics logged by a method, by name, and a note on their interpretation."""
 
     stage: int
     epoch: int
     part: str
     values: dict[str, float]
     note: str = ""
-    event: Literal["finding"] = "finding"
+    event: Literal["metrics"] = "metrics"
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class ThreadRecord:
     event: Literal["threads"] = "threads"
 
 
-Record = EpochRecord | ScoreRecord | GradientRecord | FindingRecord | SearchRecord | StageRecord | ThreadRecord
+Record = EpochRecord | ScoreRecord | GradientRecord | MetricRecord | SearchRecord | StageRecord | ThreadRecord
 
 
 def append(path: Path, record: Record) -> None:
@@ -215,7 +215,7 @@ _MOST = 10**9  # epochs, and stages
 
 
 def read(path: Path) -> list[Record]:
-    """Read a journal; where a step or an epoch was repeated after a resume, its last record stands.
+    """Read a log; where a step or an epoch was repeated after a resume, its last record stands.
 
     What is no record is left out: a killed run leaves half a line, and a damaged disk leaves anything.
     """
@@ -227,12 +227,12 @@ def read(path: Path) -> list[Record]:
 
 
 def count_damaged(path: Path) -> int:
-    """Return how many lines of a journal are no records."""
+    """Return how many lines of a log are no records."""
     return sum(_parse(line) is None for line in _lines(path))
 
 
 def _lines(path: Path) -> list[bytes]:
-    with reading(path, "a journal"):
+    with reading(path, "a log"):
         return [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.is_file() else []
 
 
@@ -250,9 +250,9 @@ def epochs(records: Sequence[Record]) -> list[EpochRecord]:
     return [record for record in records if isinstance(record, EpochRecord)]
 
 
-def findings(records: Sequence[Record]) -> list[FindingRecord]:
+def metrics(records: Sequence[Record]) -> list[MetricRecord]:
     """Only what parts found."""
-    return [record for record in records if isinstance(record, FindingRecord)]
+    return [record for record in records if isinstance(record, MetricRecord)]
 
 
 def scores(records: Sequence[Record]) -> list[ScoreRecord]:
