@@ -28,7 +28,6 @@ from passerby.data.readers.folder import Folder
 from passerby.data.readers.images import Images
 from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.roles import role_folders
-from passerby.data.readers.table import Csv
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import View, extract, masked_view
 from passerby.files import atomic_write, reading, write_json
@@ -152,7 +151,7 @@ def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSetting
     places = [place, *(place / name for name in folder_names(place))]
     known = [found for one in places if (found := layout_of(one)) is not None and _is_whole(found)]
     if len(known) > 1:
-        listed = ", ".join(f"{found.kind} in {_place(found)}" for found in known)
+        listed = ", ".join(f"{found.kind} in {found.place}" for found in known)
         raise UserError(f"adapt: {folder} holds several data sets ({listed}); name one of them")
     return known[0] if known else Images(root=str(folder))
 
@@ -160,10 +159,6 @@ def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSetting
 def _is_whole(found: Recognised) -> bool:
     """Whether a folder has all that a data set has, so that its test images must be kept apart."""
     return not isinstance(found, Folder) or {"query", "gallery"} <= {*role_folders(Path(found.root))}
-
-
-def _place(settings: DatasetSettings) -> str:
-    return settings.path if isinstance(settings, Csv) else settings.root
 
 
 def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> Recipe:
@@ -177,14 +172,14 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
 
     """
     (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.init_from))
-    site = Path(_place(recipe.dataset(name)))
+    site = Path(recipe.dataset(name).place)
     same_source = begun.resolve() == source.resolve()
     same_folder = folder.resolve() in (site.resolve(), site.resolve().parent)
     if (not same_source and begun.exists()) or (not same_folder and site.exists()):
         raise UserError(f"{out} adapts {begun} to {site}; go on with these, or choose another --out")
     moved = {} if same_source else {"start": str(source)}
     if not same_folder:
-        key = "path" if isinstance(recipe.dataset(name), Csv) else "root"
+        key = recipe.dataset(name).place_key
         inner = folder / site.name
         moved[f"datasets.{name}.{key}"] = str(inner if inner.exists() else folder)
     data = cast("dict[str, Plain]", recipe.model_dump(mode="json"))

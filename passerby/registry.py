@@ -89,7 +89,7 @@ class Table(Mapping[str, type[T]], Generic[T]):
         """Return the class of a name, or raise `UserError` with the nearest name."""
         if name not in self._entries:
             hint = did_you_mean(name, self._entries) or f"; known: {', '.join(self._entries)}"
-            raise UserError(f"there is no {self.noun} {name!r}{hint}")
+            raise UserError(f"{self.noun} {name!r} is not known{hint}")
         return self._entries[name]
 
     def _notify(self) -> None:

@@ -33,13 +33,11 @@ def add_loss(package: Path) -> None:
 
 
 def add_dataset(package: Path) -> None:
-    module, imported, word, line, case = blocks("dataset.md")
+    module, imported, line = blocks("dataset.md")
     datasets = package / "data" / "datasets.py"
     (package / "data" / "readers" / "square.py").write_text(module)
     insert(datasets, imported, before="from passerby.data.readers.table import")
-    insert(datasets, word, before="    | Folder\n")
     insert(datasets, line, before='        "folder": ')
-    insert(datasets, case, before="        case Folder():\n")
 
 
 @pytest.fixture(scope="module")

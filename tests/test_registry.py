@@ -149,7 +149,7 @@ def test_a_kind_must_be_the_name(tables):
 def test_a_missing_entry_is_named_with_the_nearest(tables):
     fruits, _, _ = tables
     assert fruits.require("apple") is Apple
-    with pytest.raises(UserError, match="there is no fruit 'appel'; did you mean 'apple'"):
+    with pytest.raises(UserError, match="fruit 'appel' is not known; did you mean 'apple'"):
         fruits.require("appel")
 
 

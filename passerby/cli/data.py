@@ -15,10 +15,10 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at data sets, check them
 @data_app.command("list")
 def data_list() -> None:
     """List the kinds of data sets that can be read."""
-    from passerby.data.datasets import KINDS
+    from passerby.data.datasets import READERS
 
-    for kind, description in KINDS.items():
-        typer.echo(f"{kind:12} {description}")
+    for kind, reader in READERS.items():
+        typer.echo(f"{kind:12} {reader.summary}")
 
 
 @data_app.command("check")

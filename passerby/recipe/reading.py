@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from passerby.data.datasets import READERS
+from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError, did_you_mean
 from passerby.optim import stretched
 from passerby.recipe.stage import PER_STAGE
@@ -138,7 +140,10 @@ def _place(data: dict[str, Plain]) -> None:
     """Let data sets that are described without a root lie where those named by kind alone lie."""
     datasets = data.get("datasets")
     for described in datasets.values() if isinstance(datasets, dict) else ():
-        if isinstance(described, dict) and described.get("kind") != "csv" and described.get("root") is None:
+        if not isinstance(described, dict):
+            continue
+        place_key = READERS.get(str(described.get("kind")), ReaderSettings).place_key
+        if place_key == "root" and described.get("root") is None:
             described["root"] = data.get("root") or Recipe.model_fields["root"].default
             described.setdefault("masks", data.get("masks"))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self, cast
 
 from pydantic import Field, model_validator
 
-from passerby.data.datasets import KINDS, DatasetSettings, dataset_settings, open_dataset
+from passerby.data.datasets import READERS, DatasetSettings, dataset_settings, open_dataset
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import recalled_people, share_of_each
@@ -63,8 +63,8 @@ class Recipe(Settings):
     def _names(self) -> Self:
         trained = (name for stage in self.stages for name in stage.shown)
         for name in (*trained, *(self.evaluate or ()), *self.reference_results):
-            if name not in self.datasets and name not in KINDS:
-                known = sorted({*self.datasets, *KINDS})
+            if name not in self.datasets and name not in READERS:
+                known = sorted({*self.datasets, *READERS})
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"data set {name!r} is neither in `datasets` nor a kind{hint}")
         return self

@@ -1,13 +1,11 @@
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from passerby.data.datasets import (
-    ANY,
-    KINDS,
+    READERS,
     Auto,
     Csv,
     DatasetSettings,
@@ -23,16 +21,20 @@ from passerby.errors import UserError
 THREE = (TRAIN, QUERY, GALLERY)
 
 
-def test_every_kind_of_the_union_is_listed_once():
-    union = get_args(get_args(DatasetSettings)[0])
-    assert [kind.model_fields["kind"].default for kind in union] == list(KINDS)
+@pytest.mark.parametrize(("kind", "reader"), READERS.items())
+def test_a_kind_has_what_lists_and_errors_show(kind, reader):
+    assert reader.model_fields["kind"].default == kind
+    assert reader.place_key in reader.model_fields
+    assert reader.summary == reader.summary.strip()
+    assert not reader.is_public or ":" in reader.summary or "," in reader.summary
 
 
 def test_the_withdrawn_set_is_marked_in_the_list():
-    assert [kind for kind, line in KINDS.items() if "withdrawn by its authors" in line] == ["dukemtmc"]
+    withdrawn = [kind for kind, reader in READERS.items() if "withdrawn by its authors" in reader.summary]
+    assert withdrawn == ["dukemtmc"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", READERS)
 def test_a_missing_folder_is_one_sentence_for_every_kind(tmp_path, kind):
     with pytest.raises(UserError, match=rf"^{kind}: .*gone.*(does not exist; expected|no such file)") as caught:
         open_dataset(dataset_settings(kind, str(tmp_path / "gone")), "x")
@@ -49,11 +51,12 @@ def test_settings_of_a_kind_alone():
 
 
 def test_the_kind_leads_to_its_settings():
-    assert ANY.validate_python({"kind": "folder", "root": "x"}) == Folder(root="x")
+    settings = TypeAdapter(DatasetSettings)
+    assert settings.validate_python({"kind": "folder", "root": "x"}) == Folder(root="x")
     with pytest.raises(ValidationError, match="does not match any of the expected tags"):
-        ANY.validate_python({"kind": "folders", "root": "x"})
+        settings.validate_python({"kind": "folders", "root": "x"})
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-        ANY.validate_python({"kind": "market1501", "root": "x", "split": "train"})
+        settings.validate_python({"kind": "market1501", "root": "x", "split": "train"})
 
 
 def test_auto_says_what_it_found(tmp_path, make_images):

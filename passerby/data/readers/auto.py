@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.image_files import images_below
 from passerby.data.readers import cuhk03, duke, market, veri
@@ -15,12 +15,12 @@ from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.market import Market1501
 from passerby.data.readers.mars import MARS, is_mars
 from passerby.data.readers.msmt import MSMT17, msmt_version
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.roles import role_folders
 from passerby.data.readers.table import Csv
 from passerby.data.readers.vehicleid import VehicleID, is_vehicleid
 from passerby.data.readers.veri import VeRi776
 from passerby.errors import UserError
-from passerby.settings import Settings
 
 LOOKED_FOR = (
     "Market-1501 or DukeMTMC-reID (bounding_box_train, query, bounding_box_test), MSMT17 (list_train.txt and its kin), "
@@ -33,19 +33,23 @@ LOOKED_FOR = (
 Recognised = Market1501 | DukeMTMC | MSMT17 | CUHK03 | VeRi776 | VehicleID | MARS | Folder | Csv
 
 
-class Auto(Settings):
+class Auto(ReaderSettings):
     """Any folder or CSV file that one of the other kinds reads with its own defaults.
 
     Attributes:
         root: the folder that has the layout, the one above it, or a CSV file.
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
 
+    summary: ClassVar[str] = "whichever of the first four, MARS, VeRi-776, VehicleID, a folder or a table lies there"
+    is_public: ClassVar[bool] = False
+
     kind: Literal["auto"] = "auto"
     root: str
-    masks: str | None = None
+
+    def resolve(self) -> ReaderSettings:
+        """See `recognise`."""
+        return recognise(self)
 
 
 def recognise(settings: Auto) -> Recognised:

@@ -7,13 +7,13 @@ second.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, named, nested_dataset, two_views
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.splits import draw_test, file_name
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>\d{4})(?P<number>\d{3})\.png$", re.ASCII | re.IGNORECASE), "0001001.png")
@@ -21,18 +21,17 @@ NEST = Nest("cuhk01", ("campus", "."), (".",), NAMING)
 PUBLISHED = Published("CUHK01, half of its people", 1_940, 972, 972)
 
 
-class CUHK01(Settings):
-    """CUHK01 as released, in the folder `campus` or one that holds it; `splits.json` beside `campus` is followed.
+class CUHK01(ReaderSettings):
+    """CUHK01 as released, in the folder `campus` or one that holds it; `splits.json` beside `campus` is followed."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "CUHK01: 971 people, 2 views, 3,884 images"
 
     kind: Literal["cuhk01"] = "cuhk01"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_cuhk01`."""
+        return read_cuhk01(self, name)
 
 
 def read_cuhk01(settings: CUHK01, name: str) -> Dataset:

@@ -7,12 +7,12 @@ are sought from its first view in its second.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, Parts, named, nested_dataset
-from passerby.settings import Settings
+from passerby.data.readers.reader import ReaderSettings
 from passerby.types import Dataset
 
 PAIRS = ("P1", "P2", "P3", "P4", "P5")
@@ -24,18 +24,17 @@ PAIR_STEP = 10_000
 """Added to the numbers of people from pair to pair, in which they start again."""
 
 
-class CUHK02(Settings):
-    """CUHK02 as released: `P1` to `P5`, each with `cam1` and `cam2`, in the named folder or in `Dataset` below it.
+class CUHK02(ReaderSettings):
+    """CUHK02 as released: `P1` to `P5`, each with `cam1` and `cam2`, in the named folder or in `Dataset` below it."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "CUHK02: 1,816 people, 5 pairs of views, 7,264 images"
 
     kind: Literal["cuhk02"] = "cuhk02"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_cuhk02`."""
+        return read_cuhk02(self, name)
 
 
 def read_cuhk02(settings: CUHK02, name: str) -> Dataset:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published, holds_three_folders, read_three_folders
 from passerby.data.readers.listing import locate
-from passerby.settings import Settings
+from passerby.data.readers.reader import ReaderSettings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)_(?P<frame>\d+)"), "0003_c1_21.png")
@@ -24,20 +24,23 @@ PUBLISHED = {
 FOLDERS = {"detected": "detected", "labelled": "labeled"}
 
 
-class CUHK03(Settings):
+class CUHK03(ReaderSettings):
     """CUHK03-NP, in the folder `cuhk03-np` with `labeled` and `detected` below it.
 
     Attributes:
         boxes: `labelled` were drawn by people, `detected` come from a detector (the harder and more usual choice).
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
+
+    summary: ClassVar[str] = "CUHK03-NP: 1,467 people, 2 cameras, 14,097 detected or 14,096 labelled boxes"
 
     kind: Literal["cuhk03"] = "cuhk03"
     root: str
     boxes: Literal["labelled", "detected"] = "detected"
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_cuhk03`."""
+        return read_cuhk03(self, name)
 
 
 def read_cuhk03(settings: CUHK03, name: str) -> Dataset:

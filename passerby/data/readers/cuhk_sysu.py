@@ -13,14 +13,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from passerby.data.readers.layout import UNLIKE_PUBLISHED, Naming
 from passerby.data.readers.listing import Shot, split_of
 from passerby.data.readers.nest import Nest, named
-from passerby.settings import Settings
+from passerby.data.readers.reader import ReaderSettings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>\d+)_s\d+_\d+", re.ASCII), "00001_s1234_0000012_0.jpg")
@@ -29,20 +29,23 @@ PEOPLE_TRAIN, PEOPLE_TEST = 5_532, 2_900
 QUERY_CAM, OTHER_CAM = 1, 0
 
 
-class CuhkSysu(Settings):
+class CuhkSysu(ReaderSettings):
     """CUHK-SYSU as cut for re-identification, in the folder `cuhksysu4reid` or one that holds it.
 
     Attributes:
         least: boxes that a training person must have; 4, as in lifelong re-identification.
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
+
+    summary: ClassVar[str] = "CUHK-SYSU cut for lifelong re-identification: 5,532 people to train and 2,900 to test on"
 
     kind: Literal["cuhk_sysu"] = "cuhk_sysu"
     root: str
     least: Annotated[int, Field(ge=1)] = 4
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_cuhk_sysu`."""
+        return read_cuhk_sysu(self, name)
 
 
 def read_cuhk_sysu(settings: CuhkSysu, name: str) -> Dataset:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published, locate_three_folders, read_three_folders
-from passerby.settings import Settings
+from passerby.data.readers.reader import ReaderSettings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)_f(?P<frame>\d+)"), "0005_c2_f0046985.jpg")
@@ -18,18 +18,17 @@ PUBLISHED = Published("DukeMTMC-reID", 16_522, 2_228, 17_661)
 WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors: use a copy only where you must compare with older work."
 
 
-class DukeMTMC(Settings):
-    """DukeMTMC-reID as released, in the folder `DukeMTMC-reID`.
+class DukeMTMC(ReaderSettings):
+    """DukeMTMC-reID as released, in the folder `DukeMTMC-reID`."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "DukeMTMC-reID: 1,812 people, 8 cameras, 36,411 images (withdrawn by its authors)"
 
     kind: Literal["dukemtmc"] = "dukemtmc"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_dukemtmc`."""
+        return read_dukemtmc(self, name)
 
 
 def read_dukemtmc(settings: DukeMTMC, name: str) -> Dataset:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,17 +22,17 @@ from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
 from passerby.data.readers.layout import distractor_note, junk_note, zero_is_nobody, zero_note
 from passerby.data.readers.listing import existing_folder, some, split_of
 from passerby.data.readers.pattern import Pattern, compile_pattern
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.roles import READ, Place, looks_like_fold, not_read, place_of, role_folders, role_places
 from passerby.data.readers.words import NOBODY, Division, WordShot, number_shots, word_notes
 from passerby.errors import UserError
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 EXPECTED = "folders train, query and gallery, one folder per person, or images named like 0001_c2_000151.jpg"
 MARKET_STYLE = re.compile(r"(?P<pid>-1|\d+)_c(?P<cam>\d+)(?=[s_.])(?:s\d+)?(?:_f?(?P<frame>\d+))?", re.ASCII)
 
 
-class Folder(Settings):
+class Folder(ReaderSettings):
     """A folder of crops.
 
     Attributes:
@@ -41,16 +41,20 @@ class Folder(Settings):
             the roles where there are any; without `{pid}` the identities are unknown and everything serves for training
             without labels.
         test_share: share of the identities to test on, in [0, 1], where the folder is not divided; 0.5 unless given.
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
+
+    summary: ClassVar[str] = "your own images: divided or not, one folder per person or facts in the file names"
+    is_public: ClassVar[bool] = False
 
     kind: Literal["folder"] = "folder"
     root: str
     pattern: str | None = None
     test_share: float | None = Field(default=None, ge=0, le=1)
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_folder`."""
+        return read_folder(self, name)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, named, nested_dataset, two_views
+from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 NAMING = Naming(
@@ -27,18 +27,17 @@ OTHERS = 0
 """The number of people of whom there is only one image."""
 
 
-class GRID(Settings):
-    """GRID as released, in the folder `underground_reid` or one that holds it.
+class GRID(ReaderSettings):
+    """GRID as released, in the folder `underground_reid` or one that holds it."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "GRID: 250 people, 8 cameras, 1,275 images"
 
     kind: Literal["grid"] = "grid"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_grid`."""
+        return read_grid(self, name)
 
 
 def read_grid(settings: GRID, name: str) -> Dataset:

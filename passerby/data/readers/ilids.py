@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import UNLIKE_PUBLISHED, Naming
 from passerby.data.readers.listing import Shot, split_of
 from passerby.data.readers.nest import Nest, named
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.splits import draw_test, file_name, first_split, not_a_split
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>\d{4})(?P<cam>\d{3})\.jpe?g$", re.ASCII | re.IGNORECASE), "0001001.jpg")
@@ -23,18 +23,20 @@ NEST = Nest("ilids", ("i-LIDS_Pedestrian/Persons", "Persons", "."), (".",), NAMI
 IMAGES, PEOPLE = 476, 119
 
 
-class ILIDS(Settings):
-    """i-LIDS as released, in the folder `i-LIDS_Pedestrian` or one that holds it; `splits.json` beside it is followed.
+class ILIDS(ReaderSettings):
+    """i-LIDS as released, in the folder `i-LIDS_Pedestrian` or one that holds it.
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
+    `splits.json` beside it is followed.
     """
+
+    summary: ClassVar[str] = "i-LIDS: 119 people, 476 images"
 
     kind: Literal["ilids"] = "ilids"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_ilids`."""
+        return read_ilids(self, name)
 
 
 def read_ilids(settings: ILIDS, name: str) -> Dataset:

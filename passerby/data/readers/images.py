@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.image_files import images_below, why_none
 from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.listing import existing_folder, split_of
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.words import Division, WordShot, number_shots
 from passerby.errors import UserError
-from passerby.settings import Settings
 from passerby.types import Dataset, Split
 
 
-class Images(Settings):
+class Images(ReaderSettings):
     """All images below a folder, at any depth; nobody is known, and all of them are for training.
 
     Cameras are known where at least three in four paths tell one (as in c2 or cam2, of a folder or of a file). Where
@@ -22,14 +22,18 @@ class Images(Settings):
 
     Attributes:
         root: the folder.
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
 
+    summary: ClassVar[str] = "your own images without names, at any depth: for training without labels"
+    is_public: ClassVar[bool] = False
+
     kind: Literal["images"] = "images"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_images`."""
+        return read_images(self, name)
 
 
 def read_images(settings: Images, name: str) -> Dataset:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from passerby.data.readers.division import divide
 from passerby.data.readers.layout import UNLIKE_PUBLISHED, Naming, junk_note, without_junk
 from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.data.readers.nest import named
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.words import WordShot
 from passerby.errors import UserError
-from passerby.settings import Settings
 from passerby.types import Dataset, Ints
 
 NAMING = Naming(re.compile(r"(?P<pid>00-1|\d{4})C(?P<cam>\d)T(?P<track>\d+)F\d+", re.ASCII), "0001C1T0001F001.jpg")
@@ -30,18 +30,17 @@ TRAIN, TEST, INFO = "bbox_train", "bbox_test", "info"
 EXPECTED = f"the folders {TRAIN} and {TEST}, one folder per identity in each, with files like {NAMING.example}"
 
 
-class MARS(Settings):
-    """MARS as released, in the folder `MARS`, with the lists of its evaluation code in `info` where there are any.
+class MARS(ReaderSettings):
+    """MARS as released, in the folder `MARS`, with the lists of its evaluation code in `info` where there are any."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "MARS: 1,261 people, 6 cameras, 1,191,003 images of tracklets"
 
     kind: Literal["mars"] = "mars"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_mars`."""
+        return read_mars(self, name)
 
 
 def is_mars(folder: Path) -> bool:

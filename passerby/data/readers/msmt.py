@@ -8,14 +8,14 @@ the test lists start again at 0: they are numbered on from the training identiti
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Published, count_note
 from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.data.readers.numbers import whole_number
+from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError
 from passerby.files import reading
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
@@ -27,21 +27,24 @@ PUBLISHED = {
 }
 
 
-class MSMT17(Settings):
+class MSMT17(ReaderSettings):
     """MSMT17 as released, in the folder `MSMT17_V1` or `MSMT17_V2`.
 
     Attributes:
         split: which lists to train on; most published scores use `train`, some transformers and unsupervised
             methods `train+val`, and the two do not compare.
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
+
+    summary: ClassVar[str] = "MSMT17 V1 or V2: 4,101 people, 15 cameras, 126,441 images"
 
     kind: Literal["msmt17"] = "msmt17"
     root: str
     split: Literal["train", "train+val"] = "train"
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_msmt17`."""
+        return read_msmt17(self, name)
 
 
 def msmt_version(folder: Path) -> Literal["V1", "V2"] | None:

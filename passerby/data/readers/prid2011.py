@@ -8,13 +8,13 @@ a in view b, where everybody from 201 on stays as a distractor.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, named, nested_dataset, two_views
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.splits import draw_test
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"person_(?P<pid>\d+)\.png$", re.ASCII | re.IGNORECASE), "person_0001.png")
@@ -23,20 +23,21 @@ PUBLISHED = Published("PRID 2011 (single-shot), half of the shared people", 200,
 SHARED = 200
 
 
-class PRID2011(Settings):
+class PRID2011(ReaderSettings):
     """PRID 2011 as released, in the folder `prid_2011` or one that holds it.
 
     `splits_single_shot.json` beside `prid_2011` is followed.
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
     """
+
+    summary: ClassVar[str] = "PRID 2011, single-shot: 200 people in 2 views among 749"
 
     kind: Literal["prid2011"] = "prid2011"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_prid2011`."""
+        return read_prid2011(self, name)
 
 
 def read_prid2011(settings: PRID2011, name: str) -> Dataset:

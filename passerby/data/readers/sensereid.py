@@ -7,12 +7,12 @@ CVPR 2017.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, Parts, named, nested_dataset
-from passerby.settings import Settings
+from passerby.data.readers.reader import ReaderSettings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>\d+)_(?P<cam>\d+)\.jpe?g$", re.ASCII | re.IGNORECASE), "00001_0.jpg")
@@ -20,18 +20,17 @@ NEST = Nest("sensereid", ("SenseReID", "."), ("test_probe", "test_gallery"), NAM
 PUBLISHED = Published("SenseReID", 0, 1_040, 3_388)
 
 
-class SenseReID(Settings):
-    """SenseReID as released, in the folder `SenseReID`.
+class SenseReID(ReaderSettings):
+    """SenseReID as released, in the folder `SenseReID`."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "SenseReID, for testing only: 1,717 people, 4,428 images"
 
     kind: Literal["sensereid"] = "sensereid"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_sensereid`."""
+        return read_sensereid(self, name)
 
 
 def read_sensereid(settings: SenseReID, name: str) -> Dataset:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,9 +19,9 @@ from passerby.data.names import existing_form, require_text
 from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
 from passerby.data.readers.listing import columns, find_masks, some
 from passerby.data.readers.numbers import whole_number
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.words import Division, WordShot, number_shots, word_notes
 from passerby.errors import UserError, did_you_mean
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 ROLES = ("train", "query", "gallery")
@@ -37,7 +37,7 @@ MEANT = {
 """What other programs call our columns; a table without ours but with one of these is refused, not misread."""
 
 
-class Csv(Settings):
+class Csv(ReaderSettings):
     """A CSV file; its relative paths are relative to the file itself, with slashes or backslashes.
 
     Attributes:
@@ -48,10 +48,17 @@ class Csv(Settings):
 
     """
 
+    summary: ClassVar[str] = "your own table of images: path, pid, and where known cam, role, frame, mask"
+    is_public: ClassVar[bool] = False
+    place_key: ClassVar[str] = "path"
+
     kind: Literal["csv"] = "csv"
     path: str
     test_share: float | None = Field(default=None, ge=0, le=1)
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_csv`."""
+        return read_csv(self, name)
 
 
 def read_csv(settings: Csv, name: str) -> Dataset:

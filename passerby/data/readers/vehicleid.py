@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,30 +18,33 @@ from passerby.data.image_files import image_names
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.data.readers.numbers import whole_number
+from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError
-from passerby.settings import Settings
 from passerby.types import UNKNOWN, Dataset
 
 IMAGES, LISTS, TRAIN = "image", "train_test_split", "train_list.txt"
 EXPECTED = f"the folders {IMAGES} and {LISTS} with {TRAIN} and test_list_800.txt"
 
 
-class VehicleID(Settings):
+class VehicleID(ReaderSettings):
     """VehicleID as released, in the folder `VehicleID_V1.0`.
 
     Attributes:
         test: identities to test on: the small, medium or large list.
         draw: number of the drawing of gallery images, >= 0.
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
 
     """
+
+    summary: ClassVar[str] = "VehicleID: 26,267 vehicles, no cameras, 221,763 images"
 
     kind: Literal["vehicleid"] = "vehicleid"
     root: str
     test: Literal[800, 1600, 2400] = 800
     draw: Annotated[int, Field(ge=0)] = 0
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_vehicleid`."""
+        return read_vehicleid(self, name)
 
 
 def is_vehicleid(folder: Path) -> bool:

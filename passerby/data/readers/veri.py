@@ -7,12 +7,12 @@ to leave out, which is what the rule of identity and camera gives from the names
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, Parts, named, nested_dataset
-from passerby.settings import Settings
+from passerby.data.readers.reader import ReaderSettings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>\d+)_c(?P<cam>\d+)_(?P<frame>\d+)_\d+", re.ASCII), "0001_c001_00016450_0.jpg")
@@ -20,18 +20,17 @@ NEST = Nest("veri776", ("VeRi", "."), ("image_train", "image_query", "image_test
 PUBLISHED = Published("VeRi-776", 37_778, 1_678, 11_579)
 
 
-class VeRi776(Settings):
-    """VeRi-776 as released, in the folder `VeRi`.
+class VeRi776(ReaderSettings):
+    """VeRi-776 as released, in the folder `VeRi`."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "VeRi-776: 776 vehicles, 20 cameras, 51,035 images"
 
     kind: Literal["veri776"] = "veri776"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_veri776`."""
+        return read_veri776(self, name)
 
 
 def read_veri776(settings: VeRi776, name: str) -> Dataset:

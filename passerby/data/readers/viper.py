@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from passerby.data.readers.layout import Naming, Published
 from passerby.data.readers.listing import Shot
 from passerby.data.readers.nest import Nest, named, nested_dataset, two_views
+from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.splits import draw_test, file_name
-from passerby.settings import Settings
 from passerby.types import Dataset
 
 NAMING = Naming(re.compile(r"(?P<pid>\d+)_\d+\.bmp$", re.ASCII | re.IGNORECASE), "000_45.bmp")
@@ -20,18 +20,17 @@ NEST = Nest("viper", ("VIPeR", "."), ("cam_a", "cam_b"), NAMING)
 PUBLISHED = Published("VIPeR, half of its people", 632, 316, 316)
 
 
-class VIPeR(Settings):
-    """VIPeR as released, in the folder `VIPeR` or one that holds it; `splits.json` beside `VIPeR` is followed.
+class VIPeR(ReaderSettings):
+    """VIPeR as released, in the folder `VIPeR` or one that holds it; `splits.json` beside `VIPeR` is followed."""
 
-    Attributes:
-        masks: folder of foreground masks, one .png at the relative path of each image; None = `masks` inside or beside
-            the folder.
-
-    """
+    summary: ClassVar[str] = "VIPeR: 632 people, 2 views, 1,264 images"
 
     kind: Literal["viper"] = "viper"
     root: str
-    masks: str | None = None
+
+    def read(self, name: str) -> Dataset:
+        """See `read_viper`."""
+        return read_viper(self, name)
 
 
 def read_viper(settings: VIPeR, name: str) -> Dataset:
