@@ -177,7 +177,7 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
     same_folder = folder.resolve() in (site.resolve(), site.resolve().parent)
     if (not same_source and begun.exists()) or (not same_folder and site.exists()):
         raise UserError(f"{out} adapts {begun} to {site}; go on with these, or choose another --out")
-    moved = {} if same_source else {"start": str(source)}
+    moved = {} if same_source else {"init_from": str(source)}
     if not same_folder:
         key = recipe.dataset(name).place_key
         inner = folder / site.name
