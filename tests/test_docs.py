@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -149,6 +150,18 @@ def test_the_python_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(block, f"block {number} of python.md", "exec"), names)
     assert len(found) >= 9
     assert "mAP" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("beside_a_run")
+def test_the_python_of_the_readme_runs() -> None:
+    from passerby.data.decoding import decode
+
+    Path("runs/mine").symlink_to("first", target_is_directory=True)
+    files = sorted(Path("crops/query").glob("*.jpg"))
+    for file, name in zip(files, ("a.jpg", "b.jpg"), strict=False):
+        shutil.copy(file, name)
+    (block,) = blocks(PAGES[0], "python")
+    exec(compile(block, "README.md", "exec"), {"images": [decode(str(file)) for file in files]})
 
 
 def test_recipes_in_the_guides_read() -> None:
