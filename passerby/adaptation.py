@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 import numpy as np
 
@@ -33,9 +33,10 @@ from passerby.extract import View, extract, masked_view
 from passerby.files import atomic_write, reading, write_json
 from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
 from passerby.npz import read_npz
 from passerby.optim import OptimSettings
-from passerby.recipe import AnyMethod, MethodSettings, Recipe, StageSettings, make_recipe
+from passerby.recipe import Recipe, StageSettings, make_recipe
 from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
 from passerby.train import run_log
@@ -46,23 +47,14 @@ from passerby.train.start import read_start
 from passerby.trained import Progress, Trained, load_trained
 from passerby.types import Dataset, Floats, Ints, Split
 
-STRIPES = {"ssg": 2, "pplr": 3}
-"""How many stripes of an image a method compares, for those that compare any."""
-
 EPOCHS = 12
 FEWEST_BATCHES, MOST_BATCHES = 20, 400
 
 
 def methods() -> list[str]:
     """Return the names of the methods that find people by clustering, the usual one first."""
-    methods = {name: _settings_of(name) for name in MethodSettings.model_fields}
-    found = [name for name, kind in methods.items() if issubclass(kind, ClusteredSettings)]
-    return sorted(found, key=lambda name: name != "contrast")
-
-
-def _settings_of(name: str) -> type[AnyMethod]:
-    (kind,) = (kind for kind in get_args(MethodSettings.model_fields[name].annotation) if kind is not type(None))
-    return cast("type[AnyMethod]", kind)
+    found = [name for name, kind in METHODS.items() if issubclass(kind, ClusteredSettings)]
+    return sorted(found, key=lambda name: name != DEFAULT_CLUSTERING)
 
 
 # ---- the recipe
@@ -72,7 +64,7 @@ def adaptation(
     source: Path,
     folder: Path,
     *,
-    method: str = "contrast",
+    method: str = DEFAULT_CLUSTERING,
     pattern: str | None = None,
     overrides: Sequence[str] = (),
     inference: InferenceSettings = AUTOMATIC,
@@ -194,11 +186,11 @@ def _plain_recipe(
     """Return the recipe as plain data: the network and the images as they were, the rest fit for a folder like this."""
     kept = parse_yaml(earlier.dump(), source=str(source))
     assert isinstance(kept, dict)
-    data, engine = (cast("dict[str, Plain]", kept[name]) for name in ("data", "engine"))
+    data, model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("data", "model", "engine"))
     batch = earlier.data.identities * earlier.data.instances
     iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
     cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
-    alone = _settings_of(method)().make().trains_alone
+    kind = METHODS[method]
     tested = len(dataset.query) and len(dataset.gallery) and not _untested(dataset, earlier)
     return {
         "description": f"{source} adapted to {dataset.name} without labels",
@@ -206,8 +198,8 @@ def _plain_recipe(
         "input": kept["input"],
         "data": {**data, "sampling": "identities"},
         "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else kept["foreground"],
-        "model": {**cast("dict[str, Plain]", kept["model"]), "weights": "none", "stripes": STRIPES.get(method)},
-        "losses": {"softmax": None if alone else {}, "triplet": None if alone else {}},
+        "model": {**model, "weights": "none", "stripes": kind.needs_stripes},
+        "losses": dict.fromkeys(("softmax", "triplet"), None if kind.trains_alone else {}),
         "optim": _optim(earlier.stages[-1].optim),
         "method": {method: {"cluster": USUAL["dbscan"], "cameras": cameras}},
         "init_from": str(source),
@@ -276,7 +268,7 @@ def _on_device(trained: Trained, inference: InferenceSettings, recipe: Recipe) -
 
 def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) -> Clustered:
     """Return a method by itself, with the bounds that an earlier look has told."""
-    method = cast("AnyMethod", chosen).make()
+    method = chosen.make()
     assert isinstance(method, Clustered)
     method.device = device
     for name, bound in method.bounds.items():

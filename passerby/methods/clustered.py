@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,16 +16,18 @@ from passerby.clustering.graph import k_distances
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.methods.method import Method, MethodContext
+from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.methods.stopping import StopSettings
-from passerby.settings import Settings
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
 
 UNSEEN = -2
 """Stands in the place of the clusters of an epoch before the first."""
 
 
-class ClusteredSettings(Settings):
+class ClusteredSettings(BaseMethodSettings):
     """How people are found."""
+
+    assigns_labels: ClassVar[bool] = True
 
     cluster: AnyClustering = DbscanSettings()
     feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
@@ -45,6 +47,13 @@ class ClusteredSettings(Settings):
             )
         return self
 
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require that the stage can end early, where that is asked for."""
+        if self.stop is not None and self.stop.epochs + 1 >= stage.epochs:
+            raise ValueError(
+                f"{self.key(stage)}.stop has no effect: the stage ends before {self.stop.epochs} epochs at rest"
+            )
+
 
 class Clustered(Method):
     """Base of the methods that cluster the unlabelled images of a stage at the start of every epoch.
@@ -54,7 +63,6 @@ class Clustered(Method):
     """
 
     settings: ClusteredSettings
-    assigns_labels = True
     views: tuple[str, ...] = ("clusters",)
     """What each view is called in the log."""
     eyes = "The network as it is now"
@@ -67,8 +75,7 @@ class Clustered(Method):
     tightest: Tensor
 
     def __init__(self, settings: ClusteredSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.device = "cpu"  # where distances are computed; that of the run once it begins
         self._evidence: dict[str, Floats] = {}
         self.register_buffer("eps", torch.full((len(self.views),), torch.nan, dtype=torch.float64))

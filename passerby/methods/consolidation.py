@@ -6,7 +6,7 @@ weights of before and after are averaged. Affinity with averaging is a strong ba
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,35 +17,28 @@ from passerby.extract import shown
 from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
 from passerby.methods.method import Method, MethodContext, PreviousModel
-from passerby.settings import Settings
+from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Output, Split
 
 Weight = Annotated[float, Field(gt=0)]
 Vector = Literal["embedding", "feature"]
 
 
-class FeatureSettings(Settings):
+class FeatureSettings(BaseMethodSettings):
     """Feature distillation: the vectors of new images stay where the earlier model has them."""
+
+    uses_previous_model: ClassVar[bool] = True
+    needs_previous_model: ClassVar[bool] = True
 
     weight: Weight = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
     feature: Vector = "feature"
 
-    def make(self) -> FeatureDistillation:
-        """Build the method."""
-        return FeatureDistillation(self)
 
-
-class FeatureDistillation(Method):
+class FeatureDistillation(Method, settings_class=FeatureSettings):
     """`feature_gap` from the second stage on."""
 
     settings: FeatureSettings
-    uses_previous_model = True
-    needs_previous_model = True
-
-    def __init__(self, settings: FeatureSettings) -> None:
-        super().__init__()
-        self.settings = settings
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the loss; none in the first stage."""
@@ -56,20 +49,19 @@ class FeatureDistillation(Method):
         return {"feature": LossTerm(feature_gap(old, new, distance=chosen.distance), chosen.weight)}
 
 
-class AffinitySettings(Settings):
+class AffinitySettings(BaseMethodSettings):
     """Affinity distillation: who is near to whom in a batch stays as the earlier model has it."""
+
+    uses_previous_model: ClassVar[bool] = True
+    needs_previous_model: ClassVar[bool] = True
 
     weight: Weight = 1.0
     temperature: Weight = 0.1
     rectified: bool = Field(False, description="mend what the earlier model has wrong (LSTKC)")
     feature: Vector = "feature"
 
-    def make(self) -> AffinityDistillation:
-        """Build the method."""
-        return AffinityDistillation(self)
 
-
-class AffinityDistillation(Method):
+class AffinityDistillation(Method, settings_class=AffinitySettings):
     """`affinity_divergence` from the second stage on.
 
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
@@ -78,12 +70,6 @@ class AffinityDistillation(Method):
     """
 
     settings: AffinitySettings
-    uses_previous_model = True
-    needs_previous_model = True
-
-    def __init__(self, settings: AffinitySettings) -> None:
-        super().__init__()
-        self.settings = settings
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the loss; none in the first stage."""
@@ -147,19 +133,18 @@ def agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int 
     return min(1.0, max(0.0, 1 - total / len(old)))
 
 
-class AverageSettings(Settings):
+class AverageSettings(BaseMethodSettings):
     """After each stage the weights of before and after are averaged."""
+
+    uses_previous_model: ClassVar[bool] = True
+    needs_previous_model: ClassVar[bool] = True
 
     share: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = Field(
         0.5, description="of the new weights; adaptive: the more, the less neighbourhoods have changed (LSTKC)"
     )
 
-    def make(self) -> Average:
-        """Build the method."""
-        return Average(self)
 
-
-class Average(Method):
+class Average(Method, settings_class=AverageSettings):
     """`blend` with the model of the stage before, at the end of every stage but the first.
 
     What is blended is the model that the stage leaves, a mean teacher where there is one. Where a running mean of the
@@ -169,12 +154,6 @@ class Average(Method):
     """
 
     settings: AverageSettings
-    uses_previous_model = True
-    needs_previous_model = True
-
-    def __init__(self, settings: AverageSettings) -> None:
-        super().__init__()
-        self.settings = settings
 
     def interpolate_weights(self, ctx: MethodContext) -> None:
         """Average the weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -58,24 +58,21 @@ def moved_memory(
 class ContrastSettings(ClusteredSettings):
     """ClusterContrast."""
 
+    trains_alone: ClassVar[bool] = True
+
     weight: Annotated[float, Field(gt=0)] = 1.0
     temperature: Annotated[float, Field(gt=0)] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of a cluster's vector that stays")
     update: Literal["all", "hard"] = Field("all", description="hard: only the image least like its cluster moves it")
 
-    def make(self) -> Contrast:
-        """Build the method."""
-        return Contrast(self)
 
-
-class Contrast(Clustered):
+class Contrast(Clustered, settings_class=ContrastSettings):
     """ClusterContrast: a memory of cluster vectors, made anew each epoch and moved by every batch.
 
     Reference: Dai et al., "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022.
     """
 
     settings: ContrastSettings
-    trains_alone = True
     memory: Tensor
 
     def __init__(self, settings: ContrastSettings) -> None:

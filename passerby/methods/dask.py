@@ -20,15 +20,15 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.method import Adds, Method, MethodContext, frozen
+from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.models.akpnet import AKPNet, backbone_of, resample_colours
-from passerby.settings import Settings
 from passerby.types import Batch, Output
 
 _MEASURED = 256
 """Images that tell how good a network is."""
 
 
-class DaskSettings(Settings):
+class DaskSettings(BaseMethodSettings):
     """Distribution rehearsing (Xu et al., AAAI 2025)."""
 
     weight: Annotated[float, Field(ge=0)] = Field(
@@ -56,12 +56,23 @@ class DaskSettings(Settings):
         """What says how to make a network where none is made."""
         return frozenset() if self.steps else frozenset({"backbone", "weights", "batch", "lr"})
 
-    def make(self) -> Dask:
-        """Build the method."""
-        return Dask(self)
+    @property
+    def note(self) -> str:
+        """That weights are drawn at random, if they are."""
+        if self.weights != "none" or not self.steps:
+            return ""
+        return "its network begins with random weights; the published one is pre-trained (weights: pretrained)"
+
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Refuse images of which only the foreground is left."""
+        if recipe.foreground.use == "mask":
+            raise ValueError(
+                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
+                "people; use pool or swap, or leave one of them out"
+            )
 
 
-class Dask(Method):
+class Dask(Method, settings_class=DaskSettings):
     """A network for the last site, or one for each earlier site, and a second look at every batch.
 
     The model sees the batch and its transfer one after the other, so running statistics of batch norms move twice in a
@@ -79,16 +90,8 @@ class Dask(Method):
     settings: DaskSettings
 
     def __init__(self, settings: DaskSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.networks = nn.ModuleList()
-
-    @property
-    def note(self) -> str:
-        """That weights are drawn at random, if they are."""
-        if self.settings.weights != "none" or not self.settings.steps:
-            return ""
-        return "its network begins with random weights; the published one is pre-trained (weights: pretrained)"
 
     @property
     def adds_loss(self) -> Adds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from passerby.losses.mining import widen
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import hidden_rows, unit
 from passerby.methods.method import Method, MethodContext
-from passerby.settings import Settings
+from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Doubles, Floats, Ints, Output
 
 SMALLEST = 1e-12
@@ -100,8 +100,11 @@ def principal_axes(vectors: Floats, count: int) -> tuple[Floats, Floats]:
     return mean.astype(np.float32), np.ascontiguousarray(axes[:, ::-1][:, :count], dtype=np.float32)
 
 
-class DecSettings(Settings):
+class DecSettings(BaseMethodSettings):
     """Deep embedded clustering: soft assignments to centres are made sharper."""
+
+    unlabelled_only: ClassVar[bool] = True
+    trains_alone: ClassVar[bool] = True
 
     weight: Annotated[float, Field(gt=0)] = 1.0
     k: Annotated[int, Field(ge=2)] | None = Field(
@@ -128,12 +131,8 @@ class DecSettings(Settings):
             raise ValueError("restarts has no effect without k")
         return self
 
-    def make(self) -> Dec:
-        """Build the method."""
-        return Dec(self)
 
-
-class Dec(Method):
+class Dec(Method, settings_class=DecSettings):
     """Deep embedded clustering beside a method that assigns labels, whose clusters give the centres unless k does.
 
     Known people that a stage shows beside are left alone. The targets of a whole data set are made at the start of
@@ -149,8 +148,6 @@ class Dec(Method):
     """
 
     settings: DecSettings
-    unlabelled_only = True
-    trains_alone = True
     centres: nn.Parameter
     target: Tensor
     taking_part: Tensor
@@ -158,8 +155,7 @@ class Dec(Method):
     axes: Tensor
 
     def __init__(self, settings: DecSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self._place(torch.empty(0, 0))
         self.register_buffer("target", torch.empty(0, 0))  # (N, K) where the scope is the whole set
         self.register_buffer("taking_part", torch.empty(0, dtype=torch.bool))  # (N,)

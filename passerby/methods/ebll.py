@@ -9,7 +9,7 @@ encoders of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,7 @@ from passerby.methods.method import Adds, Method, MethodContext, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     LOW,
+    OBJECTIVES,
     Fit,
     Lesson,
     Loss,
@@ -36,15 +37,18 @@ from passerby.methods.reconstruction import (
     objective,
     rebuilt,
 )
+from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
-from passerby.settings import Settings
 from passerby.types import Batch, Output, Stage
 
 Share = Annotated[float, Field(ge=0)]
 
 
-class EbllSettings(Settings):
+class EbllSettings(BaseMethodSettings):
     """Encoder based lifelong learning (Rannen et al., ICCV 2017)."""
+
+    uses_previous_model: ClassVar[bool] = True
+    reported: ClassVar[tuple[str, ...]] = OBJECTIVES
 
     place: Place = "after_pooling"
     code: Annotated[int, Field(ge=1)] = Field(512, description="numbers in a code, fewer than in a feature")
@@ -102,12 +106,8 @@ class EbllSettings(Settings):
         of_penalty = {"strength", "reduction"} if self.autoencoders == ("ae",) else set()
         return frozenset(of_place | of_distance | of_penalty)
 
-    def make(self) -> Ebll:
-        """Build the method."""
-        return Ebll(self)
 
-
-class Ebll(Method):
+class Ebll(Method, settings_class=EbllSettings):
     """Encoders of each stage that leaves some, and the distances of codes from the second stage on, added.
 
     Reference: Rannen et al., "Encoder Based Lifelong Learning", ICCV 2017, sections 3.2 and 3.3.
@@ -118,11 +118,9 @@ class Ebll(Method):
     """
 
     settings: EbllSettings
-    uses_previous_model = True
 
     def __init__(self, settings: EbllSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.encoders = nn.ModuleList()
 
     @property

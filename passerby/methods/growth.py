@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,15 +15,18 @@ from passerby.extract import shown
 from passerby.losses.loss import class_means, classifiers
 from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
 from passerby.methods.method import Method, MethodContext
+from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
-from passerby.settings import Settings
 from passerby.types import Split, Stage
 
 Vector = Literal["feature", "embedding"]
 
 
-class GrowSettings(Settings):
+class GrowSettings(BaseMethodSettings):
     """One classifier over the people of all stages so far."""
+
+    labelled_only: ClassVar[bool] = True
+    excludes: ClassVar[tuple[str, ...]] = ("replay",)  # both keep earlier identities in the classifiers
 
     new: Literal["means", "means_before_neck", "random"] = Field(
         "means",
@@ -31,12 +34,13 @@ class GrowSettings(Settings):
         "that the classifier sees, or before the neck (LSTKC)",
     )
 
-    def make(self) -> Grow:
-        """Build the method."""
-        return Grow(self)
+    @property
+    def needs_state(self) -> bool:
+        """Without earlier identities nothing grows."""
+        return True
 
 
-class Grow(Method):
+class Grow(Method, settings_class=GrowSettings):
     """Classifiers with the new people first and all earlier ones after them.
 
     A stage whose losses have no classifier, or another one, loses nobody: earlier rows are kept, see `IdentityRows`,
@@ -52,8 +56,7 @@ class Grow(Method):
     settings: GrowSettings
 
     def __init__(self, settings: GrowSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.known = RowStore()  # of each loss with a classifier (C, D): the rows of all people so far
 
     @property

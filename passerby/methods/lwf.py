@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -18,14 +18,17 @@ from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.distillation import Scale, entropy, softened_cross_entropy, worst_triplet
 from passerby.methods.method import Method, MethodContext, frozen
-from passerby.settings import Settings
+from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Output
 
 Share = Annotated[float, Field(ge=0)]
 
 
-class LwfSettings(Settings):
+class LwfSettings(BaseMethodSettings):
     """Learning without forgetting (Li and Hoiem, ECCV 2016)."""
+
+    uses_previous_model: ClassVar[bool] = True
+    needs_previous_model: ClassVar[bool] = True
 
     ce_dist: Share = Field(0.0, description="weight of the softened cross-entropy of features")
     tr_dist: Share = Field(0.0, description="weight of the triplet of whichever model is worse")
@@ -44,22 +47,25 @@ class LwfSettings(Settings):
             raise ValueError("give at least one of ce_dist, tr_dist and heads a weight above 0")
         return self
 
-    def make(self) -> Lwf:
-        """Build the method."""
-        return Lwf(self)
+    @property
+    def needs_state(self) -> bool:
+        """Only `heads` uses what earlier stages left."""
+        return bool(self.heads)
+
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require the classifier that `heads` keeps."""
+        if self.heads and "softmax" not in stage.losses.chosen:
+            raise ValueError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
 
 
-class Lwf(Method):
+class Lwf(Method, settings_class=LwfSettings):
     """The losses of `LwfSettings`, from the second stage on."""
 
     settings: LwfSettings
-    uses_previous_model = True
-    needs_previous_model = True
     above: Tensor
 
     def __init__(self, settings: LwfSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         self.old = nn.ModuleList()  # classifiers of earlier stages, as they were when this one began
         self.kept = nn.ModuleList()  # the same, learning on
         # ce_dist of the latest batch without its least value: a divergence (KL); NaN without a batch in this stage
@@ -68,7 +74,7 @@ class Lwf(Method):
     @property
     def has_state(self) -> bool:
         """Only `heads` asks what earlier stages left."""
-        return not self.settings.heads or bool(len(self.kept))
+        return bool(len(self.kept))
 
     @property
     def at_end(self) -> str:

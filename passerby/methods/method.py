@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from passerby.extract import View
 from passerby.losses.mix import LossMix, LossTerm
+from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
-from passerby.settings import Settings
 from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
 
 M = TypeVar("M", bound=nn.Module)
@@ -159,19 +159,17 @@ class Method(nn.Module):
     present stage.
     """
 
-    settings: Settings
-    uses_previous_model = False
-    """Whether it compares the model with that of the stage before."""
-    needs_previous_model = False
-    """Whether it does nothing unless a stage came before."""
-    keeps_images = False
-    """Whether the method shows images of earlier stages again, so that a run with it is no longer free of exemplars."""
-    assigns_labels = False
-    """Whether it assigns pseudo-labels; such a method is not active in labelled stages."""
-    unlabelled_only = False
-    """Whether it is not active in labelled stages, without assigning labels itself."""
-    trains_alone = False
-    """Whether an unlabelled stage may do without further losses beside it."""
+    settings: BaseMethodSettings
+
+    def __init_subclass__(cls, *, settings_class: type[BaseMethodSettings] | None = None, **keywords: object) -> None:
+        """Make a class the one that its settings build."""
+        super().__init_subclass__(**keywords)
+        if settings_class is not None:
+            settings_class.method_class = cls
+
+    def __init__(self, settings: BaseMethodSettings) -> None:
+        super().__init__()
+        self.settings = settings
 
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Return the stage with what the method adds to it; called before its losses are made, also by a resume."""
@@ -179,13 +177,8 @@ class Method(nn.Module):
 
     @property
     def has_state(self) -> bool:
-        """Whether it has what it needs of earlier stages; False until one has left it something."""
+        """Whether earlier stages have left it something; asked where its settings need that."""
         return True
-
-    @property
-    def note(self) -> str:
-        """What a person must know before a run with it begins, in a sentence; default: nothing."""
-        return ""
 
     @property
     def at_end(self) -> str:
@@ -200,7 +193,7 @@ class Method(nn.Module):
         """In which stages it adds a loss, for the drawing; default: all, or those after another where it needs that."""
         if type(self).losses is Method.losses:
             return "never"
-        return "later" if self.needs_previous_model else "always"
+        return "later" if self.settings.needs_previous_model else "always"
 
     @property
     def remembers(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.method import MethodContext
+from passerby.methods.settings import RecipeView, StageView
 from passerby.models.embedder import Embedder, load_embedder, load_state
 from passerby.types import Batch, Floats, Ints, Output
 
@@ -95,6 +96,8 @@ def kept_of_mean(step: int, *, decay: float = 0.999) -> float:
 class MmtSettings(ClusteredSettings):
     """MMT."""
 
+    trains_alone: ClassVar[bool] = True
+
     cluster: AnyClustering = KmeansSettings()
     second: str | None = Field(
         None, description="run in which the second network began; null: as the first, and only mirror images differ"
@@ -108,12 +111,19 @@ class MmtSettings(ClusteredSettings):
     )
     decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="share of a teacher that stays at each step")
 
-    def make(self) -> Mmt:
-        """Build the method."""
-        return Mmt(self)
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Refuse what does not reach the second network."""
+        super().check(recipe, stage)
+        if stage.optim.ema_decay is not None:
+            raise ValueError(
+                "method.mmt keeps running means of its own and leaves one of them; leave out optim.ema_decay"
+            )
+        for name in ("freeze_backbone_steps", "batch_norm"):
+            if getattr(stage.optim, name) != type(stage.optim).model_fields[name].default:
+                raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
 
 
-class Mmt(Clustered):
+class Mmt(Clustered, settings_class=MmtSettings):
     """MMT: the run's network and a second one, each with a running mean and a classifier of its own.
 
     The stage leaves the running mean of the first network.
@@ -128,7 +138,6 @@ class Mmt(Clustered):
     """
 
     settings: MmtSettings
-    trains_alone = True
     eyes = "The mean of what both teachers see"
     step: Tensor
 

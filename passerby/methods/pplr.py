@@ -7,7 +7,7 @@ smoothed; and what the stripes say of an image softens the label of the whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.method import MethodContext
+from passerby.methods.settings import RecipeView, StageView
 from passerby.types import Batch, Floats, Ints, Output
 
 _BLOCK = 1024
@@ -89,6 +90,10 @@ def refined_by_parts(logits: Tensor, parts: Tensor, labels: Tensor, agreement: T
 class PplrSettings(ClusteredSettings):
     """PPLR."""
 
+    trains_alone: ClassVar[bool] = True
+    needs_stripes: ClassVar[int | None] = 3
+    any_stripes: ClassVar[bool] = True
+
     cluster: AnyClustering = DbscanSettings(eps=0.5)
     neighbours: Annotated[int, Field(ge=2)] = Field(20, description="images whose overlap says what stripes are worth")
     trust: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -97,12 +102,15 @@ class PplrSettings(ClusteredSettings):
     from_epoch: Annotated[int, Field(ge=0)] = Field(5, description="first epoch that smooths the labels of stripes")
     triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the soft-margin triplet of whole images")
 
-    def make(self) -> Pplr:
-        """Build the method."""
-        return Pplr(self)
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require that labels of stripes are ever smoothed, where the epoch is given."""
+        super().check(recipe, stage)
+        given = self.from_epoch != type(self).model_fields["from_epoch"].default
+        if given and self.from_epoch >= stage.epochs:
+            raise ValueError(f"method.pplr.from_epoch is {self.from_epoch}, and the stage has {stage.epochs} epochs")
 
 
-class Pplr(Clustered):
+class Pplr(Clustered, settings_class=PplrSettings):
     """PPLR: classifiers of whole images and of stripes that correct each other's labels.
 
     Reference: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR 2022.
@@ -112,7 +120,6 @@ class Pplr(Clustered):
     """
 
     settings: PplrSettings
-    trains_alone = True
     agreement: Tensor
 
     def __init__(self, settings: PplrSettings) -> None:

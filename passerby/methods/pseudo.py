@@ -8,12 +8,8 @@ from passerby.methods.clustered import Clustered, ClusteredSettings
 class PseudoSettings(ClusteredSettings):
     """Clusters as identities for the losses of the stage."""
 
-    def make(self) -> Pseudo:
-        """Build the method."""
-        return Pseudo(self)
 
-
-class Pseudo(Clustered):
+class Pseudo(Clustered, settings_class=PseudoSettings):
     """Clusters as identities: classifiers begin each epoch at the mean vectors, centres at the means.
 
     Reference: Fan et al., "Unsupervised Person Re-identification: Clustering and Fine-tuning", TOMM 2018 (the idea).

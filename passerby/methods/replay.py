@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.data.joining import join
+from passerby.data.samplers import recalled_people, share_of_each
 from passerby.losses.mix import LossTerm
 from passerby.methods.growth import vectors
 from passerby.methods.herding import herd
 from passerby.methods.identity_rows import RowStore
 from passerby.methods.method import Adds, Method, MethodContext
-from passerby.settings import Settings
+from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
 
 Choice = Literal["herding", "far", "random"]
@@ -80,8 +81,10 @@ def match_gap(embeddings: Tensor, stored: Tensor, place: Tensor) -> Tensor:
     return F.mse_loss(embeddings[mine].float(), stored[place[mine]])
 
 
-class ReplaySettings(Settings):
+class ReplaySettings(BaseMethodSettings):
     """Replay of stored images, and DER++ on top of it."""
+
+    labelled_only: ClassVar[bool] = True
 
     identities: Annotated[int, Field(ge=1)] = Field(250, description="people of each stage to keep, drawn at random")
     instances: Annotated[int, Field(ge=2)] = Field(2, description="images of each of them")
@@ -93,12 +96,14 @@ class ReplaySettings(Settings):
         None, description="DER++: weight of the distance to the embedding as it was stored (0.3); null = plain replay"
     )
 
-    def make(self) -> Replay:
-        """Build the method."""
-        return Replay(self)
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require that each data set has a share of what the memory leaves of a batch."""
+        if recipe.data.sampling == "datasets" and len(stage.train) + len(stage.source) > 1:
+            recalled = recalled_people(recipe.data.identities, self.share)
+            share_of_each(recipe.data.identities - recalled, stage.train)
 
 
-class Replay(Method):
+class Replay(Method, settings_class=ReplaySettings):
     """A memory of images, chosen at the end of every stage and joined to the training images of every later one.
 
     Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017; for `match`
@@ -109,15 +114,13 @@ class Replay(Method):
     """
 
     settings: ReplaySettings
-    keeps_images = True
     stages: Tensor
     rows: Tensor
     sizes: Tensor
     stored: Tensor
 
     def __init__(self, settings: ReplaySettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         for name in ("stages", "rows", "sizes"):  # (M,) which stage, which row of its images, bytes of the file
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         self.register_buffer("stored", torch.empty(0, 0))  # (M', D) embeddings of the first M' of them

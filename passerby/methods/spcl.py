@@ -7,7 +7,7 @@ are found in the memory itself; those that change with the radius are taken apar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
 from passerby.methods.method import MethodContext
+from passerby.methods.settings import RecipeView, StageView
 from passerby.models.domains import Division, divide_batch_norms, join_batch_norms
 from passerby.types import Batch, Floats, Ints, Output
 
@@ -116,6 +117,8 @@ def neighbouring_radii(eps: float, step: float) -> tuple[float, float]:
 class SpclSettings(ClusteredSettings):
     """SpCL."""
 
+    trains_alone: ClassVar[bool] = True
+
     cluster: DbscanSettings = DbscanSettings()
     weight: Annotated[float, Field(gt=0)] = 1.0
     temperature: Annotated[float, Field(gt=0)] = 0.05
@@ -135,12 +138,31 @@ class SpclSettings(ClusteredSettings):
             raise ValueError(f"step {self.step} leaves no radius in (0, 1) around cluster.eps {eps}")
         return self
 
-    def make(self) -> Spcl:
-        """Build the method."""
-        return Spcl(self)
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require that batch norms of two kinds of images can be kept apart, where there are two."""
+        super().check(recipe, stage)
+        if self.norms == "shared" and not any(_has_source(other) for other in recipe.stages):
+            raise ValueError("method.spcl.norms: shared has no effect: no stage has source data sets")
+        if self.norms == "shared" or not stage.source:
+            return
+        if recipe.engine.batch_norm == "synchronised":
+            raise ValueError(
+                "method.spcl.norms: apart and engine.batch_norm: synchronised exclude each other, since processes "
+                "that see other kinds of images would wait for one another; use local or shared"
+            )
+        if stage.optim.batch_norm != "train":
+            raise ValueError(
+                f"method.spcl.norms: apart has no effect with optim.batch_norm: {stage.optim.batch_norm}, under "
+                "which all images have the same norms; use shared"
+            )
 
 
-class Spcl(Clustered):
+def _has_source(stage: StageView) -> bool:
+    """Whether a stage shows labelled images beside the memory of the method."""
+    return bool(stage.source) and any(isinstance(chosen, SpclSettings) for chosen in stage.method.chosen.values())
+
+
+class Spcl(Clustered, settings_class=SpclSettings):
     """SpCL: a memory of labelled people and unlabelled images, and clusters that must prove reliable.
 
     Where nothing labelled is shown beside, the memory has unlabelled images only. Otherwise the loss is the sum of two
@@ -155,7 +177,6 @@ class Spcl(Clustered):
     """
 
     settings: SpclSettings
-    trains_alone = True
     eyes = "The memory, as batches moved it"
     alone = "an image in no cluster, or in one that does not last, is a person of its own"
     memory: Tensor

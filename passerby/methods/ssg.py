@@ -5,7 +5,7 @@ Its semi-supervised form also asks who is in a few images, and spreads the answe
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from passerby.losses.triplet import triplet_loss
 from passerby.methods.asking import Ask, chosen_to_ask, count_to_name, merged_by_name, named_by_nearest
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows
 from passerby.methods.method import MethodContext
+from passerby.methods.settings import RecipeView, StageView
 from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage
 
 STRIPES = 2
@@ -81,6 +82,9 @@ def known_triplets(x: Tensor, labels: Tensor, *, margin: float = 0.5, distance: 
 class SsgSettings(ClusteredSettings):
     """Self-similarity grouping: clusters of whole bodies and of their halves, by batch-hard triplets."""
 
+    trains_alone: ClassVar[bool] = True
+    needs_stripes: ClassVar[int | None] = STRIPES
+
     cluster: AnyClustering = DbscanSettings(eps="share", k1=20, form="reranking")
     feature: Literal["embedding", "feature"] = Field("feature", description="what is clustered of the whole body")
     source: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -109,12 +113,16 @@ class SsgSettings(ClusteredSettings):
                 raise ValueError(f"ask looks for the nearest images on the graph, and cluster is {self.cluster.kind}")
         return self
 
-    def make(self) -> Ssg:
-        """Build the method."""
-        return Ssg(self)
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require that the oracle is asked in time, and that there is a source to be far from."""
+        super().check(recipe, stage)
+        if self.ask != "none" and self.ask_after >= stage.epochs:
+            raise ValueError(f"method.ssg.ask_after is {self.ask_after}, and the stage has {stage.epochs} epochs")
+        if not stage.source and self.source != type(self).model_fields["source"].default:
+            raise ValueError("method.ssg.source has no effect: the stage has no source data sets")
 
 
-class Ssg(Clustered):
+class Ssg(Clustered, settings_class=SsgSettings):
     """Self-similarity grouping: a label for the whole body and one for each half; an image without one is left out.
 
     The embedding and the feature of the whole learn by the first label, each half by its own. Where images were asked
@@ -132,7 +140,6 @@ class Ssg(Clustered):
     """
 
     settings: SsgSettings
-    trains_alone = True
     views = ("clusters", "clusters of upper halves", "clusters of lower halves")
     asked: Tensor
 

@@ -10,7 +10,7 @@ is neither 0 nor far above 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
 from passerby.methods.method import Adds, Method, MethodContext, frozen
-from passerby.settings import Settings
+from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Ints, Output, Stage
 
 Positive = Annotated[float, Field(gt=0)]
@@ -68,9 +68,21 @@ def some_rows(stage: Stage, count: int, *, seed: int) -> Ints:
     return np.sort(drawn)
 
 
+class WeightPenaltySettings(BaseMethodSettings):
+    """What the three have in common."""
+
+    strength: Positive
+
+    @property
+    def needs_state(self) -> bool:
+        """Without the weights of an earlier stage there is no penalty."""
+        return True
+
+
 class WeightPenalty(Method):
     """What the three have in common: the penalty, and how it compares with the loss."""
 
+    settings: WeightPenaltySettings
     name: str
     factor = 2.0
     """How many times `anchored`, which has a half, the penalty is."""
@@ -79,8 +91,8 @@ class WeightPenalty(Method):
     importance: Tensor
     ratio: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, settings: WeightPenaltySettings) -> None:
+        super().__init__(settings)
         self.register_buffer("reference", torch.empty(0))  # (W,) once a stage is done
         self.register_buffer("importance", torch.empty(0))
         self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
@@ -98,7 +110,7 @@ class WeightPenalty(Method):
     @property
     def strength(self) -> float:
         """The weight of the penalty."""
-        return cast("EwcSettings | SiSettings | MasSettings", self.settings).strength
+        return self.settings.strength
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the penalty; none in the first stage."""
@@ -135,8 +147,11 @@ class WeightPenalty(Method):
 # ---- by the Fisher information
 
 
-class EwcSettings(Settings):
+class EwcSettings(WeightPenaltySettings):
     """Elastic weight consolidation: weights that decide who is who stay."""
+
+    labelled_only: ClassVar[bool] = True
+    needs_losses: ClassVar[tuple[str, ...]] = ("softmax",)
 
     strength: Positive = Field(1000.0, description="lambda; no value carries over, see the ratio in the log")
     images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
@@ -147,12 +162,8 @@ class EwcSettings(Settings):
         1.0, description="share of the earlier importance that stays at each further stage (online EWC)"
     )
 
-    def make(self) -> Ewc:
-        """Build the method."""
-        return Ewc(self)
 
-
-class Ewc(WeightPenalty):
+class Ewc(WeightPenalty, settings_class=EwcSettings):
     """`mean_square` of the gradients of log p(y|x), image by image.
 
     Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017; Schwarz et al.,
@@ -163,10 +174,6 @@ class Ewc(WeightPenalty):
     settings: EwcSettings
     name = "ewc"
     factor = 1.0
-
-    def __init__(self, settings: EwcSettings) -> None:
-        super().__init__()
-        self.settings = settings
 
     @property
     def kept_share(self) -> float:
@@ -191,18 +198,14 @@ class Ewc(WeightPenalty):
 # ---- by the length of the embedding
 
 
-class MasSettings(Settings):
+class MasSettings(WeightPenaltySettings):
     """Memory aware synapses: weights that change embeddings most stay; needs no labels."""
 
     strength: Positive = Field(1.0, description="lambda; no value carries over, see the ratio in the log")
     images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
 
-    def make(self) -> Mas:
-        """Build the method."""
-        return Mas(self)
 
-
-class Mas(WeightPenalty):
+class Mas(WeightPenalty, settings_class=MasSettings):
     """`mean_magnitude` of the gradients of the embedding's squared length, image by image.
 
     Reference: Aljundi et al., "Memory Aware Synapses", ECCV 2018, equations 2 to 4.
@@ -211,10 +214,6 @@ class Mas(WeightPenalty):
 
     settings: MasSettings
     name = "mas"
-
-    def __init__(self, settings: MasSettings) -> None:
-        super().__init__()
-        self.settings = settings
 
     def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return how the squared length of the embedding depends on each weight."""
@@ -225,18 +224,14 @@ class Mas(WeightPenalty):
 # ---- by the way that the weights went
 
 
-class SiSettings(Settings):
+class SiSettings(WeightPenaltySettings):
     """Synaptic intelligence: weights that made the loss fall stay."""
 
     strength: Positive = Field(0.1, description="the paper's c; no value carries over, see the ratio in the log")
     damping: Positive = Field(0.1, description="xi, for weights that hardly moved")
 
-    def make(self) -> Si:
-        """Build the method."""
-        return Si(self)
 
-
-class Si(WeightPenalty):
+class Si(WeightPenalty, settings_class=SiSettings):
     """`path_importance`, summed up while a stage is learnt.
 
     The gradient is that of all losses without this method's own penalty; the change is whatever the optimiser made of
@@ -254,8 +249,7 @@ class Si(WeightPenalty):
     latest: Tensor
 
     def __init__(self, settings: SiSettings) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         for each in ("path", "start", "latest"):
             self.register_buffer(each, torch.empty(0))
 

@@ -1,13 +1,12 @@
 """The typed tree of a run. What its classes list is all that exists; there is no other registry."""
 
-from passerby.recipe.method import AnyMethod, MethodSettings
+from passerby.recipe.method import MethodSettings
 from passerby.recipe.protocol import EngineSettings, RerankSettings, TestSettings
 from passerby.recipe.reading import find_recipe, load_recipe, make_recipe, recipe_from_text
 from passerby.recipe.stage import StageSettings
 from passerby.recipe.tree import Recipe
 
 __all__ = [
-    "AnyMethod",
     "EngineSettings",
     "MethodSettings",
     "Recipe",

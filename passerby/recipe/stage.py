@@ -7,9 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from passerby.losses.mix import LossSettings, default_losses
-from passerby.methods.clustered import ClusteredSettings
-from passerby.methods.pplr import PplrSettings
-from passerby.methods.ssg import SsgSettings
+from passerby.methods.settings import BaseMethodSettings
 from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
 from passerby.settings import Settings
@@ -57,54 +55,11 @@ class StageSettings(Settings):
             raise ValueError(f"{both[0]!r} is both in train, without labels, and in source, with them")
         return self
 
-    @model_validator(mode="after")
-    def _known_people(self) -> Self:
-        for name in ("ewc", "replay", "grow"):
-            if not self.labelled and name in self.method.chosen:
-                raise ValueError(f"method.{name} must know who is who, and stage {self.title!r} is unlabelled")
-        if "ewc" in self.method.chosen and "softmax" not in self.losses.chosen:
-            raise ValueError("method.ewc asks the classifier of losses.softmax, and the stage has no such loss")
-        if self.method.lwf is not None and self.method.lwf.heads and "softmax" not in self.losses.chosen:
-            raise ValueError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
-        return self
-
-    @model_validator(mode="after")
-    def _in_time(self) -> Self:
-        """Refuse what an unlabelled stage would never come to."""
-        for name, chosen in self.method.chosen.items() if not self.labelled else ():
-            stop = chosen.stop if isinstance(chosen, ClusteredSettings) else None
-            if stop is not None and stop.epochs + 1 >= self.epochs:
-                raise ValueError(
-                    f"method.{name}.stop has no effect: the stage ends before {stop.epochs} epochs at rest"
-                )
-        pplr = None if self.labelled else self.method.pplr
-        given = pplr is not None and pplr.from_epoch != PplrSettings.model_fields["from_epoch"].default
-        if pplr is not None and given and pplr.from_epoch >= self.epochs:
-            raise ValueError(f"method.pplr.from_epoch is {pplr.from_epoch}, and the stage has {self.epochs} epochs")
-        ssg = None if self.labelled else self.method.ssg
-        if ssg is not None and ssg.ask != "none" and ssg.ask_after >= self.epochs:
-            raise ValueError(f"method.ssg.ask_after is {ssg.ask_after}, and the stage has {self.epochs} epochs")
-        if ssg is not None and not self.source and ssg.source != SsgSettings.model_fields["source"].default:
-            raise ValueError("method.ssg.source has no effect: the stage has no source data sets")
-        return self
-
-    @model_validator(mode="after")
-    def _second_network(self) -> Self:
-        if self.method.mmt is None or self.labelled:
-            return self
-        if self.optim.ema_decay is not None:
-            raise ValueError(
-                "method.mmt keeps running means of its own and leaves one of them; leave out optim.ema_decay"
-            )
-        for name in ("freeze_backbone_steps", "batch_norm"):
-            if getattr(self.optim, name) != OptimSettings.model_fields[name].default:
-                raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
-        return self
-
     @property
-    def norms_apart(self) -> bool:
-        """Whether labelled images beside unlabelled ones have batch norms of their own."""
-        return bool(self.source) and self.method.spcl is not None and self.method.spcl.norms == "apart"
+    def active(self) -> dict[str, BaseMethodSettings]:
+        """The methods that do anything in the stage: none of pseudo-labels where labels are known."""
+        chosen = self.method.chosen
+        return {name: method for name, method in chosen.items() if method.is_active(labelled=self.labelled)}
 
     @property
     def shown(self) -> tuple[str, ...]:

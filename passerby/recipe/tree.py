@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 from passerby.data.datasets import READERS, DatasetSettings, dataset_settings, open_dataset
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
-from passerby.data.samplers import recalled_people, share_of_each
+from passerby.data.samplers import share_of_each
 from passerby.errors import did_you_mean
 from passerby.inputs import InputSettings
 from passerby.losses.mix import LossSettings, default_losses
-from passerby.methods.ssg import STRIPES
 from passerby.models.embedder import ModelSettings
 from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
+from passerby.recipe.methods import require_useful
 from passerby.recipe.protocol import EngineSettings, TestSettings
 from passerby.recipe.stage import PER_STAGE, Name, StageSettings
 from passerby.reference_results import ReferenceResult
@@ -92,9 +92,6 @@ class Recipe(Settings):
                 raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
             for stage in joint:
                 share_of_each(self.data.identities, stage.shown)
-                if (replay := stage.method.replay) is not None:
-                    recalled = recalled_people(self.data.identities, replay.share)
-                    share_of_each(self.data.identities - recalled, stage.train)
         return self
 
     @model_validator(mode="after")
@@ -106,64 +103,12 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _whole_images(self) -> Self:
-        if self.foreground.use == "mask" and any(stage.method.dask is not None for stage in self.stages):
-            raise ValueError(
-                "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
-                "people; use pool or swap, or leave one of them out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _moved_masks(self) -> Self:
         if self.foreground.use != "none" and self.data.augment.policy is not None:
             raise ValueError(
                 "data.augment.policy turns and shears images and would leave the masks of foreground.use: "
                 f"{self.foreground.use} behind; leave one of them out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _norms_apart(self) -> Self:
-        told = [(stage, spcl) for stage in self.stages if (spcl := stage.method.spcl) and not stage.labelled]
-        if any(spcl.norms == "shared" for _, spcl in told) and not any(stage.source for stage, _ in told):
-            raise ValueError("method.spcl.norms: shared has no effect: no stage has source data sets")
-        for stage in self.stages:
-            if stage.norms_apart and self.engine.batch_norm == "synchronised":
-                raise ValueError(
-                    "method.spcl.norms: apart and engine.batch_norm: synchronised exclude each other, since processes "
-                    "that see other kinds of images would wait for one another; use local or shared"
-                )
-            if stage.norms_apart and stage.optim.batch_norm != "train":
-                raise ValueError(
-                    f"method.spcl.norms: apart has no effect with optim.batch_norm: {stage.optim.batch_norm}, under "
-                    "which all images have the same norms; use shared"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _earlier(self) -> Self:
-        later = {name for stage in self.stages[self.init_from is None :] for name in stage.method.chosen}
-        for stage in self.stages:
-            for name, chosen in stage.method.chosen.items():
-                if name not in later and chosen.make().needs_previous_model:
-                    only = "the recipe has one stage" if len(self.stages) == 1 else "only the first stage names it"
-                    raise ValueError(f"method.{name} holds on to an earlier stage and has no effect here: {only}")
-        return self
-
-    @model_validator(mode="after")
-    def _somebody_teaches(self) -> Self:
-        for stage in self.stages:
-            methods = [] if stage.labelled else [chosen.make() for chosen in stage.method.chosen.values()]
-            if not stage.labelled and not any(method.assigns_labels for method in methods):
-                raise ValueError(f"stage {stage.title!r} is unlabelled, and no method assigns labels")
-            if not stage.losses.chosen and not any(method.trains_alone for method in methods):
-                raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
-            if not stage.losses.apart and not any(method.trains_alone for method in methods):
-                raise ValueError(
-                    f"losses: nothing in {', '.join(stage.losses.chosen)} tells people apart (center only draws images "
-                    "together, a weight of 0 does nothing); add softmax or triplet"
-                )
         return self
 
     @model_validator(mode="after")
@@ -177,37 +122,8 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _unlabelled(self) -> Self:
-        spoken = {name for stage in self.stages if not stage.labelled for name in stage.method.chosen}
-        for stage in self.stages:
-            for name, chosen in stage.method.chosen.items():
-                method = chosen.make()
-                if name not in spoken and (method.assigns_labels or method.unlabelled_only):
-                    word = "assigns labels" if method.assigns_labels else "looks at clusters"
-                    raise ValueError(f"method.{name} {word} and has no effect here: no stage is labelled: false")
-        return self
-
-    @model_validator(mode="after")
-    def _stripes(self) -> Self:
-        stripes, named = self.model.stripes, {name for stage in self.stages for name in stage.method.chosen}
-        if "ssg" in named and stripes != STRIPES:
-            given = "null" if stripes is None else stripes
-            raise ValueError(f"method.ssg looks at upper and lower bodies: set model.stripes to {STRIPES}, not {given}")
-        if "pplr" in named and stripes is None:
-            raise ValueError("method.pplr looks at stripes of the images, and the model has none; set model.stripes=3")
-        if stripes is not None and not named & {"ssg", "pplr"}:
-            raise ValueError("model.stripes has no effect: only method.ssg and method.pplr look at stripes")
-        return self
-
-    @model_validator(mode="after")
-    def _remembered(self) -> Self:
-        before = {name for stage in self.stages[:-1] for name in stage.method.chosen}
-        for name, chosen in self.stages[-1].method.chosen.items():
-            if len(self.stages) > 1 and self.init_from is None and name not in before and not chosen.make().has_state:
-                raise ValueError(
-                    f"method.{name} holds on to what it kept of an earlier stage and has no effect here: only the last "
-                    "stage names it"
-                )
+    def _methods(self) -> Self:
+        require_useful(self)
         return self
 
     @property

@@ -145,13 +145,11 @@ def _methods(stage: StageSettings, number: int) -> dict[str, Method]:
     """Return the methods that do something in a stage: not those that lack an earlier model, or unknown people."""
     methods = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
     if stage.labelled:
-        methods = {
-            name: method for name, method in methods.items() if not (method.assigns_labels or method.unlabelled_only)
-        }
+        methods = {name: method for name, method in methods.items() if name in stage.active}
     return {
         name: method
         for name, method in methods.items()
-        if number or not method.needs_previous_model or method.adds_loss != "never"
+        if number or not method.settings.needs_previous_model or method.adds_loss != "never"
     }
 
 
@@ -177,7 +175,7 @@ def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
 
 def _left_over(methods: dict[str, Method], losses: dict[str, Method], number: int) -> list[tuple[Box, list[str]]]:
     """Return the model and the memories that earlier stages left."""
-    asking = [name for name, method in methods.items() if method.uses_previous_model]
+    asking = [name for name, method in methods.items() if method.settings.uses_previous_model]
     found = []
     if asking:
         lines = (f"the model as stage {number} left it, frozen", f"asked by {', '.join(asking)}")
@@ -216,7 +214,7 @@ def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
         told = (*summary(chosen), *facts(chosen)) if method.adds_loss == "never" else ()
         if method.at_end:
             boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (method.at_end, *told), "learning"))
-        elif method.adds_loss == "never" and not method.assigns_labels:
+        elif method.adds_loss == "never" and not method.settings.assigns_labels:
             boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
     return tuple(boxes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.methods.table import METHODS
 from passerby.recipe import Recipe, load_recipe
 from passerby.recipe import changes as recipe_changes
 from passerby.reference_results import Figures, Reference, shipped_rows
@@ -75,10 +76,11 @@ def losses_of_code(recipe: Recipe, metrics: Sequence[MetricRecord], name: str) -
 
     """
     learnt = {number for number, stage in enumerate(recipe.stages, start=1) if name in stage.train}
-    left = [found for found in metrics if found.part == "ebll" and found.stage in learnt]
+    reported = {name: kind.reported for name, kind in METHODS.items() if kind.reported}
+    left = [found for found in metrics if found.part in reported and found.stage in learnt]
     if not left:
         return None
-    return {loss: left[-1].values[loss] for loss in ("ae", "ae_l1", "ae_l2") if loss in left[-1].values}
+    return {loss: left[-1].values[loss] for loss in reported[left[-1].part] if loss in left[-1].values}
 
 
 def changes(recipe: Recipe) -> list[str]:

@@ -101,11 +101,7 @@ class Run:
     @property
     def active_methods(self) -> list[Method]:
         """The methods of the present stage, in their order; none of pseudo-labels where labels are known."""
-        settings = self.recipe.stages[self.stage_number]
-        named = [cast("Method", self.methods[name]) for name in settings.method.chosen]
-        return [
-            method for method in named if not (settings.labelled and (method.assigns_labels or method.unlabelled_only))
-        ]
+        return [cast("Method", self.methods[name]) for name in self.recipe.stages[self.stage_number].active]
 
     @property
     def over(self) -> bool:
@@ -194,7 +190,7 @@ class Run:
             self.stage = method.extend_stage(self, self.stage)
         self.make_losses(max(1, self.stage.classes))
         has_past = number > 0 or self.recipe.init_from is not None
-        asked = has_past and any(method.uses_previous_model for method in self.active_methods)
+        asked = has_past and any(method.settings.uses_previous_model for method in self.active_methods)
         self.previous_model = PreviousModel(self.tested) if asked else None
 
     def make_losses(self, classes: int) -> None:
@@ -230,8 +226,8 @@ class Run:
                 )
 
     def _require_memories(self) -> None:
-        for name in self.recipe.stages[0].method.chosen:
-            if not self.all_methods[name].has_state:
+        for name, chosen in self.recipe.stages[0].method.chosen.items():
+            if chosen.needs_state and not self.all_methods[name].has_state:
                 raise UserError(
                     f"init_from: the run in {self.recipe.init_from} left nothing that method.{name} could hold on to; "
                     f"start from a run whose method has it, or leave it out of the first stage"
@@ -293,7 +289,7 @@ class Run:
         out = self.forward(batch)
         terms = self.compute_losses(batch, out)
         for method in self.active_methods:
-            if method.uses_previous_model:
+            if method.settings.uses_previous_model:
                 terms |= method.losses(self, batch, out)
         return terms
 

@@ -185,7 +185,7 @@ def opening(run: Run) -> list[str]:
     notes = [camera_note(run.datasets[name], run.recipe.test.cameras) for name in run.recipe.tested]
     sentences += [note for note in notes if note]
     chosen = {name: method for settings in run.recipe.stages for name, method in settings.method.chosen.items()}
-    sentences += [f"method.{name}: {note}" for name, method in chosen.items() if (note := method.make().note)]
+    sentences += [f"method.{name}: {note}" for name, method in chosen.items() if (note := method.note)]
     sentences += [
         f"{settings.title}: the schedule does not lower the learning rate within {settings.epochs} epochs; the option "
         "--epochs N sets the epochs and stretches the schedule with them"

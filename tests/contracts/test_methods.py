@@ -7,7 +7,6 @@ methods that make labels the second stage has none.
 
 import json
 import math
-import typing
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from ignite.engine import Events
 from pydantic import ValidationError
 
 from passerby.methods.method import END_OF_STAGE
+from passerby.methods.table import METHODS
 from passerby.recipe import MethodSettings
 from passerby.train import run_log
 from passerby.train.session import Interrupted, train
@@ -41,8 +41,7 @@ CASES = [(name, number) for name in MethodSettings.model_fields for number in ra
 def recipe_with(tiny, name, number, *overrides):
     """Return a recipe of two stages with the method, and with what it cannot do without."""
     told = CHANGES.get(name, [{}])[number]
-    (kind,) = [m for m in typing.get_args(MethodSettings.model_fields[name].annotation) if m is not type(None)]
-    method = kind.model_validate(told).make()
+    method = METHODS[name]
     unknown = method.assigns_labels or method.unlabelled_only
     beside = {"pseudo": CLUSTER} if method.unlabelled_only and not method.assigns_labels else {}
     labels = ", labelled: false" if unknown else ""
@@ -114,7 +113,7 @@ def test_what_it_tells_is_finite_and_the_same(pair):
 
 def test_the_teacher_stands_still(pair):
     recipe, whole, _, found = pair
-    wanted = any(chosen.make().uses_previous_model for chosen in recipe.method.chosen.values())
+    wanted = any(chosen.uses_previous_model for chosen in recipe.method.chosen.values())
     assert bool(found) == wanted
     assert len(set(found)) == wanted
     checkpoint = torch.load(whole / "last.pt", weights_only=True)
@@ -141,9 +140,8 @@ def part_verb(verb):
 @pytest.mark.parametrize("name", MethodSettings.model_fields)
 def test_every_part_can_be_left_out_and_refuses_what_it_does_not_know(name):
     assert getattr(MethodSettings(), name) is None
-    (kind,) = [m for m in typing.get_args(MethodSettings.model_fields[name].annotation) if m is not type(None)]
     with pytest.raises(ValidationError):
-        kind(no_such_setting=1)
+        METHODS[name](no_such_setting=1)
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
@@ -151,6 +149,6 @@ def test_a_part_that_needs_an_earlier_stage_is_refused_without_one(tiny, name, n
     from passerby.errors import UserError
 
     recipe, text = recipe_with(tiny, name, number), f"method.{name}={json.dumps(CHANGES.get(name, [{}])[number])}"
-    if recipe.method.chosen[name].make().needs_previous_model:
+    if recipe.method.chosen[name].needs_previous_model:
         with pytest.raises(UserError, match=f"method.{name} holds on to an earlier stage and has no effect here"):
             tiny(text)

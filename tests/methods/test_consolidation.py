@@ -86,7 +86,7 @@ def test_a_share_counts_for_the_new_weights(later):
     old, new = (
         {k: v.clone() for k, v in net.state_dict().items()} for net in (run.previous_model.embedder, run.embedder)
     )
-    run.methods["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run)
     for name, found in run.embedder.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, 0.25 * new[name] + 0.75 * old[name])
@@ -107,7 +107,7 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
     with torch.no_grad():
         features = [net.eval()(every.images).feature for net in (run.previous_model.embedder, run.embedder)]
     run.embedder.train()
-    run.methods["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run)
     share = told[0].values["share of the new weights"]
     assert share == pytest.approx(agreement(*features), abs=1e-3)
     assert 0.05 < share < 0.95

@@ -190,7 +190,7 @@ def test_a_random_site_is_drawn_anew_in_every_epoch(second):
 def test_random_weights_are_told(tiny, tmp_path):
     told = "method.dask: its network begins with random weights; the published one is pre-trained (weights: pretrained)"
     assert told in opening(make_run(tiny(*TWO_SITES, dask()), tmp_path))
-    assert DaskSettings(weights="pretrained").make().note == ""
+    assert DaskSettings(weights="pretrained").note == ""
 
 
 def test_what_would_do_nothing_is_refused(tiny, tmp_path):

@@ -43,7 +43,7 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
 def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, share):
     run = make_run(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
     run.open_stage(0)
-    run.methods["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run)
     run.methods["grow"].on_stage_end(run)
     run.open_stage(1)
     (head,) = classifiers(run.losses.losses).values()
@@ -51,7 +51,7 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, sh
     with torch.no_grad():
         head.weight += 1
     now = head.weight.detach().clone()
-    run.methods["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run)
     torch.testing.assert_close(head.weight[:3], now[:3])
     torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
     run.methods["grow"].on_stage_end(run)
@@ -67,7 +67,7 @@ def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
     assert "grow" in run.methods
     (head,) = classifiers(run.losses.losses).values()
     before = head.weight.detach().clone()
-    run.methods["average"].interpolate_weights(run, run.stage)
+    run.methods["average"].interpolate_weights(run)
     assert torch.equal(head.weight, before)
 
 
@@ -141,16 +141,16 @@ def test_rows_survive_a_checkpoint_in_the_stage_without_a_classifier(tiny, tmp_p
     run.save()
     again = make_run(recipe, tmp_path)
     again.restore(load_checkpoint(tmp_path / "last.pt"))
-    before, after = (one.parts["grow"].known["softmax"] for one in (run, again))
+    before, after = (one.methods["grow"].known["softmax"] for one in (run, again))
     assert torch.equal(before.weight, after.weight)
     assert before.space == after.space
-    again.parts["grow"].end(again, again.stage)
+    again.methods["grow"].on_stage_end(again)
     again.open_stage(2)
     assert again.stage.classes == 6 + 3 + 6
 
 
 def test_two_keepers_of_earlier_people_are_refused(tiny):
-    with pytest.raises(UserError, match=r"method.grow and method.replay both keep earlier people"):
+    with pytest.raises(UserError, match=r"method.grow and method.replay exclude each other"):
         tiny("method={grow: {}, replay: {}}")
 
 

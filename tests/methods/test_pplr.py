@@ -59,7 +59,7 @@ def pplr(tiny, *changes):
 
 
 def test_without_stripes_it_is_refused(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"the model has none; set model\.stripes=3"):
+    with pytest.raises(UserError, match=r"set model\.stripes to 3, not null"):
         train(pplr(tiny), tmp_path / "run")
 
 

@@ -13,6 +13,7 @@ from passerby.errors import UserError
 from passerby.losses.mix import LossSettings
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.pseudo import PseudoSettings
+from passerby.methods.table import METHODS
 from passerby.recipe import MethodSettings, Recipe, StageSettings, make_recipe
 from passerby.report.diagrams import draw
 from passerby.settings import Settings
@@ -64,10 +65,6 @@ BASES = [
 
 
 PARTS = {name: {} for name in MethodSettings.model_fields} | {"lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}}
-EVERY_PART = {
-    name: next(kind for kind in get_args(field.annotation) if kind is not type(None))(**PARTS[name]).make()
-    for name, field in MethodSettings.model_fields.items()
-}
 TWO_SITES = {
     "datasets": SITES,
     "model": {"backbone": "resnet18"},
@@ -88,10 +85,10 @@ def without_labels(method: dict) -> dict:
 
 
 CLUSTERINGS = [kind.model_fields["kind"].default for kind in get_args(get_args(AnyClustering)[0])]
-MAKERS = [name for name, method in EVERY_PART.items() if method.assigns_labels]
+MAKERS = [name for name, kind in METHODS.items() if kind.assigns_labels]
 """An unlabelled stage has just one of them."""
 NOBODY = {"labelled": False, "method": {"pseudo": {}}}
-LABELLED_TOO = [name for name, method in EVERY_PART.items() if not (method.assigns_labels or method.unlabelled_only)]
+LABELLED_TOO = [name for name, kind in METHODS.items() if not (kind.assigns_labels or kind.unlabelled_only)]
 BASES += [
     in_two_stages({name: method for name, method in PARTS.items() if name != "replay" and name in LABELLED_TOO}),
     in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "autoencoders": ["ae", "ae_l1"]}}),

@@ -189,15 +189,15 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
         ),
         (
             [HIDDEN, f"method={{pseudo: {CLUSTER}, contrast: {CLUSTER}}}"],
-            "method.pseudo and method.contrast both make labels; leave one out",
+            "method.pseudo and method.contrast both assign labels; leave one out",
         ),
         (
             ["stages=[{train: [other], source: [market1501]}]"],
-            "beside shows labelled data sets together with unlabelled",
+            "source shows labelled data sets together with unlabelled",
         ),
         (
             ["stages=[{train: [other], labelled: false, source: [other]}]", f"method.pseudo={CLUSTER}"],
-            "'other' is both in train, without labels, and in beside, with them",
+            "'other' is both in train, without labels, and in source, with them",
         ),
         (["losses={softmax: null, triplet: null}"], "at least one loss is needed"),
         ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema_decay=0.9"], "method.mmt keeps running means of its own"),
@@ -205,7 +205,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             [HIDDEN, f"method.mmt={CLUSTER}", "optim.freeze_backbone_steps=2"],
             "a second network, which optim.freeze_backbone_steps does not reach; leave it out",
         ),
-        ([HIDDEN, "method.spcl={norms: shared}"], "norms: shared has no effect: no stage shows labelled data sets"),
+        ([HIDDEN, "method.spcl={norms: shared}"], "norms: shared has no effect: no stage has source data sets"),
         (
             [BESIDE, "method.spcl={}", "engine.batch_norm=synchronised"],
             "norms: apart and engine.batch_norm: synchronised exclude each other",
@@ -216,10 +216,10 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
         ),
         (
             ["stages=[{train: [other], labelled: false}]", "method.ssg={}", "model.stripes=3"],
-            "method.ssg looks at upper and lower bodies: set model.stripes to 2, not 3",
+            "method.ssg compares stripes of images: set model.stripes to 2, not 3",
         ),
-        ([HIDDEN, "method.pplr={}"], "method.pplr looks at stripes of the images, and the model has none"),
-        (["model.stripes=3"], "model.stripes has no effect: only method.ssg and method.pplr look at stripes"),
+        ([HIDDEN, "method.pplr={}"], "method.pplr compares stripes of images: set model.stripes to 3, not null"),
+        (["model.stripes=3"], "model.stripes has no effect: only method.pplr and method.ssg look at stripes"),
         (
             ["stages=[{train: [other], labelled: false, epochs: 4}]", "method.pplr={from_epoch: 4}", "model.stripes=3"],
             "method.pplr.from_epoch is 4, and the stage has 4 epochs",
@@ -230,7 +230,7 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
         ),
         (
             ["stages=[{train: [other], labelled: false}]", "method.ssg={source: 0.3}", "model.stripes=2"],
-            "method.ssg.source has no effect: the stage shows no known people beside",
+            "method.ssg.source has no effect: the stage has no source data sets",
         ),
         (
             ["stages=[{train: [other], labelled: false, epochs: 4}]", "method.pseudo={stop: {}}"],

@@ -1,0 +1,121 @@
+"""Base of the settings of methods: what a method needs and provides, for the recipe to check without building it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from passerby.data.foreground import ForegroundSettings
+from passerby.data.loading import DataSettings
+from passerby.losses.mix import LossSettings
+from passerby.optim import OptimSettings
+from passerby.settings import Settings
+
+if TYPE_CHECKING:
+    from passerby.methods.method import Method
+
+
+class MethodsView(Protocol):
+    """The methods of a stage, by name."""
+
+    @property
+    def chosen(self) -> Mapping[str, BaseMethodSettings]: ...
+
+
+class StageView(Protocol):
+    """What `check` may look at of a stage; see `StageSettings`."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def train(self) -> Sequence[str]: ...
+    @property
+    def source(self) -> Sequence[str]: ...
+    @property
+    def labelled(self) -> bool: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def optim(self) -> OptimSettings: ...
+    @property
+    def losses(self) -> LossSettings: ...
+    @property
+    def method(self) -> MethodsView: ...
+
+
+class EngineView(Protocol):
+    """What `check` may look at of the engine."""
+
+    @property
+    def batch_norm(self) -> str: ...
+
+
+class RecipeView(Protocol):
+    """What `check` may look at of a recipe; see `Recipe`."""
+
+    @property
+    def stages(self) -> Sequence[StageView]: ...
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def foreground(self) -> ForegroundSettings: ...
+    @property
+    def engine(self) -> EngineView: ...
+
+
+class BaseMethodSettings(Settings):
+    """Base of the settings of a method; the class variables declare what the method needs and provides."""
+
+    method_class: ClassVar[type[Method]]
+    """The method of these settings; set where it is defined: `class Name(Method, settings_class=NameSettings)`."""
+
+    uses_previous_model: ClassVar[bool] = False
+    """Whether it compares the model with that of the stage before, where there is one."""
+    needs_previous_model: ClassVar[bool] = False
+    """Whether it does nothing unless a stage came before."""
+    assigns_labels: ClassVar[bool] = False
+    """Whether it assigns pseudo-labels; such a method is not active in labelled stages."""
+    labelled_only: ClassVar[bool] = False
+    """Whether it is refused in unlabelled stages."""
+    unlabelled_only: ClassVar[bool] = False
+    """Whether it is not active in labelled stages, without assigning labels itself."""
+    trains_alone: ClassVar[bool] = False
+    """Whether an unlabelled stage may do without further losses beside it."""
+    needs_losses: ClassVar[tuple[str, ...]] = ()
+    """The losses that a stage must have."""
+    needs_stripes: ClassVar[int | None] = None
+    """How many stripes of an image it compares (`model.stripes`); None = it looks at whole images."""
+    any_stripes: ClassVar[bool] = False
+    """Whether another number of stripes than `needs_stripes` serves as well."""
+    excludes: ClassVar[tuple[str, ...]] = ()
+    """The methods that a stage cannot have beside it."""
+    reported: ClassVar[tuple[str, ...]] = ()
+    """Its figures of the end of a stage that belong into scores.json, by their names in the log."""
+
+    @property
+    def needs_state(self) -> bool:
+        """Whether it does nothing in a stage before which no stage had the method."""
+        return False
+
+    @property
+    def note(self) -> str:
+        """A sentence that a person should read before a run begins; default: none."""
+        return ""
+
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Raise `ValueError` where the method cannot serve in a stage, for reasons that no class variable can express.
+
+        Called for each stage in which the method is active.
+        """
+
+    def key(self, stage: StageView) -> str:
+        """Return how error texts call these settings: `method.NAME`."""
+        return next((f"method.{name}" for name, chosen in stage.method.chosen.items() if chosen is self), "method")
+
+    def is_active(self, *, labelled: bool) -> bool:
+        """Return whether the method does anything in a stage with labels or without."""
+        return not (labelled and (self.assigns_labels or self.unlabelled_only))
+
+    def make(self) -> Method:
+        """Build the method."""
+        return self.method_class(self)

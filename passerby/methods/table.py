@@ -1,0 +1,51 @@
+"""The registry table of the methods, by the key in `method`.
+
+The order is the order in which methods are called. Those that compare the batch itself with the previous model come
+before `dask`, which shows the model a second batch, so that the output of the previous model is computed once for each.
+`dec` comes after all methods that assign labels, whose clusters its centres begin at.
+"""
+
+from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
+from passerby.methods.contrast import ContrastSettings
+from passerby.methods.dask import DaskSettings
+from passerby.methods.dec import DecSettings
+from passerby.methods.ebll import EbllSettings
+from passerby.methods.growth import GrowSettings
+from passerby.methods.lwf import LwfSettings
+from passerby.methods.mmt import MmtSettings
+from passerby.methods.pplr import PplrSettings
+from passerby.methods.pseudo import PseudoSettings
+from passerby.methods.replay import ReplaySettings
+from passerby.methods.settings import BaseMethodSettings
+from passerby.methods.spcl import SpclSettings
+from passerby.methods.ssg import SsgSettings
+from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings
+from passerby.registry import Table
+
+METHODS: Table[BaseMethodSettings] = Table(
+    "method",
+    BaseMethodSettings,
+    {
+        "average": AverageSettings,
+        "feature": FeatureSettings,
+        "affinity": AffinitySettings,
+        "lwf": LwfSettings,
+        "ebll": EbllSettings,
+        "ewc": EwcSettings,
+        "si": SiSettings,
+        "mas": MasSettings,
+        "replay": ReplaySettings,
+        "grow": GrowSettings,
+        "dask": DaskSettings,
+        "pseudo": PseudoSettings,
+        "contrast": ContrastSettings,
+        "spcl": SpclSettings,
+        "mmt": MmtSettings,
+        "pplr": PplrSettings,
+        "ssg": SsgSettings,
+        "dec": DecSettings,
+    },
+)
+
+DEFAULT_CLUSTERING = "contrast"
+"""The method by which `adapt` finds identities unless another one is named."""
