@@ -112,7 +112,7 @@ def embedding(scale: Scale) -> Callable[[str], Callable[[], object]]:
             embedder,
             ((part, None) for part in images.split(scale.batch)),
             count=scale.images,
-            feature="embedding",
+            feature="after_neck",
             flip=False,
             precision=settings.network_precision(),
         )

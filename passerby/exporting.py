@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from passerby.data.decoding import Pixels
 from passerby.errors import UserError, first_line
-from passerby.extract import Feature, tested_vectors
+from passerby.extract import tested_vectors
 from passerby.files import atomic_write
 from passerby.inference import InferenceSettings, find_device
 from passerby.models.embedder import Embedder, save_embedder
@@ -21,7 +21,7 @@ from passerby.onnx_model import OnnxModel, read_onnx
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text
 from passerby.trained import Trained, load_trained
-from passerby.types import Floats
+from passerby.types import Floats, VectorName
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -78,7 +78,7 @@ class Inference(nn.Module):
 
     """
 
-    def __init__(self, embedder: Embedder, *, feature: Feature, flip: bool) -> None:
+    def __init__(self, embedder: Embedder, *, feature: VectorName, flip: bool) -> None:
         super().__init__()
         self.embedder = embedder
         self.feature = feature
@@ -91,7 +91,9 @@ class Inference(nn.Module):
         return tested_vectors(self.embedder, ordered, feature=self.feature, flip=self.flip)
 
 
-def export(run: Path, out: Path, *, to: Format, feature: Feature | None = None, device: str = "auto") -> Parity | None:
+def export(
+    run: Path, out: Path, *, to: Format, feature: VectorName | None = None, device: str = "auto"
+) -> Parity | None:
     """Write the model of a run as one file that `passerby embed`, `evaluate` and `search` take in the run's place.
 
     Args:

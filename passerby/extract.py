@@ -17,10 +17,7 @@ from passerby.errors import UserError
 from passerby.inference import THREADS, FittingBatch, Precision
 from passerby.models.embedder import Embedder
 from passerby.threads import inference_threads
-from passerby.types import Dataset, Embeddings, Floats, InputMask, Ints, Words
-
-Feature = Literal["embedding", "feature"]
-"""`embedding`: after the neck; `feature`: pooled, before it."""
+from passerby.types import Dataset, Embeddings, Floats, InputMask, Ints, VectorName, Words
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The types of the narrow precisions."""
@@ -31,7 +28,7 @@ def tested_vectors(
     images: Tensor,
     mask: Tensor | None = None,  # noqa: PT028 - this is no test
     *,
-    feature: Feature,
+    feature: VectorName,
     flip: bool,
 ) -> Tensor:
     """Return the vectors of a batch as evaluation compares them.
@@ -53,7 +50,7 @@ def tested_vectors(
     outputs = [embedder(images, mask)]
     if flip:
         outputs.append(embedder(images.flip(3), None if mask is None else mask.flip(3)))
-    found = [(out.embedding if feature == "embedding" else out.feature).float() for out in outputs]
+    found = [out.vector(feature).float() for out in outputs]
     return torch.stack(found).mean(0) if flip else found[0]
 
 
@@ -91,7 +88,7 @@ def extract(
     embedder: Embedder,
     paths: Words,
     *,
-    feature: Feature = "embedding",
+    feature: VectorName = "after_neck",
     flip: bool = False,
     batch: int = 64,
     workers: int = THREADS,
@@ -138,7 +135,7 @@ def run_network(
     batches: Iterable[tuple[Tensor, Tensor | None]],
     *,
     count: int,
-    feature: Feature,
+    feature: VectorName,
     flip: bool,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
@@ -209,7 +206,7 @@ def embed_dataset(
     embedder: Embedder,
     dataset: Dataset,
     *,
-    feature: Feature = "embedding",
+    feature: VectorName = "after_neck",
     flip: bool = False,
     batch: int = 64,
     workers: int = THREADS,

@@ -26,7 +26,7 @@ from passerby.inference import THREADS
 from passerby.inputs import InputSettings
 from passerby.onnx_providers import Provider, choose_providers, explain_fallback
 from passerby.settings import Plain, Settings, build, override
-from passerby.types import Floats, Words
+from passerby.types import Floats, Words, present_name
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -253,7 +253,9 @@ def _own(session: InferenceSession, entry: Entry, written: dict[str, str], sourc
     expected = Entry("images", np.uint8, "nchw", settings.size, None)
     if entry != expected or "vectors" not in _names(session):
         raise UserError(f"{source} carries passerby settings that do not fit its graph; export it again")
-    return OnnxModel(source, session, entry, settings, "vectors", told.dimension, told.feature, told.flip, recipe)
+    return OnnxModel(
+        source, session, entry, settings, "vectors", told.dimension, present_name(told.feature), told.flip, recipe
+    )
 
 
 # ---- files of others

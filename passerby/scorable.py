@@ -18,7 +18,7 @@ def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single
         cameras, queries: as in `evaluate`.
 
     """
-    table = label_vectors(np.zeros((len(tested_paths(dataset)), 1), np.float32), dataset, feature="embedding")
+    table = label_vectors(np.zeros((len(tested_paths(dataset)), 1), np.float32), dataset, feature="after_neck")
     try:
         skipped = explain_skipped(table, cameras=cameras)
     except UserError as error:  # nobody in the query or in the gallery is known

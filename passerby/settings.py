@@ -23,6 +23,7 @@ from passerby.bounded import DEEPEST, BoundedLoader, require_short
 from passerby.errors import UserError, did_you_mean
 from passerby.registry import OneOf
 from passerby.renamed import present_path
+from passerby.types.vectors import FORMER_NAMES
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What YAML and JSON can hold."""
@@ -371,7 +372,7 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
             return f"{where}: {reason}" if detail["loc"] else str(reason)
         case "literal_error":
             allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-            hint = did_you_mean(str(detail["input"]), allowed)
+            hint = _renamed(detail["input"], allowed) or did_you_mean(str(detail["input"]), allowed)
             return f"{where} is {detail['input']!r}, allowed: {detail['ctx']['expected']}{hint}"
         case "union_tag_invalid":
             allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
@@ -392,6 +393,12 @@ _SYNONYMS = {
     "dataset": "datasets", "gpu": "device", "amp": "precision", "tensorboard": "track", "fp16": "precision",
 }  # fmt: skip
 """What other toolkits call a setting."""
+
+
+def _renamed(value: object, allowed: Sequence[str]) -> str:
+    """Return how a value of an earlier version is called today, where that is allowed."""
+    name = FORMER_NAMES.get(str(value))
+    return f"; it is called {name!r} now" if name in allowed else ""
 
 
 def _hint(kind: type[Settings], word: str, known: Sequence[str]) -> str:

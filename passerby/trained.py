@@ -19,15 +19,15 @@ from passerby.data.names import existing_form, require_text
 from passerby.data.readers.cameras import told_cameras
 from passerby.data.readers.words import number_words
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import WHOLE, Feature, View, extract, label_vectors, run_network, tested_paths, tested_view
+from passerby.extract import WHOLE, View, extract, label_vectors, run_network, tested_paths, tested_view
 from passerby.image_arrays import Images, image_list, prepared_batches
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.metadata import safetensors_text
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
-from passerby.recipe import Recipe, load_recipe, recipe_from_text
+from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text
-from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, Words
+from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, VectorName, Words
 
 Progress = Callable[[int, int], None]
 
@@ -82,7 +82,7 @@ class Trained:
     inference: InferenceSettings = AUTOMATIC
 
     @property
-    def feature(self) -> Feature:
+    def feature(self) -> VectorName:
         """Which vector the recipe tests."""
         return self.recipe.test.feature
 
@@ -240,7 +240,7 @@ def _recipe_of(file: Path) -> Recipe:
     """Return the recipe of a model; where that of the folder around it is the same, that one, which has all paths."""
     inside = recipe_from_text(safetensors_text(file, "recipe"), source=f"the recipe in {file}")
     beside = file.with_name("recipe.yaml")
-    if beside.is_file() and public_text(whole := load_recipe(str(beside))) == public_text(inside):
+    if beside.is_file() and public_text(whole := recipe_of_run(beside)) == public_text(inside):
         return whole
     return inside
 

@@ -57,7 +57,7 @@ def looking_at(part, dataset, view):
             pixels[~mask if view.visible == "foreground" else mask] = 116
         seen = pixels[mask if part == "person" else ~mask].mean()
         vectors.append([np.cos(seen / 100), np.sin(seen / 100)])
-    return label_vectors(np.array(vectors, dtype=np.float32), dataset, feature="embedding", input_mask=view.input_mask)
+    return label_vectors(np.array(vectors, dtype=np.float32), dataset, feature="after_neck", input_mask=view.input_mask)
 
 
 def measured(part, dataset, tested=WHOLE):

@@ -62,7 +62,7 @@ def test_the_file_gives_the_vectors_of_the_run(run, file, site):
     np.testing.assert_allclose(theirs.vectors, ours.vectors, rtol=1e-3, atol=1e-4)
     assert parity(ours.vectors, theirs.vectors).cosine < 1e-8
     assert parity(ours.vectors[::-1], theirs.vectors).cosine > 1e-4  # or all images would look alike
-    assert (theirs.feature, theirs.path.tolist()) == ("embedding", ours.path.tolist())
+    assert (theirs.feature, theirs.path.tolist()) == ("after_neck", ours.path.tolist())
 
 
 def test_the_graph_takes_rgb_bytes_in_any_number_and_nothing_else(run, file, site):
@@ -76,7 +76,7 @@ def test_the_graph_takes_rgb_bytes_in_any_number_and_nothing_else(run, file, sit
     pixels = decode(path)[::2, ::2].transpose(2, 0, 1)[None]  # RGB although the network was trained on BGR
     with torch.inference_mode():
         embedder, bgr = load_trained(run).embedder, torch.from_numpy(pixels[:, ::-1].copy())
-        wanted = (embedder(bgr).embedding + embedder(bgr.flip(3)).embedding) / 2  # as test.flip says
+        wanted = (embedder(bgr).after_neck + embedder(bgr.flip(3)).after_neck) / 2  # as test.flip says
     for count in (1, 3, 64):
         found = session.run(None, {"images": np.repeat(pixels, count, axis=0)})[0]
         assert found.shape == (count, wanted.shape[1])
@@ -89,7 +89,7 @@ def test_the_file_says_what_it_is_and_keeps_no_lines_of_source(file):
     written = {entry.key: entry.value for entry in model.metadata_props}
     described = json.loads(written["passerby"])
     assert described["input"]["size"] == [32, 16]
-    assert (described["feature"], described["dimension"], described["normalised"]) == ("embedding", 96, False)
+    assert (described["feature"], described["dimension"], described["normalised"]) == ("after_neck", 96, False)
     assert described["flip"] is True
     assert "uint8 RGB (batch, 3, 32, 16)" in model.doc_string
     assert next(entry.version for entry in model.opset_import if not entry.domain) >= 18
@@ -98,10 +98,10 @@ def test_the_file_says_what_it_is_and_keeps_no_lines_of_source(file):
 
 @pytest.mark.parametrize("backbone", ["test_vit"])
 def test_token_models_take_any_number_of_images(tiny, tmp_path, backbone):
-    recipe = tiny(f"model.backbone={backbone}", "model.last_stride=2", "test.feature=feature")
+    recipe = tiny(f"model.backbone={backbone}", "model.last_stride=2", "test.feature=before_neck")
     run = write_run(tmp_path / "run", recipe)
     assert export(run, tmp_path / "a.onnx", to="onnx").cosine < 1e-6
-    assert load_model(tmp_path / "a.onnx").feature == "feature"
+    assert load_model(tmp_path / "a.onnx").feature == "before_neck"
 
 
 def test_non_local_blocks_can_be_written(tmp_path):
@@ -116,12 +116,12 @@ def test_non_local_blocks_can_be_written(tmp_path):
     np.testing.assert_allclose(found, block(x).detach(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("feature", [None, "feature"])
+@pytest.mark.parametrize("feature", [None, "before_neck"])
 def test_safetensors_give_the_vectors_of_the_run_to_the_bit(run, site, tmp_path, feature):
     out = tmp_path / "a.safetensors"
     assert export(run, out, to="safetensors", feature=feature) is None
     model = load_model(out)
-    assert model.feature == (feature or "embedding")
+    assert model.feature == (feature or "after_neck")
     same = feature is None
     assert np.array_equal(*(embed_images(each, [site / "query"]).vectors for each in (model, load_model(run)))) is same
     assert (out.read_bytes() == (run / "embedder.safetensors").read_bytes()) is same
@@ -185,7 +185,7 @@ def test_other_mistakes_are_told(run, tmp_path):
     with pytest.raises(UserError, match=r"--to onnx writes a file that ends in .onnx, got .*a.safetensors"):
         export(run, tmp_path / "a.safetensors", to="onnx")
     with pytest.raises(UserError, match="is the model itself; name another file"):
-        export(run, run / "embedder.safetensors", to="safetensors", feature="feature")
+        export(run, run / "embedder.safetensors", to="safetensors", feature="before_neck")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.pt").touch()
     with pytest.raises(UserError, match="the run is not finished, go on with: passerby train --resume --out "):

@@ -33,7 +33,7 @@ def test_rows_are_query_then_gallery_with_what_is_known(embedder, dataset):
     assert found.query.path.tolist() == dataset.query.path.tolist()
     assert found.gallery.pid.tolist() == dataset.gallery.pid.tolist()
     assert found.gallery.cam.tolist() == dataset.gallery.cam.tolist()
-    assert (found.dataset, found.feature) == ("tiny", "embedding")
+    assert (found.dataset, found.feature) == ("tiny", "after_neck")
 
 
 @pytest.mark.parametrize("batch", [1, 5, 32, 100])
@@ -53,12 +53,12 @@ def test_the_feature_is_the_one_before_the_neck(dataset):
     embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(32, 16)))
     torch.nn.init.constant_(embedder.neck.weight, 3.0)
     paths = dataset.query.path
-    feature, embedding = (extract(embedder, paths, feature=name) for name in ("feature", "embedding"))
+    feature, embedding = (extract(embedder, paths, feature=name) for name in ("before_neck", "after_neck"))
     np.testing.assert_allclose(embedding, 3 * feature / np.sqrt(1 + 1e-5), rtol=1e-5)
-    assert embed_dataset(embedder, dataset, feature="feature").feature == "feature"
+    assert embed_dataset(embedder, dataset, feature="before_neck").feature == "before_neck"
 
 
-@pytest.mark.parametrize("feature", ["feature", "embedding"])
+@pytest.mark.parametrize("feature", ["before_neck", "after_neck"])
 def test_flipping_is_the_mean_over_the_image_and_its_mirror_image(embedder, dataset, feature):
     paths = dataset.query.path
     (images,) = plain_batches(paths, embedder.input, size=len(paths))
@@ -118,4 +118,4 @@ def test_nothing_to_evaluate_on_is_told(dataset, empty):
 
 def test_vectors_must_fit_the_images(dataset):
     with pytest.raises(UserError, match="column 'pid'"):
-        label_vectors(np.zeros((3, 2), np.float32), dataset, feature="embedding")
+        label_vectors(np.zeros((3, 2), np.float32), dataset, feature="after_neck")

@@ -50,9 +50,9 @@ COMMON = {
     "data.augment.flip": 0.5, "data.augment.pad": 10, "data.augment.erase.probability": 0.5,
     "model.backbone": "resnet50.tv_in1k", "model.last_stride": 1, "model.pool": "gem", "model.neck": "bnneck",
     "losses.softmax.smoothing": 0.0, "losses.triplet.form": "soft", "losses.triplet.distance": "euclidean_norm",
-    "losses.triplet.feature": "feature", "optim.name": "sgd", "optim.lr": 8e-3, "optim.momentum": 0.9,
+    "losses.triplet.feature": "before_neck", "optim.name": "sgd", "optim.lr": 8e-3, "optim.momentum": 0.9,
     "optim.weight_decay": 1e-4, "optim.schedule": "multistep", "optim.warmup_epochs": 10.0,
-    "optim.warmup_factor": 0.01, "optim.milestones": [30], "optim.gamma": 0.1, "test.feature": "feature",
+    "optim.warmup_factor": 0.01, "optim.milestones": [30], "optim.gamma": 0.1, "test.feature": "before_neck",
     "test.distance": "cosine", "test.rerank": None, "stages.0.epochs": 80, "stages.0.identities": 500,
 }  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_a_row_of_lwf_is_the_baseline_then_dukemtmc_with_its_terms(name):
     if terms:
         lwf = second["method"]["lwf"]
         assert {key: lwf[key] for key in ("ce_dist", "tr_dist", "heads") if lwf[key]} == terms
-        assert (lwf["temperature"], lwf["scale"], lwf["margin"], lwf["feature"]) == (10.0, "none", 0.3, "embedding")
+        assert (lwf["temperature"], lwf["scale"], lwf["margin"], lwf["feature"]) == (10.0, "none", 0.3, "after_neck")
     results = {}
     if figures is not None:
         results = {
@@ -251,5 +251,5 @@ def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
     ]  # fmt: skip
     assert [finding.stage for finding in run_log.metrics(records)] == [2, 3, 4]
     assert (result.reference, result.reranked) == (None, None)
-    assert result.plain.protocol.feature == "feature"
+    assert result.plain.protocol.feature == "before_neck"
     assert result.forgetting is not None

@@ -223,7 +223,7 @@ def test_a_size_that_does_not_suit_is_told(tmp_path):
         load_onnx(path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"input": 3, "feature": "embedding", "dimension": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"input": 3, "feature": "after_neck", "dimension": 3}'])
 def test_settings_that_only_pretend_to_be_ours_are_refused(tmp_path, text):
     path = write_graph(tmp_path / "a.onnx", metadata={"passerby": text, "recipe": ""})
     with pytest.raises(UserError, match=r"a\.onnx(: |.*passerby settings that can be read)"):
@@ -231,7 +231,7 @@ def test_settings_that_only_pretend_to_be_ours_are_refused(tmp_path, text):
 
 
 def test_settings_that_do_not_fit_the_graph_are_refused(tmp_path):
-    text = '{"input": {"size": [32, 16]}, "feature": "embedding", "flip": false, "dimension": 3}'
+    text = '{"input": {"size": [32, 16]}, "feature": "after_neck", "flip": false, "dimension": 3}'
     path = write_graph(tmp_path / "a.onnx", metadata={"passerby": text, "recipe": ""})
     with pytest.raises(UserError, match="do not fit its graph"):
         load_onnx(path)

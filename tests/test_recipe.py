@@ -11,7 +11,15 @@ from passerby.data.transforms import EraseSettings
 from passerby.errors import UserError
 from passerby.losses.triplet import TripletSettings
 from passerby.optim import never_falls, rate
-from passerby.recipe import Recipe, RerankSettings, find_recipe, load_recipe, make_recipe
+from passerby.recipe import (
+    Recipe,
+    RerankSettings,
+    find_recipe,
+    load_recipe,
+    make_recipe,
+    recipe_from_text,
+    recipe_of_run,
+)
 from passerby.recipe.changes import changes
 from passerby.reference_results import shipped_recipes
 from passerby.settings import override, parse_yaml
@@ -301,3 +309,19 @@ def test_losses_that_can_teach_nothing_are_refused(changes, told):
 )
 def test_losses_that_can_teach_something_are_accepted(changes):
     load_recipe("small", changes)
+
+
+def test_a_former_name_of_a_vector_is_refused_with_the_present_one():
+    for change, hint in (("test.feature=embedding", "after_neck"), ("losses.triplet.feature=feature", "before_neck")):
+        with pytest.raises(UserError, match=f"it is called '{hint}' now"):
+            load_recipe("small", [change])
+
+
+def test_a_stored_recipe_with_former_names_of_vectors_is_read(tmp_path):
+    recipe = load_recipe("small", ["test.feature=before_neck", "losses.center={}"])
+    former = recipe.dump().replace("before_neck", "feature").replace("after_neck", "embedding")
+    (tmp_path / "recipe.yaml").write_text(former)
+    for read in (recipe_from_text(former, source="a model"), recipe_of_run(tmp_path / "recipe.yaml")):
+        assert (read.test, read.losses, read.stages) == (recipe.test, recipe.losses, recipe.stages)
+    with pytest.raises(UserError, match="it is called 'after_neck' now"):
+        recipe_from_text(former, ["test.feature=embedding"], source="a model")

@@ -76,8 +76,8 @@ def test_the_forms_of_the_triplet_and_the_tested_vector_are_those_of_the_papers(
     found = {name: load_recipe(name) for name in ("bag_of_tricks", "agw", "sbs", "vit")}
     forms = {name: recipe.stages[0].losses.triplet.form for name, recipe in found.items()}
     assert forms == {"bag_of_tricks": "hard", "agw": "weighted", "sbs": "soft", "vit": "soft"}
-    assert {name: recipe.test.feature for name, recipe in found.items() if recipe.test.feature != "embedding"} == {
-        "vit": "feature"
+    assert {name: recipe.test.feature for name, recipe in found.items() if recipe.test.feature != "after_neck"} == {
+        "vit": "before_neck"
     }
 
 

@@ -31,7 +31,7 @@ LEARNED = {"losses.softmax.weight": "learned"}
 SE, A, B = {"model.attention": "se"}, {"model.ibn": "a"}, {"model.ibn": "b"}
 THREE = ["market1501", "dukemtmc", "msmt17"]
 BEFORE_POOLING = {"method.ebll.place": "before_pooling"}
-ARCFACE = {"weight": 1.0, "scale": 64.0, "smoothing": 0.0, "feature": "embedding", "margin": 0.5, "beyond": "monotone"}
+ARCFACE = {"weight": 1.0, "scale": 64.0, "smoothing": 0.0, "feature": "after_neck", "margin": 0.5, "beyond": "monotone"}
 
 EBLL = {
     "place": "after_pooling", "code": 512, "activation": "sigmoid", "kernel": 1,
@@ -41,7 +41,7 @@ EBLL = {
 }  # fmt: skip
 TR_DIST = {
     "ce_dist": 0.0, "tr_dist": 1.0, "heads": 0.0, "temperature": 10.0, "scale": "none", "margin": 0.3,
-    "heads_temperature": 2.0, "feature": "embedding",
+    "heads_temperature": 2.0, "feature": "after_neck",
 }  # fmt: skip
 THEN_DUKE = {
     "stages.1.train": ["dukemtmc"], "stages.1.optim.lr": 3.5e-5, "stages.1.losses.softmax.weight": 1.0,

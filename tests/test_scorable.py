@@ -77,7 +77,7 @@ def _listed(site):
 
 def test_a_model_is_not_asked_for_what_cannot_be_scored(site, tmp_path):
     class Model:
-        recipe, notes, feature, flip = None, (), "embedding", False
+        recipe, notes, feature, flip = None, (), "after_neck", False
 
         def vectors(self, paths, **options):
             raise AssertionError("asked")

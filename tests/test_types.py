@@ -110,7 +110,7 @@ def same(one, other):
 def test_embeddings_survive_the_disk(tmp_path_factory, vectors, name, with_path):
     count = len(vectors)
     path = np.array([f"ä{i}" for i in range(count)], np.str_) if with_path else None
-    table = embeddings(count, vectors=vectors, path=path, dataset=name, feature="embedding", flip=with_path)
+    table = embeddings(count, vectors=vectors, path=path, dataset=name, feature="after_neck", flip=with_path)
     file = tmp_path_factory.mktemp("npz") / "e.npz"
     table.save(file)
     assert same(Embeddings.load(file), table)
@@ -123,6 +123,12 @@ def test_a_file_from_before_flip_averaging_is_read(tmp_path):
     np.savez(tmp_path / "old.npz", **columns)
     assert Embeddings.load(tmp_path / "e.npz").flip is True
     assert Embeddings.load(tmp_path / "old.npz").flip is False
+
+
+@pytest.mark.parametrize(("stamp", "name"), [("feature", "before_neck"), ("embedding", "after_neck"), ("", "")])
+def test_a_file_with_a_former_name_of_a_vector_is_read(tmp_path, stamp, name):
+    embeddings(feature=stamp).save(tmp_path / "old.npz")
+    assert Embeddings.load(tmp_path / "old.npz").feature == name
 
 
 def test_roles_divide_the_rows():
@@ -230,14 +236,14 @@ def test_the_fingerprint_tells_which_images_are_compared():
     assert len(table.fingerprint) == 16
 
 
-PROTOCOL = Protocol("market1501", "abc", 10, 20, "standard", "cosine", "embedding")
+PROTOCOL = Protocol("market1501", "abc", 10, 20, "standard", "cosine", "after_neck")
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"dataset": "msmt17"}, {"files": "abd"}, {"count_query": 11}, {"count_gallery": 21}, {"cameras": "ignore"},
-        {"distance": "euclidean"}, {"feature": "feature"}, {"rerank": Rerank()}, {"ap_rule": "trapezoid"},
+        {"distance": "euclidean"}, {"feature": "before_neck"}, {"rerank": Rerank()}, {"ap_rule": "trapezoid"},
         {"flip": True}, {"queries": "multi"},
     ],
 )  # fmt: skip

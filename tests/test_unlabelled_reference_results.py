@@ -41,7 +41,7 @@ PEOPLE = {"market1501": 500, "dukemtmc": 700, "msmt17": 1000}
 """Clusters of k-means for MMT."""
 DBSCAN = {"kind": "dbscan", "eps": 0.6, "share": 1.6e-3, "min_samples": 4, "k1": 30, "k2": 6, "form": "clustering"}
 SAYS = {
-    "pseudo": {"cluster": DBSCAN, "feature": "embedding"},
+    "pseudo": {"cluster": DBSCAN, "feature": "after_neck"},
     "contrast": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.1, "update": "all", "weight": 1.0},
     "spcl": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.2, "step": 0.02, "norms": "apart"},
     "mmt": {"soft_softmax": 0.5, "soft_triplet": 0.8, "decay": 0.999, "smoothing": 0.1, "second": None},
@@ -53,7 +53,7 @@ COMMON = {
     "data.augment.pad": 10, "data.augment.erase.probability": 0.5, "model.backbone": "resnet50.tv_in1k",
     "model.weights": "pretrained", "model.last_stride": 1, "model.neck": "bnneck", "model.pool": "avg",
     "optim.name": "adam", "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "optim.schedule": "multistep",
-    "optim.warmup_epochs": 0.0, "optim.milestones": [20, 40], "optim.gamma": 0.1, "test.feature": "embedding",
+    "optim.warmup_epochs": 0.0, "optim.milestones": [20, 40], "optim.gamma": 0.1, "test.feature": "after_neck",
     "stages.0.labelled": False, "stages.0.epochs": 50, "stages.0.iterations": 400,
 }  # fmt: skip
 
@@ -152,7 +152,7 @@ def test_a_lifelong_row_learns_two_labelled_sites_and_two_without():
         (("msmt17",), False, None, ()), (("cuhk03",), False, None, ()),
     ]  # fmt: skip
     assert {*recipe.method.chosen} == {"affinity", "average", "contrast"}
-    assert recipe.method.contrast.feature == recipe.test.feature == "feature"
+    assert recipe.method.contrast.feature == recipe.test.feature == "before_neck"
     assert sorted(recipe.tested) == sorted([*(stage.train[0] for stage in recipe.stages), *UNSEEN])
 
 

@@ -260,7 +260,7 @@ def export(
         typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here", callback=file_to_write),
     ] = None,
     feature: Annotated[
-        Literal["embedding", "feature"] | None, typer.Option(help="default: the one that the recipe tests")
+        Literal["before_neck", "after_neck"] | None, typer.Option(help="default: the one that the recipe tests")
     ] = None,
     device: Device = "auto",
 ) -> None:

@@ -6,7 +6,7 @@ updates, as batch normalisation does with its statistics.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -15,7 +15,7 @@ from torch import Tensor
 from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import widen
 from passerby.losses.weights import Weight
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 
 def center_loss(x: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class CenterSettings(BaseLossSettings):
 
     weight: Weight = 5e-4
     lr: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learning rate of the centres")
-    feature: Literal["embedding", "feature"] = Field("feature", description="what has centres")
+    feature: VectorName = Field("before_neck", description="what has centres")
 
     def make(self, *, dimension: int, classes: int) -> Center:
         """Build the loss for features of `dimension` and `classes` identities."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import complete_anchors, widen
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 
 def circle_loss(
@@ -61,7 +61,7 @@ class CircleSettings(BaseLossSettings):
 
     margin: Annotated[float, Field(ge=0, le=1)] = 0.25
     scale: Annotated[float, Field(gt=0)] = 128.0
-    feature: Literal["embedding", "feature"] = Field("feature", description="what is compared")
+    feature: VectorName = Field("before_neck", description="what is compared")
     anchors: Literal["valid", "all"] = "valid"
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from passerby.losses.weights import Weight
 from passerby.settings import Settings
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 
 class BaseLossSettings(Settings):
     """Base of the settings of a loss."""
 
     weight: Weight = 1.0
-    feature: Literal["embedding", "feature"] = Field("feature", description="the vector that the loss is computed on")
+    feature: VectorName = Field("before_neck", description="the vector that the loss is computed on")
 
     separates_identities: ClassVar[bool] = True
     """Whether the loss can move different identities apart, so that it may be the only one of a recipe."""
@@ -56,7 +56,7 @@ class Loss(nn.Module):
 
     def vectors(self, out: Output) -> Tensor:
         """Return the vectors (B, D) that the loss is computed on."""
-        return out.embedding if self.settings.feature == "embedding" else out.feature
+        return out.vector(self.settings.feature)
 
     def identity_rows(self) -> Tensor | None:
         """Return the vectors (C, D) that the loss has learnt of its identities, not detached; None = it has none."""

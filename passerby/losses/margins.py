@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from passerby.losses.loss import BaseLossSettings, ClassifierLoss
 from passerby.losses.mining import widen
 from passerby.losses.softmax import smoothed_cross_entropy
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 Beyond = Literal["monotone", "plain"]
 """What ArcFace does where angle + margin passes 180 degrees: `plain` goes on with cos(angle + margin), which rises
@@ -117,7 +117,7 @@ class MarginSettings(BaseLossSettings):
 
     scale: Annotated[float, Field(gt=0)] = 64.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")
+    feature: VectorName = Field("after_neck", description="what the classifier sees")
 
     def logits(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """Return the logits (B, C) of cosines (B, C)."""

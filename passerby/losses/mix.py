@@ -14,7 +14,7 @@ from passerby.losses.loss import BaseLossSettings
 from passerby.losses.table import LOSSES
 from passerby.losses.weights import LIMIT, learned_share
 from passerby.registry import Table
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class LossSettings(ChoiceSettings):
         return super().chosen
 
     @property
-    def features(self) -> dict[str, str]:
-        """Which vector each loss that is present trains: `feature` before the neck, or `embedding` after it."""
+    def features(self) -> dict[str, VectorName]:
+        """Which vector each loss that is present trains: `before_neck` or `after_neck`."""
         return {name: chosen.feature for name, chosen in self.chosen.items()}
 
     @property
@@ -113,8 +113,8 @@ class LossMix(nn.Module):
 
 def _rows(out: Output, rows: Tensor) -> Output:
     """Keep some rows of the vectors; the map stays whole, because losses look at vectors."""
-    parts = None if out.parts is None else out.parts[rows]
-    return replace(out, feature=out.feature[rows], embedding=out.embedding[rows], parts=parts)
+    stripes = None if out.stripes is None else out.stripes[rows]
+    return replace(out, before_neck=out.before_neck[rows], after_neck=out.after_neck[rows], stripes=stripes)
 
 
 def total(terms: dict[str, LossTerm]) -> Tensor:

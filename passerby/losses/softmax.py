@@ -5,7 +5,7 @@ The classifier lives here and not in the model, so that a new stage can bring a 
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, ClassifierLoss
 from passerby.losses.mining import widen
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.1) -> Tensor:
@@ -39,7 +39,7 @@ class SoftmaxSettings(BaseLossSettings):
     has_classifier: ClassVar[bool] = True
 
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    feature: Literal["embedding", "feature"] = Field("embedding", description="what the classifier sees")
+    feature: VectorName = Field("after_neck", description="what the classifier sees")
 
     def make(self, *, dimension: int, classes: int) -> Softmax:
         """Build the loss for features of `dimension` and `classes` identities."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import Distance, complete_anchors, hardest, pair_distances, softly_hardest
-from passerby.types import Output
+from passerby.types import Output, VectorName
 
 Form = Literal["hard", "soft", "weighted", "pull"]
 """With p the positive and n the negative of an anchor. `hard`: relu(p - n + margin), of the hardest; `soft`:
@@ -67,7 +67,7 @@ class TripletSettings(BaseLossSettings):
     form: Form = "hard"
     margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for the forms hard and pull")
     distance: Distance = "euclidean"
-    feature: Literal["embedding", "feature"] = Field("feature", description="what is compared")
+    feature: VectorName = Field("before_neck", description="what is compared")
     anchors: Literal["valid", "all"] = "valid"
 
     @property

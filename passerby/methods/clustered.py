@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from passerby.distances.sparse import SparseRows
 from passerby.methods.method import Method, MethodContext
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.methods.stopping import StopSettings
-from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage
+from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage, VectorName
 
 UNSEEN = -2
 """Stands in the place of the clusters of an epoch before the first."""
@@ -30,7 +30,7 @@ class ClusteredSettings(BaseMethodSettings):
     assigns_labels: ClassVar[bool] = True
 
     cluster: AnyClustering = DbscanSettings()
-    feature: Literal["embedding", "feature"] = Field("embedding", description="what is clustered, at unit length")
+    feature: VectorName = Field("after_neck", description="what is clustered, at unit length")
     cameras: AcrossCameras = Field(
         "ignore", description="take each camera's mean, or mean and spread, out of what is clustered"
     )
@@ -117,7 +117,7 @@ class Clustered(Method):
 
     def looked_at(self, ctx: MethodContext) -> Floats:
         """Return the vectors (N, D) that are clustered."""
-        found: Floats = getattr(ctx.vectors(), self.settings.feature)
+        found: Floats = ctx.vectors().vector(self.settings.feature)
         return self.evened(found, ctx.stage.train.cam)
 
     def evened(self, vectors: Floats, cam: Ints) -> Floats:

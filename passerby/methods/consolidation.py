@@ -18,10 +18,9 @@ from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
 from passerby.methods.method import Method, MethodContext, PreviousModel
 from passerby.methods.settings import BaseMethodSettings
-from passerby.types import Batch, Output, Split
+from passerby.types import Batch, Output, Split, VectorName
 
 Weight = Annotated[float, Field(gt=0)]
-Vector = Literal["embedding", "feature"]
 
 
 class FeatureSettings(BaseMethodSettings):
@@ -32,7 +31,7 @@ class FeatureSettings(BaseMethodSettings):
 
     weight: Weight = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
-    feature: Vector = "feature"
+    feature: VectorName = "before_neck"
 
 
 class FeatureDistillation(Method, settings_class=FeatureSettings):
@@ -45,7 +44,7 @@ class FeatureDistillation(Method, settings_class=FeatureSettings):
         if ctx.previous_model is None:
             return {}
         chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
-        old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        old, new = (each.vector(chosen.feature) for each in (earlier, out))
         return {"feature": LossTerm(feature_gap(old, new, distance=chosen.distance), chosen.weight)}
 
 
@@ -58,7 +57,7 @@ class AffinitySettings(BaseMethodSettings):
     weight: Weight = 1.0
     temperature: Weight = 0.1
     rectified: bool = Field(False, description="mend what the earlier model has wrong (LSTKC)")
-    feature: Vector = "feature"
+    feature: VectorName = "before_neck"
 
 
 class AffinityDistillation(Method, settings_class=AffinitySettings):
@@ -76,7 +75,7 @@ class AffinityDistillation(Method, settings_class=AffinitySettings):
         if ctx.previous_model is None:
             return {}
         chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
-        old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        old, new = (each.vector(chosen.feature) for each in (earlier, out))
         old, new, people = ctx.gather(old, new, batch.people, use="mining")
         wanted = affinity(old, temperature=chosen.temperature)
         if chosen.rectified:
@@ -178,6 +177,6 @@ def both_vectors(ctx: MethodContext, previous_model: PreviousModel, split: Split
     with torch.no_grad(), ctx.autocast():
         for images, mask in shown(split.path, ctx.view(split), present, size=64):
             for kept, model in zip(found, (previous_model.embedder, present), strict=True):
-                kept.append(model(images.to(ctx.device), mask).feature.float())
+                kept.append(model(images.to(ctx.device), mask).before_neck.float())
     present.train(was_training)
     return torch.cat(found[0]), torch.cat(found[1])

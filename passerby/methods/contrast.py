@@ -87,7 +87,7 @@ class Contrast(Clustered, settings_class=ContrastSettings):
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Set the memory to the mean directions of the clusters."""
         known = labels >= 0
-        vectors = torch.from_numpy(unit(getattr(ctx.vectors(), self.settings.feature)[known]))
+        vectors = torch.from_numpy(unit(ctx.vectors().vector(self.settings.feature)[known]))
         self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(ctx.device)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
@@ -106,4 +106,4 @@ class Contrast(Clustered, settings_class=ContrastSettings):
         self.memory = self.memory[:0]
 
     def _seen(self, out: Output) -> Tensor:
-        return out.embedding if self.settings.feature == "embedding" else out.feature
+        return out.vector(self.settings.feature)

@@ -18,7 +18,7 @@ from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import hidden_rows, unit
 from passerby.methods.method import Method, MethodContext
 from passerby.methods.settings import BaseMethodSettings
-from passerby.types import Batch, Doubles, Floats, Ints, Output
+from passerby.types import Batch, Doubles, Floats, Ints, Output, VectorName
 
 SMALLEST = 1e-12
 
@@ -114,7 +114,7 @@ class DecSettings(BaseMethodSettings):
     alpha: Annotated[float, Field(gt=0)] = Field(1.0, description="degrees of freedom of Student's t")
     scope: Literal["dataset", "batch"] = Field("dataset", description="what the target distribution is made of")
     centres: Literal["learn", "fixed"] = Field("learn", description="whether centres move within an epoch")
-    feature: Literal["embedding", "feature"] = Field("embedding", description="what is assigned, at unit length")
+    feature: VectorName = Field("after_neck", description="what is assigned, at unit length")
     dimension: Annotated[int, Field(ge=2)] | None = Field(
         None, description="first project on so many principal axes of all images; null = not"
     )
@@ -192,7 +192,7 @@ class Dec(Method, settings_class=DecSettings):
         """Place the centres, or look after those that are there, and set the targets of the epoch."""
         people = labels if labels.ndim == 1 else labels[:, 0]
         rows = (people >= 0) & hidden_rows(ctx.stage)
-        vectors = unit(getattr(ctx.vectors(), self.settings.feature)[rows])
+        vectors = unit(ctx.vectors().vector(self.settings.feature)[rows])
         if self.settings.k is None or not len(self.centres):
             self._project_by(vectors, ctx.device)
             self._place(self._means(vectors, people[rows], ctx))
@@ -215,7 +215,7 @@ class Dec(Method, settings_class=DecSettings):
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how far the assignments of the batch are from their targets."""
-        vectors = out.embedding if self.settings.feature == "embedding" else out.feature
+        vectors = out.vector(self.settings.feature)
         vectors, index = ctx.gather(vectors, batch.index, use="mean")
         mine = self.taking_part[index]
         if not bool(mine.any()):

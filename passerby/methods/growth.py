@@ -17,9 +17,7 @@ from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_
 from passerby.methods.method import Method, MethodContext
 from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
-from passerby.types import Split, Stage
-
-Vector = Literal["feature", "embedding"]
+from passerby.types import Split, Stage, VectorName
 
 
 class GrowSettings(BaseMethodSettings):
@@ -103,7 +101,7 @@ class Grow(Method, settings_class=GrowSettings):
     def _means(self, ctx: MethodContext, stage: Stage, *, space: Space) -> Tensor:
         """Return where the rows of the people of a stage begin (C, D)."""
         before = space == "before_neck" or self.settings.new == "means_before_neck"
-        seen = vectors(ctx, stage.train, of="feature" if before else "embedding")
+        seen = vectors(ctx, stage.train, of="before_neck" if before else "after_neck")
         return class_means(F.normalize(seen) if self.settings.new == "means_before_neck" else seen, _people(ctx, stage))
 
 
@@ -116,9 +114,7 @@ def _people(ctx: MethodContext, stage: Stage) -> Tensor:
     return torch.from_numpy(stage.train.pid).to(ctx.device)
 
 
-def vectors(
-    ctx: MethodContext, split: Split, *, of: Literal["feature", "embedding"], model: Embedder | None = None
-) -> Tensor:
+def vectors(ctx: MethodContext, split: Split, *, of: VectorName, model: Embedder | None = None) -> Tensor:
     """Return the vectors of images without augmentation, (N, D) float32; of the model that is trained by default."""
     model = ctx.embedder if model is None else model
     was_training = model.training

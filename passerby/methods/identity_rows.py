@@ -144,7 +144,7 @@ def _extended(name: str, earlier: IdentityRows, stage: RowStore, *, is_earlier: 
 def space_of(loss: nn.Module) -> Space:
     """Return the space of the classifier or the centres of a loss."""
     settings = cast("Loss", loss).settings
-    is_after = settings.feature == "embedding"
+    is_after = settings.feature == "after_neck"
     if settings.has_classifier:
         return "after_neck" if is_after else "before_neck"
     return "centres_after_neck" if is_after else "centres_before_neck"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self, cast
+from typing import Annotated, ClassVar, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -19,7 +19,7 @@ from passerby.losses.softmax import Softmax
 from passerby.methods.distillation import Scale, entropy, softened_cross_entropy, worst_triplet
 from passerby.methods.method import Method, MethodContext, frozen
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
-from passerby.types import Batch, Output
+from passerby.types import Batch, Output, VectorName
 
 Share = Annotated[float, Field(ge=0)]
 
@@ -39,7 +39,7 @@ class LwfSettings(BaseMethodSettings):
     )
     margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for tr_dist, of distances in [0, 2]")
     heads_temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="for heads")
-    feature: Literal["embedding", "feature"] = Field("embedding", description="what ce_dist and tr_dist compare")
+    feature: VectorName = Field("after_neck", description="what ce_dist and tr_dist compare")
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -102,7 +102,7 @@ class Lwf(Method, settings_class=LwfSettings):
         if ctx.previous_model is None:
             return {}
         chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
-        old, new = (getattr(each, chosen.feature) for each in (earlier, out))
+        old, new = (each.vector(chosen.feature) for each in (earlier, out))
         terms = {}
         if chosen.ce_dist:
             loss = softened_cross_entropy(old, new, temperature=chosen.temperature, scale=chosen.scale)
@@ -114,7 +114,7 @@ class Lwf(Method, settings_class=LwfSettings):
             terms["tr_dist"] = LossTerm(worst_triplet(before, now, people, margin=chosen.margin), chosen.tr_dist)
         if chosen.heads:
             for number, (frozen_head, head) in enumerate(zip(self.old, self.kept, strict=True), start=1):
-                said, says = frozen_head(earlier.embedding), head(out.embedding)
+                said, says = frozen_head(earlier.after_neck), head(out.after_neck)
                 loss = softened_cross_entropy(said, says, temperature=chosen.heads_temperature)
                 terms[f"head {number}"] = LossTerm(loss, chosen.heads)
         return terms

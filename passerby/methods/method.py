@@ -24,7 +24,7 @@ from passerby.extract import View
 from passerby.losses.mix import LossMix, LossTerm
 from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
-from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage
+from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage, VectorName
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -40,15 +40,19 @@ class Vectors:
     """What a model makes of all training images of a stage, without augmentation.
 
     Attributes:
-        feature: (N, D) float32, pooled, before the neck.
-        embedding: (N, D) float32, after it.
-        parts: (N, P, D) float32, one row per stripe of an image; None where the model has no stripes.
+        before_neck: (N, D) float32, pooled.
+        after_neck: (N, D) float32.
+        stripes: (N, P, D) float32, one row per stripe of an image; None where the model has no stripes.
 
     """
 
-    feature: Floats
-    embedding: Floats
-    parts: Floats | None
+    before_neck: Floats
+    after_neck: Floats
+    stripes: Floats | None
+
+    def vector(self, name: VectorName) -> Floats:
+        """Return the vectors (N, D) before or after the neck."""
+        return self.before_neck if name == "before_neck" else self.after_neck
 
 
 END_OF_STAGE = ("replace_weights", "interpolate_weights", "on_stage_end")

@@ -181,7 +181,7 @@ class Mmt(Clustered, settings_class=MmtSettings):
 
     def looked_at(self, ctx: MethodContext) -> Floats:
         """Return the mean (N, D) of what both teachers make of the images."""
-        found = [unit(getattr(ctx.vectors(teacher), self.settings.feature)) for teacher in self._means]
+        found = [unit(ctx.vectors(teacher).vector(self.settings.feature)) for teacher in self._means]
         mean: Floats = (found[0] + found[1]) / np.float32(2)
         return self.evened(mean, ctx.stage.train.cam)
 
@@ -189,7 +189,7 @@ class Mmt(Clustered, settings_class=MmtSettings):
         """Let all classifiers begin at the mean directions of the clusters."""
         known = labels >= 0
         people, vectors = torch.from_numpy(labels[known]), [ctx.vectors(teacher) for teacher in self._means]
-        means = [class_means(torch.from_numpy(unit(found.embedding[known])), people) for found in vectors]
+        means = [class_means(torch.from_numpy(unit(found.after_neck[known])), people) for found in vectors]
         rows = F.normalize(means[0] + means[1]).to(ctx.device)
         self.heads = nn.ModuleList(_head(rows, learns=place < 2) for place in range(4))
 
@@ -197,11 +197,11 @@ class Mmt(Clustered, settings_class=MmtSettings):
         """Return how both networks meet the clusters, and each the teacher of the other."""
         chosen, labels = self.settings, batch.labels
         outs, taught = self._seen(ctx, batch, out)
-        logits = [head(found.embedding.float()) for head, found in zip(self.heads[:2], outs, strict=True)]
-        said = [head(found.embedding.float()) for head, found in zip(self.heads[2:], taught, strict=True)][::-1]
+        logits = [head(found.after_neck.float()) for head, found in zip(self.heads[:2], outs, strict=True)]
+        said = [head(found.after_neck.float()) for head, found in zip(self.heads[2:], taught, strict=True)][::-1]
         hard = [smoothed_cross_entropy(one, labels, smoothing=chosen.smoothing) for one in logits]
         soft = [soft_cross_entropy(one, other) for one, other in zip(logits, said, strict=True)]
-        *features, people = ctx.gather(*(found.feature for found in (*outs, *taught)), labels, use="mining")
+        *features, people = ctx.gather(*(found.before_neck for found in (*outs, *taught)), labels, use="mining")
         mined = [triplet_loss(one, people, form="soft") for one in features[:2]]
         pairs = zip(features[:2], features[3:1:-1], strict=True)  # each with the teacher of the other
         asked = [soft_triplet(one, other, people) for one, other in pairs]

@@ -153,15 +153,15 @@ class Pplr(Clustered, settings_class=PplrSettings):
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Measure what the stripes are worth, and let all classifiers begin at the mean directions of the clusters."""
         found, known = ctx.vectors(), labels >= 0
-        assert found.parts is not None
-        whole = unit(getattr(found, self.settings.feature))
-        stripes = [found.parts[:, place] for place in range(found.parts.shape[1])]
+        assert found.stripes is not None
+        whole = unit(found.vector(self.settings.feature))
+        stripes = [found.stripes[:, place] for place in range(found.stripes.shape[1])]
         worth = [
             cross_agreement(whole, unit(stripe), neighbours=self.settings.neighbours, device=self.device)
             for stripe in stripes
         ]
         self.agreement = torch.from_numpy(np.stack(worth, axis=1)).to(ctx.device)
-        seen = [torch.from_numpy(one[known]).to(ctx.device) for one in (found.embedding, *stripes)]
+        seen = [torch.from_numpy(one[known]).to(ctx.device) for one in (found.after_neck, *stripes)]
         people = torch.from_numpy(labels[known]).to(ctx.device)
         for place, neck in enumerate(self._all_necks, start=1):
             if not len(self.heads):  # the first epoch of the stage
@@ -172,11 +172,11 @@ class Pplr(Clustered, settings_class=PplrSettings):
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well whole images and stripes meet labels that each has corrected for the other."""
-        assert out.parts is not None
+        assert out.stripes is not None
         chosen, labels, worth = self.settings, batch.labels, self.agreement[batch.index]
-        stripes = [neck(out.parts[:, place].float()) for place, neck in enumerate(self.necks)]
+        stripes = [neck(out.stripes[:, place].float()) for place, neck in enumerate(self.necks)]
         first, *others = self.heads
-        logits = first(out.embedding.float())
+        logits = first(out.after_neck.float())
         parts = torch.stack([head(stripe) for head, stripe in zip(others, stripes, strict=True)], dim=1)  # (B, P, K)
         trusted = worth if ctx.epoch >= chosen.from_epoch else torch.ones_like(worth)
         smoothed = [
@@ -187,7 +187,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
             "stripes": LossTerm(torch.stack(smoothed).mean()),
         }
         if chosen.triplet:
-            features, people = ctx.gather(out.feature, labels, use="mining")
+            features, people = ctx.gather(out.before_neck, labels, use="mining")
             terms["soft-margin triplet"] = LossTerm(triplet_loss(features, people, form="soft"), chosen.triplet)
         return terms
 

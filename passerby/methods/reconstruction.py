@@ -122,7 +122,7 @@ class Material:
 
 def looked_at(out: Output, *, place: Place) -> Tensor:
     """Return what an autoencoder of that place sees: the feature (B, D) or the map (B, C, h, w)."""
-    return out.feature if place == "after_pooling" else out.map
+    return out.before_neck if place == "after_pooling" else out.map
 
 
 # ---- learning
@@ -270,7 +270,7 @@ def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = N
 
     """
     feature = x if place == "after_pooling" else model.backbone.head(model.pool(x, mask))
-    return Output(feature=feature, embedding=model.neck(feature), map=x)
+    return Output(before_neck=feature, after_neck=model.neck(feature), map=x)
 
 
 @contextmanager
@@ -282,7 +282,7 @@ def led_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> I
         with torch.autocast(out.map.device.type, enabled=False):  # as it was trained
             _, reconstruction = autoencoder(looked_at(out, place=place))
             found = rebuilt(model, reconstruction, place=place, mask=mask)
-        return replace(out, feature=found.feature, embedding=found.embedding)
+        return replace(out, before_neck=found.before_neck, after_neck=found.after_neck)
 
     handle = model.register_forward_hook(rebuild)
     try:

@@ -164,7 +164,7 @@ class Replay(Method, settings_class=ReplaySettings):
         if self.settings.match is None or not len(self.stored):
             return {}
         place = batch.index - len(ctx.stages[ctx.stage_number].train)
-        embedding, place = ctx.gather(out.embedding, place, use="mean")
+        embedding, place = ctx.gather(out.after_neck, place, use="mean")
         return {"match": LossTerm(match_gap(embedding, self.stored, place), self.settings.match)}
 
     def on_stage_end(self, ctx: MethodContext) -> None:
@@ -206,7 +206,7 @@ class Replay(Method, settings_class=ReplaySettings):
         if not len(people):
             return np.empty(0, np.int64)
         rows = np.flatnonzero(np.isin(stage.train.pid, people))
-        features = vectors(ctx, stage.train.select(rows), of="feature", model=ctx.tested).cpu().numpy()
+        features = vectors(ctx, stage.train.select(rows), of="before_neck", model=ctx.tested).cpu().numpy()
         own = [np.flatnonzero(stage.train.pid[rows] == person) for person in people]
         kept = [
             mine[choose(features[mine], self.settings.instances, generator, by=self.settings.choose)] for mine in own
@@ -218,5 +218,5 @@ class Replay(Method, settings_class=ReplaySettings):
         memory = join([Split.empty(), *self._splits(ctx)])
         if len(memory) > len(self.stored):
             rows = np.arange(len(self.stored), len(memory))
-            fresh = vectors(ctx, memory.select(rows), of="embedding", model=ctx.tested)
+            fresh = vectors(ctx, memory.select(rows), of="after_neck", model=ctx.tested)
             self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh

@@ -208,7 +208,7 @@ class Spcl(Clustered, settings_class=SpclSettings):
         super().on_stage_start(ctx)
         self.threshold.fill_(torch.nan)
         hidden = hidden_rows(ctx.stage)
-        vectors = torch.from_numpy(unit(getattr(ctx.vectors(), self.settings.feature)))
+        vectors = torch.from_numpy(unit(ctx.vectors().vector(self.settings.feature)))
         known = (
             class_means(vectors[~hidden], torch.from_numpy(ctx.stage.train.pid[~hidden])) if (~hidden).any() else None
         )
@@ -283,4 +283,4 @@ class Spcl(Clustered, settings_class=SpclSettings):
         self.memory, self.people = self.memory[:0], self.people[:0]
 
     def _seen(self, out: Output) -> Tensor:
-        return out.embedding if self.settings.feature == "embedding" else out.feature
+        return out.vector(self.settings.feature)

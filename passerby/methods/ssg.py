@@ -5,7 +5,7 @@ Its semi-supervised form also asks who is in a few images, and spreads the answe
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from passerby.methods.asking import Ask, chosen_to_ask, count_to_name, merged_by
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows
 from passerby.methods.method import MethodContext
 from passerby.methods.settings import RecipeView, StageView
-from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage
+from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage, VectorName
 
 STRIPES = 2
 """Upper and lower half."""
@@ -86,7 +86,7 @@ class SsgSettings(ClusteredSettings):
     needs_stripes: ClassVar[int | None] = STRIPES
 
     cluster: AnyClustering = DbscanSettings(eps="share", k1=20, form="reranking")
-    feature: Literal["embedding", "feature"] = Field("feature", description="what is clustered of the whole body")
+    feature: VectorName = Field("before_neck", description="what is clustered of the whole body")
     source: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1,
         description="share of the distance from known people, where there are some beside, in all distances (lambda)",
@@ -162,9 +162,9 @@ class Ssg(Clustered, settings_class=SsgSettings):
     def pseudo_labels(self, ctx: MethodContext) -> Ints:
         """Return (N, 3) clusters by whole, upper and lower body, or (N, 4) with the person, once images were asked."""
         found = ctx.vectors()
-        assert found.parts is not None
+        assert found.stripes is not None
         cam, whole = ctx.stage.train.cam, self.looked_at(ctx)
-        halves = [self.evened(found.parts[:, stripe], cam) for stripe in range(STRIPES)]
+        halves = [self.evened(found.stripes[:, stripe], cam) for stripe in range(STRIPES)]
         grouped = [self.grouped(ctx, vectors, view=view) for view, vectors in enumerate([whole, *halves])]
         columns = np.stack([clusters.labels for clusters, _ in grouped], axis=1)  # (M, 3)
         columns[(columns == NOISE).any(axis=1)] = NOISE
@@ -187,9 +187,10 @@ class Ssg(Clustered, settings_class=SsgSettings):
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the triplets of the embedding and of each feature, by their own labels."""
-        assert out.parts is not None
-        embedding, whole, parts, labels = ctx.gather(out.embedding, out.feature, out.parts, batch.labels, use="mining")
-        seen = {"embedding": embedding, "whole": whole, "upper": parts[:, 0], "lower": parts[:, 1]}
+        assert out.stripes is not None
+        joined = ctx.gather(out.after_neck, out.before_neck, out.stripes, batch.labels, use="mining")
+        after, whole, stripes, labels = joined
+        seen = {"after_neck": after, "whole": whole, "upper": stripes[:, 0], "lower": stripes[:, 1]}
         columns = (0, 0, 1, 2)
         values = {
             name: self._triplets(x, labels[:, column]) for (name, x), column in zip(seen.items(), columns, strict=True)

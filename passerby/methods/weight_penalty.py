@@ -218,7 +218,7 @@ class Mas(WeightPenalty, settings_class=MasSettings):
     def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return how the squared length of the embedding depends on each weight."""
         rows = some_rows(stage, self.settings.images, seed=ctx.seed)
-        return mean_magnitude(image_gradients(ctx, stage, rows, lambda out, _: out.embedding.square().sum()))
+        return mean_magnitude(image_gradients(ctx, stage, rows, lambda out, _: out.after_neck.square().sum()))
 
 
 # ---- by the way that the weights went

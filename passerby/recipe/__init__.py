@@ -2,7 +2,7 @@
 
 from passerby.recipe.method import MethodSettings
 from passerby.recipe.protocol import EngineSettings, RerankSettings, TestSettings
-from passerby.recipe.reading import find_recipe, load_recipe, make_recipe, recipe_from_text
+from passerby.recipe.reading import find_recipe, load_recipe, make_recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.stage import StageSettings
 from passerby.recipe.tree import Recipe
 
@@ -17,4 +17,5 @@ __all__ = [
     "load_recipe",
     "make_recipe",
     "recipe_from_text",
+    "recipe_of_run",
 ]

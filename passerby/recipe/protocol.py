@@ -7,9 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
-from passerby.extract import Feature
 from passerby.settings import Settings
-from passerby.types import Cameras, Queries, Rerank
+from passerby.types import Cameras, Queries, Rerank, VectorName
 
 
 class RerankSettings(Settings):
@@ -34,7 +33,7 @@ class TestSettings(Settings):
     start: Literal["auto", "off"] = Field(
         "auto", description="auto: where stages follow one another, also test the model before the first"
     )
-    feature: Feature = "embedding"
+    feature: VectorName = "after_neck"
     flip: bool = Field(False, description="average the vectors of each image and its mirror image")
     distance: Literal["cosine", "euclidean"] = "cosine"
     cameras: Cameras = "standard"

@@ -11,10 +11,11 @@ from passerby.data.datasets import READERS
 from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError, did_you_mean
 from passerby.optim import stretched
+from passerby.recipe.former import in_present_words
 from passerby.recipe.stage import PER_STAGE
 from passerby.recipe.tree import Recipe
 from passerby.reference_results import ReferenceRow, shipped_files, shipped_recipes, shipped_rows
-from passerby.settings import Plain, build, merge, override, parse_yaml, read_yaml
+from passerby.settings import Plain, build, merge, override, parse_yaml, read_mapping, read_yaml
 
 
 def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
@@ -121,11 +122,16 @@ def _require_effect(assignment: str, before: dict[str, Plain], after: dict[str, 
 
 
 def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
-    """Read a resolved recipe, as runs and models carry it, and apply `key=value` overrides."""
-    data = parse_yaml(text, source=source)
+    """Read a resolved recipe, as runs and models of this or an earlier version carry it, and apply `key=value`."""
+    data = in_present_words(parse_yaml(text, source=source))
     if not isinstance(data, dict):
         raise UserError(f"{source} carries no recipe")
     return make_recipe(_changed(data, overrides), source=source)
+
+
+def recipe_of_run(file: Path) -> Recipe:
+    """Read the recipe.yaml of a run folder, which an earlier version may have written."""
+    return make_recipe(cast("dict[str, Plain]", in_present_words(read_mapping(file))), source=f"recipe {file}")
 
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:

@@ -23,12 +23,11 @@ from torch.nn import functional as F
 from passerby.data.decoding import decode
 from passerby.data.loading import prepare
 from passerby.errors import UserError
-from passerby.extract import Feature
 from passerby.models.embedder import Embedder
 from passerby.report.frames import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
 from passerby.report.ranks import RankedList, describe
-from passerby.types import Embeddings, Floats, Output
+from passerby.types import Embeddings, Floats, Output, VectorName
 
 MapKind = Literal["similarity", "norm"]
 
@@ -41,7 +40,7 @@ EXPLAINED: dict[MapKind, str] = {
 }
 
 
-def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature: Feature = "embedding") -> Tensor:
+def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature: VectorName = "after_neck") -> Tensor:
     """Return (B, h, w) how much each cell of the last map adds to the cosine similarity with the query.
 
     The value is the sum over channels of activation times gradient, the norms of both vectors held fixed. Every pooling
@@ -66,7 +65,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
     with torch.enable_grad(), _watched(embedder) as watched:
         out = embedder(images)
         source = watched[0] if watched else out.map
-        vectors = out.embedding if feature == "embedding" else out.feature  # (B, D)
+        vectors = out.vector(feature)  # (B, D)
         similarity = vectors @ F.normalize(query, dim=0) / vectors.detach().norm(dim=1).clamp_min(1e-12)
         (gradient,) = torch.autograd.grad(similarity.sum(), source)
     product: Tensor = (source.detach() * gradient).float()
@@ -143,7 +142,7 @@ def require_whole(table: Embeddings) -> None:
 
 
 def maps_of(
-    embedder: Embedder, found: RankedList, *, kind: MapKind = "similarity", feature: Feature = "embedding"
+    embedder: Embedder, found: RankedList, *, kind: MapKind = "similarity", feature: VectorName = "after_neck"
 ) -> Maps:
     """Compute the activation maps of the query and the images of a list, as they are and not mirrored.
 
@@ -170,7 +169,7 @@ def maps_of(
         with torch.no_grad():
             out = embedder(images)
         at = list(pixels).index(found.query.path)
-        query = (out.embedding if feature == "embedding" else out.feature)[at]
+        query = out.vector(feature)[at]
         raw = map_norms(out) if kind == "norm" else contributions(embedder, images, query, feature=feature)
     finally:
         embedder.train(was_training)
@@ -198,7 +197,7 @@ def attention_figure(
     lists: Sequence[RankedList],
     *,
     kind: MapKind = "similarity",
-    feature: Feature = "embedding",
+    feature: VectorName = "after_neck",
 ) -> Figure:
     """Draw ranked lists twice, as they are and under their activation maps, with a scale below.
 

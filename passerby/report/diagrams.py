@@ -18,6 +18,7 @@ from passerby.report.transfer import labels_panel, shared, source_panel
 from passerby.report.words import changed, counted, facts, summary, value_text
 from passerby.settings import Settings
 from passerby.train.plan import SAMPLING
+from passerby.types import VECTOR_NAMES
 
 WIDE, NARROW = 1100.0, 360.0
 
@@ -135,10 +136,10 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
 
 def _vectors(recipe: Recipe) -> tuple[Box, ...]:
     neck = recipe.model.neck
-    feature, embedding = Box("feature", "feature", (), "value"), Box("embedding", "embedding", (), "value")
+    before, after = (Box(name, name, (), "value") for name in VECTOR_NAMES)
     if neck == "none":
-        return feature, Box("embedding", "embedding", ("no neck: the same vector",), "value")
-    return feature, Box("neck", f"Neck: {value_text(neck)}", (), "network"), embedding
+        return before, replace(after, lines=("no neck: the same vector",))
+    return before, Box("neck", f"Neck: {value_text(neck)}", (), "network"), after
 
 
 def _methods(stage: StageSettings, number: int) -> dict[str, Method]:
@@ -189,11 +190,11 @@ def _left_over(methods: dict[str, Method], losses: dict[str, Method], number: in
 
 
 def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
-    """Return a box for each loss and each method that adds one, with its vector, feature before embedding."""
+    """Return a box for each loss and each method that adds one, with its vector; those before the neck come first."""
     boxes = []
     for name, chosen in stage.losses.chosen.items():
         source = str(getattr(chosen, "feature", ""))
-        sees = (f"sees the {source}",) if source else ()
+        sees = (f"sees the vector {source}",) if source else ()
         weight = getattr(chosen, "weight", None)
         title = name if weight is None else f"{name} × {value_text(weight)}"
         lines = (*summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
@@ -202,8 +203,8 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
         method = stage.method.chosen[name]
         lines = (*summary(method), *facts(method, without=shared(method)))
         boxes.append((Box(f"method {name}", f"method: {name}", lines, "loss"), ""))
-    order = ["feature", "embedding"]
-    return sorted(boxes, key=lambda found: order.index(found[1]) if found[1] in order else len(order))
+    order = [*VECTOR_NAMES, ""]
+    return sorted(boxes, key=lambda found: order.index(found[1]))
 
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
@@ -275,7 +276,8 @@ def _test(recipe: Recipe) -> Panel:
         (
             Column("Images", (Box("tested", "Query and gallery", (*recipe.tested, *averaged), "test"),)),
             Column(
-                "Network", (Box("trained", "The trained network", (f"gives the {test.feature}", *mirror), "network"),)
+                "Network",
+                (Box("trained", "The trained network", (f"gives the vector {test.feature}", *mirror), "network"),),
             ),
             Column("Search", tuple(compare)),
             Column(

@@ -11,12 +11,12 @@ from passerby.background_bias import BackgroundBias
 from passerby.errors import UserError
 from passerby.files import read_json, reading
 from passerby.metrics.chance import RankScores
-from passerby.recipe import Recipe, load_recipe
+from passerby.recipe import Recipe, recipe_of_run
 from passerby.reference_results import Comparison, Figures, Reference, compare
 from passerby.settings import Plain, build
 from passerby.train import run_log
 from passerby.train.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank, read_input_mask
+from passerby.types import Protocol, Rerank, present_name, read_input_mask
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def read_run(path: Path) -> RunFolder:
     environment = _optional(path / "environment.json")
     return RunFolder(
         path=path,
-        recipe=load_recipe(str(path / "recipe.yaml")),
+        recipe=recipe_of_run(path / "recipe.yaml"),
         records=run_log.read(path / "log.jsonl"),
         sites=_sites(path / "scores.json"),
         environment={"command": ""} | {key: str(value) for key, value in environment.items()},
@@ -159,7 +159,7 @@ def _site(name: str, entry: object) -> Site:
             count_gallery=_int(protocol["count_gallery"]),
             cameras="ignore" if protocol["cameras"] == "ignore" else "standard",
             distance="euclidean" if protocol["distance"] == "euclidean" else "cosine",
-            feature=str(protocol["feature"]),
+            feature=present_name(str(protocol["feature"])),
             ap_rule=str(protocol["ap_rule"]),
             flip=bool(protocol.get("flip", False)),
             queries="multi" if protocol.get("queries") == "multi" else "single",

@@ -64,7 +64,7 @@ def _looking(stage: StageSettings, method: Clustered) -> tuple[Box, ...]:
 
 
 def _compared(chosen: ClusteredSettings) -> Iterator[str]:
-    yield f"the {chosen.feature} of each image"
+    yield f"the vector {chosen.feature} of each image"
     if chosen.cameras != "ignore":
         spread = " and spread" if chosen.cameras == "standardise" else ""
         yield f"without each camera's mean{spread}"

@@ -140,8 +140,13 @@ def gather(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
     if world() == 1:
         return out, labels
 
-    parts = None if out.parts is None else _Join.apply(out.parts)
-    joined = replace(out, feature=_Join.apply(out.feature), embedding=_Join.apply(out.embedding), parts=parts)
+    joined = replace(
+        out,
+        before_neck=_Join.apply(out.before_neck),
+        after_neck=_Join.apply(out.after_neck),
+        stripes=None if out.stripes is None else _Join.apply(out.stripes),
+        projected=None if out.projected is None else _Join.apply(out.projected),
+    )
     return joined, _join(labels)
 
 

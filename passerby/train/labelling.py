@@ -72,7 +72,7 @@ def _begin_at_means(run: Run, people: Ints) -> None:
     found = run.vectors()
     for loss in run.losses.losses.values():
         if isinstance(loss, Loss):
-            vectors = torch.from_numpy(getattr(found, loss.settings.feature)[known]).to(run.device)
+            vectors = torch.from_numpy(found.vector(loss.settings.feature)[known]).to(run.device)
             loss.start_rows(vectors, labels)
 
 

@@ -49,8 +49,8 @@ def _moved(images: Tensor, embedder: Embedder) -> Tensor:
 
 
 def _read(out: Output) -> tuple[Tensor, Tensor, Tensor | None]:
-    parts = None if out.parts is None else out.parts.float()
-    return out.feature.float(), out.embedding.float(), parts
+    stripes = None if out.stripes is None else out.stripes.float()
+    return out.before_neck.float(), out.after_neck.float(), stripes
 
 
 def _whole(batches: Sequence[Tensor], count: int) -> Floats:

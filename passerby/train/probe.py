@@ -139,7 +139,7 @@ class _Step:
         pixels = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=self.format)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.chosen.precision == "bf16"):
             out = self.embedder(pixels)
-        vectors = [out.feature, out.embedding, *([] if out.parts is None else [out.parts])]
+        vectors = [out.before_neck, out.after_neck, *([] if out.stripes is None else [out.stripes])]
         torch.stack([rows.float().square().mean() for rows in vectors]).sum().backward()
         self.embedder.zero_grad(set_to_none=True)
 

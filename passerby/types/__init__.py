@@ -9,9 +9,11 @@ from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split
 from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores, camera_rule
 from passerby.types.training import Batch, Output, Stage
+from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
 
 __all__ = [
     "UNKNOWN",
+    "VECTOR_NAMES",
     "Batch",
     "Bools",
     "Cameras",
@@ -29,7 +31,9 @@ __all__ = [
     "Scores",
     "Split",
     "Stage",
+    "VectorName",
     "Words",
     "camera_rule",
+    "present_name",
     "read_input_mask",
 ]

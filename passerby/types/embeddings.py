@@ -15,6 +15,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.npz import read_npz, single
 from passerby.types.columns import Bools, Floats, Ints, Words, column, rows_of
+from passerby.types.vectors import present_name
 
 InputMask = Literal["none", "foreground", "background", "weighted"]
 """How the person mask is applied to an image: not at all, to hide the background, to hide the person (what is hidden
@@ -45,7 +46,7 @@ class Embeddings:
         role: (N,) `"query"`, `"gallery"` or `""`.
         path: (N,) file names, or None when another program made the vectors.
         dataset: the name of the site, `""` when unknown.
-        feature: which feature of the model this is (`"embedding"`, `"feature"`), `""` when unknown.
+        feature: which vector of the model this is (`"after_neck"`, `"before_neck"`), `""` when unknown.
         flip: whether each vector is the mean of the image's and its mirror image's.
         input_mask: how the person mask was applied to the images.
 
@@ -133,7 +134,7 @@ class Embeddings:
                 role=columns["role"],
                 path=columns.get("path"),
                 dataset=str(single(columns, "dataset", "")),
-                feature=str(single(columns, "feature", "")),
+                feature=present_name(str(single(columns, "feature", ""))),
                 flip=bool(single(columns, "flip", False)),
                 input_mask=read_input_mask(str(single(columns, former, "none"))),
             )

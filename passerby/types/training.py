@@ -10,6 +10,7 @@ import numpy as np
 from passerby.errors import UserError
 from passerby.types.columns import Bools, Ints, column
 from passerby.types.images import Split
+from passerby.types.vectors import VectorName
 
 if TYPE_CHECKING:
     import torch
@@ -105,14 +106,20 @@ class Output:
     """What an embedder returns.
 
     Attributes:
-        feature: (B, D) pooled, before the neck.
-        embedding: (B, D) after the neck.
-        parts: (B, P, D) one row per stripe, or None.
-        map: (B, C, h, w) the backbone's last map.
+        before_neck: (B, D) pooled.
+        after_neck: (B, D) what the neck makes of it.
+        map: (B, C, h, w) the backbone's last feature map.
+        stripes: (B, P, D) one row per horizontal stripe of the map, or None.
+        projected: (B, E) the image in the space of another encoder, such as that of texts, or None.
 
     """
 
-    feature: torch.Tensor
-    embedding: torch.Tensor
+    before_neck: torch.Tensor
+    after_neck: torch.Tensor
     map: torch.Tensor
-    parts: torch.Tensor | None = None
+    stripes: torch.Tensor | None = None
+    projected: torch.Tensor | None = None
+
+    def vector(self, name: VectorName) -> torch.Tensor:
+        """Return the vectors (B, D) before or after the neck."""
+        return self.before_neck if name == "before_neck" else self.after_neck

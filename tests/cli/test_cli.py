@@ -140,7 +140,7 @@ def _flat(text: str) -> str:
 
 def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> None:
     folder, file = tmp_path / "run", tmp_path / "scores.json"
-    changes = ("test.distance=euclidean", "test.cameras=ignore", "test.feature=feature", "stages.0.epochs=1")
+    changes = ("test.distance=euclidean", "test.cameras=ignore", "test.feature=before_neck", "stages.0.epochs=1")
     assert run("train", "small", *TINY, *changes, "--data", site, "--out", folder).exit_code == 0
     assert run("evaluate", folder, "--json", file).exit_code == 0
     stored = json.loads((folder / "scores.json").read_text())[site.name]["plain"]

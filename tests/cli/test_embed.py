@@ -23,7 +23,7 @@ def mean_colours(paths, *, progress=None, **_):
 
 @pytest.fixture
 def embed(monkeypatch, tmp_path):
-    model = SimpleNamespace(recipe=None, feature="embedding", flip=False, notes=(), vectors=mean_colours)
+    model = SimpleNamespace(recipe=None, feature="after_neck", flip=False, notes=(), vectors=mean_colours)
     monkeypatch.setattr(commands, "open_model", lambda *_, **__: model)
     monkeypatch.setattr(trained, "CHUNK", 3)
 

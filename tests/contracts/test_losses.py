@@ -48,12 +48,12 @@ def output(*, dtype=torch.float32, count=8, seed=0):
 
 
 def rows(out, order):
-    return replace(out, feature=out.feature[order], embedding=out.embedding[order])
+    return replace(out, before_neck=out.before_neck[order], after_neck=out.after_neck[order])
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_it_is_known_which_vector_it_trains(name):
-    assert build(LossSettings, {name: {}}, source="test").features[name] in ("embedding", "feature")
+    assert build(LossSettings, {name: {}}, source="test").features[name] in ("after_neck", "before_neck")
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -85,7 +85,7 @@ def test_is_a_finite_scalar_with_a_gradient(name):
     assert value.shape == ()
     assert torch.isfinite(value)
     value.backward()
-    gradients = [v.grad for v in (out.feature, out.embedding) if v.grad is not None]
+    gradients = [v.grad for v in (out.before_neck, out.after_neck) if v.grad is not None]
     assert gradients
     assert all(torch.isfinite(g).all() for g in gradients)
     assert any(g.any() for g in gradients)
@@ -102,15 +102,15 @@ def test_gradients_are_those_of_finite_differences(name):
     out = output(dtype=torch.float64)
 
     def value(feature, embedding):
-        return loss(replace(out, feature=feature, embedding=embedding), LABELS)
+        return loss(replace(out, before_neck=feature, after_neck=embedding), LABELS)
 
-    exact = value(out.feature, out.embedding)
-    wanted = torch.autograd.grad(exact, [out.feature, out.embedding], allow_unused=True)
+    exact = value(out.before_neck, out.after_neck)
+    wanted = torch.autograd.grad(exact, [out.before_neck, out.after_neck], allow_unused=True)
     for place, gradient in enumerate(wanted):
         if gradient is None:
             continue
         direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-        inputs = [out.feature.detach(), out.embedding.detach()]
+        inputs = [out.before_neck.detach(), out.after_neck.detach()]
         step = 1e-6
         moved = []
         for sign in (1, -1):
@@ -136,7 +136,7 @@ def test_a_batch_of_one_identity_is_finite(name, labels):
     value = loss(out, torch.tensor(labels))
     assert torch.isfinite(value)
     value.backward()
-    for vectors in (out.feature, out.embedding):
+    for vectors in (out.before_neck, out.after_neck):
         assert vectors.grad is None or torch.isfinite(vectors.grad).all()
 
 
@@ -150,8 +150,8 @@ def test_state_round_trip(name):
 @every_loss
 def test_half_precision_is_computed_in_float32(name):
     out = output()
-    half = Output(out.feature.bfloat16(), out.embedding.bfloat16(), out.map)
-    wide = Output(half.feature.float(), half.embedding.float(), out.map)
+    half = Output(out.before_neck.bfloat16(), out.after_neck.bfloat16(), out.map)
+    wide = Output(half.before_neck.float(), half.after_neck.float(), out.map)
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
         loss = make(name)
         if not list(loss.parameters()):

@@ -42,10 +42,10 @@ def images(count=3, dtype=torch.uint8):
 def test_shapes_gradients_and_one_file(name, tmp_path):
     embedder = make(name)
     out = embedder(images())
-    assert out.feature.shape == out.embedding.shape == (3, embedder.dimension)
+    assert out.before_neck.shape == out.after_neck.shape == (3, embedder.dimension)
     assert out.map.shape == (3, embedder.backbone.channels, *FAMILIES[name])
-    assert out.parts is None
-    (out.embedding.square().mean() + out.feature.mean()).backward()
+    assert out.stripes is None
+    (out.after_neck.square().mean() + out.before_neck.mean()).backward()
     without = [n for n, p in embedder.named_parameters() if p.requires_grad and p.grad is None]
     assert all("head" in n for n in without)  # what some families keep between their map and their classifier
     assert all(torch.isfinite(p.grad).all() for p in embedder.parameters() if p.grad is not None)
@@ -57,8 +57,8 @@ def test_shapes_gradients_and_one_file(name, tmp_path):
     embedder.eval()
     with torch.inference_mode():
         one, other = embedder(images()), loaded(images())
-    assert torch.equal(one.feature, other.feature)
-    assert torch.equal(one.embedding, other.embedding)
+    assert torch.equal(one.before_neck, other.before_neck)
+    assert torch.equal(one.after_neck, other.after_neck)
     assert torch.equal(one.map, other.map)
 
 
@@ -67,7 +67,7 @@ def test_an_image_does_not_look_at_its_neighbours(name):
     embedder = make(name).eval()
     with torch.inference_mode():
         alone, together = embedder(images()[:1]), embedder(images())
-    torch.testing.assert_close(alone.embedding, together.embedding[:1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone.after_neck, together.after_neck[:1], atol=1e-4, rtol=1e-4)
 
 
 IBN = ("none", "a", "b")
@@ -111,7 +111,7 @@ def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
     embedder = make_with_blocks(*blocks)
     out = embedder(images())
     assert out.map.shape == (3, embedder.dimension, 4, 2)
-    (out.embedding.square().mean() + out.feature.mean()).backward()
+    (out.after_neck.square().mean() + out.before_neck.mean()).backward()
     learning = [p for p in embedder.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learning)
 
@@ -120,8 +120,8 @@ def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
     embedder.eval()
     with torch.inference_mode():
         one, other, alone = embedder(images()), loaded(images()), embedder(images()[:1])
-    assert torch.equal(one.embedding, other.embedding)
-    torch.testing.assert_close(one.embedding[:1], alone.embedding, atol=1e-4, rtol=1e-4)
+    assert torch.equal(one.after_neck, other.after_neck)
+    torch.testing.assert_close(one.after_neck[:1], alone.after_neck, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("blocks", DRAWN, ids="-".join)
@@ -130,7 +130,7 @@ def test_blocks_fit_into_every_resnet(blocks):
         embedder = make_with_blocks(*blocks)
         out = embedder(torch.zeros(3, 3, *SIZE))
     assert out.map.shape == (3, embedder.dimension, 4, 2)
-    out.embedding.sum().backward()
+    out.after_neck.sum().backward()
     assert all(p.grad is not None for p in embedder.parameters() if p.requires_grad)
     kinds = {part for key in embedder.state_dict() for part in key.split(".")} & {"IN", "BN", "se", "NL"}
     _, ibn, attention, non_local = blocks
@@ -149,8 +149,8 @@ def test_backbones_take_a_step_at_the_size_of_people(name):
         out = embedder(torch.zeros(2, 3, *size))
         optimiser = torch.optim.SGD(embedder.parameters(), lr=0.1)
     dimension, *grid = WHOLE[name]
-    assert (*out.feature.shape, *out.map.shape[2:]) == (2, dimension, *grid)
-    out.embedding.sum().backward()
+    assert (*out.before_neck.shape, *out.map.shape[2:]) == (2, dimension, *grid)
+    out.after_neck.sum().backward()
     optimiser.step()
     without = [n for n, p in embedder.named_parameters() if p.requires_grad and p.grad is None]
     assert all("head" in n or "mask_token" in n for n in without)

@@ -82,7 +82,7 @@ def test_centres_come_to_the_means():
     torch.testing.assert_close(loss.centres[:3], means)
 
 
-@pytest.mark.parametrize("feature", ["feature", "embedding"])
+@pytest.mark.parametrize("feature", ["before_neck", "after_neck"])
 def test_the_settings_choose_the_vector_and_the_rate(feature):
     loss = CenterSettings(feature=feature, lr=0.25).make(dimension=3, classes=4)
     out, before = output(torch.ones(6, 3), torch.full((6, 3), 2.0)), loss.centres.clone()

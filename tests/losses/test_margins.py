@@ -110,7 +110,7 @@ def test_half_precision_is_widened():
     assert cosines(torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(4, 3)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("feature", ["feature", "embedding"])
+@pytest.mark.parametrize("feature", ["before_neck", "after_neck"])
 @pytest.mark.parametrize(
     ("settings", "logits"),
     [(ArcfaceSettings, arcface_logits), (CosfaceSettings, cosface_logits), (CircleSoftmaxSettings, circle_logits)],

@@ -28,6 +28,6 @@ def test_images_without_a_label_take_no_part():
     mix, out = LossMix(BOTH, dimension=4, classes=3), output()
     with_unknown = mix(out, torch.tensor([0, 0, -1, 1, 1, -1]))
     kept = torch.tensor([0, 1, 3, 4])
-    without = mix(Output(out.feature[kept], out.embedding[kept], out.map), torch.tensor([0, 0, 1, 1]))
+    without = mix(Output(out.before_neck[kept], out.after_neck[kept], out.map), torch.tensor([0, 0, 1, 1]))
     for name in with_unknown:
         torch.testing.assert_close(with_unknown[name].value, without[name].value)

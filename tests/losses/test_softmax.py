@@ -37,12 +37,12 @@ def test_is_computed_in_float32():
     assert smoothed_cross_entropy(logits, torch.tensor([0])).dtype == torch.float32
 
 
-@pytest.mark.parametrize("feature", ["embedding", "feature"])
+@pytest.mark.parametrize("feature", ["after_neck", "before_neck"])
 def test_the_classifier_sees_what_the_settings_say(feature):
     loss = SoftmaxSettings(feature=feature, smoothing=0.0).make(dimension=3, classes=2)
     assert loss.classifier.bias is None
     assert loss.classifier.weight.std() < 0.01
     out = Output(torch.full((2, 3), 1.0), torch.full((2, 3), 2.0), torch.zeros(2, 3, 1, 1))
-    logits = (1.0 if feature == "feature" else 2.0) * loss.classifier.weight.sum(dim=1).expand(2, -1)
+    logits = (1.0 if feature == "before_neck" else 2.0) * loss.classifier.weight.sum(dim=1).expand(2, -1)
     labels = torch.tensor([0, 1])
     torch.testing.assert_close(loss(out, labels), torch.nn.functional.cross_entropy(logits, labels))

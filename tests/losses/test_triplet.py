@@ -137,7 +137,7 @@ def test_half_precision_is_widened():
     assert pair_distances(torch.ones(2, 3, dtype=torch.float64)).dtype == torch.float64
 
 
-@pytest.mark.parametrize("feature", ["feature", "embedding"])
+@pytest.mark.parametrize("feature", ["before_neck", "after_neck"])
 def test_the_settings_choose_the_vector(feature):
     generator = torch.Generator().manual_seed(0)
     out = Output(*(torch.randn(6, 4, generator=generator) for _ in range(2)), map=torch.zeros(6, 4, 1, 1))

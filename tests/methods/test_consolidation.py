@@ -19,7 +19,7 @@ def both(run, batch):
     with torch.no_grad():
         old = run.previous_model.embedder(batch.images)
     new = run.embedder(batch.images)
-    assert not torch.allclose(old.feature, new.feature, rtol=0.1)
+    assert not torch.allclose(old.before_neck, new.before_neck, rtol=0.1)
     return old, new
 
 
@@ -29,7 +29,7 @@ def told_of(method, run, batch, out):
 
 
 @pytest.mark.parametrize("distance", ["cosine", "mse"])
-@pytest.mark.parametrize("vector", ["feature", "embedding"])
+@pytest.mark.parametrize("vector", ["before_neck", "after_neck"])
 def test_vectors_are_held_to_those_of_the_teacher(later, distance, vector):
     run = later(f"method.feature={{weight: 3.0, distance: {distance}, feature: {vector}}}")
     batch = some(run)
@@ -46,13 +46,13 @@ def test_neighbourhoods_are_held_to_those_of_the_teacher(later, rectified):
     run = later(f"method.affinity={{rectified: {str(rectified).lower()}, temperature: 0.2}}")
     batch = some(run, rows=(0, 1, 8, 9, 16, 17), labels=torch.arange(24) % 3)  # people whom no model gets right
     old, new = both(run, batch)
-    wanted = affinity(old.feature, temperature=0.2)
+    wanted = affinity(old.before_neck, temperature=0.2)
     if rectified:
-        mended = rectified_affinity(wanted, affinity(new.feature, temperature=0.2), batch.labels)
+        mended = rectified_affinity(wanted, affinity(new.before_neck, temperature=0.2), batch.labels)
         assert not torch.allclose(mended, wanted, rtol=1e-3)
         wanted = mended
     term = told_of("affinity", run, batch, new)
-    torch.testing.assert_close(term.value, affinity_divergence(wanted, new.feature, temperature=0.2))
+    torch.testing.assert_close(term.value, affinity_divergence(wanted, new.before_neck, temperature=0.2))
     assert term.value > 1e-3
 
 
@@ -105,7 +105,7 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
     )
     every = some(run, rows=range(len(run.stage.train)))
     with torch.no_grad():
-        features = [net.eval()(every.images).feature for net in (run.previous_model.embedder, run.embedder)]
+        features = [net.eval()(every.images).before_neck for net in (run.previous_model.embedder, run.embedder)]
     run.embedder.train()
     run.methods["average"].interpolate_weights(run)
     share = told[0].values["share of the new weights"]

@@ -38,7 +38,7 @@ def test_the_order_of_images_counts_only_where_all_of_them_move_a_cluster():
     assert not torch.allclose(every, other)
 
 
-@pytest.mark.parametrize(("vector", "update"), [("embedding", "all"), ("feature", "hard")])
+@pytest.mark.parametrize(("vector", "update"), [("after_neck", "all"), ("before_neck", "hard")])
 def test_every_batch_is_told_from_the_memory_and_then_moves_it(unknown, vector, update):
     run = unknown(
         f"method.contrast={{cluster: {{kind: kmeans, k: 3}}, feature: {vector}, update: {update}, momentum: 0.3}}"

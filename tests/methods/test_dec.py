@@ -101,7 +101,7 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
     labels = run.labels.clone()
     labels[[3, 11]] = -1
     method.on_epoch_start(run, labels.numpy())
-    all_vectors = F.normalize(torch.from_numpy(run.vectors().embedding))
+    all_vectors = F.normalize(torch.from_numpy(run.vectors().after_neck))
     mean, axes = torch.zeros(()), torch.eye(all_vectors.shape[1])
     if dimension != "null":
         mean, axes = map(torch.from_numpy, principal_axes(all_vectors[labels >= 0].numpy(), 4))
@@ -112,7 +112,7 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
     batch = some(run, rows=rows, labels=labels)
     out = run.embedder(batch.images)
     kept = [row for row in rows if labels[row] >= 0]
-    seen = 4 * (F.normalize(out.embedding[[rows.index(row) for row in kept]]) - mean) @ axes
+    seen = 4 * (F.normalize(out.after_neck[[rows.index(row) for row in kept]]) - mean) @ axes
     log_q = log_assignment(seen, method.centres, alpha=2.0)
     targets = torch.zeros(24, 3)
     targets[labels >= 0] = target_distribution(log_assignment(z[labels >= 0], method.centres, alpha=2.0).exp().detach())

@@ -204,7 +204,7 @@ def test_codes_are_held_to_those_of_the_teacher(later, place):
     new = run.embedder(batch.images)
     (term,) = method.losses(run, batch, new).values()
     layer = method.encoders[0].layer
-    codes = [layer(out.feature if place == "after_pooling" else out.map).sigmoid() for out in (old, new)]
+    codes = [layer(out.before_neck if place == "after_pooling" else out.map).sigmoid() for out in (old, new)]
     torch.testing.assert_close(term.value, F.mse_loss(codes[1], codes[0]))
     assert term.value > 1e-4
     assert term.weight == 3.0
@@ -272,7 +272,7 @@ def test_encoders_never_learn(tiny, tmp_path):
     [
         ["method.ebll.place=before_pooling", "method.ebll.kernel=3"],
         ["method.ebll.task=1.0"],
-        ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=feature"],
+        ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=before_neck"],
         ["method.ebll.autoencoders=[ae, ae_l2]", "method.ebll.reduction=mean", "method.ebll.activation=none"],
         ["method.ebll.distance=bce", "method.ebll.scale=size_squared", "method.ebll.temperature=2.0"],
         ["optim.ema_decay=0.5"],

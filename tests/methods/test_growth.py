@@ -21,7 +21,7 @@ def test_means_are_directions():
 
 @pytest.mark.parametrize("new", ["means", "means_before_neck", "random"])
 def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
-    run = make_run(tiny(*TWO_SITES, f"method.grow.new={new}", "losses.cosface.feature=feature"), tmp_path / "run")
+    run = make_run(tiny(*TWO_SITES, f"method.grow.new={new}", "losses.cosface.feature=before_neck"), tmp_path / "run")
     run.open_stage(0)
     heads = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
     run.methods["grow"].on_stage_end(run)
@@ -31,10 +31,10 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
         assert head.weight.shape[0] == 9
         assert head.weight.requires_grad
         assert torch.equal(head.weight[3:], heads[name])
-        of = {"softmax": "embedding", "cosface": "feature"}[name]
+        of = {"softmax": "after_neck", "cosface": "before_neck"}[name]
         people = torch.from_numpy(run.stage.train.pid)
         means = class_means(vectors(run, run.stage.train, of=of), people)
-        before_neck = class_means(F.normalize(vectors(run, run.stage.train, of="feature")), people)
+        before_neck = class_means(F.normalize(vectors(run, run.stage.train, of="before_neck")), people)
         assert torch.equal(head.weight[:3], means) == (new == "means")
         assert torch.equal(head.weight[:3], before_neck) == (new == "means_before_neck")
 
@@ -102,7 +102,7 @@ def test_a_stage_without_a_classifier_loses_nobody(grown, new):
     rows = begun[2]["softmax"]
     assert len(rows) == 6 + 3 + 6
     assert torch.equal(rows[9:], ended[0]["softmax"])
-    means = class_means(vectors(run, run.stages[1].train, of="embedding"), torch.from_numpy(run.stages[1].train.pid))
+    means = class_means(vectors(run, run.stages[1].train, of="after_neck"), torch.from_numpy(run.stages[1].train.pid))
     assert torch.allclose(rows[6:9], means) == (new == "means")
     assert rows[6:9].norm(dim=1).max() < (1.1 if new == "means" else 0.1)
 
@@ -117,7 +117,7 @@ def test_a_stage_with_another_classifier_gets_the_directions_of_the_earlier_rows
 
 
 def test_rows_of_another_space_are_not_adopted(grown):
-    run, begun, ended = grown("{}", "{softmax: null, arcface: {feature: feature}}", "{arcface: {}, softmax: null}")
+    run, begun, ended = grown("{}", "{softmax: null, arcface: {feature: before_neck}}", "{arcface: {}, softmax: null}")
     assert begun[1]["arcface"][3:].norm(dim=1).max() < 0.5  # as a new classifier begins
     rows = begun[2]["arcface"]
     torch.testing.assert_close(rows[9:], F.normalize(ended[0]["softmax"]))

@@ -29,10 +29,10 @@ def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
         old = run.previous_model.embedder(batch.images)
     new = run.embedder(batch.images)
     terms = method.losses(run, batch, new)
-    said, says = method.old[0](old.embedding), method.kept[0](new.embedding)
+    said, says = method.old[0](old.after_neck), method.kept[0](new.after_neck)
     wanted = {
-        "ce_dist": (softened_cross_entropy(old.embedding, new.embedding, temperature=0.7), 2.0),
-        "tr_dist": (worst_triplet(old.embedding, new.embedding, batch.labels), 3.0),
+        "ce_dist": (softened_cross_entropy(old.after_neck, new.after_neck, temperature=0.7), 2.0),
+        "tr_dist": (worst_triplet(old.after_neck, new.after_neck, batch.labels), 3.0),
         "head 1": (softened_cross_entropy(said, says, temperature=1.5), 4.0),
     }
     assert terms.keys() == wanted.keys()
@@ -40,10 +40,10 @@ def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
         torch.testing.assert_close(terms[name].value, value)
         assert terms[name].weight == weight
     others = [
-        softened_cross_entropy(new.embedding, old.embedding, temperature=0.7),
-        worst_triplet(new.embedding, new.embedding, batch.labels),
+        softened_cross_entropy(new.after_neck, old.after_neck, temperature=0.7),
+        worst_triplet(new.after_neck, new.after_neck, batch.labels),
         softened_cross_entropy(says, says, temperature=1.5),
-        softened_cross_entropy(method.old[0](new.embedding), says, temperature=1.5),
+        softened_cross_entropy(method.old[0](new.after_neck), says, temperature=1.5),
     ]
     right = [wanted[name][0] for name in ("ce_dist", "tr_dist", "head 1", "head 1")]
     assert all(abs(one - other) > 0.01 for one, other in zip(right, others, strict=True)), "known to be wrong"

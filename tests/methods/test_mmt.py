@@ -115,20 +115,20 @@ def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
     batch = some(run, rows=range(0, 24, 2), labels=run.labels)
     images, labels = (batch.images, batch.images.flip(3)), batch.labels
     outs = [network(images[place % 2]) for place, network in enumerate(networks)]
-    logits = [head(out.embedding) for head, out in zip(method.heads, outs, strict=True)]
+    logits = [head(out.after_neck) for head, out in zip(method.heads, outs, strict=True)]
     terms = method.losses(run, batch, outs[0])
 
     def soft(one, other):
         return soft_cross_entropy(logits[0], logits[one]) + soft_cross_entropy(logits[1], logits[other])
 
     def mined(one, other):
-        feature = [out.feature for out in outs]
+        feature = [out.before_neck for out in outs]
         return soft_triplet(feature[0], feature[one], labels) + soft_triplet(feature[1], feature[other], labels)
 
     wanted = {
         "hard labels": (sum(smoothed_cross_entropy(logits[n], labels, smoothing=0.1) for n in (0, 1)), 0.6),
         "soft labels": (soft(3, 2), 0.4),
-        "hard triplet": (sum(triplet_loss(outs[n].feature, labels, form="soft") for n in (0, 1)), 0.3),
+        "hard triplet": (sum(triplet_loss(outs[n].before_neck, labels, form="soft") for n in (0, 1)), 0.3),
         "soft triplet": (mined(3, 2), 0.7),
     }
     assert terms.keys() == wanted.keys()
@@ -164,6 +164,6 @@ def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):
     four(method, run)
     images = some(run, rows=range(24)).images
     with torch.no_grad():
-        seen = [copy.deepcopy(net).eval()(images).embedding for net in method.teachers]
+        seen = [copy.deepcopy(net).eval()(images).after_neck for net in method.teachers]
     wanted = sum(torch.nn.functional.normalize(one) for one in seen) / 2
     torch.testing.assert_close(torch.from_numpy(method.looked_at(run)), wanted, atol=1e-5, rtol=1e-4)

@@ -146,7 +146,7 @@ def test_of_a_running_mean_the_mean_is_remembered(tiny, tmp_path):
         assert torch.equal(run.methods[name].reference, scored)
     memory = run.methods["replay"]
     rows = memory.rows[memory.stages == 1].numpy()
-    seen = vectors(run, run.stages[1].train.select(rows), of="embedding", model=run.tested)
+    seen = vectors(run, run.stages[1].train.select(rows), of="after_neck", model=run.tested)
     torch.testing.assert_close(memory.stored[-len(rows) :], seen)
 
 

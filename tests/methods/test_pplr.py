@@ -70,7 +70,7 @@ def test_classifiers_begin_at_the_means_of_what_they_will_see(tiny, tmp_path):
         @engine.on(Events.ITERATION_STARTED(once=1))
         def _note():
             method, rows = run.methods["pplr"], run.labels == 0
-            stripe = torch.from_numpy(run.vectors().parts[:, 1])
+            stripe = torch.from_numpy(run.vectors().stripes[:, 1])
             normed = torch.nn.functional.normalize(method.necks[1].eval()(stripe))
             method.necks[1].train()
             mean = torch.nn.functional.normalize(normed[rows].mean(0), dim=0)
@@ -91,8 +91,8 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
     batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=run.labels)
     out, labels = run.embedder(batch.images), batch.labels
     worth = method.agreement[[22, 3, 8, 17, 5, 12]]
-    whole = method.heads[0](out.embedding)
-    stripes = torch.stack([method.heads[n + 1](method.necks[n](out.parts[:, n])) for n in (0, 1)], dim=1)
+    whole = method.heads[0](out.after_neck)
+    stripes = torch.stack([method.heads[n + 1](method.necks[n](out.stripes[:, n])) for n in (0, 1)], dim=1)
     told = refined_by_parts(whole, stripes, labels, worth, trust=0.3)
     plain = torch.stack([torch.nn.functional.cross_entropy(stripes[:, n], labels) for n in (0, 1)]).mean()
     smoothed = torch.stack([smoothed_by_agreement(stripes[:, n], labels, worth[:, n]) for n in (0, 1)]).mean()
@@ -102,20 +102,22 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
         terms = method.losses(run, batch, out)
         torch.testing.assert_close(terms["stripes"].value, wanted)
         torch.testing.assert_close(terms["whole"].value, told)
-        torch.testing.assert_close(terms["soft-margin triplet"].value, triplet_loss(out.feature, labels, form="soft"))
+        torch.testing.assert_close(
+            terms["soft-margin triplet"].value, triplet_loss(out.before_neck, labels, form="soft")
+        )
 
 
 def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
     run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
     method, found = run.methods["pplr"], run.vectors()
-    wanted = [cross_agreement(unit(found.embedding), unit(found.parts[:, n]), neighbours=4) for n in (0, 1)]
+    wanted = [cross_agreement(unit(found.after_neck), unit(found.stripes[:, n]), neighbours=4) for n in (0, 1)]
     torch.testing.assert_close(method.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
     assert not torch.equal(method.agreement[:, 0], method.agreement[:, 1])
 
 
 def test_necks_of_stripes_begin_at_the_statistics_of_the_stripes_once(unknown):
     run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
-    method, found = run.methods["pplr"], torch.from_numpy(run.vectors().parts)
+    method, found = run.methods["pplr"], torch.from_numpy(run.vectors().stripes)
     for place, neck in enumerate(method.necks):
         torch.testing.assert_close(neck.running_mean, found[:, place].mean(dim=0))
     before = [neck.running_mean.clone() for neck in method.necks]

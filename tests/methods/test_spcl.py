@@ -169,13 +169,13 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_imag
     loss = method.losses(run, batch, out)["memory"].value
     kinds = [rows for rows in (batch.labels < count, batch.labels >= count) if rows.any()]
     wanted = sum(
-        memory_loss(out.embedding[rows], batch.labels[rows], before, method.people, temperature=0.1) for rows in kinds
+        memory_loss(out.after_neck[rows], batch.labels[rows], before, method.people, temperature=0.1) for rows in kinds
     )
     torch.testing.assert_close(loss, wanted)
     with torch.no_grad():
         method.after_batch(run, batch, out)
     wanted = before.clone()
-    for row, vector in zip(rows, F.normalize(out.embedding.detach()), strict=True):
+    for row, vector in zip(rows, F.normalize(out.after_neck.detach()), strict=True):
         place = count + unseen.index(row) if row in unseen else int(stage.train.pid[row])
         wanted[place] = F.normalize(0.3 * wanted[place] + 0.7 * vector, dim=0)
     torch.testing.assert_close(method.memory, wanted)

@@ -98,10 +98,10 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
     out = run.embedder(batch.images)
     terms = run.methods["ssg"].losses(run, batch, out)
     seen = {
-        "ssg embedding": (out.embedding, 0),
-        "ssg whole": (out.feature, 0),
-        "ssg upper": (out.parts[:, 0], 1),
-        "ssg lower": (out.parts[:, 1], 2),
+        "ssg embedding": (out.after_neck, 0),
+        "ssg whole": (out.before_neck, 0),
+        "ssg upper": (out.stripes[:, 0], 1),
+        "ssg lower": (out.stripes[:, 1], 2),
     }
     wanted = {name: known_triplets(x, batch.labels[:, n], margin=0.7) for name, (x, n) in seen.items()}
     if asked:
@@ -115,7 +115,7 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
 def test_each_column_of_labels_is_found_in_what_its_name_says(unknown):
     run = unknown(*HALVES, "method.ssg.cluster.k=7")  # more than there are people, so that views differ
     found, cluster = run.vectors(), run.methods["ssg"].settings.cluster
-    views = [found.feature, found.parts[:, 0], found.parts[:, 1]]
+    views = [found.before_neck, found.stripes[:, 0], found.stripes[:, 1]]
     wanted = np.stack([cluster.fit(unit(vectors)).labels for vectors in views], axis=1)
     assert run.labels.tolist() == wanted.tolist()
     assert len({tuple(column) for column in wanted.T}) == 3, "no two views are alike"

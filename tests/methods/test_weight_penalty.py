@@ -50,7 +50,7 @@ def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
     head = run.losses.losses["softmax"].classifier
 
     def likelihood(out, row):
-        return -F.cross_entropy(head(out.embedding), torch.tensor([run.stage.train.pid[row]]))
+        return -F.cross_entropy(head(out.after_neck), torch.tensor([run.stage.train.pid[row]]))
 
     gradients = slow_gradients(run, rows, likelihood)
     found = run.methods["ewc"].found(run, run.stage)
@@ -77,7 +77,7 @@ def test_labels_are_drawn_as_likely_as_the_model_says(begun):
     sure, right = [], []
 
     def believed(out, row):
-        says = head(out.embedding)
+        says = head(out.after_neck)
         sure.append(says.detach().softmax(dim=1).max().item())
         right.append(says.argmax().item() == run.stage.train.pid[row])
         return -F.cross_entropy(says, says.argmax(dim=1))
@@ -128,7 +128,7 @@ def test_weights_are_pulled_as_published(later, name, factor):
 def test_memory_aware_synapses_of_a_network_equal_a_slow_loop(begun):
     run = begun("method.mas.images=3")
     rows = some_rows(run.stage, 3, seed=run.seed)
-    gradients = slow_gradients(run, rows, lambda out, _: out.embedding.square().sum())
+    gradients = slow_gradients(run, rows, lambda out, _: out.after_neck.square().sum())
     torch.testing.assert_close(
         run.methods["mas"].found(run, run.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
     )
@@ -138,7 +138,9 @@ def test_asking_for_gradients_leaves_the_model_as_it_was(begun):
     run = begun()
     run.embedder.train()
     before = {key: value.clone() for key, value in run.embedder.state_dict().items()}
-    (gradient, _) = image_gradients(run, run.stage, some_rows(run.stage, 2, seed=0), lambda out, _: out.feature.sum())
+    (gradient, _) = image_gradients(
+        run, run.stage, some_rows(run.stage, 2, seed=0), lambda out, _: out.before_neck.sum()
+    )
     assert gradient.shape == flat(run.embedder.parameters()).shape
     assert run.embedder.training
     assert all(torch.equal(value, before[key]) for key, value in run.embedder.state_dict().items())

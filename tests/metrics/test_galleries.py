@@ -22,7 +22,7 @@ def site(name, *, shift=0.0, seed=0):
     return Embeddings(
         np.concatenate([vectors, junk]).astype(np.float32),
         np.append(pid, -1), np.append(cam, 1), np.append(role, "gallery"),
-        np.array([f"{name}{n}.jpg" for n in range(13)]), name, "embedding",
+        np.array([f"{name}{n}.jpg" for n in range(13)]), name, "after_neck",
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def images(count=4):
 def test_bytes_and_floats_mean_the_same():
     embedder = Embedder(MODEL, INPUT).eval()
     with torch.inference_mode():
-        assert torch.equal(embedder(images()).feature, embedder(images().float()).feature)
+        assert torch.equal(embedder(images()).before_neck, embedder(images().float()).before_neck)
 
 
 def test_normalisation_is_part_of_the_model():
@@ -39,21 +39,21 @@ def test_the_neck_is_a_batch_norm_without_shift():
     assert not embedder.neck.bias.requires_grad
     assert not embedder.neck.bias.any()
     out = embedder(images())
-    wanted = (out.feature - out.feature.mean(0)) / (out.feature.var(0, unbiased=False) + 1e-5).sqrt()
-    torch.testing.assert_close(out.embedding, wanted, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(out.feature, out.map.mean(dim=(2, 3)))
+    wanted = (out.before_neck - out.before_neck.mean(0)) / (out.before_neck.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(out.after_neck, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(out.before_neck, out.map.mean(dim=(2, 3)))
 
 
 def test_without_a_neck_both_vectors_are_one():
     out = Embedder(MODEL.model_copy(update={"neck": "none"}), INPUT)(images())
-    assert torch.equal(out.feature, out.embedding)
+    assert torch.equal(out.before_neck, out.after_neck)
 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "avg_max", "gem", "gem_learned"])
 def test_the_feature_is_the_pooled_map(pool):
     embedder = Embedder(MODEL.model_copy(update={"pool": pool}), INPUT).eval()
     out = embedder(images())
-    assert torch.equal(out.feature, Pool(pool)(out.map))
+    assert torch.equal(out.before_neck, Pool(pool)(out.map))
     assert [n for n, _ in embedder.named_parameters() if "pool" in n] == (["pool.p"] if pool == "gem_learned" else [])
 
 
@@ -67,7 +67,7 @@ def test_vectors_are_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         out = embedder(images())
     assert out.map.dtype == torch.bfloat16
-    assert out.feature.dtype == out.embedding.dtype == torch.float32
+    assert out.before_neck.dtype == out.after_neck.dtype == torch.float32
 
 
 def test_channels_last_is_only_a_layout(tmp_path):

@@ -75,13 +75,13 @@ def test_a_whole_model_sees_its_batch_as_several_devices_would(settings):
     with torch.no_grad():
         found = embedder(images)
         halves = [copy.deepcopy(plain)(half) for half in images.split(4)]
-        for name in ("feature", "embedding"):
+        for name in ("before_neck", "after_neck"):
             wanted = torch.cat([getattr(half, name) for half in halves])
             torch.testing.assert_close(getattr(found, name), wanted, rtol=1e-3, atol=1e-4)
             assert not torch.allclose(getattr(copy.deepcopy(plain)(images), name), wanted, rtol=1e-2, atol=1e-2)
     embedder = copy.deepcopy(embedder)  # as a running mean of the weights does
     embedder.load_state_dict(plain.state_dict())
-    assert torch.equal(embedder.eval()(images).embedding, plain.eval()(images).embedding)
+    assert torch.equal(embedder.eval()(images).after_neck, plain.eval()(images).after_neck)
 
 
 def test_a_model_without_batch_norm_is_refused():

@@ -73,7 +73,7 @@ def test_a_published_file_gives_the_published_feature(name, tmp_path):
         out = embedder(images())
         featuremap = published.forward_features((images() - embedder.mean) / embedder.std)
         assert torch.equal(out.map, featuremap)
-        assert torch.equal(out.feature, published.fc(featuremap.mean(dim=(2, 3))))
+        assert torch.equal(out.before_neck, published.fc(featuremap.mean(dim=(2, 3))))
 
 
 @pytest.mark.parametrize("pool", ["max", "avg_max", "gem", "gem_learned"])
@@ -81,9 +81,9 @@ def test_every_pooling_goes_before_the_head(pool):
     embedder = Embedder(ModelSettings(backbone=SMALL, pool=pool), INPUT).eval()
     with torch.inference_mode():
         out = embedder(images())
-        assert torch.equal(out.feature, embedder.backbone.body.fc(Pool(pool)(out.map)))
+        assert torch.equal(out.before_neck, embedder.backbone.body.fc(Pool(pool)(out.map)))
     assert out.map.shape == (3, 128, 4, 2)
-    assert out.feature.shape == out.embedding.shape == (3, 512)
+    assert out.before_neck.shape == out.after_neck.shape == (3, 512)
     assert embedder.dimension == 512
 
 
@@ -91,22 +91,24 @@ def test_every_pooling_goes_before_the_head(pool):
 def test_all_of_it_learns_copies_and_comes_back_from_one_file(name, tmp_path):
     embedder = Embedder(ModelSettings(backbone=name), INPUT)
     out = embedder(images())
-    (out.embedding.square().mean() + out.feature.mean()).backward()
+    (out.after_neck.square().mean() + out.before_neck.mean()).backward()
     assert all(torch.isfinite(p.grad).all() for p in embedder.parameters() if p.requires_grad)
     save_embedder(embedder, tmp_path / "e.safetensors", recipe="")
     twin, loaded = copy.deepcopy(embedder).eval(), load_embedder(tmp_path / "e.safetensors")
     embedder.eval()
     with torch.inference_mode():
         for other in (twin, loaded):
-            assert torch.equal(other(images()).embedding, embedder(images()).embedding)
-        torch.testing.assert_close(embedder(images()[:1]).embedding, loaded(images()).embedding[:1], atol=1e-4, rtol=0)
+            assert torch.equal(other(images()).after_neck, embedder(images()).after_neck)
+        torch.testing.assert_close(
+            embedder(images()[:1]).after_neck, loaded(images()).after_neck[:1], atol=1e-4, rtol=0
+        )
 
 
 def test_vectors_are_float32_under_autocast():
     embedder = Embedder(ModelSettings(backbone=SMALL), INPUT)
     with torch.autocast("cpu", torch.bfloat16):
         out = embedder(images())
-    assert out.feature.dtype == out.embedding.dtype == torch.float32
+    assert out.before_neck.dtype == out.after_neck.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

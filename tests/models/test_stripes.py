@@ -32,9 +32,9 @@ def test_stripes_do_not_move_the_statistics_of_whole_images():
         outs.append(embedder(images))
         states.append(embedder.state_dict())
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    assert torch.equal(outs[0].feature, outs[1].feature)
+    assert torch.equal(outs[0].before_neck, outs[1].before_neck)
     assert embedder.backbone.body.fc[1].training
-    assert outs[1].parts.requires_grad
+    assert outs[1].stripes.requires_grad
 
 
 def test_statistics_are_fixed_for_a_while_only():

@@ -112,7 +112,7 @@ def test_models(model, tmp_path_factory, data):
 
 ABOUT = {
     "input": {"size": [8, 8], "interpolation": "bilinear", "colour": "rgb", "mean": [0, 0, 0], "std": [1, 1, 1]},
-    "feature": "embedding",
+    "feature": "after_neck",
     "flip": False,
     "dimension": 3,
 }

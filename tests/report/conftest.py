@@ -51,7 +51,7 @@ def site_of_squares(images: Path, *, name: str) -> Embeddings:
         colour = tuple(int(c) for c in np.random.default_rng(pid + 9).integers(40, 220, 3))
         Image.new("RGB", (16, 32), colour).save(paths[-1])
     pid, cam, role = (np.array(column) for column in zip(*rows, strict=True))
-    return Embeddings(np.array(vectors, dtype=np.float32), pid, cam, role, np.array(paths), name, "embedding")
+    return Embeddings(np.array(vectors, dtype=np.float32), pid, cam, role, np.array(paths), name, "after_neck")
 
 
 def write_run(place: Path, *, name: str = "plaza", recipe: Recipe | None = None) -> Written:

@@ -34,10 +34,10 @@ def test_the_cells_add_up_to_the_similarity(pool, neck):
     model = embedder(pool=pool, neck=neck)
     with torch.no_grad():
         out = model(IMAGES)
-        query = out.embedding[0]
-        zero = model.neck(torch.zeros_like(out.feature))  # what the neck adds whatever the image
-    similarity = F.cosine_similarity(out.embedding, query[None])
-    constant = (zero @ F.normalize(query, dim=0)) / out.embedding.norm(dim=1)
+        query = out.after_neck[0]
+        zero = model.neck(torch.zeros_like(out.before_neck))  # what the neck adds whatever the image
+    similarity = F.cosine_similarity(out.after_neck, query[None])
+    constant = (zero @ F.normalize(query, dim=0)) / out.after_neck.norm(dim=1)
     cells = contributions(model, IMAGES, query)
     assert cells.shape == (5, *out.map.shape[2:])
     torch.testing.assert_close(cells.sum(dim=(1, 2)) + constant, similarity, rtol=1e-3, atol=1e-3)
@@ -46,8 +46,8 @@ def test_the_cells_add_up_to_the_similarity(pool, neck):
 def test_the_feature_before_the_neck_can_be_explained_too():
     model = embedder()
     with torch.no_grad():
-        feature = model(IMAGES).feature
-    cells = contributions(model, IMAGES, feature[0], feature="feature")
+        feature = model(IMAGES).before_neck
+    cells = contributions(model, IMAGES, feature[0], feature="before_neck")
     torch.testing.assert_close(cells.sum(dim=(1, 2)), F.cosine_similarity(feature, feature[:1]), rtol=1e-3, atol=1e-3)
 
 
@@ -55,7 +55,7 @@ def test_a_network_of_tokens_has_a_map_although_it_reads_its_class_token_alone()
     model = Embedder(ModelSettings(backbone="test_vit"), INPUT).eval()
     with torch.no_grad():
         out = model(IMAGES)
-    cells = contributions(model, IMAGES, out.embedding[0])
+    cells = contributions(model, IMAGES, out.after_neck[0])
     assert cells.shape == (5, *out.map.shape[2:])
     assert cells.abs().amax(dim=(1, 2)).min() > 0
     assert not model.backbone.body.blocks[-1].norm1._forward_hooks  # nothing is left behind

@@ -19,7 +19,14 @@ def words(svg):
 
 def test_the_whole_path_is_named():
     drawn = words(draw(plain_recipe()))
-    for step in ("16 people × 4 images = 64", "test_resnet", "Pooling: avg", "feature", "Neck: bnneck", "embedding"):
+    for step in (
+        "16 people × 4 images = 64",
+        "test_resnet",
+        "Pooling: avg",
+        "before_neck",
+        "Neck: bnneck",
+        "after_neck",
+    ):
         assert step in drawn
     for step in ("softmax × 1", "triplet × 1", "margin 0.3", "Optimiser: adam", "multistep", "Distance: cosine"):
         assert step in drawn

@@ -91,15 +91,15 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
     some = run.stage.train.select(np.arange(5))
     word = {"pool": "weighted", "mask": "foreground"}[use]
     view = masked_view(some.masks, word)
-    wanted = torch.from_numpy(extract(run.embedder, some.path, feature="feature", view=view))
-    whole = torch.from_numpy(extract(run.embedder, some.path, feature="feature"))
+    wanted = torch.from_numpy(extract(run.embedder, some.path, feature="before_neck", view=view))
+    whole = torch.from_numpy(extract(run.embedder, some.path, feature="before_neck"))
     assert (wanted - whole).abs().max() > 1e-4
     images, weights = next(extraction.shown(some.path, view, run.embedder, size=5))
     batch = Batch(images, torch.zeros(5), torch.zeros(5), torch.arange(5), weights)
     looks = {
-        "teacher": run.previous_model.output(run, batch).feature,
-        "vectors": vectors(run, some, of="feature"),
-        "clustered": torch.from_numpy(run.vectors().feature[:5]),
+        "teacher": run.previous_model.output(run, batch).before_neck,
+        "vectors": vectors(run, some, of="before_neck"),
+        "clustered": torch.from_numpy(run.vectors().before_neck[:5]),
         "both": both_vectors(run, run.previous_model, some)[1],
         "material": Material(
             frozen(run.embedder), some.path, place="after_pooling", device=run.device, autocast=run.autocast,
@@ -107,7 +107,11 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
         ).kept[0],
     }  # fmt: skip
     one = []
-    list(image_gradients(run, run.stage, np.arange(5), lambda out, _: (one.append(out.feature), out.feature.sum())[1]))
+    list(
+        image_gradients(
+            run, run.stage, np.arange(5), lambda out, _: (one.append(out.before_neck), out.before_neck.sum())[1]
+        )
+    )
     for name, found in {**looks, "gradients": torch.cat(one).detach()}.items():
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3, msg=name)
 
@@ -134,7 +138,7 @@ def test_scores_of_other_pictures_are_not_compared(tiny, masks):
     vectors = np.random.default_rng(0).normal(size=(len(extraction.tested_paths(state.datasets["market1501"])), 4))
     one, other = (
         state.score(
-            label_vectors(vectors.astype(np.float32), state.datasets["market1501"], feature="embedding", input_mask=p)
+            label_vectors(vectors.astype(np.float32), state.datasets["market1501"], feature="after_neck", input_mask=p)
         )
         for p in ("whole", "foreground")
     )

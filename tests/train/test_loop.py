@@ -97,7 +97,7 @@ def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
 
         def after_batch(self, run, batch, out):
             assert not torch.is_grad_enabled()
-            assert len(out.feature) == len(batch.labels)
+            assert len(out.before_neck) == len(batch.labels)
             self.heard.append("batch")
 
         def after_step(self, run):

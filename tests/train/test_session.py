@@ -42,9 +42,9 @@ def test_a_run_writes_its_folder(finished, tiny):
     scores = json.loads((finished / "scores.json").read_text())
     assert scores["market1501"]["plain"]["mAP"] == 100 * run_log.scores(records)[0].mAP > 50
     assert scores["market1501"]["reranked"]["protocol"]["rerank"] == {"k1": 6, "k2": 2, "weight": 0.3}
-    assert scores["market1501"]["trained"] == {"softmax": "embedding", "triplet": "feature"}
+    assert scores["market1501"]["trained"] == {"softmax": "after_neck", "triplet": "before_neck"}
     found = Embeddings.load(finished / "embeddings" / "market1501.npz")
-    assert (len(found.query), len(found.gallery), found.feature) == (8, 24, "embedding")
+    assert (len(found.query), len(found.gallery), found.feature) == (8, 24, "after_neck")
     assert load_recipe(str(finished / "recipe.yaml")) == tiny()
     assert load_embedder(finished / "embedder.safetensors").dimension == found.vectors.shape[1]
     assert json.loads((finished / "environment.json").read_text())["precision"] == "float32"

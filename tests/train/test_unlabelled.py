@@ -115,9 +115,9 @@ def test_classifiers_begin_every_epoch_at_the_means_of_clusters_and_centres_too(
             if run.stage_number == 1 and run.iteration == 0:
                 rows = run.labels == 0
                 found = run.vectors()
-                mean = torch.from_numpy(found.embedding)[rows].mean(0)
+                mean = torch.from_numpy(found.after_neck)[rows].mean(0)
                 seen.append((run.losses.losses["softmax"].classifier.weight[0].detach().clone(), mean / mean.norm()))
-                seen.append((run.losses.losses["center"].centres[0], torch.from_numpy(found.feature)[rows].mean(0)))
+                seen.append((run.losses.losses["center"].centres[0], torch.from_numpy(found.before_neck)[rows].mean(0)))
 
     train(recipe_of(tiny, "pseudo"), tmp_path / "run", watch=[look])
     for mine, wanted in seen:
