@@ -28,6 +28,7 @@ from passerby.data.readers.folder import Folder
 from passerby.data.readers.images import Images
 from passerby.data.readers.listing import existing_folder, folder_names
 from passerby.data.readers.roles import role_folders
+from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import View, extract, masked_view
 from passerby.files import atomic_write, reading, write_json
@@ -44,7 +45,6 @@ from passerby.train.groupings import Grouping, labels_file, save_vectors
 from passerby.train.run_log import MetricRecord
 from passerby.train.stages import require_masks
 from passerby.train.start import read_start
-from passerby.trained import Progress, Trained, load_trained
 from passerby.types import Dataset, Floats, Ints, Split
 
 EPOCHS = 12

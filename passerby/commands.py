@@ -19,6 +19,7 @@ from passerby.console import bar
 from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
 from passerby.data.naming import free_name
+from passerby.encoders import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
 from passerby.errors import UserError
 from passerby.evaluation import evaluate, explain_skipped, scores_json
 from passerby.inference import InferenceSettings, find_device
@@ -42,7 +43,6 @@ from passerby.train.progress import ProgressBar
 from passerby.train.reference import figures
 from passerby.train.session import Interrupted, Result, require_free, train
 from passerby.train.track import tracked
-from passerby.trained import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
 from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
 
 

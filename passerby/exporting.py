@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.data.decoding import Pixels
+from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError, first_line
 from passerby.extract import tested_vectors
 from passerby.files import atomic_write
@@ -20,7 +21,6 @@ from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import OnnxModel, read_onnx
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text
-from passerby.trained import Trained, load_trained
 from passerby.types import Floats, VectorName
 
 if TYPE_CHECKING:

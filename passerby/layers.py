@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("extract", "evaluation", "image_arrays", "onnx_model", "segment"),
     ("methods", "background_bias", "scorable", "reference_results"),
     ("recipe",),
-    ("train", "trained"),
+    ("train", "encoders"),
     ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),
     ("api", "commands", "search_commands"),
     ("demo",),

@@ -13,8 +13,8 @@ from passerby.data.readers.pattern import Pattern, compile_pattern
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.distances.units import cosine_of
+from passerby.encoders import Model, require_whole
 from passerby.errors import UserError
-from passerby.trained import Model, require_whole
 from passerby.types import UNKNOWN, Embeddings, Floats, Ints, Words
 
 SAME = 0.98

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from passerby.encoders import Model, images_of
 from passerby.errors import UserError
 from passerby.report.frames import Strip, draw_strips
 from passerby.report.pictures import require_ending, save_figure
 from passerby.report.ranks import RankedList, Shot
 from passerby.retrieval import ELSEWHERE, Found, image_distance, query_cameras, require_threshold, search_all
-from passerby.trained import Model, images_of
 from passerby.types import UNKNOWN, Embeddings
 
 MOST_DRAWN = 50

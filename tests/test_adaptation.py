@@ -14,13 +14,13 @@ from passerby.cli import app
 from passerby.clustering.algorithms import GraphClustering
 from passerby.clustering.cameras import without_cameras
 from passerby.data.datasets import open_dataset
+from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError
 from passerby.extract import WHOLE, extract, masked_view
 from passerby.methods.clustered import unit
 from passerby.recipe import load_recipe
 from passerby.train.groupings import read_groupings, vectors_file
 from passerby.train.session import train
-from passerby.trained import Trained, load_trained
 from passerby.types import Embeddings
 from tests.conftest import draw_person, write_site
 

@@ -166,9 +166,9 @@ def test_clusters_are_the_same(on_both):
 @pytest.mark.cuda
 def test_a_network_gives_the_same_vectors_on_a_gpu(tiny, site, tmp_path):
     from passerby.data.image_files import images_below
+    from passerby.encoders import load_model
     from passerby.inference import InferenceSettings
     from passerby.models.embedder import Embedder, save_embedder
-    from passerby.trained import load_model
 
     recipe = tiny()
     save_embedder(Embedder(recipe.model, recipe.input), tmp_path / "embedder.safetensors", recipe=recipe.dump())

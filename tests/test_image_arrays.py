@@ -6,12 +6,12 @@ import torch
 
 from passerby.data.decoding import decode
 from passerby.data.image_files import images_below
+from passerby.encoders import load_model
 from passerby.errors import UserError
 from passerby.image_arrays import image_list
 from passerby.inference import InferenceSettings
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, save_embedder
-from passerby.trained import load_model
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import torch
 from typer.testing import CliRunner
 
 from passerby.cli import app
+from passerby.encoders import chosen_dataset
 from passerby.errors import UserError
 from passerby.interpolate import interpolate, load_pair, read_shares
-from passerby.trained import chosen_dataset
 from tests.train.runs import run
 from tests.train.test_course import SEQUENCE
 

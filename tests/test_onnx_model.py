@@ -7,10 +7,10 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from passerby.encoders import load_model
 from passerby.errors import UserError
 from passerby.inference import InferenceSettings
 from passerby.onnx_model import load_onnx
-from passerby.trained import load_model
 from tests.onnx_graphs import average, cast, whole, write_graph
 
 COLOUR = np.array([200, 100, 50])

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from passerby.distances.units import cosine_of
+from passerby.encoders import Model, embed_images, embed_site, require_whole
+from passerby.encoders import load_model as load_any_model
 from passerby.errors import UserError
 from passerby.image_arrays import Images
 from passerby.inference import InferenceSettings
 from passerby.recipe import Recipe
 from passerby.retrieval import Found, search_all
-from passerby.trained import Model, embed_images, embed_site, require_whole
-from passerby.trained import load_model as load_any_model
 from passerby.types import Dataset, Embeddings, Floats
 
 Image = str | Path | npt.NDArray[np.uint8] | Tensor

@@ -143,10 +143,10 @@ def attention(
     device: Device = "auto",
 ) -> None:
     """Draw activation maps on the images of ranked lists."""
+    from passerby.encoders import load_trained
     from passerby.report.attention import attention_figure, require_whole
     from passerby.report.frames import queries_of_kinds
     from passerby.report.ranks import rank_for
-    from passerby.trained import load_trained
 
     subject = _subjects(out, run, None, on)[0]
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance

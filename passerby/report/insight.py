@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from passerby.encoders import load_trained
 from passerby.errors import UserError
 from passerby.inference import InferenceSettings
 from passerby.report.attention import maps_of, require_whole, scale_image
@@ -14,7 +15,6 @@ from passerby.report.gallery import Gallery, inline, inline_images
 from passerby.report.pairs import count_pairs, distances_figure
 from passerby.report.pictures import Picture, picture_of
 from passerby.report.ranks import RankedList, choose_queries, rank_for
-from passerby.trained import load_trained
 
 _POINTS, _FEWEST_POINTS = 1000, 200  # of the page, shared by the data sets; a thousand take a few seconds
 _SHOWN = 8

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby import commands, trained
+from passerby import commands, encoders
 from passerby.cli import app
 from passerby.data.decoding import decode
 from passerby.types import Embeddings
@@ -25,7 +25,7 @@ def mean_colours(paths, *, progress=None, **_):
 def embed(monkeypatch, tmp_path):
     model = SimpleNamespace(recipe=None, feature="after_neck", flip=False, notes=(), vectors=mean_colours)
     monkeypatch.setattr(commands, "open_model", lambda *_, **__: model)
-    monkeypatch.setattr(trained, "CHUNK", 3)
+    monkeypatch.setattr(encoders, "CHUNK", 3)
 
     def run(*arguments):
         return CliRunner().invoke(app, ["embed", "run", *map(str, arguments), "--out", str(tmp_path / "out.npz")])
