@@ -170,7 +170,7 @@ class Reference(Settings):
 
 def shipped_folder() -> Path:
     """Return the folder of the recipes in the package."""
-    return Path(str(resources.files("passerby"))) / "recipes"
+    return Path(str(resources.files("passerby"))) / "shipped"
 
 
 def shipped_files() -> dict[str, Path]:
