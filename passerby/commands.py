@@ -27,6 +27,7 @@ from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
 from passerby.lock import locked
 from passerby.metrics.chance import RankScores
 from passerby.metrics.spread import spread_notes
+from passerby.plugins import require_used
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reference_results import REFERENCE_NOTE, compare
 from passerby.report.background_bias import background_bias_rows, background_bias_sentence
@@ -204,6 +205,8 @@ def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Cons
 def _recipe(
     name: str | None, overrides: Sequence[str], out: Path, *, epochs: int | None = None, resume: bool
 ) -> Recipe:
+    if resume:
+        require_used(out)
     if resume and name is None:
         if epochs is not None:
             raise UserError("--epochs stretches the schedule of a new run; a run that is resumed keeps its own")

@@ -25,6 +25,7 @@ from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.metadata import safetensors_text
 from passerby.models.embedder import Embedder, load_embedder
 from passerby.onnx_model import OnnxModel, load_onnx
+from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text
 from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, VectorName, Words
@@ -230,6 +231,7 @@ def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) 
         unfinished = path.is_dir() and (path / "last.pt").exists()
         hint = f"; the run is not finished, go on with: passerby train --resume --out {path}" if unfinished else ""
         raise UserError(f"no trained model at {file}{hint}")
+    require_used(file.parent)
     embedder = load_embedder(file).to(device)
     recipe = _recipe_of(file)
     inference.network_precision(recipe.engine.precision)  # refuses what the device cannot do before images are read

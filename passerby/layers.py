@@ -8,8 +8,8 @@ from __future__ import annotations
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "errors", "files", "types", "settings", "registry", "choices", "inputs", "inference", "console", "layers",
-        "lock", "threads", "bounded", "compiled", "npz", "metadata", "renamed",
+        "errors", "files", "types", "settings", "registry", "choices", "plugins", "inputs", "inference", "console",
+        "layers", "lock", "threads", "bounded", "compiled", "npz", "metadata", "renamed",
     ),
     ("distances",),
     ("data", "models", "losses", "metrics", "clustering", "optim", "onnx_providers"),

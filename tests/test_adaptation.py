@@ -128,7 +128,7 @@ def test_a_run_goes_on_where_its_source_and_its_folder_have_moved_to(adapted, so
         str(out / "recipe.yaml"), [f"datasets.{name}.root={tmp_path / 'a' / yard.name}", "init_from=/gone"]
     )
     found = require_adaptation(gone, source, yard, out=out)
-    assert (found.start, found.dataset(name).root) == (str(source), str(yard))
+    assert (found.init_from, found.dataset(name).root) == (str(source), str(yard))
     inner = tmp_path / "new" / yard.name
     inner.mkdir(parents=True)
     assert require_adaptation(gone, source, tmp_path / "new", out=out).dataset(name).root == str(inner)

@@ -25,7 +25,7 @@ def insert(file: Path, text: str, *, before: str) -> None:
 
 
 def add_loss(package: Path) -> None:
-    module, imported, line = blocks("loss.md")
+    module, _, imported, line = blocks("loss.md")
     table = package / "losses" / "table.py"
     (package / "losses" / "length.py").write_text(module)
     insert(table, imported, before="from passerby.losses.loss import")
@@ -33,7 +33,7 @@ def add_loss(package: Path) -> None:
 
 
 def add_dataset(package: Path) -> None:
-    module, imported, line = blocks("dataset.md")
+    module, _, imported, line = blocks("dataset.md")
     datasets = package / "data" / "datasets.py"
     (package / "data" / "readers" / "square.py").write_text(module)
     insert(datasets, imported, before="from passerby.data.readers.table import")

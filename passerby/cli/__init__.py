@@ -15,9 +15,16 @@ from typer.core import TyperGroup
 
 from passerby import __version__
 from passerby.cli.bench import bench_app
-from passerby.cli.boundary import finish_output, print_any_name, report, require_working_directory
+from passerby.cli.boundary import (
+    finish_output,
+    print_any_name,
+    print_plugin_warnings,
+    report,
+    require_working_directory,
+)
 from passerby.cli.data import data_app
 from passerby.cli.models import models_app
+from passerby.cli.options import ImportedFiles, import_files
 from passerby.cli.output import guard_output
 from passerby.cli.recipes import recipe_app
 from passerby.cli.runs import runs_app
@@ -61,8 +68,10 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
+    imports: ImportedFiles = None,
 ) -> None:
     """Person re-identification."""
+    import_files(imports)
 
 
 app.add_typer(training_app)
@@ -84,6 +93,7 @@ def main() -> None:
         require_working_directory()
         bound_spin()
         warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # said in a sentence of our own
+        print_plugin_warnings()
         app()
     except SystemExit as end:
         code = end.code

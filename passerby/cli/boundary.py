@@ -15,7 +15,9 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -114,6 +116,26 @@ def print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_plugin_warnings() -> None:
+    """Let a plugin that cannot be loaded be one sentence on standard error, like an error that ends nothing."""
+    show = warnings.showwarning
+
+    def show_plainly(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__ == "passerby.plugins":
+            typer.secho(f"Warning: {message}", fg="yellow", err=True)
+        else:
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show_plainly
 
 
 def finish_output(output: GuardedOutput) -> int:

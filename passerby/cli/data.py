@@ -16,7 +16,9 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at data sets, check them
 def data_list() -> None:
     """List the kinds of data sets that can be read."""
     from passerby.data.datasets import READERS
+    from passerby.plugins import load_plugins
 
+    load_plugins()
     for kind, reader in READERS.items():
         typer.echo(f"{kind:12} {reader.summary}")
 

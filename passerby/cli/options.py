@@ -30,6 +30,12 @@ InputSaid = Annotated[
     list[str] | None,
     typer.Option("--input", help="about an .onnx of another program: size=[256,128], mean=[..], output=NAME"),
 ]
+ImportedFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--import", help="a Python file of your own that adds losses, methods, ...; it is run", show_default=False
+    ),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)]
 RecipeName = Annotated[str, typer.Argument(help="a shipped recipe, a reference row or a YAML file", show_default=False)]
 DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the images", show_default=False)]
@@ -50,6 +56,15 @@ KindName = Annotated[str, typer.Option("--kind", help="see `passerby data list`"
 Folder = Annotated[str, typer.Argument(help="the folder of images (for csv: the file)", show_default=False)]
 
 Threshold = Annotated[float | None, typer.Option(help="largest cosine distance of the same person", show_default=False)]
+
+
+def import_files(files: list[Path] | None) -> None:
+    """Run the files that a person names by --import; nothing is loaded when there are none."""
+    if files:
+        from passerby.plugins import import_file
+
+        for file in files:
+            import_file(file)
 
 
 def make_console() -> Console:

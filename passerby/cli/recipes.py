@@ -110,8 +110,10 @@ def recipe_diff(
 @recipe_app.command("schema")
 def recipe_schema() -> None:
     """Print the JSON schema of recipes, for editors that complete and check YAML."""
+    from passerby.plugins import load_plugins
     from passerby.recipe import Recipe
 
+    load_plugins()
     typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
 
 

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import DataFolder, Overrides, PatternText, make_console, runs_a_model
+from passerby.cli.options import (
+    DataFolder,
+    ImportedFiles,
+    Overrides,
+    PatternText,
+    import_files,
+    make_console,
+    runs_a_model,
+)
 from passerby.cli.runs import print_comparison
 from passerby.inference import InferenceSettings
 
@@ -45,8 +53,10 @@ def train(
         typer.Option(help="train once for each, e.g. 0,1,2, into seed-N folders of --out", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    imports: ImportedFiles = None,
 ) -> None:
     """Train by a recipe, score the model and write a report."""
+    import_files(imports)
     from passerby.commands import train_and_report, train_seeds
 
     console = make_console()

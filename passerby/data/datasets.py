@@ -35,6 +35,7 @@ from passerby.data.readers.vehicleid import VehicleID
 from passerby.data.readers.veri import VeRi776
 from passerby.data.readers.viper import VIPeR
 from passerby.errors import UserError
+from passerby.plugins import load_plugins
 from passerby.registry import OneOf, Table
 from passerby.types import Dataset, Layout, Split
 
@@ -84,6 +85,7 @@ def dataset_settings(kind: str, root: str, *, masks: str | None = None, pattern:
         UserError: the kind is not known, or its names follow no pattern.
 
     """
+    load_plugins()
     reader = READERS.require(kind)
     if pattern is None:
         return reader.model_validate({reader.place_key: root, "masks": masks})

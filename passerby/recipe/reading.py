@@ -11,6 +11,7 @@ from passerby.data.datasets import READERS
 from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError, did_you_mean
 from passerby.optim import stretched
+from passerby.plugins import load_plugins
 from passerby.recipe.former import in_present_words
 from passerby.recipe.stage import PER_STAGE
 from passerby.recipe.tree import Recipe
@@ -136,6 +137,7 @@ def recipe_of_run(file: Path) -> Recipe:
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:
     """Validate plain data, after every stage was completed with the recipe's own `optim`, `losses` and `method`."""
+    load_plugins()
     data = _with_defaults(data)
     _place(data)
     data["stages"] = _completed(data)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import cast
 
 from passerby.background_bias import BackgroundBias
 from passerby.errors import UserError
 from passerby.files import read_json, reading
 from passerby.metrics.chance import RankScores
+from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_of_run
 from passerby.reference_results import Comparison, Figures, Reference, compare
 from passerby.settings import Plain, build
@@ -121,14 +122,22 @@ def read_run(path: Path) -> RunFolder:
         raise UserError(f"{path} is not a folder; a report is made of a run folder, which `passerby train` writes")
     if not (path / "recipe.yaml").is_file():
         raise UserError(f"{path} holds no recipe.yaml, so it is not a run folder as `passerby train` writes it")
+    require_used(path)
     environment = _optional(path / "environment.json")
     return RunFolder(
         path=path,
         recipe=recipe_of_run(path / "recipe.yaml"),
         records=run_log.read(path / "log.jsonl"),
         sites=_sites(path / "scores.json"),
-        environment={"command": ""} | {key: str(value) for key, value in environment.items()},
+        environment={"command": ""} | {key: _in_words(value) for key, value in environment.items()},
     )
+
+
+def _in_words(value: object) -> str:
+    """Return a fact of the environment as text; of a mapping, such as the imports, its keys and values."""
+    if isinstance(value, dict):
+        return ", ".join(f"{PurePath(str(key)).name} ({str(inner)[:16]})" for key, inner in value.items())
+    return str(value)
 
 
 def _optional(path: Path) -> dict[str, object]:

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 
 from passerby import __version__
+from passerby.plugins import used
 
 _LIBRARIES = ("torch", "torchvision", "timm", "pytorch-ignite", "numpy", "numba")
 
 
-def environment(*, device: str, precision: str, processes: int) -> dict[str, str]:
-    """Return versions, machine and command line as words."""
-    found = {
+def environment(*, device: str, precision: str, processes: int) -> dict[str, object]:
+    """Return versions, machine and command line as words, and the imports and plugins with what they are known by."""
+    found: dict[str, object] = {
         "passerby": __version__,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
@@ -29,6 +30,7 @@ def environment(*, device: str, precision: str, processes: int) -> dict[str, str
         "precision": precision,
         "processes": str(processes),
         "command": command_line(sys.argv),
+        **{group: added for group, added in used().items() if added},
     }
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

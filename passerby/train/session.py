@@ -14,6 +14,7 @@ from passerby.files import atomic_write, write_json
 from passerby.metrics.spread import spread_notes
 from passerby.models.embedder import save_embedder
 from passerby.optim import never_falls
+from passerby.plugins import describe_used, require_used
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.recipe.places import public_text
 from passerby.reference_results import Reference
@@ -116,6 +117,7 @@ def _prepare(
         distributed.wait()  # or the first process would write what makes the last one refuse the folder
         run = make_run(recipe, folder)
         return run, None, opening(run)
+    others = require_used(folder)
     begun = recipe_from_text(checkpoint.recipe, source=str(folder / "last.pt"))
     require_stage(checkpoint, [stage.epochs for stage in recipe.stages])
     said = allow(begun, recipe, checkpoint)
@@ -124,7 +126,7 @@ def _prepare(
     except UserError as error:
         raise UserError(f"{error}{_moved(recipe)}") from error
     require_same_images(checkpoint.images, run.images)
-    return run, checkpoint, [*opening(run), *said, *other_machine(checkpoint.machine, run.machine)]
+    return run, checkpoint, [*opening(run), *others, *said, *other_machine(checkpoint.machine, run.machine)]
 
 
 def _moved(recipe: Recipe) -> str:
@@ -176,7 +178,8 @@ def _stands(run: Run) -> str:
 
 def opening(run: Run) -> list[str]:
     """Say what is about to be learnt, from what, and how."""
-    sentences = [f"{dataset.name}: {note}" for dataset in run.datasets.values() for note in dataset.notes]
+    sentences = [*describe_used()]
+    sentences += [f"{dataset.name}: {note}" for dataset in run.datasets.values() for note in dataset.notes]
     for settings, stage in zip(run.recipe.stages, run.stages, strict=True):
         sentences += stage_sentences(stage, run.recipe.data)
         sentences += people_sentences(settings, run.datasets)

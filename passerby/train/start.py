@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from passerby.errors import UserError
+from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.train.checkpoint import Checkpoint, load_checkpoint
 from passerby.train.fit import require_stage
@@ -35,6 +36,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
     path = folder / "last.pt"
     if not path.is_file():
         raise UserError(f"init_from: no run in {folder}, which has no last.pt")
+    require_used(folder)
     checkpoint = load_checkpoint(path)
     earlier = recipe_from_text(checkpoint.recipe, source=f"init_from: the recipe in {path}")
     require_stage(checkpoint, [stage.epochs for stage in earlier.stages])
