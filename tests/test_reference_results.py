@@ -36,7 +36,7 @@ ARCFACE = {"weight": 1.0, "scale": 64.0, "smoothing": 0.0, "feature": "after_nec
 EBLL = {
     "place": "after_pooling", "code": 512, "activation": "sigmoid", "kernel": 1,
     "autoencoders": ["ae", "ae_l1", "ae_l2"], "strength": 0.01, "reduction": "sum", "task": 0.0, "epochs": 150,
-    "batch": 128, "lr": 3.5e-4, "steps": [40, 70], "weight": 1.0, "distance": "mse", "temperature": 10.0,
+    "batch": 128, "lr": 3.5e-4, "milestones": [40, 70], "weight": 1.0, "distance": "mse", "temperature": 10.0,
     "scale": "none",
 }  # fmt: skip
 TR_DIST = {
