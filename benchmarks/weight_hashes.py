@@ -172,7 +172,7 @@ CHANGES = {
     "as it is": [],
     **{f"loss {name}": [f"losses.{name}={{}}"] for name in LOSSES},
     **{f"triplet {form}": [f"losses.triplet={{form: {form}}}"] for form in ("soft", "weighted", "pull")},
-    "triplet after the neck": ["losses.triplet={feature: embedding, distance: cosine_sq}"],
+    "triplet after the neck": ["losses.triplet={feature: after_neck, distance: cosine_sq}"],
     "learned weight": ["losses.softmax.weight=learned"],
     "smoothing": ["losses.softmax.smoothing=0.0"],
     **{f"pool {kind}": [f"model.pool={kind}"] for kind in ("max", "avg_max", "gem", "gem_learned")},

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from passerby.losses.mix import LossSettings
-from passerby.recipe import MethodSettings
+from passerby.recipe import MethodSettings, load_recipe
 from passerby.reference_results import shipped_recipes, shipped_rows
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "weight_hashes.py"
@@ -31,6 +31,14 @@ def test_it_trains_every_recipe_method_and_loss(script):
     assert {name.partition("/")[0] for name in script.ROWS} == {name.partition("/")[0] for name in shipped_rows()}
     assert set(MethodSettings.model_fields) <= {*script.LABELLED, *script.ASSIGNING}
     assert set(LossSettings.model_fields) <= {"softmax", "triplet", *script.LOSSES}
+
+
+def test_every_run_is_a_recipe_that_reads(script, tmp_path):
+    datasets = {name: f"{{kind: market1501, root: {tmp_path}}}" for name in script.DATASETS}
+    (tmp_path / "tiny.yaml").write_text(script.TINY.format_map(datasets))
+    for run in (*script.RECIPES.values(), *script.ROWS.values(), *script.TRIED.values()):
+        recipe = str(tmp_path / "tiny.yaml") if run.recipe == "tiny" else run.recipe
+        assert len(load_recipe(recipe, script.overrides(run, datasets)).stages) == run.stages
 
 
 def test_a_hash_comes_again_and_differs_with_the_recipe(script, tmp_path):
