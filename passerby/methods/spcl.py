@@ -23,7 +23,7 @@ from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
 from passerby.methods.method import MethodContext
 from passerby.methods.settings import RecipeView, StageView
-from passerby.models.domains import Division, divide_batch_norms, join_batch_norms
+from passerby.models.domains import Division
 from passerby.types import Batch, Floats, Ints, Output
 
 
@@ -214,13 +214,13 @@ class Spcl(Clustered, settings_class=SpclSettings):
         )
         self.memory = torch.cat([*([] if known is None else [known]), vectors[hidden]]).to(ctx.device)
         if known is not None and self.settings.norms == "apart":
-            self.norms, self.division = divide_batch_norms(ctx.embedder)
+            self._divide(ctx)
 
     def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
         """Make the memory as large as the checkpoint's, and second norms where it has some."""
         super().make_room(ctx, state)
         if any(name.startswith("norms.") for name in state):
-            self.norms, self.division = divide_batch_norms(ctx.embedder)
+            self._divide(ctx)
 
     def looked_at(self, ctx: MethodContext) -> Floats:
         """Return what the memory holds of unlabelled images (M, D), in the rows of a table of all (N, D)."""
@@ -274,13 +274,17 @@ class Spcl(Clustered, settings_class=SpclSettings):
 
     def replace_weights(self, ctx: MethodContext) -> None:
         """Leave the batch norms of the new site."""
-        for model in ctx.models:
-            join_batch_norms(model)
+        if self.division is not None:
+            self.division.end()
         self.norms, self.division = nn.ModuleList(), None
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of the memory."""
         self.memory, self.people = self.memory[:0], self.people[:0]
+
+    def _divide(self, ctx: MethodContext) -> None:
+        self.division = Division(ctx.embedder)
+        self.norms = self.division.norms
 
     def _seen(self, out: Output) -> Tensor:
         return out.vector(self.settings.feature)

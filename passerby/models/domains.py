@@ -1,70 +1,76 @@
-"""Batch norms that keep two kinds of images apart in training: those of a new site, and labelled ones beside them.
+"""Domain-specific batch norm: in training the images of two domains are normalised apart.
 
-The norms are changed where they stand: parameters and names of tensors stay as they are and are the new site's. What
-the others learn and count is in norms of their own, which whoever asked for this keeps.
+The norms of a model stay as they are and are those of its own domain, so that no tensor is renamed. Images of the other
+domain are sent through second norms, by hooks, until the division is ended.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from passerby.models.groups import batch_norms
 
 
 class Division:
-    """Which images of the present batch are the others: (B,) booleans, or None when all are of one kind."""
+    """The batch norms of a model, each beside a second one for images of another domain.
 
-    def __init__(self) -> None:
-        self.others: Tensor | None = None
-
-
-class DividedNorm(_BatchNorm):
-    """What a batch norm becomes: in training the other images of a batch go through a norm of their own.
+    A copy of the model made meanwhile, such as the EMA of its weights, normalises all images alike in `eval` mode.
 
     Reference: Chang et al., "Domain-Specific Batch Normalization for Unsupervised Domain Adaptation", CVPR 2019.
+
+    Attributes:
+        norms: the second ones in order, which begin as copies and always learn.
+        others: (B,) which images of the present batch are of the other domain; None = none of them.
+
     """
 
-    plain: type[_BatchNorm]
-    beside: tuple[_BatchNorm, Division]  # in a tuple, so that it is no submodule and no tensor is renamed
+    def __init__(self, module: nn.Module) -> None:
+        first = batch_norms(module)
+        self.norms = nn.ModuleList(copy.deepcopy(norm) for norm in first).train()
+        self.others: Tensor | None = None
+        self._handles: list[RemovableHandle] = []
+        for norm, second in zip(first, self.norms, strict=True):
+            pair = _Pair(self, cast("_BatchNorm", second))
+            self._handles += [norm.register_forward_pre_hook(pair.before), norm.register_forward_hook(pair.after)]
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise (B, C) or (B, C, h, w)."""
-        norm, division = self.beside
-        others = division.others if self.training else None
-        if others is None or not bool(others.any()):
-            return super().forward(input)
+    def end(self) -> None:
+        """Normalise all images alike again, by the norms of the model."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class _Pair:
+    """Hooks of one batch norm: before it the images of the other domain are taken out, after it they are put back."""
+
+    def __init__(self, division: Division, second: _BatchNorm) -> None:
+        self.division, self.second = division, second
+        self.whole: Tensor | None = None  # the input of the present forward pass
+
+    def before(self, norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        """Return what is left for the norm itself; None = all."""
+        (whole,), others = inputs, self.division.others
+        self.whole = whole if norm.training and others is not None and bool(others.any()) else None
+        if self.whole is None or others is None:
+            return None
+        if bool(others.all()):  # nothing is left: its output is dropped, and its statistics must not move
+            norm.eval()
+            return None
+        return (whole[~others],)
+
+    def after(self, norm: nn.Module, _inputs: tuple[Tensor], own: Tensor) -> Tensor | None:
+        """Return the output for all images; None = that of the norm itself."""
+        others, whole, self.whole = self.division.others, self.whole, None
+        if whole is None or others is None:
+            return None
         if bool(others.all()):
-            return cast("Tensor", norm(input))
-        mine, theirs = super().forward(input[~others]), norm(input[others])
-        found = torch.empty_like(input, dtype=mine.dtype)
-        found[~others], found[others] = mine, theirs.to(mine.dtype)
+            norm.train()
+            return cast("Tensor", self.second(whole))
+        found = torch.empty_like(whole, dtype=own.dtype)
+        found[~others], found[others] = own, self.second(whole[others]).to(own.dtype)
         return found
-
-
-def divide_batch_norms(module: nn.Module) -> tuple[nn.ModuleList, Division]:
-    """Give every batch norm below a module a second one for other images, which begins as its copy and always learns.
-
-    Returns:
-        The second norms in order, and where to say which images they are for.
-
-    """
-    division, norms = Division(), cast("list[Any]", batch_norms(module))
-    copies = nn.ModuleList(copy.deepcopy(norm) for norm in norms).train()  # whatever was done with the module before
-    for norm, other in zip(norms, copies, strict=True):
-        plain = type(norm)
-        norm.__class__ = type(f"Divided{plain.__name__}", (DividedNorm, plain), {"plain": plain})
-        norm.beside = (other, division)
-    return copies, division
-
-
-def join_batch_norms(module: nn.Module) -> None:
-    """Turn the batch norms below a module back into what they were; the others' norms are let go."""
-    norms: list[Any] = [norm for norm in batch_norms(module) if isinstance(norm, DividedNorm)]
-    for norm in norms:
-        del norm.beside
-        norm.__class__ = norm.plain

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from passerby.distances.sparse import SparseRows
 from passerby.methods.spcl import SpclSettings, hybrid_loss, memory_loss, moved_rows, neighbouring_radii
-from passerby.models.domains import divide_batch_norms, join_batch_norms
+from passerby.models.domains import Division
 from tests.methods.steps import some
 from tests.train.runs import state_hash
 
@@ -96,13 +96,13 @@ def test_each_kind_of_image_has_statistics_of_its_own():
     images = torch.randn(8, 3, 4, 4) + torch.arange(8).reshape(-1, 1, 1, 1)
     others = torch.tensor([False, True] * 4)
     net, mine, theirs = network(), network(), network()
-    norms, division = divide_batch_norms(net)
+    division = Division(net)
     division.others = others
     out = net(images)
     assert torch.allclose(out[~others], mine(images[~others]), atol=1e-5)
     assert torch.allclose(out[others], theirs(images[others]), atol=1e-5)
     assert torch.allclose(net[1].running_mean, mine[1].running_mean)
-    assert torch.allclose(norms[0].running_mean, theirs[1].running_mean)
+    assert torch.allclose(division.norms[0].running_mean, theirs[1].running_mean)
     division.others = torch.ones(8, dtype=torch.bool)
     before = state_hash(net.state_dict())
     net(images)
@@ -111,19 +111,19 @@ def test_each_kind_of_image_has_statistics_of_its_own():
 
 def test_other_images_move_statistics_of_their_own_even_where_the_network_was_just_tested():
     net, images = network().eval(), torch.randn(4, 3, 4, 4) + 5
-    norms, division = divide_batch_norms(net)
+    division = Division(net)
     division.others = torch.tensor([True, False, True, False])
     net.train()(images)
-    assert not torch.allclose(norms[0].running_mean, torch.zeros(4))
+    assert not torch.allclose(division.norms[0].running_mean, torch.zeros(4))
 
 
 def test_at_test_and_afterwards_the_network_is_the_new_sites_and_plain():
     net, plain, images = network(), network(), torch.randn(4, 3, 4, 4)
     names = list(net.state_dict())
-    _, division = divide_batch_norms(net)
+    division = Division(net)
     division.others = torch.tensor([True, False, True, False])
     assert torch.allclose(net.eval()(images), plain.eval()(images))
-    join_batch_norms(net)
+    division.end()
     assert [type(module) for module in net] == [type(module) for module in plain]
     assert list(net.state_dict()) == names
 
