@@ -31,8 +31,9 @@ from passerby.inference import InferenceSettings, find_device
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.recipe import make_recipe
-from passerby.train.loop import train_step
-from passerby.train.run import Run
+from passerby.train.probe import Arithmetic
+from passerby.train.setup import Setup
+from passerby.train.trainer import Trainer
 from passerby.types import Batch, Embeddings, Rerank, Split, Stage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,12 +91,13 @@ def training_step(scale: Scale) -> Callable[[str], Callable[[], object]]:
         split = Split(names, np.arange(classes), np.zeros(classes, np.int64))
         stage = Stage("gpu", split, labelled=True, epochs=1)
         embedder = Embedder(recipe.model, recipe.input).to(where).to(memory_format=torch.channels_last)
-        run = Run(recipe, Path(), where, precision, {}, [stage], embedder)
-        run.open_stage(0)
+        setup = Setup(recipe, Path(), where, Arithmetic(precision, channels_last=True), {}, [stage])
+        trainer = Trainer(setup, embedder)
+        trainer.open_stage(0)
         images = torch.randint(0, 256, (scale.batch, 3, *scale.size), dtype=torch.uint8)
         labels = torch.arange(scale.batch) // 4
         batch = Batch(images, labels, torch.zeros_like(labels), torch.arange(scale.batch))
-        return lambda: train_step(run, batch, count=1)
+        return lambda: trainer.step(batch, count=1)
 
     return prepare
 

@@ -38,12 +38,14 @@ from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import command_line
-from passerby.train.loop import Watch
 from passerby.train.memory import keep_memory
+from passerby.train.opening import require_free
 from passerby.train.progress import ProgressBar
 from passerby.train.reference import figures
-from passerby.train.session import Interrupted, Result, require_free, train
+from passerby.train.results import Result
+from passerby.train.session import Interrupted, train
 from passerby.train.track import tracked
+from passerby.train.trainer import Watch
 from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
 
 

@@ -131,7 +131,6 @@ class Threads:
         counts: that may be tried, from the largest; one = the count is fixed.
         apply: sets a count.
         clock, thread_clock: wall time, and processor time of the calling thread, in seconds.
-        follow: called with each change.
 
     """
 
@@ -140,7 +139,7 @@ class Threads:
     apply: Callable[[int], None]
     clock: Callable[[], float] = time.perf_counter
     thread_clock: Callable[[], float] = time.thread_time
-    follow: Callable[[ThreadChange], None] | None = None
+    _follow: Callable[[ThreadChange], None] | None = None
     _window: _Window = field(default_factory=_Window)
     _skip: int = 1
     _speed: float = 0.0  # of the count that is settled on
@@ -162,6 +161,10 @@ class Threads:
         if count in self.counts:
             self.count = count
             self.apply(count)
+
+    def listen(self, follow: Callable[[ThreadChange], None]) -> None:
+        """Have each change passed on."""
+        self._follow = follow
 
     def begin(self) -> None:
         """Say with what count the steps begin."""
@@ -250,8 +253,8 @@ class Threads:
         self._tell(ThreadChange(count, kind, self._first[0]))
 
     def _tell(self, change: ThreadChange) -> None:
-        if self.follow is not None:
-            self.follow(change)
+        if self._follow is not None:
+            self._follow(change)
 
 
 def fixed_threads(count: int) -> Threads:

@@ -14,7 +14,7 @@ from passerby.exporting import Parity
 from passerby.inference import InferenceSettings
 from passerby.recipe import Recipe
 from passerby.train import session
-from passerby.train.session import Result
+from passerby.train.results import Result
 
 FORMATS: dict[str, exporting.Format] = {".onnx": "onnx", ".safetensors": "safetensors"}
 

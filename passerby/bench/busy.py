@@ -22,7 +22,6 @@ from rich.table import Table
 from passerby.bench.measure import machine
 from passerby.bench.step import Shape, make_batch, make_step_run
 from passerby.threads import Threads, in_use, make_threads
-from passerby.train.loop import train_step
 from passerby.train.memory import keep_memory
 
 SHAPES = {"resnet18": Shape("resnet18", (128, 64), 32), "small": Shape("resnet18", (64, 32), 32)}
@@ -88,13 +87,13 @@ def bench_busy(
     """
     keep_memory()
     chosen = SHAPES[shape]
-    run, batch = make_step_run(chosen, bf16=False), make_batch(chosen)
+    trainer, batch = make_step_run(chosen, bf16=False), make_batch(chosen)
     settle, seconds = (1.0, 0.2) if quick else (20.0, 5.0)
     measured = []
     for busy in LOADS:
         held = make_threads(threads)
         with busy_processes(busy), in_use(held):
-            speeds = measure(lambda: train_step(run, batch, count=1), held, len(batch.images), settle, seconds)
+            speeds = measure(lambda: trainer.step(batch, count=1), held, len(batch.images), settle, seconds)
         measured.append((busy, speeds, held.count))
     alone = statistics.median(measured[0][1])
     rows = tuple(

@@ -20,9 +20,10 @@ from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.inference import Precision
 from passerby.models.embedder import Embedder
 from passerby.recipe import make_recipe
-from passerby.train.loop import train_step
 from passerby.train.memory import keep_memory
-from passerby.train.run import Run
+from passerby.train.probe import Arithmetic
+from passerby.train.setup import Setup
+from passerby.train.trainer import Trainer
 from passerby.types import Batch, Split, Stage
 
 CLASSES = 751
@@ -91,8 +92,8 @@ class Steps:
     batch: Batch
     plain: PlainStep
     plain_bf16: PlainStep
-    ours: Run
-    ours_bf16: Run
+    ours: Trainer
+    ours_bf16: Trainer
 
 
 def make_steps(shape: Shape) -> Steps:
@@ -115,8 +116,8 @@ def make_batch(shape: Shape) -> Batch:
     return Batch(images, labels, torch.zeros_like(labels), torch.arange(shape.batch))
 
 
-def make_step_run(shape: Shape, *, bf16: bool) -> Run:
-    """Return a run that has no images and stands before its first step."""
+def make_step_run(shape: Shape, *, bf16: bool) -> Trainer:
+    """Return a trainer that has no images and stands before its first step."""
     recipe = make_recipe(
         {
             "input": {"size": list(shape.size)},
@@ -131,13 +132,14 @@ def make_step_run(shape: Shape, *, bf16: bool) -> Run:
     if bf16:
         embedder = embedder.to(memory_format=torch.channels_last)
     precision: Precision = "bf16" if bf16 else "float32"
-    run = Run(recipe, Path(), torch.device("cpu"), precision, {}, [stage], embedder, channels_last=bf16)
-    run.open_stage(0)
-    return run
+    setup = Setup(recipe, Path(), torch.device("cpu"), Arithmetic(precision, bf16), {}, [stage])
+    trainer = Trainer(setup, embedder)
+    trainer.open_stage(0)
+    return trainer
 
 
-def _step(run: Run, batch: Batch) -> None:
-    train_step(run, batch, count=1)
+def _step(trainer: Trainer, batch: Batch) -> None:
+    trainer.step(batch, count=1)
 
 
 def _plain(steps: Steps) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,10 +15,13 @@ from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import k_distances
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
-from passerby.methods.method import Method, MethodContext
+from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.methods.stopping import StopSettings
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 UNSEEN = -2
 """Stands in the place of the clusters of an epoch before the first."""

@@ -6,7 +6,7 @@ weights of before and after are averaged. Affinity with averaging is a strong ba
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,9 +16,12 @@ from torch.nn import functional as F
 from passerby.extract import shown
 from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
-from passerby.methods.method import Method, MethodContext, PreviousModel
+from passerby.methods.method import Method, PreviousModel
 from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Output, Split, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 Weight = Annotated[float, Field(gt=0)]
 

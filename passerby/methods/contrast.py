@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.method import MethodContext
 from passerby.types import Batch, Ints, Output
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 
 def contrast_loss(embeddings: Tensor, labels: Tensor, memory: Tensor, *, temperature: float = 0.05) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -19,10 +19,13 @@ from passerby.data.loading import ImageStore
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
-from passerby.methods.method import Adds, Method, MethodContext, frozen
+from passerby.methods.method import Adds, Method, frozen
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.models.akpnet import AKPNet, backbone_of, resample_colours
 from passerby.types import Batch, Output
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 _MEASURED = 256
 """Images that tell how good a network is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from passerby.errors import UserError
 from passerby.losses.mining import widen
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import hidden_rows, unit
-from passerby.methods.method import Method, MethodContext
+from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Doubles, Floats, Ints, Output, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 SMALLEST = 1e-12
 

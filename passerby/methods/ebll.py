@@ -9,7 +9,7 @@ encoders of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -21,7 +21,7 @@ from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
 from passerby.methods.encoder import Encoder, empty_encoder, require_fit, seen_width
-from passerby.methods.method import Adds, Method, MethodContext, frozen
+from passerby.methods.method import Adds, Method, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     LOW,
@@ -40,6 +40,9 @@ from passerby.methods.reconstruction import (
 from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
 from passerby.types import Batch, Output, Stage
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 Share = Annotated[float, Field(ge=0)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,10 +14,13 @@ from torch.nn import functional as F
 from passerby.extract import shown
 from passerby.losses.loss import class_means, classifiers
 from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
-from passerby.methods.method import Method, MethodContext
+from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
 from passerby.types import Split, Stage, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 
 class GrowSettings(BaseMethodSettings):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.distillation import Scale, entropy, softened_cross_entropy, worst_triplet
-from passerby.methods.method import Method, MethodContext, frozen
+from passerby.methods.method import Method, frozen
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Output, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 Share = Annotated[float, Field(ge=0)]
 

@@ -12,19 +12,20 @@ whichever other methods there are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from passerby.extract import View
-from passerby.losses.mix import LossMix, LossTerm
+from passerby.losses.mix import LossTerm
 from passerby.methods.settings import BaseMethodSettings
 from passerby.models.embedder import Embedder
-from passerby.types import Batch, Floats, Ints, Output, Scores, Split, Stage, VectorName
+from passerby.types import Batch, Floats, Ints, Output, Stage, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -57,78 +58,6 @@ class Vectors:
 
 END_OF_STAGE = ("replace_weights", "interpolate_weights", "on_stage_end")
 """The hooks after the last epoch of a stage: all methods go through the first before any goes through the second."""
-
-
-class MethodContext(Protocol):
-    """What a method may know of the run.
-
-    Attributes:
-        embedder: the model that is trained.
-        tested: the model that is scored and that is the previous model of the next stage; their EMA, if any.
-        losses: the losses of the present stage.
-        previous_model: the model as the stage before left it, where a method uses it; None in the first stage of a run
-            that does not start from another.
-        stages: all stages of the run as the recipe has them, without what methods add.
-        stage: the present one, with what they add.
-        device: where all of them are.
-        seed: a number for what is drawn at random once in the present stage.
-        sums: of each loss term in the present epoch so far: the sums of its values and of what was added, the weight.
-        stage_number, epoch, iteration: each from 0; the iteration counts batches in the epoch.
-
-    """
-
-    embedder: Embedder
-    losses: LossMix
-    previous_model: PreviousModel | None
-    stages: list[Stage]
-    stage: Stage
-    device: torch.device
-    sums: dict[str, list[float]]
-    stage_number: int
-    epoch: int
-    iteration: int
-
-    @property
-    def tested(self) -> Embedder:
-        """See above."""
-
-    @property
-    def models(self) -> list[Embedder]:
-        """The model that is trained and, where it is another, the one that is scored; both go on in the next stage."""
-
-    @property
-    def seed(self) -> int:
-        """See above."""
-
-    @property
-    def active_methods(self) -> Sequence[Method]:
-        """The methods of the present stage, in the recipe's order."""
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Return the block in which the network runs in the precision of the run."""
-
-    def compute_transferred_losses(self, batch: Batch) -> dict[str, LossTerm]:
-        """Return the losses of a batch that a method has made: of the stage, and of methods with a previous model."""
-
-    def view(self, split: Split) -> View:
-        """Return how training images are shown where nothing is augmented: with their masks where they matter."""
-
-    def log_metrics(self, part: str, values: dict[str, float], *, note: str = "") -> None:
-        """Write figures of a method, by name, and a note for people into the log."""
-
-    def vectors(self, model: Embedder | None = None) -> Vectors:
-        """Embed all training images of the stage, by the model that is trained unless another is given."""
-
-    def scores(self, model: Embedder) -> dict[str, Scores]:
-        """Score a model, not re-ranked, on every data set that the run tests."""
-
-    def gather(self, *rows: Tensor, use: Gathering = "memory") -> tuple[Tensor, ...]:
-        """Join what each of several processes holds of a batch, (B / world, ...) to (B, ...), in the batch's order.
-
-        A memory must move by the whole batch, or each process would remember something else. The mean over some images
-        of a batch is taken over those of all processes, or an image would count more where there are fewer of its kind.
-        Pairs are mined in the whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
-        """
 
 
 class PreviousModel(nn.Module):
@@ -173,6 +102,10 @@ class Method(nn.Module):
 
     def __init__(self, settings: BaseMethodSettings) -> None:
         super().__init__()
+        self.settings = settings
+
+    def configure(self, settings: BaseMethodSettings) -> None:
+        """Take the settings of another stage."""
         self.settings = settings
 
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:

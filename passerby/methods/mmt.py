@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.method import MethodContext
 from passerby.methods.settings import RecipeView, StageView
 from passerby.models.embedder import Embedder, load_embedder, load_state
 from passerby.types import Batch, Floats, Ints, Output
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 
 def soft_cross_entropy(logits: Tensor, said: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ smoothed; and what the stripes say of an image softens the label of the whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
-from passerby.methods.method import MethodContext
 from passerby.methods.settings import RecipeView, StageView
 from passerby.types import Batch, Floats, Ints, Output
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 _BLOCK = 1024
 

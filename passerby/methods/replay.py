@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,9 +23,12 @@ from passerby.losses.mix import LossTerm
 from passerby.methods.growth import vectors
 from passerby.methods.herding import herd
 from passerby.methods.identity_rows import RowStore
-from passerby.methods.method import Adds, Method, MethodContext
+from passerby.methods.method import Adds, Method
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 Choice = Literal["herding", "far", "random"]
 """`herding`: the images whose mean follows the person's mean; `far`: those least like it; `random`: any."""

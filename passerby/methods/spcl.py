@@ -7,7 +7,7 @@ are found in the memory itself; those that change with the radius are taken apar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -21,10 +21,12 @@ from passerby.distances.sparse import SparseRows
 from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
-from passerby.methods.method import MethodContext
 from passerby.methods.settings import RecipeView, StageView
 from passerby.models.domains import Division
 from passerby.types import Batch, Floats, Ints, Output
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 
 def memory_loss(

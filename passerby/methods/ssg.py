@@ -5,7 +5,7 @@ Its semi-supervised form also asks who is in a few images, and spreads the answe
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,9 +29,11 @@ from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.asking import Ask, chosen_to_ask, count_to_name, merged_by_name, named_by_nearest
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows
-from passerby.methods.method import MethodContext
 from passerby.methods.settings import RecipeView, StageView
 from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage, VectorName
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 STRIPES = 2
 """Upper and lower half."""

@@ -10,7 +10,7 @@ is neither 0 nor far above 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from passerby.extract import shown
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
-from passerby.methods.method import Adds, Method, MethodContext, frozen
+from passerby.methods.method import Adds, Method, frozen
 from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Ints, Output, Stage
+
+if TYPE_CHECKING:
+    from passerby.train.context import MethodContext
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +14,9 @@ from passerby.models.embedder import save_embedder
 from passerby.recipe.places import public_text
 from passerby.train import distributed, run_log
 from passerby.train.course import course_json, course_of
-from passerby.train.run import Run
-from passerby.train.run_log import Record, SearchRecord, StageRecord
+from passerby.train.run_log import SearchRecord, StageRecord
+from passerby.train.state import TrainState
+from passerby.train.trainer import Trainer
 from passerby.types import Embeddings
 
 
@@ -27,17 +27,16 @@ class Between:
     changes the run, so it may be done again after a resume.
     """
 
-    def __init__(self, run: Run, tell: Callable[[Record], None]) -> None:
-        self.run, self.tell = run, tell
-        self.on = len(run.stages) > 1 and distributed.rank() == 0
+    def __init__(self, trainer: Trainer) -> None:
+        self.setup, self.state, self.tell = trainer.setup, trainer.state, trainer.log
+        self.on = len(trainer.setup.stages) > 1 and distributed.rank() == 0
         self.unseen: list[Embeddings] = []
 
     @property
     def tests_start(self) -> bool:
         """Whether the model is to be tested before its first step, which is the present moment."""
-        run = self.run
-        first = run.stage_number == run.epoch == run.iteration == 0
-        return first and len(run.stages) > 1 and run.recipe.test.start == "auto"
+        setup, at = self.setup, self.state.counters
+        return at.stage == 0 and at.at_start and len(setup.stages) > 1 and setup.recipe.test.start == "auto"
 
     def end(self, seconds: float) -> None:
         """Note what the stage leaves, and keep its model unless it is the last.
@@ -48,64 +47,64 @@ class Between:
         """
         if not self.on:
             return
-        run, number = self.run, self.run.stage_number + 1
-        images = sum(method.stored_images for method in run.all_methods.values())
-        self.tell(StageRecord(number, run.epoch, run.stage.name, seconds, memory_footprint(run), images))
-        if number < len(run.stages) and run.recipe.engine.keep_stages == "auto":
-            save_embedder(run.tested, run.folder / f"stage-{number}.safetensors", recipe=public_text(run.recipe))
+        setup, state = self.setup, self.state
+        number, epoch = state.counters.stage + 1, state.counters.epoch
+        images = sum(method.stored_images for method in state.all_methods.values())
+        self.tell(StageRecord(number, epoch, state.stage.name, seconds, memory_footprint(state), images))
+        if number < len(setup.stages) and setup.recipe.engine.keep_stages == "auto":
+            path = setup.folder / f"stage-{number}.safetensors"
+            save_embedder(state.tested, path, recipe=public_text(setup.recipe))
 
     def site(self, embeddings: Embeddings) -> None:
         """Test a data set against the stage before, and keep what the next stage needs."""
         if not self.on:
             return
-        number, name = self.run.stage_number, embeddings.dataset
+        number, name = self.state.counters.stage, embeddings.dataset
         if name in self._learnt(number) and (earlier := self._vectors(number, name)).is_file():
             self._search("earlier gallery", search_earlier(self._queries(embeddings), Embeddings.load(earlier)))
-        if number + 1 < len(self.run.stages) and name in self._learnt(number + 1):
+        if number + 1 < len(self.setup.stages) and name in self._learnt(number + 1):
             embeddings.gallery.save(self._vectors(number + 1, name))
-        if name not in self._learnt(len(self.run.stages)):
+        if name not in self._learnt(len(self.setup.stages)):
             self.unseen.append(self._queries(embeddings))
 
     def close(self) -> None:
         """Search the unseen data sets as one, write what is known by now, and let go of what no resume needs."""
         if not self.on:
             return
-        run = self.run
+        setup = self.setup
         if len(self.unseen) > 1:
             self._search("merged", merge_sites(self.unseen))
         self.unseen = []
-        tested = [run.datasets[name].name for name in run.recipe.tested]
-        course = course_of(run.stages, tested, run_log.read(run.folder / "log.jsonl"))
+        tested = [setup.datasets[name].name for name in setup.recipe.tested]
+        course = course_of(setup.stages, tested, run_log.read(setup.folder / "log.jsonl"))
         if course is not None:
-            write_json(run.folder / "continual_metrics.json", course_json(course))
-        for older in range(1, run.stage_number):
+            write_json(setup.folder / "continual_metrics.json", course_json(course))
+        for older in range(1, self.state.counters.stage):
             shutil.rmtree(self._vectors(older, "").parent, ignore_errors=True)
 
     def _learnt(self, count: int) -> set[str]:
-        return {name for stage in self.run.stages[:count] for name in stage.sources}
+        return {name for stage in self.setup.stages[:count] for name in stage.sources}
 
     def _vectors(self, number: int, name: str) -> Path:
-        return self.run.folder / "embeddings" / f"stage-{number}" / f"{name}.npz"
+        return self.setup.folder / "embeddings" / f"stage-{number}" / f"{name}.npz"
 
     def _queries(self, embeddings: Embeddings) -> Embeddings:
         """Return the embeddings, queries averaged where the recipe says so, before galleries are exchanged."""
-        test = self.run.recipe.test
+        test = self.setup.recipe.test
         return average_queries(embeddings, distance=test.distance) if test.queries == "multi" else embeddings
 
     def _search(self, kind: Literal["earlier gallery", "merged"], table: Embeddings) -> None:
-        test, run = self.run.recipe.test, self.run
+        test, at = self.setup.recipe.test, self.state.counters
         found = evaluate(
-            table, cameras=test.cameras, distance=test.distance, device=run.device.type, verification=False
+            table, cameras=test.cameras, distance=test.distance, device=self.setup.device.type, verification=False
         )
-        record = SearchRecord(run.stage_number + 1, run.epoch, kind, table.dataset, found.mAP, found.rank(1))
+        record = SearchRecord(at.stage + 1, at.epoch, kind, table.dataset, found.mAP, found.rank(1))
         self.tell(record)
 
 
-def memory_footprint(run: Run) -> dict[str, dict[str, int]]:
+def memory_footprint(state: TrainState) -> dict[str, dict[str, int]]:
     """Return the bytes that a run keeps for its methods: those of the previous model, and of each method by name."""
-    previous_model = (
-        {} if run.previous_model is None else {"previous model": {"model": bytes_of(run.previous_model.state_dict())}}
-    )
-    return previous_model | {
-        name: found for name, method in run.all_methods.items() if (found := method.memory_footprint())
-    }
+    methods = {name: held for name, method in state.all_methods.items() if (held := method.memory_footprint())}
+    if state.previous_model is None:
+        return methods
+    return {"previous model": {"model": bytes_of(state.previous_model.state_dict())}, **methods}

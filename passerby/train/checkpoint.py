@@ -34,13 +34,13 @@ class Checkpoint:
         stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
         embedder, losses, methods, optimiser, scaler: their states.
         ended: whether the methods have had their last word in the stage.
-        averaged: the state of the running mean of the embedder, or None.
+        ema: the state of the EMA of the embedder, or None.
         previous_model: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
         classes: how many people the losses know; None in checkpoints of 0.1, where the stage says it.
         threads: that the next step runs on; None in checkpoints of earlier versions.
         precision, channels_last: how the network computes; None in checkpoints of earlier versions.
-        sums: of the unfinished epoch's loss terms, see `Run`.
+        sums: of the unfinished epoch's loss terms, see `Counters`.
         images: fingerprints of the training images by data set; None in checkpoints of 0.1.
         machine: device and number of processes, and the precision, in words; None in checkpoints of 0.1.
         processes: of each process what it has otherwise than process 0 in an unfinished epoch, see `train.apart`.
@@ -58,7 +58,7 @@ class Checkpoint:
     scaler: State
     labels: Tensor | None
     sums: dict[str, list[float]]
-    averaged: dict[str, Tensor] | None = None
+    ema: dict[str, Tensor] | None = None
     previous_model: dict[str, Tensor] | None = None
     ended: bool = False
     classes: int | None = None
@@ -104,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # torch raises many kinds for a damaged or a foreign file
         raise UserError(_unreadable(path, first_line(error))) from error
     checkpoint = parse_checkpoint(found, path)
-    for name in ("embedder", "averaged", "previous_model"):
+    for name in ("embedder", "ema", "previous_model"):
         require_finite(getattr(checkpoint, name) or {}, source=f"{path}, {name}")
     return checkpoint
 
@@ -202,7 +202,7 @@ _FORMS = {
     "scaler": _Form("a table of numbers", _table(is_number)),
     "labels": _Form("a tensor of whole numbers (N,) or (N, V)", _is_labels).or_none(),
     "sums": _Form("a table of three numbers each", _table(_are_sums)),
-    "averaged": _TENSORS.or_none(),
+    "ema": _TENSORS.or_none(),
     "previous_model": _TENSORS.or_none(),
     "ended": _TRUTH,
     "classes": _Form("a whole number from 0", _is_count).or_none(),

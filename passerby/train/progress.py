@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import make_progress
-from passerby.train.run import Run
+from passerby.train.counters import numbered
 from passerby.train.run_log import (
     EpochRecord,
     GradientRecord,
@@ -21,6 +21,7 @@ from passerby.train.run_log import (
     SearchRecord,
     ThreadRecord,
 )
+from passerby.train.trainer import Trainer
 
 
 class ProgressBar:
@@ -38,22 +39,22 @@ class ProgressBar:
         with self.bar:
             yield self
 
-    def watch(self, run: Run, engine: Engine) -> None:
+    def watch(self, trainer: Trainer, engine: Engine) -> None:
         """Follow one stage."""
         self.seconds.clear()
-        engine.add_event_handler(Events.EPOCH_STARTED, self._begin, run)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._move, run)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin, trainer)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._move, trainer)
 
-    def _begin(self, engine: Engine, run: Run) -> None:
-        epochs = run.recipe.stages[run.stage_number].epochs
-        text = f"{run.stage.name}, epoch {run.epoch + 1} of {epochs}"
+    def _begin(self, engine: Engine, trainer: Trainer) -> None:
+        state, at = trainer.state, trainer.state.counters
+        text = f"{state.stage.name}, {numbered(epoch=at.epoch)} of {state.settings.epochs}"
         if self.task is None:
             self.task = self.bar.add_task(text, total=engine.state.epoch_length)
-        self.bar.reset(self.task, description=text, total=engine.state.epoch_length, completed=run.iteration)
+        self.bar.reset(self.task, description=text, total=engine.state.epoch_length, completed=at.iteration)
 
-    def _move(self, run: Run) -> None:
+    def _move(self, trainer: Trainer) -> None:
         assert self.task is not None
-        self.bar.update(self.task, completed=run.iteration)
+        self.bar.update(self.task, completed=trainer.state.counters.iteration)
 
     def tell(self, record: Record) -> None:
         """Print one record as a line."""

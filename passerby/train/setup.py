@@ -1,8 +1,9 @@
-"""How a run comes about: data, stages and model of a recipe, and all that can be checked before the first step."""
+"""What a run is made of: data, stages and model of a recipe, with all that can be checked before the first step."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,29 +12,79 @@ import torch
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
-from passerby.extract import tested_view
+from passerby.extract import DTYPES, View, masked_view, tested_view
+from passerby.inference import Precision
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
 from passerby.recipe import EngineSettings, Recipe
 from passerby.scorable import require_scorable
-from passerby.threads import make_threads
+from passerby.threads import Threads, fixed_threads, make_threads
 from passerby.train import distributed
 from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch, require_cameras
 from passerby.train.precision import choose_arithmetic
 from passerby.train.probe import Arithmetic
 from passerby.train.resume import fingerprints
-from passerby.train.run import Run
 from passerby.train.stages import make_stage, require_apart, require_masks
+from passerby.types import Dataset, Split, Stage
 
 
-def make_run(
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a run is made of and what does not change while it goes on.
+
+    Attributes:
+        recipe, folder: what runs and where it writes.
+        device: of the model.
+        arithmetic: precision of the network and layout of its maps in memory.
+        datasets: all that are read, by name.
+        stages: of the run in order, without what methods add.
+        threads: of the processor; their count changes with its load.
+        images: fingerprints of the training images by data set.
+        probe_note: how the arithmetic was chosen, where it was measured.
+
+    """
+
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    arithmetic: Arithmetic
+    datasets: dict[str, Dataset]
+    stages: list[Stage]
+    threads: Threads = field(default_factory=lambda: fixed_threads(torch.get_num_threads()))
+    images: dict[str, str] = field(default_factory=dict)
+    probe_note: str = ""
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of the network."""
+        return self.arithmetic.precision
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """What the last digits of all figures depend on, in words."""
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "processes": str(distributed.world()),
+        }
+
+    def autocast(self) -> torch.autocast:
+        """Return the block in which the network runs in the precision of the run."""
+        return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
+
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented."""
+        return masked_view(split.masks, self.recipe.trained_input_mask)
+
+
+def make_setup(
     recipe: Recipe,
     folder: Path,
     *,
     weights: Literal["as the recipe says", "from a checkpoint"] = "as the recipe says",
     arithmetic: Arithmetic | None = None,
-) -> Run:
+) -> tuple[Setup, Embedder]:
     """Read the data, build the model, and check what can be checked before the first step.
 
     Args:
@@ -94,13 +145,18 @@ def make_run(
         embedder = embedder.to(memory_format=torch.channels_last)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
     threads = make_threads(recipe.engine.threads, device=device.type, processes=processes)
-    return Run(
-        *(recipe, folder, device, choice.arithmetic.precision, datasets, stages, embedder),
-        channels_last=choice.arithmetic.channels_last,
-        probed=choice.note,
+    setup = Setup(
+        recipe,
+        folder,
+        device,
+        choice.arithmetic,
+        datasets,
+        stages,
         threads=threads,
         images=fingerprints(datasets, learnt),
+        probe_note=choice.note,
     )
+    return setup, embedder
 
 
 def _require_whole_groups(engine: EngineSettings, batch: int) -> None:

@@ -68,7 +68,7 @@ def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None
 
 
 def _scored(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    if checkpoint.averaged is None:
+    if checkpoint.ema is None:
         return checkpoint.embedder
     prefix = "module."
-    return {key.removeprefix(prefix): v for key, v in checkpoint.averaged.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): v for key, v in checkpoint.ema.items() if key.startswith(prefix)}

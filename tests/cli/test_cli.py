@@ -23,8 +23,8 @@ from typer.testing import CliRunner, Result
 
 import passerby
 from passerby.cli import app
-from passerby.train import loop
 from passerby.train.checkpoint import load_checkpoint
+from passerby.train.step import TrainingStep
 from passerby.types import Embeddings
 from tests.conftest import copy_marked
 
@@ -522,7 +522,7 @@ def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None
 def test_ctrl_c_saves_and_the_resumed_run_ends_alike(
     trained: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, steps, train_step = tmp_path / "run", itertools.count(1), loop.train_step
+    folder, steps, train_step = tmp_path / "run", itertools.count(1), TrainingStep.__call__
 
     def press_in_the_sixth_step(*about: object, **options: object) -> object:
         if next(steps) == 6:
@@ -530,7 +530,7 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_alike(
         return train_step(*about, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_step", press_in_the_sixth_step)
+        patched.setattr(TrainingStep, "__call__", press_in_the_sixth_step)
         found = run("train", "small", *TINY, "--data", site, "--out", folder)
     assert found.exit_code == 130, found.output
     told = found.output.replace("\n", " ")

@@ -59,7 +59,7 @@ class Killed(Exception):
 def kill_at_start_of_second_stage(run, engine):
     @engine.on(Events.ITERATION_STARTED)
     def _kill():
-        if run.stage_number == 1:
+        if run.state.counters.stage == 1:
             raise Killed
 
 
@@ -69,10 +69,10 @@ def watch_teacher(found):
     def attach(run, engine):
         @engine.on(Events.STARTED | Events.ITERATION_COMPLETED)
         def _note():
-            if run.previous_model is not None:
-                found.append(state_hash(run.previous_model.state_dict()))
-                assert not any(p.requires_grad for p in run.previous_model.parameters())
-                assert not any(module.training for module in run.previous_model.embedder.modules())
+            if run.state.previous_model is not None:
+                found.append(state_hash(run.state.previous_model.state_dict()))
+                assert not any(p.requires_grad for p in run.state.previous_model.parameters())
+                assert not any(module.training for module in run.state.previous_model.embedder.modules())
 
     return attach
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from passerby.train.labelling import choose_labels
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from tests.methods.steps import shake
 from tests.methods.test_weight_penalty import TWO_SITES
 
@@ -13,14 +12,14 @@ def later(tiny, tmp_path):
     """Return what begins a run, ends its first stage untrained, and opens the second, with other weights if shaken."""
 
     def begin(*overrides, shaken=True):
-        run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
+        run = make_trainer(tiny(*TWO_SITES, *overrides), tmp_path / "run")
         run.open_stage(0)
-        for method in run.active_methods:
-            method.on_stage_end(run)
+        for method in run.state.active_methods:
+            method.on_stage_end(run.context)
         run.open_stage(1)
         if shaken:
-            shake(run.embedder)
-        run.embedder.train()
+            shake(run.state.embedder)
+        run.state.embedder.train()
         return run
 
     return begin
@@ -33,10 +32,10 @@ def unknown(tiny, tmp_path):
     def begin(*overrides, stage=""):
         stages = f"stages=[{{train: [other], labelled: false, epochs: 3{stage}}}]"
         alone = "losses={softmax: null, triplet: null}"
-        run = make_run(tiny(stages, alone, "data.identities=2", "evaluate=[]", *overrides), tmp_path / "run")
+        run = make_trainer(tiny(stages, alone, "data.identities=2", "evaluate=[]", *overrides), tmp_path / "run")
         run.open_stage(0)
-        choose_labels(run)
-        run.embedder.train()
+        run.choose_labels()
+        run.state.embedder.train()
         return run
 
     return begin

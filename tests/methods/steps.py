@@ -10,10 +10,10 @@ from passerby.types import Batch
 def some(run, *, rows=(0, 3, 6, 9), labels=None):
     """Return a batch of the present stage: rows, and the labels of the data unless those of an epoch are given."""
     rows = np.asarray(rows)
-    store = ImageStore(run.stage.train.path, run.embedder.input)
+    store = ImageStore(run.state.stage.train.path, run.state.embedder.input)
     images = torch.stack([store[row] for row in rows])
-    labels = torch.from_numpy(run.stage.train.pid) if labels is None else labels
-    return Batch(images, labels[rows], torch.from_numpy(run.stage.train.cam[rows]), torch.from_numpy(rows))
+    labels = torch.from_numpy(run.state.stage.train.pid) if labels is None else labels
+    return Batch(images, labels[rows], torch.from_numpy(run.state.stage.train.cam[rows]), torch.from_numpy(rows))
 
 
 def shake(module, *, seed=0, by=0.3):

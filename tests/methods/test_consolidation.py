@@ -17,14 +17,14 @@ LSTKC = json.loads((Path(__file__).parents[1] / "oracles_data" / "lstkc.json").r
 def both(run, batch):
     """Return what the earlier network and the present one make of a batch; they must not be alike."""
     with torch.no_grad():
-        old = run.previous_model.embedder(batch.images)
-    new = run.embedder(batch.images)
+        old = run.state.previous_model.embedder(batch.images)
+    new = run.state.embedder(batch.images)
     assert not torch.allclose(old.before_neck, new.before_neck, rtol=0.1)
     return old, new
 
 
 def told_of(method, run, batch, out):
-    (term,) = run.methods[method].losses(run, batch, out).values()
+    (term,) = run.state.methods[method].losses(run.context, batch, out).values()
     return term
 
 
@@ -82,12 +82,11 @@ def test_the_share_equals_the_known_number_beside_images_that_stay(rows):
 
 def test_a_share_counts_for_the_new_weights(later):
     run = later("method.average.share=0.25")
-    run.embedder(some(run).images)  # its statistics move
-    old, new = (
-        {k: v.clone() for k, v in net.state_dict().items()} for net in (run.previous_model.embedder, run.embedder)
-    )
-    run.methods["average"].interpolate_weights(run)
-    for name, found in run.embedder.state_dict().items():
+    run.state.embedder(some(run).images)  # its statistics move
+    networks = run.state.previous_model.embedder, run.state.embedder
+    old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
+    run.state.methods["average"].interpolate_weights(run.context)
+    for name, found in run.state.embedder.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, 0.25 * new[name] + 0.75 * old[name])
     for name in ("neck.weight", "neck.running_var"):
@@ -96,21 +95,23 @@ def test_a_share_counts_for_the_new_weights(later):
 
 def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
     run, told = later("method.average.share=adaptive"), []
-    run.follow = told.append
+    run.context._log = told.append
     with torch.no_grad():
-        for parameter, before in zip(run.embedder.parameters(), run.previous_model.embedder.parameters(), strict=True):
+        models = run.state.embedder, run.state.previous_model.embedder
+        for parameter, before in zip(*(model.parameters() for model in models), strict=True):
             parameter.copy_(before + 0.3 * (parameter - before))  # near enough for a share above 0
-    old, new = (
-        {k: v.clone() for k, v in net.state_dict().items()} for net in (run.previous_model.embedder, run.embedder)
-    )
-    every = some(run, rows=range(len(run.stage.train)))
+    networks = run.state.previous_model.embedder, run.state.embedder
+    old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
+    every = some(run, rows=range(len(run.state.stage.train)))
     with torch.no_grad():
-        features = [net.eval()(every.images).before_neck for net in (run.previous_model.embedder, run.embedder)]
-    run.embedder.train()
-    run.methods["average"].interpolate_weights(run)
+        features = [
+            net.eval()(every.images).before_neck for net in (run.state.previous_model.embedder, run.state.embedder)
+        ]
+    run.state.embedder.train()
+    run.state.methods["average"].interpolate_weights(run.context)
     share = told[0].values["share of the new weights"]
     assert share == pytest.approx(agreement(*features), abs=1e-3)
     assert 0.05 < share < 0.95
-    for name, found in run.embedder.state_dict().items():
+    for name, found in run.state.embedder.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, share * new[name] + (1 - share) * old[name])

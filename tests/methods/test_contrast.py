@@ -43,18 +43,18 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_it(unknown, vector, 
     run = unknown(
         f"method.contrast={{cluster: {{kind: kmeans, k: 3}}, feature: {vector}, update: {update}, momentum: 0.3}}"
     )
-    method, vectors = run.methods["contrast"], torch.from_numpy(getattr(run.vectors(), vector))
-    means = [F.normalize(F.normalize(vectors[run.labels == label]).mean(0), dim=0) for label in range(3)]
+    method, vectors = run.state.methods["contrast"], torch.from_numpy(getattr(run.context.vectors(), vector))
+    means = [F.normalize(F.normalize(vectors[run.state.counters.labels == label]).mean(0), dim=0) for label in range(3)]
     torch.testing.assert_close(method.memory, torch.stack(means))
     earlier = method.memory
     for rows in ((0, 5, 9, 14), (23, 2, 3, 17)):
-        batch = some(run, rows=rows, labels=run.labels)
-        out, memory = run.embedder(batch.images), method.memory.clone()
+        batch = some(run, rows=rows, labels=run.state.counters.labels)
+        out, memory = run.state.embedder(batch.images), method.memory.clone()
         seen = getattr(out, vector).detach()
-        loss = method.losses(run, batch, out)["contrast"].value
+        loss = method.losses(run.context, batch, out)["contrast"].value
         torch.testing.assert_close(loss, contrast_loss(seen, batch.labels, memory))
         with torch.no_grad():
-            method.after_batch(run, batch, out)
+            method.after_batch(run.context, batch, out)
         wanted = moved_memory(memory, seen, batch.labels, momentum=0.3, update=update)
         torch.testing.assert_close(method.memory, wanted)
         assert not torch.allclose(method.memory[batch.labels[0]], memory[batch.labels[0]], atol=1e-3)

@@ -97,11 +97,11 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
         f"method={{pseudo: {{cluster: {{kind: kmeans, k: 3}}}}, "
         f"dec: {{scope: {scope}, dimension: {dimension}, alpha: 2.0, scale: 4.0, weight: 3.0}}}}"
     )
-    method = run.methods["dec"]
-    labels = run.labels.clone()
+    method = run.state.methods["dec"]
+    labels = run.state.counters.labels.clone()
     labels[[3, 11]] = -1
-    method.on_epoch_start(run, labels.numpy())
-    all_vectors = F.normalize(torch.from_numpy(run.vectors().after_neck))
+    method.on_epoch_start(run.context, labels.numpy())
+    all_vectors = F.normalize(torch.from_numpy(run.context.vectors().after_neck))
     mean, axes = torch.zeros(()), torch.eye(all_vectors.shape[1])
     if dimension != "null":
         mean, axes = map(torch.from_numpy, principal_axes(all_vectors[labels >= 0].numpy(), 4))
@@ -110,7 +110,7 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
     torch.testing.assert_close(method.centres.detach(), centres, atol=1e-4, rtol=1e-3)
     rows = [20, 3, 1, 14, 9, 11, 6]
     batch = some(run, rows=rows, labels=labels)
-    out = run.embedder(batch.images)
+    out = run.state.embedder(batch.images)
     kept = [row for row in rows if labels[row] >= 0]
     seen = 4 * (F.normalize(out.after_neck[[rows.index(row) for row in kept]]) - mean) @ axes
     log_q = log_assignment(seen, method.centres, alpha=2.0)
@@ -118,6 +118,6 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
     targets[labels >= 0] = target_distribution(log_assignment(z[labels >= 0], method.centres, alpha=2.0).exp().detach())
     p = targets[kept] if scope == "dataset" else target_distribution(log_q.detach().exp())
     assert not torch.allclose(p, p.flip(0), atol=0.05)
-    term = method.losses(run, batch, out)["dec"]
+    term = method.losses(run.context, batch, out)["dec"]
     torch.testing.assert_close(term.value, dec_loss(log_q, p), atol=1e-5, rtol=1e-3)
     assert term.weight == 3.0

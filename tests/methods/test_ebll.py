@@ -18,7 +18,7 @@ from passerby.models.embedder import Embedder
 from passerby.settings import build
 from passerby.train import run_log
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from passerby.types import Output
 from tests.methods.steps import some
 
@@ -180,16 +180,16 @@ class Unchanged(Autoencoder):
 
 @pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
 def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tiny, tmp_path, place):
-    run = make_run(tiny("model.pool=gem"), tmp_path)
-    model = frozen(run.embedder)
-    before = run.scores(model)["market1501"]
+    run = make_trainer(tiny("model.pool=gem"), tmp_path)
+    model = frozen(run.state.embedder)
+    before = run.evaluator.scores(model)["market1501"]
     with led_through(model, Unchanged(4, 2), place=place):
-        assert run.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
-    constant = Autoencoder(run.embedder.backbone.channels, 2, place=place)
+        assert run.evaluator.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
+    constant = Autoencoder(run.state.embedder.backbone.channels, 2, place=place)
     torch.nn.init.zeros_(constant.decoder.weight)
     with led_through(model, constant, place=place):
-        assert run.scores(model)["market1501"].mAP < before.mAP
-    assert run.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
+        assert run.evaluator.scores(model)["market1501"].mAP < before.mAP
+    assert run.evaluator.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
 
 
 # ---- in a run
@@ -198,11 +198,11 @@ def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tin
 @pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
 def test_codes_are_held_to_those_of_the_teacher(later, place):
     run = later(PEOPLE, f"method.ebll={{code: 8, epochs: 60, lr: 0.01, batch: 16, weight: 3.0, place: {place}}}")
-    method, batch = run.methods["ebll"], some(run)
+    method, batch = run.state.methods["ebll"], some(run)
     with torch.no_grad():
-        old = run.previous_model.embedder(batch.images)
-    new = run.embedder(batch.images)
-    (term,) = method.losses(run, batch, new).values()
+        old = run.state.previous_model.embedder(batch.images)
+    new = run.state.embedder(batch.images)
+    (term,) = method.losses(run.context, batch, new).values()
     layer = method.encoders[0].layer
     codes = [layer(out.before_neck if place == "after_pooling" else out.map).sigmoid() for out in (old, new)]
     torch.testing.assert_close(term.value, F.mse_loss(codes[1], codes[0]))

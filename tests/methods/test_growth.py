@@ -9,7 +9,7 @@ from passerby.losses.loss import class_means, classifiers
 from passerby.methods.growth import vectors
 from passerby.recipe import load_recipe
 from passerby.train.checkpoint import load_checkpoint
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from tests.methods.test_weight_penalty import TWO_SITES
 
 
@@ -21,53 +21,56 @@ def test_means_are_directions():
 
 @pytest.mark.parametrize("new", ["means", "means_before_neck", "random"])
 def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
-    run = make_run(tiny(*TWO_SITES, f"method.grow.new={new}", "losses.cosface.feature=before_neck"), tmp_path / "run")
+    run = make_trainer(
+        tiny(*TWO_SITES, f"method.grow.new={new}", "losses.cosface.feature=before_neck"), tmp_path / "run"
+    )
     run.open_stage(0)
-    heads = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
-    run.methods["grow"].on_stage_end(run)
+    heads = {name: head.weight.detach().clone() for name, head in classifiers(run.state.losses.losses).items()}
+    run.state.methods["grow"].on_stage_end(run.context)
     run.open_stage(1)
-    assert (run.stage.absent, run.stage.classes, run.stage.train.count_identities) == (6, 9, 3)
-    for name, head in classifiers(run.losses.losses).items():
+    assert (run.state.stage.absent, run.state.stage.classes, run.state.stage.train.count_identities) == (6, 9, 3)
+    for name, head in classifiers(run.state.losses.losses).items():
         assert head.weight.shape[0] == 9
         assert head.weight.requires_grad
         assert torch.equal(head.weight[3:], heads[name])
         of = {"softmax": "after_neck", "cosface": "before_neck"}[name]
-        people = torch.from_numpy(run.stage.train.pid)
-        means = class_means(vectors(run, run.stage.train, of=of), people)
-        before_neck = class_means(F.normalize(vectors(run, run.stage.train, of="before_neck")), people)
+        people = torch.from_numpy(run.state.stage.train.pid)
+        means = class_means(vectors(run.context, run.state.stage.train, of=of), people)
+        before_neck = class_means(F.normalize(vectors(run.context, run.state.stage.train, of="before_neck")), people)
         assert torch.equal(head.weight[:3], means) == (new == "means")
         assert torch.equal(head.weight[:3], before_neck) == (new == "means_before_neck")
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])
 def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, share):
-    run = make_run(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
+    run = make_trainer(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
     run.open_stage(0)
-    run.methods["average"].interpolate_weights(run)
-    run.methods["grow"].on_stage_end(run)
+    run.state.methods["average"].interpolate_weights(run.context)
+    run.state.methods["grow"].on_stage_end(run.context)
     run.open_stage(1)
-    (head,) = classifiers(run.losses.losses).values()
-    before = run.methods["grow"].known["softmax"].weight.clone()
+    (head,) = classifiers(run.state.losses.losses).values()
+    before = run.state.methods["grow"].known["softmax"].weight.clone()
     with torch.no_grad():
         head.weight += 1
     now = head.weight.detach().clone()
-    run.methods["average"].interpolate_weights(run)
+    run.state.methods["average"].interpolate_weights(run.context)
     torch.testing.assert_close(head.weight[:3], now[:3])
     torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
-    run.methods["grow"].on_stage_end(run)
-    assert torch.equal(run.methods["grow"].known["softmax"].weight, head.weight)
+    run.state.methods["grow"].on_stage_end(run.context)
+    assert torch.equal(run.state.methods["grow"].known["softmax"].weight, head.weight)
 
 
 def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
-    run = make_run(tiny(*TWO_SITES, "method={average: {}, grow: {}}", "stages.1.method={grow: null}"), tmp_path / "run")
+    recipe = tiny(*TWO_SITES, "method={average: {}, grow: {}}", "stages.1.method={grow: null}")
+    run = make_trainer(recipe, tmp_path / "run")
     run.open_stage(0)
-    for method in run.active_methods:
-        method.on_stage_end(run)
+    for method in run.state.active_methods:
+        method.on_stage_end(run.context)
     run.open_stage(1)
-    assert "grow" in run.methods
-    (head,) = classifiers(run.losses.losses).values()
+    assert "grow" in run.state.methods
+    (head,) = classifiers(run.state.losses.losses).values()
     before = head.weight.detach().clone()
-    run.methods["average"].interpolate_weights(run)
+    run.state.methods["average"].interpolate_weights(run.context)
     assert torch.equal(head.weight, before)
 
 
@@ -80,16 +83,18 @@ def grown(tiny, tmp_path):
             f"{{train: [{name}], losses: {loss}}}"
             for name, loss in zip(("market1501", "other", "market1501"), losses, strict=True)
         )
-        run = make_run(tiny(f"stages=[{legs}]", "data.identities=2", "evaluate=[]", f"method.grow.new={new}"), tmp_path)
+        run = make_trainer(
+            tiny(f"stages=[{legs}]", "data.identities=2", "evaluate=[]", f"method.grow.new={new}"), tmp_path
+        )
         begun, ended = [], []
         for number in range(3):
             run.open_stage(number)
-            heads = classifiers(run.losses.losses)
+            heads = classifiers(run.state.losses.losses)
             begun.append({name: head.weight.detach().clone() for name, head in heads.items()})
             for head in heads.values():
                 torch.nn.init.normal_(head.weight)
             ended.append({name: head.weight.detach().clone() for name, head in heads.items()})
-            run.methods["grow"].on_stage_end(run)
+            run.state.methods["grow"].on_stage_end(run.context)
         return run, begun, ended
 
     return stages
@@ -102,7 +107,10 @@ def test_a_stage_without_a_classifier_loses_nobody(grown, new):
     rows = begun[2]["softmax"]
     assert len(rows) == 6 + 3 + 6
     assert torch.equal(rows[9:], ended[0]["softmax"])
-    means = class_means(vectors(run, run.stages[1].train, of="after_neck"), torch.from_numpy(run.stages[1].train.pid))
+    means = class_means(
+        vectors(run.context, run.setup.stages[1].train, of="after_neck"),
+        torch.from_numpy(run.setup.stages[1].train.pid),
+    )
     assert torch.allclose(rows[6:9], means) == (new == "means")
     assert rows[6:9].norm(dim=1).max() < (1.1 if new == "means" else 0.1)
 
@@ -121,7 +129,7 @@ def test_rows_of_another_space_are_not_adopted(grown):
     assert begun[1]["arcface"][3:].norm(dim=1).max() < 0.5  # as a new classifier begins
     rows = begun[2]["arcface"]
     torch.testing.assert_close(rows[9:], F.normalize(ended[0]["softmax"]))
-    assert run.methods["grow"].known["arcface"].space == "after_neck"
+    assert run.state.methods["grow"].known["arcface"].space == "after_neck"
 
 
 def test_a_first_stage_without_a_classifier_is_no_obstacle(grown):
@@ -134,19 +142,19 @@ def test_a_first_stage_without_a_classifier_is_no_obstacle(grown):
 def test_rows_survive_a_checkpoint_in_the_stage_without_a_classifier(tiny, tmp_path):
     three = "stages=[{train: [market1501]}, {train: [other], losses: {softmax: null}}, {train: [market1501]}]"
     recipe = tiny(three, "data.identities=2", "evaluate=[]", "method.grow={}")
-    run = make_run(recipe, tmp_path)
+    run = make_trainer(recipe, tmp_path)
     run.open_stage(0)
-    run.methods["grow"].on_stage_end(run)
+    run.state.methods["grow"].on_stage_end(run.context)
     run.open_stage(1)
     run.save()
-    again = make_run(recipe, tmp_path)
+    again = make_trainer(recipe, tmp_path)
     again.restore(load_checkpoint(tmp_path / "last.pt"))
-    before, after = (one.methods["grow"].known["softmax"] for one in (run, again))
+    before, after = (one.state.methods["grow"].known["softmax"] for one in (run, again))
     assert torch.equal(before.weight, after.weight)
     assert before.space == after.space
-    again.methods["grow"].on_stage_end(again)
+    again.state.methods["grow"].on_stage_end(again.context)
     again.open_stage(2)
-    assert again.stage.classes == 6 + 3 + 6
+    assert again.state.stage.classes == 6 + 3 + 6
 
 
 def test_two_keepers_of_earlier_people_are_refused(tiny):

@@ -21,14 +21,14 @@ def test_more_classifiers_than_ten_come_back_in_their_order():
 
 def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
     run = later("method.lwf={ce_dist: 2.0, tr_dist: 3.0, heads: 4.0, temperature: 0.7, heads_temperature: 1.5}")
-    method, batch = run.methods["lwf"], some(run, rows=(0, 1, 8, 9))
+    method, batch = run.state.methods["lwf"], some(run, rows=(0, 1, 8, 9))
     shake(method.old, by=20, seed=1)  # a classifier that has learnt nothing says nothing
     method.kept.load_state_dict(method.old.state_dict())
     shake(method.kept, seed=2)
     with torch.no_grad():
-        old = run.previous_model.embedder(batch.images)
-    new = run.embedder(batch.images)
-    terms = method.losses(run, batch, new)
+        old = run.state.previous_model.embedder(batch.images)
+    new = run.state.embedder(batch.images)
+    terms = method.losses(run.context, batch, new)
     said, says = method.old[0](old.after_neck), method.kept[0](new.after_neck)
     wanted = {
         "ce_dist": (softened_cross_entropy(old.after_neck, new.after_neck, temperature=0.7), 2.0),
@@ -48,5 +48,5 @@ def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
     right = [wanted[name][0] for name in ("ce_dist", "tr_dist", "head 1", "head 1")]
     assert all(abs(one - other) > 0.01 for one, other in zip(right, others, strict=True)), "known to be wrong"
     (terms["ce_dist"].value + terms["head 1"].value).backward()
-    assert run.embedder.neck.weight.grad.abs().max() > 0
+    assert run.state.embedder.neck.weight.grad.abs().max() > 0
     assert method.kept[0].weight.grad.abs().max() > 0

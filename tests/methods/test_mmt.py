@@ -88,7 +88,7 @@ def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_
     first, second = [], []
 
     def look(run, _engine):
-        for network, seen in ((run.embedder, first), (run.methods["mmt"].students[0], second)):
+        for network, seen in ((run.state.embedder, first), (run.state.methods["mmt"].students[0], second)):
             network.register_forward_pre_hook(
                 lambda net, given, seen=seen: seen.append(given) if net.training else None
             )
@@ -102,7 +102,7 @@ def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_
 
 def four(method, run):
     """Return both students and both teachers, with the classifier of each, none like another."""
-    networks = [run.embedder, method.students[0], *method.teachers]
+    networks = [run.state.embedder, method.students[0], *method.teachers]
     for seed, module in enumerate([*networks, *method.heads]):
         shake(module, seed=seed)
     return networks
@@ -110,13 +110,13 @@ def four(method, run):
 
 def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}, soft_softmax: 0.4, soft_triplet: 0.7}")
-    method = run.methods["mmt"]
+    method = run.state.methods["mmt"]
     networks = four(method, run)
-    batch = some(run, rows=range(0, 24, 2), labels=run.labels)
+    batch = some(run, rows=range(0, 24, 2), labels=run.state.counters.labels)
     images, labels = (batch.images, batch.images.flip(3)), batch.labels
     outs = [network(images[place % 2]) for place, network in enumerate(networks)]
     logits = [head(out.after_neck) for head, out in zip(method.heads, outs, strict=True)]
-    terms = method.losses(run, batch, outs[0])
+    terms = method.losses(run.context, batch, outs[0])
 
     def soft(one, other):
         return soft_cross_entropy(logits[0], logits[one]) + soft_cross_entropy(logits[1], logits[other])
@@ -143,14 +143,14 @@ def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
 
 def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
-    method = run.methods["mmt"]
+    method = run.state.methods["mmt"]
     networks = four(method, run)
     pairs = [(0, 2), (1, 3)]
     followed = [(modules[one], modules[two]) for modules in (networks, method.heads) for one, two in pairs]
     before = [[[p.detach().clone() for p in module.parameters()] for module in pair] for pair in followed]
     method.step.fill_(4)
     with torch.no_grad():
-        method.after_step(run)
+        method.after_step(run.context)
     for (student, mean), (now, earlier) in zip(followed, before, strict=True):
         assert all(torch.equal(p, same) for p, same in zip(student.parameters(), now, strict=True))
         for found, learnt, kept in zip(mean.parameters(), now, earlier, strict=True):
@@ -160,10 +160,10 @@ def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
 
 def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
-    method = run.methods["mmt"]
+    method = run.state.methods["mmt"]
     four(method, run)
     images = some(run, rows=range(24)).images
     with torch.no_grad():
         seen = [copy.deepcopy(net).eval()(images).after_neck for net in method.teachers]
     wanted = sum(torch.nn.functional.normalize(one) for one in seen) / 2
-    torch.testing.assert_close(torch.from_numpy(method.looked_at(run)), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(method.looked_at(run.context)), wanted, atol=1e-5, rtol=1e-4)

@@ -12,15 +12,14 @@ import json
 import pytest
 import torch
 
+from passerby.data.transforms import mix_seeds
 from passerby.methods.growth import vectors
 from passerby.methods.method import Method
 from passerby.methods.weight_penalty import flat
 from passerby.recipe import MethodSettings
-from passerby.train import loop, run_log
-from passerby.train.labelling import choose_labels
-from passerby.train.loop import end_stage, go_through, train_step
+from passerby.train import run_log
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import Trainer, make_trainer
 from tests.methods.steps import some
 from tests.train.runs import optimiser_hash, weights
 
@@ -56,7 +55,7 @@ class Left:
     def __init__(self, tiny, folder, names, *changes):
         unknown, method = any(name in MAKERS for name in names), {name: SETTINGS[name] for name in names}
         labels = ", labelled: false" if unknown else ""
-        self.run = make_run(
+        self.run = make_trainer(
             tiny(
                 f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
                 "evaluate=[]", f"method={json.dumps(method)}", "data.identities=2", "optim.lr=0.01",
@@ -68,27 +67,31 @@ class Left:
         self.run.save = lambda: None
         for number, count in enumerate(STEPS):
             self.run.open_stage(number)
-            labels = choose_labels(self.run)
+            labels = self.run.choose_labels()
             for first in range(count):
-                self.run.iteration = first
-                batch = some(self.run, rows=range(first, len(labels), 6), labels=self.run.labels)
-                train_step(self.run, batch, count=count)
-            self.run.epoch, self.run.iteration = 1, 0
+                self.run.state.counters.iteration = first
+                batch = some(self.run, rows=range(first, len(labels), 6), labels=self.run.state.counters.labels)
+                self.run.step(batch, count=count)
+            self.run.state.counters.epoch, self.run.state.counters.iteration = 1, 0
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(loop, "go_through", self.go_through)
-                end_stage(self.run)
+                patched.setattr(self.run, "go_through", self.go_through)
+                self.run.end_stage()
 
-    def go_through(self, run, phase):
-        if phase == "on_stage_end" and run.stage_number:
-            self.methods, self.weights = copy.deepcopy(run.methods), copy.deepcopy(run.embedder.state_dict())
-        go_through(run, phase)
+    def go_through(self, phase):
+        run = self.run
+        if phase == "on_stage_end" and run.state.counters.stage:
+            self.methods, self.weights = (
+                copy.deepcopy(run.state.methods),
+                copy.deepcopy(run.state.embedder.state_dict()),
+            )
+        Trainer.go_through(run, phase)
 
     def remembered(self, name):
-        return self.run.methods[name].state_dict()
+        return self.run.state.methods[name].state_dict()
 
     def differs(self, other, name):
         """How far the final weights are apart, or what a method remembers; infinite where that has other sizes."""
-        models = [each.run.embedder.state_dict() for each in (self, other)]
+        models = [each.run.state.embedder.state_dict() for each in (self, other)]
         pairs = [models, (self.remembered(name), other.remembered(name))]
         return max(map(apart, *zip(*pairs, strict=True)))
 
@@ -125,14 +128,14 @@ def test_either_part_of_a_pair_has_an_effect(left, names):
 @pytest.mark.parametrize("names", CASES, ids="-".join)
 def test_what_is_remembered_is_the_model_that_the_stage_leaves(left, names):
     both = left(*names)
-    run, remembered = both.run, {key: value.clone() for key, value in both.run.methods.state_dict().items()}
-    assert apart(both.weights, run.embedder.state_dict()) == 0, "the weights changed while methods remembered"
-    kept, run.methods = run.methods, both.methods
-    for method in reversed(run.active_methods):  # in any order, by the final weights alone
-        torch.manual_seed(loop.mix_seeds(run.recipe.engine.seed, run.stage_number, run.epoch))
-        method.on_stage_end(run)
-    again = run.methods.state_dict()
-    run.methods = kept
+    run, remembered = both.run, {key: value.clone() for key, value in both.run.state.methods.state_dict().items()}
+    assert apart(both.weights, run.state.embedder.state_dict()) == 0, "the weights changed while methods remembered"
+    kept, run.state.methods = run.state.methods, both.methods
+    for method in reversed(run.state.active_methods):  # in any order, by the final weights alone
+        torch.manual_seed(mix_seeds(run.setup.recipe.engine.seed, run.state.counters.stage, run.state.counters.epoch))
+        method.on_stage_end(run.context)
+    again = run.state.methods.state_dict()
+    run.state.methods = kept
     assert again.keys() == remembered.keys()
     for key, value in remembered.items():
         torch.testing.assert_close(again[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
@@ -140,13 +143,13 @@ def test_what_is_remembered_is_the_model_that_the_stage_leaves(left, names):
 
 def test_of_a_running_mean_the_mean_is_remembered(tiny, tmp_path):
     run = Left(tiny, tmp_path, ("ewc", "si", "mas", "replay"), "optim.ema_decay=0.5").run
-    scored, trained = (flat(model.parameters()).detach() for model in (run.tested, run.embedder))
+    scored, trained = (flat(model.parameters()).detach() for model in (run.state.tested, run.state.embedder))
     assert float((scored - trained).abs().max()) > 1e-4
     for name in ("ewc", "si", "mas"):
-        assert torch.equal(run.methods[name].reference, scored)
-    memory = run.methods["replay"]
+        assert torch.equal(run.state.methods[name].reference, scored)
+    memory = run.state.methods["replay"]
     rows = memory.rows[memory.stages == 1].numpy()
-    seen = vectors(run, run.stages[1].train.select(rows), of="after_neck", model=run.tested)
+    seen = vectors(run.context, run.setup.stages[1].train.select(rows), of="after_neck", model=run.state.tested)
     torch.testing.assert_close(memory.stored[-len(rows) :], seen)
 
 
@@ -169,13 +172,13 @@ def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_pa
         "optim.lr=0.01", "optim.warmup_epochs=0",
     )  # fmt: skip
     train(recipe, tmp_path / "whole")
-    done = []
+    done, going_through = [], Trainer.go_through
 
     def kill_after_a_new_hook(run, phase):
-        for method in run.active_methods if run.stage_number else ():
+        for method in run.state.active_methods if run.state.counters.stage else ():
             if getattr(type(method), phase) is not getattr(Method, phase):
                 monkeypatch.setattr(method, phase, then_kill(method, phase), raising=False)
-        go_through(run, phase)
+        going_through(run, phase)
 
     def then_kill(method, phase):
         def hook(run):
@@ -186,7 +189,7 @@ def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_pa
 
         return hook
 
-    monkeypatch.setattr(loop, "go_through", kill_after_a_new_hook)
+    monkeypatch.setattr(Trainer, "go_through", kill_after_a_new_hook)
     start = "fresh"
     while True:
         try:

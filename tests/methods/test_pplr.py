@@ -69,8 +69,8 @@ def test_classifiers_begin_at_the_means_of_what_they_will_see(tiny, tmp_path):
     def look(run, engine):
         @engine.on(Events.ITERATION_STARTED(once=1))
         def _note():
-            method, rows = run.methods["pplr"], run.labels == 0
-            stripe = torch.from_numpy(run.vectors().stripes[:, 1])
+            method, rows = run.state.methods["pplr"], run.state.counters.labels == 0
+            stripe = torch.from_numpy(run.context.vectors().stripes[:, 1])
             normed = torch.nn.functional.normalize(method.necks[1].eval()(stripe))
             method.necks[1].train()
             mean = torch.nn.functional.normalize(normed[rows].mean(0), dim=0)
@@ -87,9 +87,9 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
     run = unknown(
         "method.pplr={cluster: {kind: kmeans, k: 3}, from_epoch: 1, neighbours: 4, trust: 0.3}", "model.stripes=2"
     )
-    method = run.methods["pplr"]
-    batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=run.labels)
-    out, labels = run.embedder(batch.images), batch.labels
+    method = run.state.methods["pplr"]
+    batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=run.state.counters.labels)
+    out, labels = run.state.embedder(batch.images), batch.labels
     worth = method.agreement[[22, 3, 8, 17, 5, 12]]
     whole = method.heads[0](out.after_neck)
     stripes = torch.stack([method.heads[n + 1](method.necks[n](out.stripes[:, n])) for n in (0, 1)], dim=1)
@@ -98,8 +98,8 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
     smoothed = torch.stack([smoothed_by_agreement(stripes[:, n], labels, worth[:, n]) for n in (0, 1)]).mean()
     assert abs(plain - smoothed) > 1e-2
     for epoch, wanted in ((0, plain), (1, smoothed), (2, smoothed)):
-        run.epoch = epoch
-        terms = method.losses(run, batch, out)
+        run.state.counters.epoch = epoch
+        terms = method.losses(run.context, batch, out)
         torch.testing.assert_close(terms["stripes"].value, wanted)
         torch.testing.assert_close(terms["whole"].value, told)
         torch.testing.assert_close(
@@ -109,7 +109,7 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
 
 def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
     run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
-    method, found = run.methods["pplr"], run.vectors()
+    method, found = run.state.methods["pplr"], run.context.vectors()
     wanted = [cross_agreement(unit(found.after_neck), unit(found.stripes[:, n]), neighbours=4) for n in (0, 1)]
     torch.testing.assert_close(method.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
     assert not torch.equal(method.agreement[:, 0], method.agreement[:, 1])
@@ -117,10 +117,12 @@ def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
 
 def test_necks_of_stripes_begin_at_the_statistics_of_the_stripes_once(unknown):
     run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
-    method, found = run.methods["pplr"], torch.from_numpy(run.vectors().stripes)
+    method, found = run.state.methods["pplr"], torch.from_numpy(run.context.vectors().stripes)
     for place, neck in enumerate(method.necks):
         torch.testing.assert_close(neck.running_mean, found[:, place].mean(dim=0))
     before = [neck.running_mean.clone() for neck in method.necks]
-    run.embedder.backbone.apply(lambda module: [p.data.mul_(1.1) for p in module.parameters(recurse=False)] and None)
-    method.on_epoch_start(run, run.labels.numpy())
+    run.state.embedder.backbone.apply(
+        lambda module: [p.data.mul_(1.1) for p in module.parameters(recurse=False)] and None
+    )
+    method.on_epoch_start(run.context, run.state.counters.labels.numpy())
     assert all(torch.equal(neck.running_mean, mean) for neck, mean in zip(method.necks, before, strict=True))

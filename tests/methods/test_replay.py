@@ -11,7 +11,7 @@ from passerby.methods.herding import herd
 from passerby.methods.replay import choose, match_gap
 from passerby.train import run_log
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from passerby.types import Batch
 from tests.methods.test_weight_penalty import TWO_SITES
 
@@ -45,12 +45,12 @@ def second(tiny, tmp_path):
     """Open the second stage of a run whose first one left a memory."""
 
     def begin(*overrides):
-        run = make_run(tiny(*TWO_SITES, *overrides), tmp_path / "run")
+        run = make_trainer(tiny(*TWO_SITES, *overrides), tmp_path / "run")
         run.open_stage(0)
-        for head in classifiers(run.losses.losses).values():
+        for head in classifiers(run.state.losses.losses).values():
             torch.nn.init.normal_(head.weight)
-        heads = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
-        run.methods["replay"].on_stage_end(run)
+        heads = {name: head.weight.detach().clone() for name, head in classifiers(run.state.losses.losses).items()}
+        run.state.methods["replay"].on_stage_end(run.context)
         run.open_stage(1)
         return run, heads
 
@@ -59,28 +59,28 @@ def second(tiny, tmp_path):
 
 def test_the_memory_joins_the_images_and_keeps_its_classifiers(second):
     run, heads = second("method.replay={identities: 4, instances: 3}", "losses.arcface={}")
-    method, stage, new = run.methods["replay"], run.stage, run.stages[1].train
+    method, stage, new = run.state.methods["replay"], run.state.stage, run.setup.stages[1].train
     assert len(method.rows) == 12
     assert stage.sources == ("other", "memory")
     assert stage.train.path[: len(new)].tolist() == new.path.tolist()
-    assert stage.train.path[len(new) :].tolist() == run.stages[0].train.path[method.rows.numpy()].tolist()
+    assert stage.train.path[len(new) :].tolist() == run.setup.stages[0].train.path[method.rows.numpy()].tolist()
     assert set(stage.train.pid[len(new) :]) == {3, 4, 5, 6}
     assert not set(stage.train.cam[len(new) :]) & set(new.cam)
-    then, now = run.stages[0].train.pid[method.rows.numpy()], stage.train.pid[len(new) :]
+    then, now = run.setup.stages[0].train.pid[method.rows.numpy()], stage.train.pid[len(new) :]
     people = np.unique(then)
     assert people[now - 3].tolist() == then.tolist()
-    for name, head in classifiers(run.losses.losses).items():
+    for name, head in classifiers(run.state.losses.losses).items():
         assert head.weight.shape[0] == 7
         assert torch.equal(head.weight[3:], heads[name][torch.from_numpy(people)])
 
 
 def test_people_of_the_memory_keep_their_centres(second):
     run, _ = second("method.replay={identities: 4}", "losses.center={}")
-    method, centres = run.methods["replay"], run.losses.losses["center"].centres
+    method, centres = run.state.methods["replay"], run.state.losses.losses["center"].centres
     assert torch.equal(centres[3:], method.known["center"].weight)
     assert len(centres) == 7
     learnt = centres.clone()
-    method.on_stage_end(run)
+    method.on_stage_end(run.context)
     assert torch.equal(method.known["center"].weight[:4], learnt[3:])
 
 
@@ -89,17 +89,17 @@ def test_a_third_stage_has_both_memories(second):
         "method.replay={identities: 2}", "stages=[{train: [market1501]}, {train: [other]}, {train: [other]}]"
     )
     with torch.no_grad():
-        classifiers(run.losses.losses)["softmax"].weight.normal_()
-    learnt = classifiers(run.losses.losses)["softmax"].weight.detach().clone()
-    run.methods["replay"].on_stage_end(run)
-    method = run.methods["replay"]
+        classifiers(run.state.losses.losses)["softmax"].weight.normal_()
+    learnt = classifiers(run.state.losses.losses)["softmax"].weight.detach().clone()
+    run.state.methods["replay"].on_stage_end(run.context)
+    method = run.state.methods["replay"]
     assert method.stages.tolist() == [0] * 4 + [1] * 4
-    newest = np.unique(run.stages[1].train.pid[method.rows[4:].numpy()])
+    newest = np.unique(run.setup.stages[1].train.pid[method.rows[4:].numpy()])
     run.open_stage(2)
-    assert run.stage.train.count_identities == 3 + 2 + 2
+    assert run.state.stage.train.count_identities == 3 + 2 + 2
     wanted = torch.cat([learnt[3:5], learnt[torch.from_numpy(newest)]])
-    assert torch.equal(classifiers(run.losses.losses)["softmax"].weight[3:], wanted)
-    assert run.stage.train.path[run.stage.fresh].tolist() == run.stages[2].train.path.tolist()
+    assert torch.equal(classifiers(run.state.losses.losses)["softmax"].weight[3:], wanted)
+    assert run.state.stage.train.path[run.state.stage.fresh].tolist() == run.setup.stages[2].train.path.tolist()
 
 
 def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
@@ -117,23 +117,23 @@ def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
 
 def test_what_is_stored_is_matched_and_only_that(second):
     run, _ = second("method.replay={identities: 2, match: 0.3}")
-    method = run.methods["replay"]
-    assert method.stored.shape == (4, run.embedder.dimension)
+    method = run.state.methods["replay"]
+    assert method.stored.shape == (4, run.state.embedder.dimension)
     assert sum(method.memory_footprint().values()) > method.stored.nbytes
-    rows = torch.tensor([0, len(run.stages[1].train)])
-    run.embedder.eval()
-    (images,) = plain_batches(run.stage.train.path[rows.numpy()], run.embedder.input, size=2)
-    out = run.embedder(images)
+    rows = torch.tensor([0, len(run.setup.stages[1].train)])
+    run.state.embedder.eval()
+    (images,) = plain_batches(run.state.stage.train.path[rows.numpy()], run.state.embedder.input, size=2)
+    out = run.state.embedder(images)
     batch = Batch(images, torch.zeros(2), torch.zeros(2), rows)
-    assert method.losses(run, batch, out)["match"].value.item() == pytest.approx(0, abs=1e-8)
-    assert method.losses(run, batch, out)["match"].weight == 0.3
+    assert method.losses(run.context, batch, out)["match"].value.item() == pytest.approx(0, abs=1e-8)
+    assert method.losses(run.context, batch, out)["match"].weight == 0.3
 
 
 def test_stages_without_stored_vectors_get_them_later(second):
     run, _ = second("method.replay={identities: 2}", "stages.1.method.replay.match=0.3")
-    method = run.methods["replay"]
-    assert method.losses(run, None, None) == {}
-    method.on_stage_end(run)
+    method = run.state.methods["replay"]
+    assert method.losses(run.context, None, None) == {}
+    method.on_stage_end(run.context)
     assert len(method.stored) == len(method.rows) == 8
 
 
@@ -164,16 +164,16 @@ def test_people_of_the_memory_keep_rows_over_a_stage_with_other_losses(second, m
         "method.replay={identities: 2}",
         f"stages=[{{train: [market1501]}}, {{train: [other], losses: {middle}}}, {{train: [other]}}]",
     )
-    first = run.methods["replay"].known["softmax"].weight.clone()
+    first = run.state.methods["replay"].known["softmax"].weight.clone()
     assert all((heads["softmax"] == row).all(dim=1).any() for row in first)
-    now = {name: head.weight.detach().clone() for name, head in classifiers(run.losses.losses).items()}
+    now = {name: head.weight.detach().clone() for name, head in classifiers(run.state.losses.losses).items()}
     if "arcface" in now:
         torch.testing.assert_close(now["arcface"][3:], torch.nn.functional.normalize(first))
-    method = run.methods["replay"]
-    method.on_stage_end(run)
-    newest = torch.from_numpy(np.unique(run.stages[1].train.pid[method.rows[4:].numpy()]))
+    method = run.state.methods["replay"]
+    method.on_stage_end(run.context)
+    newest = torch.from_numpy(np.unique(run.setup.stages[1].train.pid[method.rows[4:].numpy()]))
     run.open_stage(2)
-    rows = classifiers(run.losses.losses)["softmax"].weight
+    rows = classifiers(run.state.losses.losses)["softmax"].weight
     assert len(rows) == 3 + 2 + 2
     assert torch.equal(rows[3:5], first)
     if "arcface" in now:

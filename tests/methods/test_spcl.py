@@ -83,8 +83,8 @@ def test_radii_around_a_radius_that_the_data_gave_stay_in_range(eps, radii):
 
 def test_a_radius_that_is_a_small_share_of_the_distances_leaves_clusters(unknown):
     run = unknown("method.spcl={cluster: {eps: share, share: 0.002, k1: 6, k2: 2, min_samples: 2}, outliers: 1.0}")
-    assert 0 < float(run.methods["spcl"].eps) < 0.02
-    assert (run.labels >= 0).all()
+    assert 0 < float(run.state.methods["spcl"].eps) < 0.02
+    assert (run.state.counters.labels >= 0).all()
 
 
 def network():
@@ -155,25 +155,25 @@ def test_a_smaller_radius_tears_images_off_and_a_larger_one_joins_clusters():
 def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_images(unknown, beside):
     cluster = "{k1: 6, k2: 2, min_samples: 2, eps: 0.6}"
     run = unknown(f"method.spcl={{cluster: {cluster}, momentum: 0.3, temperature: 0.1}}", stage=beside)
-    method, stage = run.methods["spcl"], run.stage
+    method, stage = run.state.methods["spcl"], run.state.stage
     hidden = torch.from_numpy(stage.train.pid < 0)
     count = 6 if beside else 0
     assert hidden.sum() == 24
-    assert method.people.tolist() == [*range(count), *run.labels[hidden].tolist()]
+    assert method.people.tolist() == [*range(count), *run.state.counters.labels[hidden].tolist()]
     known = torch.nonzero(~hidden).flatten().tolist()
     unseen = torch.nonzero(hidden).flatten().tolist()
     rows = [unseen[7], *known[1:3], unseen[0], *known[-1:], unseen[23]]  # two are of one known person
-    batch = some(run, rows=rows, labels=run.labels)
-    method.before_batch(run, batch)
-    out, before = run.embedder(batch.images), method.memory.clone()
-    loss = method.losses(run, batch, out)["memory"].value
+    batch = some(run, rows=rows, labels=run.state.counters.labels)
+    method.before_batch(run.context, batch)
+    out, before = run.state.embedder(batch.images), method.memory.clone()
+    loss = method.losses(run.context, batch, out)["memory"].value
     kinds = [rows for rows in (batch.labels < count, batch.labels >= count) if rows.any()]
     wanted = sum(
         memory_loss(out.after_neck[rows], batch.labels[rows], before, method.people, temperature=0.1) for rows in kinds
     )
     torch.testing.assert_close(loss, wanted)
     with torch.no_grad():
-        method.after_batch(run, batch, out)
+        method.after_batch(run.context, batch, out)
     wanted = before.clone()
     for row, vector in zip(rows, F.normalize(out.after_neck.detach()), strict=True):
         place = count + unseen.index(row) if row in unseen else int(stage.train.pid[row])

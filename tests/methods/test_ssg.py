@@ -95,10 +95,10 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(-1, 3, (24, 4 if asked else 3), generator=generator)  # the views do not agree
     batch = some(run, rows=range(0, 24, 2), labels=labels)
-    out = run.embedder(batch.images)
-    terms = run.methods["ssg"].losses(run, batch, out)
+    out = run.state.embedder(batch.images)
+    terms = run.state.methods["ssg"].losses(run.context, batch, out)
     seen = {
-        "ssg embedding": (out.after_neck, 0),
+        "ssg after_neck": (out.after_neck, 0),
         "ssg whole": (out.before_neck, 0),
         "ssg upper": (out.stripes[:, 0], 1),
         "ssg lower": (out.stripes[:, 1], 2),
@@ -114,8 +114,8 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
 
 def test_each_column_of_labels_is_found_in_what_its_name_says(unknown):
     run = unknown(*HALVES, "method.ssg.cluster.k=7")  # more than there are people, so that views differ
-    found, cluster = run.vectors(), run.methods["ssg"].settings.cluster
+    found, cluster = run.context.vectors(), run.state.methods["ssg"].settings.cluster
     views = [found.before_neck, found.stripes[:, 0], found.stripes[:, 1]]
     wanted = np.stack([cluster.fit(unit(vectors)).labels for vectors in views], axis=1)
-    assert run.labels.tolist() == wanted.tolist()
+    assert run.state.counters.labels.tolist() == wanted.tolist()
     assert len({tuple(column) for column in wanted.T}) == 3, "no two views are alike"

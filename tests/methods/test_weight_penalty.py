@@ -8,10 +8,9 @@ from torch.nn import functional as F
 from passerby.data.loading import ImageStore, Place, plain_batches, training_batches
 from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
 from passerby.train import run_log
-from passerby.train.loop import train_step
 from passerby.train.plan import plan_epoch
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from tests.methods.steps import some
 from tests.train.test_loop import PLAIN
 
@@ -22,7 +21,7 @@ TWO_SITES = [SITES, "data.identities=2", "evaluate=[]"]
 @pytest.fixture
 def begun(tiny, tmp_path):
     def begin(*overrides):
-        run = make_run(tiny(*overrides), tmp_path / "run")
+        run = make_trainer(tiny(*overrides), tmp_path / "run")
         run.open_stage(0)
         return run
 
@@ -32,60 +31,60 @@ def begun(tiny, tmp_path):
 def slow_gradients(run, rows, figure):
     """Return the gradient of a figure of each image, found by `backward`."""
     found = []
-    run.embedder.eval()
+    run.state.embedder.eval()
     for row in rows:
-        run.embedder.zero_grad()
-        (image,) = plain_batches(run.stage.train.path[[row]], run.embedder.input, size=1)
-        figure(run.embedder(image), int(row)).backward()
-        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.embedder.parameters()]
+        run.state.embedder.zero_grad()
+        (image,) = plain_batches(run.state.stage.train.path[[row]], run.state.embedder.input, size=1)
+        figure(run.state.embedder(image), int(row)).backward()
+        pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.state.embedder.parameters()]
         found.append(torch.cat([piece.flatten() for piece in pieces]))
-    run.embedder.zero_grad()
+    run.state.embedder.zero_grad()
     return torch.stack(found)
 
 
 def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
     run = begun("method.ewc.images=3")
-    run.losses.losses["softmax"].classifier.weight.data.normal_(generator=torch.Generator().manual_seed(0))
-    rows = some_rows(run.stage, 3, seed=run.seed)
-    head = run.losses.losses["softmax"].classifier
+    run.state.losses.losses["softmax"].classifier.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    rows = some_rows(run.state.stage, 3, seed=run.state.seed)
+    head = run.state.losses.losses["softmax"].classifier
 
     def likelihood(out, row):
-        return -F.cross_entropy(head(out.after_neck), torch.tensor([run.stage.train.pid[row]]))
+        return -F.cross_entropy(head(out.after_neck), torch.tensor([run.state.stage.train.pid[row]]))
 
     gradients = slow_gradients(run, rows, likelihood)
-    found = run.methods["ewc"].found(run, run.stage)
+    found = run.state.methods["ewc"].found(run.context, run.state.stage)
     torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-7, rtol=1e-4)
     batched = gradients.mean(dim=0).square()  # the square of a batch's gradient is known to be wrong
     assert not torch.allclose(found, batched, rtol=0.1)
     assert found.max() > 0
-    assert run.embedder.neck.bias.grad is None
+    assert run.state.embedder.neck.bias.grad is None
 
 
 def test_labels_may_be_drawn_from_what_the_model_says(begun):
     run = begun("method.ewc={images: 8, labels: sampled}")
-    sampled = run.methods["ewc"].found(run, run.stage)
-    assert torch.equal(sampled, run.methods["ewc"].found(run, run.stage))
-    run.methods["ewc"].settings = EwcSettings(images=8)
-    assert not torch.equal(sampled, run.methods["ewc"].found(run, run.stage))
+    sampled = run.state.methods["ewc"].found(run.context, run.state.stage)
+    assert torch.equal(sampled, run.state.methods["ewc"].found(run.context, run.state.stage))
+    run.state.methods["ewc"].settings = EwcSettings(images=8)
+    assert not torch.equal(sampled, run.state.methods["ewc"].found(run.context, run.state.stage))
 
 
 def test_labels_are_drawn_as_likely_as_the_model_says(begun):
     run = begun("method.ewc={images: 6, labels: sampled}")
-    head = run.losses.losses["softmax"].classifier
+    head = run.state.losses.losses["softmax"].classifier
     head.weight.data.normal_(std=20.0, generator=torch.Generator().manual_seed(0))
-    rows = some_rows(run.stage, 6, seed=run.seed)
+    rows = some_rows(run.state.stage, 6, seed=run.state.seed)
     sure, right = [], []
 
     def believed(out, row):
         says = head(out.after_neck)
         sure.append(says.detach().softmax(dim=1).max().item())
-        right.append(says.argmax().item() == run.stage.train.pid[row])
+        right.append(says.argmax().item() == run.state.stage.train.pid[row])
         return -F.cross_entropy(says, says.argmax(dim=1))
 
     gradients = slow_gradients(run, rows, believed)
     assert min(sure) > 0.99, "so sure that nothing else is drawn"
     assert sum(right) <= 3, "what is drawn is not what the data say"
-    found = run.methods["ewc"].found(run, run.stage)
+    found = run.state.methods["ewc"].found(run.context, run.state.stage)
     torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-12, rtol=1e-2)
     assert found.max() > 0
 
@@ -101,25 +100,25 @@ def test_labels_are_drawn_as_likely_as_the_model_says(begun):
 )
 def test_importance_of_earlier_stages_fades_as_the_decay_says(later, name, settings, kept):
     run = later(f"method.{name}={{{settings}}}")
-    method, earlier = run.methods[name], run.methods[name].importance.clone()
+    method, earlier = run.state.methods[name], run.state.methods[name].importance.clone()
     if name == "si":  # an untrained stage has gone no way
         earlier = torch.rand(len(earlier), generator=torch.Generator().manual_seed(0))
         method.importance, method.path = earlier.clone(), torch.ones_like(earlier)
-    fresh = method.found(run, run.stage)
+    fresh = method.found(run.context, run.state.stage)
     assert earlier.max() > 0
     assert fresh.max() > 0
-    method.on_stage_end(run)
+    method.on_stage_end(run.context)
     torch.testing.assert_close(method.importance, kept * earlier + fresh, atol=0, rtol=1e-4)
-    torch.testing.assert_close(method.reference, flat(run.embedder.parameters()).detach())
+    torch.testing.assert_close(method.reference, flat(run.state.embedder.parameters()).detach())
 
 
 @pytest.mark.parametrize(("name", "factor"), [("ewc", 0.5), ("mas", 1.0)])
 def test_weights_are_pulled_as_published(later, name, factor):
     run = later(f"method.{name}={{images: 3, strength: 7.0}}")
-    method, batch = run.methods[name], some(run)
+    method, batch = run.state.methods[name], some(run)
     method.importance = torch.rand(len(method.reference), generator=torch.Generator().manual_seed(0))
-    (term,) = method.losses(run, batch, run.embedder(batch.images)).values()
-    away = flat(run.embedder.parameters()) - method.reference
+    (term,) = method.losses(run.context, batch, run.state.embedder(batch.images)).values()
+    away = flat(run.state.embedder.parameters()) - method.reference
     torch.testing.assert_close(term.value, factor * (method.importance * away.square()).sum())
     assert term.value > 0.1
     assert term.weight == 7.0
@@ -127,50 +126,50 @@ def test_weights_are_pulled_as_published(later, name, factor):
 
 def test_memory_aware_synapses_of_a_network_equal_a_slow_loop(begun):
     run = begun("method.mas.images=3")
-    rows = some_rows(run.stage, 3, seed=run.seed)
+    rows = some_rows(run.state.stage, 3, seed=run.state.seed)
     gradients = slow_gradients(run, rows, lambda out, _: out.after_neck.square().sum())
     torch.testing.assert_close(
-        run.methods["mas"].found(run, run.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
+        run.state.methods["mas"].found(run.context, run.state.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
     )
 
 
 def test_asking_for_gradients_leaves_the_model_as_it_was(begun):
     run = begun()
-    run.embedder.train()
-    before = {key: value.clone() for key, value in run.embedder.state_dict().items()}
+    run.state.embedder.train()
+    before = {key: value.clone() for key, value in run.state.embedder.state_dict().items()}
     (gradient, _) = image_gradients(
-        run, run.stage, some_rows(run.stage, 2, seed=0), lambda out, _: out.before_neck.sum()
+        run.context, run.state.stage, some_rows(run.state.stage, 2, seed=0), lambda out, _: out.before_neck.sum()
     )
-    assert gradient.shape == flat(run.embedder.parameters()).shape
-    assert run.embedder.training
-    assert all(torch.equal(value, before[key]) for key, value in run.embedder.state_dict().items())
-    assert all(p.grad is None for p in run.embedder.parameters())
+    assert gradient.shape == flat(run.state.embedder.parameters()).shape
+    assert run.state.embedder.training
+    assert all(torch.equal(value, before[key]) for key, value in run.state.embedder.state_dict().items())
+    assert all(p.grad is None for p in run.state.embedder.parameters())
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0])
 def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strength):
-    run = make_run(tiny(*PLAIN, f"method.si.strength={strength}"), tmp_path / "run")
+    run = make_trainer(tiny(*PLAIN, f"method.si.strength={strength}"), tmp_path / "run")
     run.open_stage(0)
-    stage, method = run.stage.train, run.methods["si"]
-    weights = flat(run.embedder.parameters()).detach()
+    stage, method = run.state.stage.train, run.state.methods["si"]
+    weights = flat(run.state.embedder.parameters()).detach()
     method.reference, method.importance = weights + 0.01, torch.full_like(weights, 2.0)  # as if a stage lay behind
-    plan = plan_epoch(run.stage, stage.pid, np.random.default_rng(0), settings=run.recipe.data)
-    store = ImageStore(stage.path, run.recipe.input)
+    plan = plan_epoch(run.state.stage, stage.pid, np.random.default_rng(0), settings=run.setup.recipe.data)
+    store = ImageStore(stage.path, run.setup.recipe.input)
     batches = training_batches(
-        store, plan, labels=stage.pid, cam=stage.cam, settings=run.recipe.data, place=Place(0, 0, 0)
+        store, plan, labels=stage.pid, cam=stage.cam, settings=run.setup.recipe.data, place=Place(0, 0, 0)
     )
     path = torch.zeros_like(weights)
     for batch in list(batches)[:2]:
-        run.embedder.train()
-        before = flat(run.embedder.parameters()).detach()
-        loss = sum(term.weighted for term in run.losses(run.embedder(batch.images), batch.labels).values())
-        gradient = flat(torch.autograd.grad(loss, list(run.embedder.parameters())))
-        train_step(run, batch, count=6)
-        run.iteration += 1
-        path -= gradient * (flat(run.embedder.parameters()).detach() - before)
+        run.state.embedder.train()
+        before = flat(run.state.embedder.parameters()).detach()
+        loss = sum(term.weighted for term in run.state.losses(run.state.embedder(batch.images), batch.labels).values())
+        gradient = flat(torch.autograd.grad(loss, list(run.state.embedder.parameters())))
+        run.step(batch, count=6)
+        run.state.counters.iteration += 1
+        path -= gradient * (flat(run.state.embedder.parameters()).detach() - before)
     torch.testing.assert_close(method.path, path, atol=1e-6, rtol=1e-3)
     assert method.path.abs().max() > 1e-6
-    assert all(p.grad is None for p in run.embedder.parameters())
+    assert all(p.grad is None for p in run.state.embedder.parameters())
 
 
 def test_pulls_are_logged_with_their_ratio_to_the_loss(tiny, tmp_path):
@@ -195,18 +194,18 @@ def test_pulls_are_logged_with_their_ratio_to_the_loss(tiny, tmp_path):
 
 def test_the_first_stage_has_no_penalty_and_later_ones_add_up(begun):
     run = begun("method.mas.images=2")
-    method = run.methods["mas"]
-    assert method.losses(run, None, None) == {}
-    method.on_stage_end(run)
+    method = run.state.methods["mas"]
+    assert method.losses(run.context, None, None) == {}
+    method.on_stage_end(run.context)
     once = method.importance.clone()
-    method.on_stage_end(run)
+    method.on_stage_end(run.context)
     torch.testing.assert_close(method.importance, 2 * once)
-    (term,) = method.losses(run, None, None).values()
+    (term,) = method.losses(run.context, None, None).values()
     assert term.value.item() == 0
     with torch.no_grad():
-        next(run.embedder.parameters()).add_(1)
-    (term,) = method.losses(run, None, None).values()
-    size = next(run.embedder.parameters()).numel()
+        next(run.state.embedder.parameters()).add_(1)
+    (term,) = method.losses(run.context, None, None).values()
+    size = next(run.state.embedder.parameters()).numel()
     assert term.value.item() == pytest.approx(method.importance[:size].sum().item(), rel=1e-4)
     assert sum(method.memory_footprint().values()) == 8 * len(once)
 
@@ -219,23 +218,23 @@ def test_defaults_are_what_the_papers_have_where_they_have_one():
 def test_synaptic_intelligence_reads_gradients_that_no_scale_is_on(tiny, tmp_path, name):
     found = {}
     for scale in (None, 2.0**10):
-        run = make_run(tiny("method.si={}", f"optim.name={name}", "optim.warmup_epochs=0"), tmp_path / f"{scale}")
+        run = make_trainer(tiny("method.si={}", f"optim.name={name}", "optim.warmup_epochs=0"), tmp_path / f"{scale}")
         run.open_stage(0)
         if scale is not None:
-            run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        for run.iteration in range(2):
-            train_step(run, some(run, rows=range(0, 48, 6)), count=3)
-        found[scale] = run.methods["si"].path.clone()
+            run.state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        for run.state.counters.iteration in range(2):
+            run.step(some(run, rows=range(0, 48, 6)), count=3)
+        found[scale] = run.state.methods["si"].path.clone()
     largest = float(found[None].abs().max())
     assert largest > 0
     torch.testing.assert_close(found[2.0**10], found[None], rtol=1e-3, atol=1e-4 * largest)
 
 
 def test_synaptic_intelligence_leaves_out_a_step_whose_gradients_overflow(tiny, tmp_path):
-    run = make_run(tiny("method.si={}", "optim.warmup_epochs=0"), tmp_path)
+    run = make_trainer(tiny("method.si={}", "optim.warmup_epochs=0"), tmp_path)
     run.open_stage(0)
-    run.scaler = torch.amp.GradScaler("cpu", init_scale=torch.inf)
-    train_step(run, some(run, rows=range(0, 48, 6)), count=3)
-    method = run.methods["si"]
+    run.state.scaler = torch.amp.GradScaler("cpu", init_scale=torch.inf)
+    run.step(some(run, rows=range(0, 48, 6)), count=3)
+    method = run.state.methods["si"]
     assert torch.equal(method.path, torch.zeros_like(method.path))
     assert torch.equal(method.latest, method.start)

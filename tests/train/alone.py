@@ -21,7 +21,10 @@ def _train(recipe, overrides, folder, start, stands):
     def stand_still(run, engine):
         @engine.on(Events.ITERATION_STARTED)
         def _wait():
-            if run.stage_number == len(run.stages) - 1 and run.epoch == run.stage.epochs - 1:
+            if (
+                run.state.counters.stage == len(run.setup.stages) - 1
+                and run.state.counters.epoch == run.state.stage.epochs - 1
+            ):
                 stands.set()
                 time.sleep(600)
 

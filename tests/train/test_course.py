@@ -14,7 +14,7 @@ from passerby.models.embedder import load_embedder
 from passerby.train import run_log
 from passerby.train.course import course_from_json, course_json, course_of
 from passerby.train.run_log import EpochRecord, ScoreRecord, SearchRecord, StageRecord
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from passerby.types import Embeddings, Split, Stage
 from tests.train.runs import run, weights
 
@@ -157,7 +157,7 @@ def test_every_stage_is_scored_everywhere_and_so_is_the_start(sequence):
 def test_the_earlier_gallery_is_searched_by_the_new_model(sequence, tiny):
     (gallery,) = json.loads((sequence / "continual_metrics.json").read_text())["earlier_gallery"]
     assert (gallery["stage"], gallery["dataset"]) == (2, "market1501")
-    dataset = make_run(tiny(*SEQUENCE), sequence).datasets["market1501"]
+    dataset = make_trainer(tiny(*SEQUENCE), sequence).setup.datasets["market1501"]
     old, new = (
         embed_dataset(load_embedder(sequence / f), dataset) for f in ("stage-1.safetensors", "embedder.safetensors")
     )

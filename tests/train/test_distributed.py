@@ -12,7 +12,7 @@ from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
 from passerby.train import run_log
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from passerby.types import Embeddings
 from tests.conftest import JOINT
 from tests.train.gathering import CASES
@@ -82,7 +82,7 @@ def test_every_process_refuses_what_is_refused(ranks):
 @pytest.mark.parametrize("variant", ["gathered", "accumulated", "joint", "clusters", "images"])
 def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
     train(tiny(*VARIANTS[variant]), tmp_path / "one")
-    at_the_start = make_run(tiny(*VARIANTS[variant]), tmp_path / "start").embedder.state_dict()
+    at_the_start = make_trainer(tiny(*VARIANTS[variant]), tmp_path / "start").state.embedder.state_dict()
     together, alone = (load_file(folder / "embedder.safetensors") for folder in (two / variant, tmp_path / "one"))
     moved = max(float((alone[name] - at_the_start[name]).abs().max()) for name in alone)
     apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
@@ -93,7 +93,7 @@ def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_learn_what_one_does_by_every_loss_and_every_method(two, tiny, tmp_path, case):
     train(tiny(*CASES[case]), tmp_path / "one")
-    at_the_start = make_run(tiny(*CASES[case]), tmp_path / "start").embedder.state_dict()
+    at_the_start = make_trainer(tiny(*CASES[case]), tmp_path / "start").state.embedder.state_dict()
     together, alone = (load_file(folder / "embedder.safetensors") for folder in (two / case, tmp_path / "one"))
     names = [name for name in alone if alone[name].is_floating_point()]
     assert max(float((alone[name] - at_the_start[name]).abs().max()) for name in names) > 1e-4
@@ -120,8 +120,8 @@ def test_local_mining_is_something_else(two):
 
 def test_scores_equal_those_of_one_process(two, tiny):
     folder = two / "batch norm"
-    run = make_run(tiny(*VARIANTS["batch norm"]), folder)
-    alone = embed_dataset(load_embedder(folder / "embedder.safetensors"), run.datasets["market1501"])
+    run = make_trainer(tiny(*VARIANTS["batch norm"]), folder)
+    alone = embed_dataset(load_embedder(folder / "embedder.safetensors"), run.setup.datasets["market1501"])
     together = Embeddings.load(folder / "embeddings" / "market1501.npz")
     assert together.path.tolist() == alone.path.tolist()
     np.testing.assert_allclose(together.vectors, alone.vectors, rtol=1e-4, atol=1e-4)

@@ -39,7 +39,7 @@ FINE = {  # (field, value) that are in their form; whether they fit a run is ano
     "precision": {"nothing"},
     "channels_last": {"nothing", "a truth value"},
     "labels": {"nothing"},
-    "averaged": {"nothing", "an empty table"},
+    "ema": {"nothing", "an empty table"},
     "previous_model": {"nothing", "an empty table"},
     "ended": {"a truth value"},
     "scaler": {"a table of numbers", "an empty table"},

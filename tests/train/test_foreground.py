@@ -20,7 +20,7 @@ from passerby.methods.reconstruction import Material
 from passerby.methods.weight_penalty import image_gradients
 from passerby.models.embedder import load_embedder
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from passerby.types import Batch, Embeddings
 from tests.train.runs import run, weights
 
@@ -67,7 +67,7 @@ def test_what_is_shown_at_test_can_be_chosen(tiny, changes, input_mask):
 
 def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
     """By hand: the background in the mean colour, or a pooling over the cells of the mask."""
-    dataset = make_run(tiny(f"masks={masks}"), None).datasets["market1501"]
+    dataset = make_trainer(tiny(f"masks={masks}"), None).setup.datasets["market1501"]
     for use in ("mask", "pool"):
         embedder = load_embedder(trained[use] / "embedder.safetensors")
         shown = extract(
@@ -85,31 +85,35 @@ def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
 def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
     """The earlier model's answers, and every look at images between stages, compared with the vectors of a test."""
     again = "stages=[{train: [market1501]}, {train: [market1501], name: again}]"
-    run = make_run(tiny(f"masks={masks}", f"foreground={use}", again, "method.feature={}"), tmp_path)
+    run = make_trainer(tiny(f"masks={masks}", f"foreground={use}", again, "method.feature={}"), tmp_path)
     run.open_stage(0)
     run.open_stage(1)
-    some = run.stage.train.select(np.arange(5))
+    some = run.state.stage.train.select(np.arange(5))
     word = {"pool": "weighted", "mask": "foreground"}[use]
     view = masked_view(some.masks, word)
-    wanted = torch.from_numpy(extract(run.embedder, some.path, feature="before_neck", view=view))
-    whole = torch.from_numpy(extract(run.embedder, some.path, feature="before_neck"))
+    wanted = torch.from_numpy(extract(run.state.embedder, some.path, feature="before_neck", view=view))
+    whole = torch.from_numpy(extract(run.state.embedder, some.path, feature="before_neck"))
     assert (wanted - whole).abs().max() > 1e-4
-    images, weights = next(extraction.shown(some.path, view, run.embedder, size=5))
+    images, weights = next(extraction.shown(some.path, view, run.state.embedder, size=5))
     batch = Batch(images, torch.zeros(5), torch.zeros(5), torch.arange(5), weights)
     looks = {
-        "teacher": run.previous_model.output(run, batch).before_neck,
-        "vectors": vectors(run, some, of="before_neck"),
-        "clustered": torch.from_numpy(run.vectors().before_neck[:5]),
-        "both": both_vectors(run, run.previous_model, some)[1],
+        "teacher": run.state.previous_model.output(run.context, batch).before_neck,
+        "vectors": vectors(run.context, some, of="before_neck"),
+        "clustered": torch.from_numpy(run.context.vectors().before_neck[:5]),
+        "both": both_vectors(run.context, run.state.previous_model, some)[1],
         "material": Material(
-            frozen(run.embedder), some.path, place="after_pooling", device=run.device, autocast=run.autocast,
-            view=run.view(some),
+            frozen(run.state.embedder), some.path, place="after_pooling", device=run.setup.device,
+            autocast=run.setup.autocast,
+            view=run.setup.view(some),
         ).kept[0],
     }  # fmt: skip
     one = []
     list(
         image_gradients(
-            run, run.stage, np.arange(5), lambda out, _: (one.append(out.before_neck), out.before_neck.sum())[1]
+            run.context,
+            run.state.stage,
+            np.arange(5),
+            lambda out, _: (one.append(out.before_neck), out.before_neck.sum())[1],
         )
     )
     for name, found in {**looks, "gradients": torch.cat(one).detach()}.items():
@@ -117,7 +121,7 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
 
 
 def test_people_alone_do_not_depend_on_the_background(tiny, masks, trained, tmp_path):
-    dataset = make_run(tiny(f"masks={masks}"), None).datasets["market1501"]
+    dataset = make_trainer(tiny(f"masks={masks}"), None).setup.datasets["market1501"]
     embedder = load_embedder(trained["none"] / "embedder.safetensors")
     other = tmp_path / "other.png"
     pixels = np.array(Image.open(dataset.query.path[0]))
@@ -134,11 +138,15 @@ def test_people_alone_do_not_depend_on_the_background(tiny, masks, trained, tmp_
 
 
 def test_scores_of_other_pictures_are_not_compared(tiny, masks):
-    state = make_run(tiny(f"masks={masks}"), None)
-    vectors = np.random.default_rng(0).normal(size=(len(extraction.tested_paths(state.datasets["market1501"])), 4))
+    trainer = make_trainer(tiny(f"masks={masks}"), None)
+    vectors = np.random.default_rng(0).normal(
+        size=(len(extraction.tested_paths(trainer.setup.datasets["market1501"])), 4)
+    )
     one, other = (
-        state.score(
-            label_vectors(vectors.astype(np.float32), state.datasets["market1501"], feature="after_neck", input_mask=p)
+        trainer.evaluator.score(
+            label_vectors(
+                vectors.astype(np.float32), trainer.setup.datasets["market1501"], feature="after_neck", input_mask=p
+            )
         )
         for p in ("whole", "foreground")
     )
@@ -196,8 +204,8 @@ def test_test_images_without_masks_are_counted_where_they_are_needed(tiny, tiny_
         sentence = told("train", tiny_file, f"foreground={use}", f"masks={few}", "--out", tmp_path / "run")
         assert "a mask is missing for 1 of 32 test images of market1501 (first: " in sentence
         assert sentence.endswith("or set test.input_mask=none")
-        make_run(tiny(f"foreground={use}", f"masks={few}", "test.input_mask=none"), tmp_path)
-    make_run(tiny("foreground=swap", f"masks={few}"), tmp_path)
+        make_trainer(tiny(f"foreground={use}", f"masks={few}", "test.input_mask=none"), tmp_path)
+    make_trainer(tiny("foreground=swap", f"masks={few}"), tmp_path)
 
 
 def test_a_mask_of_another_size_is_one_sentence(tiny_file, masks, tmp_path):
@@ -281,8 +289,8 @@ def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
 
 
 def test_unlike_views_differ_in_pixels_only(tiny, masks):
-    state = make_run(tiny(f"masks={masks}", "stages.0.epochs=1"), None)
-    view = extraction.tested_view(state.datasets["market1501"], "weighted")
+    trainer = make_trainer(tiny(f"masks={masks}", "stages.0.epochs=1"), None)
+    view = extraction.tested_view(trainer.setup.datasets["market1501"], "weighted")
     assert (view.input_mask, view.visible, view.pooling) == ("weighted", "whole", "weighted")
     with torch.no_grad():
-        assert state.embed("market1501", view).input_mask == "weighted"
+        assert trainer.evaluator.embed(trainer.state.embedder, "market1501", view=view).input_mask == "weighted"

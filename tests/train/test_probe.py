@@ -7,11 +7,12 @@ import torch
 
 from passerby.models.embedder import Embedder
 from passerby.train import probe as module
+from passerby.train.opening import opening
 from passerby.train.precision import choose_arithmetic
 from passerby.train.probe import BUDGET, Arithmetic, cache_file, fastest, measure, probe
 from passerby.train.run_log import read
-from passerby.train.session import opening, train
-from passerby.train.setup import make_run
+from passerby.train.session import train
+from passerby.train.trainer import make_trainer
 from tests.train.runs import state_hash, weights
 
 CPU = torch.device("cpu")
@@ -117,8 +118,8 @@ def bf16_is_faster(monkeypatch):
 
 
 def test_a_run_says_what_was_measured(bf16_is_faster, tiny, tmp_path):
-    run = make_run(tiny(*AUTO, WIDE), tmp_path)
-    assert (run.precision, run.channels_last) == ("bf16", False)
+    run = make_trainer(tiny(*AUTO, WIDE), tmp_path)
+    assert (run.setup.precision, run.setup.arithmetic.channels_last) == ("bf16", False)
     assert opening(run)[-1] == (
         "bf16, channels first, by a probe of its steps (images/s: float32, channels last 1; float32, channels first 1; "
         "bf16, channels last 2; bf16, channels first 3); engine.precision and engine.channels_last fix it"
@@ -127,8 +128,8 @@ def test_a_run_says_what_was_measured(bf16_is_faster, tiny, tmp_path):
 
 def test_what_is_named_is_not_measured(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(module, "measure", lambda *_, **__: pytest.fail("measured"))
-    run = make_run(tiny("engine.channels_last=false"), tmp_path)
-    assert (run.precision, run.channels_last, run.probed) == ("float32", False, "")
+    run = make_trainer(tiny("engine.channels_last=false"), tmp_path)
+    assert (run.setup.precision, run.setup.arithmetic.channels_last, run.setup.probe_note) == ("float32", False, "")
 
 
 def test_a_resume_keeps_what_was_chosen(bf16_is_faster, monkeypatch, tiny, tmp_path):
@@ -144,8 +145,8 @@ def test_a_resume_keeps_what_was_chosen(bf16_is_faster, monkeypatch, tiny, tmp_p
 
 def test_a_choice_that_is_no_longer_possible_is_made_anew(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    run = make_run(tiny(*AUTO), tmp_path, arithmetic=Arithmetic("bf16", True))
-    assert run.precision == "float32"
+    run = make_trainer(tiny(*AUTO), tmp_path, arithmetic=Arithmetic("bf16", True))
+    assert run.setup.precision == "float32"
 
 
 def test_a_probed_run_has_the_bits_of_one_that_names_the_same(tiny, tmp_path, monkeypatch):

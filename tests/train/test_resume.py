@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from passerby.train import run_log
 from passerby.train.checkpoint import load_checkpoint
-from passerby.train.session import Interrupted, _Session, train
+from passerby.train.scoring import Scoring
+from passerby.train.session import Interrupted, train
 from tests.conftest import JOINT
 from tests.train.alone import train_and_kill
 from tests.train.runs import interrupt_after, optimiser_hash, run, run_interrupted, state_hash, weights
@@ -110,7 +111,7 @@ def lasting(record):
 
 def drop_out(run, _engine):
     """Make the network itself random, as stochastic depth would."""
-    run.embedder.neck.register_forward_pre_hook(lambda _, given: (torch.nn.functional.dropout(given[0], 0.3),))
+    run.state.embedder.neck.register_forward_pre_hook(lambda _, given: (torch.nn.functional.dropout(given[0], 0.3),))
 
 
 def test_what_is_random_in_the_network_goes_on_too(tiny, whole, tmp_path):
@@ -158,7 +159,7 @@ def test_what_ended_before_a_stop_does_not_end_again(tiny, whole, tmp_path, monk
 
     recipe = tiny(*VARIANTS["codes"])
     with monkeypatch.context() as patched:
-        patched.setattr(_Session, "_score_stage", fail)  # right after the first stage has ended
+        patched.setattr(Scoring, "after_stage", fail)  # right after the first stage has ended
         with pytest.raises(Stopped):
             train(recipe, tmp_path / "run")
     train(recipe, tmp_path / "run", start="resume")

@@ -15,8 +15,9 @@ from passerby.evaluation import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.train import run_log
-from passerby.train.session import opening, train
-from passerby.train.setup import make_run
+from passerby.train.opening import opening
+from passerby.train.session import train
+from passerby.train.trainer import make_trainer
 from passerby.types import Embeddings
 from tests.conftest import JOINT, draw_person
 from tests.train.runs import interrupt_after, run, weights
@@ -67,7 +68,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(finished,
 
 def test_what_came_of_a_weights_file_is_said(finished, tiny, tmp_path):
     file = finished / "embedder.safetensors"
-    found = opening(make_run(tiny(f"model.weights={file}", "model.attention=se"), tmp_path))
+    found = opening(make_trainer(tiny(f"model.weights={file}", "model.attention=se"), tmp_path))
     count = len(load_embedder(file).backbone.state_dict())
     gates = ", ".join(f"layer{i}.0.se.fc.{j}.weight" for i, j in ((1, 0), (1, 2), (2, 0)))
     kept = f"8 keep their initial values ({gates}, 5 more)"
@@ -238,9 +239,9 @@ def test_one_image_per_process_is_too_few_for_a_batch_norm(tiny, tmp_path, monke
     monkeypatch.setattr("passerby.train.distributed.world", lambda: 4)
     one = ["data.instances=1", "losses.triplet=null"]
     with pytest.raises(UserError, match=r"each of 4 processes sees one image of a batch \(4 identities x 1\)"):
-        make_run(tiny(*one), tmp_path)
-    make_run(tiny(*one, "optim.batch_norm=freeze_stats"), tmp_path)
-    make_run(tiny(*one, "model.backbone=test_vit", "model.last_stride=2", "model.neck=none"), tmp_path)
+        make_trainer(tiny(*one), tmp_path)
+    make_trainer(tiny(*one, "optim.batch_norm=freeze_stats"), tmp_path)
+    make_trainer(tiny(*one, "model.backbone=test_vit", "model.last_stride=2", "model.neck=none"), tmp_path)
 
 
 def test_a_model_that_has_collapsed_is_told_after_its_test(tiny, tmp_path):
@@ -248,7 +249,7 @@ def test_a_model_that_has_collapsed_is_told_after_its_test(tiny, tmp_path):
         @engine.on(Events.EPOCH_COMPLETED)
         def _forget():
             with torch.no_grad():
-                run.embedder.neck.weight.zero_()
+                run.state.embedder.neck.weight.zero_()
 
     said = []
     train(tiny("stages.0.epochs=1"), tmp_path / "run", watch=[collapse], say=said.append)

@@ -11,7 +11,7 @@ from passerby.optim import rate
 from passerby.train import run_log
 from passerby.train.groupings import labels_file
 from passerby.train.session import train
-from passerby.train.setup import make_run
+from passerby.train.trainer import make_trainer
 from tests.train.runs import optimiser_hash, run, run_interrupted, weights
 
 STAGES = "stages=[{train: [market1501], epochs: 1}, {train: [other], labelled: false, epochs: 2%s}]"
@@ -73,7 +73,7 @@ def beside(tiny, tmp_path_factory):
 
 def test_nothing_is_told_of_unknown_people_and_known_ones_keep_their_numbers(beside, tmp_path):
     recipe, folder = beside
-    stage = make_run(recipe, tmp_path).stages[1]
+    stage = make_trainer(recipe, tmp_path).setup.stages[1]
     hidden = stage.origin == 0
     assert stage.sources == ("other", "market1501")
     assert (stage.learnt, stage.source) == (("other",), ("market1501",))
@@ -112,12 +112,16 @@ def test_classifiers_begin_every_epoch_at_the_means_of_clusters_and_centres_too(
     def look(run, engine):
         @engine.on(Events.ITERATION_STARTED)
         def _note():
-            if run.stage_number == 1 and run.iteration == 0:
-                rows = run.labels == 0
-                found = run.vectors()
+            if run.state.counters.stage == 1 and run.state.counters.iteration == 0:
+                rows = run.state.counters.labels == 0
+                found = run.context.vectors()
                 mean = torch.from_numpy(found.after_neck)[rows].mean(0)
-                seen.append((run.losses.losses["softmax"].classifier.weight[0].detach().clone(), mean / mean.norm()))
-                seen.append((run.losses.losses["center"].centres[0], torch.from_numpy(found.before_neck)[rows].mean(0)))
+                seen.append(
+                    (run.state.losses.losses["softmax"].classifier.weight[0].detach().clone(), mean / mean.norm())
+                )
+                seen.append(
+                    (run.state.losses.losses["center"].centres[0], torch.from_numpy(found.before_neck)[rows].mean(0))
+                )
 
     train(recipe_of(tiny, "pseudo"), tmp_path / "run", watch=[look])
     for mine, wanted in seen:

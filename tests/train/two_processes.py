@@ -11,9 +11,8 @@ from ignite.engine import Engine, Events
 from passerby.errors import UserError
 from passerby.recipe import load_recipe
 from passerby.train import distributed
-from passerby.train.loop import Watch
-from passerby.train.run import Run
 from passerby.train.session import Interrupted, train
+from passerby.train.trainer import Trainer, Watch
 from tests.train.alone import CONTEXT
 from tests.train.runs import interrupt_after, state_hash
 
@@ -84,10 +83,10 @@ def _train(
 def spoil(rank: int) -> Watch:
     """Return a watch that makes what process 1 learns not a number in its second batch."""
 
-    def attach(run: Run, engine: Engine) -> None:
+    def attach(run: Trainer, engine: Engine) -> None:
         @engine.on(Events.ITERATION_STARTED(once=2))
         def _spoil() -> None:
             if rank == 1:
-                next(run.embedder.parameters()).data.fill_(torch.nan)
+                next(run.state.embedder.parameters()).data.fill_(torch.nan)
 
     return attach

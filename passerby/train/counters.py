@@ -1,0 +1,82 @@
+"""The position of a run and what the present epoch has so far.
+
+Stage, epoch and batch count from 0 in code, and from 1 where people read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from passerby.losses.mix import LossTerm
+
+
+@dataclass(eq=False)
+class Counters:
+    """What comes next in a run, and what the epochs and batches before have left for it.
+
+    Attributes:
+        stage, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
+        ended: whether the methods of the present stage have done their work after its last epoch.
+        labels: (N,) or (N, V) labels of the present epoch.
+        sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
+
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    iteration: int = 0
+    ended: bool = False
+    labels: Tensor | None = None
+    sums: dict[str, list[float]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return numbered(stage=self.stage, epoch=self.epoch, batch=self.iteration)
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the first batch of the present stage comes next."""
+        return self.epoch == self.iteration == 0
+
+    def begin_stage(self, number: int) -> None:
+        """Go to the first batch of a stage."""
+        self.stage, self.epoch, self.iteration, self.ended = number, 0, 0, False
+        self.labels, self.sums = None, {}
+
+    def assign(self, labels: Tensor) -> None:
+        """Keep the labels of the present epoch."""
+        self.labels = labels
+
+    def end_batch(self) -> None:
+        """Go to the next batch of the epoch."""
+        self.iteration += 1
+
+    def end_epoch(self) -> None:
+        """Go to the first batch of the next epoch."""
+        self.epoch, self.iteration, self.labels, self.sums = self.epoch + 1, 0, None, {}
+
+    def end_stage(self) -> None:
+        """Note that the methods have done their work after the last epoch."""
+        self.ended = True
+
+    def add_losses(self, terms: dict[str, LossTerm], values: list[float], weighted: list[float]) -> None:
+        """Add the loss terms of a batch to the sums of the epoch.
+
+        Args:
+            terms: by name.
+            values, weighted: of each term, as computed and as added to the total.
+
+        """
+        for (name, term), value, added in zip(terms.items(), values, weighted, strict=True):
+            before = self.sums.get(name, [0.0, 0.0])
+            self.sums[name] = [before[0] + value, before[1] + added, term.weight]
+
+
+def numbered(**indices: int) -> str:
+    """Return indices from 0 in words, counted from 1.
+
+    >>> numbered(stage=0, epoch=2)
+    'stage 1, epoch 3'
+    """
+    return ", ".join(f"{name} {index + 1}" for name, index in indices.items())
