@@ -1,4 +1,4 @@
-"""A new site without labels: the recipe that adapts a finished run to a folder of images, and what was found in it.
+"""Unsupervised domain adaptation: the recipe that adapts a run to unlabelled images, and its predicted identities.
 
 Before anything is written the source model looks at the folder and groups it once: what cannot work is refused there,
 and batches are made as small as the people who were found.
@@ -52,7 +52,7 @@ FEWEST_BATCHES, MOST_BATCHES = 20, 400
 
 
 def methods() -> list[str]:
-    """Return the names of the methods that find people by clustering, the usual one first."""
+    """Return the names of the methods that cluster, the default first."""
     found = [name for name, kind in METHODS.items() if issubclass(kind, ClusteredSettings)]
     return sorted(found, key=lambda name: name != DEFAULT_CLUSTERING)
 
@@ -71,7 +71,7 @@ def adaptation(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Recipe:
-    """Return the recipe that adapts a finished run to the images of a folder, whose people nobody has named.
+    """Return the recipe that adapts a finished run to the unlabelled images of a folder.
 
     A folder in the layout of a public data set gives its training images, without their labels, and is tested on.
 
@@ -131,7 +131,7 @@ def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> 
 
 
 def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSettings:
-    """Return how a folder is read: as the data set whose layout it has, by a pattern, or as a heap of images.
+    """Return the reader settings of a folder: a recognised layout, a pattern, or plain images.
 
     Raises:
         UserError: there is no such folder.
@@ -149,12 +149,12 @@ def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSetting
 
 
 def _is_whole(found: Recognised) -> bool:
-    """Whether a folder has all that a data set has, so that its test images must be kept apart."""
+    """Whether a folder has training, query and gallery images, so that test images must be kept apart."""
     return not isinstance(found, Folder) or {"query", "gallery"} <= {*role_folders(Path(found.root))}
 
 
 def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> Recipe:
-    """Return the recipe by which a run in `out` goes on, where it adapts this source to this folder.
+    """Return the recipe of a run in `out` to resume, if it adapts this source to this folder.
 
     A source or a folder that is no longer where it was may have moved: the recipe that is returned says where they are.
     Whether the images are the same is found by their fingerprint when the run goes on.
@@ -183,7 +183,7 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
 def _plain_recipe(
     earlier: Recipe, source: Path, site: DatasetSettings, dataset: Dataset, *, method: str
 ) -> dict[str, Plain]:
-    """Return the recipe as plain data: the network and the images as they were, the rest fit for a folder like this."""
+    """Return the recipe as plain data: network and input settings of the source, the rest chosen for the folder."""
     kept = parse_yaml(earlier.dump(), source=str(source))
     assert isinstance(kept, dict)
     data, model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("data", "model", "engine"))
@@ -211,14 +211,14 @@ def _plain_recipe(
 
 
 def _untested(dataset: Dataset, earlier: Recipe) -> str:
-    """Return why the query and gallery images of a folder cannot be scored by the protocol of the source, or `""`."""
+    """Return the reason why a folder cannot be evaluated by the protocol of the source, or `""`."""
     if not (len(dataset.query) and len(dataset.gallery)):
         return ""
     return unscorable(dataset, cameras=earlier.test.cameras, queries=earlier.test.queries)
 
 
 def _optim(earlier: OptimSettings) -> dict[str, Plain]:
-    """Return a third of the rate that the source was trained at, falling to nothing."""
+    """Return optimiser settings with a third of the source's learning rate, decaying to 0."""
     kept = {name: getattr(earlier, name) for name in ("name", "weight_decay", "momentum")}
     return {**kept, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "flat_epochs": 0}
 
@@ -234,7 +234,7 @@ def first_look(
     inference: InferenceSettings = AUTOMATIC,
     progress: Progress | None = None,
 ) -> Clusters:
-    """Group the images of the folder as the source model sees them, before the first step, on the device of the recipe.
+    """Cluster the images by the source model, before the first step, on the device of the recipe.
 
     Raises:
         UserError: an image that cannot be read, not more images than k1, or clusters of which nothing can be learnt.
@@ -250,7 +250,7 @@ def first_look(
 
 
 def _how(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
-    """Return the last unlabelled stage of a recipe, and how it finds people."""
+    """Return the last unlabelled stage of a recipe and its clustering method."""
     for stage in reversed(recipe.stages):
         for chosen in stage.method.chosen.values() if not stage.labelled else ():
             if isinstance(chosen, ClusteredSettings):
@@ -267,7 +267,7 @@ def _on_device(trained: Trained, inference: InferenceSettings, recipe: Recipe) -
 
 
 def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) -> Clustered:
-    """Return a method by itself, with the bounds that an earlier look has told."""
+    """Return the method with the bounds of an earlier clustering."""
     method = chosen.make()
     assert isinstance(method, Clustered)
     method.device = device
@@ -295,7 +295,7 @@ def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, p
 def find_people(
     run: Path, *, inference: InferenceSettings = AUTOMATIC, progress: Progress | None = None
 ) -> FoundPeople:
-    """Group the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
+    """Cluster the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
 
     Raises:
         UserError: no finished run, no such stage, or images that have moved.
@@ -340,7 +340,7 @@ def find_people(
 
 
 def _last_epoch(run: Path, stage: int) -> MetricRecord:
-    """Return what the last epoch of a stage, counted from 1, told of its clusters."""
+    """Return the clustering record of the last epoch of a stage, counted from 1."""
     records = run_log.metrics(run_log.read(run / "log.jsonl"))
     found = [record for record in records if record.stage == stage and record.part == "clusters"]
     if not found:
@@ -368,6 +368,6 @@ def _write(run: Path, train: Split, clusters: Clusters, found: FoundPeople) -> N
 
 
 def _without_nan(values: dict[str, object]) -> dict[str, object]:
-    """Return JSON values in which what is not defined is null."""
+    """Return JSON values with null in place of NaN."""
     plain = {name: _without_nan(value) if isinstance(value, dict) else value for name, value in values.items()}
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in plain.items()}

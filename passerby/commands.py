@@ -1,4 +1,4 @@
-"""What the commands do, as functions: each takes plain arguments and a console, and returns what there is to print."""
+"""Functions behind the commands: each takes plain arguments and a console, and returns the result to print."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def adapt_and_report(
     resume: bool,
     console: Console,
 ) -> Path:
-    """Adapt a finished run to a folder without labels, print who was found, write the report, and return its path.
+    """Adapt a finished run to unlabelled images, print the predicted identities, write the report, and return its path.
 
     Args:
         source, folder, method, pattern, overrides: as in `adaptation`.
@@ -177,7 +177,7 @@ def _told(inference: InferenceSettings, console: Console) -> InferenceSettings:
 
 
 def _engine_overrides(inference: InferenceSettings) -> list[str]:
-    """Return the overrides of a recipe that say the same as settings which are not left to be chosen."""
+    """Return the recipe overrides equal to the inference settings that are set explicitly."""
     chosen = {"device": inference.device, "precision": inference.precision}
     return [f"engine.{name}={value}" for name, value in chosen.items() if value != "auto"]
 
@@ -222,7 +222,7 @@ def _recipe(
 def evaluate_vectors(
     file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, device: str = "auto", console: Console
 ) -> Result:
-    """Score an evaluation file of any program, with re-ranking as well when it is asked for."""
+    """Evaluate a file of embeddings of any program, optionally with re-ranking."""
     score = partial(evaluate, cameras=cameras, queries=queries, device=str(find_device(device)))
     result = _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
     if result.plain.protocol.cameras != cameras:
@@ -231,7 +231,7 @@ def evaluate_vectors(
 
 
 def open_model(path: Path, given: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
-    """Load a run folder, an embedder.safetensors or an ONNX file, and say what had to be assumed about it."""
+    """Load a run folder, an embedder.safetensors or an ONNX file, and print assumptions about its input."""
     model = load_model(path, given, inference=_told(inference, console))
     for note in model.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -252,7 +252,7 @@ def evaluate_run(
     background_bias: Literal["measure", "skip"] = "skip",
     console: Console,
 ) -> Result:
-    """Score a trained model on a data set: the recipe's own, one by name, or a folder.
+    """Evaluate a trained model on a data set: that of the recipe, one by name, or a folder.
 
     What is None in `cameras`, `queries` and `flip` is as the recipe says.
     """
@@ -308,7 +308,7 @@ def interpolate_models(
     inference: InferenceSettings,
     console: Console,
 ) -> list[dict[str, object]]:
-    """Test mixtures of two models, print the table, and return it as JSON values.
+    """Evaluate interpolated models, print the table, and return it as JSON values.
 
     Args:
         old, new: run folders or files.

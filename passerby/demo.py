@@ -1,4 +1,4 @@
-"""The whole story on generated people: make a site, train, score, report. No download, no GPU, a few minutes."""
+"""The whole pipeline on synthetic data: generate, train, evaluate, report. No download, no GPU, a few minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between two models: every share of the new weights, tested without training."""
+"""Weight interpolation between two models, evaluated without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from passerby.methods.consolidation import blend
 from passerby.types import Dataset, Scores
 
 SHARES = tuple(number / 10 for number in range(11))
-"""From the old model to the new one in steps of a tenth."""
+"""From the old model (0) to the new one (1) in steps of 0.1."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What `passerby search` and `passerby verify` do, as functions that return what there is to print and to write."""
+"""Functions behind `passerby search` and `passerby verify`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_DRAWN = 50
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found for one image: its file, its camera where the table has it and it matters, the images like it."""
+    """Search result of one query image: its file, its camera if known and used, and the ranked images."""
 
     query: str
     camera: int | None
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a search is narrowed.
+    """Options of a search.
 
     Attributes:
         count: answers per image at most.
@@ -121,7 +121,7 @@ def draw_answers(answers: Sequence[Answer], path: Path) -> None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far two images are apart (cosine distance in [0, 2]), and the threshold that decides, if there is one."""
+    """Cosine distance of two images, in [0, 2], and the threshold of the decision, if any."""
 
     distance: float
     threshold: float | None
@@ -144,7 +144,7 @@ class Verdict:
 
 
 def verify_images(model: Model, first: Path, second: Path, *, threshold: float | None = None) -> Verdict:
-    """Compare two images, and decide whether they show one person where a threshold is given.
+    """Compare two images and, with a threshold, decide between same and different person.
 
     Raises:
         UserError: an image that cannot be read, or a threshold that is no cosine distance.

@@ -1,4 +1,4 @@
-"""How fast training is beside other processes that keep cores busy, against the same training alone.
+"""Speed of training while other processes keep cores busy, compared with training alone.
 
 Medians of five measurements each. How threads wait is fixed when torch is loaded, and the command line bounds the spin
 unless the environment says otherwise. So `GOMP_SPINCOUNT=300000 passerby bench busy --threads 2` is what torch does by
@@ -31,7 +31,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class BusyRow:
-    """Training beside so many busy processes.
+    """Training speed beside a number of busy processes.
 
     Attributes:
         busy: processes that keep a core busy each.
@@ -51,7 +51,7 @@ class BusyRow:
 
 @dataclass(frozen=True)
 class BusyTable:
-    """What the bench measured; `to_json()` has only plain values."""
+    """Measured values; `to_json()` has only plain values."""
 
     title: str
     machine: str
@@ -64,7 +64,7 @@ class BusyTable:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Keep so many cores busy during the block."""
+    """Keep `count` cores busy during the block."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

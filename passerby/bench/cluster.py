@@ -1,4 +1,4 @@
-"""How fast a site without labels is clustered on the sparse graph, against the usual dense computation in Python.
+"""Speed of clustering on the sparse graph, compared with the usual dense computation in Python.
 
 The peer holds (N, N) matrices: all distances, their order, the encoding, its expansion and the Jaccard distances, and
 clusters on the last. Its part after the neighbours is timed apart, because before them both wait for a matrix product.

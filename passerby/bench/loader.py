@@ -1,4 +1,4 @@
-"""How fast images are made ready: cached and not, against transforms on PIL images, and against the step they feed."""
+"""Speed of image loading, cached and not, compared with transforms on PIL images and with the training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time and memory of several ways to do one thing, on one machine, in one run.
+"""Time and memory of several implementations of one task, on one machine, in one run.
 
 Times are the best of a few rounds in which the contenders take turns, so that a busy machine disturbs all alike; what
 counts is their ratio. Memory is measured in a fresh process per contender, as what it needs above its input.
@@ -46,7 +46,7 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class BenchTable:
-    """What a bench found; `to_json()` has only plain values.
+    """Measured values; `to_json()` has only plain values.
 
     Attributes:
         title: what was measured, at which size.

@@ -1,4 +1,4 @@
-"""How fast exact ranking is: against the bare matrix product, and against sorting every row as public toolkits do."""
+"""Speed of exact ranking, compared with the matrix product alone and with sorting every row as public toolkits do."""
 
 from __future__ import annotations
 

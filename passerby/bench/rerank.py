@@ -1,4 +1,4 @@
-"""How fast sparse k-reciprocal re-ranking is, against the usual dense computation in Python.
+"""Speed of sparse k-reciprocal re-ranking, compared with the usual dense computation in Python.
 
 What both share, the matrix products and the order of the neighbours, is made beforehand and not timed in the stage; the
 peak memory is that of the whole computation above the vectors.

@@ -17,7 +17,7 @@ Site = Literal["market1501", "msmt17"]
 
 @dataclass(frozen=True)
 class Size:
-    """How many of what; `distractors` is the share of gallery images of nobody."""
+    """Counts of a test set; `distractors` is the fraction of gallery images without an identity."""
 
     count_query: int
     count_gallery: int

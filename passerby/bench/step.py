@@ -1,4 +1,4 @@
-"""How fast a training step is: passerby's own, against the same step written plainly in torch.
+"""Speed of a training step, compared with a plain PyTorch implementation.
 
 All contenders keep the memory that they free, as `passerby train` does; the plain step gains as much from it.
 """
@@ -35,7 +35,7 @@ OURS_BF16 = "passerby, bf16, channels last"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a step works on."""
+    """Input and network of a training step."""
 
     backbone: str
     size: tuple[int, int]

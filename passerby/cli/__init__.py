@@ -1,4 +1,4 @@
-"""The command line. Each command parses, calls one public function and prints; nothing heavy is imported up here.
+"""The command line. Each command parses, calls one public function and prints; heavy imports are local.
 
 A mistake that a person can mend is one sentence on standard error and exit code 2, Ctrl-C is 130 (training saves
 first), a bug is 70: `passerby.cli.boundary` says more.
@@ -35,7 +35,7 @@ from passerby.threads import bound_spin
 
 
 class _Commands(TyperGroup):
-    """Ends every exception of a command at the boundary."""
+    """Command group that turns every exception into one sentence and an exit code."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer's own class, or click's, by version
         try:

@@ -1,4 +1,4 @@
-"""`passerby bench`: measure speed against what others do."""
+"""`passerby bench`: measure speed against common implementations."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from passerby.files import write_json
 if TYPE_CHECKING:
     from passerby.bench.measure import BenchTable
 
-bench_app = typer.Typer(no_args_is_help=True, help="Measure speed against what others do.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed against common implementations.")
 
-Quick = Annotated[bool, typer.Option("--quick", help="smaller, in seconds")]
-SiteName = Annotated[Literal["market1501", "msmt17"], typer.Option(help="how many images and how many queries")]
+Quick = Annotated[bool, typer.Option("--quick", help="a smaller problem that takes seconds")]
+SiteName = Annotated[
+    Literal["market1501", "msmt17"], typer.Option(help="data set whose numbers of images and queries are used")
+]
 
 
 @bench_app.command("ranking")
 def bench_ranking(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
-    """Exact ranking against the bare matrix product and against sorting."""
+    """Measure exact ranking, compared with the matrix product alone and with sorting."""
     from passerby.bench.ranking import bench_ranking
 
     _print_bench(bench_ranking(quick=quick, site=site), json_file)
@@ -29,7 +31,7 @@ def bench_ranking(quick: Quick = False, site: SiteName = "market1501", json_file
 
 @bench_app.command("rerank")
 def bench_rerank(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
-    """Sparse k-reciprocal re-ranking against the usual dense one."""
+    """Measure sparse k-reciprocal re-ranking, compared with the dense computation."""
     from passerby.bench.rerank import bench_rerank
 
     _print_bench(bench_rerank(quick=quick, site=site), json_file)
@@ -37,7 +39,7 @@ def bench_rerank(quick: Quick = False, site: SiteName = "market1501", json_file:
 
 @bench_app.command("cluster")
 def bench_cluster(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
-    """Clustering on the sparse Jaccard graph against the usual dense one."""
+    """Measure clustering on the sparse Jaccard graph, compared with the dense computation."""
     from passerby.bench.cluster import bench_cluster
 
     _print_bench(bench_cluster(quick=quick, site=site), json_file)
@@ -45,7 +47,7 @@ def bench_cluster(quick: Quick = False, site: SiteName = "market1501", json_file
 
 @bench_app.command("loader")
 def bench_loader(quick: Quick = False, json_file: JsonFile = None) -> None:
-    """Loading and augmenting against the training step that waits for it."""
+    """Measure image loading and augmentation, compared with the training step."""
     from passerby.bench.loader import bench_loader
 
     _print_bench(bench_loader(quick=quick), json_file)
@@ -57,7 +59,7 @@ def bench_step(
     backbone: Annotated[Literal["resnet50", "resnet18"], typer.Option(help="256x128 or 128x64")] = "resnet50",
     json_file: JsonFile = None,
 ) -> None:
-    """A training step against the same step written plainly in torch."""
+    """Measure a training step, compared with a plain PyTorch implementation."""
     from passerby.bench.step import bench_step
 
     _print_bench(bench_step(quick=quick, backbone=backbone), json_file)
@@ -70,7 +72,7 @@ def bench_busy(
     shape: Annotated[Literal["resnet18", "small"], typer.Option(help="128x64 or 64x32")] = "resnet18",
     json_file: JsonFile = None,
 ) -> None:
-    """Training beside other processes that keep cores busy, against the same training alone."""
+    """Measure training while other processes keep cores busy, compared with training alone."""
     from passerby.bench.busy import bench_busy, print_busy
 
     found = bench_busy(quick=quick, threads=threads or "auto", shape=shape)

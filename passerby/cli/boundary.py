@@ -1,4 +1,4 @@
-"""Where every exception of a command ends: one sentence on standard error, and an exit code.
+"""Exceptions of commands: one sentence on standard error and an exit code.
 
 | exit code | what happened |
 |---|---|
@@ -60,7 +60,7 @@ def report(error: BaseException) -> int:
 
 
 def explain(error: BaseException) -> str | None:
-    """Return what a person can mend, in one sentence; None where it is a bug."""
+    """Return one sentence about a mistake that the user can fix; None for a bug."""
     if isinstance(error, UserError):
         return str(error)
     words = str(error).lower()

@@ -1,4 +1,4 @@
-"""`passerby data`: look at data sets, check them, make generated ones."""
+"""`passerby data`: list, describe, check and generate data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from passerby.cli.options import CamerasRule, Folder, KindName, MasksFolder, PatternText, make_console
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at data sets, check them, make generated ones.")
+data_app = typer.Typer(no_args_is_help=True, help="List, describe, check and generate data sets.")
 
 
 @data_app.command("list")
@@ -31,7 +31,7 @@ def data_check(
     masks: MasksFolder = None,
     pattern: PatternText = None,
 ) -> None:
-    """Say what a folder is fit for; find broken files, leaks, queries that cannot be scored (exit 1 for problems)."""
+    """Check a data set for broken files, leaks and unscorable queries; list its uses (exit code 1: problems)."""
     from passerby.data.check import check_dataset, render
     from passerby.data.datasets import dataset_settings, open_dataset
 
@@ -45,7 +45,7 @@ def data_check(
 def data_describe(
     folder: Folder, kind: KindName = "auto", masks: MasksFolder = None, pattern: PatternText = None
 ) -> None:
-    """Say how many images, people and cameras a folder has."""
+    """Print the counts of images, identities and cameras of a data set."""
     from passerby.data.check import describe
     from passerby.data.datasets import dataset_settings, open_dataset
 
@@ -54,14 +54,14 @@ def data_describe(
 
 @data_app.command("make")
 def data_make(
-    folder: Annotated[Path, typer.Argument(help="where to write", show_default=False)],
-    site: Annotated[str, typer.Option(help="plaza, campus or station")] = "plaza",
-    seed: Annotated[int, typer.Option(help="other seeds give other people and cameras")] = 0,
-    train_people: Annotated[int, typer.Option(help="identities to train on")] = 80,
-    test_people: Annotated[int, typer.Option(help="identities to search for")] = 50,
+    folder: Annotated[Path, typer.Argument(help="output folder", show_default=False)],
+    site: Annotated[str, typer.Option(help="generated site: plaza, campus or station")] = "plaza",
+    seed: Annotated[int, typer.Option(help="random seed of identities and cameras")] = 0,
+    train_people: Annotated[int, typer.Option(help="training identities")] = 80,
+    test_people: Annotated[int, typer.Option(help="test identities")] = 50,
     images: Annotated[int, typer.Option(help="images of each identity, on average")] = 12,
 ) -> None:
-    """Make a site of generated people in the layout of a public data set, with masks."""
+    """Generate a synthetic data set of people, with masks, in the layout of a public data set."""
     from passerby.console import bar
     from passerby.data.synthetic.layout import SiteSize
     from passerby.data.synthetic.site import make_site

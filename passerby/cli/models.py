@@ -1,4 +1,4 @@
-"""What is done with a trained model: score it, use it, write it down, mix it with another, report on it."""
+"""Commands on a trained model: evaluate, embed, search, verify, cluster, export, interpolate, report."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ models_app = typer.Typer()
 @models_app.command()
 @runs_a_model
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="a run folder, or what `embed` takes", show_default=False)] = None,
-    on: Annotated[str | None, typer.Option(help="a data set the recipe knows, or a kind", show_default=False)] = None,
+    run: Annotated[Path | None, typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False)] = None,
+    on: Annotated[str | None, typer.Option(help="name of a data set in the recipe, or a kind (see `passerby data list`)", show_default=False)] = None,
     data: DataFolder = None,
-    embeddings: Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="an .npz file of embeddings instead of a run", show_default=False)] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
     background_bias: Annotated[
-        bool, typer.Option("--background-bias", help="also test people and backgrounds alone")
+        bool, typer.Option("--background-bias", help="also evaluate on foregrounds and backgrounds alone")
     ] = False,
     former_option: Annotated[bool, typer.Option("--reliance", hidden=True)] = False,
     masks: MasksFolder = None,
     pattern: PatternText = None,
-    cameras: Annotated[CamerasRule | None, typer.Option(help="default: as the recipe says")] = None,
+    cameras: Annotated[CamerasRule | None, typer.Option(help="default: that of the recipe")] = None,
     queries: Annotated[
-        QueriesRule | None, typer.Option(help="multi: average a person's images from the query's camera")
+        QueriesRule | None, typer.Option(help="multi: average the vectors of an identity from the query's camera")
     ] = None,
-    flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the mirror image")] = None,
+    flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the vector of the mirrored image; default: as the recipe")] = None,
     said: InputSaid = None,
     json_file: JsonFile = None,
     *,
     inference: InferenceSettings,
 ) -> None:
-    """Score a trained model, or the vectors of any program."""
+    """Evaluate a trained model, or the embeddings of any program: mAP, CMC, mINP."""
     from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
     from passerby.evaluation import scores_json
 
     console = make_console()
     if former_option:
-        raise UserError("no such option --reliance; it is called --background-bias now")
+        raise UserError("no such option --reliance; use --background-bias")
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if said and run is None:
-        raise UserError("--input is about an .onnx file; --embeddings holds vectors already")
+        raise UserError("--input describes an .onnx file; --embeddings holds vectors already")
     if run is not None:
         result = evaluate_run(
             open_model(run, said or [], console, inference=inference),
@@ -110,7 +110,7 @@ def embed(
         "embeddings.npz"
     ),
     on: Annotated[
-        str | None, typer.Option(help="a data set instead: its query and gallery", show_default=False)
+        str | None, typer.Option(help="a data set instead of images: its query and gallery", show_default=False)
     ] = None,
     data: DataFolder = None,
     pattern: PatternText = None,
@@ -119,7 +119,7 @@ def embed(
     *,
     inference: InferenceSettings,
 ) -> None:
-    """Turn images into vectors; images that cannot be read are left out and named, and the exit code is 1."""
+    """Embed images into vectors; unreadable images are skipped and listed, with exit code 1."""
     from passerby.commands import embed_places, open_model
 
     console = make_console()
@@ -146,27 +146,27 @@ def embed(
 @runs_a_model
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
-    image: Annotated[Path, typer.Argument(help="the person to look for, or a folder of images", show_default=False)],
-    run: Annotated[Path, typer.Option(help="the run or file that made the .npz", show_default=False)],
-    count: Annotated[int, typer.Option(min=1, help="how many answers at most")] = 10,
+    image: Annotated[Path, typer.Argument(help="the query image, or a folder of query images", show_default=False)],
+    run: Annotated[Path, typer.Option(help="the run or model file that produced the .npz", show_default=False)],
+    count: Annotated[int, typer.Option(min=1, help="maximum number of results")] = 10,
     threshold: Threshold = None,
-    other_cameras: Annotated[bool, typer.Option("--other-cameras", help="leave out the image's own camera")] = False,
+    other_cameras: Annotated[bool, typer.Option("--other-cameras", help="exclude gallery images of the query's camera")] = False,
     camera: Annotated[
-        str | None, typer.Option(help="of the image, where neither the table nor its name tells", show_default=False)
+        str | None, typer.Option(help="camera of the query image, if neither the .npz nor the file name holds it", show_default=False)
     ] = None,
     pattern: Annotated[
-        str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
+        str | None, typer.Option(help="pattern of the camera in file names, for example '{cam}/*'", show_default=False)
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="also draw the answers, as .png, .svg or .pdf", callback=file_to_write, show_default=False),
+        typer.Option(help="also draw the results, as .png, .svg or .pdf", callback=file_to_write, show_default=False),
     ] = None,
     json_file: JsonFile = None,
     said: InputSaid = None,
     *,
     inference: InferenceSettings,
 ) -> None:
-    """Find the images that look most like one person."""
+    """Rank stored images by similarity to a query image."""
     from passerby.commands import open_model
     from passerby.metrics.spread import spread_notes
     from passerby.report.pictures import require_ending
@@ -202,7 +202,7 @@ def verify(
     *,
     inference: InferenceSettings,
 ) -> None:
-    """Compare two images: how far apart they are and, with a threshold, whether they show the same person."""
+    """Compare two images: their cosine distance and, with a threshold, the decision same or different person."""
     from passerby.commands import open_model
     from passerby.search_commands import verify_images
 
@@ -217,12 +217,12 @@ def verify(
 def cluster(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
     assignments: Annotated[
-        list[str] | None, typer.Argument(help="settings of the algorithm, e.g. eps=0.5 k1=20", show_default=False)
+        list[str] | None, typer.Argument(help="settings of the algorithm as key=value, e.g. eps=0.5 k1=20", show_default=False)
     ] = None,
     kind: Annotated[str, typer.Option(help="dbscan, hdbscan, kmeans or infomap")] = "dbscan",
     cameras: Annotated[
         Literal["ignore", "centre", "standardise"],
-        typer.Option(help="take out of the vectors of each camera its mean (centre), and its spread (standardise)"),
+        typer.Option(help="per camera: subtract the mean (centre), also divide by the deviation (standardise)"),
     ] = "ignore",
     out: Annotated[
         Path | None,
@@ -233,7 +233,7 @@ def cluster(
     device: Device = "auto",
     json_file: JsonFile = None,
 ) -> None:
-    """Sort images into people without labels, and say how good the clusters are."""
+    """Cluster unlabelled images into identities and print quality measures of the clusters."""
     from passerby.clustering.algorithms import clustering_settings
     from passerby.clustering.findings import describe, find_clusters, write_clusters
     from passerby.metrics.spread import spread_notes
@@ -254,17 +254,17 @@ def cluster(
 @models_app.command()
 def export(
     run: RunPath,
-    to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="onnx is checked against torch")] = "onnx",
+    to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="file format; onnx is verified against PyTorch")] = "onnx",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here", callback=file_to_write),
     ] = None,
     feature: Annotated[
-        Literal["before_neck", "after_neck"] | None, typer.Option(help="default: the one that the recipe tests")
+        Literal["before_neck", "after_neck"] | None, typer.Option(help="exported vector; default: the one evaluated by the recipe")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Write a trained model as one file that needs no run folder."""
+    """Export a trained model as a single file."""
     from passerby.exporting import export as write
 
     out = out or Path(f"embedder.{to}")
@@ -278,7 +278,7 @@ def interpolate(
     old: RunPath,
     new: RunPath,
     on: Annotated[
-        list[str] | None, typer.Option(help="data sets; default: all that the new one's recipe tests")
+        list[str] | None, typer.Option(help="data sets; default: those evaluated by the new run's recipe")
     ] = None,
     data: DataFolder = None,
     pattern: PatternText = None,
@@ -287,7 +287,7 @@ def interpolate(
     *,
     inference: InferenceSettings,
 ) -> None:
-    """Test the mixtures of two models, for example of run/stage-1.safetensors and run."""
+    """Evaluate interpolated weights of two models, for example run/stage-1.safetensors and run."""
     from passerby.commands import interpolate_models
 
     found = interpolate_models(
@@ -301,14 +301,14 @@ def interpolate(
 def report(
     run: RunPath,
     against: Annotated[
-        Path | None, typer.Option(help="another run over the same stages, to set beside it", show_default=False)
+        Path | None, typer.Option(help="another run over the same stages, for comparison", show_default=False)
     ] = None,
     expert: Annotated[
-        list[Path] | None, typer.Option(help="a run of one site alone; give one for each site", show_default=False)
+        list[Path] | None, typer.Option(help="a run trained on a single data set; repeat for each data set", show_default=False)
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Write the report of a run again, for example beside another run."""
+    """Write the report of a run again, for example with another run for comparison."""
     from passerby.report.page import write_report
 
     typer.echo(write_report(run, against=against, experts=expert or [], device=device))

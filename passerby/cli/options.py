@@ -1,4 +1,4 @@
-"""What commands share: the options that mean the same in all of them, and the console that they print on."""
+"""Options shared by several commands, and the console."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def file_to_write(path: Path | None) -> Path | None:
-    """Refuse at once what cannot be the name of a file, and not after the work whose result it should hold."""
+    """Refuse an output path that cannot be written, before any work is done."""
     return None if path is None else require_file_name(path)
 
 
@@ -28,7 +28,7 @@ ModelPath = Annotated[
 ]
 InputSaid = Annotated[
     list[str] | None,
-    typer.Option("--input", help="about an .onnx of another program: size=[256,128], mean=[..], output=NAME"),
+    typer.Option("--input", help="input of an .onnx from another program: size=[256,128], mean=[..], output=NAME"),
 ]
 ImportedFiles = Annotated[
     list[Path] | None,
@@ -42,20 +42,24 @@ DataFolder = Annotated[str | None, typer.Option("--data", help="folder of the im
 PatternText = Annotated[
     str | None,
     typer.Option(
-        "--pattern", help="how names tell identity and camera: '{pid}_{cam}_*', '{cam}/{pid}/*'", show_default=False
+        "--pattern",
+        help="pattern of identity and camera in file names: '{pid}_{cam}_*', '{cam}/{pid}/*'",
+        show_default=False,
     ),
 ]
-MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of its masks", show_default=False)]
+MasksFolder = Annotated[str | None, typer.Option("--masks", help="folder of foreground masks", show_default=False)]
 JsonFile = Annotated[
     Path | None,
-    typer.Option("--json", help="also write the figures there", callback=file_to_write, show_default=False),
+    typer.Option("--json", help="also write the results as JSON", callback=file_to_write, show_default=False),
 ]
 CamerasRule = Literal["standard", "ignore"]
 QueriesRule = Literal["single", "multi"]
-KindName = Annotated[str, typer.Option("--kind", help="see `passerby data list`")]
+KindName = Annotated[str, typer.Option("--kind", help="kind of data set, see `passerby data list`")]
 Folder = Annotated[str, typer.Argument(help="the folder of images (for csv: the file)", show_default=False)]
 
-Threshold = Annotated[float | None, typer.Option(help="largest cosine distance of the same person", show_default=False)]
+Threshold = Annotated[
+    float | None, typer.Option(help="cosine distance up to which two images show the same person", show_default=False)
+]
 
 
 def import_files(files: list[Path] | None) -> None:
@@ -68,16 +72,16 @@ def import_files(files: list[Path] | None) -> None:
 
 
 def make_console() -> Console:
-    """Return the console of this terminal; rich is loaded by then only."""
+    """Return the console of this terminal (rich is imported on first use)."""
     from passerby.console import make_console
 
     return make_console()
 
 
-Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:1")]
-Batch = Annotated[int, typer.Option(min=1, help="images at a time; halved where they do not fit")]
-Workers = Annotated[int, typer.Option(min=0, help="threads that read images ahead")]
-Precision = Annotated[AnyPrecision, typer.Option(help="auto: as trained on a GPU, float32 on the CPU")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if available), cpu, cuda or cuda:1")]
+Batch = Annotated[int, typer.Option(min=1, help="batch size; halved when memory is short")]
+Workers = Annotated[int, typer.Option(min=0, help="threads that read images")]
+Precision = Annotated[AnyPrecision, typer.Option(help="auto: the training precision on a GPU, float32 on the CPU")]
 
 
 def runs_a_model(command: Callable[..., None]) -> Callable[..., None]:

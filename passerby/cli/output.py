@@ -1,6 +1,6 @@
 """Standard output that may fail: a reader that has gone away, a terminal that was closed, a full disk.
 
-What is printed is not worth what is being computed, so a failure stops nothing. A lost result is told at the end.
+A failure to print stops no computation. A lost result is reported at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from typing import TextIO
 
 _READER_GONE = {errno.EPIPE, errno.EIO, errno.ECONNRESET}
-"""What a closed pipe or a closed terminal says; whoever closed it knows."""
+"""Errors of a closed pipe or terminal; they are not reported."""
 
 
 class GuardedOutput:
@@ -35,7 +35,7 @@ class GuardedOutput:
             return len(text)
 
     def flush(self) -> None:
-        """Write out what is held back, or drop it."""
+        """Flush the buffered text, or drop it."""
         try:
             self.stream.flush()
         except OSError as error:
@@ -46,11 +46,11 @@ class GuardedOutput:
 
     @property
     def loss(self) -> OSError | None:
-        """Why a result was lost, None where nothing was or where nobody reads."""
+        """The error by which a result was lost; None without one, or if the reader is gone."""
         return None if self.failure is None or self.failure.errno in _READER_GONE else self.failure
 
     def _fail(self, error: OSError) -> None:
-        """Remember an error, and send all further text to nowhere, also what is still held back."""
+        """Remember an error, and discard all further text, buffered text included."""
         if self.failure is None:
             self.failure = error
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -61,12 +61,12 @@ class GuardedOutput:
 
 
 def guard_output() -> GuardedOutput:
-    """Put guards in the place of standard output and standard error, and return the one of standard output."""
+    """Replace standard output and standard error by guarded streams, and return that of standard output."""
     sys.stdout = output = GuardedOutput(_open(sys.stdout))
     sys.stderr = GuardedOutput(_open(sys.stderr))
     return output
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """Return a stream, or one to nowhere where the program was started without any."""
+    """Return the stream, or the null device if there is none."""
     return stream if stream is not None else open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123

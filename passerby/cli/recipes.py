@@ -15,13 +15,13 @@ from passerby.errors import UserError
 if TYPE_CHECKING:
     from passerby.reference_results import ReferenceRow
 
-recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List, show, compare and draw recipes.")
 
 
 @recipe_app.command("list")
 def recipe_list(
     family: Annotated[
-        str | None, typer.Argument(help="rows whose name begins so, for example uda/; all = every row")
+        str | None, typer.Argument(help="prefix of reference rows, for example uda/; all = every row")
     ] = None,
 ) -> None:
     """List the shipped recipes and the families of reference rows, or the rows of one family with their figures."""
@@ -62,7 +62,7 @@ def _print_columns(lines: Mapping[str, str]) -> None:
 
 
 def _print_rows(rows: Mapping[str, ReferenceRow]) -> None:
-    """Print each row's name and figures on a line, and below it what it changes, wrapped."""
+    """Print the name and results of each row on a line, and its differences below."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -76,9 +76,9 @@ def _print_rows(rows: Mapping[str, ReferenceRow]) -> None:
 def recipe_show(
     recipe: RecipeName,
     overrides: Overrides = None,
-    changes: Annotated[bool, typer.Option("--changes", help="only what differs from the defaults")] = False,
+    changes: Annotated[bool, typer.Option("--changes", help="only settings that differ from the defaults")] = False,
 ) -> None:
-    """Print a recipe with every value, as it would run."""
+    """Print the resolved recipe with all settings."""
     from passerby.recipe import load_recipe
 
     found = load_recipe(recipe, overrides or [])
@@ -90,7 +90,7 @@ def recipe_diff(
     before: RecipeName,
     after: Annotated[str, typer.Argument(help="the other recipe, or a run folder", show_default=False)],
 ) -> None:
-    """Print every setting that differs between two recipes, or the recipes of two runs."""
+    """Print the settings that differ between two recipes or two runs."""
     from rich.table import Table
 
     from passerby.recipe import load_recipe
@@ -109,7 +109,7 @@ def recipe_diff(
 
 @recipe_app.command("schema")
 def recipe_schema() -> None:
-    """Print the JSON schema of recipes, for editors that complete and check YAML."""
+    """Print the JSON schema of recipes, for completion and validation in editors."""
     from passerby.plugins import load_plugins
     from passerby.recipe import Recipe
 
@@ -125,7 +125,7 @@ def recipe_draw(
         "framework.svg"
     ),
 ) -> None:
-    """Draw the framework that a recipe runs."""
+    """Draw the training pipeline of a recipe."""
     from passerby.files import atomic_write
     from passerby.recipe import load_recipe
     from passerby.report.diagrams import draw

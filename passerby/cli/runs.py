@@ -1,4 +1,4 @@
-"""`passerby compare`: finished runs side by side."""
+"""`passerby compare`: comparison of finished runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compare(
     ],
     json_file: JsonFile = None,
 ) -> None:
-    """Compare finished runs: mean and spread over seeds, and what differs between their recipes."""
+    """Compare finished runs: mean and standard deviation over seeds, and differences of their recipes."""
     from passerby.report.comparison import compare_runs
 
     found = compare_runs(runs)

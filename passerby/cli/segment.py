@@ -33,11 +33,11 @@ def segment_train(
     masks: MasksFolder = None,
     kind: KindName = "auto",
     pattern: PatternText = None,
-    epochs: Annotated[int, typer.Option(min=1, help="how often each image is seen")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="other seeds hold out other people")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="training epochs")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="random seed of the split and the training")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Teach a small network to find people, from whatever masks there are."""
+    """Train a small foreground segmenter on the masks of a data set."""
     from passerby.commands import train_segmenter
 
     console = make_console()
@@ -66,7 +66,7 @@ def segment_apply(
     device: Device = "auto",
     batch: Batch = 64,
 ) -> None:
-    """Write a mask for every image below a folder."""
+    """Predict a foreground mask for every image in a folder."""
     from passerby.console import bar
     from passerby.segment.apply import apply_segmenter
     from passerby.segment.network import load_segmenter
@@ -86,7 +86,7 @@ def segment_score(
     pattern: PatternText = None,
     device: Device = "auto",
 ) -> None:
-    """Compare what a segmenter finds on the test images of a folder with the masks that are there."""
+    """Evaluate a segmenter on the masks of the test images of a folder."""
     from passerby.segment.learn import images_to_score, open_masked, score_segmenter
     from passerby.segment.network import load_segmenter
 

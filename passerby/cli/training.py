@@ -1,4 +1,4 @@
-"""`passerby demo` and `passerby train`: from a recipe to a run folder with a report."""
+"""`passerby demo`, `passerby train` and `passerby adapt`: from a recipe to a run folder with a report."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ training_app = typer.Typer()
 
 @training_app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="where to write")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="of the generated people and of the training")] = 0,
+    out: Annotated[Path, typer.Option(help="output folder")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="random seed of the generated data and the training")] = 0,
 ) -> None:
-    """Tell the whole story on generated people: data, training, exact scores, report."""
+    """Run the whole pipeline on synthetic data: generation, training, evaluation, report."""
     from passerby.demo import run_demo
 
     report = run_demo(out, seed=seed, console=make_console())
@@ -46,16 +46,16 @@ def train(
     pattern: PatternText = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="length of every stage; its schedule is stretched with it", show_default=False),
+        typer.Option(min=1, help="epochs of every stage; its learning-rate schedule is stretched alike", show_default=False),
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option(help="train once for each, e.g. 0,1,2, into seed-N folders of --out", show_default=False),
+        typer.Option(help="seeds of repeated runs, e.g. 0,1,2, written to seed-N folders in --out", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the run in --out")] = False,
     imports: ImportedFiles = None,
 ) -> None:
-    """Train by a recipe, score the model and write a report."""
+    """Train a model by a recipe, evaluate it and write a report."""
     import_files(imports)
     from passerby.commands import train_and_report, train_seeds
 
@@ -78,20 +78,20 @@ def train(
 @runs_a_model
 def adapt(
     run: Annotated[Path, typer.Argument(help="the folder of a finished run", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="images of people whom nobody has named", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="folder of unlabelled images", show_default=False)],
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the folder of the new run")] = Path("runs/adapted"),
     method: Annotated[
-        str, typer.Option(help="contrast, pseudo, or another that finds people by clustering")
+        str, typer.Option(help="method of pseudo-labels: contrast, pseudo, or another that clusters")
     ] = "contrast",
     pattern: Annotated[
-        str | None, typer.Option(help="how names tell cameras, for example '{cam}/*'", show_default=False)
+        str | None, typer.Option(help="pattern of the camera in file names, for example '{cam}/*'", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the run in --out")] = False,
     *,
     inference: InferenceSettings,
 ) -> None:
-    """Go on from a finished run with a folder without labels, and say how many people are in it."""
+    """Adapt a finished run to a folder of unlabelled images (unsupervised domain adaptation)."""
     from passerby.commands import adapt_and_report
 
     written = adapt_and_report(

@@ -1,4 +1,4 @@
-"""`passerby visualise`: each command makes one picture, whose kind the ending of the file says (.png, .svg, .pdf).
+"""`passerby visualise`: each command draws one figure as .png, .svg or .pdf.
 
 Nothing heavy is imported up here; `passerby.cli` turns mistakes into sentences.
 """
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from passerby.report.pictures import Subject
     from passerby.report.ranks import Kind
 
-visualise_app = typer.Typer(no_args_is_help=True, help="Draw what a model has learnt, and how.")
+visualise_app = typer.Typer(
+    no_args_is_help=True, help="Draw ranked lists, features, clusters, distances, activation maps, learning rates."
+)
 
 RunFolder = Annotated[Path | None, typer.Argument(help="a run folder", show_default=False)]
-OnName = Annotated[str | None, typer.Option(help="a data set the run was tested on", show_default=False)]
-EmbeddingsFile = Annotated[Path | None, typer.Option(help="an .npz instead of a run", show_default=False)]
+OnName = Annotated[str | None, typer.Option(help="a data set that the run was evaluated on", show_default=False)]
+EmbeddingsFile = Annotated[
+    Path | None, typer.Option(help="an .npz file of embeddings instead of a run", show_default=False)
+]
 OutFile = Annotated[
     Path,
     typer.Option("--out", "-o", help="the .png, .svg or .pdf to write", callback=file_to_write, show_default=False),
@@ -41,12 +45,14 @@ def ranks(
     on: OnName = None,
     queries: Queries = "all",
     count: Annotated[int, typer.Option(min=1, help="queries of each kind")] = 1,
-    k: Annotated[int, typer.Option("--k", min=1, help="images of each list")] = 8,
-    rerank: Annotated[bool, typer.Option("--rerank", help="the same lists with re-ranking, below")] = False,
-    own_camera: Annotated[bool, typer.Option("--own-camera", help="show what the camera rule leaves out")] = False,
+    k: Annotated[int, typer.Option("--k", min=1, help="length of each ranked list")] = 8,
+    rerank: Annotated[bool, typer.Option("--rerank", help="also draw the re-ranked lists")] = False,
+    own_camera: Annotated[
+        bool, typer.Option("--own-camera", help="also show images excluded by the camera rule")
+    ] = False,
     device: Device = "auto",
 ) -> None:
-    """Draw ranked lists: what is found, what is right, what is wrong."""
+    """Draw ranked lists, with correct and wrong results marked."""
     from passerby.report.frames import ranks_figure
 
     subject = _subjects(out, run, embeddings, on)[0]
@@ -70,10 +76,12 @@ def features(
     run: RunFolder = None,
     embeddings: EmbeddingsFile = None,
     on: OnName = None,
-    colour: Annotated[Literal["identity", "camera", "dataset"], typer.Option(help="what colours tell")] = "identity",
-    most: Annotated[int, typer.Option(min=10, help="images at most, drawn by whole people")] = 3000,
+    colour: Annotated[
+        Literal["identity", "camera", "dataset"], typer.Option(help="column that colours the points")
+    ] = "identity",
+    most: Annotated[int, typer.Option(min=10, help="maximum number of images, sampled by whole identities")] = 3000,
 ) -> None:
-    """Draw the features as points on a plane (t-SNE): neighbours there are neighbours in the search."""
+    """Draw a t-SNE projection of the features."""
     from passerby.report.features import camera_pull, features_figure, project
 
     subjects = _subjects(out, run, embeddings, on)
@@ -90,16 +98,16 @@ def clusters(
     run: Annotated[Path, typer.Argument(help="a run with an unlabelled stage", show_default=False)],
     show: Annotated[
         Literal["images", "epochs", "moves", "radius", "features"],
-        typer.Option(help="images of clusters, or how they were found and changed"),
+        typer.Option(help="images of clusters, curves over epochs, transitions, radius, or projected features"),
     ] = "images",
-    order: Annotated[Literal["largest", "doubtful", "outside"], typer.Option(help="which images first")] = "largest",
-    page: Annotated[int, typer.Option(min=1, help="of the images")] = 1,
+    order: Annotated[Literal["largest", "doubtful", "outside"], typer.Option(help="order of the clusters")] = "largest",
+    page: Annotated[int, typer.Option(min=1, help="page of images")] = 1,
     rows: Annotated[int, typer.Option(min=1, help="clusters on a page")] = 6,
     colour: Annotated[
-        Literal["cluster", "identity", "camera"], typer.Option(help="what colours tell of the features")
+        Literal["cluster", "identity", "camera"], typer.Option(help="column that colours the features")
     ] = "cluster",
 ) -> None:
-    """Draw who was taken for one person in a run without labels."""
+    """Draw the predicted identities (clusters) of an unlabelled run."""
     from passerby.report.folder import read_run
     from passerby.report.found import clusters_figure, require_found
     from passerby.report.pictures import require_ending
@@ -117,7 +125,7 @@ def distances(
     on: OnName = None,
     device: Device = "auto",
 ) -> None:
-    """Draw how far images of one person lie from each other, and how far those of different people."""
+    """Draw the distributions of distances between images of the same and of different identities."""
     from passerby.report.pairs import count_pairs, distances_figure
 
     subject = _subjects(out, run, embeddings, on)[0]
@@ -135,10 +143,10 @@ def attention(
     on: OnName = None,
     queries: Queries = "best",
     count: Annotated[int, typer.Option(min=1, help="queries of each kind")] = 2,
-    k: Annotated[int, typer.Option("--k", min=1, help="images of each list")] = 8,
+    k: Annotated[int, typer.Option("--k", min=1, help="length of each ranked list")] = 8,
     kind: Annotated[
         Literal["similarity", "norm"],
-        typer.Option(help="what makes an image similar to the query, or where the last map is strong"),
+        typer.Option(help="contribution to the similarity with the query, or norm of the last feature map"),
     ] = "similarity",
     device: Device = "auto",
 ) -> None:
@@ -168,7 +176,7 @@ def schedule(
         list[str] | None, typer.Argument(help="settings to change, key=value", show_default=False)
     ] = None,
 ) -> None:
-    """Draw the learning rate of a recipe, every phase named."""
+    """Draw the learning-rate schedule of a recipe."""
     from passerby.recipe import load_recipe
     from passerby.report.pictures import require_ending
     from passerby.report.schedule import rate_curve
@@ -182,7 +190,7 @@ def _kinds(queries: KindOfQuery) -> tuple[Kind, ...]:
 
 
 def _subjects(out: Path, run: Path | None, embeddings: Path | None, on: str | None) -> list[Subject]:
-    """Read what is to be drawn, after a look at the ending, so that a mistake there costs no time."""
+    """Read the embeddings to be drawn, after a check of the ending of the output file."""
     from passerby.report.pictures import require_ending, subject_of_file, subjects_of_run
 
     require_ending(out)

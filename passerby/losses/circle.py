@@ -1,4 +1,4 @@
-"""Pairwise circle loss: all positives and all negatives of an anchor at once, the ones far from their aim most."""
+"""Pairwise circle loss over all positives and negatives of an anchor, weighted by their distance from the optimum."""
 
 from __future__ import annotations
 

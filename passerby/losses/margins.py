@@ -111,7 +111,7 @@ def _right(cosine: Tensor, labels: Tensor) -> Tensor:
 
 
 class MarginSettings(BaseLossSettings):
-    """What the margin classifiers have in common."""
+    """Settings shared by the margin classifiers."""
 
     has_classifier: ClassVar[bool] = True
 

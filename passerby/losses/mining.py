@@ -1,4 +1,4 @@
-"""Which pairs of a batch count: distances of all pairs, and each anchor's positive and negative.
+"""Pair mining: distances of all pairs of a batch, and the positive and negative of each anchor.
 
 Mining looks at labels, never at positions in the batch. Distances are computed in float32 even when the network is not.
 """
@@ -35,7 +35,7 @@ def pair_distances(x: Tensor, *, distance: Distance = "euclidean") -> Tensor:
 
 
 def complete_anchors(labels: Tensor) -> Tensor:
-    """Return which anchors (B,) have another image of theirs and an image of another identity."""
+    """Return a mask (B,) of the anchors that have both a positive and a negative."""
     same = labels[:, None] == labels[None, :]  # (B, B)
     return (same.sum(dim=1) > 1) & ~same.all(dim=1)
 

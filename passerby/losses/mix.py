@@ -1,4 +1,4 @@
-"""All losses of a recipe together: each is computed once, logged apart, and added with its fixed or learnt weight."""
+"""The weighted sum of the losses of a recipe; each is computed once and logged separately."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class LossTerm:
 
     @property
     def weighted(self) -> Tensor:
-        """What goes into the total."""
+        """The weighted value, a summand of the total."""
         return self.weight * self.value if self.log_variance is None else learned_share(self.value, self.log_variance)
 
 
 class LossSettings(ChoiceSettings):
-    """Which losses are summed, by their keys in `LOSSES`; `null` removes one."""
+    """The losses of the sum, by their keys in `LOSSES`; `null` removes one."""
 
     table: ClassVar[Table[BaseLossSettings]] = LOSSES
 
     @property
     def chosen(self) -> dict[str, BaseLossSettings]:
-        """The losses that are present, by name, in the order of the table."""
+        """The active losses by name, in the order of the table."""
         return super().chosen
 
     @property
@@ -70,7 +70,7 @@ def default_losses() -> LossSettings:
 
 
 class LossMix(nn.Module):
-    """The losses of one stage, with whatever they learn themselves.
+    """The losses of one stage, with their own parameters.
 
     Args:
         settings: which losses.
@@ -99,7 +99,7 @@ class LossMix(nn.Module):
 
     @property
     def no_weight_decay(self) -> list[nn.Parameter]:
-        """The parameters that weight decay would pull to where they do not belong."""
+        """The parameters excluded from weight decay."""
         return list(self.log_variances.parameters())
 
     def _term(self, name: str, value: Tensor) -> LossTerm:
@@ -112,7 +112,7 @@ class LossMix(nn.Module):
 
 
 def _rows(out: Output, rows: Tensor) -> Output:
-    """Keep some rows of the vectors; the map stays whole, because losses look at vectors."""
+    """Select rows of the vectors; the feature map stays whole, because no loss uses it."""
     stripes = None if out.stripes is None else out.stripes[rows]
     return replace(out, before_neck=out.before_neck[rows], after_neck=out.after_neck[rows], stripes=stripes)
 

@@ -59,6 +59,6 @@ class Softmax(ClassifierLoss):
         return smoothed_cross_entropy(self.logits(out), labels, smoothing=self.settings.smoothing)
 
     def logits(self, out: Output) -> Tensor:
-        """Return what the classifier says (B, C)."""
+        """Return the logits (B, C)."""
         logits: Tensor = self.classifier(self.vectors(out))
         return logits

@@ -1,4 +1,4 @@
-"""Triplets: for each anchor a far image of its own identity against a near one of the others, in four forms."""
+"""Triplet loss in four forms: a far positive against a near negative of each anchor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a loss counts in the sum: a number, or learnt along with everything else.
+"""Weight of a loss in the sum: a number, or learnt together with the network.
 
 A learnt weight is exp(-s), with s / 2 added to the sum so that it cannot flee to nothing. At the optimum it is
 1 / (2 L): a loss that shrinks counts more and more. A loss that can reach 0, such as a triplet with a margin, would
@@ -36,7 +36,7 @@ Weight = Annotated[
 
 
 def learned_share(value: Tensor, log_variance: Tensor) -> Tensor:
-    """Return exp(-s) L + s / 2, what a loss L adds to the sum when its weight is learnt.
+    """Return exp(-s) L + s / 2, the contribution of a loss L with a learnt weight.
 
     Args:
         value: () the loss.

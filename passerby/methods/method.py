@@ -149,7 +149,7 @@ class Method(nn.Module):
 
     @property
     def no_weight_decay(self) -> list[nn.Parameter]:
-        """The parameters that weight decay would pull to where they do not belong."""
+        """The parameters excluded from weight decay."""
         return []
 
     @property

@@ -1,4 +1,4 @@
-"""The network of DASK: looks at an image and answers with one small convolution that gives it the colours of a site.
+"""The style-transfer network of DASK: predicts for each image one small convolution into the colours of a domain.
 
 It learns from a site's own images whose colours were drawn anew: the convolution must bring the image back. What it
 knows afterwards is how the images of that site look, and of the images themselves it keeps nothing.

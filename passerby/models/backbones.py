@@ -1,4 +1,4 @@
-"""Backbones: any timm model or OSNet by name, plus the surgery that re-identification wants on ResNets.
+"""Backbones: any timm model or OSNet by name, and the usual changes of ResNets for re-identification.
 
 Weights come from a local file (torchvision, timm, IBN-Net, torchreid, fast-reid or passerby) or from timm's hub; a file
 that does not fit is refused with the keys that differ, because a network that was silently left at random weights costs
@@ -42,7 +42,7 @@ _HUB = ("huggingface.co", 443)
 
 
 class Backbone(nn.Module):
-    """A timm model or an OSNet that answers with its last map.
+    """A timm model or an OSNet that returns its last feature map.
 
     Whoever pools the map passes the pooled vector through `head`. That does nothing to most networks; an OSNet has a
     layer there, so that its vectors are the published ones, of length 512 whatever the channels of its map.
@@ -96,7 +96,7 @@ class Backbone(nn.Module):
         self._require_fit(name, size)
 
     def _require_fit(self, name: str, size: tuple[int, int]) -> None:
-        """Look at one black image, because many models find out only then that a size does not suit them."""
+        """Run one black image through the model, because many models reject an image size only then."""
         self.eval()
         try:
             with torch.no_grad():
@@ -186,7 +186,7 @@ def set_stem_pool(body: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came of loading a file.
+    """Report of loading a file of weights.
 
     Attributes:
         count_matched: tensors that were taken from the file.
@@ -260,7 +260,7 @@ def _plain_keys(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]
 
 
 def _require_reachable(name: str) -> None:
-    """Say at once what is missing, where timm would try for a minute and then show a traceback."""
+    """Raise an error at once if weights cannot be downloaded, before timm's retries and traceback."""
     if name in OSNETS:
         raise UserError(f"torchreid publishes the weights of {name!r} as a file; fetch it and set model.weights to it")
     config = timm.models.get_pretrained_cfg(name)

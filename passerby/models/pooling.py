@@ -72,7 +72,7 @@ def generalised_mean(
 
 
 class Pool(nn.Module):
-    """Pooling by its word.
+    """Pooling by name.
 
     Args:
         kind: `avg`, `max`, `avg_max` (the sum of the two), `gem` (the generalised mean with p = 3) or `gem_learned`

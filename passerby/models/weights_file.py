@@ -1,4 +1,4 @@
-"""Reading weights of whatever program: tensors by name, and nothing in the file is ever executed.
+"""Reading weights of any program: tensors by name, without executing code from the file.
 
 Beside tensors and plain Python, checkpoints of other programs hold a few harmless things: numpy's numbers, the
 arguments of a script, paths. Numbers and paths are read as plain values, by functions of this file.
@@ -52,7 +52,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """Say it without torch's advice to trust the file, and without the bare numbers of its reader."""
+    """Return the reason without torch's advice to trust the file."""
     foreign = re.search(r"GLOBAL (\S+) was not an allowed|build (?:\S+ )?type '?(\S+?)'?(?:\s|$)", str(error))
     if foreign:
         return (
@@ -67,7 +67,7 @@ def _reason(error: Exception) -> str:
 
 
 def _harmless() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
-    """Return what a file may name, each with what stands for it here."""
+    """Return the names allowed in a file, with their replacements."""
     numbers = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFD"]
     scalars = [(_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     systems, places = ("Posix", "Windows", "PurePosix", "PureWindows"), ("pathlib", "pathlib._local")

@@ -1,4 +1,4 @@
-"""Activation maps: which places of an image make it similar to the query, or where the last map is strong.
+"""Activation maps: contributions to the similarity with the query, or norms of the last feature map.
 
 A map shows what a vector is made of, not why a person was recognised; it has as many cells as the network's last map.
 """
@@ -130,7 +130,7 @@ class Maps:
 
     @property
     def cells(self) -> str:
-        """How fine the maps are, in words."""
+        """The resolution of the maps, in words."""
         height, width = next(iter(self.values.values())).shape
         return f"{height} × {width} cells"
 

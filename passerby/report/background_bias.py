@@ -1,4 +1,4 @@
-"""What the page says and shows of background bias."""
+"""Background bias in the report: table, sentence, example images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def background_bias_rows(found: BackgroundBias) -> list[tuple[str, RankScores]]:
 
 
 def background_bias_sentence(found: BackgroundBias) -> str:
-    """Return what the figures say, in plain words."""
+    """Return the interpretation of the figures, in plain words."""
     text = (
         f"Shown only the background, the model still finds the right person first for "
         f"{of_hundred(100 * found.background.rank1)} queries (a random order: {of_hundred(100 * found.chance.rank1)})"

@@ -1,4 +1,4 @@
-"""Clusters as pictures: their images, the radius they were found at, and what became of them over the epochs."""
+"""Figures of clusters: images, DBSCAN radius, transitions and quality over the epochs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Card:
         away: (n,) their cosine distances to the mean, in [0, 2]; NaN where there are no vectors.
         cameras: how many known cameras they are from.
         people: known identities and how many images of each, most frequent first.
-        about: words that stand for all that is told of it otherwise.
+        about: a caption in place of the usual one.
 
     """
 
@@ -63,7 +63,7 @@ class Card:
         return float(self.away.mean())
 
     def sentence(self, *, shown: int | None = None) -> str:
-        """Tell it in a line, and how many of its images are shown where those are not all."""
+        """Return a caption, with the number of shown images if not all are."""
         if self.about:
             return self.about
         total = len(self.rows)
@@ -73,7 +73,7 @@ class Card:
         return ", ".join(words)
 
     def chosen(self, count: int = SHOWN) -> Ints:
-        """Return which places of `rows` are shown: evenly from the nearest to the farthest."""
+        """Return the positions in `rows` that are shown: evenly from the nearest to the farthest."""
         places: Ints = np.unique(
             np.linspace(0, len(self.rows) - 1, min(count, len(self.rows))).round().astype(np.int64)
         )
@@ -124,7 +124,7 @@ def _card(grouping: Grouping, title: str, rows: Ints, vectors: Floats | None) ->
 
 
 def _count_cameras(grouping: Grouping, rows: Ints) -> int:
-    """Return how many known cameras some of the clustered images are from; those of two data sets are two."""
+    """Return the number of known cameras of some clustered images; cameras of two data sets are distinct."""
     cam = grouping.cam[grouping.hidden][rows]
     site = np.full(len(rows), "") if grouping.site is None else grouping.site[grouping.hidden][rows]
     return len({(name, camera) for name, camera in zip(site.tolist(), cam.tolist(), strict=True) if camera != UNKNOWN})
@@ -134,7 +134,7 @@ def _count_cameras(grouping: Grouping, rows: Ints) -> int:
 
 
 def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
-    """Draw clusters as rows of images, each from the nearest to the cluster's mean to the farthest.
+    """Draw clusters as rows of images, sorted by distance from the mean.
 
     Where identities are known, every person of a cluster has a frame of its own colour and line, the most frequent one
     first: a row with a single kind of frame is right.
@@ -161,16 +161,16 @@ def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
 
 
 def _describe(figure: Figure, card: Card, *, x: float, y: float) -> None:
-    told = card.sentence(shown=len(card.chosen())).replace(", ", "\n")
+    caption = card.sentence(shown=len(card.chosen())).replace(", ", "\n")
     figure.text(x, y, card.title, va="top", fontsize=10, fontweight="bold")
-    figure.text(x, y, f"\n{told}", va="top", fontsize=9, linespacing=1.35)
+    figure.text(x, y, f"\n{caption}", va="top", fontsize=9, linespacing=1.35)
     size = figure.get_figheight()
     for number, (pid, count) in enumerate(card.people[:3]):
         colour = LOOKS[number].colour
-        below = y - (0.2 + 0.18 * (2 + told.count("\n") + number)) / size
+        below = y - (0.2 + 0.18 * (2 + caption.count("\n") + number)) / size
         figure.text(x, below, f"person {pid}: {count:,}", va="top", fontsize=8.5, color=colour)
     if len(card.people) > 3:
-        below = y - (0.2 + 0.18 * (5 + told.count("\n"))) / size
+        below = y - (0.2 + 0.18 * (5 + caption.count("\n"))) / size
         figure.text(x, below, f"and {len(card.people) - 3} more", va="top", fontsize=8.5, color=QUIET)
 
 
@@ -246,14 +246,14 @@ _FLOWS: dict[Move, tuple[str, str, str]] = {
 
 
 def flow_shares(groupings: Sequence[Grouping]) -> Doubles:
-    """Return (E - 1, 6) which share of the images made each of `MOVES` from one of E groupings to the next."""
+    """Return (E - 1, 6) the fractions of images per transition in `MOVES` between consecutive groupings."""
     labels = [grouping.clusters for grouping in groupings]
     counts = [np.bincount(moves(before, after), minlength=len(MOVES)) for before, after in pairwise(labels)]
     return np.array(counts, np.float64).reshape(-1, len(MOVES)) / max(len(labels[0]), 1)
 
 
 def flow_figure(groupings: Sequence[Grouping]) -> Figure:
-    """Draw for every epoch what its images did: stayed, met others, parted, came from no cluster or went into none."""
+    """Draw the cluster transitions of every epoch: stayed, merged, split, from noise, into noise."""
     shares, ends = 100 * flow_shares(groupings), [grouping.learnt for grouping in groupings[1:]]
     with style():
         figure, (panel,) = panels(1, height=3.9)
@@ -288,26 +288,26 @@ def _upside_down(panel: Axes) -> tuple[list[Artist], list[str]]:
 
 _AGREEMENTS = {
     "agreement with the epoch before": "with the clusters of the epoch before (adjusted Rand index)",
-    "adjusted Rand index": "with the people who are there (adjusted Rand index)",
-    "pairwise F": "with the people who are there (pairwise F)",
-    "silhouette": "silhouette: how far clusters are apart (0 = not at all)",
+    "adjusted Rand index": "with the true identities (adjusted Rand index)",
+    "pairwise F": "with the true identities (pairwise F)",
+    "silhouette": "silhouette: separation of the clusters (0 = none)",
 }
 
 
 def _title_of(found: Sequence[MetricRecord]) -> str:
-    """Return what the panel of agreements shows."""
+    """Return the title of the panel of agreements."""
     names = {name for record in found for name in record.values if name in _AGREEMENTS}
     apart = ["silhouette"] if "silhouette" in names else []
-    told = [*(["agreement"] if names - {"silhouette"} or not apart else []), *apart]
-    return f"{' and '.join(told)} (1 = best)"
+    titles = [*(["agreement"] if names - {"silhouette"} or not apart else []), *apart]
+    return f"{' and '.join(titles)} (1 = best)"
 
 
 def epoch_curves(found: Sequence[MetricRecord], *, known_people: int = 0) -> Figure:
-    """Draw how many people each epoch found, how many images it left out, and how far it agrees with what there is.
+    """Draw the number of predicted identities, the fraction of noise, and the agreement measures over the epochs.
 
     Args:
-        found: what the method told of its clusters, in order.
-        known_people: identities that the images really show, where that is known; a line marks them.
+        found: the clustering records, in order.
+        known_people: number of true identities, if known; drawn as a line.
 
     """
     x = [record.epoch for record in found]
@@ -315,7 +315,7 @@ def epoch_curves(found: Sequence[MetricRecord], *, known_people: int = 0) -> Fig
         figure, (people, outside, agreed) = panels(3, height=6.2)
         _curve(people, x, [record.values["people"] for record in found], 0)
         people.set_title(
-            f"people found (dotted: the {known_people:,} who are there)" if known_people else "people found"
+            f"predicted identities (dotted: {known_people:,} true ones)" if known_people else "predicted identities"
         )
         if known_people:
             people.axhline(known_people, color=INK, linestyle=":", linewidth=1.2)

@@ -1,4 +1,4 @@
-"""Runs side by side: repeats of one recipe with several seeds as mean and spread, and what differs between recipes."""
+"""Comparison of runs: mean and deviation over the seeds of one recipe, and differences between recipes."""
 
 from __future__ import annotations
 

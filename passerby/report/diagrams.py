@@ -1,4 +1,4 @@
-"""The drawing of the framework as a recipe runs it.
+"""The drawing of the training pipeline of a recipe.
 
 Everything in it is read off the recipe: a loss, a stage or a method that a recipe adds is in the drawing
 without a word being changed here, and what the recipe does not have is not drawn.
@@ -50,7 +50,7 @@ def draw(recipe: Recipe, *, width: float = WIDE) -> str:
 
 
 def _stage(recipe: Recipe, number: int) -> Iterator[Panel]:
-    """Yield the panels of a stage: of what it begins with, of who is who where nobody says it, and of the training."""
+    """Yield the panels of a stage: initial model, pseudo-labels of an unlabelled stage, training."""
     stage = recipe.stages[number]
     several = f"Stage {number + 1} of {len(recipe.stages)}" if len(recipe.stages) > 1 else "Training"
     title = f"{several}: {stage.title}, {counted(stage.epochs, 'epoch')}"
@@ -114,7 +114,7 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
 
 
 def _other_boxes(recipe: Recipe) -> Iterator[Box]:
-    """Yield a box for each group of the recipe's settings that no other box tells of and that is not as usual."""
+    """Yield a box for each group of settings that differs from the defaults and is in no other box."""
     for name in type(recipe).model_fields:
         group = getattr(recipe, name)
         if name not in _GROUPS and isinstance(group, Settings) and (lines := tuple(changed(group))):
@@ -143,7 +143,7 @@ def _vectors(recipe: Recipe) -> tuple[Box, ...]:
 
 
 def _methods(stage: StageSettings, number: int) -> dict[str, Method]:
-    """Return the methods that do something in a stage: not those that lack an earlier model, or unknown people."""
+    """Return the active methods of a stage: not those that lack a previous model or unlabelled images."""
     methods = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
     if stage.labelled:
         methods = {name: method for name, method in methods.items() if name in stage.active}
@@ -155,21 +155,21 @@ def _methods(stage: StageSettings, number: int) -> dict[str, Method]:
 
 
 def _with_loss(stage: StageSettings, number: int) -> dict[str, Method]:
-    """Return the methods that add a loss in a stage; what holds on to an earlier stage adds none in the first."""
+    """Return the methods that add a loss in a stage; those with a previous model add none in the first."""
     now = ("always", "later") if number else ("always",)
     return {name: method for name, method in _methods(stage, number).items() if method.adds_loss in now}
 
 
 def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
-    """Return what stands beside the network, each with the losses that it feeds: memories, second networks, teachers.
+    """Return the modules beside the network with the losses they feed: memories, second networks, teachers.
 
     What is left of earlier stages is there from the second stage on.
     """
     methods, losses = _methods(stage, number), _with_loss(stage, number)
     own = [
-        (Box(f"{name} {title}", title, (told,), "images"), [f"method {name}"] if name in losses else [])
+        (Box(f"{name} {title}", title, (text,), "images"), [f"method {name}"] if name in losses else [])
         for name, method in methods.items()
-        for title, told in method.companions.items()
+        for title, text in method.companions.items()
     ]
     return own if not number else [*own, *_left_over(methods, losses, number)]
 
@@ -208,15 +208,15 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
 
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
-    """Return what the methods do after the last epoch, and methods that act in the background alone."""
+    """Return the end-of-stage work of the methods, and methods without a loss."""
     boxes = []
     for name, method in _methods(stage, number).items():
         chosen = stage.method.chosen[name]
-        told = (*summary(chosen), *facts(chosen)) if method.adds_loss == "never" else ()
+        text = (*summary(chosen), *facts(chosen)) if method.adds_loss == "never" else ()
         if method.at_end:
-            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (method.at_end, *told), "learning"))
+            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (method.at_end, *text), "learning"))
         elif method.adds_loss == "never" and not method.settings.assigns_labels:
-            boxes.append(Box(f"end {name}", f"method: {name}", told, "learning"))
+            boxes.append(Box(f"end {name}", f"method: {name}", text, "learning"))
     return tuple(boxes)
 
 
@@ -249,8 +249,8 @@ def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
         yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no step is reached"
     elif optim.schedule == "cosine":
         after = f"after epoch {value_text(optim.flat_epochs)} " if optim.flat_epochs else ""
-        told = f"{after}falling to {value_text(optim.min_lr)} at epoch {epochs}"
-        yield (told if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.min_lr)}")
+        text = f"{after}falling to {value_text(optim.min_lr)} at epoch {epochs}"
+        yield (text if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.min_lr)}")
 
 
 def _test(recipe: Recipe) -> Panel:

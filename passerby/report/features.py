@@ -1,4 +1,4 @@
-"""The features of a site as points on a plane (t-SNE), coloured by identity, camera or data set.
+"""A t-SNE projection of features, coloured by identity, camera or data set.
 
 Only neighbourhoods may be read off such a picture: distances between far groups, sizes of groups and empty space mean
 nothing. What a picture can only suggest, whether features follow the camera, is therefore counted as well.
@@ -31,7 +31,7 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Images as points, with what is known of them.
+    """Projected images with their columns.
 
     Attributes:
         xy: (N, 2) where t-SNE puts them.
@@ -276,7 +276,7 @@ def _draw_group(panel: Axes, xy: Doubles, *, number: int, name: str, large: bool
 
 @dataclass(frozen=True)
 class CameraPull:
-    """How far the features follow the camera; shares in [0, 1].
+    """Camera bias of the features; fractions in [0, 1].
 
     Attributes:
         observed: images whose nearest image of another person is from their own camera.

@@ -67,7 +67,7 @@ def score_curves(records: Sequence[Record]) -> Figure:
 
 
 def cmc_curve(plain: Scores, reranked: Scores | None = None, *, ranks: int = 20) -> Figure:
-    """Draw for how many queries a right image is among the first k, k = 1..`ranks`, in percent."""
+    """Draw the cumulative matching characteristic for k = 1..`ranks`, in percent."""
     with style():
         figure, (panel,) = panels(1)
         for number, (scores, label) in enumerate(((plain, "plain ranking"), (reranked, "with re-ranking"))):

@@ -1,4 +1,4 @@
-"""What a run folder holds, read into typed tables; what is not there yet is simply absent."""
+"""A run folder read into typed tables; files that do not exist yet are None or empty."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Site:
-    """What a run found on one data set.
+    """The results of a run on one data set.
 
     Attributes:
         name: the data set.

@@ -1,4 +1,4 @@
-"""What a run found where nobody was named: read from its folder, told in sentences, and drawn for the page."""
+"""Predicted identities of an unlabelled stage: read from the run folder, described and drawn for the report."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ _POINTS = 600
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a run keeps of its last unlabelled stage.
+    """The clusterings of a run's last unlabelled stage.
 
     Attributes:
-        groupings: who was taken for one person, epoch by epoch and, after `passerby adapt`, in the end.
-        told: what each epoch told of its clusters and, after `passerby adapt`, what was found in the end.
+        groupings: the clusters of each epoch and, after `passerby adapt`, of the final model.
+        metrics: the clustering metrics of each epoch and, after `passerby adapt`, of the final model.
         table: the vectors of the last grouping, None where they are not kept.
         nearest: the k of the k-distances, None where there is no radius.
 
     """
 
     groupings: list[Grouping]
-    told: list[MetricRecord]
+    metrics: list[MetricRecord]
     table: Embeddings | None
     nearest: int | None
 
@@ -63,7 +63,7 @@ class Found:
     @property
     def eps(self) -> float | None:
         """The radius of the stage."""
-        return self.told[-1].values.get("eps") if self.told else None
+        return self.metrics[-1].values.get("eps") if self.metrics else None
 
     @property
     def site(self) -> Words | None:
@@ -72,20 +72,20 @@ class Found:
 
     @property
     def known_people(self) -> int:
-        """How many people the images really show, as far as that is known."""
+        """The number of true identities of the images, as far as known."""
         truth = self.last.truth[self.last.hidden]
         return len(np.unique(truth[truth != UNKNOWN]))
 
 
 def read_found(run: RunFolder) -> Found | None:
-    """Read what a run found in its last unlabelled stage; None where it has none, or none yet."""
+    """Read the clusterings of a run's last unlabelled stage; None without any."""
     groupings = read_groupings(run.path)
     if not groupings:
         return None
     stage = groupings[-1].stage
     mine = [grouping for grouping in groupings if grouping.stage == stage]
-    told = [r for r in run_log.metrics(run.records) if r.stage == stage and r.part == "clusters"]
-    told += _told_in_the_end(run.path, mine[-1], told)
+    metrics = [r for r in run_log.metrics(run.records) if r.stage == stage and r.part == "clusters"]
+    metrics += _final_metrics(run.path, mine[-1], metrics)
     path = vectors_file(run.path, stage)
     table = Embeddings.load(path) if path.is_file() else None
     if table is not None and len(table) != int(mine[-1].hidden.sum()):
@@ -93,12 +93,12 @@ def read_found(run: RunFolder) -> Found | None:
     settings = run.recipe.stages[stage - 1].method.chosen.values()
     clustering = [chosen.cluster for chosen in settings if isinstance(chosen, ClusteredSettings)]
     dbscan = next((one for one in clustering if isinstance(one, DbscanSettings)), None)
-    return Found(mine, told, table, None if dbscan is None else dbscan.min_samples)
+    return Found(mine, metrics, table, None if dbscan is None else dbscan.min_samples)
 
 
-def _told_in_the_end(folder: Path, final: Grouping, told: list[MetricRecord]) -> list[MetricRecord]:
-    """Return what `passerby adapt` found after the last epoch, as an epoch tells it; none where it did not look."""
-    if not told or final.learnt <= told[-1].epoch or not (folder / "clusters.json").is_file():
+def _final_metrics(folder: Path, final: Grouping, metrics: list[MetricRecord]) -> list[MetricRecord]:
+    """Return the clustering metrics that `passerby adapt` wrote after the last epoch; empty without any."""
+    if not metrics or final.learnt <= metrics[-1].epoch or not (folder / "clusters.json").is_file():
         return []
     entry = read_json(folder / "clusters.json")
     entry = entry if isinstance(entry, dict) else {}
@@ -107,7 +107,7 @@ def _told_in_the_end(folder: Path, final: Grouping, told: list[MetricRecord]) ->
     figures = {
         "people": entry.get("people"),
         "share in no cluster": entry.get("noise"),
-        "eps": told[-1].values.get("eps"),
+        "eps": metrics[-1].values.get("eps"),
         "silhouette": entry.get("silhouette"),
         "agreement with the epoch before": entry.get("stability"),
         "adjusted Rand index": known.get("rand"),
@@ -121,7 +121,7 @@ def _told_in_the_end(folder: Path, final: Grouping, told: list[MetricRecord]) ->
 
 
 def require_found(run: RunFolder) -> Found:
-    """Return what a run found, or raise `UserError`."""
+    """Return the clusterings of a run, or raise `UserError`."""
     found = read_found(run)
     if found is None:
         raise UserError(f"{run.path} keeps no clusters: it has no stage that is labelled: false, or none has begun")
@@ -136,13 +136,13 @@ Show = Literal["images", "epochs", "moves", "radius", "features"]
 def clusters_figure(
     found: Found, *, show: Show, order: Order = "largest", page: int = 1, rows: int = 6, colour: Colouring = "cluster"
 ) -> Figure:
-    """Draw one picture of what was found.
+    """Draw one figure of the clusters.
 
     Args:
         found: read from a run.
-        show: images of clusters, curves over the epochs, what images did between them, the radius, or a plane.
+        show: images of clusters, curves over the epochs, transitions, the radius, or a projection.
         order, page, rows: which images, where `show` is images.
-        colour: what colours tell, where `show` is features.
+        colour: the column that colours the points, where `show` is features.
 
     Raises:
         UserError: what is to be drawn is not there, or a page beyond the last.
@@ -153,11 +153,11 @@ def clusters_figure(
             return _page_of(found, order=order, page=page, rows=rows)
         case "epochs":
             return epoch_curves(
-                _needed(found.told, "no clustering records in log.jsonl"), known_people=found.known_people
+                _needed(found.metrics, "no clustering records in log.jsonl"), known_people=found.known_people
             )
         case "moves":
             if len(found.groupings) < 2:
-                raise UserError("what images did between epochs needs two epochs at least")
+                raise UserError("transitions need at least two epochs")
             return flow_figure(found.groupings)
         case "radius":
             if found.last.curve is None or found.eps is None or found.nearest is None:
@@ -166,9 +166,9 @@ def clusters_figure(
         case "features":
             table = found.table
             if table is None:
-                raise UserError("the vectors of the clustered images are not kept")
+                raise UserError("the run folder does not hold the vectors of the clustered images")
             if colour == "identity" and not found.known_people:
-                raise UserError("nobody in these images is known, so there are no identities to colour by")
+                raise UserError("these images have no identity labels to colour by; use --colour cluster or camera")
             return features_figure(project_clusters(table, found.last.clusters, site=found.site), colour=colour)
 
 
@@ -183,10 +183,10 @@ def _page_of(found: Found, *, order: Order, page: int, rows: int) -> Figure:
     return thumbnails(found.last, every[(page - 1) * rows : page * rows])
 
 
-def _needed(told: list[MetricRecord], problem: str) -> list[MetricRecord]:
-    if not told:
+def _needed(metrics: list[MetricRecord], problem: str) -> list[MetricRecord]:
+    if not metrics:
         raise UserError(problem)
-    return told
+    return metrics
 
 
 # ---- the page
@@ -214,13 +214,13 @@ class Row:
 
 @dataclass(frozen=True)
 class People:
-    """The section of a page on who was found.
+    """The section of the report on predicted identities.
 
     Attributes:
-        sentences: how many people there are, and how sure that is.
+        sentences: the number of identities and its uncertainty.
         pictures: curves and planes.
         rows: clusters by heading.
-        known: whether frames tell who is really shown.
+        known: whether frames mark the true identities.
 
     """
 
@@ -231,7 +231,7 @@ class People:
 
 
 def people_of(run: RunFolder) -> People | None:
-    """Return the section on who was found without labels; None where a run has no unlabelled stage."""
+    """Return the section on predicted identities; None without an unlabelled stage."""
     found = read_found(run)
     if found is None:
         return None
@@ -241,7 +241,7 @@ def people_of(run: RunFolder) -> People | None:
     if vectors is not None:
         seen = {card.title for card in largest[:_CARDS]}
         doubtful = [card for card in cards(found.last, vectors, order="doubtful") if card.title not in seen]
-        chosen["The most doubtful of the other clusters: those whose images differ most"] = doubtful[:_CARDS]
+        chosen["The other clusters with the largest spread"] = doubtful[:_CARDS]
     chosen["Images in no cluster"] = cards(found.last, None, order="outside")
     wanted = {str(_paths(found)[row]) for some in chosen.values() for card in some for row in _shown(card)}
     images = inline_images(sorted(wanted))
@@ -289,21 +289,19 @@ def _sentences(folder: Path, found: Found) -> Iterator[str]:
 
 
 def _pictures(found: Found) -> Iterator[Picture]:
-    if found.told:
-        last = ", ".join(f"{name} {value:.3g}" for name, value in found.told[-1].values.items())
-        told = f"People found, images in no cluster and agreement over the epochs; at the end {last}."
-        caption = "How many people each epoch found, and how far it agrees with the one before"
-        yield picture_of(epoch_curves(found.told, known_people=found.known_people), told, caption)
+    if found.metrics:
+        last = ", ".join(f"{name} {value:.3g}" for name, value in found.metrics[-1].values.items())
+        alt = f"Predicted identities, images in no cluster and agreement over the epochs; at the end {last}."
+        caption = "Predicted identities per epoch, and agreement with the epoch before"
+        yield picture_of(epoch_curves(found.metrics, known_people=found.known_people), alt, caption)
     if len(found.groupings) > 1:
-        told = (
-            "For every epoch the shares of images that stayed in their cluster, changed it, came into one or fell out."
-        )
-        caption = "What the images did in every epoch: where all of them stay, the clusters are at rest"
-        yield picture_of(flow_figure(found.groupings), told, caption)
+        alt = "Fractions of images per epoch that stayed in their cluster, changed it, entered one or left one."
+        caption = "Cluster transitions per epoch: the clustering has converged when all images stay"
+        yield picture_of(flow_figure(found.groupings), alt, caption)
     if found.last.curve is not None and found.eps is not None and found.nearest is not None:
-        told = f"Distances to the nearest images in ascending order, and the radius {found.eps:.3g}."
-        caption = "Why this radius: left of the mark are crowded images, which make clusters; right of it lonely ones"
-        yield picture_of(radius_curve(found.last.curve, eps=found.eps, nearest=found.nearest), told, caption)
+        alt = f"Distances to the nearest images in ascending order, and the radius {found.eps:.3g}."
+        caption = "Images sorted by k-NN distance, and the DBSCAN radius: images left of the mark form clusters"
+        yield picture_of(radius_curve(found.last.curve, eps=found.eps, nearest=found.nearest), alt, caption)
     yield from _planes(found)
 
 
@@ -314,11 +312,11 @@ def _planes(found: Found) -> Iterator[Picture]:
         projection = project_clusters(found.table, found.last.clusters, most=_POINTS, site=found.site)
     except UserError:  # too few images, or all alike: the thumbnails show as much
         return
-    caption = "Images as points: near ones were near for the model, marks are the largest clusters"
+    caption = "t-SNE of the images, coloured by the largest clusters"
     yield picture_of(features_figure(projection, colour="cluster"), "Images on a plane, marked by cluster.", caption)
     if found.known_people:
-        caption = "The same points by the people who are really shown"
+        caption = "The same points, coloured by true identity"
         yield picture_of(features_figure(projection), "The same points, marked by person.", caption)
     elif (found.table.cam != UNKNOWN).any():
-        caption = "The same points by camera: where marks of one camera lie together, clusters may be places"
+        caption = "The same points, coloured by camera: groups of one camera indicate clusters of places"
         yield picture_of(features_figure(projection, colour="camera"), "The same points, by camera.", caption)

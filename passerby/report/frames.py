@@ -1,4 +1,4 @@
-"""Ranked lists as pictures: each image in its frame, with a sign and a word.
+"""Figures of ranked lists: images in frames with a sign and a word.
 
 Right, wrong and left out differ by sign, by line style, by word and by colour, so that none of them is needed alone.
 """

@@ -1,4 +1,4 @@
-"""The ranked lists of a page: which queries are shown, and their images as small JPEGs inside the page."""
+"""The ranked lists of the report, with images as inline JPEGs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUALITY = 80
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One ranked list on the page, and what re-ranking made of it, None where it shows the same images."""
+    """One ranked list, and the re-ranked one; None if both show the same images."""
 
     plain: RankedList
     reranked: RankedList | None
@@ -39,7 +39,7 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """What is shown of one data set.
+    """The ranked lists of one data set.
 
     Attributes:
         site: its scores.

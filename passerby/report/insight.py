@@ -1,4 +1,4 @@
-"""What the page shows of the inside: features on a plane, distances of pairs, and what makes images similar."""
+"""Figures of the features in the report: projections, pair distances, activation maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEWEST_CELLS = 8
 
 @dataclass(frozen=True)
 class Plate:
-    """Pictures that belong together, or the sentence that says why there are none.
+    """Figures under one heading, or the reason why there are none.
 
     Attributes:
         heading: `""` where there is a single data set.
@@ -86,11 +86,11 @@ def _plate(gallery: Gallery, *, heading: bool, most: int) -> Plate:
 
 
 def _planes(projection: Projection) -> Iterator[Picture]:
-    told = f"{len(projection)} images as points on a plane"
+    alt = f"{len(projection)} images as points on a plane"
     caption = "Who is near whom: marks of one person should lie together, from whichever camera"
-    yield picture_of(features_figure(projection), f"{told}, marked by person.", caption)
+    yield picture_of(features_figure(projection), f"{alt}, marked by person.", caption)
     caption = "The same points by camera: where marks of one camera lie together, the features follow the camera"
-    yield picture_of(features_figure(projection, colour="camera"), f"{told}, marked by camera.", caption)
+    yield picture_of(features_figure(projection, colour="camera"), f"{alt}, marked by camera.", caption)
 
 
 def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:

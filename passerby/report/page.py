@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, made of what a run folder holds."""
+"""The report: one self-contained HTML file made from a run folder."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def render(
 
     Args:
         run: the run.
-        memory: what a run of several stages kept and lost.
+        memory: the lifelong results of a run of several stages.
         comparison: the run beside another one.
         device: where its network runs.
 
@@ -134,7 +134,7 @@ def render(
 
 
 def _headlines(run: RunFolder, people: People | None) -> list[str]:
-    """Return what the run comes to in large letters: its scores or, where nothing is tested, who was found."""
+    """Return the headline sentences: scores or, without an evaluation, the predicted identities."""
     if run.sites or run.recipe.tested or people is None or not (run.path / "embedder.safetensors").is_file():
         return [headline(site, count_sites=len(run.sites)) for site in run.sites]
     return [f"{people.sentences[0]}."]
@@ -150,23 +150,23 @@ def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:
     pictures = []
     if run.epochs:
         last = ", ".join(f"{name} {term.value:.3g}" for name, term in run.epochs[-1].terms.items())
-        told = f"Loss terms over the epochs; at the end {last}."
-        caption = "What it learns from: each loss by itself, on a scale of its own"
-        pictures.append(picture_of(loss_curves(run.records), told, caption))
+        alt = f"Loss terms over the epochs; at the end {last}."
+        caption = "Loss curves, each on its own scale"
+        pictures.append(picture_of(loss_curves(run.records), alt, caption))
     if run.scores:
         final = {s.dataset: f"{s.dataset} rank-1 {100 * s.rank1:.1f} %, mAP {100 * s.mAP:.1f} %" for s in run.scores}
-        told = f"Scores over the epochs; at the end {'; '.join(final.values())}."
-        caption = "What comes of it: scores on the test images, without re-ranking"
-        pictures.append(picture_of(score_curves(run.records), told, caption))
-    told = "Learning rate over the epochs of all stages."
-    pictures.append(picture_of(rate_curve(run.recipe), told, "How big its steps are: the learning rate of the recipe"))
+        alt = f"Scores over the epochs; at the end {'; '.join(final.values())}."
+        caption = "Scores on the test images, without re-ranking"
+        pictures.append(picture_of(score_curves(run.records), alt, caption))
+    alt = "Learning rate over the epochs of all stages."
+    pictures.append(picture_of(rate_curve(run.recipe), alt, "Learning rate"))
     for gallery in galleries:
         if gallery.plain is None:
             continue
         on = f" on {gallery.site.name}" if len(galleries) > 1 else ""
-        told = "; ".join(f"rank-{k} {value:.1f} %" for k, value in gallery.site.plain.rank.items())
-        caption = f"How far one must look{on}: queries with a right image among the first k (CMC)"
-        pictures.append(picture_of(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {told}.", caption))
+        alt = "; ".join(f"rank-{k} {value:.1f} %" for k, value in gallery.site.plain.rank.items())
+        caption = f"CMC curve{on}: queries with a correct image among the first k"
+        pictures.append(picture_of(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {alt}.", caption))
     return pictures
 
 

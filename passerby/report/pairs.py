@@ -1,4 +1,4 @@
-"""How far images of one person lie from each other, and how far those of different people: what a threshold can part.
+"""Distances of same-identity and different-identity pairs, and their separation by a threshold.
 
 All pairs of the protocol are counted on a fine grid, block by block; the whole table of distances never exists.
 """
@@ -53,7 +53,7 @@ class Pairs:
 
     @property
     def overlap(self) -> float:
-        """The smallest share of wrong decisions, same and different pairs weighing alike, that a threshold can reach.
+        """The lowest balanced error rate of a threshold.
 
         0: a threshold parts them; 0.5: none is better than a coin.
         """
@@ -133,7 +133,7 @@ def _columns(table: Embeddings) -> Split:
 
 
 def distances_figure(pairs: Pairs) -> Figure:
-    """Draw the distances of the pairs of the same person and of different people, each as shares of its kind."""
+    """Draw the distance distributions of same-identity and different-identity pairs."""
     first, last = _shown(pairs)
     edges = np.linspace(pairs.edges[first], pairs.edges[last], _BARS + 1)
     series = (

@@ -27,7 +27,7 @@ RIGHT, WRONG = GREEN, VERMILION
 
 @dataclass(frozen=True)
 class Look:
-    """How one series is drawn."""
+    """Colour, line and marker of one series."""
 
     colour: str
     line: str | tuple[float, tuple[float, ...]]

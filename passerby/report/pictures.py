@@ -1,4 +1,4 @@
-"""What every picture needs: the vectors of a run or of any program, and a file to be written to."""
+"""Input and output of figures: embeddings of a run or of any program, and figure files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def picture_of(figure: Figure, alternative: str, caption: str) -> Picture:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is drawn: the embeddings of a site, and how the recipe compares them.
+    """The embeddings of a data set with the distance, camera rule and re-ranking of its recipe.
 
     Attributes:
         embeddings: query and gallery.
@@ -51,12 +51,12 @@ class Subject:
 
 
 def subject_of_file(file: Path) -> Subject:
-    """Return what an evaluation file of any program holds, to be compared in the standard way."""
+    """Return the embeddings of an .npz file of any program, with the standard protocol."""
     return Subject(Embeddings.load(file), cameras="standard", distance="cosine", rerank=Rerank())
 
 
 def subjects_of_run(folder: Path, *, on: str | None = None) -> list[Subject]:
-    """Return what a finished run embedded: every data set that it was tested on, or the one named `on`.
+    """Return the embeddings of a finished run: every evaluated data set, or the one named `on`.
 
     Raises:
         UserError: no run folder, no such data set, or a run that is not finished.

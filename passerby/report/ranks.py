@@ -1,4 +1,4 @@
-"""Ranked lists: what the search answers to a query, and which answers are right.
+"""Ranked lists of queries, with the relevance of each image.
 
 A list is as the protocol scores it: junk is no part of it, and images that the rule leaves out (same person, same
 camera) have no rank and are in it only where they are asked for.
@@ -46,7 +46,7 @@ class Shot:
 
     @property
     def right(self) -> bool:
-        """Whether it counts as found."""
+        """Whether the image is a correct match."""
         return self.mark == "same"
 
 

@@ -1,4 +1,4 @@
-"""The learning rate of a recipe as a picture, each phase with a number and a line of words below."""
+"""The figure of a learning-rate schedule, each phase with a number and a description."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def rate_curve(recipe: Recipe) -> Figure:
     """Draw the learning rate of every stage as the recipe's schedule gives it, its phases named below the picture."""
     named = [(number, phase) for number, stage in enumerate(recipe.stages) for phase in _of_stage(recipe, number)]
     listed = named if len(named) <= _MOST_PHASES else []
-    lines = [f"{n}: {_told(recipe, number, phase)}" for n, (number, phase) in enumerate(listed, start=1)]
+    lines = [f"{n}: {_description(recipe, number, phase)}" for n, (number, phase) in enumerate(listed, start=1)]
     lines += list(_still(recipe))
     height = _PANEL + _LINE * len(lines) + 0.06
     starts = _starts(recipe)
@@ -99,14 +99,14 @@ def _starts(recipe: Recipe) -> list[int]:
     return [0, *np.cumsum([stage.epochs for stage in recipe.stages]).tolist()]
 
 
-def _told(recipe: Recipe, number: int, phase: Phase) -> str:
+def _description(recipe: Recipe, number: int, phase: Phase) -> str:
     start = _starts(recipe)[number]
     stage = f"stage {number + 1}, " if len(recipe.stages) > 1 else ""
     return f"{stage}epoch {start + phase.begin:.4g} to {start + phase.end:.4g}: {phase.words}"
 
 
 def _still(recipe: Recipe) -> Iterator[str]:
-    """Say where the backbone stands still; it does for steps, of which a recipe does not know how many an epoch has."""
+    """Return the description of a frozen backbone, in steps, because the number per epoch is unknown here."""
     for number, stage in enumerate(recipe.stages, start=1):
         if count := stage.optim.freeze_backbone_steps:
             begins = f"stage {number}, " if len(recipe.stages) > 1 else ""

@@ -1,4 +1,4 @@
-"""What the figures mean, in plain words, for a reader who meets re-identification for the first time."""
+"""Explanations of the measures in plain words, for readers new to re-identification."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def progress(run: RunFolder) -> str:
 
 
 def cameras_rule(rule: str) -> str:
-    """Return what a camera rule does, in words."""
+    """Return the description of a camera rule."""
     if rule == "standard":
         return "standard: images of the same person from the query's own camera are left out"
     return "ignore: cameras play no part; only the query's own file is left out"
 
 
 def input_mask_rule(input_mask: InputMask) -> str:
-    """Return what the model was shown of the test images, in words."""
+    """Return the description of the input mask of test images."""
     words: dict[InputMask, str] = {
         "none": "whole images",
         "foreground": "people without background",

@@ -1,4 +1,4 @@
-"""What a run of several stages kept and what it lost: the matrix of scores, its curves, and plain words for both."""
+"""Lifelong results of a run of several stages: score matrix, curves, forgetting, storage."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SMALL = 1.0  # points: less is not worth extracting all vectors again
 
 @dataclass(frozen=True)
 class Memory:
-    """The section of the page about what was kept and lost.
+    """The section of the report on lifelong results.
 
     Attributes:
-        sentences: what each stage did to the sites before it, and what that comes to.
-        galleries: what becomes of stored vectors, one sentence for each site learnt before the last stage.
+        sentences: the change of scores by each stage, and a summary.
+        galleries: gallery compatibility, one sentence for each data set of earlier stages.
         pictures: the matrices and the curves.
         figures: rows of (measure, mAP, rank-1) as text.
-        costs: rows of (stage, time, what is held, bytes, images) as text.
+        costs: rows of (stage, time, memories, bytes, images) as text.
 
     """
 
@@ -47,19 +47,19 @@ class Memory:
 
 
 def course_of_run(run: RunFolder) -> Course | None:
-    """Read the course of a run of several stages; None when there is none, or not yet."""
+    """Read the lifelong results of a run; None without any."""
     path = run.path / "continual_metrics.json"
     return course_from_json(read_json(path), source=str(path)) if path.is_file() else None
 
 
 def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[Path] = ()) -> Memory | None:
-    """Return what the page says about a run of several stages, None for any other.
+    """Return the section of a run of several stages, None for any other.
 
     Args:
         run: the run.
-        against: the folder of another run over the same stages, whose losses are set beside these; not looked at for
+        against: the folder of another run over the same stages, for comparison of the losses; ignored for
             a run of one stage.
-        experts: run folders of models that learnt one site each, for the intransigence.
+        experts: run folders of models trained on one data set each, for the intransigence.
 
     Raises:
         UserError: runs that cannot be compared.
@@ -68,7 +68,9 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
     course = course_of_run(run)
     if course is None:
         if experts:
-            raise UserError(f"{run.path} has no continual_metrics.json, so it has nothing to set beside experts")
+            raise UserError(
+                f"{run.path} has no continual_metrics.json, so there are no stages to compare with --expert runs"
+            )
         return None
     other = None if against is None else _comparable(run, course, against)
     name = "" if against is None else against.resolve().name
@@ -82,13 +84,13 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
 
 
 def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
-    """Add what the models of one site each have more, in points by site, to the run's `continual_metrics.json`.
+    """Add the intransigence against single-data-set models, in points, to the run's `continual_metrics.json`.
 
-    Everything else in the file stays; where stages and tested sites do not go one by one there is nothing to add.
+    The rest of the file stays; without one tested data set per stage there is nothing to add.
 
     Args:
         run: a run of several stages.
-        experts: run folders of models that learnt one site each.
+        experts: run folders of models trained on one data set each.
 
     Raises:
         UserError: runs that cannot be compared.
@@ -110,18 +112,18 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
 
 
 def losses(course: Course, *, other: Course | None = None, name: str = "") -> Iterator[str]:
-    """Yield what each stage did to the sites that were learnt before it, in points of mAP.
+    """Yield the change of mAP by each stage on the data sets of earlier stages, in points.
 
     Args:
         course: the run.
-        other: another run over the same stages, set beside it.
-        name: what the other one is called.
+        other: another run over the same stages, for comparison.
+        name: name of the other run.
 
     """
     for stage in range(2, len(course.stages) + 1):
         found = [_change(course, stage, site, other, name) for site in course.learnt_before(stage)]
         if found:
-            yield f"Learning {course.stages[stage - 1]} {', and '.join(found)}."
+            yield f"Training on {course.stages[stage - 1]} {', and '.join(found)}."
 
 
 def _change(course: Course, stage: int, site: str, other: Course | None, name: str) -> str:
@@ -135,7 +137,7 @@ def _change(course: Course, stage: int, site: str, other: Course | None, name: s
 
 
 def _beside(lost: float, theirs: float) -> str:
-    """Say how points that were lost, or won where they are negative, stand beside those of another run.
+    """Return the comparison of two losses in points; negative = gained.
 
     >>> _beside(1.0, 3.0), _beside(3.0, 1.0), _beside(-3.0, -1.0), _beside(-1.0, -3.0)
     ('2.0 saved', '2.0 more lost', '2.0 more won', '2.0 fewer won')
@@ -161,27 +163,31 @@ def _lost(course: Course, stage: int, site: str) -> float:
 def _summary(course: Course) -> Iterator[str]:
     found = course.figures("mAP")
     if found is None:
-        yield "Stages and tested sites do not go one by one, so forgetting and transfer are not defined."
+        yield "Forgetting and transfer are not defined, because not every stage has exactly one evaluated data set."
     elif found.forgetting is not None:
         kept = "have lost" if found.forgetting >= 0 else "have won"
         yield (
-            f"At the end the earlier sites {kept} {abs(found.forgetting):.1f} mAP points on average since their best "
-            f"time, and all sites learnt stand at {found.average:.1f} %."
+            f"After the last stage, earlier data sets {kept} {abs(found.forgetting):.1f} mAP points on average against their best "
+            f"value, and the average over all data sets is {found.average:.1f} %."
         )
 
 
 def stored_vectors(course: Course) -> Iterator[str]:
-    """Yield whether vectors that were stored before the last stage still serve, for each site learnt before it."""
+    """Yield a sentence on gallery compatibility with stored vectors, for each earlier data set."""
     last = len(course.stages)
     for found in course.galleries:
         if found.stage != last:
             continue
         old, mixed, new = (figures["mAP"] for figures in (found.old, found.mixed, found.new))
         gain = new - mixed
-        advice = f"extract them again, it gives {gain:.1f} points" if gain > _SMALL else "they can stay"
+        advice = (
+            f"embed the gallery again, for {gain:.1f} points more"
+            if gain > _SMALL
+            else "the stored vectors can be kept"
+        )
         yield (
-            f"{found.dataset}: the new model finds mAP {mixed:.1f} % in the vectors stored before learning "
-            f"{course.stages[last - 1]}, {new:.1f} % in vectors of its own; before, it was {old:.1f} %. So {advice}."
+            f"{found.dataset}: the new model reaches mAP {mixed:.1f} % on gallery vectors stored before training on "
+            f"{course.stages[last - 1]}, {new:.1f} % on its own vectors; the previous model reached {old:.1f} %. Advice: {advice}."
         )
 
 
@@ -194,18 +200,18 @@ def _figures(course: Course, alone: dict[Measure, dict[str, float]] | None) -> l
     if None not in found:
         defined = [each for each in found if each is not None]
         rows += [
-            ("average over the sites learnt", [each.average for each in defined]),
-            ("forgetting: lost since the best time", [each.forgetting for each in defined]),
-            ("backward transfer: changed since learnt", [each.backward for each in defined]),
-            ("forward transfer: better than at the start before being learnt", [each.forward for each in defined]),
+            ("average over the data sets trained on", [each.average for each in defined]),
+            ("forgetting: loss against the best earlier value", [each.forgetting for each in defined]),
+            ("backward transfer: change since the data set was trained on", [each.backward for each in defined]),
+            ("forward transfer: gain over the initial model before training on it", [each.forward for each in defined]),
         ]
         for number, site in enumerate(course.sites or ()):
             experts = [None if each.intransigence is None else float(each.intransigence[number]) for each in defined]
-            rows.append((f"intransigence on {site}: what a model of this site alone has more", experts))
+            rows.append((f"intransigence on {site}: gap to a model trained on it alone", experts))
     unseen = [course.unseen_average(measure) for measure in MEASURES]
-    rows.append(("unseen sites, mean over each by itself", [None if row is None else float(row[-1]) for row in unseen]))
+    rows.append(("unseen data sets, mean", [None if row is None else float(row[-1]) for row in unseen]))
     merged = [None if course.merged is None else float(course.merged[measure][-1]) for measure in MEASURES]
-    rows.append(("unseen sites, searched as one", merged))
+    rows.append(("unseen data sets, merged gallery", merged))
     return [
         (name, *("–" if value is None else f"{value:.1f}" for value in row))  # type: ignore[misc]
         for name, row in rows
@@ -223,7 +229,7 @@ def _costs(course: Course) -> list[tuple[str, str, str, str, str]]:
 
 
 def megabytes(count: int) -> str:
-    """Return a number of bytes as a person reads it.
+    """Return a number of bytes with its unit.
 
     >>> megabytes(0), megabytes(2_500), megabytes(94_000_000)
     ('0 kB', '2.5 kB', '94.0 MB')
@@ -237,7 +243,7 @@ def _comparable(run: RunFolder, course: Course, against: Path) -> Course:
     """Return the course of another run that went through the same stages, tested in the same way."""
     other = read_run(against)
     if against.resolve() == run.path.resolve():
-        raise UserError(f"--against {against}: it is the same run; name one that went the same way with another method")
+        raise UserError(f"--against {against}: it is the same run; give another run over the same stages")
     found = course_of_run(other)
     if found is None:
         raise UserError(f"--against {against}: it has no continual_metrics.json; it must be a run of several stages")
@@ -246,24 +252,26 @@ def _comparable(run: RunFolder, course: Course, against: Path) -> Course:
         ("tested data sets", course.datasets, found.datasets),
     ):
         if mine != theirs:
-            raise UserError(f"--against {against}: its {word} are others ({theirs} and {mine})")
+            raise UserError(f"--against {against}: its {word} differ ({theirs} instead of {mine})")
     _require_alike(run, other)
     return found
 
 
 def _alone(run: RunFolder, course: Course, experts: Sequence[Path]) -> dict[Measure, dict[str, float]]:
-    """Return what the models of one site each scored on it."""
+    """Return the scores of single-data-set models on their data set."""
     alone: dict[Measure, dict[str, float]] = {"mAP": {}, "rank1": {}}
     for folder in experts:
         expert = read_run(folder)
         learnt = {name for stage in expert.recipe.stages for name in stage.train}
         found = [site for site in expert.sites if site.name in learnt]
         if len(learnt) != 1 or not found:
-            raise UserError(f"--expert {folder}: it must be a finished run that learns one site and is tested on it")
+            raise UserError(
+                f"--expert {folder}: it must be a finished run that is trained and evaluated on exactly one data set"
+            )
         _require_alike(run, expert)
         alone["mAP"][found[0].name], alone["rank1"][found[0].name] = found[0].plain.mAP, found[0].plain.rank[1]
     if missing := [site for site in course.sites or () if site not in alone["mAP"]]:
-        raise UserError(f"--expert: no run learns {', '.join(missing)} alone; give one for each site of the sequence")
+        raise UserError(f"--expert: no run is trained on {', '.join(missing)} alone; give one for each data set")
     return alone
 
 
@@ -281,13 +289,13 @@ def _pictures(course: Course) -> list[Picture]:
     pictures = []
     for measure in MEASURES:
         rows = [f"after {n}: {', '.join(_cells(course, measure, t))}" for t, n in enumerate(course.stages)]
-        told = f"{_NAMES[measure]} in percent, {'; '.join(rows)}."
-        caption = f"{_NAMES[measure]} on every site after every stage; the frame marks what was just learnt"
-        pictures.append(picture_of(heat_map(course, measure), told, caption))
+        alt = f"{_NAMES[measure]} in percent, {'; '.join(rows)}."
+        caption = f"{_NAMES[measure]} on every data set after every stage; the frame marks the data set of the stage"
+        pictures.append(picture_of(heat_map(course, measure), alt, caption))
     if len(course.stages) > 1:
-        told = "The mAP of each site over the stages; the numbers stand in the matrix."
-        caption = "The mAP of each site over the stages; the mark is largest where a site was just learnt"
-        pictures.append(picture_of(site_curves(course, "mAP"), told, caption))
+        alt = "The mAP of each data set over the stages; the values are in the matrix."
+        caption = "The mAP of each data set over the stages; the largest mark is at its own stage"
+        pictures.append(picture_of(site_curves(course, "mAP"), alt, caption))
     return pictures
 
 

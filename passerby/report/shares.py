@@ -1,4 +1,4 @@
-"""What the epochs of joint training drew from each data set."""
+"""Sampling of joint training: images drawn from each data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from passerby.train.run_log import DrawnRecord, EpochRecord
 
 @dataclass(frozen=True)
 class Share:
-    """What one stage drew from one of its data sets, over all its epochs so far.
+    """The images that one stage has drawn from one of its data sets.
 
     Attributes:
         stage: its title.

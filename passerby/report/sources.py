@@ -1,4 +1,4 @@
-"""What the page says about the data: how much there is of it, where it lies, and what one must know of it."""
+"""The data sets of a run in the report: counts, folders and notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from passerby.types import Dataset, Split
 
 @dataclass(frozen=True)
 class Count:
-    """How many images, people and cameras a split has."""
+    """Counts of images, identities and cameras of a split."""
 
     split: str
     images: int

@@ -1,4 +1,4 @@
-"""The drawing of what a stage without labels has more than others: where its model is from, how it says who is who."""
+"""The panels of an unlabelled stage in the pipeline drawing: initial model and pseudo-labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from passerby.settings import Settings
 
 
 def shared(settings: Settings) -> tuple[str, ...]:
-    """Return the settings that the panel of the labels tells, so that a loss of the same method need not."""
+    """Return the settings shown in the panel of pseudo-labels, which the losses of the method omit."""
     return tuple(ClusteredSettings.model_fields) if isinstance(settings, ClusteredSettings) else ()
 
 
 def source_panel(recipe: Recipe) -> Panel:
-    """Return where the model comes from that a run goes on with."""
+    """Return the panel of the initial model."""
     beside = dict.fromkeys(name for stage in recipe.stages for name in stage.source)
     images = f"images of {', '.join(beside)} are shown beside" if beside else "its images are not needed"
     return Panel(
@@ -32,7 +32,7 @@ def source_panel(recipe: Recipe) -> Panel:
 
 
 def labels_panel(stage: StageSettings, *, title: str) -> Panel:
-    """Return how a stage without labels says who is who: look at all images, compare them, group them, name them."""
+    """Return the panel of pseudo-labels: embed, compare, cluster, assign."""
     chosen, method = _maker(stage)
     views = (f"also {', '.join(method.views[1:])}",) if len(method.views) > 1 else ()
     group = (*facts(chosen.cluster, without=("kind",)), *views)
@@ -49,7 +49,7 @@ def labels_panel(stage: StageSettings, *, title: str) -> Panel:
 
 
 def _maker(stage: StageSettings) -> tuple[ClusteredSettings, Clustered]:
-    """Return the settings and the method that make the labels of a stage."""
+    """Return the settings and the name of the method that assigns the pseudo-labels of a stage."""
     for chosen in stage.method.chosen.values():
         if isinstance(chosen, ClusteredSettings):
             method = chosen.make()

@@ -1,4 +1,4 @@
-"""Settings in the words that drawings use: one line for each value that does something."""
+"""Settings as lines of text in drawings: one line for each value with an effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from passerby.settings import Settings
 
 
 def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is on and does something, apart from some names."""
+    """Yield one line for each setting with an effect, except some names."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         off = value is None or value is False or (isinstance(value, int | float) and value == 0)
@@ -18,7 +18,7 @@ def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]
 
 
 def changed(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield one line for each value of the settings that is not the usual one, apart from some names."""
+    """Yield one line for each setting that differs from its default, except some names."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if name not in without and value != field.get_default(call_default_factory=True):
@@ -26,7 +26,7 @@ def changed(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[st
 
 
 def value_text(value: object) -> str:
-    """Return a value of a recipe as a person writes it."""
+    """Return a value of a recipe as YAML-like text."""
     if value is None:
         return "off"
     if isinstance(value, Settings):
@@ -43,6 +43,6 @@ def counted(number: float, noun: str) -> str:
 
 
 def summary(settings: Settings) -> tuple[str, ...]:
-    """Return the first line of the settings' docstring, which says what they are."""
+    """Return the first line of the settings' docstring."""
     first = (type(settings).__doc__ or "").strip().split("\n")[0].removesuffix(".")
     return (first,) if first else ()

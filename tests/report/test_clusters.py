@@ -151,11 +151,11 @@ def test_curves_show_what_was_told():
 def test_what_was_found_in_the_end_is_drawn_with_the_epochs(run):
     final = {"people": 3, "noise": 0.25, "silhouette": None, "stability": 0.7, "truth": {"rand": 0.4, "f": 0.6}}
     (run / "clusters.json").write_text(json.dumps(final))
-    assert [record.epoch for record in require_found(read_run(run)).told] == [0, 1]  # no look after the last epoch
+    assert [record.epoch for record in require_found(read_run(run)).metrics] == [0, 1]  # no look after the last epoch
     grouping(epoch=3).save(run)
     found = require_found(read_run(run))
-    assert [record.epoch for record in found.told] == [0, 1, 2]
-    assert found.told[-1].values == {
+    assert [record.epoch for record in found.metrics] == [0, 1, 2]
+    assert found.metrics[-1].values == {
         "people": 3,
         "share in no cluster": 0.25,
         "eps": 0.5,
@@ -216,7 +216,7 @@ def test_groupings_are_read_back(run):
 
 def test_the_page_shows_whom_it_took_for_one_person(run):
     text = write_report(run).read_text()
-    assert "Whom it took for one person" in text
+    assert "Predicted identities (clusters)" in text
     assert "2 people in 12 images, 16.7 % of which are in no cluster." in text
     for word in ("The largest clusters", "Images in no cluster", "person 5", "camera 2"):
         assert word in text
@@ -227,7 +227,7 @@ def test_the_page_shows_whom_it_took_for_one_person(run):
 def test_doubtful_clusters_are_others_than_the_largest(run, monkeypatch):
     monkeypatch.setattr("passerby.report.found._CARDS", 1)
     rows = people_of(read_run(run)).rows
-    doubtful = rows["The most doubtful of the other clusters: those whose images differ most"]
+    doubtful = rows["The other clusters with the largest spread"]
     assert {row.title for row in doubtful}.isdisjoint(row.title for row in rows["The largest clusters"])
     assert len(doubtful) == 1
 
@@ -255,5 +255,5 @@ def test_what_cannot_be_drawn_is_told(run):
         clusters_figure(found, show="images", page=2)
     vectors_file(run, 1).unlink()
     found = require_found(read_run(run))
-    with pytest.raises(UserError, match="the vectors of the clustered images are not kept"):
+    with pytest.raises(UserError, match="the run folder does not hold the vectors of the clustered images"):
         clusters_figure(found, show="features")

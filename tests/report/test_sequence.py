@@ -81,7 +81,7 @@ def test_the_section_stands_on_the_page(tmp_path):
     html = write_report(folder).read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
     for words in (
-        "What it kept and what it lost",
+        "Lifelong re-identification",
         "forgetting: lost since the best time 22.5 11.2",
         "forward transfer: better than at the start before being learnt 8.5",
         "unseen sites, mean over each by itself 25.0",
