@@ -74,22 +74,24 @@ def _plate(gallery: Gallery, *, heading: bool, most: int) -> Plate:
         pull = camera_pull(projection)
         notes += [str(pull)] if pull is not None else []
     except UserError as error:
-        notes.append(f"No picture of the features: {error}.")
+        notes.append(f"No projection of the features: {error}.")
     try:
         pairs = count_pairs(gallery.embeddings, cameras=protocol.cameras, distance=protocol.distance)
-        caption = "How far apart images are: all pairs of a query and a gallery image"
-        pictures.append(picture_of(distances_figure(pairs), f"Distances within and between people. {pairs}", caption))
+        caption = "Distances of all pairs of a query and a gallery image"
+        pictures.append(
+            picture_of(distances_figure(pairs), f"Distances within and between identities. {pairs}", caption)
+        )
         notes.append(str(pairs))
     except UserError as error:
-        notes.append(f"No picture of the distances: {error}.")
+        notes.append(f"No distance distributions: {error}.")
     return Plate(f"On {gallery.site.name}" if heading else "", tuple(pictures), tuple(notes))
 
 
 def _planes(projection: Projection) -> Iterator[Picture]:
-    alt = f"{len(projection)} images as points on a plane"
-    caption = "Who is near whom: marks of one person should lie together, from whichever camera"
+    alt = f"{len(projection)} images in a t-SNE projection"
+    caption = "Images coloured by identity: points of one person should be neighbours, whatever the camera"
     yield picture_of(features_figure(projection), f"{alt}, marked by person.", caption)
-    caption = "The same points by camera: where marks of one camera lie together, the features follow the camera"
+    caption = "The same points, coloured by camera: groups of one camera indicate camera bias"
     yield picture_of(features_figure(projection, colour="camera"), f"{alt}, marked by camera.", caption)
 
 
@@ -98,14 +100,14 @@ def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
     try:
         figure = features_figure(project(tables, most=_POINTS), colour="dataset")
     except UserError as error:
-        yield Plate("Together", (), (f"No picture of the features: {error}.",))
+        yield Plate("All data sets", (), (f"No projection of the features: {error}.",))
         return
-    caption = "All data sets on one plane: where they part, the features tell the place rather than the person"
-    yield Plate("Together", (picture_of(figure, "Images of all data sets as points on a plane.", caption),), ())
+    caption = "All data sets in one projection: separate groups indicate features of the place rather than the person"
+    yield Plate("All data sets", (picture_of(figure, "Images of all data sets in a t-SNE projection.", caption),), ())
 
 
 def attended_lists(run: RunFolder, galleries: Sequence[Gallery], *, device: str = "cpu") -> tuple[list[Attended], str]:
-    """Lay activation maps over the best and the worst list of the first data set, or say in a sentence why not."""
+    """Return activation maps of the best and worst list of the first data set, or the reason for their absence."""
     gallery = next((one for one in galleries if one.embeddings is not None), None)
     if gallery is None:
         return [], ""

@@ -167,8 +167,8 @@ def _summary(course: Course) -> Iterator[str]:
     elif found.forgetting is not None:
         kept = "have lost" if found.forgetting >= 0 else "have won"
         yield (
-            f"After the last stage, earlier data sets {kept} {abs(found.forgetting):.1f} mAP points on average against their best "
-            f"value, and the average over all data sets is {found.average:.1f} %."
+            f"At the end, earlier data sets {kept} {abs(found.forgetting):.1f} mAP points on average against their "
+            f"best value, and the average over all data sets is {found.average:.1f} %."
         )
 
 
@@ -180,14 +180,11 @@ def stored_vectors(course: Course) -> Iterator[str]:
             continue
         old, mixed, new = (figures["mAP"] for figures in (found.old, found.mixed, found.new))
         gain = new - mixed
-        advice = (
-            f"embed the gallery again, for {gain:.1f} points more"
-            if gain > _SMALL
-            else "the stored vectors can be kept"
-        )
+        advice = f"embed the gallery again (+{gain:.1f})" if gain > _SMALL else "keep the stored vectors"
         yield (
-            f"{found.dataset}: the new model reaches mAP {mixed:.1f} % on gallery vectors stored before training on "
-            f"{course.stages[last - 1]}, {new:.1f} % on its own vectors; the previous model reached {old:.1f} %. Advice: {advice}."
+            f"{found.dataset}: the new model reaches mAP {mixed:.1f} % on vectors stored before "
+            f"{course.stages[last - 1]}, {new:.1f} % on its own vectors; "
+            f"the previous model reached {old:.1f} %. Advice: {advice}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Clusters as pictures: what is counted is drawn, and the page shows whom the run took for one person."""
+"""Figures of clusters, and the section on predicted identities of the report."""
 
 import json
 from dataclasses import replace

@@ -97,7 +97,7 @@ def test_features_and_distances_are_shown_with_what_they_say(html, run):
     pairs, projection = count_pairs(run.embeddings), project([run.embeddings])
     assert str(pairs) in page.text
     assert str(camera_pull(projection)) in page.text
-    for caption in ("Who is near whom", "The same points by camera", "How far apart images are"):
+    for caption in ("Images coloured by identity", "The same points, coloured by camera", "Distances of all pairs"):
         assert caption in page.text
 
 
@@ -114,7 +114,7 @@ def test_maps_lie_over_the_best_and_the_worst_list(tmp_path):
     page = Page(write_report(written.folder).read_text())
     assert "The best list." in page.text
     assert "The worst list." in page.text
-    assert "last map has 4 × 2 cells" in page.text
+    assert "last feature map has 4 × 2 cells" in page.text
     assert page.classes.count("list") == before.classes.count("list") + 4  # two lists, as they are and under maps
     shutil.rmtree(written.images)
     assert "No activation maps: activation maps need the images" in Page(write_report(written.folder).read_text()).text
@@ -137,7 +137,7 @@ def test_too_few_images_for_a_plane_are_told(tmp_path):
     scores = {"plaza": {"plain": scores_json(evaluate(few))}}
     (written.folder / "scores.json").write_text(json.dumps(scores))
     text = Page(write_report(written.folder).read_text()).text
-    assert "No picture of the features: t-SNE needs at least 10 images of known identity, got 7" in text
+    assert "No projection of the features: t-SNE needs at least 10 images of known identity, got 7" in text
 
 
 def test_several_data_sets_share_a_plane(tmp_path):
@@ -149,8 +149,8 @@ def test_several_data_sets_share_a_plane(tmp_path):
     scores["market1501"] = {"plain": scores_json(evaluate(other))}
     (written.folder / "scores.json").write_text(json.dumps(scores))
     text = Page(write_report(written.folder).read_text()).text
-    assert "All data sets on one plane" in text
-    assert text.count("Who is near whom") == 2
+    assert "All data sets in one projection" in text
+    assert text.count("Images coloured by identity") == 2
 
 
 def test_what_ran_is_there(html, run):
