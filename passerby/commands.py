@@ -31,8 +31,8 @@ from passerby.plugins import require_used
 from passerby.recipe import Recipe, TestSettings, load_recipe, recipe_from_text
 from passerby.reference_results import REFERENCE_NOTE, compare
 from passerby.report.background_bias import background_bias_rows, background_bias_sentence
+from passerby.report.explanations import hardly_learnt
 from passerby.report.page import write_report
-from passerby.report.sentences import hardly_learnt
 from passerby.scorable import camera_note, require_scorable
 from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter

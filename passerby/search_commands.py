@@ -10,9 +10,9 @@ import numpy as np
 
 from passerby.encoders import Model, images_of
 from passerby.errors import UserError
-from passerby.report.frames import Strip, draw_strips
-from passerby.report.pictures import require_ending, save_figure
-from passerby.report.ranks import RankedList, Shot
+from passerby.report.figure_files import require_ending, save_figure
+from passerby.report.list_figures import Strip, draw_strips
+from passerby.report.ranked_lists import RankedList, Shot
 from passerby.retrieval import ELSEWHERE, Found, image_distance, query_cameras, require_threshold, search_all
 from passerby.types import UNKNOWN, Embeddings
 

@@ -18,8 +18,8 @@ from passerby.evaluation import evaluate
 from passerby.metrics.ranking import count_ranks_by_torch, nearest
 from passerby.metrics.relevance import relevance
 from passerby.metrics.verification import count_steps_by_torch
-from passerby.report.pairs import count_pairs
-from passerby.report.ranks import rank_for
+from passerby.report.pair_distances import count_pairs
+from passerby.report.ranked_lists import rank_for
 from passerby.types import Embeddings, Rerank, Split
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]

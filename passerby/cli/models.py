@@ -33,10 +33,18 @@ models_app = typer.Typer()
 @models_app.command()
 @runs_a_model
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False)] = None,
-    on: Annotated[str | None, typer.Option(help="name of a data set in the recipe, or a kind (see `passerby data list`)", show_default=False)] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="name of a data set in the recipe, or a kind (see `passerby data list`)", show_default=False),
+    ] = None,
     data: DataFolder = None,
-    embeddings: Annotated[Path | None, typer.Option(help="an .npz file of embeddings instead of a run", show_default=False)] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="an .npz file of embeddings instead of a run", show_default=False)
+    ] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
     background_bias: Annotated[
         bool, typer.Option("--background-bias", help="also evaluate on foregrounds and backgrounds alone")
@@ -48,7 +56,10 @@ def evaluate(
     queries: Annotated[
         QueriesRule | None, typer.Option(help="multi: average the vectors of an identity from the query's camera")
     ] = None,
-    flip: Annotated[Literal["on", "off"] | None, typer.Option(help="average with the vector of the mirrored image; default: as the recipe")] = None,
+    flip: Annotated[
+        Literal["on", "off"] | None,
+        typer.Option(help="average with the vector of the mirrored image; default: as the recipe"),
+    ] = None,
     said: InputSaid = None,
     json_file: JsonFile = None,
     *,
@@ -150,9 +161,14 @@ def search(
     run: Annotated[Path, typer.Option(help="the run or model file that produced the .npz", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="maximum number of results")] = 10,
     threshold: Threshold = None,
-    other_cameras: Annotated[bool, typer.Option("--other-cameras", help="exclude gallery images of the query's camera")] = False,
+    other_cameras: Annotated[
+        bool, typer.Option("--other-cameras", help="exclude gallery images of the query's camera")
+    ] = False,
     camera: Annotated[
-        str | None, typer.Option(help="camera of the query image, if neither the .npz nor the file name holds it", show_default=False)
+        str | None,
+        typer.Option(
+            help="camera of the query image, if neither the .npz nor the file name holds it", show_default=False
+        ),
     ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="pattern of the camera in file names, for example '{cam}/*'", show_default=False)
@@ -169,7 +185,7 @@ def search(
     """Rank stored images by similarity to a query image."""
     from passerby.commands import open_model
     from passerby.metrics.spread import spread_notes
-    from passerby.report.pictures import require_ending
+    from passerby.report.figure_files import require_ending
     from passerby.search_commands import SearchOptions, answers_json, draw_answers, search_table
     from passerby.types import Embeddings
 
@@ -217,7 +233,8 @@ def verify(
 def cluster(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
     assignments: Annotated[
-        list[str] | None, typer.Argument(help="settings of the algorithm as key=value, e.g. eps=0.5 k1=20", show_default=False)
+        list[str] | None,
+        typer.Argument(help="settings of the algorithm as key=value, e.g. eps=0.5 k1=20", show_default=False),
     ] = None,
     kind: Annotated[str, typer.Option(help="dbscan, hdbscan, kmeans or infomap")] = "dbscan",
     cameras: Annotated[
@@ -254,13 +271,16 @@ def cluster(
 @models_app.command()
 def export(
     run: RunPath,
-    to: Annotated[Literal["onnx", "safetensors"], typer.Option(help="file format; onnx is verified against PyTorch")] = "onnx",
+    to: Annotated[
+        Literal["onnx", "safetensors"], typer.Option(help="file format; onnx is verified against PyTorch")
+    ] = "onnx",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here", callback=file_to_write),
     ] = None,
     feature: Annotated[
-        Literal["before_neck", "after_neck"] | None, typer.Option(help="exported vector; default: the one evaluated by the recipe")
+        Literal["before_neck", "after_neck"] | None,
+        typer.Option(help="exported vector; default: the one evaluated by the recipe"),
     ] = None,
     device: Device = "auto",
 ) -> None:
@@ -304,7 +324,8 @@ def report(
         Path | None, typer.Option(help="another run over the same stages, for comparison", show_default=False)
     ] = None,
     expert: Annotated[
-        list[Path] | None, typer.Option(help="a run trained on a single data set; repeat for each data set", show_default=False)
+        list[Path] | None,
+        typer.Option(help="a run trained on a single data set; repeat for each data set", show_default=False),
     ] = None,
     device: Device = "auto",
 ) -> None:

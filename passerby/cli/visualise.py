@@ -17,8 +17,8 @@ from passerby.inference import InferenceSettings, find_device
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from passerby.report.pictures import Subject
-    from passerby.report.ranks import Kind
+    from passerby.report.figure_files import Subject
+    from passerby.report.ranked_lists import Kind
 
 visualise_app = typer.Typer(
     no_args_is_help=True, help="Draw ranked lists, features, clusters, distances, activation maps, learning rates."
@@ -53,7 +53,7 @@ def ranks(
     device: Device = "auto",
 ) -> None:
     """Draw ranked lists, with correct and wrong results marked."""
-    from passerby.report.frames import ranks_figure
+    from passerby.report.list_figures import ranks_figure
 
     subject = _subjects(out, run, embeddings, on)[0]
     figure = ranks_figure(
@@ -82,7 +82,7 @@ def features(
     most: Annotated[int, typer.Option(min=10, help="maximum number of images, sampled by whole identities")] = 3000,
 ) -> None:
     """Draw a t-SNE projection of the features."""
-    from passerby.report.features import camera_pull, features_figure, project
+    from passerby.report.projection import camera_pull, features_figure, project
 
     subjects = _subjects(out, run, embeddings, on)
     chosen = subjects if colour == "dataset" else subjects[:1]
@@ -108,12 +108,12 @@ def clusters(
     ] = "cluster",
 ) -> None:
     """Draw the predicted identities (clusters) of an unlabelled run."""
+    from passerby.report.figure_files import require_ending
     from passerby.report.folder import read_run
-    from passerby.report.found import clusters_figure, require_found
-    from passerby.report.pictures import require_ending
+    from passerby.report.predicted_identities import clusters_figure, require_clusterings
 
     require_ending(out)
-    found = require_found(read_run(run))
+    found = require_clusterings(read_run(run))
     _save(clusters_figure(found, show=show, order=order, page=page, rows=rows, colour=colour), out)
 
 
@@ -126,7 +126,7 @@ def distances(
     device: Device = "auto",
 ) -> None:
     """Draw the distributions of distances between images of the same and of different identities."""
-    from passerby.report.pairs import count_pairs, distances_figure
+    from passerby.report.pair_distances import count_pairs, distances_figure
 
     subject = _subjects(out, run, embeddings, on)[0]
     pairs = count_pairs(
@@ -153,8 +153,8 @@ def attention(
     """Draw activation maps on the images of ranked lists."""
     from passerby.encoders import load_trained
     from passerby.report.attention import attention_figure, require_whole
-    from passerby.report.frames import queries_of_kinds
-    from passerby.report.ranks import rank_for
+    from passerby.report.list_figures import queries_of_kinds
+    from passerby.report.ranked_lists import rank_for
 
     subject = _subjects(out, run, None, on)[0]
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
@@ -178,7 +178,7 @@ def schedule(
 ) -> None:
     """Draw the learning-rate schedule of a recipe."""
     from passerby.recipe import load_recipe
-    from passerby.report.pictures import require_ending
+    from passerby.report.figure_files import require_ending
     from passerby.report.schedule import rate_curve
 
     require_ending(out)
@@ -191,7 +191,7 @@ def _kinds(queries: KindOfQuery) -> tuple[Kind, ...]:
 
 def _subjects(out: Path, run: Path | None, embeddings: Path | None, on: str | None) -> list[Subject]:
     """Read the embeddings to be drawn, after a check of the ending of the output file."""
-    from passerby.report.pictures import require_ending, subject_of_file, subjects_of_run
+    from passerby.report.figure_files import require_ending, subject_of_file, subjects_of_run
 
     require_ending(out)
     if (run is None) == (embeddings is None):
@@ -205,7 +205,7 @@ def _subjects(out: Path, run: Path | None, embeddings: Path | None, on: str | No
 
 
 def _save(figure: Figure, out: Path) -> None:
-    from passerby.report.pictures import save_figure
+    from passerby.report.figure_files import save_figure
 
     save_figure(figure, out)
     typer.echo(out)

@@ -24,9 +24,9 @@ from passerby.data.decoding import decode
 from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder
-from passerby.report.frames import Pixels, Strip, draw_strips, read_shot
+from passerby.report.list_figures import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
-from passerby.report.ranks import RankedList, describe
+from passerby.report.ranked_lists import RankedList, describe
 from passerby.types import Embeddings, Floats, Output, VectorName
 
 MapKind = Literal["similarity", "norm"]

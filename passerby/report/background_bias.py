@@ -15,8 +15,8 @@ from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.metrics.chance import RankScores
+from passerby.report.explanations import of_hundred
 from passerby.report.palette import data_uri
-from passerby.report.sentences import of_hundred
 
 _SCALE = 2  # small inputs are drawn larger, their pixels to be seen
 

@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from passerby.clustering.moves import MOVES, Move, moves
 from passerby.clustering.precomputed import NOISE
 from passerby.methods.clustered import unit
-from passerby.report.figures import epochs_below
-from passerby.report.frames import read_shot
+from passerby.report.curves import epochs_below
+from passerby.report.list_figures import read_shot
 from passerby.report.palette import BLUE, GREEN, INK, LOOKS, ORANGE, PURPLE, QUIET, RULE, SKY, look, panels, style
 from passerby.train.groupings import Grouping
 from passerby.train.run_log import MetricRecord

@@ -14,8 +14,8 @@ from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
 from passerby.report.schedule import falls
-from passerby.report.transfer import labels_panel, shared, source_panel
-from passerby.report.words import changed, counted, facts, summary, value_text
+from passerby.report.setting_lines import changed, counted, facts, summary, value_text
+from passerby.report.unlabelled_panels import labels_panel, shared, source_panel
 from passerby.settings import Settings
 from passerby.train.plan import SAMPLING
 from passerby.types import VECTOR_NAMES

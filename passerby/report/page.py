@@ -20,20 +20,20 @@ from passerby.recipe.places import public_text, without_folders
 from passerby.reference_results import REFERENCE_NOTE
 from passerby.report.background_bias import background_bias_rows, background_bias_sentence, triples
 from passerby.report.comparison import FIGURES, RunComparison, compare_runs
+from passerby.report.curves import cmc_curve, loss_curves, score_curves
+from passerby.report.dataset_counts import sources
 from passerby.report.diagrams import NARROW, WIDE, draw
-from passerby.report.figures import cmc_curve, loss_curves, score_curves
+from passerby.report.explanations import MEASURES, cameras_rule, hardly_learnt, headline, input_mask_rule, progress
+from passerby.report.feature_section import attended_lists, feature_plates, scale_uri
+from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import Row, RunFolder, Site, read_run
-from passerby.report.found import People, people_of
-from passerby.report.gallery import Gallery, gallery_of
-from passerby.report.insight import attended_lists, feature_plates, scale_uri
+from passerby.report.joint_sampling import shares
+from passerby.report.lifelong import LifelongSection, keep_intransigence, lifelong_section
+from passerby.report.list_section import Gallery, gallery_of
 from passerby.report.palette import data_uri
-from passerby.report.pictures import Picture, picture_of
-from passerby.report.ranks import describe
+from passerby.report.predicted_identities import IdentitiesSection, identities_section
+from passerby.report.ranked_lists import describe
 from passerby.report.schedule import rate_curve
-from passerby.report.sentences import MEASURES, cameras_rule, hardly_learnt, headline, input_mask_rule, progress
-from passerby.report.sequence import Memory, keep_intransigence, memory_of
-from passerby.report.shares import shares
-from passerby.report.sources import sources
 from passerby.train.plan import SAMPLING
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 2.5 MB
@@ -67,7 +67,7 @@ def write_report(
 
     """
     run = read_run(folder)
-    memory = memory_of(run, against=against, experts=experts)
+    memory = lifelong_section(run, against=against, experts=experts)
     comparison = None if against is None or memory is not None else compare_runs([folder, against])
     page = render(run, memory, comparison=comparison, device=str(find_device(device)))
     path = folder / "report.html"
@@ -79,7 +79,11 @@ def write_report(
 
 
 def render(
-    run: RunFolder, memory: Memory | None = None, *, comparison: RunComparison | None = None, device: str = "cpu"
+    run: RunFolder,
+    memory: LifelongSection | None = None,
+    *,
+    comparison: RunComparison | None = None,
+    device: str = "cpu",
 ) -> str:
     """Return the page of a run as HTML.
 
@@ -93,7 +97,7 @@ def render(
     count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
     galleries = [gallery_of(run, site, count=count, device=device) for site in run.sites]
     attended, unattended = attended_lists(run, galleries, device=device)
-    people = people_of(run)
+    people = identities_section(run)
     name = run.path.resolve().name
     return _template().render(
         title=name,
@@ -133,7 +137,7 @@ def render(
     )
 
 
-def _headlines(run: RunFolder, people: People | None) -> list[str]:
+def _headlines(run: RunFolder, people: IdentitiesSection | None) -> list[str]:
     """Return the headline sentences: scores or, without an evaluation, the predicted identities."""
     if run.sites or run.recipe.tested or people is None or not (run.path / "embedder.safetensors").is_file():
         return [headline(site, count_sites=len(run.sites)) for site in run.sites]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from passerby.optim import OptimSettings, rate
 from passerby.recipe import Recipe
-from passerby.report.figures import epochs_below
+from passerby.report.curves import epochs_below
 from passerby.report.palette import QUIET, look, style
 
 _STEPS_DRAWN = 50  # per epoch: enough to see a warm-up as the line it is

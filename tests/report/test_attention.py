@@ -11,7 +11,7 @@ from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.report.attention import attention_figure, contributions, cover, maps_of, scale_image
-from passerby.report.ranks import rank_for
+from passerby.report.ranked_lists import rank_for
 
 INPUT = InputSettings(size=(64, 32))
 

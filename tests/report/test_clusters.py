@@ -12,10 +12,15 @@ from passerby.cli import app
 from passerby.clustering.moves import MOVES
 from passerby.errors import UserError
 from passerby.report.clusters import cards, epoch_curves, flow_shares, frame_of, radius_curve, thumbnails
-from passerby.report.features import features_figure, project_clusters
 from passerby.report.folder import read_run
-from passerby.report.found import clusters_figure, people_of, read_found, require_found
 from passerby.report.page import write_report
+from passerby.report.predicted_identities import (
+    clusters_figure,
+    identities_section,
+    read_clusterings,
+    require_clusterings,
+)
+from passerby.report.projection import features_figure, project_clusters
 from passerby.train import run_log
 from passerby.train.groupings import Grouping, read_groupings, save_vectors, vectors_file
 from passerby.train.run_log import MetricRecord
@@ -151,9 +156,12 @@ def test_curves_show_what_was_told():
 def test_what_was_found_in_the_end_is_drawn_with_the_epochs(run):
     final = {"people": 3, "noise": 0.25, "silhouette": None, "stability": 0.7, "truth": {"rand": 0.4, "f": 0.6}}
     (run / "clusters.json").write_text(json.dumps(final))
-    assert [record.epoch for record in require_found(read_run(run)).metrics] == [0, 1]  # no look after the last epoch
+    assert [record.epoch for record in require_clusterings(read_run(run)).metrics] == [
+        0,
+        1,
+    ]  # no look after the last epoch
     grouping(epoch=3).save(run)
-    found = require_found(read_run(run))
+    found = require_clusterings(read_run(run))
     assert [record.epoch for record in found.metrics] == [0, 1, 2]
     assert found.metrics[-1].values == {
         "people": 3,
@@ -225,8 +233,8 @@ def test_the_page_shows_whom_it_took_for_one_person(run):
 
 
 def test_doubtful_clusters_are_others_than_the_largest(run, monkeypatch):
-    monkeypatch.setattr("passerby.report.found._CARDS", 1)
-    rows = people_of(read_run(run)).rows
+    monkeypatch.setattr("passerby.report.predicted_identities._CARDS", 1)
+    rows = identities_section(read_run(run)).rows
     doubtful = rows["The other clusters with the largest spread"]
     assert {row.title for row in doubtful}.isdisjoint(row.title for row in rows["The largest clusters"])
     assert len(doubtful) == 1
@@ -234,10 +242,10 @@ def test_doubtful_clusters_are_others_than_the_largest(run, monkeypatch):
 
 def test_a_run_with_labels_has_no_such_section(tmp_path):
     (tmp_path / "recipe.yaml").write_text(plain_recipe().dump())
-    assert read_found(read_run(tmp_path)) is None
+    assert read_clusterings(read_run(tmp_path)) is None
     assert "Whom it took" not in write_report(tmp_path).read_text()
     with pytest.raises(UserError, match="keeps no clusters"):
-        require_found(read_run(tmp_path))
+        require_clusterings(read_run(tmp_path))
 
 
 @pytest.mark.parametrize("show", ["images", "epochs", "moves", "radius", "features"])
@@ -250,10 +258,10 @@ def test_every_picture_is_a_command(run, tmp_path, show):
 
 
 def test_what_cannot_be_drawn_is_told(run):
-    found = require_found(read_run(run))
+    found = require_clusterings(read_run(run))
     with pytest.raises(UserError, match="there are 1 pages of 6 rows, so there is no page 2"):
         clusters_figure(found, show="images", page=2)
     vectors_file(run, 1).unlink()
-    found = require_found(read_run(run))
+    found = require_clusterings(read_run(run))
     with pytest.raises(UserError, match="the run folder does not hold the vectors of the clustered images"):
         clusters_figure(found, show="features")

@@ -14,10 +14,10 @@ from passerby.errors import UserError
 from passerby.evaluation import evaluate, scores_json
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, save_embedder
-from passerby.report.features import camera_pull, project
+from passerby.report.explanations import of_hundred
 from passerby.report.page import write_report
-from passerby.report.pairs import count_pairs
-from passerby.report.sentences import of_hundred
+from passerby.report.pair_distances import count_pairs
+from passerby.report.projection import camera_pull, project
 from tests.report.conftest import PEOPLE, plain_recipe, write_run
 
 

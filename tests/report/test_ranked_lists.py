@@ -5,7 +5,7 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.report.ranks import choose_queries, describe, rank_for
+from passerby.report.ranked_lists import choose_queries, describe, rank_for
 from tests.report.conftest import PEOPLE, RERANK
 
 

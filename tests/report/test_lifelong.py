@@ -8,8 +8,8 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.report.folder import read_run
+from passerby.report.lifelong import heat_map, lifelong_section, losses, site_curves, stored_vectors
 from passerby.report.page import write_report
-from passerby.report.sequence import heat_map, losses, memory_of, site_curves, stored_vectors
 from passerby.train.course import course_json, course_of
 from tests.report.conftest import plain_recipe, write_run
 from tests.train.test_course import RECORDS, STAGES, TESTED, stage
@@ -44,9 +44,9 @@ def test_losses_are_told_in_plain_words(course):
 def test_another_run_stands_beside(tmp_path):
     mine = write_course(tmp_path / "lwf", plaza=3.1)
     other = write_course(tmp_path / "finetune")
-    first = memory_of(read_run(mine), against=other).sentences[0]
+    first = lifelong_section(read_run(mine), against=other).sentences[0]
     assert first == "Training on campus cost plaza 18.9 mAP points (22.0 lost in finetune: 3.1 saved)."
-    first = memory_of(read_run(other), against=mine).sentences[0]
+    first = lifelong_section(read_run(other), against=mine).sentences[0]
     assert first == "Training on campus cost plaza 22.0 mAP points (18.9 lost in lwf: 3.1 more lost)."
 
 
@@ -62,7 +62,7 @@ def test_another_run_stands_beside(tmp_path):
 )
 def test_points_won_and_lost_are_compared_in_their_own_words(tmp_path, mine, theirs, told):
     folders = [write_course(tmp_path / name, plaza=22 + won) for name, won in (("held", mine), ("plain", theirs))]
-    assert memory_of(read_run(folders[0]), against=folders[1]).sentences[0] == f"Training on campus {told}."
+    assert lifelong_section(read_run(folders[0]), against=folders[1]).sentences[0] == f"Training on campus {told}."
 
 
 def test_stored_vectors_are_to_be_extracted_again_where_it_helps(course):
@@ -108,11 +108,11 @@ def test_experts_tell_what_was_not_learnt(tmp_path):
         scores[name]["plain"]["mAP"] = own + points
         path.write_text(json.dumps(scores))
         experts.append(written.folder)
-    found = {row[0]: row[1] for row in memory_of(read_run(folder), experts=experts).figures}
+    found = {row[0]: row[1] for row in lifelong_section(read_run(folder), experts=experts).figures}
     told = "intransigence on {}: what a model of this site alone has more"
     assert [found[told.format(name)] for name in ("plaza", "campus", "station")] == ["5.0", "2.0", "-1.0"]
     with pytest.raises(UserError, match="no run learns station alone"):
-        memory_of(read_run(folder), experts=experts[:2])
+        lifelong_section(read_run(folder), experts=experts[:2])
     path = folder / "continual_metrics.json"
     before = path.read_text()
     with pytest.raises(UserError, match="no run learns station alone"):

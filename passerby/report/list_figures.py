@@ -21,7 +21,7 @@ from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.report.palette import INK, QUIET, RIGHT, WRONG, style
-from passerby.report.ranks import Kind, LeftOut, Mark, RankedList, Shot, choose_queries, describe, rank_for
+from passerby.report.ranked_lists import Kind, LeftOut, Mark, RankedList, Shot, choose_queries, describe, rank_for
 from passerby.types import Cameras, Embeddings, Rerank
 
 Pixels = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from passerby.evaluation import evaluate
-from passerby.report.figures import cmc_curve, loss_curves, place, score_curves
+from passerby.report.curves import cmc_curve, loss_curves, place, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text
 from passerby.train.run_log import EpochRecord, ScoreRecord

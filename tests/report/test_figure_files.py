@@ -6,8 +6,8 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.report.figures import cmc_curve
-from passerby.report.pictures import save_figure, subject_of_file, subjects_of_run
+from passerby.report.curves import cmc_curve
+from passerby.report.figure_files import save_figure, subject_of_file, subjects_of_run
 from passerby.types import Rerank
 from tests.report.conftest import RERANK, write_run
 

@@ -8,7 +8,7 @@ from passerby.clustering.algorithms import KmeansSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel
-from passerby.report.words import facts
+from passerby.report.setting_lines import facts
 from passerby.settings import Settings
 
 

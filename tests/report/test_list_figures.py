@@ -5,8 +5,8 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from passerby.errors import UserError
-from passerby.report.frames import draw_lists, ranked_lists, ranks_figure
-from passerby.report.ranks import rank_for
+from passerby.report.list_figures import draw_lists, ranked_lists, ranks_figure
+from passerby.report.ranked_lists import rank_for
 from tests.report.conftest import PEOPLE, RERANK
 
 

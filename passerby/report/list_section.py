@@ -12,9 +12,9 @@ from PIL import Image
 
 from passerby.evaluation import average_queries, evaluate, explain_skipped
 from passerby.report.folder import RunFolder, Site
-from passerby.report.frames import HEADINGS, SEED, Pixels, read_shot
+from passerby.report.list_figures import HEADINGS, SEED, Pixels, read_shot
 from passerby.report.palette import data_uri
-from passerby.report.ranks import Kind, RankedList, Shot, choose_queries, rank_for
+from passerby.report.ranked_lists import Kind, RankedList, Shot, choose_queries, rank_for
 from passerby.types import Embeddings, Rerank, Scores
 
 _HEIGHT = 144  # pixels: sharp at the size shown, and about 3 kB

@@ -25,10 +25,10 @@ from passerby.report.clusters import (
     radius_curve,
     thumbnails,
 )
-from passerby.report.features import Colouring, features_figure, project_clusters
+from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder
-from passerby.report.gallery import inline_images
-from passerby.report.pictures import Picture, picture_of
+from passerby.report.list_section import inline_images
+from passerby.report.projection import Colouring, features_figure, project_clusters
 from passerby.train import run_log
 from passerby.train.groupings import Grouping, read_groupings, vectors_file
 from passerby.train.run_log import MetricRecord
@@ -39,7 +39,7 @@ _POINTS = 600
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Clusterings:
     """The clusterings of a run's last unlabelled stage.
 
     Attributes:
@@ -77,7 +77,7 @@ class Found:
         return len(np.unique(truth[truth != UNKNOWN]))
 
 
-def read_found(run: RunFolder) -> Found | None:
+def read_clusterings(run: RunFolder) -> Clusterings | None:
     """Read the clusterings of a run's last unlabelled stage; None without any."""
     groupings = read_groupings(run.path)
     if not groupings:
@@ -93,7 +93,7 @@ def read_found(run: RunFolder) -> Found | None:
     settings = run.recipe.stages[stage - 1].method.chosen.values()
     clustering = [chosen.cluster for chosen in settings if isinstance(chosen, ClusteredSettings)]
     dbscan = next((one for one in clustering if isinstance(one, DbscanSettings)), None)
-    return Found(mine, metrics, table, None if dbscan is None else dbscan.min_samples)
+    return Clusterings(mine, metrics, table, None if dbscan is None else dbscan.min_samples)
 
 
 def _final_metrics(folder: Path, final: Grouping, metrics: list[MetricRecord]) -> list[MetricRecord]:
@@ -120,9 +120,9 @@ def _final_metrics(folder: Path, final: Grouping, metrics: list[MetricRecord]) -
     return [MetricRecord(final.stage, final.learnt, "clusters", values)]
 
 
-def require_found(run: RunFolder) -> Found:
+def require_clusterings(run: RunFolder) -> Clusterings:
     """Return the clusterings of a run, or raise `UserError`."""
-    found = read_found(run)
+    found = read_clusterings(run)
     if found is None:
         raise UserError(f"{run.path} keeps no clusters: it has no stage that is labelled: false, or none has begun")
     return found
@@ -134,7 +134,13 @@ Show = Literal["images", "epochs", "moves", "radius", "features"]
 
 
 def clusters_figure(
-    found: Found, *, show: Show, order: Order = "largest", page: int = 1, rows: int = 6, colour: Colouring = "cluster"
+    found: Clusterings,
+    *,
+    show: Show,
+    order: Order = "largest",
+    page: int = 1,
+    rows: int = 6,
+    colour: Colouring = "cluster",
 ) -> Figure:
     """Draw one figure of the clusters.
 
@@ -172,7 +178,7 @@ def clusters_figure(
             return features_figure(project_clusters(table, found.last.clusters, site=found.site), colour=colour)
 
 
-def _page_of(found: Found, *, order: Order, page: int, rows: int) -> Figure:
+def _page_of(found: Clusterings, *, order: Order, page: int, rows: int) -> Figure:
     vectors = None if found.table is None else found.table.vectors
     every = cards(found.last, vectors, order=order)
     if order == "outside":
@@ -213,7 +219,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class People:
+class IdentitiesSection:
     """The section of the report on predicted identities.
 
     Attributes:
@@ -230,9 +236,9 @@ class People:
     known: bool
 
 
-def people_of(run: RunFolder) -> People | None:
+def identities_section(run: RunFolder) -> IdentitiesSection | None:
     """Return the section on predicted identities; None without an unlabelled stage."""
-    found = read_found(run)
+    found = read_clusterings(run)
     if found is None:
         return None
     vectors = None if found.table is None else found.table.vectors
@@ -245,7 +251,7 @@ def people_of(run: RunFolder) -> People | None:
     chosen["Images in no cluster"] = cards(found.last, None, order="outside")
     wanted = {str(_paths(found)[row]) for some in chosen.values() for card in some for row in _shown(card)}
     images = inline_images(sorted(wanted))
-    return People(
+    return IdentitiesSection(
         sentences=tuple(_sentences(run.path, found)),
         pictures=tuple(_pictures(found)),
         rows={title: tuple(_row(found, card, images) for card in some) for title, some in chosen.items() if some},
@@ -253,7 +259,7 @@ def people_of(run: RunFolder) -> People | None:
     )
 
 
-def _paths(found: Found) -> np.ndarray:
+def _paths(found: Clusterings) -> np.ndarray:
     return found.last.path[found.last.hidden]
 
 
@@ -262,7 +268,7 @@ def _shown(card: Card) -> list[int]:
     return [int(row) for row in card.rows[card.chosen(count)]]
 
 
-def _row(found: Found, card: Card, images: dict[str, str]) -> Row:
+def _row(found: Clusterings, card: Card, images: dict[str, str]) -> Row:
     paths, truth, cam = _paths(found), *(column[found.last.hidden] for column in (found.last.truth, found.last.cam))
     away = dict(zip(card.rows.tolist(), card.away.tolist(), strict=True))
     thumbnails = []
@@ -276,7 +282,7 @@ def _row(found: Found, card: Card, images: dict[str, str]) -> Row:
     return Row(card.title, card.sentence(shown=len(thumbnails)), tuple(thumbnails))
 
 
-def _sentences(folder: Path, found: Found) -> Iterator[str]:
+def _sentences(folder: Path, found: Clusterings) -> Iterator[str]:
     if (folder / "clusters.json").is_file():
         entry = read_json(folder / "clusters.json")
         if isinstance(entry, dict) and isinstance(entry.get("sentences"), list):
@@ -288,7 +294,7 @@ def _sentences(folder: Path, found: Found) -> Iterator[str]:
     yield f"{people:,} people in {len(clusters):,} images, {outside:.1f} % of which are in no cluster"
 
 
-def _pictures(found: Found) -> Iterator[Picture]:
+def _pictures(found: Clusterings) -> Iterator[Picture]:
     if found.metrics:
         last = ", ".join(f"{name} {value:.3g}" for name, value in found.metrics[-1].values.items())
         alt = f"Predicted identities, images in no cluster and agreement over the epochs; at the end {last}."
@@ -305,7 +311,7 @@ def _pictures(found: Found) -> Iterator[Picture]:
     yield from _planes(found)
 
 
-def _planes(found: Found) -> Iterator[Picture]:
+def _planes(found: Clusterings) -> Iterator[Picture]:
     if found.table is None:
         return
     try:

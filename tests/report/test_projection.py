@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from passerby.errors import UserError
-from passerby.report.features import NAMED_PEOPLE, Projection, camera_pull, choose_people, features_figure, project
 from passerby.report.palette import mark_of
+from passerby.report.projection import NAMED_PEOPLE, Projection, camera_pull, choose_people, features_figure, project
 from passerby.types import Embeddings
 
 

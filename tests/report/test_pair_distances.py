@@ -6,7 +6,7 @@ import pytest
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.metrics.verification import RATES
-from passerby.report.pairs import FPR, count_pairs, distances_figure
+from passerby.report.pair_distances import FPR, count_pairs, distances_figure
 
 
 def slow_pairs(table, *, cameras, metric):

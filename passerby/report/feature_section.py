@@ -9,12 +9,12 @@ from passerby.encoders import load_trained
 from passerby.errors import UserError
 from passerby.inference import InferenceSettings
 from passerby.report.attention import maps_of, require_whole, scale_image
-from passerby.report.features import Projection, camera_pull, features_figure, project
+from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder
-from passerby.report.gallery import Gallery, inline, inline_images
-from passerby.report.pairs import count_pairs, distances_figure
-from passerby.report.pictures import Picture, picture_of
-from passerby.report.ranks import RankedList, choose_queries, rank_for
+from passerby.report.list_section import Gallery, inline, inline_images
+from passerby.report.pair_distances import count_pairs, distances_figure
+from passerby.report.projection import Projection, camera_pull, features_figure, project
+from passerby.report.ranked_lists import RankedList, choose_queries, rank_for
 
 _POINTS, _FEWEST_POINTS = 1000, 200  # of the page, shared by the data sets; a thousand take a few seconds
 _SHOWN = 8

@@ -17,9 +17,9 @@ from matplotlib.ticker import PercentFormatter
 from passerby.console import duration
 from passerby.errors import UserError
 from passerby.files import read_json, write_json
+from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import INK, look, panels, style
-from passerby.report.pictures import Picture, picture_of
 from passerby.train.course import MEASURES, Course, Measure, course_from_json
 
 _NAMES: dict[Measure, str] = {"mAP": "mAP", "rank1": "rank-1"}
@@ -27,7 +27,7 @@ _SMALL = 1.0  # points: less is not worth extracting all vectors again
 
 
 @dataclass(frozen=True)
-class Memory:
+class LifelongSection:
     """The section of the report on lifelong results.
 
     Attributes:
@@ -46,13 +46,15 @@ class Memory:
     costs: list[tuple[str, str, str, str, str]]
 
 
-def course_of_run(run: RunFolder) -> Course | None:
+def lifelong_results(run: RunFolder) -> Course | None:
     """Read the lifelong results of a run; None without any."""
     path = run.path / "continual_metrics.json"
     return course_from_json(read_json(path), source=str(path)) if path.is_file() else None
 
 
-def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[Path] = ()) -> Memory | None:
+def lifelong_section(
+    run: RunFolder, *, against: Path | None = None, experts: Sequence[Path] = ()
+) -> LifelongSection | None:
     """Return the section of a run of several stages, None for any other.
 
     Args:
@@ -65,7 +67,7 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
         UserError: runs that cannot be compared.
 
     """
-    course = course_of_run(run)
+    course = lifelong_results(run)
     if course is None:
         if experts:
             raise UserError(
@@ -74,7 +76,7 @@ def memory_of(run: RunFolder, *, against: Path | None = None, experts: Sequence[
         return None
     other = None if against is None else _comparable(run, course, against)
     name = "" if against is None else against.resolve().name
-    return Memory(
+    return LifelongSection(
         sentences=[*losses(course, other=other, name=name), *_summary(course)],
         galleries=list(stored_vectors(course)),
         pictures=_pictures(course),
@@ -96,7 +98,7 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
         UserError: runs that cannot be compared.
 
     """
-    course, path = course_of_run(run), run.path / "continual_metrics.json"
+    course, path = lifelong_results(run), run.path / "continual_metrics.json"
     if course is None or course.sites is None:
         return
     alone, written = _alone(run, course, experts), cast("dict[str, dict[str, object]]", read_json(path))
@@ -241,7 +243,7 @@ def _comparable(run: RunFolder, course: Course, against: Path) -> Course:
     other = read_run(against)
     if against.resolve() == run.path.resolve():
         raise UserError(f"--against {against}: it is the same run; give another run over the same stages")
-    found = course_of_run(other)
+    found = lifelong_results(other)
     if found is None:
         raise UserError(f"--against {against}: it has no continual_metrics.json; it must be a run of several stages")
     for word, mine, theirs in (
