@@ -59,8 +59,8 @@ def _stage(recipe: Recipe, number: int) -> Iterator[Panel]:
     if stage.labelled:
         yield _training(recipe, number, title=title)
         return
-    yield labels_panel(stage, title=f"{title}. Before each: who is who")
-    training = _training(recipe, number, title=f"In each epoch of {stage.title}: learn from these labels")
+    yield labels_panel(stage, title=f"{title}. Before each: pseudo-labels")
+    training = _training(recipe, number, title=f"In each epoch of {stage.title}: training on these labels")
     yield replace(training, enter="labels for this epoch", again="next epoch")
 
 
@@ -92,16 +92,16 @@ def _training(recipe: Recipe, number: int, *, title: str) -> Panel:
 def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     data = recipe.data
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
-    known = "identities known" if stage.labelled else "people as the clusters say"
+    known = "identities known" if stage.labelled else "identities are clusters"
     size = data.identities * data.instances
-    beside = (Box("beside", "Beside them", (*stage.source, "identities known")),) if stage.source else ()
+    beside = (Box("beside", "Source images", (*stage.source, "identities known")),) if stage.source else ()
     joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 else ()
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
-    first = () if stage.identities is None else (f"the first {stage.identities} people of each set",)
+    first = () if stage.identities is None else (f"the first {stage.identities} identities of each set",)
     steps = tuple(facts(data.augment))
     batches = (
-        f"{data.identities} people × {data.instances} images = {size}",
-        *(("a person's images from several cameras",) if data.sampler == "pk_cameras" else ()),
+        f"{data.identities} identities × {data.instances} images = {size}",
+        *(("images of an identity from several cameras",) if data.sampler == "pk_cameras" else ()),
         *changed(data, without=_DATA),
     )
     return (
@@ -124,12 +124,12 @@ def _other_boxes(recipe: Recipe) -> Iterator[Box]:
 def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
     model, (height, width) = recipe.model, recipe.input.size
     if number:
-        first = Box("backbone", "The same network", (f"as stage {number} left it",), "network")
+        first = Box("backbone", "The same network", (f"after stage {number}",), "network")
         return first, *_vectors(recipe)
     begun = ("weights",) if recipe.init_from is not None else ()  # those of the other run
     others = facts(model, without=("backbone", "pool", "neck", *begun))
     pixels = (f"input {height} × {width} px, {recipe.input.colour}", *changed(recipe.input, without=("size", "colour")))
-    start = () if recipe.init_from is None else (f"goes on from {recipe.init_from}",)
+    start = () if recipe.init_from is None else (f"initialised from {recipe.init_from}",)
     backbone = Box("backbone", model.backbone, (*pixels, *others, *start), "network")
     return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
 
@@ -179,9 +179,9 @@ def _left_over(methods: dict[str, Method], losses: dict[str, Method], number: in
     asking = [name for name, method in methods.items() if method.settings.uses_previous_model]
     found = []
     if asking:
-        lines = (f"the model as stage {number} left it, frozen", f"asked by {', '.join(asking)}")
+        lines = (f"the model after stage {number}, frozen", f"used by {', '.join(asking)}")
         fed = [f"method {name}" for name in asking if name in losses]
-        found.append((Box("teacher", "Teacher", lines, "network"), fed))
+        found.append((Box("teacher", "Previous model", lines, "network"), fed))
     for name, method in methods.items():
         if method.remembers:
             box = Box(f"memory {name}", f"Memory: {name}", (method.remembers,), "images")
@@ -194,7 +194,7 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
     boxes = []
     for name, chosen in stage.losses.chosen.items():
         source = str(getattr(chosen, "feature", ""))
-        sees = (f"sees the vector {source}",) if source else ()
+        sees = (f"input: {source}",) if source else ()
         weight = getattr(chosen, "weight", None)
         title = name if weight is None else f"{name} × {value_text(weight)}"
         lines = (*summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
@@ -225,8 +225,8 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
     momentum = (f"momentum {value_text(optim.momentum)}",) if optim.name == "sgd" else ()
     decay = f"weight decay {value_text(optim.weight_decay)}"
     count = len(_losses(stage, number))
-    mean = (f"EMA {value_text(optim.ema_decay)}", "tested in place of the last weights")
-    average = (Box("average", "Running mean of the weights", mean, "learning"),) if optim.ema_decay is not None else ()
+    mean = (f"EMA {value_text(optim.ema_decay)}", "evaluated in place of the last weights")
+    average = (Box("average", "EMA of the weights", mean, "learning"),) if optim.ema_decay is not None else ()
     steps = tuple(changed(recipe.engine, without=_ENGINE))
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {counted(count, 'weighted term')}",), "learning"),
@@ -240,24 +240,24 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
 
 def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
     if optim.freeze_backbone_steps:
-        yield f"the backbone stands still for {counted(optim.freeze_backbone_steps, 'step')}"
+        yield f"backbone frozen for {counted(optim.freeze_backbone_steps, 'step')}"
     if optim.warmup_epochs:
         yield f"warm-up over {counted(optim.warmup_epochs, 'epoch')} from {value_text(optim.warmup_factor * optim.lr)}"
-    yield f"full rate {value_text(optim.lr)}"
+    yield f"learning rate {value_text(optim.lr)}"
     if optim.schedule == "multistep":
         reached = [str(step) for step in optim.milestones if step < epochs]
-        yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no step is reached"
+        yield f"× {value_text(optim.gamma)} at epoch {', '.join(reached)}" if reached else "no milestone is reached"
     elif optim.schedule == "cosine":
         after = f"after epoch {value_text(optim.flat_epochs)} " if optim.flat_epochs else ""
-        text = f"{after}falling to {value_text(optim.min_lr)} at epoch {epochs}"
-        yield (text if falls(optim, epochs=epochs) else f"too few epochs for it to fall to {value_text(optim.min_lr)}")
+        text = f"{after}decaying to {value_text(optim.min_lr)} at epoch {epochs}"
+        yield (text if falls(optim, epochs=epochs) else f"too few epochs to decay to {value_text(optim.min_lr)}")
 
 
 def _test(recipe: Recipe) -> Panel:
     test = recipe.test
     if not recipe.tested:
-        nothing = Box("tested", "Nothing is tested", ("the recipe names no data set to test on (evaluate)",), "test")
-        return Panel("No test", (Column("Images", (nothing,)),), ())
+        nothing = Box("tested", "No evaluation", ("`evaluate` is empty",), "test")
+        return Panel("No evaluation", (Column("Images", (nothing,)),), ())
     left_out = (
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )

@@ -20,12 +20,12 @@ def shared(settings: Settings) -> tuple[str, ...]:
 def source_panel(recipe: Recipe) -> Panel:
     """Return the panel of the initial model."""
     beside = dict.fromkeys(name for stage in recipe.stages for name in stage.source)
-    images = f"images of {', '.join(beside)} are shown beside" if beside else "its images are not needed"
+    images = f"images of {', '.join(beside)} are trained on jointly" if beside else "its images are not used"
     return Panel(
         "Source: a finished run",
         (
             Column("Run", (Box("run", str(recipe.init_from), (images,)),)),
-            Column("Taken over", (Box("model", "Its network", ("weights and statistics of norms",), "network"),)),
+            Column("Initial model", (Box("model", "Network", ("weights and batch-norm statistics",), "network"),)),
         ),
         (("run", "model"),),
     )
@@ -39,10 +39,10 @@ def labels_panel(stage: StageSettings, *, title: str) -> Panel:
     return Panel(
         title,
         (
-            Column("Look", _looking(stage, method)),
+            Column("Embed", _looking(stage, method)),
             Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(chosen)), "value"),)),
-            Column("Group", (Box("group", f"Clusters: {chosen.cluster.kind}", group, "learning"),)),
-            Column("Name", (Box("name", "A cluster is a person", tuple(_named(stage, chosen, method)), "learning"),)),
+            Column("Cluster", (Box("group", f"Clusters: {chosen.cluster.kind}", group, "learning"),)),
+            Column("Assign", (Box("name", "Pseudo-labels", tuple(_named(stage, chosen, method)), "learning"),)),
         ),
         (("network", "compare"), ("compare", "group"), ("group", "name")),
     )
@@ -55,11 +55,11 @@ def _maker(stage: StageSettings) -> tuple[ClusteredSettings, Clustered]:
             method = chosen.make()
             assert isinstance(method, Clustered)
             return chosen, method
-    raise AssertionError("a stage without labels has a part that makes them")
+    raise AssertionError("every unlabelled stage has a method that assigns labels")
 
 
 def _looking(stage: StageSettings, method: Clustered) -> tuple[Box, ...]:
-    images = Box("look", "All its images", (*stage.train, "identities not used", "not augmented"))
+    images = Box("look", "All images", (*stage.train, "identities not used", "not augmented"))
     return images, Box("network", method.eyes, (), "network")
 
 
@@ -74,8 +74,8 @@ def _named(stage: StageSettings, chosen: ClusteredSettings, method: Clustered) -
     everyone = isinstance(chosen.cluster, KmeansSettings)
     yield "every image is in a cluster" if everyone else method.alone
     if stage.source:
-        yield f"people of {', '.join(stage.source)} keep their names"
+        yield f"identities of {', '.join(stage.source)} keep their labels"
     if chosen.outliers < 1 and not everyone:
-        yield f"the run stops where more than {100 * chosen.outliers:g} % of the images are in none"
+        yield f"the run stops where more than {100 * chosen.outliers:g} % of the images are noise"
     if chosen.stop is not None:
-        yield f"the stage ends when clusters are at rest: {', '.join(facts(chosen.stop))}"
+        yield f"the stage ends when clusters have converged: {', '.join(facts(chosen.stop))}"

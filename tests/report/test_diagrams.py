@@ -130,7 +130,7 @@ def test_what_the_test_averages_is_drawn():
 def test_tricks_of_learning_are_drawn():
     drawn = words(draw(plain_recipe(optim={"ema_decay": 0.999, "freeze_backbone_steps": 200})))
     assert "EMA 0.999" in drawn
-    assert "the backbone stands still for 200 steps" in drawn
+    assert "backbone frozen for 200 steps" in drawn
     plain = words(draw(plain_recipe()))
     assert "EMA" not in plain
     assert "still" not in plain
@@ -146,7 +146,7 @@ def test_a_schedule_is_told_as_it_runs():
     drawn = words(draw(cosine))
     assert "falling to 1e-06" in drawn
     assert "warm-up" not in drawn
-    assert "no step is reached" in words(draw(plain_recipe(optim={"milestones": [40]})))
+    assert "no milestone is reached" in words(draw(plain_recipe(optim={"milestones": [40]})))
 
 
 @pytest.mark.parametrize(
@@ -180,17 +180,17 @@ def without_labels(method, **more):
 def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
     svg = draw(without_labels({"contrast": {"cameras": "centre"}}))
     drawn = words(svg)
-    assert "Source: a finished run RUN TAKEN OVER runs/elsewhere" in drawn
+    assert "Source: a finished run RUN INITIAL MODEL runs/elsewhere" in drawn
     steps = (
-        "12 epochs. Before each: who is who",
-        "All its images",
+        "12 epochs. Before each: pseudo-labels",
+        "All images",
         "The network as it is now",
         "Vectors at unit length",
     )
     steps += (
         "without each camera's mean",
         "Clusters: dbscan",
-        "A cluster is a person",
+        "Pseudo-labels",
         "an image in no cluster is left",
     )
     steps += (
@@ -204,7 +204,7 @@ def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
         assert step in drawn
     assert "identities known" not in drawn
     labelled = words(draw(plain_recipe()))
-    for step in ("who is who", "next epoch", "Clusters"):
+    for step in ("pseudo-labels", "next epoch", "Clusters"):
         assert step not in labelled
 
 
@@ -213,7 +213,7 @@ def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
     [
         ({"spcl": {}}, ("Hybrid memory", "is a person of its own", "The memory, as batches moved it")),
         ({"mmt": {}}, ("Second network", "Two mean teachers", "The mean of what both teachers see")),
-        ({"pseudo": {"stop": {}}, "dec": {}}, ("Centres", "the stage ends when clusters are at rest")),
+        ({"pseudo": {"stop": {}}, "dec": {}}, ("Centres", "the stage ends when clusters have converged")),
     ],
 )
 def test_what_stands_beside_the_network_is_drawn(method, told):
@@ -236,7 +236,7 @@ def test_known_people_beside_are_drawn_apart():
         init_from="runs/plaza",
     )
     drawn = words(draw(recipe))
-    assert "images of plaza are shown beside" in drawn
+    assert "images of plaza are trained on jointly" in drawn
     assert "Beside them plaza identities known" in drawn
     assert "people of plaza keep their names" in drawn
 

@@ -209,5 +209,5 @@ def test_who_makes_the_labels_is_drawn_where_they_are_made():
     assert len(set(drawn)) == len(MAKERS)
     for name, text in zip(MAKERS, drawn, strict=True):
         first, second = text.split("Stage 2 of 2")
-        assert "who is who" not in first, name
-        assert "who is who" in second, name
+        assert "pseudo-labels" not in first, name
+        assert "pseudo-labels" in second, name
