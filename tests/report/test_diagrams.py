@@ -20,7 +20,7 @@ def words(svg):
 def test_the_whole_path_is_named():
     drawn = words(draw(plain_recipe()))
     for step in (
-        "16 people × 4 images = 64",
+        "16 identities × 4 images = 64",
         "test_resnet",
         "Pooling: avg",
         "before_neck",
@@ -37,7 +37,7 @@ def test_the_whole_path_is_named():
 def test_weights_are_those_of_the_run_that_it_starts_from():
     assert "weights none" in words(draw(plain_recipe()))
     drawn = words(draw(plain_recipe(init_from="runs/plaza")))
-    assert "goes on from runs/plaza" in drawn
+    assert "initialised from runs/plaza" in drawn
     assert "weights none" not in drawn
 
 
@@ -67,7 +67,7 @@ def test_another_recipe_is_another_drawing():
     assert "Stage 2 of 2: second site, 5 epochs" in drawn
     assert drawn.count("softmax ×") == 1
     assert "triplet × 2" in drawn
-    assert "as stage 1 left it" in drawn
+    assert "after stage 1" in drawn
     assert "Re-ranking" not in drawn
     assert "erase" not in drawn
 
@@ -79,11 +79,11 @@ def test_the_earlier_model_and_what_is_kept_are_drawn():
     method = {"lwf": {"tr_dist": 1.0, "heads": 1.0}, "average": {}}
     svg = draw(plain_recipe(stages=SEQUENCE, method=method))
     first, second = words(svg).split("Stage 2 of 2")
-    assert "Teacher the model as stage 1 left it, frozen asked by average, lwf" in second
+    assert "Previous model the model after stage 1, frozen used by average, lwf" in second
     assert "Memory: lwf the classifiers of earlier stages" in second
     assert "method: lwf" in second
     assert "After the last epoch: average Average the weights" in second
-    for nothing in ("Teacher", "method: lwf", "average"):
+    for nothing in ("Previous model", "method: lwf", "average"):
         assert nothing not in first
     assert "After the last epoch: lwf Keep the classifier of the stage" in " ".join(first.split())
     assert "method: average" not in svg
@@ -93,7 +93,7 @@ def test_the_teacher_points_to_the_losses_that_ask_it():
     plain = draw(plain_recipe(stages=SEQUENCE))
     asked = draw(plain_recipe(stages=SEQUENCE, method={"feature": {}}))
     average = draw(plain_recipe(stages=SEQUENCE, method={"average": {}}))
-    assert "Teacher" not in words(plain)
+    assert "Previous model" not in words(plain)
     arrows = [svg.count("<polygon") for svg in (plain, asked, average)]
     assert arrows == [arrows[0], arrows[0] + 4, arrows[0] + 2]  # augmented images, its own arrow, the loss's two
 
@@ -115,7 +115,7 @@ def test_a_memory_that_only_leaves_something_adds_no_loss():
 
 def test_a_run_that_tests_nothing_says_so():
     drawn = words(draw(plain_recipe(evaluate=[])))
-    assert "Nothing is tested" in drawn
+    assert "No evaluation" in drawn
     for word in ("Re-ranking", "mAP", "Query and gallery", "Distance"):
         assert word not in drawn
 
@@ -144,7 +144,7 @@ def test_a_margin_that_does_nothing_is_not_drawn():
 def test_a_schedule_is_told_as_it_runs():
     cosine = plain_recipe(optim={"schedule": "cosine", "warmup_epochs": 0, "min_lr": 1e-6})
     drawn = words(draw(cosine))
-    assert "falling to 1e-06" in drawn
+    assert "decaying to 1e-06" in drawn
     assert "warm-up" not in drawn
     assert "no milestone is reached" in words(draw(plain_recipe(optim={"milestones": [40]})))
 
@@ -237,8 +237,8 @@ def test_known_people_beside_are_drawn_apart():
     )
     drawn = words(draw(recipe))
     assert "images of plaza are trained on jointly" in drawn
-    assert "Beside them plaza identities known" in drawn
-    assert "people of plaza keep their names" in drawn
+    assert "Source images plaza identities known" in drawn
+    assert "identities of plaza keep their labels" in drawn
 
 
 def test_what_a_recipe_does_not_have_is_not_drawn():

@@ -109,7 +109,7 @@ def test_experts_tell_what_was_not_learnt(tmp_path):
         path.write_text(json.dumps(scores))
         experts.append(written.folder)
     found = {row[0]: row[1] for row in lifelong_section(read_run(folder), experts=experts).figures}
-    told = "intransigence on {}: what a model of this site alone has more"
+    told = "intransigence on {}: gap to a model trained on it alone"
     assert [found[told.format(name)] for name in ("plaza", "campus", "station")] == ["5.0", "2.0", "-1.0"]
     with pytest.raises(UserError, match="no run learns station alone"):
         lifelong_section(read_run(folder), experts=experts[:2])
