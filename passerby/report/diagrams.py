@@ -194,7 +194,7 @@ def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
     boxes = []
     for name, chosen in stage.losses.chosen.items():
         source = str(getattr(chosen, "feature", ""))
-        sees = (f"input: {source}",) if source else ()
+        sees = (f"input: the vector {source}",) if source else ()
         weight = getattr(chosen, "weight", None)
         title = name if weight is None else f"{name} × {value_text(weight)}"
         lines = (*summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
