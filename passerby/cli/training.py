@@ -46,7 +46,9 @@ def train(
     pattern: PatternText = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="epochs of every stage; its learning-rate schedule is stretched alike", show_default=False),
+        typer.Option(
+            min=1, help="epochs of every stage; its learning-rate schedule is stretched alike", show_default=False
+        ),
     ] = None,
     seeds: Annotated[
         str | None,

@@ -32,7 +32,7 @@ def test_epochs_of_a_stage_are_summed():
 def test_the_page_shows_them(tmp_path):
     recipe = plain_recipe(stages=[{"train": ["plaza", "msmt17"], "epochs": 1}], data={"sampling": "datasets"})
     written = write_run(tmp_path, recipe=recipe)
-    assert "drew from each data set" not in write_report(written.folder).read_text()
+    assert "drawn from each data set" not in write_report(written.folder).read_text()
     record = epoch(1, {"<plaza>": DrawnRecord(6400, 200), "msmt17": DrawnRecord(6400, 200)})
     run_log.append(written.folder / "log.jsonl", record)
     html = write_report(written.folder).read_text()
@@ -40,4 +40,4 @@ def test_the_page_shows_them(tmp_path):
         r"<tr><td>(\S+)</td><td>([\d,]+)</td><td>\s*([\d.]+) %</td><td>([\d,]+ of [\d,]+)</td></tr>", html
     )
     assert rows == [("&lt;plaza&gt;", "6,400", "50.0", "200 of 200"), ("msmt17", "6,400", "50.0", "200 of 200")]
-    assert "trained on jointly, an equal share of each data set in every batch." in html
+    assert "Joint training, an equal share of each data set in every batch." in html
