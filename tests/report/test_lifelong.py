@@ -111,11 +111,11 @@ def test_experts_tell_what_was_not_learnt(tmp_path):
     found = {row[0]: row[1] for row in lifelong_section(read_run(folder), experts=experts).figures}
     told = "intransigence on {}: gap to a model trained on it alone"
     assert [found[told.format(name)] for name in ("plaza", "campus", "station")] == ["5.0", "2.0", "-1.0"]
-    with pytest.raises(UserError, match="no run learns station alone"):
+    with pytest.raises(UserError, match="no run is trained on station alone"):
         lifelong_section(read_run(folder), experts=experts[:2])
     path = folder / "continual_metrics.json"
     before = path.read_text()
-    with pytest.raises(UserError, match="no run learns station alone"):
+    with pytest.raises(UserError, match="no run is trained on station alone"):
         write_report(folder, experts=experts[:2])
     assert path.read_text() == before
     write_report(folder, experts=experts)
