@@ -34,7 +34,7 @@ def test_it_trains_every_recipe_method_and_loss(script):
 
 
 def test_every_run_is_a_recipe_that_reads(script, tmp_path):
-    datasets = {name: f"{{kind: market1501, root: {tmp_path}}}" for name in script.DATASETS}
+    datasets = dict.fromkeys(script.DATASETS, f"{{kind: market1501, root: {tmp_path}}}")
     (tmp_path / "tiny.yaml").write_text(script.TINY.format_map(datasets))
     for run in (*script.RECIPES.values(), *script.ROWS.values(), *script.TRIED.values()):
         recipe = str(tmp_path / "tiny.yaml") if run.recipe == "tiny" else run.recipe
