@@ -7,7 +7,9 @@ together because a schedule means nothing without its base rate.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 import torch
@@ -15,7 +17,24 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from passerby.errors import UserError
 from passerby.settings import Settings
+
+
+class GroupSettings(Settings):
+    """Parameters with a learning rate and a weight decay of their own."""
+
+    match: Annotated[str, Field(min_length=1)] = Field(
+        description="pattern of names of parameters, such as backbone.*, neck.*, losses.*, method.ssg.*"
+    )
+    lr_scale: Annotated[float, Field(gt=0)] = Field(1.0, description="factor of the learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="null = that of the optimiser")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.lr_scale == 1 and self.weight_decay is None:
+            raise ValueError(f"the group {self.match!r} has no effect; give it lr_scale or weight_decay")
+        return self
 
 
 class OptimSettings(Settings):
@@ -44,6 +63,13 @@ class OptimSettings(Settings):
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="test a running mean of the weights that keeps this share of itself at each step, e.g. 0.999"
+    )
+
+    groups: tuple[GroupSettings, ...] = Field(
+        (), description="parameters with a learning rate and a weight decay of their own; the first that matches counts"
+    )
+    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="factor of the learning rate from one layer of the backbone to the one below it, e.g. 0.75"
     )
 
     @model_validator(mode="after")
@@ -120,22 +146,51 @@ def stretched(settings: OptimSettings, factor: float) -> dict[str, float | list[
     return lengths
 
 
+def selects(patterns: Sequence[str], name: str) -> bool:
+    """Whether patterns select a name: the last that matches decides, and one that begins with `!` takes it out again.
+
+    `*` stands for any characters, dots among them; `?` and `[...]` are those of file names.
+
+    >>> [selects(["*", "!losses.*"], name) for name in ("backbone.conv1.weight", "losses.softmax.weight")]
+    [True, False]
+    """
+    found = [pattern for pattern in patterns if fnmatchcase(name, pattern.removeprefix("!"))]
+    return bool(found) and not found[-1].startswith("!")
+
+
 def make_optimiser(
-    settings: OptimSettings, modules: Iterable[nn.Module], *, no_weight_decay: Iterable[nn.Parameter] = ()
+    settings: OptimSettings,
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    no_weight_decay: Iterable[nn.Parameter] = (),
+    scales: Mapping[str, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
-    """Build the optimiser over every parameter of `modules` that wants a gradient.
+    """Build the optimiser over every parameter that requires a gradient.
+
+    A parameter group is made for each pair of a factor of the learning rate and a weight decay.
 
     Args:
         settings: which optimiser.
-        modules: all that learns.
+        parameters: all that may learn, by name.
+        scales: further factors of the learning rate, by name.
         no_weight_decay: the parameters among them that weight decay leaves alone.
 
     """
     spared = {id(parameter) for parameter in no_weight_decay}
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, object]] = [{"params": [p for p in parameters if id(p) not in spared]}]
-    if alone := [p for p in parameters if id(p) in spared]:
-        groups.append({"params": alone, "weight_decay": 0.0})
+    found: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, settings.weight_decay): []}
+    for name, parameter in parameters.items():
+        if parameter.requires_grad:
+            own = next((group for group in settings.groups if selects([group.match], name)), None)
+            scale = scales.get(name, 1.0) * (1.0 if own is None else own.lr_scale)
+            decay = settings.weight_decay if own is None or own.weight_decay is None else own.weight_decay
+            found.setdefault((scale, 0.0 if id(parameter) in spared else decay), []).append(parameter)
+    groups: list[dict[str, object]] = [
+        {"params": members, "lr": settings.lr * scale, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), members in found.items()
+        if members
+    ]
+    if not groups:
+        raise UserError("nothing learns: all parameters are frozen; shorten the list of `freeze`")
     match settings.name:
         case "adam":
             return torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
@@ -148,9 +203,15 @@ def make_optimiser(
 
 
 def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group a learning rate, times its own factor where it has one."""
     for group in optimiser.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get("lr_scale", 1.0)
+
+
+def base_rate(optimiser: torch.optim.Optimizer) -> float:
+    """Return the learning rate of the last step before the factors of groups."""
+    group = optimiser.param_groups[0]
+    return float(group["lr"] / group.get("lr_scale", 1.0))
 
 
 # ---- the running mean of the weights

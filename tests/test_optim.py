@@ -93,7 +93,10 @@ def test_a_setting_without_effect_is_refused(values, told):
 def test_the_optimiser_holds_what_wants_a_gradient(name, kind):
     modules = [nn.Linear(2, 3), nn.BatchNorm1d(3)]
     modules[1].bias.requires_grad_(False)
-    optimiser = make_optimiser(OptimSettings(name=name, lr=0.5, weight_decay=0.25), modules)
+    optimiser = make_optimiser(
+        OptimSettings(name=name, lr=0.5, weight_decay=0.25),
+        {f"{n}.{key}": value for n, module in enumerate(modules) for key, value in module.named_parameters()},
+    )
     assert type(optimiser) is kind
     (group,) = optimiser.param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in (*modules[0].parameters(), modules[1].weight)}
@@ -106,7 +109,9 @@ def test_the_optimiser_holds_what_wants_a_gradient(name, kind):
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_some_parameters_are_spared_the_decay(name):
     module = nn.Linear(2, 3)
-    optimiser = make_optimiser(OptimSettings(name=name, weight_decay=0.25), [module], no_weight_decay=[module.bias])
+    optimiser = make_optimiser(
+        OptimSettings(name=name, weight_decay=0.25), dict(module.named_parameters()), no_weight_decay=[module.bias]
+    )
     assert [[id(p) for p in g["params"]] for g in optimiser.param_groups] == [[id(module.weight)], [id(module.bias)]]
     assert [g["weight_decay"] for g in optimiser.param_groups] == [0.25, 0.0]
     set_rate(optimiser, 0.125)

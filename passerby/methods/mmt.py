@@ -120,9 +120,11 @@ class MmtSettings(ClusteredSettings):
             raise ValueError(
                 "method.mmt keeps running means of its own and leaves one of them; leave out optim.ema_decay"
             )
-        for name in ("freeze_backbone_steps", "batch_norm"):
+        for name in ("freeze_backbone_steps", "batch_norm", "groups", "layer_decay"):
             if getattr(stage.optim, name) != type(stage.optim).model_fields[name].default:
                 raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
+        if stage.freeze:
+            raise ValueError("method.mmt trains a second network, which freeze does not reach; leave it out")
 
 
 class Mmt(Clustered, settings_class=MmtSettings):

@@ -31,7 +31,7 @@ class TestSettings(Settings):
 
     every: Annotated[int, Field(ge=0)] = Field(10, description="epochs between evaluations; 0 = only after the last")
     start: Literal["auto", "off"] = Field(
-        "auto", description="auto: where stages follow one another, also test the model before the first"
+        "auto", description="auto: where stages learn from different data sets, also test the model before the first"
     )
     feature: VectorName = "after_neck"
     flip: bool = Field(False, description="average the vectors of each image and its mirror image")
@@ -75,7 +75,8 @@ class EngineSettings(Settings):
     )
     mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
     keep_stages: Literal["auto", "off"] = Field(
-        "auto", description="auto: where stages follow one another, keep the model of each as stage-N.safetensors"
+        "auto",
+        description="auto: where stages learn from different data sets, keep the model of each as stage-N.safetensors",
     )
     track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
         "none", description="experiment tracker that also gets losses, learning rates and scores"

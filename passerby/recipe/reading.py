@@ -136,7 +136,7 @@ def recipe_of_run(file: Path) -> Recipe:
 
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:
-    """Validate plain data, after every stage was completed with the recipe's own `optim`, `losses` and `method`."""
+    """Validate plain data, after every stage was completed with the keys of the top level that stages inherit."""
     load_plugins()
     data = _with_defaults(data)
     _place(data)
@@ -175,8 +175,9 @@ def _completed(data: dict[str, Plain]) -> Plain:
 def _complete(stage: dict[str, Plain], data: dict[str, Plain]) -> dict[str, Plain]:
     completed = dict(stage)
     for key in PER_STAGE:
-        base = data.get(key) or {}
-        own = stage.get(key) or {}
+        base, own = data.get(key), stage.get(key)
         if isinstance(base, dict) and isinstance(own, dict):
             completed[key] = merge(base, own)
+        elif own is None:  # a list takes the place of the whole
+            completed[key] = base
     return completed

@@ -15,12 +15,15 @@ from passerby.settings import Settings
 Name = Annotated[str, Field(min_length=1)]
 
 
-PER_STAGE = ("optim", "losses", "method")
+Pattern = Annotated[str, Field(pattern=r"^!?[^!]+$")]
+"""A pattern of names, or one that takes names out again."""
+
+PER_STAGE = ("optim", "losses", "method", "freeze")
 """Keys of the top level that each stage inherits and may change."""
 
 
 class StageSettings(Settings):
-    """One leg of a run; what it leaves out comes from the recipe's own `optim`, `losses` and `method`."""
+    """One leg of a run; what it leaves out comes from the same keys of the recipe's top level."""
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the log calls it; default: its data sets")
@@ -36,6 +39,13 @@ class StageSettings(Settings):
     optim: OptimSettings = OptimSettings()
     losses: LossSettings = Field(default_factory=default_losses)
     method: MethodSettings = MethodSettings()
+    freeze: tuple[Pattern, ...] = Field((), description="as in the recipe")
+
+    @model_validator(mode="after")
+    def _frozen_first(self) -> Self:
+        if self.freeze and self.freeze[0].startswith("!"):
+            raise ValueError(f"freeze begins with {self.freeze[0]!r}, which takes out of nothing; put '*' before it")
+        return self
 
     @model_validator(mode="after")
     def _once(self) -> Self:

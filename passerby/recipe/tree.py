@@ -18,7 +18,7 @@ from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
 from passerby.recipe.methods import require_useful
 from passerby.recipe.protocol import EngineSettings, TestSettings
-from passerby.recipe.stage import PER_STAGE, Name, StageSettings
+from passerby.recipe.stage import PER_STAGE, Name, Pattern, StageSettings
 from passerby.reference_results import ReferenceResult
 from passerby.settings import Plain, Settings, difference, dump_yaml
 from passerby.types import Dataset, InputMask
@@ -43,6 +43,11 @@ class Recipe(Settings):
     losses: LossSettings = Field(default_factory=default_losses)
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
+    freeze: tuple[Pattern, ...] = Field(
+        (),
+        description="patterns of names of parameters that do not learn, such as backbone.*; `!` before a pattern takes "
+        "names out again: ['*', '!losses.*'] trains the losses only",
+    )
     init_from: str | None = Field(
         None, description="folder of a run at the end of a stage: go on from its model and what its methods remember"
     )
@@ -134,6 +139,11 @@ class Recipe(Settings):
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.train))
 
     @property
+    def lifelong(self) -> bool:
+        """Whether stages learn from different data sets, so that they may forget and are compared with each other."""
+        return len({frozenset(stage.train) for stage in self.stages}) > 1
+
+    @property
     def input_mask(self) -> InputMask:
         """What the model is shown of a test image."""
         return self.trained_input_mask if self.test.input_mask == "auto" else self.test.input_mask
@@ -180,10 +190,11 @@ class Recipe(Settings):
         data = cast("dict[str, Plain]", self.model_dump(mode="json"))
         for stage in cast("list[dict[str, Plain]]", data["stages"]):
             for key in PER_STAGE:
-                base, whole = (cast("dict[str, Plain]", level[key]) for level in (data, stage))
-                stage[key] = difference(base, whole)
-                if not stage[key]:
+                base, whole = data[key], stage[key]
+                if base == whole:
                     del stage[key]
+                elif isinstance(base, dict) and isinstance(whole, dict):
+                    stage[key] = difference(base, whole)
         return data
 
 

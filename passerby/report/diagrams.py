@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from passerby.methods.method import Method
-from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel, draw_panels
 from passerby.report.schedule import falls
@@ -232,13 +231,16 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
         Box("sum", "Sum" if count > 1 else "Total", (f"of {counted(count, 'weighted term')}",), "learning"),
         *((Box("step", "Step", steps, "learning"),) if steps else ()),
         Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum, *changed(optim, without=_OPTIM)), "learning"),
-        Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(optim, stage.epochs)), "learning"),
+        Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(stage)), "learning"),
         *average,
         *_ends(stage, number),
     )
 
 
-def _schedule(optim: OptimSettings, epochs: int) -> Iterator[str]:
+def _schedule(stage: StageSettings) -> Iterator[str]:
+    optim, epochs = stage.optim, stage.epochs
+    if stage.freeze:
+        yield f"frozen: {', '.join(stage.freeze)}"
     if optim.freeze_backbone_steps:
         yield f"backbone frozen for {counted(optim.freeze_backbone_steps, 'step')}"
     if optim.warmup_epochs:

@@ -1,4 +1,7 @@
-"""What only a run of several stages does at the end of each: keep the model, search the vectors of the stage before."""
+"""What a lifelong run does at the end of each stage: keep the model, search the vectors of the stage before.
+
+A run is lifelong where its stages learn from different data sets; several stages on one data set are not.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from passerby.types import Embeddings
 
 
 class Between:
-    """Follows a run from stage to stage; in a run of one stage, and in all processes but the first, it does nothing.
+    """Follows a lifelong run from stage to stage; in another run, and in all processes but the first, it does nothing.
 
     The vectors of the galleries are kept for as long as a resume may need them: those of the stage before. Nothing here
     changes the run, so it may be done again after a resume.
@@ -29,14 +32,14 @@ class Between:
 
     def __init__(self, trainer: Trainer) -> None:
         self.setup, self.state, self.tell = trainer.setup, trainer.state, trainer.log
-        self.on = len(trainer.setup.stages) > 1 and distributed.rank() == 0
+        self.on = trainer.setup.recipe.lifelong and distributed.rank() == 0
         self.unseen: list[Embeddings] = []
 
     @property
     def tests_start(self) -> bool:
         """Whether the model is to be tested before its first step, which is the present moment."""
         setup, at = self.setup, self.state.counters
-        return at.stage == 0 and at.at_start and len(setup.stages) > 1 and setup.recipe.test.start == "auto"
+        return at.stage == 0 and at.at_start and setup.recipe.lifelong and setup.recipe.test.start == "auto"
 
     def end(self, seconds: float) -> None:
         """Note what the stage leaves, and keep its model unless it is the last.

@@ -12,12 +12,14 @@ from passerby.errors import UserError, first_line
 from passerby.losses.mix import LossMix
 from passerby.methods.method import Method
 from passerby.models.embedder import load_state
+from passerby.models.layers import layer_scales
 from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
 from passerby.train import distributed
 from passerby.train.checkpoint import Checkpoint
 from passerby.train.context import MethodContext
 from passerby.train.fit import require_losses, require_place, take_over
+from passerby.train.frozen import named_parameters
 from passerby.train.norms import set_norm_statistics
 from passerby.train.setup import Setup
 from passerby.train.start import read_start
@@ -118,6 +120,7 @@ class StageBuilder:
         """Make what a stage is made of, once its methods have their state and before they begin."""
         state = self.state
         state.counters.begin_stage(number)
+        state.frozen.release()  # or a copy of the network that a method makes would never be trained
         torch.manual_seed(state.seed)
         state.show(self.setup.stages[number])
         for method in state.active_methods if extended else ():
@@ -151,7 +154,15 @@ class StageBuilder:
         pools = (m for module in state.modules for m in module.modules() if isinstance(m, Pool))  # of all networks
         of_pools = (p for pool in pools for p in pool.parameters())
         no_weight_decay = [*state.losses.no_weight_decay, *of_pools, *of_methods]
-        return make_optimiser(state.settings.optim, state.modules, no_weight_decay=no_weight_decay)
+        state.frozen.freeze(state.named_modules, state.settings.freeze)
+        parameters, optim = named_parameters(state.named_modules), state.settings.optim
+        return make_optimiser(optim, parameters, no_weight_decay=no_weight_decay, scales=self._layer_scales())
+
+    def _layer_scales(self) -> dict[str, float]:
+        """Return the factors of the learning rate of the layers of the backbone, by name of parameter."""
+        decay, body = self.state.settings.optim.layer_decay, self.state.embedder.backbone.body
+        found = {} if decay is None else layer_scales(body, decay)
+        return {f"backbone.body.{name}": scale for name, scale in found.items()}
 
     def renew_optimiser(self) -> None:
         """Make the optimiser for what is trained now; it keeps its state of whatever was trained before."""

@@ -20,6 +20,7 @@ from passerby.recipe import EngineSettings, Recipe
 from passerby.scorable import require_scorable
 from passerby.threads import Threads, fixed_threads, make_threads
 from passerby.train import distributed
+from passerby.train.frozen import require_trainable
 from passerby.train.norms import set_norm_statistics
 from passerby.train.plan import require_batch, require_cameras
 from passerby.train.precision import choose_arithmetic
@@ -132,6 +133,8 @@ def make_setup(
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
             "swap, which change the images"
         )
+    for settings in recipe.stages:
+        require_trainable(settings, embedder)
     kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
     if kept is not None and not batch_norms(embedder):
         raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")

@@ -20,6 +20,7 @@ from passerby.train.apart import restore_own, states_apart
 from passerby.train.checkpoint import Checkpoint, State
 from passerby.train.counters import Counters
 from passerby.train.fit import require_optimiser, require_state
+from passerby.train.frozen import EMBEDDER, LOSSES, METHODS, Frozen
 from passerby.types import Stage
 
 
@@ -58,6 +59,7 @@ class TrainState:
         previous_model: the model as the stage before left it, while a method of the present stage uses it.
         classes: number of identities that the losses know.
         counters: the position of the run, and what the present epoch has so far.
+        frozen: what the present stage does not train; it follows from the recipe, so it is not saved.
 
     """
 
@@ -72,6 +74,7 @@ class TrainState:
     previous_model: PreviousModel | None = None
     classes: int = 1
     counters: Counters = field(default_factory=Counters)
+    frozen: Frozen = field(default_factory=Frozen)
 
     # ---- views
 
@@ -107,6 +110,11 @@ class TrainState:
     def modules(self) -> list[nn.Module]:
         """All that is trained or remembers."""
         return [self.embedder, self.losses, self.methods]
+
+    @property
+    def named_modules(self) -> dict[str, nn.Module]:
+        """The same, by what the names of their parameters begin with."""
+        return {EMBEDDER: self.embedder, LOSSES: self.losses, METHODS: self.methods}
 
     @property
     def followers(self) -> list[nn.Module]:

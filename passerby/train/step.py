@@ -55,6 +55,7 @@ class TrainingStep:
         seed = self.setup.recipe.engine.seed
         torch.manual_seed(mix_seeds(seed, at.stage, at.epoch, at.iteration, distributed.rank()))
         state.embedder.train()
+        state.frozen.hold()
         batch = self._to_device(batch)
         with _frozen(self._not_trained(done)):
             out = self._backward(batch, count=count, first_step=first_step)
@@ -79,8 +80,8 @@ class TrainingStep:
         self._add_losses(loss, terms)
         if not loss.requires_grad:
             raise UserError(
-                "optim.freeze_backbone_steps: while the backbone is frozen, none of the losses reaches anything that "
-                "is trained; set it to 0 or add a loss with a classifier"
+                "none of the losses reaches anything that is trained while parameters are frozen; set "
+                "optim.freeze_backbone_steps to 0, shorten `freeze`, or add a loss with a classifier"
             )
         if first_step is not None and at.at_start:
             first_step(self._gradient_norms(terms))

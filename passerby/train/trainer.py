@@ -21,6 +21,7 @@ from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.methods.method import END_OF_STAGE
 from passerby.models.embedder import Embedder
+from passerby.optim import base_rate
 from passerby.recipe import Recipe
 from passerby.train import distributed
 from passerby.train.builder import StageBuilder
@@ -182,7 +183,7 @@ class Trainer:
             title=state.stage.name,
             epoch=state.counters.epoch + 1,
             epochs=state.settings.epochs,
-            lr=float(state.optimiser.param_groups[0]["lr"]),
+            lr=base_rate(state.optimiser),
             terms={
                 name: TermRecord(value / count, weighted / count, weight)
                 for name, (value, weighted, weight) in state.counters.sums.items()
@@ -203,6 +204,7 @@ class Trainer:
         if self.state.counters.ended or not self.state.active_methods:
             return 0.0
         began = time.perf_counter()
+        self.state.frozen.release()  # methods keep what later stages need, which may train everything
         for phase in END_OF_STAGE:
             self.go_through(phase)
         self.state.counters.end_stage()

@@ -41,6 +41,7 @@ TECHNICAL = {
     "optim",
     "losses",
     "method",
+    "freeze",
 }
 MOST_VARIANTS = 4
 WALKED = PseudoSettings
@@ -152,6 +153,7 @@ def others(kind: object, value: object) -> list[object]:
         found += ["a", "resnet34", "pretrained", "learned"]
     if isinstance(value, list):
         found += [value[:1], [*value[:-1], 12], [0.1, 0.2], [64, 32], [0.4, 0.4, 0.4], ["a"]]
+        found.append([{"match": "neck.*", "lr_scale": 0.5}])
     if value is None:
         found += ["a", ["a"]]
     return [one for one in found if one != value or type(one) is not type(value)]
