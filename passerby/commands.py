@@ -13,7 +13,9 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from passerby.adaptation import adaptation, find_people, require_adaptation, site_settings
+from passerby.adaptation.clusters import find_people
+from passerby.adaptation.folder import site_settings
+from passerby.adaptation.recipe import adaptation, require_adaptation
 from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.console import bar
 from passerby.data.datasets import open_dataset

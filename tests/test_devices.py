@@ -202,7 +202,8 @@ def test_a_batch_that_no_gpu_holds_is_halved():
 @pytest.mark.cuda
 @pytest.mark.parametrize("method", ["contrast", "spcl", "pseudo"])
 def test_a_run_trains_and_adapts_on_a_gpu(tiny, site, tmp_path, method):
-    from passerby.adaptation import adaptation, find_people
+    from passerby.adaptation.clusters import find_people
+    from passerby.adaptation.recipe import adaptation
     from passerby.train.session import train
 
     source, out = tmp_path / "source", tmp_path / "out"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from passerby import exporting
-from passerby.adaptation import adaptation, find_people
+from passerby.adaptation.clusters import find_people
+from passerby.adaptation.recipe import adaptation
 from passerby.clustering.people import FoundPeople
 from passerby.errors import UserError
 from passerby.exporting import Parity

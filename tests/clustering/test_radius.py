@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from passerby.adaptation import USUAL
-from passerby.clustering.algorithms import DbscanSettings, KmeansSettings, clustering_settings
+from passerby.clustering.algorithms import USUAL, DbscanSettings, KmeansSettings, clustering_settings
 from passerby.clustering.quality import against_truth
 from passerby.clustering.radius import RADII, choose_radius, covered_clusters
 from passerby.methods.contrast import ContrastSettings

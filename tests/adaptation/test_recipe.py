@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby.adaptation import adaptation, methods, require_adaptation
+from passerby.adaptation.recipe import adaptation, methods, require_adaptation
 from passerby.cli import app
 from passerby.clustering.algorithms import GraphClustering
 from passerby.clustering.cameras import without_cameras

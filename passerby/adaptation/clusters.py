@@ -1,0 +1,176 @@
+"""The clusters of a folder: by the source model before adaptation, and by the adapted model in the end."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from passerby.clustering.algorithms import Clusters, DbscanSettings, require_usable
+from passerby.clustering.doubt import giant_sentence, measure_doubt
+from passerby.clustering.people import FoundPeople
+from passerby.clustering.quality import against_truth, agreement, silhouette
+from passerby.data.joining import join
+from passerby.encoders import Progress, Trained, load_trained
+from passerby.errors import UserError
+from passerby.extract import View, extract, masked_view
+from passerby.files import atomic_write, reading, write_json
+from passerby.inference import AUTOMATIC, InferenceSettings
+from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.npz import read_npz
+from passerby.recipe import Recipe, StageSettings
+from passerby.train import run_log
+from passerby.train.groupings import Grouping, labels_file, save_vectors
+from passerby.train.run_log import MetricRecord
+from passerby.types import Floats, Ints, Split
+
+
+def first_look(
+    trained: Trained,
+    recipe: Recipe,
+    train: Split,
+    *,
+    inference: InferenceSettings = AUTOMATIC,
+    progress: Progress | None = None,
+) -> Clusters:
+    """Cluster the images by the source model, before the first step, on the device of the recipe.
+
+    Raises:
+        UserError: an image that cannot be read, not more images than k1, or clusters of which nothing can be learnt.
+
+    """
+    _, chosen = _how(recipe)
+    seeing = _on_device(trained, inference, recipe)
+    method = _part(chosen, {}, device=seeing.device)
+    view = masked_view(train.masks, recipe.trained_input_mask)
+    clusters, _ = method.find(_vectors(seeing, method, train, view=view, progress=progress))
+    require_usable(clusters, outliers=chosen.outliers)
+    return clusters
+
+
+def _how(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
+    """Return the last unlabelled stage of a recipe and its clustering method."""
+    for stage in reversed(recipe.stages):
+        for chosen in stage.method.chosen.values() if not stage.labelled else ():
+            if isinstance(chosen, ClusteredSettings):
+                return stage, chosen
+    raise UserError("nobody can be found: no stage of the recipe is labelled: false with a method that clusters")
+
+
+def _on_device(trained: Trained, inference: InferenceSettings, recipe: Recipe) -> Trained:
+    """Return the model on the device, and in the precision, that a recipe trains in."""
+    engine = recipe.engine
+    chosen = replace(inference, device=engine.device, precision="auto")
+    embedder = trained.embedder.to(chosen.torch_device())
+    return replace(trained, embedder=embedder, recipe=recipe, inference=chosen)
+
+
+def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) -> Clustered:
+    """Return the method with the bounds of an earlier clustering."""
+    method = chosen.make()
+    assert isinstance(method, Clustered)
+    method.device = device
+    for name, bound in method.bounds.items():
+        bound.fill_(told.get(name, np.nan))
+    return method
+
+
+def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
+    """Return the vectors (N, D) of the images as the method compares them."""
+    found = extract(
+        trained.embedder,
+        train.path,
+        feature=method.settings.feature,
+        batch=trained.inference.batch,
+        workers=trained.inference.workers,
+        precision=trained.precision,
+        progress=progress,
+        notify=trained.inference.notify,
+        view=view,
+    )
+    return unit(method.evened(found, train.cam))
+
+
+def find_people(
+    run: Path, *, inference: InferenceSettings = AUTOMATIC, progress: Progress | None = None
+) -> FoundPeople:
+    """Cluster the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
+
+    Raises:
+        UserError: no finished run, no such stage, or images that have moved.
+
+    """
+    trained = load_trained(run, inference=InferenceSettings(device="cpu"))
+    trained = _on_device(trained, inference, trained.recipe)
+    stage, chosen = _how(trained.recipe)
+    number = trained.recipe.stages.index(stage) + 1
+    splits = [trained.recipe.open_dataset(name).train for name in stage.train]
+    train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
+    last = _last_epoch(run, number)
+    method = _part(chosen, last.values, device=trained.device)
+    view = masked_view(train.masks, trained.recipe.trained_input_mask)
+    vectors = _vectors(trained, method, train, view=view, progress=progress)
+    clusters, graph = method.find(vectors)
+    cluster = chosen.cluster
+    doubt = None
+    if isinstance(cluster, DbscanSettings) and graph is not None:
+        doubt = measure_doubt(cluster, vectors, graph, clusters)
+    found = FoundPeople(
+        site=stage.title,
+        images=len(clusters),
+        people=clusters.count,
+        noise=clusters.noise,
+        silhouette=None if graph is None or clusters.count < 2 else silhouette(graph, clusters.labels),
+        stability=_stability(labels_file(run, number, last.epoch + 1), clusters.labels),
+        doubt=doubt,
+        giant=giant_sentence(clusters),
+        truth=against_truth(clusters.labels, train.pid),
+    )
+    _write(run, train, clusters, found)
+    hidden = np.ones(len(train), np.bool_)
+    curve = method.evidence().get("curve")
+    people = splits[0].pid if len(splits) == 1 else train.pid
+    final = Grouping(
+        *(number, last.epoch + 2, clusters.labels, train.path, train.told_cam, people, hidden, curve), site=site
+    )
+    final.save(run)
+    save_vectors(run, final, vectors)
+    return found
+
+
+def _last_epoch(run: Path, stage: int) -> MetricRecord:
+    """Return the clustering record of the last epoch of a stage, counted from 1."""
+    records = run_log.metrics(run_log.read(run / "log.jsonl"))
+    found = [record for record in records if record.stage == stage and record.part == "clusters"]
+    if not found:
+        raise UserError(f"no clustering records in {run}/log.jsonl; rerun adapt into a new folder")
+    return found[-1]
+
+
+def _stability(file: Path, labels: Ints) -> float | None:
+    if not file.is_file():
+        return None
+    with reading(file, kind := "clusters as a run writes them"):
+        before = np.asarray(read_npz(file, kind=kind)["labels"], np.int64)
+    people = before if before.ndim == 1 else before[:, 0]
+    return agreement(people[: len(labels)], labels).rand  # what is beside stands after the unlabelled images
+
+
+def _write(run: Path, train: Split, clusters: Clusters, found: FoundPeople) -> None:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["path", "cluster"])
+    table.writerows(zip(train.path.tolist(), clusters.labels.tolist(), strict=True))
+    with atomic_write(run / "clusters.csv") as file:
+        file.write(text.getvalue().encode())
+    write_json(run / "clusters.json", _without_nan({**asdict(found), "sentences": found.sentences()}))
+
+
+def _without_nan(values: dict[str, object]) -> dict[str, object]:
+    """Return JSON values with null in place of NaN."""
+    plain = {name: _without_nan(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in plain.items()}

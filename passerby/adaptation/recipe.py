@@ -1,0 +1,181 @@
+"""The recipe that adapts a finished run to a folder of unlabelled images.
+
+Before anything is written the source model clusters the folder once: what cannot work is refused there, and batches are
+made as small as the clusters are few.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from passerby.adaptation.clusters import first_look
+from passerby.adaptation.folder import site_settings
+from passerby.clustering.algorithms import USUAL
+from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
+from passerby.data.naming import folder_name
+from passerby.encoders import Progress, Trained, load_trained
+from passerby.errors import UserError, did_you_mean
+from passerby.inference import AUTOMATIC, InferenceSettings
+from passerby.methods.clustered import ClusteredSettings
+from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
+from passerby.optim import OptimSettings
+from passerby.recipe import Recipe, make_recipe
+from passerby.scorable import require_scorable, unscorable
+from passerby.settings import Plain, override, parse_yaml
+from passerby.train.stages import require_masks
+from passerby.train.start import read_start
+from passerby.types import Dataset
+
+EPOCHS = 12
+FEWEST_BATCHES, MOST_BATCHES = 20, 400
+
+
+def methods() -> list[str]:
+    """Return the names of the methods that cluster, the default first."""
+    found = [name for name, kind in METHODS.items() if issubclass(kind, ClusteredSettings)]
+    return sorted(found, key=lambda name: name != DEFAULT_CLUSTERING)
+
+
+def adaptation(
+    source: Path,
+    folder: Path,
+    *,
+    method: str = DEFAULT_CLUSTERING,
+    pattern: str | None = None,
+    overrides: Sequence[str] = (),
+    inference: InferenceSettings = AUTOMATIC,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Recipe:
+    """Return the recipe that adapts a finished run to the unlabelled images of a folder.
+
+    A folder in the layout of a public data set gives its training images, without their labels, and is tested on.
+
+    Args:
+        source: folder of the finished run.
+        folder: of the images, at any depth.
+        method: one of `methods`.
+        pattern: how file names tell cameras, as in `kind: folder`.
+        overrides: `key=value`.
+        inference: how the source model looks at them; on the device of the recipe (engine.device) in any case.
+        progress: called with (images done, of how many) while the source model looks at them.
+        say: called with what a person should know of the recipe.
+
+    Raises:
+        UserError: no finished run, no images, fewer than k1, an unknown method or setting, or nobody to be found.
+
+    """
+    if method not in methods():
+        known = ", ".join(methods())
+        raise UserError(f"--method {method}: it is one of {known}{did_you_mean(method, methods())}")
+    trained = _finished(source)
+    site, name = site_settings(folder, pattern=pattern), folder_name(folder)
+    dataset = open_dataset(site, name)
+    if not len(dataset.train):
+        raise UserError(f"{folder} holds no training images; name the folder of the images that are to be learnt from")
+    data = _plain_recipe(trained.recipe, source, site, dataset, method=method)
+    recipe = _changed(data, overrides, folder)
+    if recipe.foreground.use == "none" and trained.recipe.foreground.use != "none":
+        say(
+            f"{source} was trained with foreground: {trained.recipe.foreground.use}, and masks of {folder} are "
+            "missing, so whole images are learnt from; `passerby segment apply` makes masks"
+        )
+    if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
+        say(f"{name}: not tested, since {reason}")
+    for tested in recipe.tested:
+        require_scorable(recipe.open_dataset(tested), cameras=recipe.test.cameras, queries=recipe.test.queries)
+    read_start(source, recipe)  # refuses another network or input size before anything is looked at
+    if recipe.foreground.use != "none":
+        require_masks(dataset.train, name)
+    found = first_look(trained, recipe, dataset.train, inference=inference, progress=progress)
+    if any(change.partition("=")[0] in ("data", "data.identities") for change in overrides):
+        return recipe
+    people = max(2, min(trained.recipe.data.identities, found.count // 2))
+    return _changed(data, [f"data.identities={people}", *overrides], folder)
+
+
+def _finished(source: Path) -> Trained:
+    if not (source / "recipe.yaml").is_file():
+        raise UserError(f"{source} is no run; name the folder of a finished run, as `passerby train` writes it")
+    return load_trained(source, inference=InferenceSettings(device="cpu"))
+
+
+def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> Recipe:
+    for assignment in overrides:
+        data = override(data, assignment)
+    return make_recipe(data, source=f"the recipe for {folder}")
+
+
+def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> Recipe:
+    """Return the recipe of a run in `out` to resume, if it adapts this source to this folder.
+
+    A source or a folder that is no longer where it was may have moved: the recipe that is returned says where they are.
+    Whether the images are the same is found by their fingerprint when the run goes on.
+
+    Raises:
+        UserError: it adapts something else that is still there.
+
+    """
+    (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.init_from))
+    site = Path(recipe.dataset(name).place)
+    same_source = begun.resolve() == source.resolve()
+    same_folder = folder.resolve() in (site.resolve(), site.resolve().parent)
+    if (not same_source and begun.exists()) or (not same_folder and site.exists()):
+        raise UserError(f"{out} adapts {begun} to {site}; go on with these, or choose another --out")
+    moved = {} if same_source else {"init_from": str(source)}
+    if not same_folder:
+        key = recipe.dataset(name).place_key
+        inner = folder / site.name
+        moved[f"datasets.{name}.{key}"] = str(inner if inner.exists() else folder)
+    data = cast("dict[str, Plain]", recipe.model_dump(mode="json"))
+    for path, value in moved.items():
+        data = override(data, f"{path}={json.dumps(value)}")
+    return make_recipe(data, source=f"the recipe of {out}")
+
+
+def _plain_recipe(
+    earlier: Recipe, source: Path, site: DatasetSettings, dataset: Dataset, *, method: str
+) -> dict[str, Plain]:
+    """Return the recipe as plain data: network and input settings of the source, the rest chosen for the folder."""
+    kept = parse_yaml(earlier.dump(), source=str(source))
+    assert isinstance(kept, dict)
+    data, model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("data", "model", "engine"))
+    batch = earlier.data.identities * earlier.data.instances
+    iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
+    cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
+    kind = METHODS[method]
+    tested = len(dataset.query) and len(dataset.gallery) and not _untested(dataset, earlier)
+    return {
+        "description": f"{source} adapted to {dataset.name} without labels",
+        "datasets": {dataset.name: site.model_dump(mode="json")},
+        "input": kept["input"],
+        "data": {**data, "sampling": "identities"},
+        "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else kept["foreground"],
+        "model": {**model, "weights": "none", "stripes": kind.needs_stripes},
+        "losses": dict.fromkeys(("softmax", "triplet"), None if kind.trains_alone else {}),
+        "optim": _optim(earlier.stages[-1].optim),
+        "method": {method: {"cluster": USUAL["dbscan"], "cameras": cameras}},
+        "init_from": str(source),
+        "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
+        "evaluate": [dataset.name] if tested else [],
+        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "input_mask": "auto", "background_bias": "off"},
+        "engine": {name: engine[name] for name in ("seed", "device", "precision", "channels_last", "threads")},
+    }
+
+
+def _untested(dataset: Dataset, earlier: Recipe) -> str:
+    """Return the reason why a folder cannot be evaluated by the protocol of the source, or `""`."""
+    if not (len(dataset.query) and len(dataset.gallery)):
+        return ""
+    return unscorable(dataset, cameras=earlier.test.cameras, queries=earlier.test.queries)
+
+
+def _optim(earlier: OptimSettings) -> dict[str, Plain]:
+    """Return optimiser settings with a third of the source's learning rate, decaying to 0."""
+    kept = {name: getattr(earlier, name) for name in ("name", "weight_decay", "momentum")}
+    return {**kept, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "flat_epochs": 0}
