@@ -6,7 +6,6 @@ every batch is seen a second time as the network of an earlier site makes it, wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -21,7 +20,7 @@ from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.method import Adds, Method, frozen
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
-from passerby.models.akpnet import AKPNet, backbone_of, resample_colours
+from passerby.models.akpnet import AKPNet, resample_colours
 from passerby.types import Batch, Output
 
 if TYPE_CHECKING:
@@ -129,12 +128,13 @@ class Dask(Method, settings_class=DaskSettings):
         if chosen.steps:
             self._new(ctx)
 
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Build as many networks as the checkpoint has, each as it was."""
-        count = len({key.split(".")[1] for key in state if key.startswith("networks.")})
-        names = (backbone_of(state[f"networks.{n}.name"]) for n in range(count))
-        made = (AKPNet(name, ctx.embedder.input) for name in names)
-        self.networks = nn.ModuleList(frozen(network) for network in made).to(ctx.device)
+    def get_extra_state(self) -> list[list[str]]:
+        """Return what builds each network."""
+        return [network.description for network in self.networks if isinstance(network, AKPNet)]
+
+    def set_extra_state(self, state: list[list[str]]) -> None:
+        """Build the networks."""
+        self.networks = nn.ModuleList(frozen(AKPNet.of(description)) for description in state)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses of the batch in the colours of an earlier site."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -181,10 +180,13 @@ class Dec(Method, settings_class=DecSettings):
         if asked is not None and asked > most:
             raise UserError(f"method.dec.dimension is {asked}, and the vectors of this model have {most} dimensions")
 
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Make as many centres as the checkpoint has."""
-        super().make_room(ctx, state)
-        self._place(torch.empty_like(state["centres"], device=ctx.device))
+    def get_extra_state(self) -> bool:
+        """Return whether the centres learn, which the first, empty ones do not."""
+        return self.centres.requires_grad
+
+    def set_extra_state(self, state: bool) -> None:
+        """Let the centres learn, or not."""
+        self.centres.requires_grad_(state)
 
     @property
     def no_weight_decay(self) -> list[nn.Parameter]:

@@ -20,7 +20,7 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
-from passerby.methods.encoder import Encoder, empty_encoder, require_fit, seen_width
+from passerby.methods.encoder import Description, Encoder, describe_encoder, empty_encoder, require_fit, seen_width
 from passerby.methods.method import Adds, Method, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
@@ -168,14 +168,13 @@ class Ebll(Method, settings_class=EbllSettings):
         if chosen.task and ("softmax" not in ctx.losses.losses or not stage.labelled):
             raise UserError("method.ebll.task asks the classifier of losses.softmax, and the stage has no such loss")
 
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Build as many encoders as the checkpoint has, each as it was."""
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            _, number, name = key.split(".", maxsplit=2)
-            states.setdefault(int(number), {})[name] = value
-        found = (frozen(empty_encoder(states[number])) for number in sorted(states))
-        self.encoders = nn.ModuleList(found).to(ctx.device)
+    def get_extra_state(self) -> list[Description]:
+        """Return what builds each encoder."""
+        return [describe_encoder(encoder) for encoder in self._all]
+
+    def set_extra_state(self, state: list[Description]) -> None:
+        """Build the encoders."""
+        self.encoders = nn.ModuleList(frozen(empty_encoder(description)) for description in state)
 
     @property
     def _all(self) -> list[Encoder]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError
 from passerby.losses.mining import widen
-from passerby.methods.autoencoder import Activation, Autoencoder, Place
-from passerby.methods.reconstruction import OBJECTIVES, Objective, looked_at
+from passerby.methods.autoencoder import Activation, Place
+from passerby.methods.reconstruction import Objective, looked_at
 from passerby.models.embedder import Embedder
 from passerby.types import Output
 
 
 class Encoder(nn.Module):
     """An encoder at the place that it was trained for.
-
-    Everything beside the weights is a buffer, because the settings of a later stage may say otherwise.
 
     Args:
         layer: from features or maps to the code.
@@ -28,19 +24,12 @@ class Encoder(nn.Module):
 
     """
 
-    squashed: Tensor
-    objective_index: Tensor
-    stage_number: Tensor
-
     def __init__(
         self, layer: nn.Linear | nn.Conv2d, activation: Activation, *, objective: Objective = "ae", number: int = 1
     ) -> None:
         super().__init__()
         self.layer, self.activation = layer, activation
-        self.objective, self.number = objective, number  # asked at each step, so not read off the buffers
-        self.register_buffer("squashed", torch.tensor(activation == "sigmoid"))
-        self.register_buffer("objective_index", torch.tensor(OBJECTIVES.index(objective)))
-        self.register_buffer("stage_number", torch.tensor(number))
+        self.objective, self.number = objective, number
 
     @property
     def place(self) -> Place:
@@ -58,16 +47,21 @@ class Encoder(nn.Module):
         return code.sigmoid() if self.activation == "sigmoid" else code
 
 
-def empty_encoder(state: Mapping[str, Tensor]) -> Encoder:
-    """Build the encoder of a saved state, without its weights: `layer.weight` is (S, D) or (S, D, k, k)."""
-    weight = state["layer.weight"]
-    size, dimension = weight.shape[:2]
-    place: Place = "after_pooling" if weight.ndim == 2 else "before_pooling"
-    activation: Activation = "sigmoid" if bool(state["squashed"]) else "none"
-    kernel = 1 if weight.ndim == 2 else weight.shape[2]
-    made = Autoencoder(dimension, size, place=place, activation=activation, kernel=kernel)
-    objective = OBJECTIVES[int(state["objective_index"])]
-    return Encoder(made.encoder, activation, objective=objective, number=int(state["stage_number"]))
+Description = tuple[list[int], Activation, Objective, int]
+"""Of an encoder: the shape of its weights, (S, D) or (S, D, k, k), its activation, its loss and its stage."""
+
+
+def describe_encoder(encoder: Encoder) -> Description:
+    """Return what builds an encoder, in plain data."""
+    return [*encoder.layer.weight.shape], encoder.activation, encoder.objective, encoder.number
+
+
+def empty_encoder(description: Description) -> Encoder:
+    """Build an encoder without the values of its weights."""
+    (size, dimension, *kernel), activation, objective, number = description
+    with torch.device("meta"):
+        layer = nn.Conv2d(dimension, size, kernel[0], padding=kernel[0] // 2) if kernel else nn.Linear(dimension, size)
+    return Encoder(layer, activation, objective=objective, number=number)
 
 
 def seen_width(embedder: Embedder, place: Place) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -64,10 +63,6 @@ class Grow(Method, settings_class=GrowSettings):
     def has_state(self) -> bool:
         """Without earlier people nothing grows."""
         return bool(len(self.known))
-
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Make as many rows as the checkpoint has."""
-        self.known = RowStore.with_room(state, "known").to(ctx.device)
 
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Ask for classifiers that know the earlier people too."""

@@ -8,7 +8,7 @@ something else to each loss. Rows of another space are not comparable and are le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self, cast, get_args
+from typing import Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,6 @@ from passerby.losses.loss import Loss, identity_rows
 
 Space = Literal["after_neck", "before_neck", "centres_after_neck", "centres_before_neck"]
 """The vector that rows are compared with, for classifiers and for centres."""
-
-_SPACES: tuple[Space, ...] = get_args(Space)
 
 
 class IdentityRows(nn.Module):
@@ -32,7 +30,6 @@ class IdentityRows(nn.Module):
 
     """
 
-    space_index: Tensor
     is_known: Tensor
 
     def __init__(self, weight: Tensor, space: Space, is_known: Tensor | None = None) -> None:
@@ -40,15 +37,10 @@ class IdentityRows(nn.Module):
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         known = torch.ones(len(weight), dtype=torch.bool, device=weight.device) if is_known is None else is_known
         self.register_buffer("is_known", known)
-        self.register_buffer("space_index", torch.tensor(_SPACES.index(space), device=weight.device))
+        self.space = space
 
     def __len__(self) -> int:
         return len(self.weight)
-
-    @property
-    def space(self) -> Space:
-        """See `Space`."""
-        return _SPACES[int(self.space_index)]
 
     @property
     def directions(self) -> Self:
@@ -120,15 +112,15 @@ class RowStore(nn.ModuleDict):
             present | {name: _extended(name, rows, stage, is_earlier=is_earlier) for name, rows in absent.items()}
         )
 
-    @classmethod
-    def with_room(cls, state: Mapping[str, Tensor], prefix: str) -> RowStore:
-        """Return a store of the shapes of a saved state, whose names begin with `prefix` and a dot."""
-        sizes = {key.split(".")[1]: value for key, value in state.items() if _is_weight(key, prefix)}
-        return RowStore({name: IdentityRows(torch.empty_like(value), "after_neck") for name, value in sizes.items()})
+    def get_extra_state(self) -> dict[str, tuple[int, int, Space]]:
+        """Return of each loss how many rows there are, their length, and their space."""
+        return {name: (*rows.weight.shape, rows.space) for name, rows in self._all.items()}
 
-
-def _is_weight(key: str, prefix: str) -> bool:
-    return key.startswith(f"{prefix}.") and key.endswith(".weight")
+    def set_extra_state(self, state: Mapping[str, tuple[int, int, Space]]) -> None:
+        """Build rows without values, which the rest of the state gives."""
+        self.clear()
+        for name, (count, dimension, space) in state.items():
+            self[name] = IdentityRows(torch.empty(count, dimension, device="meta"), space)
 
 
 def _extended(name: str, earlier: IdentityRows, stage: RowStore, *, is_earlier: Tensor) -> IdentityRows:

@@ -7,16 +7,16 @@ Three losses, alone or together: `ce_dist` on the softened features, `tr_dist` o
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self, cast
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.distillation import Scale, entropy, softened_cross_entropy, worst_triplet
+from passerby.methods.heads import HeadList
 from passerby.methods.method import Method, frozen
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Output, VectorName
@@ -69,8 +69,8 @@ class Lwf(Method, settings_class=LwfSettings):
 
     def __init__(self, settings: LwfSettings) -> None:
         super().__init__(settings)
-        self.old = nn.ModuleList()  # classifiers of earlier stages, as they were when this one began
-        self.kept = nn.ModuleList()  # the same, learning on
+        self.old = HeadList()  # classifiers of earlier stages, as they were when this one began
+        self.kept = HeadList()  # the same, learning on
         # ce_dist of the latest batch without its least value: a divergence (KL); NaN without a batch in this stage
         self.register_buffer("above", torch.full((), torch.nan))
 
@@ -91,14 +91,7 @@ class Lwf(Method, settings_class=LwfSettings):
 
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Start from the earlier classifiers as they are now."""
-        self.old = nn.ModuleList(frozen(head) for head in self.kept)
-
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Build as many classifiers as the checkpoint has."""
-        for name in ("old", "kept"):
-            weights = [value for key, value in state.items() if key.startswith(f"{name}.")]
-            heads = [nn.Linear(w.shape[1], w.shape[0], bias=False, device=ctx.device) for w in weights]
-            setattr(self, name, nn.ModuleList(frozen(head) if name == "old" else head for head in heads))
+        self.old = HeadList(frozen(head) for head in self.kept)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses that have a weight; none in the first stage."""

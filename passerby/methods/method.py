@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +103,7 @@ class Method(nn.Module):
     def __init__(self, settings: BaseMethodSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
 
     def configure(self, settings: BaseMethodSettings) -> None:
         """Take the settings of another stage."""
@@ -162,7 +163,8 @@ class Method(nn.Module):
 
         Images that stay in files count in `stored_images`, unless the method says what they weigh.
         """
-        own = {name: tensor for name, tensor in self.state_dict().items() if "." not in name and tensor.ndim}
+        state = {name: value for name, value in self.state_dict().items() if isinstance(value, Tensor)}
+        own = {name: tensor for name, tensor in state.items() if "." not in name and tensor.ndim}
         found = {name: bytes_of({name: tensor}) for name, tensor in own.items()}
         found |= {name: bytes_of(child.state_dict()) for name, child in self.named_children()}
         return {name: count for name, count in found.items() if count}
@@ -170,14 +172,13 @@ class Method(nn.Module):
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Build what the stage needs; called once, before its optimiser is made, and not again after a resume."""
 
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Build what `state` fills, where earlier hooks had built it; called by a resume.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = True) -> Any:
+        """Take over a state, of whatever sizes: buffers and parameters are those of the state, not copies.
 
-        Buffers get their sizes here; submodules and further buffers are the method's own affair.
+        A method whose submodules change with the stages describes them by `get_extra_state`, in plain data, and builds
+        them in `set_extra_state`, on the meta device where they may be large; a resume calls nothing else.
         """
-        for name, value in state.items():
-            if name in self._buffers:
-                setattr(self, name, torch.empty_like(value, device=ctx.device))
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def pseudo_labels(self, ctx: MethodContext) -> Ints | None:
         """Return (N,) or (N, V) pseudo-labels of the coming epoch, -1 = leave out; None = this method assigns none."""
@@ -229,9 +230,19 @@ class Method(nn.Module):
         """
 
 
-def bytes_of(state: Mapping[str, Tensor]) -> int:
-    """Return how many bytes named tensors take."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+def _take_sizes(method: nn.Module, state: Mapping[str, Any], prefix: str, *_: object) -> None:
+    """Give the buffers and parameters of a method itself the sizes of those that are about to be loaded."""
+    for name, value in [*method.named_buffers(recurse=False), *method.named_parameters(recurse=False)]:
+        found = state.get(prefix + name)
+        if isinstance(found, Tensor):
+            empty = torch.empty_like(found, device="meta")
+            is_parameter = isinstance(value, nn.Parameter)
+            setattr(method, name, nn.Parameter(empty, requires_grad=value.requires_grad) if is_parameter else empty)
+
+
+def bytes_of(state: Mapping[str, Any]) -> int:
+    """Return how many bytes the tensors of a state take."""
+    return sum(each.numel() * each.element_size() for each in state.values() if isinstance(each, Tensor))
 
 
 def frozen(module: M) -> M:

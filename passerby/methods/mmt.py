@@ -7,7 +7,6 @@ steadier opinion.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -25,8 +24,9 @@ from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.heads import HeadList
 from passerby.methods.settings import RecipeView, StageView
-from passerby.models.embedder import Embedder, load_embedder, load_state
+from passerby.models.embedder import Embedder, describe_network, load_embedder, load_state, network_of
 from passerby.types import Batch, Floats, Ints, Output
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Mmt(Clustered, settings_class=MmtSettings):
         super().__init__(settings)
         self.students = nn.ModuleList()  # the second one; the first is the run's
         self.teachers = nn.ModuleList()
-        self.heads = nn.ModuleList()  # of the two students, then of the two teachers
+        self.heads = HeadList()  # of the two students, then of the two teachers
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -175,14 +175,6 @@ class Mmt(Clustered, settings_class=MmtSettings):
         self.students = nn.ModuleList([student])
         self.teachers = nn.ModuleList(_mean_of(net) for net in (ctx.embedder, student))
 
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Build networks and classifiers as the checkpoint has them."""
-        super().make_room(ctx, state)
-        if any(name.startswith("students.") for name in state):
-            self._make_networks(ctx)
-        weights = [state[name] for name in sorted(state) if name.startswith("heads.")]
-        self.heads = nn.ModuleList(_head(weight, learns=place < 2) for place, weight in enumerate(weights))
-
     def looked_at(self, ctx: MethodContext) -> Floats:
         """Return the mean (N, D) of what both teachers make of the images."""
         found = [unit(ctx.vectors(teacher).vector(self.settings.feature)) for teacher in self._means]
@@ -195,7 +187,7 @@ class Mmt(Clustered, settings_class=MmtSettings):
         people, vectors = torch.from_numpy(labels[known]), [ctx.vectors(teacher) for teacher in self._means]
         means = [class_means(torch.from_numpy(unit(found.after_neck[known])), people) for found in vectors]
         rows = F.normalize(means[0] + means[1]).to(ctx.device)
-        self.heads = nn.ModuleList(_head(rows, learns=place < 2) for place in range(4))
+        self.heads = HeadList.from_rows([rows] * 4, learning=2)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how both networks meet the clusters, and each the teacher of the other."""
@@ -241,7 +233,17 @@ class Mmt(Clustered, settings_class=MmtSettings):
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of all other networks."""
-        self.students, self.teachers, self.heads = (nn.ModuleList() for _ in range(3))
+        self.students, self.teachers, self.heads = nn.ModuleList(), nn.ModuleList(), HeadList()
+
+    def get_extra_state(self) -> list[str] | None:
+        """Return the settings of the networks; None where there are none."""
+        return describe_network(self._means[0]) if len(self.teachers) else None
+
+    def set_extra_state(self, state: list[str] | None) -> None:
+        """Build the networks."""
+        if state is not None:
+            student = network_of(state).train()
+            self.students, self.teachers = nn.ModuleList([student]), nn.ModuleList(_mean_of(student) for _ in range(2))
 
     @property
     def _means(self) -> list[Embedder]:
@@ -267,9 +269,3 @@ def _read(second: str, first: Embedder) -> dict[str, Tensor]:
 def _mean_of(net: nn.Module) -> nn.Module:
     """Return a copy that no gradient reaches; its norms go on counting."""
     return copy.deepcopy(net).train().requires_grad_(False)
-
-
-def _head(rows: Tensor, *, learns: bool) -> nn.Linear:
-    head = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device=rows.device)
-    head.weight = nn.Parameter(rows.detach().clone(), requires_grad=learns)
-    return head

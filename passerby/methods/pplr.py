@@ -6,7 +6,6 @@ smoothed; and what the stripes say of an image softens the label of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -22,7 +21,9 @@ from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.heads import HeadList
 from passerby.methods.settings import RecipeView, StageView
+from passerby.models.embedder import bnneck
 from passerby.types import Batch, Floats, Ints, Output
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
         super().__init__(settings)
         self.register_buffer("agreement", torch.empty(0, 0))  # (N, P)
         self.necks = nn.ModuleList()
-        self.heads = nn.ModuleList()  # of the whole, then of each stripe
+        self.heads = HeadList()  # of the whole, then of each stripe
 
     @property
     def companions(self) -> dict[str, str]:
@@ -140,17 +141,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
         super().on_stage_start(ctx)
         count = ctx.embedder.settings.stripes
         assert count is not None, "the recipe is checked"
-        self.necks = nn.ModuleList(_neck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
-
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Build necks and classifiers as the checkpoint has them."""
-        super().make_room(ctx, state)
-        necks = {name.split(".")[1] for name in state if name.startswith("necks.")}
-        self.necks = nn.ModuleList(_neck(ctx.embedder.dimension) for _ in necks)
-        weights = [
-            state[f"heads.{place}.weight"] for place in range(1 + len(necks)) if f"heads.{place}.weight" in state
-        ]
-        self.heads = nn.ModuleList(_head(weight) for weight in weights)
+        self.necks = nn.ModuleList(bnneck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Measure what the stripes are worth, and let all classifiers begin at the mean directions of the clusters."""
@@ -169,7 +160,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
             if not len(self.heads):  # the first epoch of the stage
                 _settle(neck, seen[place])
             seen[place] = _normed(neck, seen[place])
-        self.heads = nn.ModuleList(_head(class_means(F.normalize(one), people)) for one in seen)
+        self.heads = HeadList.from_rows([class_means(F.normalize(one), people) for one in seen])
         ctx.log_metrics("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
@@ -195,17 +186,19 @@ class Pplr(Clustered, settings_class=PplrSettings):
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of necks and classifiers."""
-        self.necks, self.heads, self.agreement = nn.ModuleList(), nn.ModuleList(), self.agreement[:0]
+        self.necks, self.heads, self.agreement = nn.ModuleList(), HeadList(), self.agreement[:0]
+
+    def get_extra_state(self) -> list[int]:
+        """Return the dimension of each neck."""
+        return [neck.num_features for neck in self._all_necks]
+
+    def set_extra_state(self, state: list[int]) -> None:
+        """Build the necks."""
+        self.necks = nn.ModuleList(bnneck(dimension) for dimension in state)
 
     @property
     def _all_necks(self) -> list[_BatchNorm]:
         return [neck for neck in self.necks if isinstance(neck, _BatchNorm)]
-
-
-def _neck(dimension: int) -> nn.BatchNorm1d:
-    neck = nn.BatchNorm1d(dimension)
-    neck.bias.requires_grad_(False)
-    return neck
 
 
 def _settle(neck: _BatchNorm, vectors: Tensor) -> None:
@@ -219,9 +212,3 @@ def _settle(neck: _BatchNorm, vectors: Tensor) -> None:
 def _normed(neck: _BatchNorm, vectors: Tensor) -> Tensor:
     """Return vectors (N, D) as a neck gives them outside training."""
     return F.batch_norm(vectors, neck.running_mean, neck.running_var, neck.weight, neck.bias, eps=neck.eps).detach()
-
-
-def _head(rows: Tensor) -> nn.Linear:
-    head = nn.Linear(rows.shape[1], rows.shape[0], bias=False, device=rows.device)
-    head.weight = nn.Parameter(rows.detach().clone())
-    return head

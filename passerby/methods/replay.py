@@ -6,7 +6,6 @@ identities come after the new ones in the labels and keep what their classifiers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -133,11 +132,6 @@ class Replay(Method, settings_class=ReplaySettings):
     def adds_loss(self) -> Adds:
         """Only what remembered images are held to, and from the second stage on."""
         return "later" if self.settings.match is not None else "never"
-
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Make the memory as large as the checkpoint's."""
-        super().make_room(ctx, state)
-        self.known = RowStore.with_room(state, "known").to(ctx.device)
 
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Join the memory to the images of the stage, as one more source."""

@@ -6,7 +6,6 @@ are found in the memory itself; those that change with the radius are taken apar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -22,8 +21,9 @@ from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
 from passerby.methods.settings import RecipeView, StageView
-from passerby.models.domains import Division
-from passerby.types import Batch, Floats, Ints, Output
+from passerby.models.domains import Division, second_norms
+from passerby.models.embedder import describe_network, network_of
+from passerby.types import Batch, Floats, Ints, Output, Stage
 
 if TYPE_CHECKING:
     from passerby.train.context import MethodContext
@@ -192,6 +192,7 @@ class Spcl(Clustered, settings_class=SpclSettings):
         self.register_buffer("threshold", torch.full((1,), torch.nan, dtype=torch.float64))
         self.norms = nn.ModuleList()  # those of the labelled images beside
         self.division: Division | None = None
+        self.described: list[str] | None = None  # the network whose norms have a second one
 
     @property
     def companions(self) -> dict[str, str]:
@@ -216,13 +217,9 @@ class Spcl(Clustered, settings_class=SpclSettings):
         )
         self.memory = torch.cat([*([] if known is None else [known]), vectors[hidden]]).to(ctx.device)
         if known is not None and self.settings.norms == "apart":
-            self._divide(ctx)
-
-    def make_room(self, ctx: MethodContext, state: Mapping[str, Tensor]) -> None:
-        """Make the memory as large as the checkpoint's, and second norms where it has some."""
-        super().make_room(ctx, state)
-        if any(name.startswith("norms.") for name in state):
-            self._divide(ctx)
+            self.described = describe_network(ctx.embedder)
+            self.division = Division(ctx.embedder)
+            self.norms = self.division.norms
 
     def looked_at(self, ctx: MethodContext) -> Floats:
         """Return what the memory holds of unlabelled images (M, D), in the rows of a table of all (N, D)."""
@@ -274,19 +271,31 @@ class Spcl(Clustered, settings_class=SpclSettings):
         touched, rows = rows.unique(return_inverse=True)  # the whole memory may be hundreds of megabytes
         self.memory[touched] = moved_rows(self.memory[touched], seen, rows, momentum=self.settings.momentum)
 
+    def get_extra_state(self) -> list[str] | None:
+        """Return the settings of the network whose norms have a second one; None where there are none."""
+        return self.described
+
+    def set_extra_state(self, state: list[str] | None) -> None:
+        """Build second norms like those of the network."""
+        self.described = state
+        if state is not None:
+            self.norms = second_norms(network_of(state))
+
+    def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
+        """Put second norms that a checkpoint brought back beside those of the model."""
+        if len(self.norms):
+            self.division = Division(ctx.embedder, self.norms)
+        return stage
+
     def replace_weights(self, ctx: MethodContext) -> None:
         """Leave the batch norms of the new site."""
         if self.division is not None:
             self.division.end()
-        self.norms, self.division = nn.ModuleList(), None
+        self.norms, self.division, self.described = nn.ModuleList(), None, None
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of the memory."""
         self.memory, self.people = self.memory[:0], self.people[:0]
-
-    def _divide(self, ctx: MethodContext) -> None:
-        self.division = Division(ctx.embedder)
-        self.norms = self.division.norms
 
     def _seen(self, out: Output) -> Tensor:
         return out.vector(self.settings.feature)

@@ -6,6 +6,8 @@ knows afterwards is how the images of that site look, and of the images themselv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,8 +89,6 @@ class AKPNet(nn.Module):
 
     """
 
-    name: Tensor
-
     def __init__(self, backbone: str, inputs: InputSettings, *, weights: str = "none") -> None:
         super().__init__()
         try:
@@ -100,8 +100,14 @@ class AKPNet(nn.Module):
             raise UserError(told) from error
         hidden = self.backbone.channels // 2
         self.predict = nn.Sequential(nn.Linear(self.backbone.channels, hidden), nn.ReLU(), nn.Linear(hidden, NUMBERS))
-        self.register_buffer("name", torch.tensor(list(backbone.encode()), dtype=torch.uint8))  # a checkpoint needs it
+        self.description = [backbone, inputs.model_dump_json()]
         self._begin(inputs)
+
+    @classmethod
+    def of(cls, description: Sequence[str]) -> AKPNet:
+        """Build a network from the `description` of another one, without its weights."""
+        backbone, inputs = description
+        return cls(backbone, InputSettings.model_validate_json(inputs))
 
     def _begin(self, inputs: InputSettings) -> None:
         """Let the last layer answer any image with the convolution that normalises it."""
@@ -118,8 +124,3 @@ class AKPNet(nn.Module):
         """Map images (B, 3, H, W), values in [0, 1], to normalised ones in the colours of the site that was learnt."""
         featuremap, _ = self.backbone(images)
         return convolve_each(images, self.predict(featuremap.amax(dim=(2, 3))))
-
-
-def backbone_of(name: Tensor) -> str:
-    """Return the backbone that a network wrote into its state as `name`."""
-    return bytes(name.tolist()).decode()

@@ -24,15 +24,19 @@ class Division:
 
     Reference: Chang et al., "Domain-Specific Batch Normalization for Unsupervised Domain Adaptation", CVPR 2019.
 
+    Args:
+        module: the model.
+        norms: the second ones, of the kinds of `second_norms`; None = copies of those of the model.
+
     Attributes:
         norms: the second ones in order, which begin as copies and always learn.
         others: (B,) which images of the present batch are of the other domain; None = none of them.
 
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, norms: nn.ModuleList | None = None) -> None:
         first = batch_norms(module)
-        self.norms = nn.ModuleList(copy.deepcopy(norm) for norm in first).train()
+        self.norms = second_norms(module) if norms is None else norms
         self.others: Tensor | None = None
         self._handles: list[RemovableHandle] = []
         for norm, second in zip(first, self.norms, strict=True):
@@ -43,6 +47,11 @@ class Division:
         """Normalise all images alike again, by the norms of the model."""
         for handle in self._handles:
             handle.remove()
+
+
+def second_norms(module: nn.Module) -> nn.ModuleList:
+    """Return a copy of every batch norm below a module, in order, in training whatever was done with the module."""
+    return nn.ModuleList(copy.deepcopy(norm) for norm in batch_norms(module)).train()
 
 
 class _Pair:

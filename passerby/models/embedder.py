@@ -7,6 +7,7 @@ therefore prepares its images in the same way, wherever it runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,7 +91,7 @@ class Embedder(nn.Module):
                 f"model.stripes: {settings.backbone!r} pools its own tokens, so it has no map to cut; leave it out"
             )
         self.pool = Pool(settings.pool)
-        self.neck = _neck(settings.neck, self.dimension)
+        self.neck = nn.Identity() if settings.neck == "none" else bnneck(self.dimension)
         for name, values in (("mean", input_settings.mean), ("std", input_settings.std)):
             self.register_buffer(name, 255 * torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
         if load and settings.weights not in ("none", "pretrained"):
@@ -127,12 +128,25 @@ class Embedder(nn.Module):
             return torch.stack([self.backbone.head(self.pool(piece, own)) for piece, own in pieces], dim=1)
 
 
-def _neck(kind: Literal["bnneck", "none"], dimension: int) -> nn.Module:
-    if kind == "none":
-        return nn.Identity()
+def bnneck(dimension: int) -> nn.BatchNorm1d:
+    """Return a batch norm whose shift stays 0."""
     neck = nn.BatchNorm1d(dimension)
     neck.bias.requires_grad_(False)
     return neck
+
+
+# ---- the architecture as plain data
+
+
+def describe_network(embedder: Embedder) -> list[str]:
+    """Return the settings that build a network like this one, as JSON."""
+    return [embedder.settings.model_dump_json(), embedder.input.model_dump_json()]
+
+
+def network_of(description: Sequence[str]) -> Embedder:
+    """Build a network from `describe_network`, with weights drawn at random."""
+    model, inputs = description
+    return Embedder(ModelSettings.model_validate_json(model), InputSettings.model_validate_json(inputs), load=False)
 
 
 # ---- one file that is all of a trained model

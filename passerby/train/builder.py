@@ -90,11 +90,11 @@ class StageBuilder:
         for name, method in self.state.all_methods.items():
             state = {key.removeprefix(f"{name}."): v for key, v in saved.items() if key.startswith(f"{name}.")}
             if state:
-                method.make_room(self.context, state)
                 try:
                     method.load_state_dict(state)
                 except RuntimeError as error:
                     raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
+        methods.to(self.setup.device)
 
     def _require_own_images(self) -> None:
         start = self.setup.recipe.init_from

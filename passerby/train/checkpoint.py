@@ -157,6 +157,24 @@ def _is_tensor(value: object) -> bool:
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
+def _is_plain(value: object) -> bool:
+    """Whether a value is plain data, such as a module says of itself by `get_extra_state`."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(each) for key, each in value.items())
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def _is_state(value: object) -> bool:
+    """Whether a value is a table of named tensors, and of plain data where modules say what they are built of."""
+    plain = "_extra_state"
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and (_is_plain(each) if name.split(".")[-1] == plain else _is_tensor(each))
+        for name, each in value.items()
+    )
+
+
 def _is_labels(value: object) -> bool:
     return isinstance(value, Tensor) and _is_tensor(value) and value.dtype == torch.int64 and value.ndim in (1, 2)
 
@@ -197,7 +215,7 @@ _FORMS = {
     "iteration": _COUNT,
     "embedder": _TENSORS,
     "losses": _TENSORS,
-    "methods": _TENSORS,
+    "methods": _Form("a table of named tensors and plain data", _is_state),
     "optimiser": _Form("the state of an optimiser", _is_optimiser),
     "scaler": _Form("a table of numbers", _table(is_number)),
     "labels": _Form("a tensor of whole numbers (N,) or (N, V)", _is_labels).or_none(),

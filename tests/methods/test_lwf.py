@@ -1,20 +1,18 @@
 """What learning without forgetting keeps, and whom it asks."""
 
-from types import SimpleNamespace
-
 import torch
 from torch import nn
 
 from passerby.methods.distillation import softened_cross_entropy, worst_triplet
+from passerby.methods.heads import HeadList
 from passerby.methods.lwf import LwfSettings
 from tests.methods.steps import shake, some
 
 
 def test_more_classifiers_than_ten_come_back_in_their_order():
     method, again = (LwfSettings(heads=1.0).make() for _ in range(2))
-    method.kept = nn.ModuleList(nn.Linear(4, people, bias=False) for people in range(2, 14))
+    method.kept = HeadList(nn.Linear(4, people, bias=False) for people in range(2, 14))
     assert (method.has_state, again.has_state) == (True, False)
-    again.make_room(SimpleNamespace(device=torch.device("cpu")), method.state_dict())
     again.load_state_dict(method.state_dict())
     assert [len(head.weight) for head in again.kept] == list(range(2, 14))
 
@@ -23,7 +21,7 @@ def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
     run = later("method.lwf={ce_dist: 2.0, tr_dist: 3.0, heads: 4.0, temperature: 0.7, heads_temperature: 1.5}")
     method, batch = run.state.methods["lwf"], some(run, rows=(0, 1, 8, 9))
     shake(method.old, by=20, seed=1)  # a classifier that has learnt nothing says nothing
-    method.kept.load_state_dict(method.old.state_dict())
+    method.kept[0].load_state_dict(method.old[0].state_dict())
     shake(method.kept, seed=2)
     with torch.no_grad():
         old = run.state.previous_model.embedder(batch.images)

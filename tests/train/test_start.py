@@ -34,6 +34,8 @@ def test_the_model_and_the_codes_are_taken_over(tiny, earlier, tmp_path):
     folder = run(tiny(*OTHER, CODE, f"init_from={earlier}"), tmp_path / "run")
     assert terms(folder) == {"softmax", "triplet", "code 1 ae"}
     before, after = (torch.load(f / "last.pt", weights_only=True)["methods"] for f in (earlier, folder))
+    described = before.pop("ebll._extra_state")
+    assert after.pop("ebll._extra_state")[: len(described)] == described
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert len(after) == 2 * len(before)
 
@@ -144,6 +146,7 @@ def test_an_autoencoder_of_another_width(tiny, earlier, tmp_path):
     foreign = shutil.copytree(earlier, tmp_path / "foreign")
     state = torch.load(foreign / "last.pt", weights_only=True)
     state["methods"]["ebll.encoders.0.layer.weight"] = torch.zeros(8, 20)
+    state["methods"]["ebll._extra_state"] = [([8, 20], "sigmoid", "ae", 1)]
     torch.save(state, foreign / "last.pt")
     with pytest.raises(UserError, match=r"autoencoder of 20 numbers cannot look at the \d+ of 'test_resnet'"):
         train(tiny(*OTHER, CODE, f"init_from={foreign}"), tmp_path / "run")
