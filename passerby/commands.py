@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from passerby.adaptation.clusters import find_people
+from passerby.adaptation.clusters import find_identities
 from passerby.adaptation.folder import site_settings
 from passerby.adaptation.recipe import adaptation, require_adaptation
 from passerby.background_bias import BackgroundBias, measure_background_bias
@@ -36,8 +36,8 @@ from passerby.report.background_bias import background_bias_rows, background_bia
 from passerby.report.explanations import hardly_learnt
 from passerby.report.page import write_report
 from passerby.scorable import camera_note, require_scorable
-from passerby.segment.learn import open_masked, teach
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
+from passerby.segment.training import open_masked, train_on_masks
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.environment import command_line
 from passerby.train.memory import keep_memory
@@ -167,7 +167,7 @@ def adapt_and_report(
     again = shlex.join(["passerby", "adapt", str(source), str(folder), "--resume", "--out", str(out)])
     _learn(recipe, out, resume=resume, again=again, console=console)
     with locked(out, command=command_line(sys.argv)), bar("finding people", console) as advance:
-        found = find_people(out, inference=inference, progress=advance)
+        found = find_identities(out, inference=inference, progress=advance)
     for sentence in (*found.sentences(), f"which image is in which cluster: {out / 'clusters.csv'}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     return write_report(out, device=recipe.engine.device)
@@ -402,9 +402,11 @@ def train_segmenter(
         locked(out.parent, file=out.name, command=command_line(sys.argv)),
         bar(f"learning from the masks of {dataset.name}", console) as advance,
     ):
-        taught = teach(dataset, SegmenterSettings(), epochs=epochs, seed=seed, device=device, progress=advance)
-        save_segmenter(taught.segmenter, out, origin=taught.origin)
-    return taught.origin
+        trained = train_on_masks(
+            dataset, SegmenterSettings(), epochs=epochs, seed=seed, device=device, progress=advance
+        )
+        save_segmenter(trained.segmenter, out, origin=trained.origin)
+    return trained.origin
 
 
 def print_scores(results: Sequence[Result], console: Console) -> None:

@@ -16,11 +16,11 @@ from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.data.decoding import ImageError, decode
 from passerby.data.image_files import images_below, why_none
 from passerby.data.names import existing_form, require_text
-from passerby.data.readers.cameras import told_cameras
-from passerby.data.readers.words import number_words
+from passerby.data.readers.cameras import read_cameras
+from passerby.data.readers.named_images import number_names
 from passerby.errors import UserError, did_you_mean
 from passerby.extract import WHOLE, View, extract, label_vectors, run_network, tested_paths, tested_view
-from passerby.image_arrays import Images, image_list, prepared_batches
+from passerby.image_arrays import ImageArrays, image_list, prepared_batches
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.metadata import safetensors_text
 from passerby.models.embedder import Embedder, load_embedder
@@ -64,7 +64,7 @@ class Model(Protocol):
     def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
         """Embed image files (N,) in order: (N, D) float32, not normalised."""
 
-    def embed(self, images: Images) -> Floats:
+    def embed(self, images: ImageArrays) -> Floats:
         """Embed images that are uint8 RGB arrays, of any size: (N, D) float32, not normalised; see `image_list`."""
 
     def with_flip(self, flip: bool) -> Model:
@@ -107,7 +107,7 @@ class Trained:
             view=view,
         )
 
-    def embed(self, images: Images) -> Floats:
+    def embed(self, images: ImageArrays) -> Floats:
         """Embed images that are arrays already, as the recipe tests them.
 
         Args:
@@ -179,7 +179,7 @@ class TrainedOnnx:
             paths, batch=self.inference.batch, workers=self.inference.workers, progress=progress
         )
 
-    def embed(self, images: Images) -> Floats:
+    def embed(self, images: ImageArrays) -> Floats:
         """Embed images that are arrays already; see `Trained.embed`."""
         require_whole(self)
         listed = image_list(images)
@@ -326,8 +326,8 @@ def embed_images(
     names = np.array([str(path) for path, _ in found])
     vectors, rows = _readable_vectors(model, names, progress=progress, leave_out=leave_out)
     below = [name for _, name in found]
-    words = told_cameras(below, below).words
-    numbers = number_words(words)
+    words = read_cameras(below, below).names
+    numbers = number_names(words)
     cam = np.array([numbers[word] for word in words])[rows]
     unknown, blank = np.full(len(rows), UNKNOWN), np.full(len(rows), "")
     return Embeddings(vectors, unknown, cam, blank, names[rows], feature=model.feature, flip=model.flip)

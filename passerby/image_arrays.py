@@ -14,13 +14,13 @@ from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 
-Images = npt.NDArray[np.uint8] | Tensor | Sequence[npt.NDArray[np.uint8] | Tensor]
+ImageArrays = npt.NDArray[np.uint8] | Tensor | Sequence[npt.NDArray[np.uint8] | Tensor]
 """RGB bytes: (N, H, W, 3) or (N, 3, H, W), or a list of (H, W, 3) or (3, H, W) of any sizes."""
 
 _ALLOWED = "uint8 RGB images: (N, H, W, 3) or (N, 3, H, W), or a list of (H, W, 3) or (3, H, W)"
 
 
-def image_list(images: Images) -> list[Pixels]:
+def image_list(images: ImageArrays) -> list[Pixels]:
     """Return images as a list of (H, W, 3) uint8 arrays, without a copy where they are numpy arrays.
 
     >>> [one.shape for one in image_list(torch.zeros(2, 3, 8, 4, dtype=torch.uint8))]

@@ -8,14 +8,14 @@ from pydantic import Field
 
 from passerby.settings import Settings
 
-Pixels = Annotated[int, Field(ge=8, le=2048)]
+SideLength = Annotated[int, Field(ge=8, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class InputSettings(Settings):
     """Geometry and colour of the images that go into an embedder."""
 
-    size: tuple[Pixels, Pixels] = Field((256, 128), description="height and width in pixels")
+    size: tuple[SideLength, SideLength] = Field((256, 128), description="height and width in pixels")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     colour: Literal["rgb", "bgr"] = Field("rgb", description="order of the three channels")
     mean: tuple[Share, Share, Share] = Field((0.485, 0.456, 0.406), description="per channel, of values in [0, 1]")

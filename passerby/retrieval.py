@@ -26,7 +26,7 @@ ELSEWHERE = -2
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchHit:
     """One answer of a search.
 
     Attributes:
@@ -44,7 +44,7 @@ class Found:
     cam: int
 
 
-def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[Found]:
+def search(model: Model, table: Embeddings, image: Path, *, count: int) -> list[SearchHit]:
     """Find the rows of a table that are most like one image, nearest first; see `search_all`."""
     return search_all(model, table, np.array([str(image)]), count=count)[0]
 
@@ -57,7 +57,7 @@ def search_all(
     count: int,
     threshold: float | None = None,
     other_than: Ints | None = None,
-) -> list[list[Found]]:
+) -> list[list[SearchHit]]:
     """Find the rows of a table that are most like each of some images, nearest first, ties by row.
 
     Args:
@@ -87,7 +87,7 @@ def search_all(
     paths = np.full(len(table), "") if table.path is None else table.path
     return [
         [
-            Found(int(row), float(distance), str(paths[row]), int(table.pid[row]), int(table.cam[row]))
+            SearchHit(int(row), float(distance), str(paths[row]), int(table.pid[row]), int(table.cam[row]))
             for row, distance in zip(*answer, strict=True)
             if np.isfinite(distance) and distance <= limit
         ]

@@ -13,7 +13,7 @@ from passerby.errors import UserError
 from passerby.report.figure_files import require_ending, save_figure
 from passerby.report.list_figures import Strip, draw_strips
 from passerby.report.ranked_lists import RankedList, Shot
-from passerby.retrieval import ELSEWHERE, Found, image_distance, query_cameras, require_threshold, search_all
+from passerby.retrieval import ELSEWHERE, SearchHit, image_distance, query_cameras, require_threshold, search_all
 from passerby.types import UNKNOWN, Embeddings
 
 MOST_DRAWN = 50
@@ -26,7 +26,7 @@ class Answer:
 
     query: str
     camera: int | None
-    found: tuple[Found, ...]
+    found: tuple[SearchHit, ...]
 
     def lines(self) -> list[str]:
         """Return one line for each image found."""

@@ -202,7 +202,7 @@ def test_a_batch_that_no_gpu_holds_is_halved():
 @pytest.mark.cuda
 @pytest.mark.parametrize("method", ["contrast", "spcl", "pseudo"])
 def test_a_run_trains_and_adapts_on_a_gpu(tiny, site, tmp_path, method):
-    from passerby.adaptation.clusters import find_people
+    from passerby.adaptation.clusters import find_identities
     from passerby.adaptation.recipe import adaptation
     from passerby.train.session import train
 
@@ -212,4 +212,4 @@ def test_a_run_trains_and_adapts_on_a_gpu(tiny, site, tmp_path, method):
     recipe = adaptation(source, site, method=method, overrides=[cluster, "stages.0.epochs=1", "stages.0.iterations=2"])
     assert recipe.engine.device == "cuda"
     train(recipe, out)
-    assert find_people(out).images > 0
+    assert find_identities(out).images > 0

@@ -12,8 +12,8 @@ import numpy as np
 
 from passerby.clustering.algorithms import Clusters, DbscanSettings, require_usable
 from passerby.clustering.doubt import giant_sentence, measure_doubt
-from passerby.clustering.people import FoundPeople
 from passerby.clustering.quality import against_truth, agreement, silhouette
+from passerby.clustering.summary import ClusterSummary
 from passerby.data.joining import join
 from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError
@@ -95,9 +95,9 @@ def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, p
     return unit(method.evened(found, train.cam))
 
 
-def find_people(
+def find_identities(
     run: Path, *, inference: InferenceSettings = AUTOMATIC, progress: Progress | None = None
-) -> FoundPeople:
+) -> ClusterSummary:
     """Cluster the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
 
     Raises:
@@ -119,10 +119,10 @@ def find_people(
     doubt = None
     if isinstance(cluster, DbscanSettings) and graph is not None:
         doubt = measure_doubt(cluster, vectors, graph, clusters)
-    found = FoundPeople(
+    found = ClusterSummary(
         site=stage.title,
         images=len(clusters),
-        people=clusters.count,
+        clusters=clusters.count,
         noise=clusters.noise,
         silhouette=None if graph is None or clusters.count < 2 else silhouette(graph, clusters.labels),
         stability=_stability(labels_file(run, number, last.epoch + 1), clusters.labels),
@@ -135,7 +135,7 @@ def find_people(
     curve = method.evidence().get("curve")
     people = splits[0].pid if len(splits) == 1 else train.pid
     final = Grouping(
-        *(number, last.epoch + 2, clusters.labels, train.path, train.told_cam, people, hidden, curve), site=site
+        *(number, last.epoch + 2, clusters.labels, train.path, train.raw_cam, people, hidden, curve), site=site
     )
     final.save(run)
     save_vectors(run, final, vectors)
@@ -160,7 +160,7 @@ def _stability(file: Path, labels: Ints) -> float | None:
     return agreement(people[: len(labels)], labels).rand  # what is beside stands after the unlabelled images
 
 
-def _write(run: Path, train: Split, clusters: Clusters, found: FoundPeople) -> None:
+def _write(run: Path, train: Split, clusters: Clusters, found: ClusterSummary) -> None:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["path", "cluster"])

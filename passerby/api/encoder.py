@@ -14,10 +14,10 @@ from passerby.distances.units import cosine_of
 from passerby.encoders import Model, embed_images, embed_site, require_whole
 from passerby.encoders import load_model as load_any_model
 from passerby.errors import UserError
-from passerby.image_arrays import Images
+from passerby.image_arrays import ImageArrays
 from passerby.inference import InferenceSettings
 from passerby.recipe import Recipe
-from passerby.retrieval import Found, search_all
+from passerby.retrieval import SearchHit, search_all
 from passerby.types import Dataset, Embeddings, Floats
 
 Image = str | Path | npt.NDArray[np.uint8] | Tensor
@@ -45,7 +45,7 @@ class Encoder:
         """The device that distances are computed on, for example `cpu`."""
         return self.model.device
 
-    def __call__(self, images: Images | Sequence[Image]) -> Floats:
+    def __call__(self, images: ImageArrays | Sequence[Image]) -> Floats:
         """Return the vectors of images, as the recipe tests them.
 
         Args:
@@ -129,7 +129,7 @@ def search(
     *,
     count: int = 10,
     threshold: float | None = None,
-) -> list[list[Found]]:
+) -> list[list[SearchHit]]:
     """Return the rows of a table that are most similar to each image file, nearest first, ties by row.
 
     Args:

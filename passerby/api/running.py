@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from passerby import exporting
-from passerby.adaptation.clusters import find_people
+from passerby.adaptation.clusters import find_identities
 from passerby.adaptation.recipe import adaptation
-from passerby.clustering.people import FoundPeople
+from passerby.clustering.summary import ClusterSummary
 from passerby.errors import UserError
 from passerby.exporting import Parity
 from passerby.inference import InferenceSettings
@@ -55,7 +55,7 @@ def adapt(
     overrides: Sequence[str] = (),
     device: str = "auto",
     say: Callable[[str], None] | None = None,
-) -> FoundPeople:
+) -> ClusterSummary:
     """Adapt a trained model to a folder of unlabelled images, and return the identities that it predicts for them.
 
     Args:
@@ -84,7 +84,7 @@ def adapt(
         say=notes,
     )
     train(recipe, out, say=notes)
-    return find_people(Path(out), inference=inference)
+    return find_identities(Path(out), inference=inference)
 
 
 def export(run: str | Path, out: str | Path, *, device: str = "auto") -> Parity | None:

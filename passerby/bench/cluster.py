@@ -18,7 +18,7 @@ from passerby.bench.sites import Site, Size, make_features
 from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.distances.jaccard import jaccard_graph
 from passerby.distances.kreciprocal import encode_set, nearest_neighbours
-from passerby.distances.pairwise import Vectors, vectors_on
+from passerby.distances.pairwise import ScaledVectors, vectors_on
 from passerby.distances.reciprocal import Neighbours
 from passerby.types import Floats, Ints
 
@@ -44,7 +44,7 @@ class Prepared:
     vectors: Floats
 
     @cached_property
-    def side(self) -> Vectors:
+    def side(self) -> ScaledVectors:
         """The vectors with their lengths."""
         return vectors_on(self.vectors, metric="cosine", device="cpu")
 

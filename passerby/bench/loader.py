@@ -15,7 +15,7 @@ from torchvision import transforms as v1
 from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.step import SHAPES, Steps, make_steps, step_in_bf16
 from passerby.data.datasets import dataset_settings, open_dataset
-from passerby.data.loading import DataSettings, ImageStore, Place, plain_batches, training_batches
+from passerby.data.loading import DataSettings, EpochKey, ImageStore, plain_batches, training_batches
 from passerby.data.synthetic.layout import SiteSize
 from passerby.data.synthetic.site import make_site
 from passerby.inputs import InputSettings
@@ -68,7 +68,7 @@ def make_epoch(count: int) -> Epoch:
 def _load(epoch: Epoch, store: ImageStore, *, workers: int = 0) -> None:
     settings = DataSettings(workers=workers)
     labels = np.zeros(len(epoch.images), np.int64)
-    place = Place(0, 0, 0)
+    place = EpochKey(0, 0, 0)
     for _ in training_batches(store, epoch.plan, labels=labels, cam=labels, settings=settings, place=place):
         pass
 

@@ -17,7 +17,7 @@ from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.sites import SIZES, Features, Site, Size, make_features
 from passerby.distances.kreciprocal import RerankedDistances, encode_set, nearest_neighbours, rerank
-from passerby.distances.pairwise import PairwiseDistances, Vectors, empty_block, pairwise, vectors_on
+from passerby.distances.pairwise import PairwiseDistances, ScaledVectors, empty_block, pairwise, vectors_on
 from passerby.distances.reciprocal import Neighbours
 from passerby.types import Floats, Ints, Rerank
 
@@ -31,12 +31,12 @@ K1, K2, WEIGHT = 20, 6, 0.3
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Vectors, and what the timed stages start from (made when first asked for)."""
+    """ScaledVectors, and what the timed stages start from (made when first asked for)."""
 
     features: Features
 
     @cached_property
-    def sides(self) -> tuple[Vectors, Vectors]:
+    def sides(self) -> tuple[ScaledVectors, ScaledVectors]:
         """Queries and gallery."""
         query, gallery = (
             vectors_on(side, metric="euclidean", device="cpu") for side in (self.features.query, self.features.gallery)

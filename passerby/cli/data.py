@@ -32,12 +32,12 @@ def data_check(
     pattern: PatternText = None,
 ) -> None:
     """Check a data set for broken files, leaks and unscorable queries; list its uses (exit code 1: problems)."""
-    from passerby.data.check import check_dataset, render
+    from passerby.data.check import check_dataset, render_check
     from passerby.data.datasets import dataset_settings, open_dataset
 
     dataset = open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))
     found = check_dataset(dataset, cameras=cameras)
-    typer.echo(render(found))
+    typer.echo(render_check(found))
     raise typer.Exit(1 if found.problems else 0)
 
 

@@ -252,7 +252,7 @@ def cluster(
 ) -> None:
     """Cluster unlabelled images into identities and print quality measures of the clusters."""
     from passerby.clustering.algorithms import clustering_settings
-    from passerby.clustering.findings import describe, find_clusters, write_clusters
+    from passerby.clustering.findings import describe_clusters, find_clusters, write_clusters
     from passerby.metrics.spread import spread_notes
     from passerby.types import Embeddings
 
@@ -261,7 +261,7 @@ def cluster(
         typer.echo(note, err=True)
     settings = clustering_settings(kind, assignments or [])
     found = find_clusters(vectors, settings, cameras=cameras, device=str(find_device(device)))
-    typer.echo(describe(found))
+    typer.echo(describe_clusters(found))
     if out is not None:
         write_clusters(out, vectors, found.clusters)
     if json_file is not None:

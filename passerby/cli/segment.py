@@ -87,8 +87,8 @@ def segment_score(
     device: Device = "auto",
 ) -> None:
     """Evaluate a segmenter on the masks of the test images of a folder."""
-    from passerby.segment.learn import images_to_score, open_masked, score_segmenter
     from passerby.segment.network import load_segmenter
+    from passerby.segment.training import images_to_score, open_masked, score_segmenter
 
     network, origin = load_segmenter(segmenter)
     split = images_to_score(open_masked(folder, kind=kind, masks=masks, pattern=pattern))

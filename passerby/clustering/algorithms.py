@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from passerby.clustering.graph import Form, jaccard_neighbours, smallest_share_mean, within
+from passerby.clustering.graph import GraphForm, jaccard_neighbours, smallest_share_mean, within
 from passerby.clustering.precomputed import NOISE, connected, sorted_rows, without_small
 from passerby.clustering.radius import choose_radius
 from passerby.distances.sparse import SparseRows
@@ -103,7 +103,7 @@ class GraphClustering(Settings):
 
     k1: Annotated[int, Field(ge=1)] = Field(30, description="neighbours that may be reciprocal")
     k2: Annotated[int, Field(ge=1)] = Field(6, description="neighbours averaged in the query expansion, 1 = none")
-    form: Form = Field("clustering", description="reranking: as in Zhong et al. and SSG")
+    form: GraphForm = Field("clustering", description="reranking: as in Zhong et al. and SSG")
 
     def neighbours(self, vectors: Floats, *, at_most: float = 1.0, device: str = "cpu") -> SparseRows:
         """Return the graph of `vectors` (N, D); see `jaccard_neighbours`."""

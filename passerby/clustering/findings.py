@@ -129,7 +129,7 @@ def graph_for(vectors: Floats, settings: AnyClustering, *, device: str = "cpu") 
     return settings.neighbours(vectors, device=device)
 
 
-def describe(found: Findings) -> str:
+def describe_clusters(found: Findings) -> str:
     """Return what was found in a few lines."""
     return "\n".join(_lines(found))
 

@@ -16,7 +16,7 @@ from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.types import Floats, Ints
 
-Form = Literal["clustering", "reranking"]
+GraphForm = Literal["clustering", "reranking"]
 """`clustering`: k1 neighbours, weighted by their distances as they are (SpCL, ClusterContrast); `reranking`: k1 + 1
 neighbours, distances divided by the largest of their row (Zhong et al., SSG)."""
 
@@ -29,7 +29,7 @@ def jaccard_neighbours(
     *,
     k1: int = 30,
     k2: int = 6,
-    form: Form = "clustering",
+    form: GraphForm = "clustering",
     at_most: float = 1.0,
     device: str = "cpu",
 ) -> SparseRows:

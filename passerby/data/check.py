@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from passerby.data.ahead import ahead, reading_threads
-from passerby.data.copies import contradictions, same_content
+from passerby.data.duplicates import contradictions, same_content
 from passerby.data.fitness import uses
 from passerby.data.inspect import ImageFile, inspect_file
 from passerby.types import UNKNOWN, Cameras, Dataset, Ints, Split, camera_rule
@@ -110,8 +110,8 @@ class CheckReport:
         broken: files that cannot be used.
         animated: files of several frames or pages.
         small: readable images with a side below `SMALL` pixels.
-        copies: pairs (query, gallery) of paths with the same content.
-        leaked_copies: pairs (train, test) of paths with the same content.
+        duplicates: pairs (query, gallery) of paths with the same content.
+        leaked_duplicates: pairs (train, test) of paths with the same content.
         contradictions: pairs of paths with the same content and different identities.
         leaked: identities that are both trained on and tested.
         lonely: training identities with a single image.
@@ -129,8 +129,8 @@ class CheckReport:
     broken: tuple[ImageFile, ...]
     animated: tuple[str, ...]
     small: tuple[str, ...]
-    copies: tuple[tuple[str, str], ...]
-    leaked_copies: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, str], ...]
+    leaked_duplicates: tuple[tuple[str, str], ...]
     contradictions: tuple[tuple[str, str], ...]
     leaked: tuple[int, ...]
     lonely: tuple[int, ...]
@@ -196,8 +196,8 @@ def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) ->
         broken=tuple(file for file in files.values() if file.fault),
         animated=tuple(file.path for file in readable if file.frames > 1),
         small=tuple(file.path for file in readable if min(file.width, file.height) < SMALL),
-        copies=same_content([query], [gallery], files),
-        leaked_copies=same_content([train], [query, gallery], files),
+        duplicates=same_content([query], [gallery], files),
+        leaked_duplicates=same_content([train], [query, gallery], files),
         contradictions=contradictions(every, files),
         leaked=tuple(sorted(set(train.pid.tolist()) & tested - {UNKNOWN})),
         lonely=tuple(pid for pid, count in images.items() if count == 1),
@@ -322,8 +322,8 @@ def _test_warnings(report: CheckReport) -> list[str]:
 
 def _content_warnings(report: CheckReport) -> list[str]:
     pairs = (
-        (report.copies, "Query and gallery files with the same image"),
-        (report.leaked_copies, "Training and test files with the same image"),
+        (report.duplicates, "Query and gallery files with the same image"),
+        (report.leaked_duplicates, "Training and test files with the same image"),
         (report.contradictions, "Images with two identities"),
     )
     found = [f"{what}: {len(same):,} ({_examples([f'{a} = {b}' for a, b in same])})." for same, what in pairs if same]
@@ -356,7 +356,7 @@ def _count_masks(split: Split) -> int:
     return 0 if split.mask_path is None else int((split.mask_path != "").sum())
 
 
-def render(report: CheckReport) -> str:
+def render_check(report: CheckReport) -> str:
     """Return the report as plain text."""
     titles = ("camera", "train people", "images", "test people", "images")
     cameras = [

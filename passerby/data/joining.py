@@ -10,7 +10,7 @@ from passerby.types import UNKNOWN, Ints, Split
 def join(splits: list[Split]) -> Split:
     """Put splits one after another; pid and cam become 0..C-1, equal only within one split, and unknown stays -1.
 
-    What each data set calls its cameras is kept for pictures in `own_cam`.
+    `raw_cam` keeps the camera numbers of the data sets, for reports.
     """
     mask_path = None
     if any(split.mask_path is not None for split in splits):
@@ -21,7 +21,7 @@ def join(splits: list[Split]) -> Split:
         pid=_apart([split.pid for split in splits]),
         cam=_apart([split.cam for split in splits]),
         mask_path=mask_path,
-        own_cam=np.concatenate([split.told_cam for split in splits]),
+        raw_cam=np.concatenate([split.raw_cam for split in splits]),
     )
 
 

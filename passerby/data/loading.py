@@ -169,7 +169,7 @@ class ImageStore:
 
 
 @dataclass(frozen=True)
-class Place:
+class EpochKey:
     """Where in a run a batch stands; its randomness is a function of this."""
 
     seed: int
@@ -191,7 +191,7 @@ class _TrainingBatches(Dataset[_Loaded]):
         plan: Ints,
         columns: slice,
         transform: v2.Compose,
-        place: Place,
+        place: EpochKey,
         *,
         foreground: ForegroundSettings,
     ) -> None:
@@ -255,7 +255,7 @@ def training_batches(
     labels: Ints,
     cam: Ints,
     settings: DataSettings,
-    place: Place,
+    place: EpochKey,
     columns: slice | None = None,
     first: int = 0,
     foreground: ForegroundSettings = _NO_FOREGROUND,

@@ -44,8 +44,8 @@ def identity_batches(
         UserError: fewer than P identities.
 
     """
-    people = require_people(labels, identities=identities)
-    rows = {int(person): np.flatnonzero(labels == person) for person in people}
+    present = require_identities(labels, identities=identities)
+    rows = {int(person): np.flatnonzero(labels == person) for person in present}
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     batches: list[Ints] = []
     hands: dict[int, list[Ints]] = {}
@@ -93,12 +93,12 @@ def camera_batches(
     which shifts all groups after it; and K - 1 partners that suffice are not drawn with repetition.
 
     """
-    people = require_people(labels, identities=identities)
-    rows = {int(person): np.flatnonzero(labels == person) for person in people}
+    present = require_identities(labels, identities=identities)
+    rows = {int(person): np.flatnonzero(labels == person) for person in present}
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     batches: list[Ints] = []
     while len(batches) < count:
-        order = generator.permutation(people)
+        order = generator.permutation(present)
         for start in range(0, len(order) - identities + 1, identities):
             chosen = order[start : start + identities]
             groups = [_camera_group(rows[int(person)], cam, instances, generator) for person in chosen]
@@ -170,7 +170,7 @@ def dataset_batches(
         UserError: the people of a batch cannot be divided evenly, or a set has fewer than its share.
 
     """
-    share = require_shares(labels, origin, sources=sources, identities=identities)
+    share = require_even_shares(labels, origin, sources=sources, identities=identities)
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     plans = [
         group_batches(
@@ -227,10 +227,10 @@ def interleave(plan: Ints, other: Ints, *, instances: int) -> Ints:
     return joined.reshape(len(plan), -1)
 
 
-def recalled_people(identities: int, share: float) -> int:
+def replayed_identities(identities: int, share: float) -> int:
     """Return how many of P people in a batch come from a memory: the share, but at least one of either kind.
 
-    >>> [recalled_people(16, share) for share in (0.01, 0.5, 0.99)]
+    >>> [replayed_identities(16, share) for share in (0.01, 0.5, 0.99)]
     [1, 8, 15]
     """
     return min(identities - 1, max(1, round(share * identities)))
@@ -256,7 +256,7 @@ def share_of_each(identities: int, sources: Sequence[str]) -> int:
     return identities // len(sources)
 
 
-def require_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], identities: int) -> int:
+def require_even_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], identities: int) -> int:
     """Return how many people of each data set are in a batch.
 
     Raises:
@@ -275,20 +275,20 @@ def require_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], identi
     return share
 
 
-def require_people(labels: Ints, *, identities: int) -> Ints:
+def require_identities(labels: Ints, *, identities: int) -> Ints:
     """Return the identities in `labels` (N,), sorted.
 
     Raises:
         UserError: fewer than a batch needs.
 
     """
-    people = np.unique(labels[labels >= 0])
-    if len(people) < identities:
+    present = np.unique(labels[labels >= 0])
+    if len(present) < identities:
         raise UserError(
-            f"data.identities asks for batches of {identities} people, the training images show {len(people)}; "
-            f"set data.identities to {len(people)} or less"
+            f"data.identities asks for batches of {identities} people, the training images show {len(present)}; "
+            f"set data.identities to {len(present)} or less"
         )
-    return people
+    return present
 
 
 def _deal(rows: Ints, instances: int, generator: np.random.Generator) -> list[Ints]:

@@ -24,7 +24,7 @@ from passerby.distances.pairwise import (
     DistanceSource,
     Metric,
     PairwiseDistances,
-    Vectors,
+    ScaledVectors,
     empty_block,
     vectors_on,
 )
@@ -149,7 +149,7 @@ def k_reciprocal_rows(
     return encode_set((side,), neighbours, count=count, count_half=round(k1 / 2) + 1, k2=k2, metric=metric)
 
 
-def nearest_neighbours(sides: tuple[Vectors, ...], count: int, *, metric: Metric) -> Neighbours:
+def nearest_neighbours(sides: tuple[ScaledVectors, ...], count: int, *, metric: Metric) -> Neighbours:
     """Return the `count` nearest (fewer in a smaller set) of every image of the joined sides, itself first."""
     source = PairwiseDistances(sides, sides, metric)
     count = min(count, source.shape[0])
@@ -187,7 +187,7 @@ def _by_rows(source: PairwiseDistances, count: int) -> tuple[Ints, Floats, Float
 
 
 def encode_set(
-    sides: tuple[Vectors, ...], neighbours: Neighbours, *, count: int, count_half: int, k2: int, metric: Metric
+    sides: tuple[ScaledVectors, ...], neighbours: Neighbours, *, count: int, count_half: int, k2: int, metric: Metric
 ) -> SparseRows:
     """Return the encoding of the joined sides after local query expansion over k2 neighbours."""
     first, second = sides[0].rows.cpu().numpy(), sides[-1].rows.cpu().numpy()

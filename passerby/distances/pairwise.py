@@ -55,7 +55,7 @@ class DistanceSource(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class ScaledVectors:
     """Rows on a device with their norms.
 
     Attributes:
@@ -82,8 +82,8 @@ class PairwiseDistances:
 
     """
 
-    left: tuple[Vectors, ...]
-    right: tuple[Vectors, ...]
+    left: tuple[ScaledVectors, ...]
+    right: tuple[ScaledVectors, ...]
     metric: Metric
 
     @property
@@ -122,16 +122,16 @@ class PairwiseDistances:
             height, width = rest.shape
             yield start, rest._fill(chunk, buffer.flatten()[: height * width].view(height, width))
 
-    def _chunks(self, rows: int) -> Iterator[tuple[int, Vectors]]:
+    def _chunks(self, rows: int) -> Iterator[tuple[int, ScaledVectors]]:
         """Yield (first row, at most so many of the left rows)."""
         done = 0
         for part in self.left:
             for start in range(0, len(part), rows):
                 chosen = slice(start, min(start + rows, len(part)))
-                yield done + start, Vectors(part.rows[chosen], part.scale[chosen])
+                yield done + start, ScaledVectors(part.rows[chosen], part.scale[chosen])
             done += len(part)
 
-    def _fill(self, left: Vectors, out: torch.Tensor) -> torch.Tensor:
+    def _fill(self, left: ScaledVectors, out: torch.Tensor) -> torch.Tensor:
         scaled = left.rows * (-left.scale[:, None] if self.metric == "cosine" else -2)
         first = 0
         for right in self.right:
@@ -145,11 +145,11 @@ class PairwiseDistances:
         return out
 
 
-def _parts_from(parts: tuple[Vectors, ...], first: int) -> tuple[Vectors, ...]:
+def _parts_from(parts: tuple[ScaledVectors, ...], first: int) -> tuple[ScaledVectors, ...]:
     """Return the parts without their first so many rows."""
     kept = []
     for part in parts:
-        kept.append(Vectors(part.rows[first:], part.scale[first:]))
+        kept.append(ScaledVectors(part.rows[first:], part.scale[first:]))
         first = max(first - len(part), 0)
     return tuple(part for part in kept if len(part))
 
@@ -174,7 +174,7 @@ def pairwise(query: Floats, gallery: Floats, *, metric: Metric = "cosine", devic
     return PairwiseDistances((left,), (right,), metric)
 
 
-def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> Vectors:
+def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> ScaledVectors:
     """Return (N, D) float32 vectors on a device with the norms that `metric` needs, without a copy on the CPU.
 
     All distances are finite: rows whose norm float32 cannot square are rescaled where only directions count (cosine),
@@ -197,10 +197,10 @@ def vectors_on(vectors: Floats, *, metric: Metric, device: str) -> Vectors:
     # not the square of the norm: its rounding would part distances that are equal
     squares = torch.cat([part.square().sum(dim=1) for part in rows.split(_EFFICIENT_ROWS)])
     require_measurable(squares.cpu().numpy())
-    return Vectors(rows, squares)
+    return ScaledVectors(rows, squares)
 
 
-def _directions(rows: torch.Tensor) -> Vectors:
+def _directions(rows: torch.Tensor) -> ScaledVectors:
     """Return rows (N, D) with 1 / norm; those far from float32's middle are first multiplied by a power of two."""
     norms = torch.linalg.vector_norm(rows, dim=1)
     odd = torch.from_numpy(np.flatnonzero(~is_comfortable(norms.cpu().numpy()))).to(rows.device)
@@ -208,7 +208,7 @@ def _directions(rows: torch.Tensor) -> Vectors:
         rows = rows.clone()
         rows[odd] = torch.from_numpy(rescaled(rows[odd].cpu().numpy())).to(rows.device)
         norms[odd] = torch.linalg.vector_norm(rows[odd], dim=1)
-    return Vectors(rows, norms.clamp_min_(SMALLEST_SQUARE).reciprocal_())
+    return ScaledVectors(rows, norms.clamp_min_(SMALLEST_SQUARE).reciprocal_())
 
 
 def empty_block(count_rows: int, count_columns: int, *, device: torch.device) -> torch.Tensor:

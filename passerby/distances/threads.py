@@ -14,10 +14,10 @@ import torch
 
 from passerby.threads import count_available
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
-def over_rows(kernel: Callable[[int, int], Result], count_rows: int, *, ranges_per_thread: int = 4) -> list[Result]:
+def over_rows(kernel: Callable[[int, int], Returned], count_rows: int, *, ranges_per_thread: int = 4) -> list[Returned]:
     """Call `kernel(first, last)` on consecutive ranges that cover `0..count_rows`, and return the results in order.
 
     As many threads run as torch uses (`torch.set_num_threads`), and no more than the quota of this process; there are

@@ -79,7 +79,7 @@ class AffinityDistillation(Method, settings_class=AffinitySettings):
             return {}
         chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
         old, new = (each.vector(chosen.feature) for each in (earlier, out))
-        old, new, people = ctx.gather(old, new, batch.people, use="mining")
+        old, new, people = ctx.gather(old, new, batch.identities, use="mining")
         wanted = affinity(old, temperature=chosen.temperature)
         if chosen.rectified:
             wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), people)

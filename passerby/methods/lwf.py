@@ -106,7 +106,7 @@ class Lwf(Method, settings_class=LwfSettings):
             least = entropy(old, temperature=chosen.temperature, scale=chosen.scale)
             self.above.copy_((loss - least).detach())
         if chosen.tr_dist:
-            before, now, people = ctx.gather(old, new, batch.people, use="mining")
+            before, now, people = ctx.gather(old, new, batch.identities, use="mining")
             terms["tr_dist"] = LossTerm(worst_triplet(before, now, people, margin=chosen.margin), chosen.tr_dist)
         if chosen.heads:
             for number, (frozen_head, head) in enumerate(zip(self.old, self.kept, strict=True), start=1):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.data.joining import join
-from passerby.data.samplers import recalled_people, share_of_each
+from passerby.data.samplers import replayed_identities, share_of_each
 from passerby.losses.mix import LossTerm
 from passerby.methods.growth import vectors
 from passerby.methods.herding import herd
@@ -101,7 +101,7 @@ class ReplaySettings(BaseMethodSettings):
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that each data set has a share of what the memory leaves of a batch."""
         if recipe.data.sampling == "datasets" and len(stage.train) + len(stage.source) > 1:
-            recalled = recalled_people(recipe.data.identities, self.share)
+            recalled = replayed_identities(recipe.data.identities, self.share)
             share_of_each(recipe.data.identities - recalled, stage.train)
 
 

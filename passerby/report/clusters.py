@@ -302,12 +302,12 @@ def _title_of(found: Sequence[MetricRecord]) -> str:
     return f"{' and '.join(titles)} (1 = best)"
 
 
-def epoch_curves(found: Sequence[MetricRecord], *, known_people: int = 0) -> Figure:
+def epoch_curves(found: Sequence[MetricRecord], *, known_identities: int = 0) -> Figure:
     """Draw the number of predicted identities, the fraction of noise, and the agreement measures over the epochs.
 
     Args:
         found: the clustering records, in order.
-        known_people: number of true identities, if known; drawn as a line.
+        known_identities: number of true identities, if known; drawn as a line.
 
     """
     x = [record.epoch for record in found]
@@ -315,12 +315,14 @@ def epoch_curves(found: Sequence[MetricRecord], *, known_people: int = 0) -> Fig
         figure, (people, outside, agreed) = panels(3, height=6.2)
         _curve(people, x, [record.values["people"] for record in found], 0)
         people.set_title(
-            f"predicted identities (dotted: {known_people:,} true ones)" if known_people else "predicted identities"
+            f"predicted identities (dotted: {known_identities:,} true ones)"
+            if known_identities
+            else "predicted identities"
         )
-        if known_people:
-            people.axhline(known_people, color=INK, linestyle=":", linewidth=1.2)
+        if known_identities:
+            people.axhline(known_identities, color=INK, linestyle=":", linewidth=1.2)
         people.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        people.set_ylim(0, 1.18 * max(known_people, *(record.values["people"] for record in found)))
+        people.set_ylim(0, 1.18 * max(known_identities, *(record.values["people"] for record in found)))
         _curve(outside, x, [100 * record.values["share in no cluster"] for record in found], 1)
         outside.set_title("images in no cluster")
         outside.set_ylim(0, 100)

@@ -71,7 +71,7 @@ class Clusterings:
         return None if self.last.site is None else self.last.site[self.last.hidden]
 
     @property
-    def known_people(self) -> int:
+    def known_identities(self) -> int:
         """The number of true identities of the images, as far as known."""
         truth = self.last.truth[self.last.hidden]
         return len(np.unique(truth[truth != UNKNOWN]))
@@ -159,7 +159,7 @@ def clusters_figure(
             return _page_of(found, order=order, page=page, rows=rows)
         case "epochs":
             return epoch_curves(
-                _needed(found.metrics, "no clustering records in log.jsonl"), known_people=found.known_people
+                _needed(found.metrics, "no clustering records in log.jsonl"), known_identities=found.known_identities
             )
         case "moves":
             if len(found.groupings) < 2:
@@ -173,7 +173,7 @@ def clusters_figure(
             table = found.table
             if table is None:
                 raise UserError("the run folder does not hold the vectors of the clustered images")
-            if colour == "identity" and not found.known_people:
+            if colour == "identity" and not found.known_identities:
                 raise UserError("these images have no identity labels to colour by; use --colour cluster or camera")
             return features_figure(project_clusters(table, found.last.clusters, site=found.site), colour=colour)
 
@@ -255,7 +255,7 @@ def identities_section(run: RunFolder) -> IdentitiesSection | None:
         sentences=tuple(_sentences(run.path, found)),
         pictures=tuple(_pictures(found)),
         rows={title: tuple(_row(found, card, images) for card in some) for title, some in chosen.items() if some},
-        known=found.known_people > 0,
+        known=found.known_identities > 0,
     )
 
 
@@ -299,7 +299,7 @@ def _pictures(found: Clusterings) -> Iterator[Picture]:
         last = ", ".join(f"{name} {value:.3g}" for name, value in found.metrics[-1].values.items())
         alt = f"Predicted identities, images in no cluster and agreement over the epochs; at the end {last}."
         caption = "Predicted identities per epoch, and agreement with the epoch before"
-        yield picture_of(epoch_curves(found.metrics, known_people=found.known_people), alt, caption)
+        yield picture_of(epoch_curves(found.metrics, known_identities=found.known_identities), alt, caption)
     if len(found.groupings) > 1:
         alt = "Fractions of images per epoch that stayed in their cluster, changed it, entered one or left one."
         caption = "Cluster transitions per epoch: the clustering has converged when all images stay"
@@ -320,7 +320,7 @@ def _planes(found: Clusterings) -> Iterator[Picture]:
         return
     caption = "t-SNE of the images, coloured by the largest clusters"
     yield picture_of(features_figure(projection, colour="cluster"), "Images on a plane, marked by cluster.", caption)
-    if found.known_people:
+    if found.known_identities:
         caption = "The same points, coloured by true identity"
         yield picture_of(features_figure(projection), "The same points, marked by person.", caption)
     elif (found.table.cam != UNKNOWN).any():

@@ -54,10 +54,10 @@ class Projection:
         return len(self.pid)
 
 
-def choose_people(pid: Ints, *, most: int, generator: np.random.Generator) -> Ints:
+def choose_identities(pid: Ints, *, most: int, generator: np.random.Generator) -> Ints:
     """Return ascending rows of whole people drawn at random, `most` rows at most; of a single larger one, a part.
 
-    >>> choose_people(np.array([7, 8, 8, 7, 9]), most=3, generator=np.random.default_rng(1))
+    >>> choose_identities(np.array([7, 8, 8, 7, 9]), most=3, generator=np.random.default_rng(1))
     array([0, 3])
     """
     if len(pid) <= most:
@@ -90,7 +90,7 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
         raise UserError("vectors of different lengths cannot be drawn in one picture; they are of different models")
     generator = np.random.default_rng(_SEED)
     known = [site.select(site.pid != UNKNOWN) for site in sites]
-    chosen = [site.select(choose_people(site.pid, most=most // len(sites), generator=generator)) for site in known]
+    chosen = [site.select(choose_identities(site.pid, most=most // len(sites), generator=generator)) for site in known]
     count = sum(map(len, chosen))
     if count < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images of known identity, got {count}")
@@ -133,7 +133,7 @@ def _choose_clusters(clusters: Ints, *, most: int) -> Ints:
     generator, share = np.random.default_rng(_SEED), min(1.0, most / len(clusters))
     inside, outside = np.flatnonzero(clusters >= 0), np.flatnonzero(clusters < 0)
     alone = generator.choice(outside, int(share * len(outside)), replace=False)
-    whole = choose_people(clusters[inside], most=most - len(alone), generator=generator)
+    whole = choose_identities(clusters[inside], most=most - len(alone), generator=generator)
     return np.sort(np.concatenate([inside[whole], alone]))
 
 
@@ -233,7 +233,7 @@ def _groups(projection: Projection, colour: Colouring) -> list[tuple[str, Bools]
     known = values != UNKNOWN
     keys = sorted(set(zip(projection.site[known].tolist(), values[known].tolist(), strict=True)))
     if colour == "identity":
-        keys = _drawn_people(projection, keys)
+        keys = _drawn_identities(projection, keys)
     return [
         (f"{site}, {word} {value}" if several else f"{word} {value}", (projection.site == site) & (values == value))
         for site, value in keys
@@ -249,7 +249,7 @@ def _largest_clusters(projection: Projection) -> list[tuple[str, Bools]]:
     return [(f"cluster {name}", projection.cluster == name) for name in largest]
 
 
-def _drawn_people(projection: Projection, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+def _drawn_identities(projection: Projection, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     def count_cameras(site: str, pid: int) -> int:
         return len(np.unique(projection.cam[(projection.site == site) & (projection.pid == pid)]))
 

@@ -19,6 +19,6 @@ def forward(setup: Setup, state: TrainState, batch: Batch) -> Output:
 def compute_losses(setup: Setup, state: TrainState, batch: Batch, out: Output) -> dict[str, LossTerm]:
     """Return the losses of the stage for an output, in float32 and over the batches of all processes."""
     local = setup.recipe.engine.mining == "local"
-    seen, labels = (out, batch.people) if local else distributed.gather(out, batch.people)
+    seen, labels = (out, batch.identities) if local else distributed.gather(out, batch.identities)
     terms: dict[str, LossTerm] = state.losses(seen, labels)
     return terms

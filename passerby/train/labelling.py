@@ -89,7 +89,7 @@ def save_labels(builder: StageBuilder, labels: Ints) -> None:
         epoch=state.counters.epoch + 1,
         labels=labels,
         path=train.path,
-        cam=train.told_cam,
+        cam=train.raw_cam,
         truth=state.stage.truth,
         hidden=train.pid == UNKNOWN,
         curve=evidence.get("curve"),

@@ -11,9 +11,9 @@ from passerby.data.samplers import (
     dataset_batches,
     group_batches,
     interleave,
-    recalled_people,
-    require_people,
-    require_shares,
+    replayed_identities,
+    require_even_shares,
+    require_identities,
 )
 from passerby.errors import UserError
 from passerby.train.run_log import DrawnRecord
@@ -56,7 +56,7 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
     if not stage.recalled:
         return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities, cam=cam)
     old = np.where(stage.fresh, -1, labels)
-    recalled = min(len(np.unique(old[old >= 0])), recalled_people(settings.identities, stage.recalled))
+    recalled = min(len(np.unique(old[old >= 0])), replayed_identities(settings.identities, stage.recalled))
     new = np.where(stage.fresh, labels, -1)
     plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled, cam=cam)
     again = group_batches(old, generator, identities=recalled, instances=instances, count=count, cam=cam)
@@ -132,9 +132,9 @@ def require_cameras(stages: Sequence[Stage], settings: DataSettings) -> None:
 def require_batch(stage: Stage, settings: DataSettings) -> None:
     """Raise `UserError` when the people of a labelled stage do not fill a batch."""
     if settings.sampling == "datasets":
-        require_shares(stage.train.pid, stage.origin, sources=stage.sources, identities=settings.identities)
+        require_even_shares(stage.train.pid, stage.origin, sources=stage.sources, identities=settings.identities)
     else:
-        require_people(stage.train.pid, identities=settings.identities)
+        require_identities(stage.train.pid, identities=settings.identities)
 
 
 def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:

@@ -10,8 +10,8 @@ from functools import cache
 
 import numpy as np
 
-from passerby.data.copies import by_size, shared_file
 from passerby.data.datasets import without_mask
+from passerby.data.duplicates import by_size, shared_file
 from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.recipe import StageSettings

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from passerby.data.loading import ImageStore, Place, training_batches
+from passerby.data.loading import EpochKey, ImageStore, training_batches
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.methods.method import END_OF_STAGE
@@ -170,7 +170,7 @@ class Trainer:
                 labels=labels,
                 cam=state.stage.train.cam,
                 settings=data,
-                place=Place(seed, at.stage, at.epoch),
+                place=EpochKey(seed, at.stage, at.epoch),
                 columns=columns,
                 first=at.iteration,
                 foreground=recipe.foreground,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Split:
         cam: (N,) camera numbers, `-1` = unknown.
         frame: (N,) frame numbers, or None.
         mask_path: (N,) foreground masks (`""` = none for this image), or None.
-        own_cam: (N,) what the data set itself calls the camera, where `cam` was numbered anew; None = `cam`.
+        raw_cam: (N,) camera numbers of the data set, where `cam` was renumbered; empty = those of `cam`.
 
     """
 
@@ -28,11 +28,13 @@ class Split:
     cam: Ints
     frame: Ints | None = None
     mask_path: Words | None = None
-    own_cam: Ints | None = None
+    raw_cam: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
         count = len(self.path)
-        for name in (one.name for one in fields(self)):
+        if not len(self.raw_cam):
+            object.__setattr__(self, "raw_cam", self.cam)
+        for name in (each.name for each in fields(self)):
             value = getattr(self, name)
             if value is not None:
                 dtype = np.str_ if name in ("path", "mask_path") else np.int64
@@ -49,11 +51,6 @@ class Split:
     def masks(self) -> Words:
         """(N,) foreground masks, `""` where there is none."""
         return np.full(len(self), "") if self.mask_path is None else self.mask_path
-
-    @property
-    def told_cam(self) -> Ints:
-        """(N,) cameras by the numbers that a person knows: those of the data set."""
-        return self.cam if self.own_cam is None else self.own_cam
 
     @property
     def count_identities(self) -> int:

@@ -96,7 +96,7 @@ class Batch:
     mask: torch.Tensor | None = None
 
     @property
-    def people(self) -> torch.Tensor:
+    def identities(self) -> torch.Tensor:
         """(B,) the labels, of whole images where there are several views."""
         return self.labels if self.labels.ndim == 1 else self.labels[:, 0]
 

@@ -5,8 +5,8 @@ import pytest
 
 from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.clustering.doubt import Doubt, doubtful_clusters, giant_sentence, measure_doubt
-from passerby.clustering.findings import describe, find_clusters
-from passerby.clustering.people import CAUTION, FoundPeople
+from passerby.clustering.findings import describe_clusters, find_clusters
+from passerby.clustering.summary import CAUTION, ClusterSummary
 from passerby.distances.sparse import SparseRows
 from tests.clustering.test_findings import table_of
 from tests.clustering.test_radius import noisy_people
@@ -24,10 +24,10 @@ def test_a_giant_cluster_is_warned_of(sizes, warned):
 
 def test_the_command_warns_of_people_who_were_chained():
     chained = find_clusters(table_of(*noisy_people(spread=0.9)), DbscanSettings())
-    assert "warning: the largest cluster holds" in describe(chained)
+    assert "warning: the largest cluster holds" in describe_clusters(chained)
     assert chained.to_json()["warning"].startswith("the largest cluster holds")
     clear = find_clusters(table_of(*noisy_people(spread=0.4)), DbscanSettings(eps="auto", k1=15, k2=4))
-    assert "warning" not in describe(clear)
+    assert "warning" not in describe_clusters(clear)
     assert clear.to_json()["warning"] == ""
 
 
@@ -69,7 +69,7 @@ def test_the_interval_is_that_of_a_radius_a_tenth_smaller_and_larger():
 
 
 def test_the_headline_is_no_surer_than_the_clusters():
-    found = FoundPeople("yard", 512, 32, 0.14, 0.4, 0.9, Doubt(26, 35, 11))
+    found = ClusterSummary("yard", 512, 32, 0.14, 0.4, 0.9, Doubt(26, 35, 11))
     assert found.sentences() == [
         "yard: 26 to 35 people (32 clusters, 11 of them doubtful) in 512 images, 14.0 % of which are in no cluster",
         "how sure: agreement with the last epoch 0.90 (1 = the same clusters); "
@@ -78,9 +78,9 @@ def test_the_headline_is_no_surer_than_the_clusters():
         "same, or where another cluster is as near",
         CAUTION,
     ]
-    firm = FoundPeople("yard", 512, 32, 0.0, None, None, Doubt(32, 32, 0), giant="the largest cluster holds all")
+    firm = ClusterSummary("yard", 512, 32, 0.0, None, None, Doubt(32, 32, 0), giant="the largest cluster holds all")
     assert firm.sentences()[:2] == [
         "yard: 32 people (32 clusters, 0 of them doubtful) in 512 images, 0.0 % of which are in no cluster",
         "warning: the largest cluster holds all",
     ]
-    assert FoundPeople("yard", 9, 2, 0.0, None, None, None).sentences()[0].startswith("yard: 2 people in 9 images")
+    assert ClusterSummary("yard", 9, 2, 0.0, None, None, None).sentences()[0].startswith("yard: 2 people in 9 images")

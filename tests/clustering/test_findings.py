@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.clustering.algorithms import clustering_settings
-from passerby.clustering.findings import describe, find_clusters, write_clusters
+from passerby.clustering.findings import describe_clusters, find_clusters, write_clusters
 from passerby.types import Embeddings
 from tests.clustering.test_algorithms import people
 
@@ -67,7 +67,7 @@ def test_without_identities_and_names(tmp_path):
     vectors, pids = people()
     table = table_of(vectors, np.full_like(pids, -1), names=False)
     found = find_clusters(table, clustering_settings("dbscan", ["k1=7", "k2=6", "eps=share"]))
-    assert "known identities" not in describe(found)
+    assert "known identities" not in describe_clusters(found)
     assert found.to_json()["truth"] is None
     write_clusters(tmp_path / "c.csv", table, found.clusters)
     assert (tmp_path / "c.csv").read_text().splitlines()[:2] == ["row,cluster", f"0,{found.clusters.labels[0]}"]
@@ -76,13 +76,13 @@ def test_without_identities_and_names(tmp_path):
 def test_a_silhouette_of_few_images_is_doubted():
     vectors, pids = people()
     clear = find_clusters(table_of(vectors, pids), clustering_settings("dbscan", ["eps=0.6", "k1=7", "k2=2"]))
-    assert "says little" not in describe(clear)
+    assert "says little" not in describe_clusters(clear)
     scattered = np.concatenate([vectors, np.random.default_rng(3).normal(size=(80, vectors.shape[1]))])
     found = find_clusters(
         table_of(scattered, np.full(len(scattered), -1)), clustering_settings("dbscan", ["k1=7", "eps=0.3"])
     )
     assert found.clusters.noise > 0.5
-    assert "few images are in clusters at all, so it says little" in describe(found)
+    assert "few images are in clusters at all, so it says little" in describe_clusters(found)
 
 
 def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):

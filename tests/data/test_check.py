@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from passerby.data.check import CameraFacts, SplitFacts, check_dataset, describe, render, skipped_queries
+from passerby.data.check import CameraFacts, SplitFacts, check_dataset, describe, render_check, skipped_queries
 from passerby.types import Dataset, Split
 
 
@@ -41,7 +41,7 @@ def test_a_sound_set(site):
 
 
 def test_the_report_as_text(site):
-    assert render(check(site)).splitlines() == [
+    assert render_check(check(site)).splitlines() == [
         "site",
         "  note: Made up.",
         "  split     images  identities  cameras   masks",
@@ -63,12 +63,12 @@ def test_the_report_as_text(site):
         "",
         "  nothing to complain about",
     ]
-    assert render(check(site)).startswith(describe(site))
+    assert render_check(check(site)).startswith(describe(site))
 
 
 def test_problems_and_warnings_are_told_in_the_text(site):
     one = site.train.select(site.train.pid == 1)
-    text = render(check(replace(site, query=Split.empty(), train=one)))
+    text = render_check(check(replace(site, query=Split.empty(), train=one)))
     assert text.splitlines()[-6:] == [
         "",
         "  1 problem:",
@@ -110,7 +110,7 @@ def test_broken_files_are_named(site, tmp_path):
         f"4 files cannot be used: {tmp_path}/a.png is missing, {tmp_path}/b.png is empty, {tmp_path}/e.png is not an "
         "image and 1 more.",
     )
-    assert report.copies == report.contradictions == ()
+    assert report.duplicates == report.contradictions == ()
 
 
 def test_nothing_readable_at_all(site, tmp_path):
@@ -118,7 +118,7 @@ def test_nothing_readable_at_all(site, tmp_path):
         path.write_bytes(b"")
     report = check(site)
     assert report.sizes is None
-    assert "7 files cannot be used" in render(report)
+    assert "7 files cannot be used" in render_check(report)
 
 
 def test_an_empty_set():
@@ -126,7 +126,7 @@ def test_an_empty_set():
     assert report.problems == ("There is no image.",)
     assert report.warnings == ("There is nothing to train on.",)
     assert report.uses == ()
-    assert "nothing" in render(report)
+    assert "nothing" in render_check(report)
 
 
 def test_one_identity_cannot_be_learnt(site):
@@ -159,8 +159,8 @@ def test_copies_leaks_and_contradictions(site, tmp_path):
     shutil.copy(tmp_path / "e.png", tmp_path / "f.png")
     shutil.copy(tmp_path / "a.png", tmp_path / "g.png")
     report = check(site)
-    assert report.copies == ((f"{tmp_path}/e.png", f"{tmp_path}/f.png"),)
-    assert report.leaked_copies == ((f"{tmp_path}/a.png", f"{tmp_path}/g.png"),)
+    assert report.duplicates == ((f"{tmp_path}/e.png", f"{tmp_path}/f.png"),)
+    assert report.leaked_duplicates == ((f"{tmp_path}/a.png", f"{tmp_path}/g.png"),)
     assert report.warnings == (
         f"Query and gallery files with the same image: 1 ({tmp_path}/e.png = {tmp_path}/f.png).",
         f"Training and test files with the same image: 1 ({tmp_path}/a.png = {tmp_path}/g.png).",
@@ -178,7 +178,7 @@ def test_missing_files_are_not_copies(site, tmp_path):
     (tmp_path / "e.png").unlink()
     (tmp_path / "f.png").unlink()
     report = check(site)
-    assert (report.copies, len(report.broken)) == ((), 2)
+    assert (report.duplicates, len(report.broken)) == ((), 2)
 
 
 def test_tested_people_must_not_be_trained_on(site):

@@ -13,8 +13,8 @@ from passerby.data.decoding import decode
 from passerby.data.foreground import ForegroundSettings, decode_mask, fit_mask, mean_colour, swap_background
 from passerby.data.loading import (
     DataSettings,
+    EpochKey,
     ImageStore,
-    Place,
     masked_batches,
     plain_batches,
     prepare,
@@ -120,7 +120,7 @@ def paths(tmp_path_factory):
 PLAN = np.random.default_rng(1).integers(0, 12, (4, 6))
 LABELS = np.arange(12) // 2
 CAM = np.arange(12) % 3
-START = Place(0, 0, 0)
+START = EpochKey(0, 0, 0)
 AUGMENT = AugmentSettings(pad=2, jitter=JitterSettings())
 
 
@@ -204,7 +204,7 @@ def test_ranks_load_columns_of_the_same_batches(paths):
         assert torch.equal(torch.cat([one.index, other.index]), batch.index)
 
 
-@pytest.mark.parametrize("place", [Place(1, 0, 0), Place(0, 1, 0), Place(0, 0, 1)])
+@pytest.mark.parametrize("place", [EpochKey(1, 0, 0), EpochKey(0, 1, 0), EpochKey(0, 0, 1)])
 def test_another_place_in_the_run_is_augmented_otherwise(paths, place):
     for batch, other in zip(load(paths), load(paths, place=place), strict=True):
         assert not torch.equal(batch.images, other.images)
@@ -214,7 +214,7 @@ def test_an_image_that_comes_twice_is_augmented_twice(paths):
     store = ImageStore(paths, INPUT)
     settings = DataSettings(augment=AUGMENT)
     (batch,) = training_batches(
-        store, np.zeros((1, 4), int), labels=LABELS, cam=CAM, settings=settings, place=Place(0, 0, 0)
+        store, np.zeros((1, 4), int), labels=LABELS, cam=CAM, settings=settings, place=EpochKey(0, 0, 0)
     )
     assert not torch.equal(batch.images[0], batch.images[1])
 

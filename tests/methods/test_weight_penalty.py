@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from passerby.data.loading import ImageStore, Place, plain_batches, training_batches
+from passerby.data.loading import EpochKey, ImageStore, plain_batches, training_batches
 from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
 from passerby.train import run_log
 from passerby.train.plan import plan_epoch
@@ -156,7 +156,7 @@ def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strengt
     plan = plan_epoch(run.state.stage, stage.pid, np.random.default_rng(0), settings=run.setup.recipe.data)
     store = ImageStore(stage.path, run.setup.recipe.input)
     batches = training_batches(
-        store, plan, labels=stage.pid, cam=stage.cam, settings=run.setup.recipe.data, place=Place(0, 0, 0)
+        store, plan, labels=stage.pid, cam=stage.cam, settings=run.setup.recipe.data, place=EpochKey(0, 0, 0)
     )
     path = torch.zeros_like(weights)
     for batch in list(batches)[:2]:

@@ -141,7 +141,7 @@ def test_the_radius_says_how_many_images_hold_clusters_together():
 
 def test_curves_show_what_was_told():
     told = [MetricRecord(1, e, "clusters", {"people": 9.0 + e, "share in no cluster": 0.25}) for e in range(3)]
-    people, outside, agreed = epoch_curves(told, known_people=12).axes
+    people, outside, agreed = epoch_curves(told, known_identities=12).axes
     assert people.lines[0].get_ydata().tolist() == [9, 10, 11]
     assert outside.lines[0].get_ydata().tolist() == [25, 25, 25]
     assert not agreed.lines

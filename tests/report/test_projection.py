@@ -5,7 +5,14 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.report.palette import mark_of
-from passerby.report.projection import NAMED_PEOPLE, Projection, camera_pull, choose_people, features_figure, project
+from passerby.report.projection import (
+    NAMED_PEOPLE,
+    Projection,
+    camera_pull,
+    choose_identities,
+    features_figure,
+    project,
+)
 from passerby.types import Embeddings
 
 
@@ -73,7 +80,7 @@ def test_data_sets_share_the_picture_and_keep_their_people_apart():
 
 
 def test_a_single_crowded_person_is_cut():
-    assert len(choose_people(np.zeros(50, np.int64), most=20, generator=np.random.default_rng(0))) == 20
+    assert len(choose_identities(np.zeros(50, np.int64), most=20, generator=np.random.default_rng(0))) == 20
 
 
 def test_the_pull_of_cameras_is_counted():

@@ -15,7 +15,6 @@ from passerby.data.foreground import decode_mask
 from passerby.data.image_files import images_below
 from passerby.inputs import InputSettings
 from passerby.lock import locked
-from passerby.segment.learn import hold_out, images_to_score, open_masked, teach
 from passerby.segment.network import (
     Origin,
     Segmenter,
@@ -25,6 +24,7 @@ from passerby.segment.network import (
     overlap,
     save_segmenter,
 )
+from passerby.segment.training import hold_out, images_to_score, open_masked, train_on_masks
 
 SMALL = SegmenterSettings(input=InputSettings(size=(32, 16)), widths=(4, 8, 12))
 
@@ -74,20 +74,22 @@ def test_people_are_held_out_whole():
 
 
 @pytest.fixture(scope="module")
-def taught(site, masks):
+def trained(site, masks):
     dataset = open_masked(str(site), kind="auto", masks=str(masks))
-    return teach(dataset, SMALL, epochs=60, seed=0)
+    return train_on_masks(dataset, SMALL, epochs=60, seed=0)
 
 
-def test_it_learns_to_find_people_it_has_not_seen(taught):
-    assert taught.origin.apart_by == "people"
-    assert (taught.origin.count_images, taught.origin.count_held_out) == (40, 8)
-    assert taught.origin.overlap > 0.75  # the figures stand up to 4 pixels beside the fixed box of their masks
+def test_it_learns_to_find_people_it_has_not_seen(trained):
+    assert trained.origin.apart_by == "people"
+    assert (trained.origin.count_images, trained.origin.count_held_out) == (40, 8)
+    assert trained.origin.overlap > 0.75  # the figures stand up to 4 pixels beside the fixed box of their masks
 
 
 def test_the_same_seed_gives_the_same_network(site, masks):
     dataset = open_masked(str(site), kind="auto", masks=str(masks))
-    one, same, other = (teach(dataset, SMALL, epochs=1, seed=seed).segmenter.state_dict() for seed in (1, 1, 2))
+    one, same, other = (
+        train_on_masks(dataset, SMALL, epochs=1, seed=seed).segmenter.state_dict() for seed in (1, 1, 2)
+    )
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not torch.equal(one["head.weight"], other["head.weight"])
 
@@ -97,7 +99,7 @@ def test_test_images_are_not_learnt_from(site, masks, tmp_path):
     shutil.copytree(masks / "bounding_box_train", few / "bounding_box_train")
     dataset = open_masked(str(site), kind="auto", masks=str(few))
     whole = open_masked(str(site), kind="auto", masks=str(masks))
-    one, other = (teach(given, SMALL, epochs=1).segmenter.state_dict() for given in (dataset, whole))
+    one, other = (train_on_masks(given, SMALL, epochs=1).segmenter.state_dict() for given in (dataset, whole))
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert (len(images_to_score(dataset)), len(images_to_score(whole))) == (48, 32)
 
@@ -106,17 +108,17 @@ def test_test_images_are_not_learnt_from(site, masks, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def file(taught, tmp_path_factory):
+def file(trained, tmp_path_factory):
     path = tmp_path_factory.mktemp("segmenter") / "seg.safetensors"
-    save_segmenter(taught.segmenter, path, origin=taught.origin)
+    save_segmenter(trained.segmenter, path, origin=trained.origin)
     return path
 
 
-def test_the_file_is_all_there_is(taught, file):
+def test_the_file_is_all_there_is(trained, file):
     segmenter, origin = load_segmenter(file)
     images = torch.randint(256, (2, 3, 32, 16), dtype=torch.uint8)
-    torch.testing.assert_close(segmenter(images), taught.segmenter(images), atol=1e-4, rtol=1e-4)
-    assert origin == taught.origin
+    torch.testing.assert_close(segmenter(images), trained.segmenter(images), atol=1e-4, rtol=1e-4)
+    assert origin == trained.origin
     assert not segmenter.training
 
 
@@ -187,9 +189,9 @@ def test_a_plain_folder_of_images_will_do(site, masks, tmp_path):
         if number < 6:
             (tmp_path / "m/deep/er").mkdir(parents=True, exist_ok=True)
             shutil.copy(masks / "query" / f"{image.stem}.png", tmp_path / f"m/deep/er/crop {number}.png")
-    taught = teach(open_masked(f"{tmp_path}/set", kind="auto", masks=f"{tmp_path}/m"), SMALL, epochs=1)
-    assert taught.origin == Origin(
-        trained_on=tmp_path.name, count_images=5, count_held_out=1, apart_by="images", overlap=taught.origin.overlap
+    trained = train_on_masks(open_masked(f"{tmp_path}/set", kind="auto", masks=f"{tmp_path}/m"), SMALL, epochs=1)
+    assert trained.origin == Origin(
+        trained_on=tmp_path.name, count_images=5, count_held_out=1, apart_by="images", overlap=trained.origin.overlap
     )
 
 

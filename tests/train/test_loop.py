@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Events
 from safetensors.torch import load_file
 
-from passerby.data.loading import ImageStore, Place, training_batches
+from passerby.data.loading import EpochKey, ImageStore, training_batches
 from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
 from passerby.extract import embed_dataset
@@ -42,7 +42,7 @@ def begun(tiny, tmp_path):
         plan = identity_batches(stage.pid, np.random.default_rng(0), identities=4, instances=2, count=3)
         store = ImageStore(stage.path, run.setup.recipe.input)
         return run, list(
-            training_batches(store, plan, labels=stage.pid, cam=stage.cam, settings=data, place=Place(0, 0, 0))
+            training_batches(store, plan, labels=stage.pid, cam=stage.cam, settings=data, place=EpochKey(0, 0, 0))
         )
 
     return begin

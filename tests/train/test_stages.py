@@ -22,8 +22,8 @@ def test_numbers_become_0_to_c_and_sets_stay_apart():
     assert joined.cam.tolist() == [1, 1, -1, 0, 2, 2, 3]
     assert joined.path.tolist() == ["a0.jpg", "a1.jpg", "a2.jpg", "a3.jpg", "b0.jpg", "b1.jpg", "b2.jpg"]
     assert joined.mask_path is None
-    assert joined.told_cam.tolist() == [5, 5, -1, 2, 5, 5, 6]
-    assert join([joined, split([1], [9])]).told_cam.tolist() == [5, 5, -1, 2, 5, 5, 6, 9]
+    assert joined.raw_cam.tolist() == [5, 5, -1, 2, 5, 5, 6]
+    assert join([joined, split([1], [9])]).raw_cam.tolist() == [5, 5, -1, 2, 5, 5, 6, 9]
 
 
 def test_masks_are_kept_where_there_are_any():
@@ -46,7 +46,7 @@ def test_an_unlabelled_stage_forgets_who_is_who():
     sets = datasets(market1501=split([4, 4, -1]), msmt17=split([4, 4]))
     stage = make_stage(StageSettings(train=("market1501", "msmt17"), labelled=False, name="both"), sets)
     assert stage.train.pid.tolist() == [-1] * 5
-    assert stage.train.told_cam.tolist() == [0] * 5
+    assert stage.train.raw_cam.tolist() == [0] * 5
     assert stage.name == "both"
 
 

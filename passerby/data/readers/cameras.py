@@ -51,20 +51,20 @@ def _plain(word: str) -> str:
 
 
 @dataclass(frozen=True)
-class Cameras:
+class CameraNames:
     """The cameras of some images.
 
     Attributes:
-        words: one for each image, `""` = unknown.
+        names: one for each image, `""` = unknown.
         notes: which images tell none, where only some do.
 
     """
 
-    words: list[str]
+    names: list[str]
     notes: tuple[str, ...] = ()
 
 
-def told_cameras(names: Sequence[str], paths: Sequence[str]) -> Cameras:
+def read_cameras(names: Sequence[str], paths: Sequence[str]) -> CameraNames:
     """Return the camera of each image; unknown for all unless at least `ENOUGH` of them tell one.
 
     Args:
@@ -72,20 +72,20 @@ def told_cameras(names: Sequence[str], paths: Sequence[str]) -> Cameras:
         paths: the images, for the notes.
 
     """
-    words = [camera_of(name) for name in names]
-    bare = [path for path, word in zip(paths, words, strict=True) if not word]
-    if not bare or len(bare) == len(words):
-        return Cameras(words)
-    if len(words) - len(bare) >= ENOUGH * len(words):
+    cameras = [camera_of(name) for name in names]
+    bare = [path for path, camera in zip(paths, cameras, strict=True) if not camera]
+    count, count_known = len(cameras), len(cameras) - len(bare)
+    if not bare or not count_known:
+        return CameraNames(cameras)
+    if count_known >= ENOUGH * count:
         note = (
-            f"{len(bare):,} of {len(words):,} images tell no camera (as in c2 or cam2) and get the unknown camera -1, "
-            f"which counts as one camera: {some(bare, '')}; rename them, or say by a pattern with {{cam}} where "
-            "cameras stand."
+            f"{len(bare):,} of {count:,} images have no camera in their name (as in c2 or cam2) and get the unknown "
+            f"camera -1, which counts as one camera: {some(bare, '')}; rename them, or give a pattern with {{cam}}."
         )
-        return Cameras(words, (note,))
+        return CameraNames(cameras, (note,))
     note = (
-        f"Only {len(words) - len(bare):,} of {len(words):,} images tell a camera (as in c2 or cam2), fewer than "
-        f"{100 * ENOUGH:.0f} %, so cameras are taken as unknown; none is told by {some(bare, '')}; rename them, or say "
-        "by a pattern with {cam} where cameras stand."
+        f"Only {count_known:,} of {count:,} images have a camera in their name (as in c2 or cam2), fewer than "
+        f"{100 * ENOUGH:.0f} %, so all cameras are taken as unknown (without one: {some(bare, '')}); rename them, or "
+        "give a pattern with {cam}."
     )
-    return Cameras([""] * len(words), (note,))
+    return CameraNames([""] * count, (note,))

@@ -1,6 +1,6 @@
 """CUHK01 (Li et al., "Human Reidentification with Transferred Metric Learning", ACCV 2012).
 
-971 people, two images from each of two views. Half of the people are tested on, sought from the first view in the
+971 identities, two images from each of two views. Half of the people are tested on, sought from the first view in the
 second.
 """
 
@@ -24,7 +24,7 @@ PUBLISHED = Published("CUHK01, half of its people", 1_940, 972, 972)
 class CUHK01(ReaderSettings):
     """CUHK01 as released, in the folder `campus` or one that holds it; `splits.json` beside `campus` is followed."""
 
-    summary: ClassVar[str] = "CUHK01: 971 people, 2 views, 3,884 images"
+    summary: ClassVar[str] = "CUHK01: 971 identities, 2 views, 3,884 images"
 
     kind: Literal["cuhk01"] = "cuhk01"
     root: str

@@ -27,7 +27,7 @@ PAIR_STEP = 10_000
 class CUHK02(ReaderSettings):
     """CUHK02 as released: `P1` to `P5`, each with `cam1` and `cam2`, in the named folder or in `Dataset` below it."""
 
-    summary: ClassVar[str] = "CUHK02: 1,816 people, 5 pairs of views, 7,264 images"
+    summary: ClassVar[str] = "CUHK02: 1,816 identities, 5 pairs of views, 7,264 images"
 
     kind: Literal["cuhk02"] = "cuhk02"
     root: str

@@ -32,7 +32,7 @@ class CUHK03(ReaderSettings):
 
     """
 
-    summary: ClassVar[str] = "CUHK03-NP: 1,467 people, 2 cameras, 14,097 detected or 14,096 labelled boxes"
+    summary: ClassVar[str] = "CUHK03-NP: 1,467 identities, 2 cameras, 14,097 detected or 14,096 labelled boxes"
 
     kind: Literal["cuhk03"] = "cuhk03"
     root: str

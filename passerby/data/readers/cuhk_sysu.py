@@ -65,26 +65,26 @@ def read_cuhk_sysu(settings: CuhkSysu, name: str) -> Dataset:
     )
     boxes = Counter(shot.pid for shot in train)
     kept = [shot for shot in train if boxes[shot.pid] >= settings.least]
-    people = len({shot.pid for shot in kept})
+    identities = len({shot.pid for shot in kept})
     notes = (
         "CUHK-SYSU tells no cameras: queries get camera 1, all else camera 0, so that no match is left out.",
-        *_least_note(settings.least, people, len(boxes)),
-        *_people_note(place, len(boxes), len({shot.pid for shot in query})),
+        *_least_note(settings.least, identities, len(boxes)),
+        *_count_note(place, len(boxes), len({shot.pid for shot in query})),
     )
     learnt, asked, found = (split_of(shots, place, masks=settings.masks) for shots in (kept, query, gallery))
     return Dataset(name, learnt, asked, found, notes)
 
 
-def _least_note(least: int, people: int, count: int) -> tuple[str, ...]:
-    if people == count:
+def _least_note(least: int, identities: int, count: int) -> tuple[str, ...]:
+    if identities == count:
         return ()
-    return (f"People with at least {least} boxes are learnt from: {people:,} of {count:,}.",)
+    return (f"People with at least {least} boxes are learnt from: {identities:,} of {count:,}.",)
 
 
-def _people_note(place: Path, train: int, test: int) -> tuple[str, ...]:
+def _count_note(place: Path, train: int, test: int) -> tuple[str, ...]:
     if (train, test) == (PEOPLE_TRAIN, PEOPLE_TEST):
         return ()
     return (
-        f"{place.absolute().name} shows {train:,} people to train and {test:,} to test on, not the "
+        f"{place.absolute().name} shows {train:,} identities to train and {test:,} to test on, not the "
         f"{PEOPLE_TRAIN:,} and {PEOPLE_TEST:,} of CUHK-SYSU as published; {UNLIKE_PUBLISHED}.",
     )

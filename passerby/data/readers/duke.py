@@ -21,7 +21,7 @@ WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors: use a copy only where y
 class DukeMTMC(ReaderSettings):
     """DukeMTMC-reID as released, in the folder `DukeMTMC-reID`."""
 
-    summary: ClassVar[str] = "DukeMTMC-reID: 1,812 people, 8 cameras, 36,411 images (withdrawn by its authors)"
+    summary: ClassVar[str] = "DukeMTMC-reID: 1,812 identities, 8 cameras, 36,411 images (withdrawn by its authors)"
 
     kind: Literal["dukemtmc"] = "dukemtmc"
     root: str

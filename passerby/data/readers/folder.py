@@ -17,14 +17,22 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from passerby.data.image_files import folder_names, image_names, images_below, why_none
-from passerby.data.readers.cameras import told_cameras
-from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
+from passerby.data.readers.cameras import read_cameras
+from passerby.data.readers.hash_split import DEFAULT_SHARE, split_by_hash, split_note
 from passerby.data.readers.layout import distractor_note, junk_note, zero_is_nobody, zero_note
 from passerby.data.readers.listing import existing_folder, some, split_of
+from passerby.data.readers.named_images import NOBODY, NamedImage, NamedSplits, name_notes, number_shots
 from passerby.data.readers.pattern import Pattern, compile_pattern
 from passerby.data.readers.reader import ReaderSettings
-from passerby.data.readers.roles import READ, Place, looks_like_fold, not_read, place_of, role_folders, role_places
-from passerby.data.readers.words import NOBODY, Division, WordShot, number_shots, word_notes
+from passerby.data.readers.roles import (
+    READ,
+    PathParts,
+    looks_like_fold,
+    not_read,
+    path_parts,
+    role_folders,
+    role_places,
+)
 from passerby.errors import UserError
 from passerby.types import Dataset
 
@@ -69,8 +77,8 @@ class Reading:
 
     """
 
-    shots: Mapping[str, list[WordShot]]
-    distractors: Mapping[str, list[WordShot]]
+    shots: Mapping[str, list[NamedImage]]
+    distractors: Mapping[str, list[NamedImage]]
     names: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
@@ -95,55 +103,55 @@ def read_folder(settings: Folder, name: str) -> Dataset:
     if not divided and settings.test_share is None:
         _require_several(reading, folder)
     share = DEFAULT_SHARE if settings.test_share is None else settings.test_share
-    division, notes = _as_told(reading) if divided else _by_hash(reading, share)
-    if not division.all:
+    splits, notes = _as_told(reading) if divided else _by_hash(reading, share)
+    if not splits.all:
         raise UserError(f"folder: no image in {folder}; expected {EXPECTED}{why_none()}")
-    train, query, gallery = (split_of(shots, folder, masks=settings.masks) for shots in number_shots(division))
-    return Dataset(name, train, query, gallery, (*reading.notes, *notes, *word_notes(division)))
+    train, query, gallery = (split_of(shots, folder, masks=settings.masks) for shots in number_shots(splits))
+    return Dataset(name, train, query, gallery, (*reading.notes, *notes, *name_notes(splits)))
 
 
 # ---- from what is read to a division
 
 
-def _as_told(reading: Reading) -> tuple[Division, tuple[str, ...]]:
+def _as_told(reading: Reading) -> tuple[NamedSplits, tuple[str, ...]]:
     """Divide by the roles of the folders."""
     train, query, gallery, test = (reading.shots.get(role, []) for role in READ)
     nobody = reading.distractors
     boxes = [*nobody.get("gallery", []), *nobody.get("test", [])]
     notes = distractor_note(len(nobody.get("train", [])))
     if test and not query:
-        tested = divide(test, 1.0)
+        tested = split_by_hash(test, 1.0)
         notes = (
             *notes,
             f"{reading.names['test']} is not divided: one image per identity and camera is a query, the others are the "
             "gallery.",
         )
-        return Division(train, tested.query, _sorted(tested.gallery, gallery, boxes)), notes
-    return Division(train, _sorted(query, nobody.get("query", [])), _sorted(gallery, test, boxes)), notes
+        return NamedSplits(train, tested.query, _sorted(tested.gallery, gallery, boxes)), notes
+    return NamedSplits(train, _sorted(query, nobody.get("query", [])), _sorted(gallery, test, boxes)), notes
 
 
-def _by_hash(reading: Reading, share: float) -> tuple[Division, tuple[str, ...]]:
+def _by_hash(reading: Reading, share: float) -> tuple[NamedSplits, tuple[str, ...]]:
     """Divide the people of a folder without roles."""
     distractors = reading.distractors.get("", [])
-    division = divide(reading.shots.get("", []), share)
-    notes = division_note(division)
-    if not division.gallery:
-        return division, (*notes, *distractor_note(len(distractors)))
-    return Division(division.train, division.query, _sorted(division.gallery, distractors)), notes
+    splits = split_by_hash(reading.shots.get("", []), share)
+    notes = split_note(splits)
+    if not splits.gallery:
+        return splits, (*notes, *distractor_note(len(distractors)))
+    return NamedSplits(splits.train, splits.query, _sorted(splits.gallery, distractors)), notes
 
 
 def _require_several(reading: Reading, folder: Path) -> None:
     """Refuse a folder that is taken for one identity, of which every search would find the right image."""
     shots = reading.shots.get("", [])
-    people = {shot.pid for shot in shots} - set(NOBODY)
-    if len(people) == 1 and len(shots) > 1 and not reading.distractors.get(""):
+    identities = {shot.pid for shot in shots} - set(NOBODY)
+    if len(identities) == 1 and len(shots) > 1 and not reading.distractors.get(""):
         raise UserError(
             f"folder: all {len(shots):,} images of {folder} are taken for one identity ({shots[0].pid}), so nothing "
             f'can be searched; where they show several, give a pattern (--pattern) such as "{{pid}}_*"{why_none()}'
         )
 
 
-def _sorted(*piles: list[WordShot]) -> list[WordShot]:
+def _sorted(*piles: list[NamedImage]) -> list[NamedImage]:
     return sorted((shot for pile in piles for shot in pile), key=lambda shot: shot.path)
 
 
@@ -152,7 +160,7 @@ def _sorted(*piles: list[WordShot]) -> list[WordShot]:
 
 def _read_names(folder: Path) -> Reading:
     """Read all images below a folder by the names of folders and files."""
-    places = [place_of(path) for path in images_below(folder)]
+    places = [path_parts(path) for path in images_below(folder)]
     read = [place for place in places if place.role in READ]
     notes: list[str] = []
     names: dict[str, str] = {}
@@ -176,46 +184,46 @@ def _read_names(folder: Path) -> Reading:
 
 @dataclass(frozen=True)
 class _Named:
-    shots: list[tuple[Place, WordShot]]
-    distractors: list[tuple[Place, WordShot]]
+    shots: list[tuple[PathParts, NamedImage]]
+    distractors: list[tuple[PathParts, NamedImage]]
     notes: tuple[str, ...]
 
 
-def _folder_of(role: str, places: Sequence[Place]) -> str:
+def _folder_of(role: str, places: Sequence[PathParts]) -> str:
     """Return the path of the folder that gives the first image of a role its role."""
     path = next(place.path for place in places if place.role == role)
     folders = path.split("/")[:-1]
-    last = max(row for row, folder in enumerate(folders) if place_of(f"{folder}/x").role == role)
+    last = max(row for row, folder in enumerate(folders) if path_parts(f"{folder}/x").role == role)
     return "/".join(folders[: last + 1])
 
 
-def _is_one_heap(places: Sequence[Place]) -> bool:
+def _is_one_heap(places: Sequence[PathParts]) -> bool:
     """Whether one folder holds all images and their names say who is shown, so that the folder is no person."""
     return len({place.others for place in places}) == 1 and all(MARKET_STYLE.match(place.name) for place in places)
 
 
-def _by_folder(folder: Path, places: Sequence[Place]) -> _Named:
-    people = list(dict.fromkeys(place.others[0] for place in places))
-    if all(looks_like_fold(person) for person in people):
+def _by_folder(folder: Path, places: Sequence[PathParts]) -> _Named:
+    identities = list(dict.fromkeys(place.others[0] for place in places))
+    if all(looks_like_fold(person) for person in identities):
         raise UserError(
-            f"folder: the folders of {folder} ({some(people, '')}) look like parts of a data set, not like identities; "
-            'say where identities stand by a pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where '
+            f"folder: the folders of {folder} ({some(identities, '')}) look like parts of a data set, not like "
+            'identities; give a pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where '
             "each folder is one identity"
         )
     looked = [f"{place.camera}/{place.name}" if place.camera else place.name for place in places]
-    cameras = told_cameras(looked, [place.path for place in places])
+    cameras = read_cameras(looked, [place.path for place in places])
     shots = [
-        (place, WordShot(place.path, place.others[0], cam)) for place, cam in zip(places, cameras.words, strict=True)
+        (place, NamedImage(place.path, place.others[0], cam)) for place, cam in zip(places, cameras.names, strict=True)
     ]
     return _Named(shots, [], cameras.notes)
 
 
-def _by_name(folder: Path, places: Sequence[Place]) -> _Named:
+def _by_name(folder: Path, places: Sequence[PathParts]) -> _Named:
     pairs = [(place, _market_style(folder, place)) for place in places]
-    people = [(place, shot) for place, shot in pairs if shot.pid not in NOBODY]
-    zero = [(place, shot) for place, shot in people if int(shot.pid) == 0]
+    identities = [(place, shot) for place, shot in pairs if shot.pid not in NOBODY]
+    zero = [(place, shot) for place, shot in identities if int(shot.pid) == 0]
     shown = {place.role for place, _ in zero}
-    junk = len(pairs) - len(people)
+    junk = len(pairs) - len(identities)
     divided = any(place.role in READ for place in places)
     nobody = zero_is_nobody(
         train="train" in shown or not divided,
@@ -224,15 +232,15 @@ def _by_name(folder: Path, places: Sequence[Place]) -> _Named:
         junk=junk > 0,
     )
     if not nobody:
-        return _Named(people, [], (*junk_note(junk), *zero_note(bool(zero))))
-    return _Named([(place, shot) for place, shot in people if int(shot.pid) != 0], zero, junk_note(junk))
+        return _Named(identities, [], (*junk_note(junk), *zero_note(bool(zero))))
+    return _Named([(place, shot) for place, shot in identities if int(shot.pid) != 0], zero, junk_note(junk))
 
 
-def _market_style(folder: Path, place: Place) -> WordShot:
+def _market_style(folder: Path, place: PathParts) -> NamedImage:
     match = MARKET_STYLE.match(place.name)
     if match is not None:
         frame = None if match["frame"] is None else int(match["frame"])
-        return WordShot(place.path, match["pid"], match["cam"], frame)
+        return NamedImage(place.path, match["pid"], match["cam"], frame)
     if place.camera:
         raise UserError(
             f"folder: {place.camera} in {folder / place.path} looks like a camera, and neither a folder nor the file "
@@ -245,7 +253,7 @@ def _market_style(folder: Path, place: Place) -> WordShot:
     )
 
 
-def _refuse_depth(folder: Path, places: Sequence[Place]) -> None:
+def _refuse_depth(folder: Path, places: Sequence[PathParts]) -> None:
     deep = next(place for place in places if len(place.others) > 1)
     raise UserError(
         f"folder: of {folder / deep.path}, any of the folders {' and '.join(deep.others)} may be the identity; give a "
@@ -253,7 +261,7 @@ def _refuse_depth(folder: Path, places: Sequence[Place]) -> None:
     )
 
 
-def _refuse_both(folder: Path, places: Sequence[Place]) -> None:
+def _refuse_both(folder: Path, places: Sequence[PathParts]) -> None:
     flat = next(place for place in places if not place.others)
     deep = next(place for place in places if place.others)
     raise UserError(
@@ -267,7 +275,7 @@ def _refuse_both(folder: Path, places: Sequence[Place]) -> None:
 
 def _read_pattern(folder: Path, pattern: Pattern) -> Reading:
     places = role_places(folder)
-    shots: dict[str, list[WordShot]] = {}
+    shots: dict[str, list[NamedImage]] = {}
     for role, inner in places or [("", "")]:
         shots.setdefault(role, []).extend(_fitting(folder, pattern, inner=inner))
     unread = [name for name in folder_names(folder) if name not in {inner.partition("/")[0] for _, inner in places}]
@@ -275,16 +283,16 @@ def _read_pattern(folder: Path, pattern: Pattern) -> Reading:
     return Reading(shots, {}, dict(places), notes)
 
 
-def _fitting(folder: Path, pattern: Pattern, *, inner: str) -> list[WordShot]:
+def _fitting(folder: Path, pattern: Pattern, *, inner: str) -> list[NamedImage]:
     """Read the images of `folder/inner`."""
-    shots: list[WordShot] = []
+    shots: list[NamedImage] = []
     for path in _images_at(folder / inner, pattern.depth):
         found = pattern.match(path)
         if found is None:
             raise UserError(f"folder: {_join(inner, path)} does not fit the pattern {pattern.text!r}")
         frame = found.get("frame")
         shots.append(
-            WordShot(
+            NamedImage(
                 _join(inner, path), found.get("pid", ""), found.get("cam", ""), None if frame is None else int(frame)
             )
         )

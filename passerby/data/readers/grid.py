@@ -30,7 +30,7 @@ OTHERS = 0
 class GRID(ReaderSettings):
     """GRID as released, in the folder `underground_reid` or one that holds it."""
 
-    summary: ClassVar[str] = "GRID: 250 people, 8 cameras, 1,275 images"
+    summary: ClassVar[str] = "GRID: 250 identities, 8 cameras, 1,275 images"
 
     kind: Literal["grid"] = "grid"
     root: str
@@ -52,14 +52,14 @@ def read_grid(settings: GRID, name: str) -> Dataset:
         [Shot(path, int(match["pid"]), int(match["cam"])) for path, match in named(place, inner, NAMING).items()]
         for inner in NEST.folders
     )
-    learnt = _first_training_people(place / PARTITIONS)
+    learnt = _first_training_identities(place / PARTITIONS)
     test = frozenset(shot.pid for shot in first) - learnt - {OTHERS}
     note = f"GRID with the first of the ten splits in {PARTITIONS}."
     parts = two_views(first, second, test=test, notes=(note,), lone=frozenset({OTHERS}))
     return nested_dataset(name, place, parts, published=PUBLISHED, masks=settings.masks)
 
 
-def _first_training_people(file: Path) -> frozenset[int]:
+def _first_training_identities(file: Path) -> frozenset[int]:
     from scipy.io import loadmat  # only this reader needs it
 
     if not file.is_file():

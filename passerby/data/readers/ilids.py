@@ -29,7 +29,7 @@ class ILIDS(ReaderSettings):
     `splits.json` beside it is followed.
     """
 
-    summary: ClassVar[str] = "i-LIDS: 119 people, 476 images"
+    summary: ClassVar[str] = "i-LIDS: 119 identities, 476 images"
 
     kind: Literal["ilids"] = "ilids"
     root: str
@@ -76,10 +76,10 @@ def _listed(shots: Iterable[Shot], file: Path, role: str) -> list[Shot]:
 
 
 def _count_note(place: Path, shots: list[Shot]) -> tuple[str, ...]:
-    people = len({shot.pid for shot in shots})
-    if (len(shots), people) == (IMAGES, PEOPLE):
+    identities = len({shot.pid for shot in shots})
+    if (len(shots), identities) == (IMAGES, PEOPLE):
         return ()
     return (
-        f"{place.absolute().name} has {len(shots)} images of {people} people, not the {IMAGES} of {PEOPLE} of i-LIDS "
-        f"as published; {UNLIKE_PUBLISHED}.",
+        f"{place.absolute().name} has {len(shots)} images of {identities} identities, not the {IMAGES} images of "
+        f"{PEOPLE} identities of i-LIDS as published; {UNLIKE_PUBLISHED}.",
     )

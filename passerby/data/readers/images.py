@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from passerby.data.image_files import images_below, why_none
-from passerby.data.readers.cameras import told_cameras
+from passerby.data.readers.cameras import read_cameras
 from passerby.data.readers.listing import existing_folder, split_of
+from passerby.data.readers.named_images import NamedImage, NamedSplits, number_shots
 from passerby.data.readers.reader import ReaderSettings
-from passerby.data.readers.words import Division, WordShot, number_shots
 from passerby.errors import UserError
 from passerby.types import Dataset, Split
 
@@ -49,10 +49,10 @@ def read_images(settings: Images, name: str) -> Dataset:
         if next(folder.iterdir(), None) is None:
             raise UserError(f"{settings.kind}: the folder {folder} is empty")
         raise UserError(f"{settings.kind}: no image in {folder} or below it{why_none()}")
-    cameras = told_cameras(paths, paths)
-    division = Division([WordShot(path, "", cam) for path, cam in zip(paths, cameras.words, strict=True)], [], [])
-    train = split_of(number_shots(division)[0], folder, masks=settings.masks)
+    cameras = read_cameras(paths, paths)
+    splits = NamedSplits([NamedImage(path, "", cam) for path, cam in zip(paths, cameras.names, strict=True)], [], [])
+    train = split_of(number_shots(splits)[0], folder, masks=settings.masks)
     notes = ["Nobody is known, so all images are for training without labels.", *cameras.notes]
-    if not cameras.notes and not any(cameras.words):
+    if not cameras.notes and not any(cameras.names):
         notes.append("No path tells a camera (as in c2 or cam2), so cameras are unknown.")
     return Dataset(name, train, Split.empty(), Split.empty(), tuple(notes))

@@ -16,7 +16,7 @@ PUBLISHED = Published("Market-1501", 12_936, 3_368, 15_913)
 class Market1501(ReaderSettings):
     """Market-1501 as released, in the folder `Market-1501-v15.09.15`."""
 
-    summary: ClassVar[str] = "Market-1501: 1,501 people, 6 cameras, 32,217 images"
+    summary: ClassVar[str] = "Market-1501: 1,501 identities, 6 cameras, 32,217 images"
 
     kind: Literal["market1501"] = "market1501"
     root: str

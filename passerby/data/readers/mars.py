@@ -16,12 +16,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from passerby.data.image_files import folder_names, image_names
-from passerby.data.readers.division import divide
+from passerby.data.readers.hash_split import split_by_hash
 from passerby.data.readers.layout import UNLIKE_PUBLISHED, Naming, junk_note, without_junk
 from passerby.data.readers.listing import Shot, locate, split_of
+from passerby.data.readers.named_images import NamedImage
 from passerby.data.readers.nest import named
 from passerby.data.readers.reader import ReaderSettings
-from passerby.data.readers.words import WordShot
 from passerby.errors import UserError
 from passerby.types import Dataset, Ints
 
@@ -33,7 +33,7 @@ EXPECTED = f"the folders {TRAIN} and {TEST}, one folder per identity in each, wi
 class MARS(ReaderSettings):
     """MARS as released, in the folder `MARS`, with the lists of its evaluation code in `info` where there are any."""
 
-    summary: ClassVar[str] = "MARS: 1,261 people, 6 cameras, 1,191,003 images of tracklets"
+    summary: ClassVar[str] = "MARS: 1,261 identities, 6 cameras, 1,191,003 images of tracklets"
 
     kind: Literal["mars"] = "mars"
     root: str
@@ -127,6 +127,6 @@ def _matrix(file: Path, name: str) -> Ints:
 
 def _by_cameras(shots: Sequence[Shot], info: Path) -> tuple[frozenset[str], frozenset[str], str]:
     """Return the first image of each identity and camera as queries, nothing to leave out, and a note."""
-    words = [WordShot(shot.path, str(shot.pid), str(shot.cam)) for shot in shots if shot.pid != 0]
-    asking = frozenset(shot.path.rpartition("/")[2] for shot in divide(words, 1.0).query)
+    words = [NamedImage(shot.path, str(shot.pid), str(shot.cam)) for shot in shots if shot.pid != 0]
+    asking = frozenset(shot.path.rpartition("/")[2] for shot in split_by_hash(words, 1.0).query)
     return asking, frozenset(), f"MARS without {info}: one image of each identity and camera is a query."

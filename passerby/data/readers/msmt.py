@@ -36,7 +36,7 @@ class MSMT17(ReaderSettings):
 
     """
 
-    summary: ClassVar[str] = "MSMT17 V1 or V2: 4,101 people, 15 cameras, 126,441 images"
+    summary: ClassVar[str] = "MSMT17 V1 or V2: 4,101 identities, 15 cameras, 126,441 images"
 
     kind: Literal["msmt17"] = "msmt17"
     root: str

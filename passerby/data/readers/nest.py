@@ -89,7 +89,7 @@ class Parts:
 
     Attributes:
         train, query, gallery: what they are for.
-        notes: what a person should know of the division.
+        notes: what a person should know of the splits.
 
     """
 

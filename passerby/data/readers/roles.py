@@ -64,7 +64,7 @@ def looks_like_fold(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PathParts:
     """What the folders above an image say.
 
     Attributes:
@@ -83,10 +83,10 @@ class Place:
     others: tuple[str, ...]
 
 
-def place_of(path: str) -> Place:
+def path_parts(path: str) -> PathParts:
     """Return what the folders above an image say.
 
-    >>> place = place_of("gallery/cam01/anna/7.jpg")
+    >>> place = path_parts("gallery/cam01/anna/7.jpg")
     >>> place.role, place.camera, place.others
     ('gallery', 'cam01', ('anna',))
     """
@@ -94,7 +94,7 @@ def place_of(path: str) -> Place:
     roles = [role for folder in folders if (role := role_of(folder))]
     cameras = [folder for folder in folders if camera_of_folder(folder)]
     others = [f for f in folders if not role_of(f) and not camera_of_folder(f) and not is_container(f)]
-    return Place(path, name, roles[-1] if roles else "", cameras[-1] if cameras else "", tuple(others))
+    return PathParts(path, name, roles[-1] if roles else "", cameras[-1] if cameras else "", tuple(others))
 
 
 def role_folders(folder: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ PUBLISHED = Published("SenseReID", 0, 1_040, 3_388)
 class SenseReID(ReaderSettings):
     """SenseReID as released, in the folder `SenseReID`."""
 
-    summary: ClassVar[str] = "SenseReID, for testing only: 1,717 people, 4,428 images"
+    summary: ClassVar[str] = "SenseReID, for testing only: 1,717 identities, 4,428 images"
 
     kind: Literal["sensereid"] = "sensereid"
     root: str

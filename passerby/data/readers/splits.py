@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from passerby.data.readers.division import DEFAULT_SHARE, choose_test
+from passerby.data.readers.hash_split import DEFAULT_SHARE, choose_test
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.errors import UserError
 from passerby.files import read_json
@@ -27,12 +27,12 @@ class Drawn:
 
 
 def draw_test(
-    people: Iterable[int], file: Path, *, tested: Callable[[Mapping[str, list[object]]], Iterable[int]]
+    identities: Iterable[int], file: Path, *, tested: Callable[[Mapping[str, list[object]]], Iterable[int]]
 ) -> Drawn:
     """Return who is tested on: as split 0 of `file` says, or half of the people by a hash where there is no such file.
 
     Args:
-        people: all identities that can be tested on.
+        identities: all identities that can be tested on.
         file: what torchreid would have written.
         tested: from split 0 to the identities to test on; a `KeyError`, `TypeError` or `ValueError` = another format.
 
@@ -40,7 +40,7 @@ def draw_test(
         UserError: the file is something else, or names people who are not there.
 
     """
-    known = frozenset(people)
+    known = frozenset(identities)
     if not file.is_file():
         chosen = choose_test(map(str, known), DEFAULT_SHARE)
         return Drawn(frozenset(map(int, chosen)), drawn_note(file))

@@ -16,11 +16,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from passerby.data.names import existing_form, require_text
-from passerby.data.readers.division import DEFAULT_SHARE, divide, division_note
+from passerby.data.readers.hash_split import DEFAULT_SHARE, split_by_hash, split_note
 from passerby.data.readers.listing import columns, find_masks, some
+from passerby.data.readers.named_images import NamedImage, NamedSplits, name_notes, number_shots
 from passerby.data.readers.numbers import whole_number
 from passerby.data.readers.reader import ReaderSettings
-from passerby.data.readers.words import Division, WordShot, number_shots, word_notes
 from passerby.errors import UserError, did_you_mean
 from passerby.types import Dataset
 
@@ -78,25 +78,23 @@ def read_csv(settings: Csv, name: str) -> Dataset:
     rows = [(_shot(line, file), _role(line, file)) for line in lines]
     notes: list[str] = []
     if "role" in header:
-        division = Division(*([shot for shot, role in rows if role == wanted] for wanted in ROLES))
-        if not division.all:
+        splits = NamedSplits(*([shot for shot, role in rows if role == wanted] for wanted in ROLES))
+        if not splits.all:
             raise UserError(f"csv: no line of {file} has a role; allowed: {', '.join(ROLES)}")
-        notes.extend(_unused_note(len(rows) - len(division.all)))
+        notes.extend(_unused_note(len(rows) - len(splits.all)))
     else:
-        division = divide(
+        splits = split_by_hash(
             [shot for shot, _ in rows], DEFAULT_SHARE if settings.test_share is None else settings.test_share
         )
-        notes.extend(division_note(division))
+        notes.extend(split_note(splits))
     train, query, gallery = (
         columns(numbered, [shot.path for shot in shots], masks=_masks(shots, file, header, settings))
-        for numbered, shots in zip(
-            number_shots(division), (division.train, division.query, division.gallery), strict=True
-        )
+        for numbered, shots in zip(number_shots(splits), (splits.train, splits.query, splits.gallery), strict=True)
     )
-    return Dataset(name, train, query, gallery, (*notes, *word_notes(division)))
+    return Dataset(name, train, query, gallery, (*notes, *name_notes(splits)))
 
 
-def _masks(shots: Sequence[WordShot], file: Path, header: Sequence[str], settings: Csv) -> list[str]:
+def _masks(shots: Sequence[NamedImage], file: Path, header: Sequence[str], settings: Csv) -> list[str]:
     """Return the masks that the table names, or without such a column those at the relative paths of its images."""
     if "mask" in header:
         return [shot.mask for shot in shots]
@@ -161,12 +159,12 @@ def _line(file: Path, number: int, cells: Sequence[str], header: Sequence[str]) 
     return Line(number, {title: cell.strip() for title, cell in zip(header, cells, strict=True) if title in COLUMNS})
 
 
-def _shot(line: Line, file: Path) -> WordShot:
+def _shot(line: Line, file: Path) -> NamedImage:
     cells = line.cells
     if not cells["path"]:
         raise UserError(f"csv: {file}, line {line.number} has no path")
     mask = cells.get("mask", "")
-    return WordShot(
+    return NamedImage(
         path=_place(cells["path"], file),
         pid=cells["pid"],
         cam=cells.get("cam", ""),

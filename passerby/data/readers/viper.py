@@ -1,6 +1,6 @@
 """VIPeR (Gray et al., "Evaluating appearance models for recognition, reacquisition, and tracking", PETS 2007).
 
-632 people, one image from each of two views. Half of the people are tested on, sought from view a in view b.
+632 identities, one image from each of two views. Half of the people are tested on, sought from view a in view b.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PUBLISHED = Published("VIPeR, half of its people", 632, 316, 316)
 class VIPeR(ReaderSettings):
     """VIPeR as released, in the folder `VIPeR` or one that holds it; `splits.json` beside `VIPeR` is followed."""
 
-    summary: ClassVar[str] = "VIPeR: 632 people, 2 views, 1,264 images"
+    summary: ClassVar[str] = "VIPeR: 632 identities, 2 views, 1,264 images"
 
     kind: Literal["viper"] = "viper"
     root: str
@@ -45,9 +45,9 @@ def read_viper(settings: VIPeR, name: str) -> Dataset:
         [Shot(path, int(match["pid"]), cam) for path, match in named(place, inner, NAMING).items()]
         for cam, inner in enumerate(NEST.folders, start=1)
     )
-    people = {shot.pid for shot in first} & {shot.pid for shot in second}
+    identities = {shot.pid for shot in first} & {shot.pid for shot in second}
     drawn = draw_test(
-        people,
+        identities,
         place.absolute().parent / "splits.json",
         tested=lambda split: {int(file_name(item).partition("_")[0]) for item in split["query"]},
     )

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.data.synthetic.shot import Box, Session
+from passerby.data.synthetic.shot import BoxQuality, Session
 
-Part = Literal["train", "query", "gallery"]
+SplitName = Literal["train", "query", "gallery"]
 Role = Literal["train", "test", "alone"]
 
 ROOTS = {"plaza": "Market-1501-v15.09.15", "campus": "DukeMTMC-reID", "station": "MSMT17_V1"}
-FOLDERS: dict[Part, str] = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+FOLDERS: dict[SplitName, str] = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
 SESSIONS: tuple[Session, ...] = (
     Session("morning", (1.0, 0.95, 0.86), 1.0),
@@ -57,7 +57,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Shot:
+class PlannedImage:
     """One picture to take.
 
     Attributes:
@@ -80,8 +80,8 @@ class Shot:
     frame: int
     step: int
     session: Session
-    box: Box
-    part: Part
+    box: BoxQuality
+    part: SplitName
 
 
 def plan_members(site: str, size: SiteSize, rng: np.random.Generator) -> list[Member]:
@@ -107,9 +107,9 @@ def plan_members(site: str, size: SiteSize, rng: np.random.Generator) -> list[Me
 
 def plan_shots(
     site: str, size: SiteSize, members: list[Member], *, cameras: int, rng: np.random.Generator
-) -> list[Shot]:
+) -> list[PlannedImage]:
     """Return every picture of a site, named; each query has a match in the gallery from another camera."""
-    shots: list[Shot] = []
+    shots: list[PlannedImage] = []
     for member in members:
         shots += _shots_of(member, size, cameras, rng)
     if site == "plaza":
@@ -117,7 +117,7 @@ def plan_shots(
     return _name(site, shots)
 
 
-def _shots_of(member: Member, size: SiteSize, cameras: int, rng: np.random.Generator) -> list[Shot]:
+def _shots_of(member: Member, size: SiteSize, cameras: int, rng: np.random.Generator) -> list[PlannedImage]:
     count = max(4, round(size.images_per_identity * float(rng.uniform(0.7, 1.3))))
     seen = 1 if member.role == "alone" else int(rng.integers(2, min(cameras, count // 2) + 1))
     count = max(2, count // 3) if member.role == "alone" else count
@@ -129,26 +129,26 @@ def _shots_of(member: Member, size: SiteSize, cameras: int, rng: np.random.Gener
         session = SESSIONS[int(rng.integers(len(SESSIONS)))]
         query = int(rng.integers(2 + extra)) if member.role == "test" else -1
         for step in range(2 + int(extra)):
-            part: Part = "train" if member.role == "train" else ("query" if step == query else "gallery")
-            shots.append(Shot("", member.index, member.pid, cam, frame, step, session, "good", part))
+            part: SplitName = "train" if member.role == "train" else ("query" if step == query else "gallery")
+            shots.append(PlannedImage("", member.index, member.pid, cam, frame, step, session, "good", part))
             frame += int(rng.integers(12, 60))
     return shots
 
 
-def _extras(gallery: list[Shot], first: int, cameras: int, rng: np.random.Generator) -> list[Shot]:
+def _extras(gallery: list[PlannedImage], first: int, cameras: int, rng: np.random.Generator) -> list[PlannedImage]:
     """False boxes (pid 0) and badly placed boxes of test identities (pid -1)."""
     extras = []
     for k in range(max(2, len(gallery) // 10)):
         cam, frame = int(rng.integers(cameras)) + 1, int(rng.integers(500, 240_000))
         session = SESSIONS[int(rng.integers(len(SESSIONS)))]
-        extras.append(Shot("", first + k, 0, cam, frame, 0, session, "distractor", "gallery"))
+        extras.append(PlannedImage("", first + k, 0, cam, frame, 0, session, "distractor", "gallery"))
     for k in rng.permutation(len(gallery))[: max(2, len(gallery) // 20)]:
         shot = gallery[int(k)]
         extras.append(replace(shot, pid=-1, frame=shot.frame + 5, step=shot.step + 50, box="junk"))
     return extras
 
 
-def _name(site: str, shots: list[Shot]) -> list[Shot]:
+def _name(site: str, shots: list[PlannedImage]) -> list[PlannedImage]:
     if site == "station":
         return _name_station(shots)
     named, taken = [], set()
@@ -162,7 +162,7 @@ def _name(site: str, shots: list[Shot]) -> list[Shot]:
     return named
 
 
-def _path(site: str, shot: Shot, frame: int) -> str:
+def _path(site: str, shot: PlannedImage, frame: int) -> str:
     folder = f"{ROOTS[site]}/{FOLDERS[shot.part]}"
     pid = "-1" if shot.pid == -1 else f"{shot.pid:04d}"
     if site == "campus":
@@ -171,8 +171,8 @@ def _path(site: str, shot: Shot, frame: int) -> str:
     return f"{folder}/{pid}_c{shot.cam}s{sequence}_{frame % 1_000_000:06d}_{1 + shot.step % 3:02d}.jpg"
 
 
-def _name_station(shots: list[Shot]) -> list[Shot]:
-    named: list[Shot] = []
+def _name_station(shots: list[PlannedImage]) -> list[PlannedImage]:
+    named: list[PlannedImage] = []
     number: dict[int, int] = {}
     for shot in shots:
         serial = number.get(shot.member, 0)
@@ -184,7 +184,7 @@ def _name_station(shots: list[Shot]) -> list[Shot]:
     return named
 
 
-def station_lists(shots: list[Shot]) -> dict[str, str]:
+def station_lists(shots: list[PlannedImage]) -> dict[str, str]:
     """Return the text of MSMT17's four lists by file name; every seventh training picture is for validation."""
     lines: dict[str, list[str]] = {f"list_{part}.txt": [] for part in ("train", "val", "query", "gallery")}
     count_train = 0

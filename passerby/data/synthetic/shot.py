@@ -31,7 +31,7 @@ from passerby.types import Bools, Doubles
 HEIGHT, WIDTH = 128, 64
 STEP_SECONDS = 0.45
 
-Box = Literal["good", "junk", "distractor"]
+BoxQuality = Literal["good", "junk", "distractor"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def take(
     track: Track,
     *,
     session: Session,
-    box: Box,
+    box: BoxQuality,
     season: Season,
     rng: np.random.Generator,
 ) -> Photo:
@@ -151,7 +151,7 @@ def take(
     return Photo(picture, enlarge_cover(cover, (HEIGHT, WIDTH)))
 
 
-def _crop(rows: Doubles, camera: Camera, box: Box, rng: np.random.Generator) -> Doubles:
+def _crop(rows: Doubles, camera: Camera, box: BoxQuality, rng: np.random.Generator) -> Doubles:
     """Return the view vector of a box around the solids in `rows`, as well placed as `box` says."""
     sine, cosine = math.sin(camera.pitch), math.cos(camera.pitch)
     ends = np.concatenate([rows[:, END_A : END_A + 3], rows[:, END_B : END_B + 3]])  # (2P, 3)

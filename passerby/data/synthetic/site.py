@@ -18,7 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from passerby.data.synthetic.cameras import CLIMATES, Camera, Climate, draw_camera
-from passerby.data.synthetic.layout import ROOTS, Member, Shot, SiteSize, plan_members, plan_shots, station_lists
+from passerby.data.synthetic.layout import (
+    ROOTS,
+    Member,
+    PlannedImage,
+    SiteSize,
+    plan_members,
+    plan_shots,
+    station_lists,
+)
 from passerby.data.synthetic.photograph import encode_mask, encode_picture
 from passerby.data.synthetic.shot import Photo, advance, draw_track, take
 from passerby.data.synthetic.wardrobe import Appearance, Garment, colour_name, draw_appearance, draw_lookalike
@@ -84,7 +92,7 @@ def make_site(
 
 def _write_pictures(
     directory: Path,
-    shots: list[Shot],
+    shots: list[PlannedImage],
     people: list[Appearance],
     *,
     site: str,
@@ -100,7 +108,7 @@ def _write_pictures(
         (directory / folder).mkdir(parents=True, exist_ok=True)
         (directory / "masks" / folder).mkdir(parents=True, exist_ok=True)
 
-    def make(shot: Shot) -> None:
+    def make(shot: PlannedImage) -> None:
         # A distractor belongs to nobody: the first person only says how large a box is.
         person = people[shot.member if shot.member < len(people) else 0]
         camera = cameras[shot.cam - 1]
@@ -126,7 +134,9 @@ def dress_members(site: str, seed: int, members: list[Member]) -> list[Appearanc
     return people
 
 
-def photograph_shot(shot: Shot, person: Appearance, camera: Camera, *, site: str, seed: int, climate: Climate) -> Photo:
+def photograph_shot(
+    shot: PlannedImage, person: Appearance, camera: Camera, *, site: str, seed: int, climate: Climate
+) -> Photo:
     """Take one planned picture; what it shows depends on the seed, site, identity, camera and step alone."""
     track = draw_track(_generator(site, seed, _TRACK, shot.member, shot.cam), camera)
     rng = _generator(site, seed, _PICTURE, shot.member, shot.cam, shot.step)

@@ -156,8 +156,8 @@ def test_a_camera_in_few_names_is_chance(tmp_path, make_images):
     assert dataset.train.cam.tolist() == [-1, -1]
     assert dataset.notes[-1] == NO_CAMERA
     assert dataset.notes[0] == (
-        "Only 1 of 2 images tell a camera (as in c2 or cam2), fewer than 75 %, so cameras are taken as unknown; none "
-        "is told by 1/3f-aa-bb.jpg; rename them, or say by a pattern with {cam} where cameras stand."
+        "Only 1 of 2 images have a camera in their name (as in c2 or cam2), fewer than 75 %, so all cameras are taken "
+        "as unknown (without one: 1/3f-aa-bb.jpg); rename them, or give a pattern with {cam}."
     )
 
 
@@ -168,9 +168,8 @@ def test_a_few_names_without_a_camera_leave_the_others_theirs(tmp_path, make_ima
     assert (dataset.train.cam == -1).sum() == 3
     assert dataset.train.count_cameras == 2
     assert dataset.notes[0] == (
-        "3 of 13 images tell no camera (as in c2 or cam2) and get the unknown camera -1, which counts as one camera: "
-        "1/portrait.jpg, 2/portrait.jpg, 3/portrait.jpg; rename them, or say by a pattern with {cam} where cameras "
-        "stand."
+        "3 of 13 images have no camera in their name (as in c2 or cam2) and get the unknown camera -1, which counts as "
+        "one camera: 1/portrait.jpg, 2/portrait.jpg, 3/portrait.jpg; rename them, or give a pattern with {cam}."
     )
 
 
@@ -263,8 +262,8 @@ MISTAKES = [
     (
         ["fold1/a.jpg", "fold_2/b.jpg", "extra_test/c.jpg"],
         {},
-        "the folders of ROOT (extra_test, fold1, fold_2) look like parts of a data set, not like identities; say where "
-        'identities stand by a pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where each folder is one '
+        "the folders of ROOT (extra_test, fold1, fold_2) look like parts of a data set, not like identities; give a "
+        'pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where each folder is one '
         "identity",
     ),
     (

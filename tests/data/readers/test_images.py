@@ -31,13 +31,13 @@ def test_cameras_of_folders_or_names_count_where_most_paths_tell_them(tmp_path, 
     dataset = read(tmp_path)
     assert dataset.train.cam.tolist() == [1, 7, 2, -1]
     assert dataset.notes[1].startswith(
-        "1 of 4 images tell no camera (as in c2 or cam2) and get the unknown camera -1, "
+        "1 of 4 images have no camera in their name (as in c2 or cam2) and get the unknown camera -1, "
     )
     make_images(tmp_path, ["z.png"])
     dataset = read(tmp_path)
     assert dataset.train.cam.tolist() == [-1] * 5
     assert dataset.notes[1].startswith(
-        "Only 3 of 5 images tell a camera (as in c2 or cam2), fewer than 75 %, so cameras"
+        "Only 3 of 5 images have a camera in their name (as in c2 or cam2), fewer than 75 %, so all cameras"
     )
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from passerby.data.readers.cameras import camera_of, camera_of_folder
-from passerby.data.readers.roles import is_container, looks_like_fold, place_of, role_of
+from passerby.data.readers.roles import is_container, looks_like_fold, path_parts, role_of
 
 ROLES = {
     "train": ("train", "Training", "bounding_box_train", "image_train", "bbox_train", "train_images"),
@@ -40,8 +40,8 @@ def test_camera_folders(name, cam):
 
 
 def test_what_is_neither_role_nor_camera_may_be_the_identity():
-    assert place_of("data/cam1/images/train/anna/7.jpg").others == ("anna",)
-    assert place_of("query/x.jpg").others == ()
+    assert path_parts("data/cam1/images/train/anna/7.jpg").others == ("anna",)
+    assert path_parts("query/x.jpg").others == ()
     assert [name for name in ("split_1", "test2", "ben", "night", "0007") if looks_like_fold(name)] == [
         "split_1",
         "night",

@@ -163,7 +163,7 @@ def test_ilids_takes_the_first_and_the_last_image_of_a_tested_person(data):
     dataset = read(data, "ilids")
     assert (dataset.query.cam.tolist(), dataset.gallery.cam.tolist()) == ([1, 1], [3, 3])
     assert dataset.query.pid.tolist() == dataset.gallery.pid.tolist()
-    assert "Persons has 12 images of 4 people, not the 476 of 119 of i-LIDS as published" in dataset.notes[1]
+    assert "Persons has 12 images of 4 identities, not the 476 images of 119 identities of i-LIDS" in dataset.notes[1]
 
 
 def test_grid_has_the_first_published_split(data):
@@ -199,7 +199,7 @@ def test_cuhk_sysu_learns_from_people_with_four_boxes(data):
     dataset = read(data, "cuhk_sysu")
     assert people(dataset.train) == [3, 5]
     assert dataset.notes[1] == "People with at least 4 boxes are learnt from: 2 of 3."
-    assert "shows 3 people to train and 2 to test on, not the 5,532 and 2,900 of CUHK-SYSU" in dataset.notes[2]
+    assert "shows 3 identities to train and 2 to test on, not the 5,532 and 2,900 of CUHK-SYSU" in dataset.notes[2]
     everybody = read_cuhk_sysu(CuhkSysu(root=str(data), least=1), "x")
     assert people(everybody.train) == [3, 5, 9]
     assert len(everybody.notes) == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from passerby.data.readers.words import NOBODY, Division, WordShot
+from passerby.data.readers.named_images import NOBODY, NamedImage, NamedSplits
 
 DEFAULT_SHARE = 0.5
 
@@ -20,7 +20,7 @@ def choose_test(identities: Iterable[str], share: float) -> frozenset[str]:
     return frozenset(ordered[: int(share * len(ordered) + 0.5)])
 
 
-def choose_queries(shots: Sequence[WordShot]) -> list[bool]:
+def choose_queries(shots: Sequence[NamedImage]) -> list[bool]:
     """Choose the queries among the images of one person: the first of each camera.
 
     A camera with a single image gives it to the gallery, so that the queries of the other cameras find a match; where
@@ -39,7 +39,7 @@ def choose_queries(shots: Sequence[WordShot]) -> list[bool]:
     return chosen
 
 
-def divide(shots: Sequence[WordShot], share: float) -> Division:
+def split_by_hash(shots: Sequence[NamedImage], share: float) -> NamedSplits:
     """Divide images into train, query and gallery; images of unknown identity go to train.
 
     Args:
@@ -48,25 +48,28 @@ def divide(shots: Sequence[WordShot], share: float) -> Division:
 
     """
     test = choose_test((shot.pid for shot in shots if shot.pid not in NOBODY), share)
-    people: dict[str, list[WordShot]] = {}
+    identities: dict[str, list[NamedImage]] = {}
     for shot in shots:
         if shot.pid in test:
-            people.setdefault(shot.pid, []).append(shot)
+            identities.setdefault(shot.pid, []).append(shot)
     asking = {
-        shot for person in people.values() for shot, asks in zip(person, choose_queries(person), strict=True) if asks
+        shot
+        for person in identities.values()
+        for shot, asks in zip(person, choose_queries(person), strict=True)
+        if asks
     }
     tested = [shot for shot in shots if shot.pid in test]
-    return Division(
+    return NamedSplits(
         train=[shot for shot in shots if shot.pid not in test],
         query=[shot for shot in tested if shot in asking],
         gallery=[shot for shot in tested if shot not in asking],
     )
 
 
-def division_note(division: Division) -> tuple[str, ...]:
+def split_note(splits: NamedSplits) -> tuple[str, ...]:
     """Tell in one sentence how the images were divided, unless no identity is known."""
     learn, test = (
-        {shot.pid for shot in shots} - set(NOBODY) for shots in (division.train, [*division.query, *division.gallery])
+        {shot.pid for shot in shots} - set(NOBODY) for shots in (splits.train, [*splits.query, *splits.gallery])
     )
     if not learn and not test:
         return ()

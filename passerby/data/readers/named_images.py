@@ -14,7 +14,7 @@ NOBODY = ("", str(UNKNOWN))
 
 
 @dataclass(frozen=True, slots=True)
-class WordShot:
+class NamedImage:
     """One image and what is said of it, in the words that stand in a name or a table.
 
     Attributes:
@@ -37,15 +37,15 @@ class WordShot:
 
 
 @dataclass(frozen=True)
-class Division:
+class NamedSplits:
     """Which images are for what."""
 
-    train: list[WordShot]
-    query: list[WordShot]
-    gallery: list[WordShot]
+    train: list[NamedImage]
+    query: list[NamedImage]
+    gallery: list[NamedImage]
 
     @property
-    def all(self) -> list[WordShot]:
+    def all(self) -> list[NamedImage]:
         """Every image of the three."""
         return [*self.train, *self.query, *self.gallery]
 
@@ -58,12 +58,12 @@ def are_numbers(words: Iterable[str]) -> bool:
     return len({int(word) for word in distinct}) == len(distinct)
 
 
-def number_words(words: Iterable[str]) -> dict[str, int]:
+def number_names(words: Iterable[str]) -> dict[str, int]:
     """Map words to numbers: numbers keep their value, other words get their place in sorted order.
 
-    >>> number_words(["0007", "12"])
+    >>> number_names(["0007", "12"])
     {'0007': 7, '12': 12, '': -1, '-1': -1}
-    >>> number_words(["ben", "anna", ""])
+    >>> number_names(["ben", "anna", ""])
     {'anna': 0, 'ben': 1, '': -1, '-1': -1}
     """
     distinct = sorted(set(words) - set(NOBODY))
@@ -73,20 +73,20 @@ def number_words(words: Iterable[str]) -> dict[str, int]:
     return numbers | dict.fromkeys(NOBODY, UNKNOWN)
 
 
-def number_shots(division: Division) -> tuple[list[Shot], list[Shot], list[Shot]]:
+def number_shots(splits: NamedSplits) -> tuple[list[Shot], list[Shot], list[Shot]]:
     """Return train, query and gallery with numbers; the same word is the same number in all three."""
-    pids = number_words(shot.pid for shot in division.all)
-    cams = number_words(shot.cam for shot in division.all)
+    pids = number_names(shot.pid for shot in splits.all)
+    cams = number_names(shot.cam for shot in splits.all)
 
-    def numbered(shots: Sequence[WordShot]) -> list[Shot]:
+    def numbered(shots: Sequence[NamedImage]) -> list[Shot]:
         return [Shot(shot.path, pids[shot.pid], cams[shot.cam], shot.frame) for shot in shots]
 
-    return numbered(division.train), numbered(division.query), numbered(division.gallery)
+    return numbered(splits.train), numbered(splits.query), numbered(splits.gallery)
 
 
-def word_notes(division: Division) -> tuple[str, ...]:
+def name_notes(splits: NamedSplits) -> tuple[str, ...]:
     """Say what a person should know of the words: how they were numbered, and what is unknown."""
-    shots = division.all
+    shots = splits.all
     pids, cams = (
         {word for word in words if word not in NOBODY} for words in zip(*((s.pid, s.cam) for s in shots), strict=True)
     )

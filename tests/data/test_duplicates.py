@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from passerby.data import copies
-from passerby.data.copies import by_size, shared_file
+from passerby.data import duplicates
+from passerby.data.duplicates import by_size, shared_file
 
 
 def write(folder, contents):
@@ -46,6 +46,6 @@ def test_few_files_are_read(tmp_path, monkeypatch, size):
     one = write(tmp_path / "one", {f"a{n:04}": n.to_bytes(size, "big") for n in range(900)})
     other = write(tmp_path / "two", {f"b{n:04}": (n + 900).to_bytes(size, "big") for n in range(900)})
     read = []
-    monkeypatch.setattr(copies, "_digest", lambda path: read.append(path) or path.encode())
+    monkeypatch.setattr(duplicates, "_digest", lambda path: read.append(path) or path.encode())
     assert shared_file(one, other) is None
-    assert 0 < len(read) <= 2 * copies.SAMPLE
+    assert 0 < len(read) <= 2 * duplicates.SAMPLE

@@ -68,14 +68,14 @@ def masked(split: Split) -> Split:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainedSegmenter:
     """A trained segmenter and where it comes from."""
 
     segmenter: Segmenter
     origin: Origin
 
 
-def teach(
+def train_on_masks(
     dataset: Dataset,
     settings: SegmenterSettings,
     *,
@@ -83,7 +83,7 @@ def teach(
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-) -> Taught:
+) -> TrainedSegmenter:
     """Train a segmenter on the masked training images of a data set; its test images are not looked at.
 
     Adam with a rate that rises over the first twentieth of the steps and falls with a cosine; cross-entropy plus Dice.
@@ -135,7 +135,7 @@ def teach(
         apart_by=apart_by,
         overlap=scored,
     )
-    return Taught(segmenter, origin)
+    return TrainedSegmenter(segmenter, origin)
 
 
 def hold_out(pid: Ints, *, seed: int) -> tuple[Bools, str]:

@@ -14,13 +14,13 @@ CAUTION = (
 
 
 @dataclass(frozen=True)
-class FoundPeople:
+class ClusterSummary:
     """Who an adapted model takes for one person, and how far that may be trusted.
 
     Attributes:
         site: name of the images.
         images: how many there are.
-        people: clusters.
+        clusters: number of clusters.
         noise: share of the images in no cluster, in [0, 1].
         silhouette: mean over the clustered images, in [-1, 1]; None without a graph or a second cluster.
         stability: adjusted Rand index with the clusters of the last epoch; 1 = the same.
@@ -32,7 +32,7 @@ class FoundPeople:
 
     site: str
     images: int
-    people: int
+    clusters: int
     noise: float
     silhouette: float | None
     stability: float | None
@@ -67,6 +67,6 @@ class FoundPeople:
         """Return how many people there are: an interval, where there is one, and how much of it is doubtful."""
         doubt = self.doubt
         if doubt is None:
-            return f"{self.people:,} people"
-        people = f"{doubt.fewest:,} to {doubt.most:,}" if doubt.fewest < doubt.most else f"{self.people:,}"
-        return f"{people} people ({self.people:,} clusters, {doubt.doubtful:,} of them doubtful)"
+            return f"{self.clusters:,} people"
+        count = f"{doubt.fewest:,} to {doubt.most:,}" if doubt.fewest < doubt.most else f"{self.clusters:,}"
+        return f"{count} people ({self.clusters:,} clusters, {doubt.doubtful:,} of them doubtful)"

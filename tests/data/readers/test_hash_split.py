@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby.data.readers.division import choose_queries, choose_test, divide, division_note
-from passerby.data.readers.words import WordShot
+from passerby.data.readers.hash_split import choose_queries, choose_test, split_by_hash, split_note
+from passerby.data.readers.named_images import NamedImage
 
 
-def shots_of(*cams: str, pid: str = "p") -> list[WordShot]:
-    return [WordShot(f"{pid}{number}", pid, cam) for number, cam in enumerate(cams)]
+def shots_of(*cams: str, pid: str = "p") -> list[NamedImage]:
+    return [NamedImage(f"{pid}{number}", pid, cam) for number, cam in enumerate(cams)]
 
 
 def test_test_identities_do_not_depend_on_order_or_run():
@@ -43,34 +43,34 @@ people = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("123")), ma
 
 @given(people, st.floats(0, 1))
 def test_division_loses_nothing_and_leaks_nobody(people, share):
-    shots = [WordShot(str(number), pid, cam) for number, (pid, cam) in enumerate(people)]
-    division = divide(shots, share)
-    assert sorted(division.all, key=lambda shot: int(shot.path)) == shots
-    tested = {shot.pid for shot in (*division.query, *division.gallery)}
-    assert not tested & {shot.pid for shot in division.train}
-    for split in (division.train, division.query, division.gallery):
+    shots = [NamedImage(str(number), pid, cam) for number, (pid, cam) in enumerate(people)]
+    splits = split_by_hash(shots, share)
+    assert sorted(splits.all, key=lambda shot: int(shot.path)) == shots
+    tested = {shot.pid for shot in (*splits.query, *splits.gallery)}
+    assert not tested & {shot.pid for shot in splits.train}
+    for split in (splits.train, splits.query, splits.gallery):
         assert split == sorted(split, key=lambda shot: int(shot.path))
 
 
 @given(people)
 def test_every_query_of_a_person_with_two_cameras_finds_another_camera(people):
-    division = divide([WordShot(str(number), pid, cam) for number, (pid, cam) in enumerate(people)], 1.0)
-    for query in division.query:
-        cams = {shot.cam for shot in division.all if shot.pid == query.pid}
-        matches = [shot for shot in division.gallery if shot.pid == query.pid]
+    splits = split_by_hash([NamedImage(str(number), pid, cam) for number, (pid, cam) in enumerate(people)], 1.0)
+    for query in splits.query:
+        cams = {shot.cam for shot in splits.all if shot.pid == query.pid}
+        matches = [shot for shot in splits.gallery if shot.pid == query.pid]
         assert matches
         assert len(cams) == 1 or any(shot.cam != query.cam for shot in matches)
 
 
 def test_unknown_identities_train():
-    shots = [WordShot("a", "", "1"), WordShot("b", "-1", "1"), WordShot("c", "x", "1")]
-    division = divide(shots, 1.0)
-    assert (division.train, division.gallery) == (shots[:2], shots[2:])
+    shots = [NamedImage("a", "", "1"), NamedImage("b", "-1", "1"), NamedImage("c", "x", "1")]
+    splits = split_by_hash(shots, 1.0)
+    assert (splits.train, splits.gallery) == (shots[:2], shots[2:])
 
 
 def test_the_division_is_told():
-    assert division_note(divide([*shots_of("1", "2", pid="a"), *shots_of("1", pid="b")], 0.5)) == (
+    assert split_note(split_by_hash([*shots_of("1", "2", pid="a"), *shots_of("1", pid="b")], 0.5)) == (
         "The set says nothing of training and testing; identities for training: 1, for testing: 1 (drawn by a hash of "
         "their names, always alike); one image per test identity and camera is a query.",
     )
-    assert division_note(divide([WordShot("a", "", "1")], 0.5)) == ()
+    assert split_note(split_by_hash([NamedImage("a", "", "1")], 0.5)) == ()
