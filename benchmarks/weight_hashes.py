@@ -131,7 +131,7 @@ ROWS = {
 }  # fmt: skip
 LABELLED = {
     "average": "average: {}",
-    "average, adaptive": "average: {share: adaptive}",
+    "average, adaptive": "average: {alpha: adaptive}",
     "feature": "feature: {}",
     "feature, mse": "feature: {distance: mse}",
     "affinity": "affinity: {}",

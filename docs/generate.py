@@ -139,7 +139,7 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-METHOD = "method={affinity: {}, average: {share: 0.5}}"
+METHOD = "method={affinity: {}, average: {alpha: 0.5}}"
 """As the tutorial gives it on the command line."""
 
 

@@ -25,7 +25,7 @@ from passerby.encoders import Model, chosen_dataset, embed_all, embed_images, em
 from passerby.errors import UserError
 from passerby.evaluation import evaluate, explain_skipped, scores_json
 from passerby.inference import InferenceSettings, find_device
-from passerby.interpolate import SHARES, interpolate, load_pair, read_shares
+from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
 from passerby.lock import locked
 from passerby.metrics.chance import RankScores
 from passerby.metrics.spread import spread_notes
@@ -306,7 +306,7 @@ def interpolate_models(
     on: Sequence[str],
     data: str | None,
     pattern: str | None = None,
-    shares: str | None,
+    alphas: str | None,
     inference: InferenceSettings,
     console: Console,
 ) -> list[dict[str, object]]:
@@ -317,12 +317,12 @@ def interpolate_models(
         on: data sets of the new one's recipe; none = all that it tests.
         data: a folder to test on instead.
         pattern: template of its file names.
-        shares: of the new weights, as typed; None = steps of a tenth.
+        alphas: weights of the new model, separated by commas; None = 0, 0.1, ..., 1.
         inference: how the mixtures are run.
         console: where the table goes.
 
     """
-    chosen = SHARES if shares is None else read_shares(shares)
+    chosen = ALPHAS if alphas is None else read_alphas(alphas)
     earlier, later = load_pair(old, new, inference=_told(inference, console))
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
     datasets: list[Dataset] = []
@@ -332,14 +332,14 @@ def interpolate_models(
     for dataset in datasets:
         require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
     with bar("testing mixtures", console) as advance:
-        found = interpolate(earlier, later, datasets=datasets, shares=chosen, progress=advance)
-    table = Table("share of new", *(f"{dataset.name} mAP" for dataset in datasets), "mean")
+        found = interpolate(earlier, later, datasets=datasets, alphas=chosen, progress=advance)
+    table = Table("alpha", *(f"{dataset.name} mAP" for dataset in datasets), "mean")
     for row in found:
         values = [100 * scores.mAP for scores in row.scores.values()]
-        table.add_row(f"{row.share:g}", *(f"{v:.1f}" for v in values), f"{sum(values) / len(values):.1f}")
+        table.add_row(f"{row.alpha:g}", *(f"{v:.1f}" for v in values), f"{sum(values) / len(values):.1f}")
     console.print(table)
     return [
-        {"share": row.share, "scores": {name: scores_json(scores) for name, scores in row.scores.items()}}
+        {"alpha": row.alpha, "scores": {name: scores_json(scores) for name, scores in row.scores.items()}}
         for row in found
     ]
 

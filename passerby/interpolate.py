@@ -14,15 +14,15 @@ from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.consolidation import blend
 from passerby.types import Dataset, Scores
 
-SHARES = tuple(number / 10 for number in range(11))
+ALPHAS = tuple(number / 10 for number in range(11))
 """From the old model (0) to the new one (1) in steps of 0.1."""
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
-    """What a mixture of two models scored: the share of the new weights in [0, 1], and the scores by data set."""
+class Interpolated:
+    """The scores by data set of the weights alpha x new + (1 - alpha) x old."""
 
-    share: float
+    alpha: float
     scores: dict[str, Scores]
 
 
@@ -31,30 +31,30 @@ def interpolate(
     new: Trained,
     *,
     datasets: Sequence[Dataset],
-    shares: Sequence[float] = SHARES,
+    alphas: Sequence[float] = ALPHAS,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Share]:
-    """Test share x new + (1 - share) x old for several shares, batch-norm statistics included.
+) -> list[Interpolated]:
+    """Evaluate alpha x new + (1 - alpha) x old for several alphas, batch-norm statistics included.
 
     Args:
         old, new: two models of one architecture, one of which was trained on from the other; only then does the way
             between them make sense.
         datasets: where to test, by the protocol of the new one's recipe.
-        shares: of the new weights, each in [0, 1].
+        alphas: weights of the new model, each in [0, 1].
         progress: called with (searches done, searches in all).
 
     Raises:
-        UserError: models that are built differently, or a share outside [0, 1].
+        UserError: models that are built differently, or an alpha outside [0, 1].
 
     Reference: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
 
     """
-    require_shares(shares)
+    require_alphas(alphas)
     _require_alike(old, new)
     test, found = new.recipe.test, []
-    for number, share in enumerate(shares):
+    for number, alpha in enumerate(alphas):
         mixed = replace(new, embedder=copy.deepcopy(new.embedder))
-        blend(mixed.embedder, old.embedder, share=share)
+        blend(mixed.embedder, old.embedder, alpha=alpha)
         scores = {}
         for place, dataset in enumerate(datasets, start=1):
             table = embed_site(mixed, dataset)
@@ -67,32 +67,30 @@ def interpolate(
                 verification=False,
             )
             if progress is not None:
-                progress(number * len(datasets) + place, len(shares) * len(datasets))
-        found.append(Share(share, scores))
+                progress(number * len(datasets) + place, len(alphas) * len(datasets))
+        found.append(Interpolated(alpha, scores))
     return found
 
 
-def read_shares(text: str) -> list[float]:
-    """Read shares as a person types them.
+def read_alphas(text: str) -> list[float]:
+    """Return the alphas in a text, separated by commas.
 
-    >>> read_shares("0, 0.25,1")
+    >>> read_alphas("0, 0.25,1")
     [0.0, 0.25, 1.0]
     """
     try:
-        shares = [float(word) for word in text.split(",")]
+        alphas = [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise UserError(f"--shares {text}: give numbers with commas between them, for example 0.1,0.5,0.9") from error
-    require_shares(shares)
-    return shares
+        raise UserError(f"--alphas {text}: give numbers with commas between them, for example 0.1,0.5,0.9") from error
+    require_alphas(alphas)
+    return alphas
 
 
-def require_shares(shares: Sequence[float]) -> None:
-    """Raise `UserError` unless there are shares and each is in [0, 1]."""
-    outside = [share for share in shares if not 0 <= share <= 1]
-    if outside or not shares:
-        raise UserError(
-            f"shares of the new weights must be numbers from 0 to 1, got {outside[0] if outside else 'none'}"
-        )
+def require_alphas(alphas: Sequence[float]) -> None:
+    """Raise `UserError` unless there are alphas and each is in [0, 1]."""
+    outside = [alpha for alpha in alphas if not 0 <= alpha <= 1]
+    if outside or not alphas:
+        raise UserError(f"alphas must be numbers from 0 to 1, got {outside[0] if outside else 'none'}")
 
 
 def load_pair(old: Path, new: Path, *, inference: InferenceSettings = AUTOMATIC) -> tuple[Trained, Trained]:
@@ -112,8 +110,8 @@ def _require_alike(old: Trained, new: Trained) -> None:
     different = sorted(set(left.items()) ^ set(right.items()))
     if different:
         raise UserError(
-            f"{old.source} and {new.source} are built differently (first: {different[0][0]}), so there is nothing "
-            "between them"
+            f"{old.source} and {new.source} are built differently (first: {different[0][0]}), so their weights cannot "
+            "be interpolated"
         )
     if old.embedder.input != new.embedder.input:
         raise UserError(f"{old.source} and {new.source} expect different images; their input settings must agree")

@@ -20,6 +20,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "engine.accumulate": "engine.grad_accum_steps",
         "engine.batch_norm_group": "engine.ghost_batch_size",
         "losses.center.rate": "losses.center.lr",
+        "method.average.share": "method.average.alpha",
         "method.ebll.steps": "method.ebll.milestones",
         "test.reliance": "test.background_bias",
         "test.pixels": "test.input_mask",

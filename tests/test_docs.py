@@ -90,7 +90,7 @@ HURRIED = (
     (r"--train-people \d+ --test-people \d+ --images \d+", "--train-people 8 --test-people 3 --images 4"),
     (r"epochs: \d+", "epochs: 1"),
     (r"^passerby train (\S+)", r"passerby train \1 model.backbone=test_resnet model.ibn=none test.background_bias=off"),
-    (r"--shares \S+", "--shares 0.5"),
+    (r"--alphas \S+", "--alphas 0.5"),
 )
 """What a test changes of a tutorial that would take minutes; the commands and the recipe stay."""
 

@@ -128,7 +128,7 @@ def test_the_controls_differ_from_the_rows_in_what_they_control(ibn):
     row = resolved(f"lwf/ibn_{ibn}_resnet50-0{1 if ibn == 'b' else 7}")
     tuned, averaged = (controls[name]["stages"] for name in ("fine_tune", "average"))
     assert tuned == [row["stages"][0], {**row["stages"][1], "method": {**row["stages"][1]["method"], "lwf": None}}]
-    assert averaged == [tuned[0], {**tuned[1], "method": {**tuned[1]["method"], "average": {"share": 0.5}}}]
+    assert averaged == [tuned[0], {**tuned[1], "method": {**tuned[1]["method"], "average": {"alpha": 0.5}}}]
     (alone,), (joint,) = (controls[name]["stages"] for name in ("duke_only", "joint"))
     assert (alone["train"], joint["train"]) == (["dukemtmc"], BOTH)
     assert {**alone, "train": None} == {**joint, "train": None} == {**tuned[0], "train": None}
@@ -160,7 +160,7 @@ def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
         assert set(stage.method.chosen) == methods
         if method in ("affinity", "lstkc", "dask"):
             assert stage.method.affinity.rectified is (method == "lstkc")
-            assert stage.method.average.share == ("adaptive" if method == "lstkc" else 0.5)
+            assert stage.method.average.alpha == ("adaptive" if method == "lstkc" else 0.5)
         if method == "lwf":
             lwf = stage.method.lwf
             assert (lwf.heads, lwf.heads_temperature, lwf.ce_dist, lwf.tr_dist) == (1.0, 2.0, 0.0, 0.0)

@@ -302,7 +302,10 @@ def interpolate(
     ] = None,
     data: DataFolder = None,
     pattern: PatternText = None,
-    shares: Annotated[str | None, typer.Option(help="of the new weights; default: 0,0.1,...,1")] = None,
+    alphas: Annotated[
+        str | None, typer.Option(help="weights of the new model, e.g. 0,0.5,1; default: 0,0.1,...,1")
+    ] = None,
+    former_option: Annotated[str | None, typer.Option("--shares", hidden=True)] = None,
     json_file: JsonFile = None,
     *,
     inference: InferenceSettings,
@@ -310,8 +313,10 @@ def interpolate(
     """Evaluate interpolated weights of two models, for example run/stage-1.safetensors and run."""
     from passerby.commands import interpolate_models
 
+    if former_option is not None:
+        raise UserError("no such option --shares; use --alphas")
     found = interpolate_models(
-        old, new, on=on or [], data=data, pattern=pattern, shares=shares, inference=inference, console=make_console()
+        old, new, on=on or [], data=data, pattern=pattern, alphas=alphas, inference=inference, console=make_console()
     )
     if json_file is not None:
         write_json(json_file, found)

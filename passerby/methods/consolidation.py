@@ -90,13 +90,13 @@ class AffinityDistillation(Method, settings_class=AffinitySettings):
 # ---- averages of weights
 
 
-def blend(new: nn.Module, old: nn.Module, *, share: float) -> None:
-    """Set `new` to share x new + (1 - share) x old, batch-norm statistics included; whole numbers stay as they are.
+def blend(new: nn.Module, old: nn.Module, *, alpha: float) -> None:
+    """Set `new` to alpha x new + (1 - alpha) x old, batch-norm statistics included; whole numbers stay as they are.
 
     Args:
         new: changed in place.
         old: of the same architecture.
-        share: of the new one, in [0, 1].
+        alpha: weight of `new`, in [0, 1].
 
     Reference: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
 
@@ -105,7 +105,7 @@ def blend(new: nn.Module, old: nn.Module, *, share: float) -> None:
     with torch.no_grad():
         for name, value in new.state_dict().items():
             if value.is_floating_point():
-                value.lerp_(earlier[name].to(value.device), 1 - share)
+                value.lerp_(earlier[name].to(value.device), 1 - alpha)
 
 
 def agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int = 1024) -> float:
@@ -117,7 +117,7 @@ def agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int 
         temperature: of the affinities, in which an image is not its own neighbour.
         rows: how many of them at a time, so that no (N, N) matrix exists whole.
 
-    Reference: Xu et al., LSTKC, AAAI 2024 (the share of the new weights).
+    Reference: Xu et al., LSTKC, AAAI 2024 (the adaptive alpha).
     Differs from the published code: without an image itself, which at this temperature would be all of its
     neighbourhood, and clamped, since the sum reaches 2.
 
@@ -141,7 +141,7 @@ class AverageSettings(BaseMethodSettings):
     uses_previous_model: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
 
-    share: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = Field(
+    alpha: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = Field(
         0.5, description="of the new weights; adaptive: the more, the less neighbourhoods have changed (LSTKC)"
     )
 
@@ -161,14 +161,14 @@ class Average(Method, settings_class=AverageSettings):
         """Average the weights."""
         if ctx.previous_model is None:
             return
-        share = self.settings.share
-        if share == "adaptive":
-            share = agreement(*both_vectors(ctx, ctx.previous_model, ctx.stage.train))
+        alpha = self.settings.alpha
+        if alpha == "adaptive":
+            alpha = agreement(*both_vectors(ctx, ctx.previous_model, ctx.stage.train))
         for model in ctx.models:
-            blend(model, ctx.previous_model.embedder, share=share)
+            blend(model, ctx.previous_model.embedder, alpha=alpha)
         for part in ctx.active_methods:
-            part.interpolate_heads(ctx, alpha=share)
-        ctx.log_metrics("average", {"share of the new weights": share})
+            part.interpolate_heads(ctx, alpha=alpha)
+        ctx.log_metrics("average", {"alpha": alpha})
 
 
 def both_vectors(ctx: MethodContext, previous_model: PreviousModel, split: Split) -> tuple[Tensor, Tensor]:

@@ -30,11 +30,11 @@ def model_of(folder, name):
     ids=["last weights", "running mean", "clusters", "mean teacher"],
 )
 def test_the_scored_model_is_the_average_whatever_the_stage_leaves(tiny, tmp_path, stages, beside, change):
-    for share in (0.001, 0.999):
-        method = json.dumps({"average": {"share": share}, **beside})
+    for alpha in (0.001, 0.999):
+        method = json.dumps({"average": {"alpha": alpha}, **beside})
         train(
             tiny(stages, f"method={method}", "data.identities=2", "evaluate=[]", "optim.warmup_epochs=0", change),
-            tmp_path / str(share),
+            tmp_path / str(alpha),
         )
     before = model_of(tmp_path / "0.001", "stage-1.safetensors")
     little, much = (model_of(tmp_path / name, "embedder.safetensors") for name in ("0.001", "0.999"))

@@ -1,4 +1,4 @@
-"""What holds a model near what it was: the teacher is asked, and the weights are averaged as the share says."""
+"""What holds a model near what it was: the teacher is asked, and the weights are averaged."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_the_share_equals_the_known_number_beside_images_that_stay(rows):
 
 
 def test_a_share_counts_for_the_new_weights(later):
-    run = later("method.average.share=0.25")
+    run = later("method.average.alpha=0.25")
     run.state.embedder(some(run).images)  # its statistics move
     networks = run.state.previous_model.embedder, run.state.embedder
     old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
@@ -94,12 +94,12 @@ def test_a_share_counts_for_the_new_weights(later):
 
 
 def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
-    run, told = later("method.average.share=adaptive"), []
+    run, told = later("method.average.alpha=adaptive"), []
     run.context._log = told.append
     with torch.no_grad():
         models = run.state.embedder, run.state.previous_model.embedder
         for parameter, before in zip(*(model.parameters() for model in models), strict=True):
-            parameter.copy_(before + 0.3 * (parameter - before))  # near enough for a share above 0
+            parameter.copy_(before + 0.3 * (parameter - before))  # near enough for an alpha above 0
     networks = run.state.previous_model.embedder, run.state.embedder
     old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
     every = some(run, rows=range(len(run.state.stage.train)))
@@ -109,9 +109,9 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
         ]
     run.state.embedder.train()
     run.state.methods["average"].interpolate_weights(run.context)
-    share = told[0].values["share of the new weights"]
-    assert share == pytest.approx(agreement(*features), abs=1e-3)
-    assert 0.05 < share < 0.95
+    alpha = told[0].values["alpha"]
+    assert alpha == pytest.approx(agreement(*features), abs=1e-3)
+    assert 0.05 < alpha < 0.95
     for name, found in run.state.embedder.state_dict().items():
         if found.is_floating_point():
-            torch.testing.assert_close(found, share * new[name] + (1 - share) * old[name])
+            torch.testing.assert_close(found, alpha * new[name] + (1 - alpha) * old[name])

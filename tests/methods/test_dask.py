@@ -245,7 +245,7 @@ def test_dask_with_its_growing_head_is_that_of_the_paper():
     assert (method.weight, method.site, method.steps, method.batch, method.lr) == (4.5, "last", 20_000, 128, 2e-4)
     assert (method.backbone, method.weights) == ("mobilenetv3_small_100", "pretrained")
     assert (stage.method.affinity.weight, stage.method.affinity.temperature) == (1.0, 0.1)
-    assert (stage.method.affinity.rectified, stage.method.average.share) == (False, 0.5)
+    assert (stage.method.affinity.rectified, stage.method.average.alpha) == (False, 0.5)
 
 
 def test_the_drawing_says_what_it_keeps():

@@ -41,9 +41,9 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
         assert torch.equal(head.weight[:3], before_neck) == (new == "means_before_neck")
 
 
-@pytest.mark.parametrize("share", [0.25, 0.75])
-def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, share):
-    run = make_trainer(tiny(*TWO_SITES, f"method={{average: {{share: {share}}}, grow: {{}}}}"), tmp_path / "run")
+@pytest.mark.parametrize("alpha", [0.25, 0.75])
+def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, alpha):
+    run = make_trainer(tiny(*TWO_SITES, f"method={{average: {{alpha: {alpha}}}, grow: {{}}}}"), tmp_path / "run")
     run.open_stage(0)
     run.state.methods["average"].interpolate_weights(run.context)
     run.state.methods["grow"].on_stage_end(run.context)
@@ -55,7 +55,7 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, sh
     now = head.weight.detach().clone()
     run.state.methods["average"].interpolate_weights(run.context)
     torch.testing.assert_close(head.weight[:3], now[:3])
-    torch.testing.assert_close(head.weight[3:], share * now[3:] + (1 - share) * before)
+    torch.testing.assert_close(head.weight[3:], alpha * now[3:] + (1 - alpha) * before)
     run.state.methods["grow"].on_stage_end(run.context)
     assert torch.equal(run.state.methods["grow"].known["softmax"].weight, head.weight)
 
@@ -165,5 +165,5 @@ def test_two_keepers_of_earlier_people_are_refused(tiny):
 def test_lstkc_with_its_growing_head_is_that_of_the_paper():
     stage = load_recipe("lifelong/order_1-lstkc").stages[1]
     assert list(stage.method.chosen) == ["average", "affinity", "grow"]
-    assert (stage.method.average.share, stage.method.affinity.rectified) == ("adaptive", True)
+    assert (stage.method.average.alpha, stage.method.affinity.rectified) == ("adaptive", True)
     assert (stage.losses.triplet.form, stage.losses.triplet.distance) == ("soft", "euclidean_norm")

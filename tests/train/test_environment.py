@@ -9,7 +9,7 @@ from passerby.train.environment import command_line
 
 @pytest.mark.parametrize("program", ["/home/me/.venv/bin/passerby", "/lib/passerby/__main__.py", "passerby"])
 def test_the_command_can_be_given_again(program):
-    words = ["train", "my sites.yaml", "method={affinity: {}, average: {share: 0.5}}", "--out", "runs/held"]
+    words = ["train", "my sites.yaml", "method={affinity: {}, average: {alpha: 0.5}}", "--out", "runs/held"]
     told = command_line([program, *words])
     assert shlex.split(told) == ["passerby", *words]
     assert told.startswith("passerby train 'my sites.yaml' 'method=")
