@@ -40,6 +40,14 @@ def add_dataset(package: Path) -> None:
     insert(datasets, line, before='        "folder": ')
 
 
+def add_backbone(package: Path) -> None:
+    module, _, imported, line = blocks("backbone.md")
+    backbones = package / "models" / "backbones.py"
+    (package / "models" / "strided.py").write_text(module)
+    insert(backbones, imported, before="from passerby.models.surgery import")
+    insert(backbones, line, before="    },\n)\n")
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every page was followed."""
@@ -49,6 +57,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "pyproject.toml", copy)
     add_loss(copy / "passerby")
     add_dataset(copy / "passerby")
+    add_backbone(copy / "passerby")
     return copy
 
 
@@ -65,9 +74,24 @@ def run(extended: Path, *words: str) -> str:
     return done.stdout
 
 
+def refused(extended: Path, *words: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(extended)}
+    words = (sys.executable, *words)
+    done = subprocess.run(words, cwd=extended, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    return done.stderr
+
+
 def test_the_data_set_of_the_page_is_read(extended: Path, site: Path) -> None:
     words = ("-m", "passerby", "data", "describe", str(site), "--kind", "square")
     assert "48" in run(extended, *words)
+
+
+def test_the_network_of_the_page_is_built(extended: Path) -> None:
+    code = "from passerby.models.backbones import make_backbone as m; print(m('strided_large', (64, 32)).dimension)"
+    assert run(extended, "-c", code).strip() == "256"
+    done = code.replace("(64, 32))", "(64, 32), pretrained=True)")
+    assert "comes without pretrained weights" in refused(extended, "-c", done)
 
 
 def test_the_tests_of_the_project_take_up_what_the_pages_add(extended: Path) -> None:

@@ -20,7 +20,7 @@ from tests.train.runs import weights
 
 PACKAGE = Path(passerby.__file__).parent
 PAGES = PACKAGE.parent / "docs" / "extend"
-OWN = ("loss", "dataset")
+OWN = ("loss", "dataset", "backbone", "method")
 
 
 @pytest.fixture
@@ -87,7 +87,8 @@ def test_own_files_serve_a_run_of_two_stages_that_is_killed_and_resumed(site, ti
         f"datasets={{mine: {{kind: square, root: {site}}}}}",
         "losses={softmax: {}, triplet: {}, length: {}}",
         f"stages=[{{train: [mine], epochs: {epochs}}}, {{train: [mine], name: again, epochs: {epochs}}}]",
-        *("evaluate=[mine]", "engine.threads=1"),
+        "method.steady={decay: 0.8}",
+        *("evaluate=[mine]", "engine.threads=1", "model={backbone: strided_small, last_stride: 2}"),
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, told = run(log, "train", tiny_file, *words, "--out", whole, *imports)
@@ -97,16 +98,14 @@ def test_own_files_serve_a_run_of_two_stages_that_is_killed_and_resumed(site, ti
 
     code, told = run(log, "train", "--resume", "--out", killed)
     assert code == 2
-    assert told.strip() == (
-        f"Error: {killed} used what my_loss.py and my_dataset.py defines; "
-        f"give --import {files[0]} --import {files[1]}"
-    )  # fmt: skip
+    names, options = " and ".join(file.name for file in files), " ".join(map(str, imports))
+    assert told.strip() == f"Error: {killed} used what {names} defines; give {options}"
     code, told = run(log, "train", "--resume", "--out", killed, *imports)
     assert code == 0, told
     assert weights(killed) == weights(whole)
     described = json.loads((killed / "environment.json").read_text())
     assert described["imports"] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    assert '"length"' in next(killed.glob("*.jsonl")).read_text()
+    assert all(f'"{name}"' in next(killed.glob("*.jsonl")).read_text() for name in ("length", "steady"))
 
     code, told = run(log, *imports, "evaluate", killed)
     assert code == 0, told

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
-from passerby.models.backbones import Backbone, load_backbone
+from passerby.models.backbones import load_backbone, make_backbone
 
 SIDE = 3
 """Of the convolution, in pixels."""
@@ -92,7 +92,7 @@ class AKPNet(nn.Module):
     def __init__(self, backbone: str, inputs: InputSettings, *, weights: str = "none") -> None:
         super().__init__()
         try:
-            self.backbone = Backbone(backbone, inputs.size, pretrained=weights == "pretrained")
+            self.backbone = make_backbone(backbone, inputs.size, pretrained=weights == "pretrained")
             if weights not in ("none", "pretrained"):
                 load_backbone(self.backbone, weights)
         except UserError as error:  # which speaks of the embedder's settings

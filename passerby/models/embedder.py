@@ -19,10 +19,11 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
 from passerby.metadata import safetensors_texts
-from passerby.models.backbones import Backbone, Loaded, StemPool, load_backbone
+from passerby.models.backbones import Loaded, load_backbone, make_backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.groups import fixed_statistics
 from passerby.models.pooling import Pool, PoolKind, coverage
+from passerby.models.surgery import StemPool
 from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
 from passerby.types import Output
@@ -71,7 +72,7 @@ class Embedder(nn.Module):
         self.input = input_settings
         self.loaded: Loaded | None = None
         pretrained = load and settings.weights == "pretrained"
-        self.backbone = Backbone(
+        self.backbone = make_backbone(
             settings.backbone,
             input_settings.size,
             last_stride=settings.last_stride,

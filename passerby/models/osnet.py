@@ -8,11 +8,16 @@ became `conv2.0.layers` to `conv2.3.layers`, and what shrinks the map moved from
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from passerby.errors import UserError
+from passerby.models.backbone import Backbone
+from passerby.models.surgery import Surgery
 
 Layout = Literal["plain", "searched"]
 Place = Literal["nowhere", "residual", "sum"]
@@ -201,3 +206,43 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.01)
     if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+class OsnetBackbone(Backbone):
+    """An OSNet by torchreid's name; its `head` is the layer `fc`, so that vectors are the published ones."""
+
+    summary: ClassVar[str] = f"OSNet: {', '.join(OSNETS)}"
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        """Return the names of the published OSNets."""
+        return tuple(OSNETS)
+
+    @classmethod
+    def build(cls, name: str, size: tuple[int, int], *, pretrained: bool) -> OSNet:
+        """Build an OSNet, for images of any size."""
+        return OSNet(OSNETS[name])
+
+    @classmethod
+    def require_pretrained(cls, name: str) -> None:
+        """Raise `UserError` that says where the weights are."""
+        raise UserError(f"torchreid publishes the weights of {name!r} as a file; fetch it and set model.weights to it")
+
+    def operate(self, name: str, surgery: Surgery) -> None:
+        """Refuse instance norms by a setting, which an OSNet has by its name, and all that is for ResNets."""
+        if surgery.ibn != "none":
+            variants = ", ".join(other for other in OSNETS if "_ibn_" in other or "_ain_" in other)
+            raise UserError(
+                f"model.ibn: an OSNet has its instance norms by name, so leave it at 'none' and choose one of "
+                f"{variants}"
+            )
+        super().operate(name, surgery)
+
+    def count_features(self) -> int:
+        """Return the length of what `fc` makes, 512 whatever the channels of the map."""
+        return int(self.body.dimension)
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Map the pooled (B, C) to the feature (B, 512) in float32."""
+        feature: Tensor = self.body.fc(pooled).float()
+        return feature

@@ -10,7 +10,7 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 
 from passerby.errors import UserError
-from passerby.models.backbones import Backbone, load_backbone
+from passerby.models.backbones import load_backbone, make_backbone
 from passerby.models.blocks import (
     NonLocal,
     SplitNorm,
@@ -87,7 +87,7 @@ def test_networks_give_the_known_norms_and_numbers(net):
 def test_ibn_a_with_last_stride_1_gives_the_known_numbers(pad):
     known = IBN["fastreid_backbone"]
     wanted = known["r50_ibn_laststride1" if pad == "fastreid" else "same_weights_torchvision_stem_pad1"]
-    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a", stem_pool=pad).body
+    network = make_backbone("resnet50", SIZE, last_stride=1, ibn="a", stem_pool=pad).body
     with torch.inference_mode():
         check(ruled(network).forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
 
@@ -96,7 +96,7 @@ def test_ibn_a_with_last_stride_1_gives_the_known_numbers(pad):
 def test_plain_weights_give_the_same_before_and_after_the_surgery(tmp_path, kind):
     plain = ruled(body("resnet18")).float()
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
-    loaded = Backbone("resnet18", SIZE, ibn=kind).eval()
+    loaded = make_backbone("resnet18", SIZE, ibn=kind).eval()
     report = load_backbone(loaded, tmp_path / "plain.pt")
     stem = tuple(k for k in plain.state_dict() if k.startswith("bn1."))
     assert report.unused == (tuple(sorted(stem)) if kind == "b" else ())  # what has no place in an instance norm
@@ -120,7 +120,7 @@ def test_a_file_with_the_blocks_loads_whole_and_one_with_some_of_them_is_told(tm
     add_ibn(published, "resnet18", kind=kind)
     state = ruled(published).float().state_dict() | {"fc.weight": torch.zeros(10, 512)}
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "w.pt")
-    target = Backbone("resnet18", SIZE, ibn=kind)
+    target = make_backbone("resnet18", SIZE, ibn=kind)
     assert load_backbone(target, tmp_path / "w.pt").unused == ()
     assert all(torch.equal(v, state[k]) for k, v in target.body.state_dict().items())
 
@@ -129,7 +129,7 @@ def test_a_file_with_the_blocks_loads_whole_and_one_with_some_of_them_is_told(tm
     with pytest.raises(UserError, match=rf"tensors match; 1 missing \({dropped}\)$"):
         load_backbone(target, tmp_path / "w.pt")
     with pytest.raises(UserError, match="does not fit the backbone"):
-        load_backbone(Backbone("resnet34", SIZE, ibn=kind), tmp_path / "w.pt")
+        load_backbone(make_backbone("resnet34", SIZE, ibn=kind), tmp_path / "w.pt")
 
 
 def test_a_copy_of_the_network_stands_alone():
@@ -145,7 +145,7 @@ def test_a_copy_of_the_network_stands_alone():
 @pytest.mark.parametrize("kind", ["a", "b"])
 def test_ibn_where_it_has_no_place_is_told(name, kind):
     with torch.device("meta"), pytest.raises(UserError, match=rf"model\.ibn: .*'{name}' has .*leave it at 'none'"):
-        Backbone(name, SIZE, ibn=kind)
+        make_backbone(name, SIZE, ibn=kind)
 
 
 def test_squeeze_and_excitation_gives_the_known_names_and_numbers():
@@ -158,7 +158,7 @@ def test_squeeze_and_excitation_gives_the_known_names_and_numbers():
 
 def test_a_network_with_squeeze_and_excitation_gives_the_known_numbers():
     wanted = IBN["fastreid_backbone"]["r50_se_laststride1"]
-    network = Backbone("resnet50", SIZE, last_stride=1, attention="se", stem_pool="fastreid").body
+    network = make_backbone("resnet50", SIZE, last_stride=1, attention="se", stem_pool="fastreid").body
     assert sum(p.numel() for p in network.parameters()) == wanted["n_params"]
     with torch.inference_mode():
         check(ruled(network).forward_features(drawn(2, 2, 3, 64, 32)), wanted["layer4_out"])
@@ -166,7 +166,7 @@ def test_a_network_with_squeeze_and_excitation_gives_the_known_numbers():
 
 def test_plain_weights_leave_new_gates_as_they_were(tmp_path):
     torch.save(body("resnet18").state_dict(), tmp_path / "plain.pt")
-    target = Backbone("resnet18", SIZE, attention="se", ibn="a")
+    target = make_backbone("resnet18", SIZE, attention="se", ibn="a")
     before = {k: v.clone() for k, v in target.body.state_dict().items() if ".se." in k}
     report = load_backbone(target, tmp_path / "plain.pt")
     assert report.unused == ()
@@ -178,7 +178,7 @@ def test_plain_weights_leave_new_gates_as_they_were(tmp_path):
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "seresnet18", "ecaresnet50t"])
 def test_attention_where_it_has_no_place_is_told(name):
     with torch.device("meta"), pytest.raises(UserError, match=rf"model\.attention: .*'{name}' .*leave it at 'none'"):
-        Backbone(name, SIZE, attention="se")
+        make_backbone(name, SIZE, attention="se")
 
 
 def test_the_non_local_block_gives_the_known_names_and_numbers():
@@ -217,7 +217,7 @@ def test_the_non_local_block_keeps_float32_inside_under_autocast(dtype):
 
 def test_a_network_with_non_local_blocks_gives_the_known_numbers():
     wanted = IBN["fastreid_backbone"]["r50_ibn_nl_laststride1"]
-    network = Backbone("resnet50", SIZE, last_stride=1, ibn="a", non_local="single", stem_pool="fastreid").body
+    network = make_backbone("resnet50", SIZE, last_stride=1, ibn="a", non_local="single", stem_pool="fastreid").body
     assert sum(p.numel() for p in network.parameters()) == wanted["n_params"]
     ruled(network)
     for block in (m for m in network.modules() if isinstance(m, NonLocal)):
@@ -230,7 +230,7 @@ def test_a_network_with_non_local_blocks_gives_the_known_numbers():
 @pytest.mark.parametrize(("depth", "third"), [(50, range(3, 6)), (101, range(14, 23)), (152, range(27, 36))])
 def test_where_non_local_blocks_stand(depth, third):
     with torch.device("meta"):
-        network = Backbone(f"resnet{depth}", SIZE, non_local="half").body
+        network = make_backbone(f"resnet{depth}", SIZE, non_local="half").body
     last = len(network.layer2)
     wanted = [f"layer2.{i}.NL" for i in (last - 2, last - 1)] + [f"layer3.{i}.NL" for i in third]
     assert [n for n, m in network.named_modules() if isinstance(m, NonLocal)] == wanted
@@ -239,8 +239,8 @@ def test_where_non_local_blocks_stand(depth, third):
 
 def test_non_local_blocks_are_found_under_their_names_in_fast_reid():
     with torch.device("meta"):
-        network = Backbone("resnet50", SIZE, non_local="single").body
-        plain = Backbone("resnet50", SIZE).body
+        network = make_backbone("resnet50", SIZE, non_local="single").body
+        plain = make_backbone("resnet50", SIZE).body
     places = {
         "layer2.2": "NL_2.0",
         "layer2.3": "NL_2.1",
@@ -261,7 +261,7 @@ def test_non_local_blocks_are_found_under_their_names_in_fast_reid():
 
 
 def test_non_local_blocks_have_room_beside_ibn_b():
-    network = Backbone("resnet50", SIZE, ibn="b", non_local="half", attention="se").body
+    network = make_backbone("resnet50", SIZE, ibn="b", non_local="half", attention="se").body
     assert {"IN", "NL", "se"} <= {name for name, _ in network.layer2[3].named_children()}
     assert isinstance(network.layer2[3].IN, torch.nn.InstanceNorm2d)
     assert isinstance(network.layer2[3].last_act, torch.nn.ReLU)
@@ -270,4 +270,4 @@ def test_non_local_blocks_have_room_beside_ibn_b():
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet26", "test_vit", "test_convnext"])
 def test_non_local_where_it_has_no_place_is_told(name):
     with torch.device("meta"), pytest.raises(UserError, match=rf"model\.non_local: .*'{name}' .*leave it at 'none'"):
-        Backbone(name, SIZE, non_local="half")
+        make_backbone(name, SIZE, non_local="half")

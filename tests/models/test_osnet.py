@@ -10,7 +10,7 @@ import torch
 
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
-from passerby.models.backbones import Backbone, load_backbone
+from passerby.models.backbones import load_backbone, make_backbone
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
 from passerby.models.osnet import OSNETS, AggregationGate, OSNet
 from passerby.models.pooling import Pool
@@ -130,7 +130,7 @@ def test_what_an_osnet_has_no_place_for_is_told(change, sentence):
 @pytest.mark.parametrize("size", [(16, 8), (8, 64)])
 def test_a_size_that_is_too_small_is_told(size):
     with pytest.raises(UserError, match=r"'osnet_x0_25' cannot take images of input\.size"):
-        Backbone(SMALL, size)
+        make_backbone(SMALL, size)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ def test_a_size_that_is_too_small_is_told(size):
 def test_a_file_of_another_osnet_is_told(tmp_path, written, read, sentence):
     torch.save(OSNet(OSNETS[written]).state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match=sentence):
-        load_backbone(Backbone(read, SIZE), tmp_path / "w.pth")
+        load_backbone(make_backbone(read, SIZE), tmp_path / "w.pth")
 
 
 def test_a_file_without_the_layer_after_the_pooling_is_told(tmp_path):
     state = {k: v for k, v in OSNet(OSNETS[SMALL]).state_dict().items() if not k.startswith("fc.")}
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"tensors match; 6 missing \(fc\.0\.weight, fc\.0\.bias"):
-        load_backbone(Backbone(SMALL, SIZE), tmp_path / "w.pth")
+        load_backbone(make_backbone(SMALL, SIZE), tmp_path / "w.pth")
 
 
 def test_a_plain_file_leaves_new_instance_norms_as_they_were(tmp_path):
     torch.save(OSNet(OSNETS["osnet_x1_0"]).state_dict(), tmp_path / "w.pth")
-    loaded = load_backbone(Backbone("osnet_ibn_x1_0", SIZE), tmp_path / "w.pth")
+    loaded = load_backbone(make_backbone("osnet_ibn_x1_0", SIZE), tmp_path / "w.pth")
     norms = ("conv1.bn", "conv2.0.IN", "conv2.1.IN")
     assert set(loaded.kept) == {f"{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
     assert loaded.unused[:2] == ("conv1.bn.bias", "conv1.bn.num_batches_tracked")

@@ -1,0 +1,108 @@
+"""Base class of a backbone: a network, built by name, that maps images to its last map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from passerby.errors import UserError, first_line
+from passerby.models.surgery import UNCHANGED, Surgery, operate
+
+
+class Backbone(nn.Module):
+    """Base of a backbone family.
+
+    A subclass sets `summary`, gives its networks' names and builds them. A network has `num_features`, the channels of
+    its last map, and `forward_features`, which maps images to it; its tensors are named as in published files.
+
+    Args:
+        name: of a network of the family.
+        size: (H, W) of the images.
+        surgery: changes to a ResNet.
+        pretrained: whether the network comes with weights of its own.
+
+    Attributes:
+        body: the network.
+        channels: C of the last map.
+        dimension: D, length of the feature, after `head`.
+        pools_itself: whether `forward` returns a pooled vector too, as networks of tokens do.
+
+    Raises:
+        UserError: surgery on a network that has no place for it, images of a size that does not suit it, or weights
+            that cannot be had.
+
+    """
+
+    summary: ClassVar[str]
+    """The networks of the family, in a few words."""
+
+    def __init__(
+        self, name: str, size: tuple[int, int], *, surgery: Surgery = UNCHANGED, pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        if pretrained:
+            self.require_pretrained(name)
+        self.body: Any = self.build(name, size, pretrained=pretrained)
+        self.channels = int(self.body.num_features)
+        self.dimension = self.count_features()
+        self.operate(name, surgery)
+        self._require_fit(name, size)
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        """Return the names of the networks, as error texts suggest them."""
+        raise NotImplementedError
+
+    @classmethod
+    def knows(cls, name: str) -> bool:
+        """Whether a network of that name can be built."""
+        return name in cls.names()
+
+    @classmethod
+    def build(cls, name: str, size: tuple[int, int], *, pretrained: bool) -> Any:  # they share no class
+        """Return a network.
+
+        Raises:
+            UserError: a size that does not suit it, or weights that cannot be had.
+
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def require_pretrained(cls, name: str) -> None:
+        """Raise `UserError` unless `build` can load weights of its own; by default it cannot."""
+        raise UserError(f"{name!r} comes without pretrained weights; set model.weights to a file or to 'none'")
+
+    def operate(self, name: str, surgery: Surgery) -> None:
+        """Change the network as a recipe asks, or raise `UserError` where it has no place for the change."""
+        operate(self.body, name, surgery)
+
+    def count_features(self) -> int:
+        """Return the length D of what `head` returns."""
+        return self.channels
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""
+        featuremap: Tensor = self.body.forward_features(images)
+        return featuremap, None
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Map the pooled (B, C) to the feature (B, D)."""
+        return pooled
+
+    def _require_fit(self, name: str, size: tuple[int, int]) -> None:
+        """Run one black image through the network, because many reject an image size only then."""
+        self.eval()
+        try:
+            with torch.no_grad():
+                featuremap, pooled = self(torch.zeros(1, 3, *size))
+        except Exception as error:  # each family has its own way to say no
+            raise UserError(f"{name!r} cannot take images of input.size {size} ({first_line(error)})") from error
+        finally:
+            self.train()
+        if featuremap.ndim != 4 or featuremap.shape[1] != self.channels:
+            raise UserError(f"model.backbone: {name!r} makes maps of a kind that passerby does not know")
+        self.pools_itself = pooled is not None

@@ -1,0 +1,87 @@
+"""Backbones of timm, with its pretrained weights."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import timm
+from torch import Tensor
+
+from passerby.errors import UserError
+from passerby.models.backbone import Backbone
+
+_HUB = ("huggingface.co", 443)
+
+
+class TimmBackbone(Backbone):
+    """Any timm model, with or without a weights tag (`resnet50`, `resnet50.tv_in1k`); see `Backbone`."""
+
+    summary: ClassVar[str] = "timm: any that `timm.list_models()` names"
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        """Return the names of all timm models, without tags."""
+        found: list[str] = timm.list_models()
+        return found
+
+    @classmethod
+    def knows(cls, name: str) -> bool:
+        """Whether timm has a model of that name, whatever its tag."""
+        return bool(timm.is_model(name.split(".")[0]))
+
+    @classmethod
+    def build(cls, name: str, size: tuple[int, int], *, pretrained: bool) -> Any:
+        """Build a model; those with fixed position tables are built for the size."""
+        try:
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=size)
+        except TypeError:  # most convolutional networks take any size and know no img_size
+            return timm.create_model(name, pretrained=pretrained, num_classes=0)
+        except RuntimeError as error:
+            raise UserError(f"model.backbone: timm cannot build {name!r}: {error}") from error
+        except AssertionError as error:
+            raise UserError(f"input.size {size} does not suit {name!r}: {error}") from error
+
+    @classmethod
+    def require_pretrained(cls, name: str) -> None:
+        """Raise `UserError` unless timm has weights of the model that can be fetched or were fetched before."""
+        _require_reachable(name)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""
+        features: Any = self.body.forward_features(images)
+        if features.ndim == 4:
+            channels_first = features.shape[1] == self.channels
+            return (features if channels_first else features.permute(0, 3, 1, 2).contiguous()), None
+        pooled = self.body.forward_head(features, pre_logits=True)
+        tokens = features[:, getattr(self.body, "num_prefix_tokens", 0) :]  # (B, h*w, C)
+        height, width = self.body.patch_embed.grid_size
+        return tokens.transpose(1, 2).unflatten(2, (height, width)), pooled
+
+
+def _require_reachable(name: str) -> None:
+    """Raise an error at once if weights cannot be downloaded, before timm's retries and traceback."""
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise UserError(f"timm has no pretrained weights for {name!r}; set model.weights to a file or to 'none'")
+    if not config.hf_hub_id or _cached(config.hf_hub_id):
+        return
+    if os.environ.get("HF_HUB_OFFLINE") != "1":
+        try:
+            socket.create_connection(_HUB, timeout=3).close()
+            return
+        except OSError:
+            pass
+    raise UserError(
+        f"the pretrained weights of {name!r} are not on this machine and {_HUB[0]} cannot be reached; fetch "
+        f"https://{_HUB[0]}/{config.hf_hub_id}/resolve/main/model.safetensors elsewhere and set model.weights to it"
+    )
+
+
+def _cached(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in files)
