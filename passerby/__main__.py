@@ -1,4 +1,4 @@
-"""`python -m passerby`, and what the command `passerby` runs."""
+"""`python -m passerby`, and the entry point of the command `passerby`."""
 
 from __future__ import annotations
 

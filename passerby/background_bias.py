@@ -1,4 +1,4 @@
-"""How much of a score comes from the background: the same test on whole images, on people alone, and on places alone.
+"""Background bias: the same test on whole images, on the person alone, and on the background alone.
 
 In the pictures of places the person is covered with the mean colour, a little beyond the edge, so no colour of the
 clothes is left; the outline and what the mask leaves out (often bags) are. A figure there is to be read beside the one
@@ -38,7 +38,7 @@ class Example:
 
 @dataclass(frozen=True)
 class BackgroundBias:
-    """The figures of one test set by what the model was shown.
+    """Scores of one test set for whole images, the person alone and the background alone.
 
     Attributes:
         whole, foreground, background: all of each image, the person alone, all but the person.
@@ -60,7 +60,7 @@ class BackgroundBias:
 
     @property
     def lost_without_background(self) -> float:
-        """Share of the mAP on whole images that is lost on people alone; negative when they are found better."""
+        """Share of the mAP on whole images that is lost without the background; negative where the mAP rises."""
         return 1 - self.foreground.mAP / self.whole.mAP
 
     def to_json(self) -> dict[str, object]:
@@ -75,7 +75,7 @@ class BackgroundBias:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, object]) -> BackgroundBias:
-        """Read what `to_json` returned.
+        """Restore an object from the values of `to_json`.
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.
@@ -136,7 +136,7 @@ def measure_background_bias(
 
 
 def chance_of(dataset: Dataset, *, cameras: Cameras) -> RankScores:
-    """Return what a random order of the gallery gives, as the mean over all orders."""
+    """Return the chance level: the mean scores over all orders of the gallery."""
     gallery = dataset.gallery.select(dataset.gallery.pid != UNKNOWN)
     return chance_level(relevance(dataset.query, gallery, cameras=cameras))
 
@@ -146,7 +146,7 @@ def _row(scores: Scores) -> RankScores:
 
 
 def _examples(dataset: Dataset) -> tuple[Example, ...]:
-    """Choose queries of different people who are well visible."""
+    """Choose queries of different identities with a large mask."""
     chosen: dict[int, Example] = {}
     query = dataset.query
     for path, mask, pid in zip(query.path.tolist(), query.masks.tolist(), query.pid.tolist(), strict=True):

@@ -29,7 +29,7 @@ def require_short(text: str) -> None:
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """SafeLoader that refuses what is nested too deeply, and what its aliases would blow up."""
+    """SafeLoader that refuses deep nesting and aliases that expand to very many values."""
 
     _depth = 0
 
@@ -44,7 +44,7 @@ class BoundedLoader(yaml.SafeLoader):
         return node
 
     def get_single_node(self) -> yaml.Node | None:
-        """Compose the whole document, and count what it stands for before it is built."""
+        """Compose the whole document, and count its nodes, aliases expanded, before it is built."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None and _count(node, {}) > MOST_NODES:
             problem = f"its aliases (*name) stand for more than {MOST_NODES:,} values"

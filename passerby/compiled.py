@@ -1,4 +1,4 @@
-"""Compiled functions whose machine code is kept on disk, and made anew where what is kept cannot be read."""
+"""Compiled functions with a machine-code cache on disk, which is rebuilt where it cannot be read."""
 
 from __future__ import annotations
 

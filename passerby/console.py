@@ -1,4 +1,4 @@
-"""The console that commands print on, and one progress bar for anything that counts, quiet where nobody is looking.
+"""The console of the commands and its progress bar, which is shown on terminals only.
 
 What is printed holds names of people, cameras, files and data sets, so nothing in it is markup: `[/b]` and `:smile:`
 are printed as they are. Colours are given as `style`.
@@ -22,21 +22,21 @@ def make_console() -> Console:
 
 
 def make_progress(console: Console) -> Progress:
-    """Return the bar of the house; on anything but a terminal it shows nothing."""
+    """Return the progress bar; on anything but a terminal it shows nothing."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
 def bar(text: str, console: Console) -> Iterator[Advance]:
-    """Show a bar while the block runs; the block calls what it is given."""
+    """Show a progress bar during the block, which reports by the callable that it receives."""
     with make_progress(console) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as a person says it.
+    """Format a length of time.
 
     >>> duration(42.4), duration(252), duration(7500)
     ('42 s', '4 min 12 s', '2 h 5 min')

@@ -39,7 +39,7 @@ FEW = 100
 
 
 class Model(Protocol):
-    """What turns image files into vectors, whichever program runs the network."""
+    """Protocol of everything that turns image files into vectors."""
 
     @property
     def recipe(self) -> Recipe | None:
@@ -168,7 +168,7 @@ class TrainedOnnx:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed about a file of another program."""
+        """Assumptions about a file of another program."""
         return self.network.notes
 
     def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
@@ -188,7 +188,7 @@ class TrainedOnnx:
         return np.concatenate([np.empty((0, self.network.dimension), np.float32), *found])
 
     def with_flip(self, flip: bool) -> TrainedOnnx:
-        """Return the same model, or say that its graph does otherwise."""
+        """Return the same model; raise where its graph does otherwise."""
         if flip != self.flip:
             does = "averages" if self.flip else "does not average"
             raise UserError(f"this ONNX file {does} mirror images, which cannot be changed; export it again")
@@ -280,7 +280,7 @@ def chosen_dataset(
 def embed_site(
     model: Model, dataset: Dataset, *, view: View | None = None, progress: Progress | None = None
 ) -> Embeddings:
-    """Embed query and gallery of a data set, shown as the recipe says unless another view is given."""
+    """Embed query and gallery of a data set, in the view of the recipe unless another is given."""
     if view is None:
         view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.input_mask)
     vectors = model.vectors(tested_paths(dataset), view=view, progress=progress)
@@ -304,7 +304,7 @@ def embed_images(
     progress: Progress | None = None,
     leave_out: Callable[[str], None] | None = None,
 ) -> Embeddings:
-    """Embed image files and every image below folders; nobody is known, cameras where most paths tell one.
+    """Embed image files and all images below folders, without identities, with cameras where most paths hold one.
 
     Hidden files and folders of masks are left out, and links are followed, as in every listing of images.
 

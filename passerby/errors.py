@@ -1,4 +1,4 @@
-"""The one exception that means: the person who runs passerby can mend this.
+"""The exception for mistakes that the user can correct.
 
 `passerby.cli.boundary` prints its text as one sentence and exits with code 2. A text says what was given, what is
 allowed, and the nearest match where there is one.
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake in the input (recipe, folder, file, argument), told in one clear sentence."""
+    """A mistake in the input (recipe, folder, file, argument), described in one clear sentence."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -25,5 +25,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error text, or the name of its kind when it says nothing."""
+    """Return the first line of another library's error text, or the name of its class when it is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Embeddings to scores: which queries count, what is left out, how well the rest is found.
+"""Embeddings to scores: selection of queries, exclusion of images, ranking metrics.
 
 Gallery images of unknown identity (pid -1) are dropped; identities that no query has (pid 0 in Market-1501) stay as
 distractors. Queries that can find nothing are not valid and do not count.
@@ -44,7 +44,7 @@ MULTI_NEEDS_CAMERAS = (
 
 @dataclass(frozen=True, eq=False)
 class Skipped:
-    """Rows of the embeddings whose query finds nothing, by reason.
+    """Rows of the embeddings whose query cannot be scored, by reason.
 
     Attributes:
         count_query: queries looked at.

@@ -34,7 +34,7 @@ _LIMIT = 1e-4
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an ONNX file is from the model it was made of, at worst.
+    """Largest difference between an ONNX file and its model.
 
     Attributes:
         cosine: cosine distance in [0, 2] between the two vectors of an image.
@@ -195,7 +195,7 @@ def _forget_traces(model: ModelProto) -> None:
 
 
 def _describe(model: ModelProto, trained: Trained) -> None:
-    """Write into the file what its images must look like, what comes out, and how it was trained."""
+    """Write input settings, output and recipe into the metadata of the file."""
     embedder = trained.embedder
     height, width = embedder.input.size
     described = {

@@ -56,7 +56,7 @@ def tested_vectors(
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a model is shown of images.
+    """Input of a model: masks, hidden parts of the images and kind of pooling.
 
     Attributes:
         masks: (N,) files of the foreground masks; None where nothing needs them.
@@ -174,7 +174,7 @@ def run_network(
 def shown(
     paths: Words, view: View, embedder: Embedder, *, size: int, workers: int = THREADS
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield what a model is shown of image files in order, and what weights its pooling.
+    """Yield prepared batches of image files in order, with the masks that weight the pooling.
 
     Args:
         paths: (N,) file names.
@@ -277,7 +277,7 @@ def masked_view(masks: Words, input_mask: InputMask) -> View:
 def label_vectors(
     vectors: Floats, dataset: Dataset, *, feature: str, flip: bool = False, input_mask: InputMask = "none"
 ) -> Embeddings:
-    """Join the vectors (N, D) of `tested_paths` with what is known of their images and, as a word, of the feature."""
+    """Join the vectors (N, D) of `tested_paths` with the labels of their images and the name of the feature."""
     query, gallery = dataset.query, dataset.gallery
     return Embeddings(
         vectors=vectors,

@@ -47,7 +47,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def require_file_name(path: str | Path) -> Path:
-    """Return the path of a file that is to be written, or refuse what can only be a folder.
+    """Return the path of a file that is to be written; refuse the path of a folder.
 
     Raises:
         UserError: the path is empty, ends in no name, names a folder, or has a name that no file can have.
@@ -67,7 +67,7 @@ def require_file_name(path: str | Path) -> Path:
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:
-    """Write a small file that nobody misses when it is cut: not atomic, and so without waiting for the disk.
+    """Write a small expendable file: not atomically, and so without waiting for the disk.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""How a trained model is run: on which device, how many images at a time, in what precision.
+"""Inference settings: device, batch size, readers and precision.
 
 torch is loaded by the methods only, so the command line can build the settings without it.
 """
@@ -37,7 +37,7 @@ def require_device_name(name: str) -> None:
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How a trained model is run.
+    """Settings of inference.
 
     Attributes:
         device: `auto` (an NVIDIA GPU where there is one), `cpu`, `cuda`, or one of several GPUs as in `cuda:1`.

@@ -1,4 +1,4 @@
-"""What a model expects an image to be. These settings travel with the weights, so that training and search agree."""
+"""Input settings of a model, stored with its weights, so that training and inference agree."""
 
 from __future__ import annotations
 

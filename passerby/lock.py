@@ -1,4 +1,4 @@
-"""A lock on what one process at a time may write: a run folder, or a file that takes long to make.
+"""A lock on a run folder or an output file, which one process at a time may write.
 
 The lock is one of the operating system on a small file, so it ends with the process that holds it, however that ends.
 The file says who holds it. On a network file system the lock holds between machines only where the system has locks;
@@ -125,7 +125,7 @@ def _describe(file: IO[str], command: str) -> None:
 
 
 def _holder(file: IO[str]) -> str:
-    """Say who holds a lock, as far as its file says it."""
+    """Return a description of the holder of a lock from its file."""
     try:
         file.seek(0)
         about = json.loads(file.read(10_000))

@@ -45,7 +45,7 @@ _SILENT = 4  # onnxruntime's own complaints would stand above our sentence
 
 
 class OnnxSettings(InputSettings):
-    """What an ONNX file of another program does not tell about itself."""
+    """Input settings of an ONNX file of another program, which its graph does not contain."""
 
     values: Literal["normalised", "bytes"] = Field(
         "normalised", description="what the network takes: by mean and std, or 0 to 255"
@@ -54,7 +54,7 @@ class OnnxSettings(InputSettings):
 
 
 class _Written(Settings):
-    """What an ONNX file of passerby tells about itself."""
+    """Metadata of an ONNX file written by passerby."""
 
     input: InputSettings = Field(description="what its images must look like")
     feature: str = Field(description="which vector of its model it gives")
@@ -64,7 +64,7 @@ class _Written(Settings):
 
 @dataclass(frozen=True)
 class Entry:
-    """What a graph says of its one input.
+    """The one input of a graph.
 
     Attributes:
         name: of the input.
@@ -152,7 +152,7 @@ class OnnxModel:
 
 
 def _feed(images: Pixels, entry: Entry, settings: OnnxSettings) -> Numbers:
-    """Turn prepared bytes (B, 3, H, W) into what the graph takes."""
+    """Convert prepared bytes (B, 3, H, W) to layout, scale and type of the graph's input."""
     values: Numbers = images
     if settings.values == "normalised":
         mean, std = (np.array(three, np.float32).reshape(1, 3, 1, 1) for three in (settings.mean, settings.std))
@@ -241,7 +241,7 @@ def _shape(node: NodeArg) -> str:
 
 
 def _own(session: InferenceSession, entry: Entry, written: dict[str, str], source: str) -> OnnxModel:
-    """Believe what the file says of itself, as far as it agrees with its graph."""
+    """Return the model of a file written by passerby, after a check of its metadata against its graph."""
     with reading(source, "an ONNX file with passerby settings that can be read"):
         described = dict(json.loads(written["passerby"]))
         known = {name: described[name] for name in _Written.model_fields if name in described}
@@ -262,7 +262,7 @@ def _own(session: InferenceSession, entry: Entry, written: dict[str, str], sourc
 
 
 def _settings(entry: Entry, given: Sequence[str], source: str) -> OnnxSettings:
-    """Join what the person said with what the graph says."""
+    """Combine the given input settings with those of the graph."""
     data: dict[str, Plain] = {}
     for assignment in given:
         data = override(data, assignment)
@@ -283,7 +283,7 @@ def _settings(entry: Entry, given: Sequence[str], source: str) -> OnnxSettings:
 
 
 def _foreign(session: InferenceSession, entry: Entry, settings: OnnxSettings, source: str) -> OnnxModel:
-    """Find out with a few images what comes out, and how many images may go in at a time."""
+    """Determine output and batch size of a graph by running a few images."""
     count = entry.batch or 2
     try:
         outputs = _probe(session, entry, settings, count, source)

@@ -1,4 +1,4 @@
-"""What onnxruntime runs a graph on: the GPU where it offers one, else the CPU."""
+"""Execution providers of onnxruntime: the GPU where it offers one, else the CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def choose_providers(available: Sequence[str], device: str) -> list[Provider]:
-    """Return what a graph is to run on, the best first.
+    """Return the execution providers for a device, the best first.
 
     Args:
         available: the providers that onnxruntime was built with.
@@ -32,7 +32,7 @@ def choose_providers(available: Sequence[str], device: str) -> list[Provider]:
 
 
 def explain_fallback(running: Sequence[str], wanted: Sequence[Provider], device: str) -> str | None:
-    """Return why a graph runs on the CPU although there is a GPU or one was asked for; None where all is as wanted.
+    """Return the reason for a graph running on the CPU although a GPU is there or requested, else None.
 
     Args:
         running: the providers of the session.

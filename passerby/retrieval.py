@@ -98,7 +98,7 @@ def search_all(
 def _nearest(
     vectors: Floats, table: Embeddings, *, count: int, other_than: Ints | None, device: str
 ) -> tuple[Ints, Floats]:
-    """Return rows (Q, K) and cosine distances (Q, K); what is left out is at infinity."""
+    """Return rows (Q, K) and cosine distances (Q, K); rows that are left out are at infinity."""
     source = pairwise(vectors, table.vectors, metric="cosine", device=device)
     rows, distances = [], []
     for start, block in source.blocks():

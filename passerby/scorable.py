@@ -1,4 +1,4 @@
-"""Whether a test can be scored: found from its labels and cameras alone, before anything is embedded or learnt."""
+"""Check that a test can be scored, from labels and cameras alone, before embedding or training."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def annotation_of(field: FieldInfo) -> object:
 
 
 def _members(kind: object) -> tuple[object, ...]:
-    """Return what an annotation allows: the members of a union, or itself."""
+    """Return the members of a union annotation, or the annotation itself."""
     if typing.get_origin(kind) is Annotated:
         inner, *marks = typing.get_args(kind)
         tables = [mark.table for mark in marks if isinstance(mark, OneOf)]
@@ -303,7 +303,7 @@ def _is_of_kind(member: type[Settings], kind: object) -> bool:
 
 
 def _once(details: list[typing.Any]) -> list[typing.Any]:
-    """Leave out what only follows from another mistake.
+    """Leave out mistakes that only follow from another one.
 
     A mistake that a stage takes from its recipe is found in both; a list with a mistake inside also counts as short.
     """
@@ -344,7 +344,7 @@ def _walk(kind: object, location: Sequence[int | str]) -> tuple[object, list[str
 
 
 def _explain(kind: type[Settings], where: str, details: list[typing.Any]) -> list[str]:  # pydantic's ErrorDetails
-    """Return a sentence for each mistake in one value; what several members of a union miss is one mistake."""
+    """Return a sentence for each mistake in one value; the mistakes of the members of a union are one."""
     if len(details) == 1 or any(detail["type"] in ("extra_forbidden", "missing", "value_error") for detail in details):
         return [_sentence(kind, where, detail) for detail in details]
     wanted = dict.fromkeys(_wanted(detail) for detail in details)
@@ -435,7 +435,7 @@ def _settings_at(kind: object, location: Sequence[int | str]) -> list[type[Setti
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that also quotes what only YAML 1.2 would take for a number, such as the word `1e-4`."""
+    """SafeDumper that also quotes strings that YAML 1.2 reads as numbers, such as `1e-4`."""
 
 
 _Dumper.yaml_implicit_resolvers = {

@@ -167,7 +167,7 @@ class Threads:
         self._follow = follow
 
     def begin(self) -> None:
-        """Say with what count the steps begin."""
+        """Report the initial count."""
         self._tell(ThreadChange(self.count, "start", self.count))
 
     @contextmanager

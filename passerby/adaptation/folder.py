@@ -1,4 +1,4 @@
-"""The folder that a run is adapted to, read as the data set whose layout it has."""
+"""Reading of the folder that a run is adapted to, by its layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images into clusters: which algorithms there are, what they can be told, and what they return.
+"""Clustering algorithms: their settings and their results.
 
 DBSCAN, HDBSCAN and InfoMap work on the graph of `jaccard_neighbours`, so nothing of size (N, N) is made; k-means works
 on the vectors. The union `AnyClustering` is the list of all.
@@ -39,7 +39,7 @@ def numbered(labels: Ints) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """Which images are taken for one person.
+    """Cluster labels of a set of images.
 
     Attributes:
         labels: (N,) int64, 0..K-1 in order of first appearance, -1 = noise; any numbering may be given.
@@ -99,7 +99,7 @@ def require_usable(clusters: Clusters, *, outliers: float = 0.95) -> None:
 
 
 class GraphClustering(Settings):
-    """What all algorithms on the graph have."""
+    """Base of the settings of all algorithms on the graph."""
 
     k1: Annotated[int, Field(ge=1)] = Field(30, description="neighbours that may be reciprocal")
     k2: Annotated[int, Field(ge=1)] = Field(6, description="neighbours averaged in the query expansion, 1 = none")

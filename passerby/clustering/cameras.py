@@ -1,4 +1,4 @@
-"""What all images of a camera share, taken out of vectors before they are clustered."""
+"""Removal of the camera's mean and spread from vectors before they are clustered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def evened(vectors: Floats, cam: Ints, *, how: AcrossCameras) -> Floats:
 
 
 def without_cameras(vectors: Floats, cam: Ints, *, spread: Literal["kept", "even"] = "kept") -> Floats:
-    """Take out of vectors what all images of a camera have in common.
+    """Standardise vectors per camera.
 
     People are compared across cameras, but a camera's light and background are in all of its images, so that clusters
     gather images of one camera. Vectors of unknown camera (-1) are taken for one more camera.

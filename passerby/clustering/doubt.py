@@ -45,7 +45,7 @@ def giant_sentence(clusters: Clusters) -> str:
 
 @dataclass(frozen=True)
 class Doubt:
-    """How far the number of clusters may be trusted.
+    """Reliability of the number of clusters.
 
     Attributes:
         fewest, most: clusters at radii up to a tenth smaller and larger, that of the clusters included.

@@ -1,4 +1,4 @@
-"""What clustering found in a set of vectors: how many people, how sure that is, and how right where that is known."""
+"""Results of clustering a set of vectors: count, stability, and accuracy where identities are known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEP = 1 / 30
 
 @dataclass(frozen=True)
 class Moved:
-    """How alike the clusters are when one setting is a little different.
+    """Agreement of the clusters with those under one slightly changed setting.
 
     Attributes:
         change: the setting, as `key=value`.
@@ -48,7 +48,7 @@ class Moved:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What clustering found.
+    """Results of a clustering.
 
     Attributes:
         clusters: who is with whom.
@@ -66,7 +66,7 @@ class Findings:
     one_camera: int | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values; what is not defined is null."""
+        """Return plain values; undefined ones are null."""
         found = self.clusters
         return {
             "images": len(found),
@@ -130,7 +130,7 @@ def graph_for(vectors: Floats, settings: AnyClustering, *, device: str = "cpu") 
 
 
 def describe_clusters(found: Findings) -> str:
-    """Return what was found in a few lines."""
+    """Return a summary of the results in a few lines."""
     return "\n".join(_lines(found))
 
 

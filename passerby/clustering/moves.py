@@ -1,4 +1,4 @@
-"""What became of the clusters of one epoch in the next: which images stayed together, where clusters met or split."""
+"""Cluster transitions between two epochs: images that stay together, clusters that merge or split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs of distances as scikit-learn takes them, and what its labels still need."""
+"""Precomputed graphs of distances for scikit-learn, and the renumbering of its labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOISE = -1
 
 
 def sorted_rows(graph: SparseRows) -> csr_array:
-    """Return the graph as scikit-learn wants it: 32-bit columns, and every row by ascending distance."""
+    """Return the graph in the format of scikit-learn: 32-bit columns, every row by ascending distance."""
     from sklearn.neighbors import sort_graph_by_row_values
 
     matrix = csr_array(

@@ -1,4 +1,4 @@
-"""How good clusters are: by the graph alone, by how much they move, and, where identities are known, by these."""
+"""Measures of clusters: silhouette on the graph, agreement between clusterings, and accuracy against identities."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def silhouette(graph: SparseRows, labels: Ints) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two clusterings of the same images are, whatever their numbers; 1 = the same.
+    """Agreement of two clusterings of the same images, independent of cluster numbers; 1 = equal.
 
     Noise is taken as clusters of one image, so that an image that leaves a cluster counts as a change.
 
@@ -83,7 +83,7 @@ def agreement(a: Ints, b: Ints) -> Agreement:
 
 @dataclass(frozen=True)
 class Truth:
-    """How well clusters meet the identities; all in [0, 1] but `rand`, which may fall below 0.
+    """Accuracy of clusters against identities; all in [0, 1] but `rand`, which may fall below 0.
 
     Images of unknown identity are left out. An image of noise is taken as a cluster of its own: it costs recall, not
     precision. Only the purity leaves noise out, because clusters of one are always pure.

@@ -1,4 +1,4 @@
-"""Which clusters to believe: those that stay what they are when the radius changes a little.
+"""Reliable clusters: those that stay the same under a small change of the radius.
 
 A cluster is independent when a larger radius does not join it to others, and its images are compact when a smaller one
 does not tear them apart. Both are overlaps (IoU) of the clusters that an image is in, so 1 means: unchanged.

@@ -1,4 +1,4 @@
-"""How many people clusters stand for, in sentences that are no surer than the clusters."""
+"""Summary of the number of identities that clusters suggest, with its uncertainty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class ClusterSummary:
-    """Who an adapted model takes for one person, and how far that may be trusted.
+    """Number of predicted identities of an adapted model, with measures of its reliability.
 
     Attributes:
         site: name of the images.
@@ -41,7 +41,7 @@ class ClusterSummary:
     truth: Truth | None = None
 
     def sentences(self) -> list[str]:
-        """Tell it to a person."""
+        """Return the summary as sentences."""
         outside = f"{100 * self.noise:.1f} % of which are in no cluster"
         found = [f"{self.site}: {self._count()} in {self.images:,} images, {outside}"]
         found += [f"warning: {self.giant}"] if self.giant else []

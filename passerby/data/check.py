@@ -1,7 +1,7 @@
-"""The folder doctor: what is in a data set, and what would go wrong with it.
+"""Check of a data set: its contents, problems and warnings.
 
-A *problem* is what training or evaluation cannot work with; a *warning* is what makes scores doubtful or worse. The
-doctor looks at everything before it speaks, so one visit is enough.
+A *problem* prevents training or evaluation; a *warning* makes scores doubtful or worse. Every file is checked before the
+report is returned, so that all faults are listed at once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SkippedQueries:
 
     @property
     def count(self) -> int:
-        """How many queries are left out."""
+        """Number of queries that are left out."""
         return len(self.unknown) + len(self.absent) + len(self.same_camera)
 
 
@@ -70,7 +70,7 @@ def skipped_queries(query: Split, gallery: Split, *, cameras: Cameras) -> Skippe
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """How much one split holds."""
+    """Counts of one split."""
 
     name: str
     count_images: int
@@ -80,7 +80,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class CameraFacts:
-    """How much one camera holds, in training and in query and gallery together; cam -1 = unknown."""
+    """Counts of one camera, in training and in query and gallery together; cam -1 = unknown."""
 
     cam: int
     train_identities: int
@@ -99,7 +99,7 @@ class Sizes:
 
 @dataclass(frozen=True, eq=False)
 class CheckReport:
-    """What the doctor found.
+    """Results of a check.
 
     Attributes:
         dataset: what was looked at.
@@ -140,7 +140,7 @@ class CheckReport:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Sentences; with any of these what the data set is divided for cannot work."""
+        """Sentences on faults that make training or evaluation impossible."""
         train, query, gallery = self.dataset.train, self.dataset.query, self.dataset.gallery
         found: list[str] = []
         if not len(train) and not len(query) and not len(gallery):
@@ -156,18 +156,18 @@ class CheckReport:
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """What the data set is fit for, and what is missing for other uses."""
+        """Sentences on the possible uses of the data set, and on missing data for other uses."""
         scored = len(self.dataset.query) - self.skipped.count if len(self.dataset.gallery) else 0
         return uses(self.dataset, count_scored=scored)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences on what makes training or scores worse, or doubtful."""
+        """Sentences on faults that make training or scores worse, or doubtful."""
         return (*_training_warnings(self), *_test_warnings(self), *_content_warnings(self))
 
 
 def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) -> CheckReport:
-    """Look at every file and every label of a data set.
+    """Check every file and every label of a data set.
 
     Args:
         dataset: as read.

@@ -49,7 +49,7 @@ class ImageError(UserError):
 
 
 class ContentError(ValueError):
-    """What is wrong with the content of an image, as the end of a sentence."""
+    """A fault in the content of an image, as the end of a sentence."""
 
 
 def decode(path: str | Path, *, least: tuple[int, int] = (0, 0)) -> Pixels:
@@ -74,7 +74,7 @@ def decode(path: str | Path, *, least: tuple[int, int] = (0, 0)) -> Pixels:
 
 
 def read_content(path: str | Path, *, what: str) -> bytes:
-    """Return the bytes of an image file, which `what` names in errors.
+    """Return the bytes of an image file, called `what` in errors.
 
     Raises:
         ImageError: missing, not to be opened, or empty.
@@ -109,7 +109,7 @@ def decode_bytes(content: bytes, *, least: tuple[int, int] = (0, 0)) -> Pixels:
 
 
 def _decode_jpeg(content: bytes, least: tuple[int, int]) -> Pixels | None:
-    """Decode an upright JPEG without CMYK; None where Pillow is to decode, or to say what is wrong."""
+    """Decode an upright JPEG without CMYK; None where Pillow must decode it or name the fault."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:

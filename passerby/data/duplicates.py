@@ -1,4 +1,4 @@
-"""Which files of a data set hold the same image, byte for byte."""
+"""Duplicates: files of a data set that are equal byte for byte."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SAMPLE = 200
 
 
 def by_size(paths: Iterable[str]) -> dict[int, list[str]]:
-    """Return the files of each size in bytes; empty ones, and those that cannot be looked at, are left out."""
+    """Return the files of each size in bytes, without empty and inaccessible ones."""
     found: dict[int, list[str]] = {}
     for path in paths:
         try:
@@ -64,7 +64,7 @@ def by_size(paths: Iterable[str]) -> dict[int, list[str]]:
 
 
 def shared_file(first: Mapping[int, list[str]], second: Mapping[int, list[str]]) -> tuple[str, str] | None:
-    """Return a file of `first` and one of `second` that are equal byte for byte, or None when none was found.
+    """Return a file of `first` and one of `second` that are equal byte for byte, or None.
 
     Only files whose size stands on both sides are read, and at most `SAMPLE` on each: those of the set with fewer,
     spread evenly, rare sizes first, against those of their size, the same name first. A whole copy is found for certain

@@ -6,7 +6,7 @@ from passerby.types import UNKNOWN, Dataset
 
 
 def uses(dataset: Dataset, *, count_scored: int) -> tuple[str, ...]:
-    """Return one sentence for each use, and what is missing for those that are not possible.
+    """Return one sentence for each use, and one for the data that others lack.
 
     Args:
         dataset: as read.

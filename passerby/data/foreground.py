@@ -1,4 +1,4 @@
-"""The person and what is behind: masks from files, and images without, or with another, background.
+"""Foreground masks: reading, hiding or swapping the background of an image.
 
 A mask is 1 where the person is visible. An empty mask (a false box, a person behind a wall) says nothing about the
 image, so such an image is left as it is.
@@ -103,7 +103,7 @@ def swap_background(image: Tensor, mask: Tensor, other: Tensor, other_mask: Tens
 
 
 class ForegroundSettings(Settings):
-    """What training does with foreground masks."""
+    """Use of foreground masks in training."""
 
     use: Use = Field("none", description="mask: background removed | swap: another image's | pool: weights the pooling")
     probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -159,7 +159,7 @@ def decode_mask(path: str | Path) -> npt.NDArray[np.uint8]:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return the values of a mask: of a palette the numbers, of what is transparent 0."""
+    """Return the values of a mask: palette numbers as they are, transparent pixels 0."""
     if image.mode == "P":
         return image
     if not image.has_transparency_data:
@@ -177,7 +177,7 @@ def fit_mask(mask: npt.NDArray[np.uint8], inputs: InputSettings) -> Tensor:
 
 
 def mean_colour(inputs: InputSettings) -> Tensor:
-    """Return the mean of the model's input as bytes (3,): what is 0 after normalisation."""
+    """Return the mean of the model's input as bytes (3,), which is 0 after normalisation."""
     return torch.tensor([round(255 * value) for value in inputs.mean], dtype=torch.uint8)
 
 

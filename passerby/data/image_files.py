@@ -55,7 +55,7 @@ def readable_endings() -> tuple[str, ...]:
 
 @dataclass
 class ListingNotes:
-    """What the listings of a block of code left out, and which names stand for the same file.
+    """Files that listings left out, with the reason, and names that lead to the same file.
 
     Attributes:
         left_out: reason by path.
@@ -95,7 +95,7 @@ _NOTES: ContextVar[ListingNotes | None] = ContextVar("listing notes", default=No
 
 @contextmanager
 def listing_notes() -> Iterator[ListingNotes]:
-    """Collect what all listings within the block leave out."""
+    """Collect the files that all listings within the block leave out."""
     notes = ListingNotes()
     token = _NOTES.set(notes)
     try:
@@ -111,7 +111,7 @@ def _note(path: str, reason: Reason) -> None:
 
 
 def why_none() -> str:
-    """Return what was left out so far, as the end of a sentence that says that there is no image."""
+    """Return the files left out so far, as the end of an error about a folder without images."""
     notes = _NOTES.get()
     return f"; {notes.sentences[0][:1].lower()}{notes.sentences[0][1:-1]}" if notes and notes.left_out else ""
 
@@ -208,7 +208,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _place(path: Path | str) -> tuple[int, int]:
-    """Return what tells whether two paths lead to the same file or folder."""
+    """Return a key that is equal for two paths to the same file or folder."""
     try:
         status = os.stat(path)  # noqa: PTH116 - DirEntry.path is text
     except OSError as error:

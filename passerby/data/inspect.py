@@ -1,4 +1,4 @@
-"""Whether an image file can be read, how large it is, and a hash that tells equal files."""
+"""Inspection of an image file: readability, size, and a hash of its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from passerby.data.names import existing_form
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """What one file turned out to be.
+    """Results of inspecting one file.
 
     Attributes:
         path: the file.

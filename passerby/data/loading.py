@@ -49,7 +49,7 @@ _NO_FOREGROUND = ForegroundSettings()
 
 
 class DataSettings(Settings):
-    """How images are drawn, held and changed."""
+    """Sampling, caching and augmentation of images."""
 
     identities: Annotated[int, Field(ge=2)] = Field(16, description="P, people in a batch")
     instances: Annotated[int, Field(ge=1)] = Field(4, description="K, images of each")
@@ -170,7 +170,7 @@ class ImageStore:
 
 @dataclass(frozen=True)
 class EpochKey:
-    """Where in a run a batch stands; its randomness is a function of this."""
+    """Seed, stage and epoch of a batch; its random numbers are a function of them."""
 
     seed: int
     stage: int
@@ -216,7 +216,7 @@ class _TrainingBatches(Dataset[_Loaded]):
         return rows, seeds, pairs
 
     def finish(self, fetched: _Fetched) -> _Loaded:
-        """Augment what was read, with torch's generator: one thread at a time."""
+        """Augment the images of `fetch` with torch's generator: one thread at a time."""
         rows, seeds, pairs = fetched
         images: list[Tensor] = []
         masks: list[Tensor] = []
@@ -343,7 +343,7 @@ def masked_batches(
 
 
 def _in_order(read: Callable[[int], T], count: int, *, size: int, workers: int) -> Iterator[list[T]]:
-    """Yield what is read of rows 0 to `count`, in lists of `size` but for the last."""
+    """Yield the results of `read` for rows 0 to `count`, in lists of `size` but for the last."""
     one_by_one = ahead(read, range(count), workers=workers, depth=2 * size)
     while rows := list(islice(one_by_one, size)):
         yield rows

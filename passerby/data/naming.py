@@ -22,7 +22,7 @@ RELEASED = re.compile(
 
 
 def folder_name(place: Path) -> str:
-    """Return what a data set is called that lies at `place`: a folder, or a table.
+    """Return the name of the data set at `place`, a folder or a table.
 
     >>> folder_name(Path("/sites/plaza/Market-1501-v15.09.15")), folder_name(Path("/mine/vehicles"))
     ('plaza', 'vehicles')

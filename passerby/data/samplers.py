@@ -1,4 +1,4 @@
-"""P x K batches: P identities with K images each, which is what mining within a batch needs.
+"""P x K batches: P identities with K images each, as mining within a batch requires.
 
 `identity_batches` deals the images of each identity; `camera_batches` prefers images from other cameras.
 

@@ -24,7 +24,7 @@ Sigma = Annotated[float, Field(gt=0, le=10)]
 
 
 class PolicySettings(Settings):
-    """Shears, turns and colour changes drawn from a policy that was found or proposed for classification.
+    """Shears, rotations and colour changes drawn from a policy published for classification.
 
     Reference: `auto`: Cubuk et al., "AutoAugment: Learning Augmentation Strategies from Data", CVPR 2019 (the ImageNet
     policy); `rand`: Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
@@ -45,7 +45,7 @@ class PolicySettings(Settings):
         return self
 
     def step(self, inputs: InputSettings) -> v2.Transform:
-        """Return the transform; what moves in from outside has the mean colour."""
+        """Return the transform; pixels from outside the image have the mean colour."""
         fill: list[float] = [float(value) for value in _mean_bytes(inputs)]
         if self.kind == "auto":
             return v2.AutoAugment(fill=fill)
@@ -101,7 +101,7 @@ class EraseSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """What happens to a training image after it was resized."""
+    """Augmentation of a training image after resizing."""
 
     flip: Share = Field(0.5, description="probability of mirroring")
     pad: Annotated[int, Field(ge=0)] = Field(10, description="black border in pixels from which a crop is cut")
@@ -141,7 +141,7 @@ def _colour_steps(settings: AugmentSettings, inputs: InputSettings) -> list[torc
 
 
 def _sometimes(step: torch.nn.Module, probability: float) -> torch.nn.Module:
-    """Apply a step with a probability; 1 draws no number, so that what follows is as without the choice."""
+    """Apply a step with a probability; 1 draws no number, so that later draws are as without the choice."""
     return step if probability == 1 else v2.RandomApply([step], probability)
 
 

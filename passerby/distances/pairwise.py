@@ -37,7 +37,7 @@ class DistanceSource(Protocol):
 
     @property
     def offset(self) -> float:
-        """What must be added to a value of a block to obtain the distance.
+        """Offset from a value of a block to the distance.
 
         A cosine block holds the negated similarity, because adding 1 in float32 would round unequal similarities to
         equal distances.

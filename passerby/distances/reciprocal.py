@@ -1,4 +1,4 @@
-"""k-reciprocal neighbour sets as sparse rows: who counts me among their nearest, as I count them.
+"""k-reciprocal neighbour sets as sparse rows: images that are among each other's nearest neighbours.
 
 Every function works on a table of neighbours and returns compressed rows; nothing of size (N, N) is made.
 """

@@ -60,5 +60,5 @@ class SparseRows:
         return SparseRows(flipped.indptr.astype(np.int64), flipped.indices.astype(np.int64), flipped.data, len(self))
 
     def scipy(self) -> csr_array:
-        """Return the same matrix as scipy knows it."""
+        """Return the matrix as a scipy.sparse.csr_array."""
         return csr_array((self.value, self.column, self.start), shape=(len(self), self.count_columns))

@@ -39,7 +39,7 @@ def chance_level(allowed: Relevance) -> RankScores:
 
 
 def expected_ap(matches: Ints, kept: Ints) -> Doubles:
-    """Return the mean average precision (Q,) over all orders of a list, which is what a random order gives.
+    """Return the expected average precision (Q,) of a random order of a list.
 
     Args:
         matches: (Q,) right images of each query, >= 1.

@@ -1,4 +1,4 @@
-"""What a sequence of stages cost and gave: the whole matrix of scores, and the figures that are read off it.
+"""Lifelong metrics: forgetting and transfer from the matrix of scores of a sequence of stages.
 
 Everything is a function of the matrix R (T, T): row t holds the scores after stage t on the site of every stage, so
 below the diagonal is what is left of earlier sites, on it what was just learnt, and above it what was never taught.

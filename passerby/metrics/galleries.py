@@ -1,4 +1,4 @@
-"""What is searched when sites follow one another: several galleries at once, or what an earlier model embedded."""
+"""Galleries of lifelong evaluation: several data sets merged, or the vectors of an earlier model."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _PIECE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Where each query found its matches.
+    """Ranks of the matches of each query.
 
     Attributes:
         start: (Q + 1,) query q owns entries `start[q]:start[q + 1]`.
@@ -77,7 +77,7 @@ def rank_matches(source: DistanceSource, relevance: Relevance, *, pairs: PairCou
 
 
 def _require_same_shape(source: DistanceSource, relevance: Relevance) -> None:
-    """Raise `ValueError` unless both speak of the same images; compiled loops do not check bounds."""
+    """Raise `ValueError` unless both have the same shape; compiled loops do not check bounds."""
     if source.shape != (relevance.count_query, relevance.count_gallery):
         expected = (relevance.count_query, relevance.count_gallery)
         raise ValueError(f"distances have shape {source.shape}, relevance speaks of {expected}")

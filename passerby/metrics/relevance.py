@@ -1,4 +1,4 @@
-"""Which gallery images a query may find, and which are left out of its list (the Market-1501 rule).
+"""Matches of each query and gallery images left out of its list (the Market-1501 rule).
 
 Per query, in rows of the gallery: *matches* show the same person and count as found; *left out* rows are taken off the
 list before ranks are counted. All others are plain wrong answers, distractors (pid 0) among them.

@@ -1,4 +1,4 @@
-"""Whether vectors differ at all: a ranking of equal vectors is only the order of their rows."""
+"""Detection of collapsed vectors: a ranking of equal vectors is only the order of their rows."""
 
 from __future__ import annotations
 

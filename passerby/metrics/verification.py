@@ -31,7 +31,7 @@ _PIECE = 1024
 
 
 class PairCounts:
-    """How many pairs fall into each step of the grid, added up block by block.
+    """Histogram of pairs over the steps of the grid, added up block by block.
 
     Attributes:
         same, different: (COUNT_STEPS,) pairs of the same person and of different persons.

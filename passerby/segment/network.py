@@ -1,4 +1,4 @@
-"""A small network that finds the person in a crop, what it learns from, and the one file that holds it."""
+"""A small segmentation network, its losses and its file format."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def dice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 class SegmenterSettings(Settings):
-    """How large the network is, and what its images look like."""
+    """Widths and input settings of the network."""
 
     input: InputSettings = InputSettings(size=(128, 64))
     widths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)] = (8, 16, 32, 64, 96)
 
 
 class Segmenter(nn.Module):
-    """A U-Net: down by halves, up again, and at each size what was seen on the way down.
+    """A U-Net: downsampling by halves, upsampling, and a skip connection at each size.
 
     Args:
         settings: channels at each size, from the full one down.
@@ -112,7 +112,7 @@ def _block(count_in: int, count_out: int, *, stride: int = 1) -> nn.Sequential:
 
 
 class Origin(Settings):
-    """Where a segmenter comes from, and how well it does on what it did not learn from.
+    """Training data of a segmenter and its score on held-out images.
 
     Attributes:
         trained_on: name of the data set.

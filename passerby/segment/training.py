@@ -33,7 +33,7 @@ _JITTER = JitterSettings(
 
 
 def open_masked(folder: str, *, kind: str, masks: str | None, pattern: str | None = None) -> Dataset:
-    """Read a data set, or any other folder of images as training images of nobody in particular.
+    """Read a data set, or any other folder of images as training images of unknown identity.
 
     Raises:
         UserError: there is no image, or not one training image has a mask.
@@ -84,7 +84,7 @@ def train_on_masks(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainedSegmenter:
-    """Train a segmenter on the masked training images of a data set; its test images are not looked at.
+    """Train a segmenter on the masked training images of a data set; its test images are not used.
 
     Adam with a rate that rises over the first twentieth of the steps and falls with a cosine; cross-entropy plus Dice.
     On the CPU, with as many threads as before, the same seed gives the same network.

@@ -1,4 +1,4 @@
-"""Vectors with what is known of the images they came from; and the file format of evaluation."""
+"""Vectors with the labels of their images, and the file format of evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images with what is known of each, and the sites that they make up."""
+"""Columns of labelled images, and data sets of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from passerby.types.columns import UNKNOWN, Bools, Ints, Words, column, rows_of
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A list of images with what is known of each.
+    """A list of images with their labels.
 
     Attributes:
         path: (N,) file names.
@@ -70,7 +70,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the folders and names of a public data set are arranged.
+    """Folder and file-name layout of a public data set.
 
     Attributes:
         kind: as recipes call it, such as `"market1501"`.
@@ -86,7 +86,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One site: what to train on, what to search for, and where to search.
+    """One data set: training, query and gallery images.
 
     Attributes:
         name: how recipes and reports call it.

@@ -1,4 +1,4 @@
-"""What an evaluation found, and how: figures without their protocol cannot be compared."""
+"""Scores with the protocol that produced them, without which they cannot be compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Cameras = Literal["standard", "ignore"]
 
 
 def camera_rule(query: Split, gallery: Split, cameras: Cameras) -> Cameras:
-    """Return the rule that can be applied: `ignore` where no image has a known camera, else the one that is asked for.
+    """Return the applicable rule: `ignore` where no image has a known camera, else `cameras`.
 
     Cameras that nobody knows are not one camera.
     """
@@ -52,7 +52,7 @@ class Rerank:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How scores were produced; two scores may be compared only when this agrees.
+    """The protocol of scores; two scores may be compared only where it agrees.
 
     Attributes:
         dataset: name of the site.
@@ -83,7 +83,7 @@ class Protocol:
     input_mask: InputMask = "none"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
-        """Raise `UserError` naming what differs, unless the two protocols agree apart from the named fields."""
+        """Raise `UserError` naming the differing fields, unless the protocols agree apart from `apart_from`."""
         names = [field.name for field in fields(self) if field.name not in apart_from]
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
         differing = [f"{name} ({mine} and {theirs})" for name, mine, theirs in pairs if mine != theirs]
@@ -93,7 +93,7 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What an evaluation found; all figures are shares in [0, 1].
+    """Scores of an evaluation, all in [0, 1].
 
     Attributes:
         mAP: mean over valid queries of the average precision.

@@ -1,4 +1,4 @@
-"""What a leg of a run learns from, what a step of it gets, and what the model returns."""
+"""Types of training: stage, batch and output of the model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Stage:
 
     @property
     def classes(self) -> int:
-        """Number of people whom a classifier of the stage must know."""
+        """Number of classes of a classifier of the stage."""
         return self.train.count_identities + self.absent
 
     @property
@@ -78,7 +78,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step gets.
+    """Input of one training step.
 
     Attributes:
         images: (B, 3, H, W) uint8, colour order and size as the model's input settings say.
@@ -103,7 +103,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What an embedder returns.
+    """Output of an embedder.
 
     Attributes:
         before_neck: (B, D) pooled.

@@ -1,4 +1,4 @@
-"""A folder of which only the place is told: its layout shows of which kind it is."""
+"""Detection of the kind of a data set from the layout of its folder."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _recognise(settings: Auto) -> Recognised:
 
 
 def layout_of(folder: Path) -> Recognised | None:
-    """Return the settings for a folder whose sub-folders or lists show what it is, else None.
+    """Return the settings for a folder whose sub-folders or lists match a known layout, else None.
 
     The three folders of Market-1501 hold three data sets; the first file name tells which.
     """

@@ -1,4 +1,4 @@
-"""Cameras that the names of folders and files tell, as in `cam01/`, `CAM-A/`, `c2` or `camera_2`."""
+"""Cameras in the names of folders and files, as in `cam01/`, `CAM-A/`, `c2` or `camera_2`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def camera_of_folder(name: str) -> str:
 
 
 def camera_of(path: str) -> str:
-    """Return the camera that the folders or the file name of a path tell, or `""`.
+    """Return the camera in the folders or the file name of a path, or `""`.
 
     >>> camera_of("anna/cam01/7.jpg"), camera_of("anna/x_c2.jpg"), camera_of("anna/7.jpg")
     ('1', '2', '')
@@ -65,7 +65,7 @@ class CameraNames:
 
 
 def read_cameras(names: Sequence[str], paths: Sequence[str]) -> CameraNames:
-    """Return the camera of each image; unknown for all unless at least `ENOUGH` of them tell one.
+    """Return the camera of each image; unknown for all unless at least `ENOUGH` of the names hold one.
 
     Args:
         names: where a camera is looked for: the path of each image or its end.

@@ -44,7 +44,7 @@ class CUHK03(ReaderSettings):
 
 
 def read_cuhk03(settings: CUHK03, name: str) -> Dataset:
-    """Read one of the two sets of boxes, and say which.
+    """Read one of the two sets of boxes; a note names it.
 
     Raises:
         UserError: the folders are not there or a file is named otherwise.

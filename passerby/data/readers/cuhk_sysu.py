@@ -49,7 +49,7 @@ class CuhkSysu(ReaderSettings):
 
 
 def read_cuhk_sysu(settings: CuhkSysu, name: str) -> Dataset:
-    """Read the cut boxes, and say how many people have too few to be learnt from.
+    """Read the cut boxes; a note counts the identities with too few of them to be trained on.
 
     Raises:
         UserError: the folders are not there or a file is named otherwise.

@@ -32,7 +32,7 @@ class DukeMTMC(ReaderSettings):
 
 
 def read_dukemtmc(settings: DukeMTMC, name: str) -> Dataset:
-    """Read DukeMTMC-reID, and say that it was withdrawn.
+    """Read DukeMTMC-reID; a note reports that it was withdrawn.
 
     Raises:
         UserError: the folders are not there or a file is named otherwise.

@@ -84,7 +84,7 @@ class Reading:
 
 
 def read_folder(settings: Folder, name: str) -> Dataset:
-    """Read a folder of crops; notes say how it was understood.
+    """Read a folder of crops; notes describe how it was interpreted.
 
     Raises:
         UserError: no folder, no image, names that do not tell who is shown, or `test_share` for a divided folder.
@@ -198,7 +198,7 @@ def _folder_of(role: str, places: Sequence[PathParts]) -> str:
 
 
 def _is_one_heap(places: Sequence[PathParts]) -> bool:
-    """Whether one folder holds all images and their names say who is shown, so that the folder is no person."""
+    """Whether one folder holds all images and the file names hold the identities, so that the folder is none."""
     return len({place.others for place in places}) == 1 and all(MARKET_STYLE.match(place.name) for place in places)
 
 

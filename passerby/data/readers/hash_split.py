@@ -1,4 +1,4 @@
-"""Who is for training, who for testing, and which test images are queries, where a data set does not say.
+"""Default split of a data set without roles: train and test identities by hash, queries by camera.
 
 People are drawn by a hash of their name: no seed, the same answer on every machine, and no tie to the order in which
 the people were recorded. No person is on both sides.
@@ -67,7 +67,7 @@ def split_by_hash(shots: Sequence[NamedImage], share: float) -> NamedSplits:
 
 
 def split_note(splits: NamedSplits) -> tuple[str, ...]:
-    """Tell in one sentence how the images were divided, unless no identity is known."""
+    """Return one sentence on the split, unless no identity is known."""
     learn, test = (
         {shot.pid for shot in shots} - set(NOBODY) for shots in (splits.train, [*splits.query, *splits.gallery])
     )

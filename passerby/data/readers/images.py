@@ -1,4 +1,4 @@
-"""Images of people whom nobody has named: everything below a folder, for training without labels."""
+"""Unlabelled images: all image files below a folder, for training without labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from passerby.types import Dataset, Split
 
 
 class Images(ReaderSettings):
-    """All images below a folder, at any depth; nobody is known, and all of them are for training.
+    """All images below a folder, at any depth; identities are unknown, and all images are for training.
 
     Cameras are known where at least three in four paths tell one (as in c2 or cam2, of a folder or of a file). Where
     names follow another template, or identities are to be known for a comparison, `kind: folder` reads them by a
@@ -37,7 +37,7 @@ class Images(ReaderSettings):
 
 
 def read_images(settings: Images, name: str) -> Dataset:
-    """Read every image below a folder; notes say how it was understood.
+    """Read every image below a folder; notes describe how it was interpreted.
 
     Raises:
         UserError: no folder, or no image in it.

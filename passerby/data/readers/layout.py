@@ -17,7 +17,7 @@ EXPECTED = f"the folders {TRAIN}, {QUERY} and {GALLERY}"
 
 @dataclass(frozen=True)
 class Published:
-    """How many images a data set has as its authors released it.
+    """Number of images of a data set as released by its authors.
 
     Attributes:
         title: the name people know it by.
@@ -33,7 +33,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Naming:
-    """How files are named.
+    """File naming of a data set.
 
     Attributes:
         regex: matched at the start of a file name; groups `pid`, `cam`, `frame`.
@@ -127,7 +127,7 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
 
 
 def junk_note(count: int) -> tuple[str, ...]:
-    """Say how many junk images were left out, if any were."""
+    """Return a note on the number of junk images left out, if any."""
     return (f"Junk images (identity -1) left out: {count:,}.",) if count else ()
 
 
@@ -147,7 +147,7 @@ def zero_is_nobody(*, train: bool, query: bool, gallery: bool, junk: bool) -> bo
 
 
 def zero_note(shown: bool) -> tuple[str, ...]:
-    """Say that identity 0 is a person, if any image shows it."""
+    """Return a note that identity 0 counts as a person, if any image has it."""
     return (
         (
             "Identity 0 is taken for an identity like any other, because training or query images show it; in "
@@ -159,7 +159,7 @@ def zero_note(shown: bool) -> tuple[str, ...]:
 
 
 def distractor_note(count: int) -> tuple[str, ...]:
-    """Say how many images of identity 0 were left out of training, if any were."""
+    """Return a note on the number of images of identity 0 left out of training, if any."""
     return (
         (f"Images of identity 0 left out of training, because this naming marks distractors with 0: {count:,}.",)
         if count
@@ -172,7 +172,7 @@ UNLIKE_PUBLISHED = "its scores do not compare with published ones"
 
 
 def count_note(folder: Path, published: Published, counts: tuple[int, int, int]) -> tuple[str, ...]:
-    """Say so when a folder does not have the counts (train, query, gallery) of the published data set."""
+    """Return a note where the counts (train, query, gallery) differ from those of the published data set."""
     reference = (published.train, published.query, published.gallery)
     if counts == reference:
         return ()

@@ -1,4 +1,4 @@
-"""The folder of a data set, what its file names say of each image, and the masks that belong to them."""
+"""Listing of a data set's folder: images with the labels from their file names, and their masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from passerby.types import Split
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One image and what its name says of it.
+    """One image with the labels from its file name.
 
     Attributes:
         path: the part below the folder of the data set, with forward slashes.
@@ -35,7 +35,7 @@ class Shot:
 
 
 def existing_folder(root: str, *, kind: str, expected: str) -> Path:
-    """Return `root` as a path with `~` expanded, or say what was expected there.
+    """Return `root` as a path with `~` expanded; an error names the expected contents.
 
     Raises:
         UserError: there is no such folder, or its name is not UTF-8.

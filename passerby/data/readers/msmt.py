@@ -57,7 +57,7 @@ def msmt_version(folder: Path) -> Literal["V1", "V2"] | None:
 
 
 def read_msmt17(settings: MSMT17, name: str) -> Dataset:
-    """Read MSMT17, and say which version and which lists.
+    """Read MSMT17; a note names the version and the lists.
 
     Raises:
         UserError: the lists or folders are not there, or a line of a list is not `path number`.

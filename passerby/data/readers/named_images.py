@@ -1,4 +1,4 @@
-"""Images whose identities and cameras are words, and how words become numbers."""
+"""Images with identities and cameras as names, and the numbering of names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOBODY = ("", str(UNKNOWN))
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """One image and what is said of it, in the words that stand in a name or a table.
+    """One image with identity and camera as names, as in a file name or a table.
 
     Attributes:
         path: the file.
@@ -38,7 +38,7 @@ class NamedImage:
 
 @dataclass(frozen=True)
 class NamedSplits:
-    """Which images are for what."""
+    """Train, query and gallery images of a data set."""
 
     train: list[NamedImage]
     query: list[NamedImage]
@@ -85,7 +85,7 @@ def number_shots(splits: NamedSplits) -> tuple[list[Shot], list[Shot], list[Shot
 
 
 def name_notes(splits: NamedSplits) -> tuple[str, ...]:
-    """Say what a person should know of the words: how they were numbered, and what is unknown."""
+    """Return notes on the numbering of names and on unknown identities and cameras."""
     shots = splits.all
     pids, cams = (
         {word for word in words if word not in NOBODY} for words in zip(*((s.pid, s.cam) for s in shots), strict=True)

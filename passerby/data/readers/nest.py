@@ -1,4 +1,4 @@
-"""Small data sets whose images lie some folders below the one that people name.
+"""Small data sets whose images lie some folders below the root.
 
 Toolkits unpack them under names of their own (`viper/VIPeR/cam_a`), so a folder may be named at any of these levels.
 """
@@ -18,7 +18,7 @@ from passerby.types import Dataset
 
 @dataclass(frozen=True)
 class Nest:
-    """Where the images of a data set lie.
+    """Location of the images of a data set.
 
     Attributes:
         kind: of the data set, for errors.
@@ -66,7 +66,7 @@ class Nest:
 
 
 def named(place: Path, inner: str, naming: Naming) -> dict[str, re.Match[str]]:
-    """Return what the names of the images in `place/inner` say, by their path below `place`.
+    """Return the parsed names of the images in `place/inner`, by their path below `place`.
 
     Raises:
         UserError: a name does not fit, and which.

@@ -1,4 +1,4 @@
-"""File names told by a template: `"{pid}_{cam}_*"` instead of a regular expression.
+"""File names described by a template: `"{pid}_{cam}_*"` instead of a regular expression.
 
 `{pid}` and `{cam}` are words, `{frame}` is a whole number, `*` is anything, the shorter the better, `/` goes one
 folder down. A word never holds one of the separators (`_`, `-`, a space ...) that stand in the template itself, so a

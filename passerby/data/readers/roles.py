@@ -1,4 +1,4 @@
-"""The meaning of folder names: what images are for (train, query ...), which camera they are from, or an identity."""
+"""The meaning of folder names: a role (train, query ...), a camera, or an identity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FOLD = re.compile(
 
 
 def role_of(name: str) -> str:
-    """Return what the images in a folder of this name are for, or `""`.
+    """Return the role of the images in a folder of this name, or `""`.
 
     >>> [role_of(name) for name in ("image_train", "Query", "bounding_box_test", "probe", "anna")]
     ['train', 'query', 'gallery', 'query', '']
@@ -65,7 +65,7 @@ def looks_like_fold(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PathParts:
-    """What the folders above an image say.
+    """Role, camera and other folders in the path of an image.
 
     Attributes:
         path: of the image, below the folder of the data set.
@@ -84,7 +84,7 @@ class PathParts:
 
 
 def path_parts(path: str) -> PathParts:
-    """Return what the folders above an image say.
+    """Return role, camera and other folders in the path of an image.
 
     >>> place = path_parts("gallery/cam01/anna/7.jpg")
     >>> place.role, place.camera, place.others
@@ -98,7 +98,7 @@ def path_parts(path: str) -> PathParts:
 
 
 def role_folders(folder: Path) -> dict[str, str]:
-    """Return which sub-folder is for what (`train`, `query`, `gallery`, `test`); empty when the folder is not divided.
+    """Return the sub-folder of each role (`train`, `query`, `gallery`, `test`); empty without any.
 
     Raises:
         UserError: two sub-folders for the same purpose.

@@ -20,7 +20,7 @@ from passerby.files import read_json
 
 @dataclass(frozen=True)
 class Drawn:
-    """The identities to test on, and a sentence that says where they come from."""
+    """The identities to test on, and a note on their source."""
 
     test: frozenset[int]
     note: str
@@ -29,7 +29,7 @@ class Drawn:
 def draw_test(
     identities: Iterable[int], file: Path, *, tested: Callable[[Mapping[str, list[object]]], Iterable[int]]
 ) -> Drawn:
-    """Return who is tested on: as split 0 of `file` says, or half of the people by a hash where there is no such file.
+    """Return the test identities: those of split 0 of `file`, or half of all by hash without such a file.
 
     Args:
         identities: all identities that can be tested on.
@@ -89,12 +89,12 @@ def file_name(item: object) -> str:
 
 
 def read_note(file: Path) -> str:
-    """Say that a file was followed."""
+    """Return the note for a split that was read from a file."""
     return f"People are divided as split 0 of {file} says; scores compare only with those of the same file."
 
 
 def drawn_note(file: Path) -> str:
-    """Say that there was no file."""
+    """Return the note for a split by hash."""
     return (
         f"There is no {file}, so half of the people were drawn for the test by a hash of their numbers (always alike); "
         f"this is nobody's published split, and {UNLIKE_PUBLISHED}."

@@ -53,7 +53,7 @@ def is_vehicleid(folder: Path) -> bool:
 
 
 def read_vehicleid(settings: VehicleID, name: str) -> Dataset:
-    """Read VehicleID with one drawing of the gallery, and say which.
+    """Read VehicleID with one drawing of the gallery; a note names it.
 
     Raises:
         UserError: folders or lists are not there, a line is not `image identity`, or an image is missing.
