@@ -1,7 +1,7 @@
 """Check of a data set: its contents, problems and warnings.
 
-A *problem* prevents training or evaluation; a *warning* makes scores doubtful or worse. Every file is checked before the
-report is returned, so that all faults are listed at once.
+A *problem* prevents training or evaluation; a *warning* makes scores doubtful or worse. Every file is checked before
+the report is returned, so that all faults are listed at once.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _final_metrics(folder: Path, final: Grouping, metrics: list[MetricRecord]) -
     truth = entry.get("truth")
     known = truth if isinstance(truth, dict) else {}
     figures = {
-        "people": entry.get("people"),
+        "people": entry.get("clusters", entry.get("people")),  # `people` in files of earlier versions
         "share in no cluster": entry.get("noise"),
         "eps": metrics[-1].values.get("eps"),
         "silhouette": entry.get("silhouette"),

@@ -78,12 +78,12 @@ def test_it_says_how_many_people_there_are_and_how_sure_it_is(adapted):
     figures = json.loads((out / "clusters.json").read_text())
     assert figures["images"] == PEOPLE * IMAGES
     doubt, images = figures["doubt"], f"in {PEOPLE * IMAGES} images"
-    assert f"people ({figures['people']} clusters, {doubt['doubtful']} of them doubtful) {images}" in said
+    assert f"people ({figures['clusters']} clusters, {doubt['doubtful']} of them doubtful) {images}" in said
     assert "how sure: agreement with the last epoch" in said
     assert figures["truth"] is None
     assert -1 <= figures["silhouette"] <= 1
     assert [sorted(set(kept.cam.tolist())) for kept in read_groupings(out)] == [[1, 2]] * 3  # as the folders count them
-    assert 0 < doubt["fewest"] <= figures["people"] <= doubt["most"]
+    assert 0 < doubt["fewest"] <= figures["clusters"] <= doubt["most"]
     assert "of them doubtful" in (out / "report.html").read_text()
     assert f"report: {out / 'report.html'}" in said
 
@@ -94,7 +94,7 @@ def test_every_image_is_in_the_table_with_its_cluster(adapted, yard):
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == sorted(map(str, yard.rglob("*.png")))
     clusters = [int(row["cluster"]) for row in rows]
-    assert len({c for c in clusters if c >= 0}) == json.loads((out / "clusters.json").read_text())["people"]
+    assert len({c for c in clusters if c >= 0}) == json.loads((out / "clusters.json").read_text())["clusters"]
     people = [int(row["path"][-7:-4]) // IMAGES for row in rows]
     together = {c: {p for p, found in zip(people, clusters, strict=True) if found == c} for c in set(clusters) - {-1}}
     assert all(len(found) == 1 for found in together.values()), "coats of one colour each are easily told apart"
