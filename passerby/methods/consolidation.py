@@ -17,7 +17,7 @@ from passerby.extract import shown
 from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
 from passerby.methods.method import Method, PreviousModel
-from passerby.methods.settings import BaseMethodSettings
+from passerby.methods.settings import BaseMethodSettings, End
 from passerby.types import Batch, Output, Split, VectorName
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class AverageSettings(BaseMethodSettings):
 
     uses_previous_model: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
+    end: ClassVar[End] = "interpolates"
 
     alpha: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = Field(
         0.5, description="of the new weights; adaptive: the more, the less neighbourhoods have changed (LSTKC)"
@@ -157,7 +158,7 @@ class Average(Method, settings_class=AverageSettings):
 
     settings: AverageSettings
 
-    def interpolate_weights(self, ctx: MethodContext) -> None:
+    def on_stage_end(self, ctx: MethodContext) -> None:
         """Average the weights."""
         if ctx.previous_model is None:
             return

@@ -97,7 +97,7 @@ class Contrast(Clustered, settings_class=ContrastSettings):
         loss = contrast_loss(self._seen(out), batch.labels, self.memory, temperature=self.settings.temperature)
         return {"contrast": LossTerm(loss, self.settings.weight)}
 
-    def after_batch(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move the memory towards what the batch showed."""
         chosen = self.settings
         seen, labels = ctx.gather(self._seen(out), batch.labels)

@@ -3,10 +3,9 @@
 A method is an `nn.Module`, so device moves, parameters and saved state come free. What it keeps must be a buffer or a
 submodule, or it is gone after a resume.
 
-The end of a stage has three phases, each of all methods before the next one begins: `replace_weights` puts another
-model in the place of the trained one, `interpolate_weights` moves it towards the previous model, and `on_stage_end`
-remembers. Weights are final by then: whatever a method keeps there belongs to the model that the stage leaves,
-whichever other methods there are.
+Methods that replace the final weights come before those that interpolate them, and these before those that remember
+them (`BaseMethodSettings.end`): whatever a method keeps at the end of a stage belongs to the model that the stage
+leaves, whichever other methods there are.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from passerby.losses.mix import LossTerm
-from passerby.methods.settings import BaseMethodSettings
+from passerby.methods.settings import BaseMethodSettings, End
 from passerby.models.embedder import Embedder
 from passerby.types import Batch, Floats, Ints, Output, Stage, VectorName
 
@@ -56,8 +55,8 @@ class Vectors:
         return self.before_neck if name == "before_neck" else self.after_neck
 
 
-END_OF_STAGE = ("replace_weights", "interpolate_weights", "on_stage_end")
-"""The hooks after the last epoch of a stage: all methods go through the first before any goes through the second."""
+END_OF_STAGE = get_args(End)
+"""The kinds of work at the end of a stage, in their order."""
 
 
 class PreviousModel(nn.Module):
@@ -120,11 +119,11 @@ class Method(nn.Module):
 
     @property
     def at_end(self) -> str:
-        """What it does after the last epoch of a stage, for the drawing; default: the first lines of those hooks."""
-        own = [getattr(type(self), name) for name in END_OF_STAGE]
-        changed = [hook for hook in own if hook is not getattr(Method, hook.__name__)]
-        lines = ((hook.__doc__ or "Acts after the last epoch.").split("\n")[0] for hook in changed)
-        return "; ".join(line.removesuffix(".") for line in lines)
+        """What it does after the last epoch of a stage, for the drawing; default: the first line of `on_stage_end`."""
+        hook = type(self).on_stage_end
+        if hook is Method.on_stage_end:
+            return ""
+        return (hook.__doc__ or "Acts after the last epoch.").split("\n")[0].removesuffix(".")
 
     @property
     def adds_loss(self) -> Adds:
@@ -205,17 +204,12 @@ class Method(nn.Module):
         """Return named terms to be added to the loss of this step."""
         return {}
 
-    def after_batch(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
-        """Move memories of what was seen; called without a graph, and after the step if the batch is its last."""
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
+        """Move memories of images, and where `ctx.is_updated` also averages of weights; called without a graph.
 
-    def after_step(self, ctx: MethodContext) -> None:
-        """Move averages of weights; called without a graph after each step, whose gradients still stand."""
-
-    def replace_weights(self, ctx: MethodContext) -> None:
-        """Put another model in the place of `ctx.models`, such as a mean teacher; called after the last epoch."""
-
-    def interpolate_weights(self, ctx: MethodContext) -> None:
-        """Move `ctx.models` towards the previous model; called after all methods have replaced what they replace."""
+        It is called for each batch, after its backward pass and the step of the optimiser, if it came to one; the
+        gradients of the step are still there.
+        """
 
     def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
         """Set what it learnt on for earlier stages, beside the model, to alpha x now + (1 - alpha) x before the stage.
@@ -224,9 +218,10 @@ class Method(nn.Module):
         """
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Remember what must not be forgotten, of `ctx.tested`, whose weights are final and must stay as they are.
+        """Change the weights of `ctx.models`, or keep what later stages need of `ctx.tested`, as `settings.end` says.
 
-        Called once, after the last epoch. A resume begins with the first phase of the end again.
+        Called once, after the last epoch; a method that keeps something leaves the weights alone. A resume begins with
+        the first method of the end again.
         """
 
 

@@ -25,7 +25,7 @@ from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.heads import HeadList
-from passerby.methods.settings import RecipeView, StageView
+from passerby.methods.settings import End, RecipeView, StageView
 from passerby.models.embedder import Embedder, describe_network, load_embedder, load_state, network_of
 from passerby.types import Batch, Floats, Ints, Output
 
@@ -99,6 +99,7 @@ class MmtSettings(ClusteredSettings):
     """MMT."""
 
     trains_alone: ClassVar[bool] = True
+    end: ClassVar[End] = "replaces"
 
     cluster: AnyClustering = KmeansSettings()
     second: str | None = Field(
@@ -217,8 +218,10 @@ class Mmt(Clustered, settings_class=MmtSettings):
                 taught = [self.teachers[0](batch.images, batch.mask), self.teachers[1](mirrored, mask)]
         return [out, other], taught
 
-    def after_step(self, ctx: MethodContext) -> None:
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move the teachers towards their networks; statistics of norms are the teachers' own."""
+        if not ctx.is_updated:
+            return
         kept = kept_of_mean(int(self.step), decay=self.settings.decay)
         pairs = [(ctx.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]
         for net, mean in [*pairs, *zip(self.heads[:2], self.heads[2:], strict=True)]:
@@ -226,13 +229,10 @@ class Mmt(Clustered, settings_class=MmtSettings):
                 before.lerp_(now, 1 - kept)
         self.step += 1
 
-    def replace_weights(self, ctx: MethodContext) -> None:
-        """Leave the running mean of the first network."""
+    def on_stage_end(self, ctx: MethodContext) -> None:
+        """Leave the running mean of the first network and let go of all others."""
         for model in ctx.models:
             model.load_state_dict(self.teachers[0].state_dict())
-
-    def on_stage_end(self, ctx: MethodContext) -> None:
-        """Let go of all other networks."""
         self.students, self.teachers, self.heads = nn.ModuleList(), nn.ModuleList(), HeadList()
 
     def get_extra_state(self) -> list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
@@ -13,6 +13,10 @@ from passerby.settings import Settings
 
 if TYPE_CHECKING:
     from passerby.methods.method import Method
+
+
+End = Literal["replaces", "interpolates", "remembers"]
+"""What a method does with the final weights of a stage, in the order in which methods do it."""
 
 
 class MethodsView(Protocol):
@@ -81,6 +85,9 @@ class BaseMethodSettings(Settings):
     """Whether it is refused in unlabelled stages."""
     unlabelled_only: ClassVar[bool] = False
     """Whether it is not active in labelled stages, without assigning labels itself."""
+    end: ClassVar[End] = "remembers"
+    """What `on_stage_end` does: put other weights in the place of the trained ones, such as those of a mean teacher,
+    interpolate them with those of the previous model, or keep what later stages need of the final ones."""
     trains_alone: ClassVar[bool] = False
     """Whether an unlabelled stage may do without further losses beside it."""
     needs_losses: ClassVar[tuple[str, ...]] = ()

@@ -20,7 +20,7 @@ from passerby.distances.sparse import SparseRows
 from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
-from passerby.methods.settings import RecipeView, StageView
+from passerby.methods.settings import End, RecipeView, StageView
 from passerby.models.domains import Division, second_norms
 from passerby.models.embedder import describe_network, network_of
 from passerby.types import Batch, Floats, Ints, Output, Stage
@@ -120,6 +120,7 @@ class SpclSettings(ClusteredSettings):
     """SpCL."""
 
     trains_alone: ClassVar[bool] = True
+    end: ClassVar[End] = "replaces"
 
     cluster: DbscanSettings = DbscanSettings()
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -262,7 +263,7 @@ class Spcl(Clustered, settings_class=SpclSettings):
         loss = hybrid_loss(seen, labels, self.memory, self.people, count_known=known, temperature=temperature)
         return {"memory": LossTerm(loss, self.settings.weight)}
 
-    def after_batch(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move the rows of the batch: an image's own, or that of its labelled person."""
         stage, known = ctx.stage, ctx.stage.train.count_identities
         place = np.cumsum(hidden_rows(stage)) - 1 + known  # (N,) of unlabelled images
@@ -287,14 +288,11 @@ class Spcl(Clustered, settings_class=SpclSettings):
             self.division = Division(ctx.embedder, self.norms)
         return stage
 
-    def replace_weights(self, ctx: MethodContext) -> None:
-        """Leave the batch norms of the new site."""
+    def on_stage_end(self, ctx: MethodContext) -> None:
+        """Leave the batch norms of the new site and let go of the memory."""
         if self.division is not None:
             self.division.end()
         self.norms, self.division, self.described = nn.ModuleList(), None, None
-
-    def on_stage_end(self, ctx: MethodContext) -> None:
-        """Let go of the memory."""
         self.memory, self.people = self.memory[:0], self.people[:0]
 
     def _seen(self, out: Output) -> Tensor:

@@ -122,9 +122,9 @@ class WeightPenalty(Method):
         pull = importance_penalty(flat(ctx.embedder.parameters()), self.reference, self.importance)
         return {self.name: LossTerm(self.factor * pull, self.strength)}
 
-    def after_step(self, ctx: MethodContext) -> None:
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Note how large the penalty is in this epoch beside all other terms."""
-        if self.name in ctx.sums:
+        if ctx.is_updated and self.name in ctx.sums:
             others = sum(added for name, (_, added, _) in ctx.sums.items() if name != self.name)
             self.ratio.fill_(ctx.sums[self.name][1] / others if others else 0.0)
 
@@ -261,9 +261,11 @@ class Si(WeightPenalty, settings_class=SiSettings):
         self.start = flat(ctx.embedder.parameters()).detach().clone()
         self.latest, self.path = self.start.clone(), torch.zeros_like(self.start)
 
-    def after_step(self, ctx: MethodContext) -> None:
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Add what the step contributed."""
-        super().after_step(ctx)
+        super().after_step(ctx, batch, out)
+        if not ctx.is_updated:
+            return
         now = flat(ctx.embedder.parameters())
         moved, gradient = now - self.latest, flat(_or_zero(w, w.grad) for w in ctx.embedder.parameters())
         if len(self.reference):

@@ -103,6 +103,11 @@ class MethodContext:
         """Of each loss term in the epoch so far: the sums of its values and of what was added, the latest weight."""
         return self._state.counters.sums
 
+    @property
+    def is_updated(self) -> bool:
+        """Whether the optimiser has moved the weights after the present batch, not only added its gradients."""
+        return self._state.is_updated
+
     # ---- functions
 
     def autocast(self) -> AbstractContextManager[object]:

@@ -59,6 +59,7 @@ class TrainState:
         previous_model: the model as the stage before left it, while a method of the present stage uses it.
         classes: number of identities that the losses know.
         counters: the position of the run, and what the present epoch has so far.
+        is_updated: whether the optimiser has moved the weights after the present batch.
         frozen: what the present stage does not train; it follows from the recipe, so it is not saved.
 
     """
@@ -75,6 +76,7 @@ class TrainState:
     classes: int = 1
     counters: Counters = field(default_factory=Counters)
     frozen: Frozen = field(default_factory=Frozen)
+    is_updated: bool = False
 
     # ---- views
 

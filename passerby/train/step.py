@@ -54,6 +54,7 @@ class TrainingStep:
         done = at.epoch * per_epoch + at.iteration // accumulate
         seed = self.setup.recipe.engine.seed
         torch.manual_seed(mix_seeds(seed, at.stage, at.epoch, at.iteration, distributed.rank()))
+        state.is_updated = False
         state.embedder.train()
         state.frozen.hold()
         batch = self._to_device(batch)
@@ -64,6 +65,7 @@ class TrainingStep:
                 return
             distributed.average_gradients(p for module in state.modules for p in module.parameters())
         self._optimise(done, per_epoch=per_epoch)
+        state.is_updated = True
         self._end_batch(batch, out)
         state.optimiser.zero_grad(set_to_none=True)  # only now: methods may read the gradients of the step
 
@@ -103,13 +105,11 @@ class TrainingStep:
         with torch.no_grad():
             if state.ema is not None:
                 state.ema.update_parameters(state.embedder)
-            for method in state.active_methods:
-                method.after_step(self.context)
 
     @torch.no_grad()
     def _end_batch(self, batch: Batch, out: Output) -> None:
         for method in self.state.active_methods:
-            method.after_batch(self.context, batch, out)
+            method.after_step(self.context, batch, out)
 
     def _to_device(self, batch: Batch) -> Batch:
         device = self.setup.device

@@ -199,7 +199,7 @@ class Trainer:
     def end_stage(self) -> float:
         """Go through the end of a stage with its methods, once, save it, and return the seconds that it took.
 
-        The phases of `END_OF_STAGE` follow one another; nothing is saved in between, so a resume begins with the first.
+        The kinds of `END_OF_STAGE` follow one another; nothing is saved in between, so a resume begins with the first.
         """
         if self.state.counters.ended or not self.state.active_methods:
             return 0.0
@@ -212,11 +212,12 @@ class Trainer:
         return time.perf_counter() - began
 
     def go_through(self, phase: str) -> None:
-        """Let all methods of a stage do their work in one phase of `END_OF_STAGE`."""
+        """Let the methods of a stage whose end is of one kind of `END_OF_STAGE` do their work."""
         at, seed = self.state.counters, self.setup.recipe.engine.seed
         for method in self.state.active_methods:  # each with a seed of its own, whichever methods there are beside it
             torch.manual_seed(mix_seeds(seed, at.stage, at.epoch))
-            getattr(method, phase)(self.context)
+            if method.settings.end == phase:
+                method.on_stage_end(self.context)
 
 
 def make_trainer(

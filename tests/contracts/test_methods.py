@@ -13,7 +13,6 @@ import torch
 from ignite.engine import Events
 from pydantic import ValidationError
 
-from passerby.methods.method import END_OF_STAGE
 from passerby.methods.table import METHODS
 from passerby.recipe import MethodSettings
 from passerby.train import run_log
@@ -126,7 +125,7 @@ def test_it_says_what_it_is(pair):
     method = settings.make()
     assert type(settings).__doc__
     assert type(method).__doc__
-    verbs = ("pseudo_labels", "losses", "after_batch", "after_step", *END_OF_STAGE)
+    verbs = ("pseudo_labels", "losses", "after_step", "on_stage_end")
     own = {verb for verb in verbs if getattr(type(method), verb) is not part_verb(verb)}
     assert own, "a method without hooks does nothing"
 

@@ -85,7 +85,7 @@ def test_a_share_counts_for_the_new_weights(later):
     run.state.embedder(some(run).images)  # its statistics move
     networks = run.state.previous_model.embedder, run.state.embedder
     old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
-    run.state.methods["average"].interpolate_weights(run.context)
+    run.state.methods["average"].on_stage_end(run.context)
     for name, found in run.state.embedder.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, 0.25 * new[name] + 0.75 * old[name])
@@ -108,7 +108,7 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
             net.eval()(every.images).before_neck for net in (run.state.previous_model.embedder, run.state.embedder)
         ]
     run.state.embedder.train()
-    run.state.methods["average"].interpolate_weights(run.context)
+    run.state.methods["average"].on_stage_end(run.context)
     alpha = told[0].values["alpha"]
     assert alpha == pytest.approx(agreement(*features), abs=1e-3)
     assert 0.05 < alpha < 0.95

@@ -54,7 +54,7 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_it(unknown, vector, 
         loss = method.losses(run.context, batch, out)["contrast"].value
         torch.testing.assert_close(loss, contrast_loss(seen, batch.labels, memory))
         with torch.no_grad():
-            method.after_batch(run.context, batch, out)
+            method.after_step(run.context, batch, out)
         wanted = moved_memory(memory, seen, batch.labels, momentum=0.3, update=update)
         torch.testing.assert_close(method.memory, wanted)
         assert not torch.allclose(method.memory[batch.labels[0]], memory[batch.labels[0]], atol=1e-3)

@@ -45,7 +45,7 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
 def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, alpha):
     run = make_trainer(tiny(*TWO_SITES, f"method={{average: {{alpha: {alpha}}}, grow: {{}}}}"), tmp_path / "run")
     run.open_stage(0)
-    run.state.methods["average"].interpolate_weights(run.context)
+    run.state.methods["average"].on_stage_end(run.context)
     run.state.methods["grow"].on_stage_end(run.context)
     run.open_stage(1)
     (head,) = classifiers(run.state.losses.losses).values()
@@ -53,7 +53,7 @@ def test_rows_of_earlier_people_are_averaged_with_the_weights(tiny, tmp_path, al
     with torch.no_grad():
         head.weight += 1
     now = head.weight.detach().clone()
-    run.state.methods["average"].interpolate_weights(run.context)
+    run.state.methods["average"].on_stage_end(run.context)
     torch.testing.assert_close(head.weight[:3], now[:3])
     torch.testing.assert_close(head.weight[3:], alpha * now[3:] + (1 - alpha) * before)
     run.state.methods["grow"].on_stage_end(run.context)
@@ -70,7 +70,7 @@ def test_a_stage_whose_classifier_does_not_grow_keeps_its_rows(tiny, tmp_path):
     assert "grow" in run.state.methods
     (head,) = classifiers(run.state.losses.losses).values()
     before = head.weight.detach().clone()
-    run.state.methods["average"].interpolate_weights(run.context)
+    run.state.methods["average"].on_stage_end(run.context)
     assert torch.equal(head.weight, before)
 
 

@@ -151,7 +151,8 @@ def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
     before = [[[p.detach().clone() for p in module.parameters()] for module in pair] for pair in followed]
     method.step.fill_(4)
     with torch.no_grad():
-        method.after_step(run.context)
+        run.state.is_updated = True
+        method.after_step(run.context, None, None)
     for (student, mean), (now, earlier) in zip(followed, before, strict=True):
         assert all(torch.equal(p, same) for p, same in zip(student.parameters(), now, strict=True))
         for found, learnt, kept in zip(mean.parameters(), now, earlier, strict=True):

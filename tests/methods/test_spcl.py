@@ -173,7 +173,7 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_imag
     )
     torch.testing.assert_close(loss, wanted)
     with torch.no_grad():
-        method.after_batch(run.context, batch, out)
+        method.after_step(run.context, batch, out)
     wanted = before.clone()
     for row, vector in zip(rows, F.normalize(out.after_neck.detach()), strict=True):
         place = count + unseen.index(row) if row in unseen else int(stage.train.pid[row])
