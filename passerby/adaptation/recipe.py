@@ -80,10 +80,10 @@ def adaptation(
         raise UserError(f"{folder} holds no training images; name the folder of the images that are to be learnt from")
     data = _plain_recipe(trained.recipe, source, site, dataset, method=method)
     recipe = _changed(data, overrides, folder)
-    if recipe.foreground.use == "none" and trained.recipe.foreground.use != "none":
+    if recipe.foreground.use == "none" and trained.recipe.stages[-1].foreground.use != "none":
         say(
-            f"{source} was trained with foreground: {trained.recipe.foreground.use}, and masks of {folder} are "
-            "missing, so whole images are learnt from; `passerby segment apply` makes masks"
+            f"{source} was trained with foreground: {trained.recipe.stages[-1].foreground.use}, and masks of {folder} "
+            "are missing, so whole images are learnt from; `passerby segment apply` makes masks"
         )
     if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
         say(f"{name}: not tested, since {reason}")
@@ -95,7 +95,7 @@ def adaptation(
     found = first_look(trained, recipe, dataset.train, inference=inference, progress=progress)
     if any(change.partition("=")[0] in ("data", "data.identities") for change in overrides):
         return recipe
-    people = max(2, min(trained.recipe.data.identities, found.count // 2))
+    people = max(2, min(trained.recipe.stages[-1].data.identities, found.count // 2))
     return _changed(data, [f"data.identities={people}", *overrides], folder)
 
 
@@ -144,8 +144,10 @@ def _plain_recipe(
     """Return the recipe as plain data: network and input settings of the source, the rest chosen for the folder."""
     kept = parse_yaml(earlier.dump(), source=str(source))
     assert isinstance(kept, dict)
-    data, model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("data", "model", "engine"))
-    batch = earlier.data.identities * earlier.data.instances
+    model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("model", "engine"))
+    last = earlier.stages[-1]
+    data, foreground = last.data.model_dump(mode="json"), last.foreground.model_dump(mode="json")
+    batch = last.data.identities * last.data.instances
     iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
     cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
     kind = METHODS[method]
@@ -155,10 +157,10 @@ def _plain_recipe(
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "input": kept["input"],
         "data": {**data, "sampling": "identities"},
-        "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else kept["foreground"],
+        "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else foreground,
         "model": {**model, "weights": "none", "stripes": kind.needs_stripes},
         "losses": dict.fromkeys(("softmax", "triplet"), None if kind.trains_alone else {}),
-        "optim": _optim(earlier.stages[-1].optim),
+        "optim": _optim(last.optim),
         "method": {method: {"cluster": USUAL["dbscan"], "cameras": cameras}},
         "init_from": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],

@@ -67,7 +67,7 @@ class DaskSettings(BaseMethodSettings):
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Refuse images of which only the foreground is left."""
-        if recipe.foreground.use == "mask":
+        if stage.foreground.use == "mask":
             raise ValueError(
                 "method.dask learns the colours of whole images, and foreground.use: mask covers what stands behind "
                 "people; use pool or swap, or leave one of them out"

@@ -100,9 +100,9 @@ class ReplaySettings(BaseMethodSettings):
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that each data set has a share of what the memory leaves of a batch."""
-        if recipe.data.sampling == "datasets" and len(stage.train) + len(stage.source) > 1:
-            recalled = replayed_identities(recipe.data.identities, self.share)
-            share_of_each(recipe.data.identities - recalled, stage.train)
+        if stage.data.sampling == "datasets" and len(stage.train) + len(stage.source) > 1:
+            recalled = replayed_identities(stage.data.identities, self.share)
+            share_of_each(stage.data.identities - recalled, stage.train)
 
 
 class Replay(Method, settings_class=ReplaySettings):

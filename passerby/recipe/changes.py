@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ PLACES = (
     "engine.device", "engine.track", "engine.threads",
 )  # fmt: skip
 """Settings that say where things are, and on what machine they are learnt from."""
+
+
+_STAGE = re.compile(r"^stages\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,10 @@ def differences(before: object, after: object, path: str = "", *, ignore: Sequen
     Args:
         before, after: the recipes, or what stands at `path` in them.
         path: where they stand, with dots.
-        ignore: keys that may differ.
+        ignore: keys that may differ, in stages too.
 
     """
-    if before == after or path in ignore:
+    if before == after or path in ignore or _STAGE.sub("", path) in ignore:
         return
     below = f"{path}." if path else ""
     if isinstance(before, dict) and isinstance(after, dict):

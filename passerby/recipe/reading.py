@@ -161,6 +161,10 @@ def _with_defaults(data: dict[str, Plain]) -> dict[str, Plain]:
     data = copy.deepcopy(data)
     data.setdefault("losses", {"softmax": {}, "triplet": {}})
     data.setdefault("stages", [{"train": ["auto"]}])
+    stages = data["stages"]
+    for level in (data, *(stages if isinstance(stages, list) else ())):
+        if isinstance(level, dict) and isinstance(use := level.get("foreground"), str):
+            level["foreground"] = {"use": use}
     return data
 
 

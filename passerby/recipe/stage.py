@@ -6,11 +6,14 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from passerby.data.foreground import ForegroundSettings
+from passerby.data.loading import DataSettings
 from passerby.losses.mix import LossSettings, default_losses
 from passerby.methods.settings import BaseMethodSettings
 from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
 from passerby.settings import Settings
+from passerby.types import InputMask
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -18,7 +21,7 @@ Name = Annotated[str, Field(min_length=1)]
 Pattern = Annotated[str, Field(pattern=r"^!?[^!]+$")]
 """A pattern of names, or one that takes names out again."""
 
-PER_STAGE = ("optim", "losses", "method", "freeze")
+PER_STAGE = ("data", "foreground", "optim", "losses", "method", "freeze")
 """Keys of the top level that each stage inherits and may change."""
 
 
@@ -36,6 +39,8 @@ class StageSettings(Settings):
     iterations: Annotated[int, Field(ge=1)] | None = Field(
         None, description="batches in an epoch; null = as many as show each image once"
     )
+    data: DataSettings = DataSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
     optim: OptimSettings = OptimSettings()
     losses: LossSettings = Field(default_factory=default_losses)
     method: MethodSettings = MethodSettings()
@@ -70,6 +75,32 @@ class StageSettings(Settings):
         """The methods that do anything in the stage: none of pseudo-labels where labels are known."""
         chosen = self.method.chosen
         return {name: method for name, method in chosen.items() if method.is_active(labelled=self.labelled)}
+
+    @model_validator(mode="after")
+    def _moved_masks(self) -> Self:
+        if self.foreground.use != "none" and self.data.augment.policy is not None:
+            raise ValueError(
+                "data.augment.policy turns and shears images and would leave the masks of foreground.use: "
+                f"{self.foreground.use} behind; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        for name in self.losses.of_pairs:
+            if self.data.instances == 1:
+                raise ValueError(
+                    f"losses.{name} compares images of one person, and data.instances: 1 draws one image of each into "
+                    f"a batch, so it would always be 0; set data.instances to 2 or more, or losses.{name} to null"
+                )
+        return self
+
+    @property
+    def input_mask(self) -> InputMask:
+        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
+        if self.foreground.use == "pool":
+            return "weighted"
+        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "none"
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -91,12 +91,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        joint = [stage for stage in self.stages if len(stage.shown) > 1]
-        if self.data.sampling == "datasets":
-            if not joint:
-                raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
-            for stage in joint:
-                share_of_each(self.data.identities, stage.shown)
+        divided = [stage for stage in self.stages if stage.data.sampling == "datasets"]
+        if divided and all(len(stage.shown) == 1 for stage in divided):
+            raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
+        for stage in divided:
+            if len(stage.shown) > 1:
+                share_of_each(stage.data.identities, stage.shown)
         return self
 
     @model_validator(mode="after")
@@ -105,25 +105,6 @@ class Recipe(Settings):
         if frozen and (self.engine.ghost_batch_size is not None or self.engine.batch_norm == "synchronised"):
             word = "ghost_batch_size" if self.engine.ghost_batch_size is not None else "batch_norm: synchronised"
             raise ValueError(f"engine.{word} has no effect: optim.batch_norm keeps the statistics of every stage")
-        return self
-
-    @model_validator(mode="after")
-    def _moved_masks(self) -> Self:
-        if self.foreground.use != "none" and self.data.augment.policy is not None:
-            raise ValueError(
-                "data.augment.policy turns and shears images and would leave the masks of foreground.use: "
-                f"{self.foreground.use} behind; leave one of them out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Self:
-        for name in (name for stage in self.stages for name in stage.losses.of_pairs):
-            if self.data.instances == 1:
-                raise ValueError(
-                    f"losses.{name} compares images of one person, and data.instances: 1 draws one image of each into "
-                    f"a batch, so it would always be 0; set data.instances to 2 or more, or losses.{name} to null"
-                )
         return self
 
     @model_validator(mode="after")
@@ -150,10 +131,8 @@ class Recipe(Settings):
 
     @property
     def trained_input_mask(self) -> InputMask:
-        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
-        if self.foreground.use == "pool":
-            return "weighted"
-        return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "none"
+        """What the model was shown last of a training image; see `StageSettings.input_mask`."""
+        return self.stages[-1].input_mask
 
     def dataset(self, name: str) -> DatasetSettings:
         """Where a named data set is read from."""

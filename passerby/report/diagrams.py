@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from passerby.methods.method import Method
 from passerby.recipe import Recipe, StageSettings
+from passerby.recipe.stage import PER_STAGE
 from passerby.report.boxes import Box, Column, Panel, draw_panels
 from passerby.report.schedule import falls
 from passerby.report.setting_lines import changed, counted, facts, summary, value_text
@@ -89,7 +90,7 @@ def _training(recipe: Recipe, number: int, *, title: str) -> Panel:
 
 
 def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
-    data = recipe.data
+    data = stage.data
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
     known = "identities known" if stage.labelled else "identities are clusters"
     size = data.identities * data.instances
@@ -106,16 +107,16 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     return (
         Box("data", "Training images", (*sites, known, *first)),
         *beside,
-        *_other_boxes(recipe),
+        *_other_boxes(recipe, stage),
         Box("sampler", "P × K batches", (*batches, *joint, *length)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
 
 
-def _other_boxes(recipe: Recipe) -> Iterator[Box]:
+def _other_boxes(recipe: Recipe, stage: StageSettings) -> Iterator[Box]:
     """Yield a box for each group of settings that differs from the defaults and is in no other box."""
     for name in type(recipe).model_fields:
-        group = getattr(recipe, name)
+        group = getattr(stage if name in PER_STAGE else recipe, name)
         if name not in _GROUPS and isinstance(group, Settings) and (lines := tuple(changed(group))):
             yield Box(f"group {name}", name.replace("_", " ").capitalize(), lines)
 

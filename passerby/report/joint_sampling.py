@@ -30,19 +30,21 @@ class Share:
     count_batches: int
 
 
-def shares(found: Sequence[EpochRecord], *, batch_size: int) -> list[Share]:
+def shares(found: Sequence[EpochRecord], *, batch_sizes: Sequence[int]) -> list[Share]:
     """Sum what the log says of each joint stage; empty when no stage joined data sets.
 
     Args:
         found: the epochs of a run.
-        batch_size: images in a batch, of all processes together.
+        batch_sizes: images in a batch of each stage, of all processes together.
 
     """
     joint: dict[tuple[int, str], list[dict[str, DrawnRecord]]] = {}
     for record in found:
         if record.drawn:
             joint.setdefault((record.stage, record.title), []).append(record.drawn)
-    return [share for (_, title), drawn in joint.items() for share in _of_stage(title, drawn, batch_size)]
+    return [
+        share for (number, title), drawn in joint.items() for share in _of_stage(title, drawn, batch_sizes[number - 1])
+    ]
 
 
 def _of_stage(title: str, drawn: Sequence[dict[str, DrawnRecord]], batch_size: int) -> list[Share]:

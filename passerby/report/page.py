@@ -16,6 +16,7 @@ from passerby import __version__
 from passerby.files import atomic_write
 from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
+from passerby.recipe import Recipe
 from passerby.recipe.places import public_text, without_folders
 from passerby.reference_results import REFERENCE_NOTE
 from passerby.report.background_bias import background_bias_rows, background_bias_sentence, triples
@@ -128,13 +129,18 @@ def render(
         scale=scale_uri(),
         alternatives=_ALTERNATIVES,
         curves=_curves(run, galleries),
-        shares=shares(run.epochs, batch_size=run.recipe.data.identities * run.recipe.data.instances),
-        sampling=SAMPLING[run.recipe.data.sampling],
+        shares=shares(run.epochs, batch_sizes=[s.data.identities * s.data.instances for s in run.recipe.stages]),
+        sampling=_sampling(run.recipe),
         drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
         sources=sources(run.recipe),
         recipe_text=public_text(run.recipe),
         again=f"passerby train {shlex.quote(f'{name}/recipe.yaml')} --out {shlex.quote(f'{name}-again')}",
     )
+
+
+def _sampling(recipe: Recipe) -> str:
+    """Return how the first joint stage draws its data sets, in words."""
+    return next((SAMPLING[stage.data.sampling] for stage in recipe.stages if len(stage.shown) > 1), "")
 
 
 def _headlines(run: RunFolder, people: IdentitiesSection | None) -> list[str]:

@@ -116,7 +116,7 @@ class MethodContext:
 
     def view(self, split: Split) -> View:
         """Return how training images are shown where nothing is augmented: with their masks where they matter."""
-        return self._setup.view(split)
+        return self._setup.view(split, stage=self._state.counters.stage)
 
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""

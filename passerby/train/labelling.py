@@ -57,7 +57,7 @@ def _adopt(builder: StageBuilder, labels: Ints) -> None:
 
 
 def _require_batch(builder: StageBuilder, identities: Ints) -> None:
-    wanted, count = builder.setup.recipe.data.identities, len(np.unique(identities[identities >= 0]))
+    wanted, count = builder.state.settings.data.identities, len(np.unique(identities[identities >= 0]))
     if count < wanted:
         raise UserError(
             f"{builder.state.stage.name}: {count} people were found among its {len(identities):,} images, and a batch "

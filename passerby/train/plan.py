@@ -121,9 +121,10 @@ def _plan_new(
     return group_batches(labels, generator, identities=identities, instances=instances, count=count, cam=cam)
 
 
-def require_cameras(stages: Sequence[Stage], settings: DataSettings) -> None:
+def require_cameras(stages: Sequence[tuple[Stage, DataSettings]]) -> None:
     """Raise `UserError` when images of other cameras are to be preferred and no stage knows two cameras."""
-    if settings.sampler == "pk_cameras" and all(stage.train.count_cameras < 2 for stage in stages):
+    drawing = [stage for stage, settings in stages if settings.sampler == "pk_cameras"]
+    if drawing and all(stage.train.count_cameras < 2 for stage in drawing):
         raise UserError(
             "data.sampler: pk_cameras has no effect: no stage has training images from two known cameras; set it to pk"
         )

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from passerby.data.loading import DataSettings
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
@@ -16,7 +17,7 @@ from passerby.extract import DTYPES, View, masked_view, tested_view
 from passerby.inference import Precision
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
-from passerby.recipe import EngineSettings, Recipe
+from passerby.recipe import EngineSettings, Recipe, StageSettings
 from passerby.scorable import require_scorable
 from passerby.threads import Threads, fixed_threads, make_threads
 from passerby.train import distributed
@@ -74,9 +75,9 @@ class Setup:
         """Return the block in which the network runs in the precision of the run."""
         return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
 
-    def view(self, split: Split) -> View:
-        """Return how training images are shown where nothing is augmented."""
-        return masked_view(split.masks, self.recipe.trained_input_mask)
+    def view(self, split: Split, *, stage: int) -> View:
+        """Return how training images of a stage, from 0, are shown where nothing is augmented."""
+        return masked_view(split.masks, self.recipe.stages[stage].input_mask)
 
 
 def make_setup(
@@ -112,23 +113,22 @@ def make_setup(
             without="evaluate=[] to train without a test",
         )
         tested_view(datasets[name], recipe.input_mask)
-    if recipe.foreground.use != "none":
-        for stage in stages:
+    for settings, stage in zip(recipe.stages, stages, strict=True):
+        if settings.foreground.use != "none":
             require_masks(stage.train, stage.name)
-    require_cameras(stages, recipe.data)
-    for stage in stages:
         if stage.labelled:
-            require_batch(stage, recipe.data)
-    columns = columns_of_rank(
-        recipe.data.identities, recipe.data.instances, rank=distributed.rank(), world=distributed.world()
-    )
-    _require_whole_groups(recipe.engine, columns.stop - columns.start)
+            require_batch(stage, settings.data)
+    require_cameras([(stage, settings.data) for settings, stage in zip(recipe.stages, stages, strict=True)])
+    batches = [_count_images(settings.data) for settings in recipe.stages]
+    for batch in batches:
+        _require_whole_groups(recipe.engine, batch)
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(
         recipe.model, recipe.input, load=recipe.init_from is None and weights != "from a checkpoint"
     ).to(device)
-    if embedder.backbone.pools_itself and (recipe.foreground.use == "pool" or recipe.input_mask == "weighted"):
+    weighted = recipe.input_mask == "weighted" or any(s.foreground.use == "pool" for s in recipe.stages)
+    if embedder.backbone.pools_itself and weighted:
         raise UserError(
             f"foreground: {recipe.model.backbone!r} pools its own tokens, so no mask can weight them; use mask or "
             "swap, which change the images"
@@ -139,11 +139,11 @@ def make_setup(
     if kept is not None and not batch_norms(embedder):
         raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
     _require_norms(recipe.engine, embedder, device)
-    if columns.stop - columns.start == 1:
-        _require_no_statistics(recipe, embedder)
+    for settings, batch in zip(recipe.stages, batches, strict=True):
+        if batch == 1:
+            _require_no_statistics(recipe, settings, embedder)
     embedder = set_norm_statistics(embedder, recipe.engine)
-    batch = columns.stop - columns.start
-    choice = choose_arithmetic(recipe.engine, device, embedder, batch=batch, earlier=arithmetic)
+    choice = choose_arithmetic(recipe.engine, device, embedder, batch=batches[0], earlier=arithmetic)
     if choice.arithmetic.channels_last:
         embedder = embedder.to(memory_format=torch.channels_last)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
@@ -178,11 +178,17 @@ def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.dev
         raise UserError("engine.ghost_batch_size: this model has no batch norm; leave it out")
 
 
-def _require_no_statistics(recipe: Recipe, embedder: Embedder) -> None:
+def _count_images(data: DataSettings) -> int:
+    """Return how many images of a batch each process sees."""
+    columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
+    return int(columns.stop - columns.start)
+
+
+def _require_no_statistics(recipe: Recipe, settings: StageSettings, embedder: Embedder) -> None:
     """Raise `UserError` when batch norms would take their statistics from one image."""
-    learning = any(stage.optim.batch_norm == "train" for stage in recipe.stages)
+    learning = settings.optim.batch_norm == "train"
     if learning and recipe.engine.batch_norm == "local" and batch_norms(embedder):
-        data, world = recipe.data, distributed.world()
+        data, world = settings.data, distributed.world()
         raise UserError(
             f"each of {world} processes sees one image of a batch ({data.identities} identities x {data.instances}), "
             "and a batch norm needs two or more; raise data.identities or data.instances, use fewer processes, or set "

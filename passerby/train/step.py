@@ -118,7 +118,7 @@ class TrainingStep:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        weighted = self.setup.recipe.foreground.use == "pool"  # else the images are changed, and the mask has served
+        weighted = self.state.settings.foreground.use == "pool"  # else the images are changed, and the mask has served
         mask = move(batch.mask) if weighted and batch.mask is not None else None
         images = move(batch.images).contiguous(memory_format=layout)
         return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)

@@ -112,10 +112,10 @@ class Trainer:
 
         """
         setup, state, settings = self.setup, self.state, self.state.settings
-        masks = None if setup.recipe.foreground.use == "none" else state.stage.train.mask_path
-        store = ImageStore(state.stage.train.path, setup.recipe.input, cache=setup.recipe.data.cache, masks=masks)
+        masks = None if settings.foreground.use == "none" else state.stage.train.mask_path
+        store = ImageStore(state.stage.train.path, setup.recipe.input, cache=settings.data.cache, masks=masks)
         store.require_readable()
-        count, accumulate = count_batches(state.stage, setup.recipe.data), setup.recipe.engine.grad_accum_steps
+        count, accumulate = count_batches(state.stage, settings.data), setup.recipe.engine.grad_accum_steps
 
         def step(_: Engine, batch: Batch) -> None:
             with setup.threads.step(len(batch.images)):
@@ -156,7 +156,7 @@ class Trainer:
     def _stream(self, store: ImageStore) -> Generator[Batch, None, None]:
         """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
         recipe, state = self.setup.recipe, self.state
-        data, seed = recipe.data, recipe.engine.seed
+        data, seed = state.settings.data, recipe.engine.seed
         columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
         while True:
             labels, at = self.choose_labels(), state.counters
@@ -173,7 +173,7 @@ class Trainer:
                 place=EpochKey(seed, at.stage, at.epoch),
                 columns=columns,
                 first=at.iteration,
-                foreground=recipe.foreground,
+                foreground=state.settings.foreground,
             )
 
     def _record(self, clock: Clock, *, count: int) -> EpochRecord:

@@ -29,8 +29,8 @@ TECHNICAL = {
     "reference",
     "reference_results",
     # on which machine, how fast, and with which dice
-    "data.cache",
-    "data.workers",
+    "stages.0.data.cache",
+    "stages.0.data.workers",
     "engine.seed",
     "engine.threads",
     "engine.device",
@@ -38,6 +38,8 @@ TECHNICAL = {
     "engine.channels_last",
     "engine.track",
     # a recipe's own are the base of its stages, which are drawn
+    "data",
+    "foreground",
     "optim",
     "losses",
     "method",

@@ -104,7 +104,7 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
         "material": Material(
             frozen(run.state.embedder), some.path, place="after_pooling", device=run.setup.device,
             autocast=run.setup.autocast,
-            view=run.setup.view(some),
+            view=run.setup.view(some, stage=0),
         ).kept[0],
     }  # fmt: skip
     one = []

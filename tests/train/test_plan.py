@@ -169,7 +169,7 @@ def test_images_that_are_alone_in_their_cluster_are_drawn_once_in_a_group():
 def test_cameras_that_nobody_knows_cannot_be_preferred():
     known, unknown = stage(3), stage(3)
     unknown = replace(unknown, train=replace(unknown.train, cam=np.full(12, -1)))
-    require_cameras([unknown, known], across())
-    require_cameras([unknown], settings())
+    require_cameras([(unknown, across()), (known, across())])
+    require_cameras([(unknown, settings())])
     with pytest.raises(UserError, match=r"data.sampler: pk_cameras has no effect: no stage has training images from"):
-        require_cameras([unknown], across())
+        require_cameras([(unknown, across()), (known, settings())])
