@@ -74,7 +74,7 @@ def train_seeds(
     if not all(word.isascii() and word.isdigit() for word in numbers) or len(set(numbers)) != len(numbers):
         raise UserError(f"--seeds takes different whole numbers with commas, for example 0,1,2; got {seeds!r}")
     if any(override.startswith("engine.seed=") for override in overrides):
-        raise UserError("engine.seed and --seeds both choose the seed; leave one out")
+        raise UserError("engine.seed and --seeds both set the seed; give only one of them")
     folders = [out / f"seed-{number}" for number in numbers]
     for number, folder in zip(numbers, folders, strict=True):
         if resume and (folder / "scores.json").is_file():
@@ -142,7 +142,7 @@ def adapt_and_report(
         source, folder, method, pattern, overrides: as in `adaptation`.
         inference: how images are embedded; the run trains on the same device, in the same precision.
         out: the folder of the new run.
-        resume: go on with the run in `out`, which must be of the same source and folder.
+        resume: continue the run in `out`, which must have the same source and folder.
         console: where progress is shown.
 
     """
@@ -153,7 +153,7 @@ def adapt_and_report(
         recipe = require_adaptation(recipe, source, folder, out=out)
     else:
         require_free(out)
-        with bar("looking at the images", console) as advance:
+        with bar("embedding the images", console) as advance:
             recipe = adaptation(
                 source,
                 folder,
@@ -166,15 +166,15 @@ def adapt_and_report(
             )
     again = shlex.join(["passerby", "adapt", str(source), str(folder), "--resume", "--out", str(out)])
     _learn(recipe, out, resume=resume, again=again, console=console)
-    with locked(out, command=command_line(sys.argv)), bar("finding people", console) as advance:
+    with locked(out, command=command_line(sys.argv)), bar("clustering", console) as advance:
         found = find_identities(out, inference=inference, progress=advance)
-    for sentence in (*found.sentences(), f"which image is in which cluster: {out / 'clusters.csv'}"):
+    for sentence in (*found.sentences(), f"cluster of each image: {out / 'clusters.csv'}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     return write_report(out, device=recipe.engine.device)
 
 
 def _told(inference: InferenceSettings, console: Console) -> InferenceSettings:
-    """Return the same settings, with notes printed."""
+    """Return the inference settings with notes printed on the console."""
     return replace(inference, notify=partial(console.print, highlight=False, markup=False, soft_wrap=True))
 
 
@@ -185,7 +185,7 @@ def _engine_overrides(inference: InferenceSettings) -> list[str]:
 
 
 def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Console) -> None:
-    """Run a recipe and print its scores; `again` is the command that goes on after an interruption."""
+    """Run a recipe and print its scores; `again` is the command that resumes an interrupted run."""
     keep_memory()
     progress = ProgressBar(console)
     watch: list[Watch] = [progress.watch]
@@ -200,7 +200,7 @@ def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Cons
                 say=console.print,
             )
     except Interrupted as interruption:
-        raise Interrupted(f"{interruption}\ngo on with: {again}") from None
+        raise Interrupted(f"{interruption}\nresume with: {again}") from None
     if results:
         print_scores(results, console)
     print_reference_results(results, console)
@@ -217,7 +217,7 @@ def _recipe(
         text = load_checkpoint(out / "last.pt").recipe
         return recipe_from_text(text, overrides, source=str(out / "last.pt"))
     if name is None:
-        raise UserError("name a recipe to train by, for example: passerby train small --data FOLDER --out runs/first")
+        raise UserError("missing recipe; give one, for example: passerby train small --data FOLDER --out runs/first")
     return load_recipe(name, overrides, epochs=epochs)
 
 
@@ -228,7 +228,7 @@ def evaluate_vectors(
     score = partial(evaluate, cameras=cameras, queries=queries, device=str(find_device(device)))
     result = _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
     if result.plain.protocol.cameras != cameras:
-        console.print("no image has a known camera, so matches from the query's own camera count too", highlight=False)
+        console.print("no image has a known camera, so matches from the query's camera are included", highlight=False)
     return result
 
 
@@ -294,7 +294,7 @@ def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | 
         console.print(note, style="yellow", highlight=False, markup=False)
     if not plain.valid.all():
         skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras)
-        console.print(f"not counted: {skipped}", highlight=False)
+        console.print(f"queries not scored: {skipped}", highlight=False)
     again = None if rerank is None else score(embeddings, rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
 
@@ -372,13 +372,13 @@ def embed_places(
                 console.print(sentence, highlight=False, markup=False, soft_wrap=True)
             return table
         if not (on or data):
-            raise UserError("name images or folders to embed, or a data set by --on or --data")
+            raise UserError("nothing to embed; give images, folders, or a data set by --on or --data")
         return embed_site(model, chosen_dataset(model.recipe, on=on, data=data, pattern=pattern), progress=advance)
 
 
 def _one_folder(places: Sequence[Path]) -> Path:
     if len(places) > 1:
-        raise UserError(f"a pattern is about one folder; give {places[0]} and {places[1]} one after the other")
+        raise UserError(f"--pattern applies to one folder; embed {places[0]} and {places[1]} in separate calls")
     return places[0]
 
 

@@ -116,7 +116,7 @@ def export(
         raise UserError(f"{run} is ONNX already; export starts from a run folder or its embedder.safetensors")
     trained = load_trained(run, inference=InferenceSettings(device="cpu"))
     if out.exists() and out.samefile(trained.source):
-        raise UserError(f"{out} is the model itself; name another file to export it to")
+        raise UserError(f"{out} is the model itself; give another output file")
     if feature is not None:
         text = recipe_from_text(trained.recipe.dump(), [f"test.feature={feature}"], source=str(run))
         trained = replace(trained, recipe=text)

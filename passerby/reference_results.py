@@ -63,7 +63,7 @@ class ReferenceRow(Settings):
     based_on: str = Field(description="a shipped recipe, or a reference row above")
     differs: Annotated[str, Field(min_length=1, description="differences from `based_on`, in words")]
     overrides: tuple[str, ...] = Field((), description="the differences as key=value")
-    goals: dict[str, ReferenceResult] = Field(
+    results: dict[str, ReferenceResult] = Field(
         default_factory=dict, description="reference results by data set; empty when none are known"
     )
 
@@ -71,8 +71,8 @@ class ReferenceRow(Settings):
     def summary(self) -> str:
         """The figures as one line: mAP / rank-1 (change of the mAP), losses, by data set where there are several."""
         lines = [
-            _summary(result) if len(self.goals) == 1 else f"{name} {_summary(result)}"
-            for name, result in self.goals.items()
+            _summary(result) if len(self.results) == 1 else f"{name} {_summary(result)}"
+            for name, result in self.results.items()
         ]
         return ", ".join(lines) or "no reference results"
 

@@ -158,7 +158,7 @@ def query_cameras(table: Embeddings, images: Words, *, camera: str | None = None
 
     """
     if (table.cam == UNKNOWN).all():
-        raise UserError("the table knows no cameras, so images of other cameras cannot be told; embed files that tell")
+        raise UserError("the .npz has no cameras, which --other-cameras needs; embed images whose names hold it")
     template = None if pattern is None else compile_pattern(pattern)
     paths = np.full(len(table), "") if table.path is None else table.path
     words = {word: int(cam) for path, cam in zip(paths, table.cam, strict=True) if (word := _camera(path, template))}
@@ -173,7 +173,7 @@ def _camera_of(path: str, rows: dict[str, int], words: dict[str, int], template:
         return known
     word = _camera(path, template)
     if not word:
-        raise UserError(f"nothing tells the camera of {path}; say it by --camera, or by --pattern how names tell it")
+        raise UserError(f"unknown camera of {path}; give --camera, or the --pattern of file names")
     return _number(word, words)
 
 

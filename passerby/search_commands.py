@@ -65,7 +65,7 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
     """
     require_threshold(options.threshold)
     if options.cameras == "all" and (options.camera is not None or options.pattern is not None):
-        raise UserError("--camera and --pattern tell the camera of the image for --other-cameras; add that")
+        raise UserError("--camera and --pattern set the query's camera for --other-cameras; add --other-cameras")
     listed = images_of(place)
     if not listed:
         raise UserError(f"no image in {place}")

@@ -114,7 +114,7 @@ def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.M
     for line in lines:
         run_line(line)
     words = (tmp_path / "runs" / "held" / "report.html").read_text()
-    assert re.search(r"Learning station (cost|gave) plaza .* in plain", words)
+    assert re.search(r"Training on station (cost|gave) plaza .* in plain", words)
     assert "stored" in words
 
 

@@ -184,7 +184,7 @@ def test_a_model_that_needs_masks_is_not_written(tiny, tmp_path):
 def test_other_mistakes_are_told(run, tmp_path):
     with pytest.raises(UserError, match=r"--to onnx writes a file that ends in .onnx, got .*a.safetensors"):
         export(run, tmp_path / "a.safetensors", to="onnx")
-    with pytest.raises(UserError, match="is the model itself; name another file"):
+    with pytest.raises(UserError, match="is the model itself; give another output file"):
         export(run, run / "embedder.safetensors", to="safetensors", feature="before_neck")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.pt").touch()

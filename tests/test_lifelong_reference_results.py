@@ -188,7 +188,7 @@ def test_published_figures_stand_only_where_the_method_and_the_order_are_theirs(
             continue
         found = PUBLISHED.get(name.removeprefix("lifelong/"), [])
         pairs = zip(ORDERS["order_1"], found, strict=False)
-        assert row.goals == {site: ReferenceResult(mAP=mAP, rank1=rank1) for site, (mAP, rank1) in pairs}
+        assert row.results == {site: ReferenceResult(mAP=mAP, rank1=rank1) for site, (mAP, rank1) in pairs}
 
 
 # ---- a few steps of some

@@ -228,7 +228,7 @@ def test_the_reference_results_are_the_published_ones_and_part_of_the_recipe(nam
         )
         for dataset, found in row.figures.items()
     }
-    assert recipe.reference_results == shipped_rows()[name].goals == results
+    assert recipe.reference_results == shipped_rows()[name].results == results
     assert recipe.reference == name
     assert make_recipe(parse_yaml(recipe.dump(), source="dump"), source="dump") == recipe
 
@@ -381,12 +381,12 @@ GOOD = "based_on: small, differs: less"
     [
         (f"a: {{{GOOD}, overides: []}}", "a: unknown key overides; did you mean 'overrides'?"),
         (
-            f"a: {{{GOOD}, goals: {{x: {{mAP: 1, rank-1: 2}}}}}}",
-            "a: unknown key goals.x.rank-1; did you mean 'rank1'?",
+            f"a: {{{GOOD}, results: {{x: {{mAP: 1, rank-1: 2}}}}}}",
+            "a: unknown key results.x.rank-1; did you mean 'rank1'?",
         ),
-        (f"a: {{{GOOD}, goals: {{x: {{rank1: 2}}}}}}", "a: goals.x.mAP is missing"),
-        (f"a: {{{GOOD}, goals: {{x: {{mAP: 1, forgetting: -101}}}}}}", "a: goals.x.forgetting is -101"),
-        (f"a: {{{GOOD}, goals: {{x: {{mAP: 101, rank1: 2}}}}}}", "a: goals.x.mAP is 101"),
+        (f"a: {{{GOOD}, results: {{x: {{rank1: 2}}}}}}", "a: results.x.mAP is missing"),
+        (f"a: {{{GOOD}, results: {{x: {{mAP: 1, forgetting: -101}}}}}}", "a: results.x.forgetting is -101"),
+        (f"a: {{{GOOD}, results: {{x: {{mAP: 101, rank1: 2}}}}}}", "a: results.x.mAP is 101"),
         ("a: {based_on: smal, differs: x}", "nor a reference row above; did you mean 'small'?"),
         (f"a: {{based_on: b, differs: x}}\nb: {{{GOOD}}}", "neither a shipped recipe nor a reference row above"),
         ("a: {based_on: a, differs: x}", "neither a shipped recipe nor a reference row above"),

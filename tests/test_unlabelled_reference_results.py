@@ -78,7 +78,7 @@ def test_the_figures_are_the_published_ones_and_stand_nowhere_else():
         if name.startswith(("uda/", "usl/")):
             site = name.partition("/")[2].partition("-")[0].rpartition("_")[2]
             found = FIGURES.get(name)
-            assert row.goals == ({} if found is None else {site: ReferenceResult(mAP=found[0], rank1=found[1])})
+            assert row.results == ({} if found is None else {site: ReferenceResult(mAP=found[0], rank1=found[1])})
 
 
 def test_the_recipe_without_labels_is_the_common_one():

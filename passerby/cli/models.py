@@ -167,7 +167,7 @@ def search(
     camera: Annotated[
         str | None,
         typer.Option(
-            help="camera of the query image, if neither the .npz nor the file name holds it", show_default=False
+            help="camera of the query image, if neither the .npz nor the file name gives it", show_default=False
         ),
     ] = None,
     pattern: Annotated[

@@ -72,7 +72,7 @@ def segment_apply(
     from passerby.segment.network import load_segmenter
 
     network, _ = load_segmenter(segmenter)
-    with bar("finding people", make_console()) as progress:
+    with bar("clustering", make_console()) as progress:
         count = apply_segmenter(network.to(find_device(device)), folder, out, batch=batch, progress=progress)
     typer.echo(f"{count} masks in {out}; use them by masks={out}, or --masks {out}")
 

@@ -99,7 +99,7 @@ def _of_row(name: str, row: ReferenceRow) -> dict[str, Plain]:
     """Return the recipe of a reference row, with the row's name and reference results."""
     base = _shipped(row.based_on)
     assert base is not None, "reference rows are based on shipped recipes"
-    results: dict[str, Plain] = {dataset: result.model_dump(mode="json") for dataset, result in row.goals.items()}
+    results: dict[str, Plain] = {dataset: result.model_dump(mode="json") for dataset, result in row.results.items()}
     about: dict[str, Plain] = {"description": f"{name}: {row.differs}", "reference": name, "reference_results": results}
     return {**_changed(_read(base), row.overrides), **about}
 

@@ -245,7 +245,7 @@ def test_seeds_are_trained_one_after_another_and_compared(site: Path, tmp_path: 
     assert json.loads((tmp_path / "c.json").read_text())[0]["seeds"] == [0, 1]
     for words, sentence in ((["--seeds", "0,0"], "different whole numbers"), (["--seeds", "x"], "different whole")):
         assert sentence in refused("train", "small", "--out", tmp_path / "n", *words)
-    assert "both choose the seed" in refused("train", "small", "engine.seed=3", "--seeds", "0", "--out", tmp_path / "n")
+    assert "both set the seed" in refused("train", "small", "engine.seed=3", "--seeds", "0", "--out", tmp_path / "n")
 
 
 def test_reference_rows_are_listed_shown_and_drawn_like_recipes(tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_unknown_recipe_and_folders(site: Path, tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     assert str(missing) in refused("train", "small", *TINY, "--data", missing, "--out", tmp_path / "r")
     assert "no trained model" in refused("evaluate", missing)
-    assert "name a recipe" in refused("train", "--out", tmp_path / "r")
+    assert "missing recipe" in refused("train", "--out", tmp_path / "r")
     assert "no checkpoint" in refused("train", "--resume", "--out", tmp_path / "r")
 
 
