@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from passerby.bench.measure import machine
 from passerby.bench.sites import SIZES, Features, make_features
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.evaluation import evaluate
-from passerby.extract import run_network
+from passerby.extract import run_network, tested_vectors
 from passerby.inference import InferenceSettings, find_device
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
@@ -34,7 +35,7 @@ from passerby.recipe import make_recipe
 from passerby.train.probe import Arithmetic
 from passerby.train.setup import Setup
 from passerby.train.trainer import Trainer
-from passerby.types import Batch, Embeddings, Rerank, Split, Stage
+from passerby.types import Batch, Embeddings, Inputs, Rerank, Split, Stage
 
 ROOT = Path(__file__).resolve().parents[1]
 TEST_SECONDS = 240
@@ -96,7 +97,7 @@ def training_step(scale: Scale) -> Callable[[str], Callable[[], object]]:
         trainer.open_stage(0)
         images = torch.randint(0, 256, (scale.batch, 3, *scale.size), dtype=torch.uint8)
         labels = torch.arange(scale.batch) // 4
-        batch = Batch(images, labels, torch.zeros_like(labels), torch.arange(scale.batch))
+        batch = Batch(Inputs.of_images(images), labels, torch.arange(scale.batch))
         return lambda: trainer.step(batch, count=1)
 
     return prepare
@@ -111,11 +112,10 @@ def embedding(scale: Scale) -> Callable[[str], Callable[[], object]]:
         embedder = Embedder(model, InputSettings(size=scale.size)).to(settings.torch_device())
         images = torch.randint(0, 256, (scale.images, 3, *scale.size), dtype=torch.uint8)
         return lambda: run_network(
+            partial(tested_vectors, embedder, feature="after_neck", flip=False),
             embedder,
-            ((part, None) for part in images.split(scale.batch)),
+            map(Inputs.of_images, images.split(scale.batch)),
             count=scale.images,
-            feature="after_neck",
-            flip=False,
             precision=settings.network_precision(),
         )
 

@@ -19,7 +19,7 @@ from passerby.data.names import existing_form, require_text
 from passerby.data.readers.cameras import read_cameras
 from passerby.data.readers.named_images import number_names
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import WHOLE, View, extract, label_vectors, run_network, tested_paths, tested_view
+from passerby.extract import WHOLE, View, embed, label_vectors, run_network, tested_split, tested_vectors, tested_view
 from passerby.image_arrays import ImageArrays, image_list, prepared_batches
 from passerby.inference import AUTOMATIC, InferenceSettings, Precision
 from passerby.metadata import safetensors_text
@@ -28,7 +28,7 @@ from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text
-from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, VectorName, Words
+from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Inputs, Ints, Split, VectorName, Words
 
 Progress = Callable[[int, int], None]
 
@@ -61,8 +61,10 @@ class Model(Protocol):
     def device(self) -> str:
         """Where distances between its vectors are computed, as torch names it."""
 
-    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
-        """Embed image files (N,) in order: (N, D) float32, not normalised."""
+    def vectors(
+        self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
+    ) -> Floats:
+        """Embed image files (N,), of cameras (N,) where they are known, in order: (N, D) float32, not normalised."""
 
     def embed(self, images: ImageArrays) -> Floats:
         """Embed images that are uint8 RGB arrays, of any size: (N, D) float32, not normalised; see `image_list`."""
@@ -92,12 +94,14 @@ class Trained:
         """Where the network is."""
         return str(self.embedder.mean.device)
 
-    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
+    def vectors(
+        self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
+    ) -> Floats:
         """Embed image files (N,) as the recipe tests them."""
-        return extract(
+        return embed(
             self.embedder,
-            paths,
-            feature=self.feature,
+            Split.of_paths(paths) if cam is None else Split(paths, np.full(len(paths), UNKNOWN), cam),
+            vector=self.feature,
             flip=self.flip,
             batch=self.inference.batch,
             workers=self.inference.workers,
@@ -124,11 +128,10 @@ class Trained:
         listed = image_list(images)
         batches = prepared_batches(listed, self.embedder.input, size=self.inference.batch)
         return run_network(
+            partial(tested_vectors, self.embedder, feature=self.feature, flip=self.flip),
             self.embedder,
-            ((batch, None) for batch in batches),
+            map(Inputs.of_images, batches),
             count=len(listed),
-            feature=self.feature,
-            flip=self.flip,
             precision=self.precision,
             notify=self.inference.notify,
         )
@@ -171,7 +174,9 @@ class TrainedOnnx:
         """Assumptions about a file of another program."""
         return self.network.notes
 
-    def vectors(self, paths: Words, *, view: View = WHOLE, progress: Progress | None = None) -> Floats:
+    def vectors(
+        self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
+    ) -> Floats:
         """Embed image files (N,) by onnxruntime; there is no way for a mask into a graph."""
         if view.masks is not None:
             raise UserError(f"an ONNX file takes no masks, but its recipe has test.input_mask={view.input_mask}")
@@ -283,7 +288,8 @@ def embed_site(
     """Embed query and gallery of a data set, in the view of the recipe unless another is given."""
     if view is None:
         view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.input_mask)
-    vectors = model.vectors(tested_paths(dataset), view=view, progress=progress)
+    split = tested_split(dataset)
+    vectors = model.vectors(split.path, cam=split.cam, view=view, progress=progress)
     return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, input_mask=view.input_mask)
 
 

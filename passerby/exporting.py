@@ -21,7 +21,7 @@ from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import OnnxModel, read_onnx
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text
-from passerby.types import Floats, VectorName
+from passerby.types import Floats, Inputs, VectorName
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -88,7 +88,7 @@ class Inference(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W), uint8 RGB, to vectors (B, D) float32, not normalised."""
         ordered = images.flip(1) if self.reverses else images
-        return tested_vectors(self.embedder, ordered, feature=self.feature, flip=self.flip)
+        return tested_vectors(self.embedder, Inputs.of_images(ordered), feature=self.feature, flip=self.flip)
 
 
 def export(

@@ -9,7 +9,7 @@ from __future__ import annotations
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "errors", "files", "types", "settings", "registry", "choices", "plugins", "inputs", "inference", "console",
-        "layers", "lock", "threads", "bounded", "compiled", "npz", "metadata", "renamed",
+        "layers", "lock", "threads", "bounded", "compiled", "npz", "metadata", "processes", "renamed",
     ),
     ("distances",),
     ("data", "models", "losses", "metrics", "clustering", "optim", "onnx_providers"),

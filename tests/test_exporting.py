@@ -21,8 +21,10 @@ from passerby.models.blocks import NonLocal
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.onnx_model import OnnxModel
 from passerby.recipe.places import public_text
-from passerby.types import Embeddings
+from passerby.types import Embeddings, Inputs
 from tests.onnx_graphs import write_graph
+
+given = Inputs.of_images
 
 BLOCKS = ("model.ibn=a", "model.attention=se", "model.pool=gem_learned", "input.colour=bgr", "test.flip=true")
 
@@ -76,7 +78,7 @@ def test_the_graph_takes_rgb_bytes_in_any_number_and_nothing_else(run, file, sit
     pixels = decode(path)[::2, ::2].transpose(2, 0, 1)[None]  # RGB although the network was trained on BGR
     with torch.inference_mode():
         embedder, bgr = load_trained(run).embedder, torch.from_numpy(pixels[:, ::-1].copy())
-        wanted = (embedder(bgr).after_neck + embedder(bgr.flip(3)).after_neck) / 2  # as test.flip says
+        wanted = (embedder(given(bgr)).after_neck + embedder(given(bgr.flip(3))).after_neck) / 2  # as test.flip says
     for count in (1, 3, 64):
         found = session.run(None, {"images": np.repeat(pixels, count, axis=0)})[0]
         assert found.shape == (count, wanted.shape[1])

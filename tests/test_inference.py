@@ -6,11 +6,12 @@ import torch
 
 from passerby.data.readers.images import images_below
 from passerby.errors import UserError
-from passerby.extract import extract
+from passerby.extract import embed
 from passerby.inference import FittingBatch, InferenceSettings, find_device, out_of_memory
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.onnx_providers import CPU, CUDA, choose_providers, explain_fallback
+from passerby.types import Split
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def embedder():
 
 
 @pytest.fixture(scope="module")
-def paths(site):
-    return np.array([str(site / "query" / name) for name in images_below(site / "query")])
+def split(site):
+    return Split.of_paths(np.array([str(site / "query" / name) for name in images_below(site / "query")]))
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -93,10 +94,10 @@ def short_of_memory(embedder, monkeypatch, *, limit, error):
     """Let the network fail on more images than `limit`, as a small GPU does."""
     whole = embedder.forward
 
-    def forward(images, mask=None):
-        if len(images) > limit:
+    def forward(inputs):
+        if len(inputs) > limit:
             raise error
-        return whole(images, mask)
+        return whole(inputs)
 
     monkeypatch.setattr(embedder, "forward", forward)
 
@@ -109,26 +110,26 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 @pytest.mark.parametrize("limit", [1, 3, 7])
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(embedder, paths, monkeypatch, limit, error):
-    wanted, notes, heard = extract(embedder, paths), [], []
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(embedder, split, monkeypatch, limit, error):
+    wanted, notes, heard = embed(embedder, split), [], []
     short_of_memory(embedder, monkeypatch, limit=limit, error=error)
-    found = extract(embedder, paths, batch=6, notify=notes.append, progress=lambda done, _: heard.append(done))
+    found = embed(embedder, split, batch=6, notify=notes.append, progress=lambda done, _: heard.append(done))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     assert heard == [6, 8]
     halvings = [size for size in (6, 3) if size > limit]
     assert [int(note.split()[4]) for note in notes] == halvings  # it stays halved for the batches that follow
 
 
-def test_without_a_listener_the_note_is_a_warning(embedder, paths, monkeypatch):
+def test_without_a_listener_the_note_is_a_warning(embedder, split, monkeypatch):
     short_of_memory(embedder, monkeypatch, limit=4, error=OUT_OF_MEMORY[0])
     with pytest.warns(UserWarning, match="out of memory with 8 images at a time; going on with 4"):
-        extract(embedder, paths)
+        embed(embedder, split)
 
 
-def test_a_single_image_that_does_not_fit_is_one_sentence(embedder, paths, monkeypatch):
+def test_a_single_image_that_does_not_fit_is_one_sentence(embedder, split, monkeypatch):
     short_of_memory(embedder, monkeypatch, limit=0, error=OUT_OF_MEMORY[0])
     with pytest.raises(UserError, match="out of memory with a single image at a time"):
-        extract(embedder, paths, notify=lambda _: None)
+        embed(embedder, split, notify=lambda _: None)
 
 
 def test_other_errors_go_through():

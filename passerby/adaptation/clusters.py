@@ -17,7 +17,7 @@ from passerby.clustering.summary import ClusterSummary
 from passerby.data.joining import join
 from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError
-from passerby.extract import View, extract, masked_view
+from passerby.extract import View, embed, masked_view
 from passerby.files import atomic_write, reading, write_json
 from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
@@ -81,10 +81,10 @@ def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) 
 
 def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
     """Return the vectors (N, D) of the images as the method compares them."""
-    found = extract(
+    found = embed(
         trained.embedder,
-        train.path,
-        feature=method.settings.feature,
+        train,
+        vector=method.settings.feature,
         batch=trained.inference.batch,
         workers=trained.inference.workers,
         precision=trained.precision,

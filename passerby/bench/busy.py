@@ -93,7 +93,7 @@ def bench_busy(
     for busy in LOADS:
         held = make_threads(threads)
         with busy_processes(busy), in_use(held):
-            speeds = measure(lambda: trainer.step(batch, count=1), held, len(batch.images), settle, seconds)
+            speeds = measure(lambda: trainer.step(batch, count=1), held, len(batch), settle, seconds)
         measured.append((busy, speeds, held.count))
     alone = statistics.median(measured[0][1])
     rows = tuple(

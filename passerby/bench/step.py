@@ -24,7 +24,7 @@ from passerby.train.memory import keep_memory
 from passerby.train.probe import Arithmetic
 from passerby.train.setup import Setup
 from passerby.train.trainer import Trainer
-from passerby.types import Batch, Split, Stage
+from passerby.types import Batch, Inputs, Split, Stage
 
 CLASSES = 751
 PLAIN = "plain torch, float32, NCHW"
@@ -113,7 +113,7 @@ def make_batch(shape: Shape) -> Batch:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (shape.batch, 3, *shape.size), dtype=torch.uint8, generator=generator)
     labels = torch.arange(shape.batch) // 4
-    return Batch(images, labels, torch.zeros_like(labels), torch.arange(shape.batch))
+    return Batch(Inputs.of_images(images), labels, torch.arange(shape.batch))
 
 
 def make_step_run(shape: Shape, *, bf16: bool) -> Trainer:
@@ -143,11 +143,11 @@ def _step(trainer: Trainer, batch: Batch) -> None:
 
 
 def _plain(steps: Steps) -> None:
-    steps.plain(steps.batch.images, steps.batch.labels)
+    steps.plain(steps.batch.inputs.images, steps.batch.labels)
 
 
 def _plain_bf16(steps: Steps) -> None:
-    steps.plain_bf16(steps.batch.images, steps.batch.labels)
+    steps.plain_bf16(steps.batch.inputs.images, steps.batch.labels)
 
 
 def _ours(steps: Steps) -> None:

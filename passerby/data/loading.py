@@ -37,7 +37,7 @@ from passerby.data.transforms import AugmentSettings, augment, augment_with_mask
 from passerby.errors import UserError, first_line
 from passerby.inputs import InputSettings
 from passerby.settings import Settings
-from passerby.types import Batch, Ints, Words
+from passerby.types import Batch, Inputs, Ints, Words
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -282,11 +282,9 @@ def training_batches(
         for images, rows, masks in _load(batches, range(first, len(plan)), workers=workers):
             index = torch.as_tensor(rows)
             yield Batch(
-                images=images,
+                inputs=Inputs(images, torch.from_numpy(cam)[index], masks),
                 labels=torch.from_numpy(labels)[index],
-                cam=torch.from_numpy(cam)[index],
                 index=index,
-                mask=masks,
             )
 
 

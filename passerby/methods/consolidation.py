@@ -13,12 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.extract import shown
 from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
-from passerby.methods.method import Method, PreviousModel
+from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, End
-from passerby.types import Batch, Output, Split, VectorName
+from passerby.types import Batch, Output, VectorName
 
 if TYPE_CHECKING:
     from passerby.train.context import MethodContext
@@ -164,23 +163,10 @@ class Average(Method, settings_class=AverageSettings):
             return
         alpha = self.settings.alpha
         if alpha == "adaptive":
-            alpha = agreement(*both_vectors(ctx, ctx.previous_model, ctx.stage.train))
+            models = (ctx.previous_model.embedder, ctx.tested)
+            alpha = agreement(*(ctx.vectors_of(ctx.stage.train, "before_neck", model=each) for each in models))
         for model in ctx.models:
             blend(model, ctx.previous_model.embedder, alpha=alpha)
         for part in ctx.active_methods:
             part.interpolate_heads(ctx, alpha=alpha)
         ctx.log_metrics("average", {"alpha": alpha})
-
-
-def both_vectors(ctx: MethodContext, previous_model: PreviousModel, split: Split) -> tuple[Tensor, Tensor]:
-    """Return the features (N, D) of images without augmentation, by the earlier model and by the one that is scored."""
-    found: tuple[list[Tensor], list[Tensor]] = ([], [])
-    present = ctx.tested
-    was_training = present.training
-    present.eval()
-    with torch.no_grad(), ctx.autocast():
-        for images, mask in shown(split.path, ctx.view(split), present, size=64):
-            for kept, model in zip(found, (previous_model.embedder, present), strict=True):
-                kept.append(model(images.to(ctx.device), mask).before_neck.float())
-    present.train(was_training)
-    return torch.cat(found[0]), torch.cat(found[1])

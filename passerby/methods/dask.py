@@ -141,10 +141,11 @@ class Dask(Method, settings_class=DaskSettings):
         chosen = self.settings
         if not chosen.weight or not len(self.networks):
             return {}
-        images = self.transfer(ctx, batch.images)
+        images = self.transfer(ctx, batch.inputs.images)
+        transferred = replace(batch, inputs=replace(batch.inputs, images=images))
         return {
             f"dask {name}": _times(term, chosen.weight)
-            for name, term in ctx.compute_transferred_losses(replace(batch, images=images)).items()
+            for name, term in ctx.compute_transferred_losses(transferred).items()
         }
 
     def transfer(self, ctx: MethodContext, images: Tensor) -> Tensor:

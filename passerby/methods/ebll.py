@@ -213,10 +213,9 @@ class Ebll(Method, settings_class=EbllSettings):
         model = frozen(ctx.tested)
         material = Material(
             model,
-            ctx.stage.train.path,
+            ctx.stage.train,
             place=chosen.place,
-            device=ctx.device,
-            autocast=ctx.autocast,
+            precision=ctx.precision,
             view=ctx.view(ctx.stage.train),
         )
         judge = _judge(chosen, ctx, ctx.stage, model)

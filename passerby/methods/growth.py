@@ -10,13 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.extract import shown
 from passerby.losses.loss import class_means, classifiers
 from passerby.methods.identity_rows import IdentityRows, RowStore, Space, space_of
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings
-from passerby.models.embedder import Embedder
-from passerby.types import Split, Stage, VectorName
+from passerby.types import Stage
 
 if TYPE_CHECKING:
     from passerby.train.context import MethodContext
@@ -99,7 +97,7 @@ class Grow(Method, settings_class=GrowSettings):
     def _means(self, ctx: MethodContext, stage: Stage, *, space: Space) -> Tensor:
         """Return where the rows of the people of a stage begin (C, D)."""
         before = space == "before_neck" or self.settings.new == "means_before_neck"
-        seen = vectors(ctx, stage.train, of="before_neck" if before else "after_neck")
+        seen = ctx.vectors_of(stage.train, "before_neck" if before else "after_neck")
         return class_means(F.normalize(seen) if self.settings.new == "means_before_neck" else seen, _people(ctx, stage))
 
 
@@ -110,15 +108,3 @@ def _heads(ctx: MethodContext) -> nn.ModuleDict:
 
 def _people(ctx: MethodContext, stage: Stage) -> Tensor:
     return torch.from_numpy(stage.train.pid).to(ctx.device)
-
-
-def vectors(ctx: MethodContext, split: Split, *, of: VectorName, model: Embedder | None = None) -> Tensor:
-    """Return the vectors of images without augmentation, (N, D) float32; of the model that is trained by default."""
-    model = ctx.embedder if model is None else model
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), ctx.autocast():
-        batches = shown(split.path, ctx.view(split), model, size=64)
-        found = [getattr(model(images.to(ctx.device), mask), of).float() for images, mask in batches]
-    model.train(was_training)
-    return torch.cat(found)

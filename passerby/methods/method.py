@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from passerby.losses.mix import LossTerm
 from passerby.methods.settings import BaseMethodSettings, End
 from passerby.models.embedder import Embedder
-from passerby.types import Batch, Floats, Ints, Output, Stage, VectorName
+from passerby.types import Batch, Floats, Ints, Output, Stage
 
 if TYPE_CHECKING:
     from passerby.train.context import MethodContext
@@ -33,26 +32,6 @@ Adds = Literal["always", "later", "never"]
 
 Gathering = Literal["memory", "mean", "mining"]
 """What the rows of all processes are joined for; only `mining` can be kept local, by `engine.mining`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """What a model makes of all training images of a stage, without augmentation.
-
-    Attributes:
-        before_neck: (N, D) float32, pooled.
-        after_neck: (N, D) float32.
-        stripes: (N, P, D) float32, one row per stripe of an image; None where the model has no stripes.
-
-    """
-
-    before_neck: Floats
-    after_neck: Floats
-    stripes: Floats | None
-
-    def vector(self, name: VectorName) -> Floats:
-        """Return the vectors (N, D) before or after the neck."""
-        return self.before_neck if name == "before_neck" else self.after_neck
 
 
 END_OF_STAGE = get_args(End)
@@ -74,9 +53,9 @@ class PreviousModel(nn.Module):
 
     def output(self, ctx: MethodContext, batch: Batch) -> Output:
         """Return its output for a batch."""
-        if self._answer is None or self._asked is not batch.images:
+        if self._answer is None or self._asked is not batch.inputs.images:
             with torch.no_grad(), ctx.autocast():
-                self._asked, self._answer = batch.images, self.embedder(batch.images, batch.mask)
+                self._asked, self._answer = batch.inputs.images, self.embedder(batch.inputs)
         return self._answer
 
     def train(self, mode: bool = True) -> Self:

@@ -211,11 +211,11 @@ class Mmt(Clustered, settings_class=MmtSettings):
 
     def _seen(self, ctx: MethodContext, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
         """Return what both networks and both teachers make of a batch; the second ones see its mirror image."""
-        mirrored, mask = batch.images.flip(3), None if batch.mask is None else batch.mask.flip(3)
+        mirrored = batch.inputs.mirrored()
         with ctx.autocast():
-            other = self.students[0](mirrored, mask)
+            other = self.students[0](mirrored)
             with torch.no_grad():
-                taught = [self.teachers[0](batch.images, batch.mask), self.teachers[1](mirrored, mask)]
+                taught = [self.teachers[0](batch.inputs), self.teachers[1](mirrored)]
         return [out, other], taught
 
     def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:

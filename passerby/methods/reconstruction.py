@@ -7,18 +7,19 @@ of one seed, so that a resumed run trains the same autoencoder again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from passerby.extract import WHOLE, View, shown
+from passerby.extract import WHOLE, View, autocast, embed_by, read_inputs
+from passerby.inference import Precision
 from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
 from passerby.models.embedder import Embedder
 from passerby.optim import set_rate
-from passerby.types import Output, Words
+from passerby.types import Floats, Inputs, Output, Split
 
 Objective = Literal["ae", "ae_l1", "ae_l2"]
 """The loss of an autoencoder: the error of the reconstruction, alone or with a penalty on the weights."""
@@ -59,10 +60,9 @@ class Material:
 
     Args:
         model: stands still, in `eval` mode.
-        paths: (N,) files.
+        split: N images with their cameras.
         place: whether the pooled vectors are asked for or the maps before.
-        device: where the model is.
-        autocast: makes the block in which the model runs.
+        precision: of the model.
         view: how the model is shown the files.
         limit: bytes that may be kept.
 
@@ -71,26 +71,23 @@ class Material:
     def __init__(
         self,
         model: Embedder,
-        paths: Words,
+        split: Split,
         *,
         place: Place,
-        device: torch.device,
-        autocast: Callable[[], AbstractContextManager[object]],
+        precision: Precision = "float32",
         view: View = WHOLE,
         limit: int = LIMIT,
     ) -> None:
-        self.model, self.paths, self.place, self.view = model, paths, place, view
-        self.device, self.autocast = device, autocast
+        self.model, self.split, self.place, self.view = model, split, place, view
+        self.device, self.precision = model.mean.device, precision
         one = self._see(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool))
         self.kept: Tensor | None = None
         if 2 * len(self) * one.numel() * one.element_size() <= limit:
-            kept = torch.empty((2, len(self), *one.shape[1:]))  # (2, N, ...)
-            for rows, mirrored in self.views():
-                kept[int(mirrored[0]), rows] = self._see(rows, mirrored).cpu()
-            self.kept = kept
+            both = (self._all(mirrored=mirrored) for mirrored in (False, True))
+            self.kept = torch.stack([torch.from_numpy(found) for found in both])  # (2, N, ...)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.split)
 
     def __call__(self, rows: Tensor, mirrored: Tensor) -> Tensor:
         """Return (B, D) or (B, D, h, w) float32 of images by number, of their mirror images where it says so."""
@@ -106,18 +103,31 @@ class Material:
             for rows in torch.arange(len(self)).split(_CHUNK)
         ]
 
+    def _all(self, *, mirrored: bool) -> Floats:
+        """Return the vectors or maps of all images or of all mirror images, (N, ...)."""
+
+        def read(inputs: Inputs) -> Tensor:
+            out: Output = self.model(inputs.mirrored() if mirrored else inputs)
+            return looked_at(out, place=self.place)
+
+        return embed_by(read, self.model, self.split, batch=_CHUNK, precision=self.precision, view=self.view)
+
     def _see(self, rows: Tensor, mirrored: Tensor) -> Tensor:
-        view = self.view.part(rows.numpy())
-        images, mask = next(shown(self.paths[rows.numpy()], view, self.model, size=len(rows)))
-        with torch.no_grad(), self.autocast():
-            images, mask = self._turn(images, mirrored), None if mask is None else self._turn(mask, mirrored)
-            out: Output = self.model(images, mask)
+        numbers = rows.numpy()
+        read = read_inputs(self.model, self.split.select(numbers), self.view.part(numbers), size=len(rows))
+        inputs = _turned(next(read).map(lambda tensor: tensor.to(self.device)), mirrored.to(self.device))
+        with torch.no_grad(), autocast(self.device, self.precision):
+            out: Output = self.model(inputs)
         return looked_at(out, place=self.place).float()
 
-    def _turn(self, images: Tensor, mirrored: Tensor) -> Tensor:
-        """Mirror images or masks where it says so."""
-        images = images.to(self.device)
-        return torch.where(mirrored.to(self.device)[:, None, None, None], images.flip(3), images)
+
+def _turned(inputs: Inputs, mirrored: Tensor) -> Inputs:
+    """Mirror the images, and masks, where it says so (B,)."""
+    flipped, where = inputs.mirrored(), mirrored[:, None, None, None]
+    images = torch.where(where, flipped.images, inputs.images)
+    if inputs.mask is None or flipped.mask is None:
+        return replace(inputs, images=images)
+    return replace(inputs, images=images, mask=torch.where(where, flipped.mask, inputs.mask))
 
 
 def looked_at(out: Output, *, place: Place) -> Tensor:
@@ -277,8 +287,8 @@ def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = N
 def led_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> Iterator[None]:
     """Lead what a model makes of images through an autoencoder for a while."""
 
-    def rebuild(_: nn.Module, given: tuple[Tensor, ...], out: Output) -> Output:
-        mask = given[1] if len(given) > 1 else None
+    def rebuild(_: nn.Module, given: tuple[Inputs], out: Output) -> Output:
+        mask = given[0].mask
         with torch.autocast(out.map.device.type, enabled=False):  # as it was trained
             _, reconstruction = autoencoder(looked_at(out, place=place))
             found = rebuilt(model, reconstruction, place=place, mask=mask)

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from passerby.data.joining import join
 from passerby.data.samplers import replayed_identities, share_of_each
 from passerby.losses.mix import LossTerm
-from passerby.methods.growth import vectors
 from passerby.methods.herding import herd
 from passerby.methods.identity_rows import RowStore
 from passerby.methods.method import Adds, Method
@@ -203,7 +202,7 @@ class Replay(Method, settings_class=ReplaySettings):
         if not len(people):
             return np.empty(0, np.int64)
         rows = np.flatnonzero(np.isin(stage.train.pid, people))
-        features = vectors(ctx, stage.train.select(rows), of="before_neck", model=ctx.tested).cpu().numpy()
+        features = ctx.vectors_of(stage.train.select(rows), "before_neck", model=ctx.tested).cpu().numpy()
         own = [np.flatnonzero(stage.train.pid[rows] == person) for person in people]
         kept = [
             mine[choose(features[mine], self.settings.instances, generator, by=self.settings.choose)] for mine in own
@@ -215,5 +214,5 @@ class Replay(Method, settings_class=ReplaySettings):
         memory = join([Split.empty(), *self._splits(ctx)])
         if len(memory) > len(self.stored):
             rows = np.arange(len(self.stored), len(memory))
-            fresh = vectors(ctx, memory.select(rows), of="after_neck", model=ctx.tested)
+            fresh = ctx.vectors_of(memory.select(rows), "after_neck", model=ctx.tested)
             self.stored = torch.cat([self.stored, fresh]) if len(self.stored) else fresh

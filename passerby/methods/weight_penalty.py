@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from passerby.extract import shown
+from passerby.extract import read_inputs
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
@@ -54,9 +54,9 @@ def image_gradients(
     for weight, trained in zip(weights, ctx.embedder.parameters(), strict=True):
         weight.requires_grad_(trained.requires_grad)
     learning = [weight for weight in weights if weight.requires_grad]
-    images = shown(stage.train.path[rows], ctx.view(stage.train).part(rows), model, size=1)
-    for row, (image, mask) in zip(rows.tolist(), images, strict=True):
-        value = figure(model(image.to(ctx.device), mask), row)
+    images = read_inputs(model, stage.train.select(rows), ctx.view(stage.train).part(rows), size=1)
+    for row, image in zip(rows.tolist(), images, strict=True):
+        value = figure(model(image.map(lambda tensor: tensor.to(ctx.device))), row)
         found = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
         yield flat(_or_zero(weight, found.get(weight)) for weight in weights)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.backbones import load_backbone, make_backbone
+from passerby.types import Inputs
 
 SIDE = 3
 """Of the convolution, in pixels."""
@@ -122,5 +123,5 @@ class AKPNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W), values in [0, 1], to normalised ones in the colours of the site that was learnt."""
-        featuremap, _ = self.backbone(images)
+        featuremap, _ = self.backbone(Inputs.of_images(images))
         return convolve_each(images, self.predict(featuremap.amax(dim=(2, 3))))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from passerby.errors import UserError, first_line
 from passerby.models.surgery import UNCHANGED, Surgery, operate
+from passerby.types import Inputs
 
 
 class Backbone(nn.Module):
@@ -84,9 +85,12 @@ class Backbone(nn.Module):
         """Return the length D of what `head` returns."""
         return self.channels
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""
-        featuremap: Tensor = self.body.forward_features(images)
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """Map inputs, whose images are normalised, to the map (B, C, h, w) and, for token models, the pooled (B, C).
+
+        A family whose networks use cameras or viewpoints overrides it; by default only the images are used.
+        """
+        featuremap: Tensor = self.body.forward_features(inputs.images)
         return featuremap, None
 
     def head(self, pooled: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ class Backbone(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                featuremap, pooled = self(torch.zeros(1, 3, *size))
+                featuremap, pooled = self(Inputs.of_images(torch.zeros(1, 3, *size)))
         except Exception as error:  # each family has its own way to say no
             raise UserError(f"{name!r} cannot take images of input.size {size} ({first_line(error)})") from error
         finally:

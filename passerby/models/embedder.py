@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +27,7 @@ from passerby.models.pooling import Pool, PoolKind, coverage
 from passerby.models.surgery import StemPool
 from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
-from passerby.types import Output
+from passerby.types import Inputs, Output
 
 
 class ModelSettings(Settings):
@@ -103,13 +104,11 @@ class Embedder(nn.Module):
         """Length D of both vectors."""
         return self.backbone.dimension
 
-    def forward(self, images: Tensor, mask: Tensor | None = None) -> Output:
-        """Map images (B, 3, H, W), values 0 to 255 in any dtype, to an `Output` with D = `dimension`.
-
-        With a mask (B, 1, H, W), 1 = person, the pooling is weighted by it; a backbone that pools itself takes none.
-        """
-        pixels = images.to(self.mean.dtype)
-        featuremap, pooled = self.backbone((pixels - self.mean) / self.std)  # keeps the memory format of the images
+    def forward(self, inputs: Inputs) -> Output:
+        """Map inputs to an `Output` with D = `dimension`; a backbone that pools itself takes no mask."""
+        pixels, mask = inputs.images.to(self.mean.dtype), inputs.mask
+        normalised = (pixels - self.mean) / self.std  # keeps the memory format of the images
+        featuremap, pooled = self.backbone(replace(inputs, images=normalised))
         feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
         return Output(feature, self.neck(feature), featuremap, self._stripes(featuremap, mask))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from passerby.errors import UserError
 from passerby.models.backbone import Backbone
+from passerby.types import Inputs
 
 _HUB = ("huggingface.co", 443)
 
@@ -49,9 +50,9 @@ class TimmBackbone(Backbone):
         """Raise `UserError` unless timm has weights of the model that can be fetched or were fetched before."""
         _require_reachable(name)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map normalised images (B, 3, H, W) to the map (B, C, h, w) and, for token models, their own pooled (B, C)."""
-        features: Any = self.body.forward_features(images)
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """Map inputs, whose images are normalised, to the map (B, C, h, w) and, for token models, the pooled (B, C)."""
+        features: Any = self.body.forward_features(inputs.images)
         if features.ndim == 4:
             channels_first = features.shape[1] == self.channels
             return (features if channels_first else features.permute(0, 3, 1, 2).contiguous()), None

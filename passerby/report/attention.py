@@ -27,7 +27,7 @@ from passerby.models.embedder import Embedder
 from passerby.report.list_figures import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
 from passerby.report.ranked_lists import RankedList, describe
-from passerby.types import Embeddings, Floats, Output, VectorName
+from passerby.types import Embeddings, Floats, Inputs, Output, VectorName
 
 MapKind = Literal["similarity", "norm"]
 
@@ -63,7 +63,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
 
     """
     with torch.enable_grad(), _watched(embedder) as watched:
-        out = embedder(images)
+        out = embedder(Inputs.of_images(images))
         source = watched[0] if watched else out.map
         vectors = out.vector(feature)  # (B, D)
         similarity = vectors @ F.normalize(query, dim=0) / vectors.detach().norm(dim=1).clamp_min(1e-12)
@@ -167,7 +167,7 @@ def maps_of(
         device = embedder.mean.device
         images = torch.stack([prepare(image, embedder.input) for image in pixels.values()]).to(device)
         with torch.no_grad():
-            out = embedder(images)
+            out = embedder(Inputs.of_images(images))
         at = list(pixels).index(found.query.path)
         query = out.vector(feature)[at]
         raw = map_norms(out) if kind == "norm" else contributions(embedder, images, query, feature=feature)

@@ -43,4 +43,4 @@ class Clock:
 
     def _get(self, engine: Engine) -> None:
         self.waited += time.perf_counter() - self._asked
-        self.images += len(cast("Batch", engine.state.batch).images) * distributed.world()
+        self.images += len(cast("Batch", engine.state.batch)) * distributed.world()

@@ -8,18 +8,18 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor
 
-from passerby.extract import View
+from passerby.extract import Vectors, View, embed, embed_all
+from passerby.inference import Precision
 from passerby.losses.mix import LossMix, LossTerm
-from passerby.methods.method import Gathering, Method, PreviousModel, Vectors
+from passerby.methods.method import Gathering, Method, PreviousModel
 from passerby.models.embedder import Embedder
 from passerby.train import distributed
 from passerby.train.evaluator import Evaluator
 from passerby.train.forward import compute_losses, forward
-from passerby.train.looking import look
 from passerby.train.run_log import MetricRecord, Record
 from passerby.train.setup import Setup
 from passerby.train.state import TrainState
-from passerby.types import Batch, Scores, Split, Stage
+from passerby.types import Batch, Scores, Split, Stage, VectorName
 
 
 class MethodContext:
@@ -110,6 +110,11 @@ class MethodContext:
 
     # ---- functions
 
+    @property
+    def precision(self) -> Precision:
+        """The precision of the network."""
+        return self._setup.precision
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the block in which the network runs in the precision of the run."""
         return self._setup.autocast()
@@ -124,8 +129,14 @@ class MethodContext:
         known = {} if self._cache is None else self._cache
         if id(model) not in known:
             train = self.stage.train
-            known[id(model)] = look(model, train.path, autocast=self.autocast(), view=self.view(train))
+            known[id(model)] = embed_all(model, train, precision=self.precision, view=self.view(train))
         return known[id(model)]
+
+    def vectors_of(self, split: Split, vector: VectorName, *, model: Embedder | None = None) -> Tensor:
+        """Embed images without augmentation, (N, D) float32, by the model that is trained unless another is given."""
+        model = self.embedder if model is None else model
+        found = embed(model, split, vector=vector, precision=self.precision, view=self.view(split))
+        return torch.from_numpy(found).to(self.device)
 
     @contextmanager
     def embedding_once(self) -> Iterator[None]:

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from passerby.processes import gather_rows as gather_rows
+from passerby.processes import rank as rank
+from passerby.processes import world as world
 from passerby.types import Output
 
 
@@ -36,16 +39,6 @@ def wait() -> None:
     """Wait until every process is here."""
     if world() > 1:
         torch.distributed.barrier()
-
-
-def rank() -> int:
-    """Number of this process, from 0."""
-    return int(idist.get_rank())
-
-
-def world() -> int:
-    """Number of processes."""
-    return int(idist.get_world_size())
 
 
 def of_first(number: int) -> int:
@@ -175,15 +168,3 @@ class _Join(torch.autograd.Function):
         summed = gradient.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(summed)
         return summed.chunk(world())[rank()]
-
-
-def gather_rows(rows: Tensor, *, count: int) -> Tensor:
-    """Join the rows of an interleaved table: row i of the result was held by process i % world."""
-    if world() == 1:
-        return rows
-    most = -(-count // world())
-    padded = torch.zeros((most, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
-    padded[: len(rows)] = rows
-    pieces = [torch.empty_like(padded) for _ in range(world())]
-    torch.distributed.all_gather(pieces, padded)
-    return torch.stack(pieces, dim=1).flatten(0, 1)[:count]

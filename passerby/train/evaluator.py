@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.data.datasets import without_mask
 from passerby.evaluation import evaluate
-from passerby.extract import View, extract, label_vectors, tested_paths, tested_view
+from passerby.extract import View, embed, label_vectors, tested_split, tested_view
 from passerby.models.embedder import Embedder
-from passerby.train import distributed
 from passerby.train.setup import Setup
 from passerby.types import Embeddings, Rerank, Scores
 
@@ -31,20 +28,16 @@ class Evaluator:
         """
         dataset, recipe = self.setup.datasets[name], self.setup.recipe
         test = recipe.test
-        paths, view = tested_paths(dataset), view or tested_view(dataset, recipe.input_mask)
-        share = slice(distributed.rank(), None, distributed.world())
-        vectors = extract(
+        view = view or tested_view(dataset, recipe.input_mask)
+        vectors = embed(
             model,
-            paths[share],
-            feature=test.feature,
+            tested_split(dataset),
+            vector=test.feature,
             flip=test.flip,
             precision=self.setup.precision,
-            view=view.part(share),
+            view=view,
         )
-        joined = distributed.gather_rows(torch.from_numpy(vectors).to(self.setup.device), count=len(paths))
-        return label_vectors(
-            joined.cpu().numpy(), dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask
-        )
+        return label_vectors(vectors, dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask)
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""

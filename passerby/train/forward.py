@@ -12,7 +12,7 @@ from passerby.types import Batch, Output
 def forward(setup: Setup, state: TrainState, batch: Batch) -> Output:
     """Return the output of the trained model for a batch, with a graph."""
     with setup.autocast():
-        out: Output = state.embedder(batch.images, batch.mask)
+        out: Output = state.embedder(batch.inputs)
     return out
 
 

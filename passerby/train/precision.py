@@ -13,6 +13,7 @@ from passerby.models.embedder import Embedder
 from passerby.recipe import EngineSettings
 from passerby.train import distributed
 from passerby.train.probe import Arithmetic, fastest, probe
+from passerby.types import Inputs
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def ends_in_one_column(embedder: Embedder) -> bool:
     embedder.eval()
     try:
         with torch.inference_mode():
-            embedder(torch.zeros(1, 3, *embedder.input.size, dtype=torch.uint8, device=embedder.mean.device))
+            blank = torch.zeros(1, 3, *embedder.input.size, dtype=torch.uint8, device=embedder.mean.device)
+            embedder(Inputs.of_images(blank))
     finally:
         embedder.train(was_training)
         for hook in hooks:

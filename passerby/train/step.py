@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -119,9 +120,9 @@ class TrainingStep:
             return tensor.to(device, non_blocking=True)
 
         weighted = self.state.settings.foreground.use == "pool"  # else the images are changed, and the mask has served
-        mask = move(batch.mask) if weighted and batch.mask is not None else None
-        images = move(batch.images).contiguous(memory_format=layout)
-        return Batch(images, move(batch.labels), move(batch.cam), move(batch.index), mask)
+        inputs = (batch.inputs if weighted else replace(batch.inputs, mask=None)).map(move)
+        inputs = replace(inputs, images=inputs.images.contiguous(memory_format=layout))
+        return Batch(inputs, move(batch.labels), move(batch.index))
 
     def _not_trained(self, done: int) -> list[nn.Module]:
         """Return what is frozen in the step after `done` ones; of batch norms fix what the stage says."""

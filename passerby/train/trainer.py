@@ -118,7 +118,7 @@ class Trainer:
         count, accumulate = count_batches(state.stage, settings.data), setup.recipe.engine.grad_accum_steps
 
         def step(_: Engine, batch: Batch) -> None:
-            with setup.threads.step(len(batch.images)):
+            with setup.threads.step(len(batch)):
                 self.step(batch, count=count, first_step=self.log)
 
         engine = Engine(step)
@@ -168,7 +168,7 @@ class Trainer:
                 store,
                 plan,
                 labels=labels,
-                cam=state.stage.train.cam,
+                cam=state.stage.train.raw_cam,
                 settings=data,
                 place=EpochKey(seed, at.stage, at.epoch),
                 columns=columns,

@@ -63,6 +63,11 @@ class Split:
         return len(np.unique(self.cam[self.cam != UNKNOWN]))
 
     @classmethod
+    def of_paths(cls, path: Words) -> Split:
+        """Return images of which nothing but the file is known."""
+        return cls(path, np.full(len(path), UNKNOWN), np.full(len(path), UNKNOWN))
+
+    @classmethod
     def empty(cls) -> Split:
         """Return a split without images."""
         return cls(np.empty(0, np.str_), np.empty(0, np.int64), np.empty(0, np.int64))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from passerby.errors import UserError
-from passerby.types.columns import Bools, Ints, column
+from passerby.types.columns import UNKNOWN, Bools, Ints, column
 from passerby.types.images import Split
 from passerby.types.vectors import VectorName
 
@@ -77,23 +78,64 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """Input of one training step.
+class Inputs:
+    """All that a model may use of a batch of images; the only argument of `Embedder.forward`.
 
     Attributes:
-        images: (B, 3, H, W) uint8, colour order and size as the model's input settings say.
-        labels: (B,) or (B, V) int64, 0..C-1, one column per label view; -1 = left out.
-        cam: (B,) int64.
-        index: (B,) int64 rows of the stage's training split.
-        mask: (B, 1, H, W) uint8 in {0, 1}, 1 = person, or None; in a training step only where it weights the pooling.
+        images: (B, 3, H, W), values 0 to 255 in any dtype, colour order and size as the model's input settings say.
+        cam: (B,) int64 camera numbers, as the data set has them; -1 = unknown.
+        mask: (B, 1, H, W) in {0, 1}, 1 = person, which weights the pooling; None = plain pooling.
+        view: (B,) int64 viewpoints, -1 = unknown; None where no data set has them.
 
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
     cam: torch.Tensor
-    index: torch.Tensor
     mask: torch.Tensor | None = None
+    view: torch.Tensor | None = None
+
+    @classmethod
+    def of_images(cls, images: torch.Tensor, mask: torch.Tensor | None = None) -> Inputs:
+        """Return images (B, 3, H, W) of unknown cameras and viewpoints."""
+        count = images.shape[0]  # not len(), which would fix the number of images in an exported graph
+        return cls(images, images.new_full((count,), UNKNOWN, dtype=_int64()), mask)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
+        """Return the inputs with each tensor changed: moved to a device, or cut to some rows."""
+        mask, view = (None if tensor is None else change(tensor) for tensor in (self.mask, self.view))
+        return Inputs(change(self.images), change(self.cam), mask, view)
+
+    def mirrored(self) -> Inputs:
+        """Return the mirror images, with their masks."""
+        return replace(self, images=self.images.flip(3), mask=None if self.mask is None else self.mask.flip(3))
+
+
+def _int64() -> torch.dtype:
+    import torch  # not at the top: folders are read without it
+
+    return torch.int64
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one training step gets.
+
+    Attributes:
+        inputs: what the model gets; with a mask in a training step only where it weights the pooling.
+        labels: (B,) or (B, V) int64, 0..C-1, one column per label view; -1 = left out.
+        index: (B,) int64 rows of the stage's training split.
+
+    """
+
+    inputs: Inputs
+    labels: torch.Tensor
+    index: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
     @property
     def identities(self) -> torch.Tensor:

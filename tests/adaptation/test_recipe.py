@@ -16,12 +16,12 @@ from passerby.clustering.cameras import without_cameras
 from passerby.data.datasets import open_dataset
 from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError
-from passerby.extract import WHOLE, extract, masked_view
+from passerby.extract import WHOLE, embed, masked_view
 from passerby.methods.clustered import unit
 from passerby.recipe import load_recipe
 from passerby.train.groupings import read_groupings, vectors_file
 from passerby.train.session import train
-from passerby.types import Embeddings
+from passerby.types import Embeddings, Split
 from tests.conftest import draw_person, write_site
 
 PEOPLE, IMAGES = 5, 6
@@ -195,7 +195,7 @@ def test_masks_are_used_as_in_the_source_and_missed_in_a_sentence(tiny, masks, t
     split = open_dataset(trained.recipe.dataset("yard"), "yard").train
     kept = Embeddings.load(vectors_file(tmp_path / "out", 1)).vectors
     views = (masked_view(split.masks, "foreground"), WHOLE)
-    seen = [extract(trained.embedder, split.path, view=view) for view in views]
+    seen = [embed(trained.embedder, Split.of_paths(split.path), view=view) for view in views]
     cosine = [(unit(without_cameras(found, split.cam, spread="even")) * kept).sum(1).min() for found in seen]
     assert cosine[0] > 0.999 > cosine[1]
 

@@ -7,7 +7,10 @@ import torch
 
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
+from passerby.types import Inputs
 from tests.test_recipes import tiny_bottlenecks
+
+given = Inputs.of_images
 
 SIZE = (64, 32)
 FAMILIES = {
@@ -41,7 +44,7 @@ def images(count=3, dtype=torch.uint8):
 @every_family
 def test_shapes_gradients_and_one_file(name, tmp_path):
     embedder = make(name)
-    out = embedder(images())
+    out = embedder(given(images()))
     assert out.before_neck.shape == out.after_neck.shape == (3, embedder.dimension)
     assert out.map.shape == (3, embedder.backbone.channels, *FAMILIES[name])
     assert out.stripes is None
@@ -56,7 +59,7 @@ def test_shapes_gradients_and_one_file(name, tmp_path):
     assert (loaded.settings, loaded.input) == (embedder.settings, embedder.input)
     embedder.eval()
     with torch.inference_mode():
-        one, other = embedder(images()), loaded(images())
+        one, other = embedder(given(images())), loaded(given(images()))
     assert torch.equal(one.before_neck, other.before_neck)
     assert torch.equal(one.after_neck, other.after_neck)
     assert torch.equal(one.map, other.map)
@@ -66,7 +69,7 @@ def test_shapes_gradients_and_one_file(name, tmp_path):
 def test_an_image_does_not_look_at_its_neighbours(name):
     embedder = make(name).eval()
     with torch.inference_mode():
-        alone, together = embedder(images()[:1]), embedder(images())
+        alone, together = embedder(given(images()[:1])), embedder(given(images()))
     torch.testing.assert_close(alone.after_neck, together.after_neck[:1], atol=1e-4, rtol=1e-4)
 
 
@@ -109,7 +112,7 @@ def make_with_blocks(name, ibn, attention, non_local):
 @pytest.mark.parametrize("blocks", RUN, ids="-".join)
 def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
     embedder = make_with_blocks(*blocks)
-    out = embedder(images())
+    out = embedder(given(images()))
     assert out.map.shape == (3, embedder.dimension, 4, 2)
     (out.after_neck.square().mean() + out.before_neck.mean()).backward()
     learning = [p for p in embedder.parameters() if p.requires_grad]
@@ -119,7 +122,11 @@ def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
     loaded = load_embedder(tmp_path / "e.safetensors")
     embedder.eval()
     with torch.inference_mode():
-        one, other, alone = embedder(images()), loaded(images()), embedder(images()[:1])
+        one, other, alone = (
+            embedder(given(images())),
+            loaded(given(images())),
+            embedder(given(images()[:1])),
+        )
     assert torch.equal(one.after_neck, other.after_neck)
     torch.testing.assert_close(one.after_neck[:1], alone.after_neck, atol=1e-4, rtol=1e-4)
 
@@ -128,7 +135,7 @@ def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
 def test_blocks_fit_into_every_resnet(blocks):
     with torch.device("meta"):
         embedder = make_with_blocks(*blocks)
-        out = embedder(torch.zeros(3, 3, *SIZE))
+        out = embedder(given(torch.zeros(3, 3, *SIZE)))
     assert out.map.shape == (3, embedder.dimension, 4, 2)
     out.after_neck.sum().backward()
     assert all(p.grad is not None for p in embedder.parameters() if p.requires_grad)
@@ -146,7 +153,7 @@ def test_backbones_take_a_step_at_the_size_of_people(name):
     size = (252, 126) if "patch14" in name else PEOPLE_SIZE
     with torch.device("meta"):
         embedder = Embedder(ModelSettings(backbone=name), InputSettings(size=size))
-        out = embedder(torch.zeros(2, 3, *size))
+        out = embedder(given(torch.zeros(2, 3, *size)))
         optimiser = torch.optim.SGD(embedder.parameters(), lr=0.1)
     dimension, *grid = WHOLE[name]
     assert (*out.before_neck.shape, *out.map.shape[2:]) == (2, dimension, *grid)

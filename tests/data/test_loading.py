@@ -133,19 +133,21 @@ def load(paths, *, cache="none", workers=0, labels=LABELS, place=START, augment=
 def assert_same(one, other):
     assert len(one) == len(other)
     for a, b in zip(one, other, strict=True):
-        for name in ("images", "labels", "cam", "index"):
+        for name in ("labels", "index"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
+        for name in ("images", "cam"):
+            assert torch.equal(getattr(a.inputs, name), getattr(b.inputs, name)), name
 
 
 def test_a_batch_holds_what_the_plan_says(paths):
     batches = load(paths)
     assert [batch.index.tolist() for batch in batches] == PLAN.tolist()
     for batch in batches:
-        assert batch.images.shape == (6, 3, 32, 16)
-        assert batch.images.dtype == torch.uint8
+        assert batch.inputs.images.shape == (6, 3, 32, 16)
+        assert batch.inputs.images.dtype == torch.uint8
         assert batch.labels.tolist() == LABELS[batch.index].tolist()
-        assert batch.cam.tolist() == CAM[batch.index].tolist()
-        assert batch.mask is None
+        assert batch.inputs.cam.tolist() == CAM[batch.index].tolist()
+        assert batch.inputs.mask is None
 
 
 @pytest.mark.parametrize("cache", ["memory", "auto"])
@@ -171,7 +173,7 @@ def test_threads_change_nothing(paths, masks, monkeypatch):
     assert_same(plain, load(paths, workers=2))
     found = load_masked(paths, masks, "swap", cache="none", workers=2)
     assert_same(swapped, found)
-    assert all(torch.equal(a.mask, b.mask) for a, b in zip(swapped, found, strict=True))
+    assert all(torch.equal(a.inputs.mask, b.inputs.mask) for a, b in zip(swapped, found, strict=True))
 
 
 def test_a_process_that_is_killed_is_told(paths, monkeypatch):
@@ -200,14 +202,14 @@ def test_ranks_load_columns_of_the_same_batches(paths):
     whole = load(paths)
     left, right = load(paths, columns=slice(0, 3)), load(paths, columns=slice(3, 6))
     for batch, one, other in zip(whole, left, right, strict=True):
-        assert torch.equal(torch.cat([one.images, other.images]), batch.images)
+        assert torch.equal(torch.cat([one.inputs.images, other.inputs.images]), batch.inputs.images)
         assert torch.equal(torch.cat([one.index, other.index]), batch.index)
 
 
 @pytest.mark.parametrize("place", [EpochKey(1, 0, 0), EpochKey(0, 1, 0), EpochKey(0, 0, 1)])
 def test_another_place_in_the_run_is_augmented_otherwise(paths, place):
     for batch, other in zip(load(paths), load(paths, place=place), strict=True):
-        assert not torch.equal(batch.images, other.images)
+        assert not torch.equal(batch.inputs.images, other.inputs.images)
 
 
 def test_an_image_that_comes_twice_is_augmented_twice(paths):
@@ -216,7 +218,7 @@ def test_an_image_that_comes_twice_is_augmented_twice(paths):
     (batch,) = training_batches(
         store, np.zeros((1, 4), int), labels=LABELS, cam=CAM, settings=settings, place=EpochKey(0, 0, 0)
     )
-    assert not torch.equal(batch.images[0], batch.images[1])
+    assert not torch.equal(batch.inputs.images[0], batch.inputs.images[1])
 
 
 def test_label_views_are_columns(paths):
@@ -280,9 +282,9 @@ def load_masked(paths, masks, use, *, cache="memory", workers=0, augment=AUGMENT
 
 def test_masks_come_with_their_images(paths, masks):
     for batch in load_masked(paths, masks, "pool", augment=PLAIN):
-        assert batch.mask.shape == (6, 1, 32, 16)
-        assert batch.mask.dtype == torch.uint8
-        for row, mask, image in zip(batch.index.tolist(), batch.mask, batch.images, strict=True):
+        assert batch.inputs.mask.shape == (6, 1, 32, 16)
+        assert batch.inputs.mask.dtype == torch.uint8
+        for row, mask, image in zip(batch.index.tolist(), batch.inputs.mask, batch.inputs.images, strict=True):
             assert torch.equal(mask, fit_mask(decode_mask(masks[row]), INPUT))
             assert torch.equal(image, prepare(decode(paths[row]), INPUT))
 
@@ -294,7 +296,7 @@ def test_pooling_leaves_the_images_as_they_are(paths, masks):
 def test_removed_backgrounds_have_the_mean_colour(paths, masks):
     colour = mean_colour(INPUT)
     for batch in load_masked(paths, masks, "mask", augment=PLAIN):
-        for row, mask, image in zip(batch.index.tolist(), batch.mask[:, 0], batch.images, strict=True):
+        for row, mask, image in zip(batch.index.tolist(), batch.inputs.mask[:, 0], batch.inputs.images, strict=True):
             whole = prepare(decode(paths[row]), INPUT)
             assert torch.equal(image[:, mask == 1], whole[:, mask == 1])
             behind = whole if row == 7 else colour.reshape(3, 1, 1).expand_as(whole)
@@ -306,7 +308,7 @@ def test_swapped_backgrounds_come_from_other_images(paths, masks):
     fitted = [fit_mask(decode_mask(mask), INPUT) for mask in masks]
     seen = set()
     for batch in load_masked(paths, masks, "swap", augment=PLAIN, probability=1.0):
-        for row, mask, image in zip(batch.index.tolist(), batch.mask, batch.images, strict=True):
+        for row, mask, image in zip(batch.index.tolist(), batch.inputs.mask, batch.inputs.images, strict=True):
             assert torch.equal(mask, fitted[row])
             others = [
                 other
@@ -324,7 +326,7 @@ def test_half_of_the_backgrounds_are_swapped(paths, masks):
     kept = [
         torch.equal(image, whole[row])
         for batch in batches
-        for row, image in zip(batch.index.tolist(), batch.images, strict=True)
+        for row, image in zip(batch.index.tolist(), batch.inputs.images, strict=True)
     ]
     assert 0.2 < np.mean(kept) < 0.8
 
@@ -334,7 +336,7 @@ def test_half_of_the_backgrounds_are_swapped(paths, masks):
 def test_neither_cache_nor_workers_change_masked_batches(paths, masks, use, how):
     wanted, found = load_masked(paths, masks, use), load_masked(paths, masks, use, **how)
     assert_same(wanted, found)
-    assert all(torch.equal(a.mask, b.mask) for a, b in zip(wanted, found, strict=True))
+    assert all(torch.equal(a.inputs.mask, b.inputs.mask) for a, b in zip(wanted, found, strict=True))
 
 
 def test_masked_batches_keep_the_order(paths, masks):

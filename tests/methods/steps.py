@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from passerby.data.loading import ImageStore
-from passerby.types import Batch
+from passerby.types import Batch, Inputs
 
 
 def some(run, *, rows=(0, 3, 6, 9), labels=None):
@@ -13,7 +13,8 @@ def some(run, *, rows=(0, 3, 6, 9), labels=None):
     store = ImageStore(run.state.stage.train.path, run.state.embedder.input)
     images = torch.stack([store[row] for row in rows])
     labels = torch.from_numpy(run.state.stage.train.pid) if labels is None else labels
-    return Batch(images, labels[rows], torch.from_numpy(run.state.stage.train.cam[rows]), torch.from_numpy(rows))
+    cam = torch.from_numpy(run.state.stage.train.cam[rows])
+    return Batch(Inputs(images, cam), labels[rows], torch.from_numpy(rows))
 
 
 def shake(module, *, seed=0, by=0.3):

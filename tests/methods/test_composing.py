@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from passerby.errors import UserError
 from passerby.train import run_log
 from passerby.train.session import train
+from passerby.types import Inputs
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 TWO = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]"
@@ -89,5 +90,5 @@ def test_people_of_several_views_are_those_of_whole_images():
 
     labels = torch.tensor([[3, 1, 2], [4, 0, 0]])
     blank = torch.zeros(2)
-    assert Batch(blank, labels, blank, blank).people.tolist() == [3, 4]
-    assert Batch(blank, labels[:, 0], blank, blank).people.tolist() == [3, 4]
+    assert Batch(Inputs(blank, blank), labels, blank).people.tolist() == [3, 4]
+    assert Batch(Inputs(blank, blank), labels[:, 0], blank).people.tolist() == [3, 4]

@@ -17,8 +17,8 @@ LSTKC = json.loads((Path(__file__).parents[1] / "oracles_data" / "lstkc.json").r
 def both(run, batch):
     """Return what the earlier network and the present one make of a batch; they must not be alike."""
     with torch.no_grad():
-        old = run.state.previous_model.embedder(batch.images)
-    new = run.state.embedder(batch.images)
+        old = run.state.previous_model.embedder(batch.inputs)
+    new = run.state.embedder(batch.inputs)
     assert not torch.allclose(old.before_neck, new.before_neck, rtol=0.1)
     return old, new
 
@@ -82,7 +82,7 @@ def test_the_share_equals_the_known_number_beside_images_that_stay(rows):
 
 def test_a_share_counts_for_the_new_weights(later):
     run = later("method.average.alpha=0.25")
-    run.state.embedder(some(run).images)  # its statistics move
+    run.state.embedder(some(run).inputs)  # its statistics move
     networks = run.state.previous_model.embedder, run.state.embedder
     old, new = ({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
     run.state.methods["average"].on_stage_end(run.context)
@@ -105,7 +105,7 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
     every = some(run, rows=range(len(run.state.stage.train)))
     with torch.no_grad():
         features = [
-            net.eval()(every.images).before_neck for net in (run.state.previous_model.embedder, run.state.embedder)
+            net.eval()(every.inputs).before_neck for net in (run.state.previous_model.embedder, run.state.embedder)
         ]
     run.state.embedder.train()
     run.state.methods["average"].on_stage_end(run.context)

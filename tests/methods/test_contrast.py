@@ -49,7 +49,7 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_it(unknown, vector, 
     earlier = method.memory
     for rows in ((0, 5, 9, 14), (23, 2, 3, 17)):
         batch = some(run, rows=rows, labels=run.state.counters.labels)
-        out, memory = run.state.embedder(batch.images), method.memory.clone()
+        out, memory = run.state.embedder(batch.inputs), method.memory.clone()
         seen = getattr(out, vector).detach()
         loss = method.losses(run.context, batch, out)["contrast"].value
         torch.testing.assert_close(loss, contrast_loss(seen, batch.labels, memory))

@@ -16,7 +16,7 @@ from passerby.models.akpnet import AKPNet
 from passerby.train.forward import forward
 from passerby.train.opening import opening
 from passerby.train.trainer import make_trainer
-from passerby.types import Batch
+from passerby.types import Batch, Inputs
 from tests.methods.test_weight_penalty import TWO_SITES
 
 PART = "backbone: test_resnet, steps: 2, batch: 4"
@@ -42,7 +42,7 @@ def some(run, count=4):
     store = ImageStore(run.state.stage.train.path, run.state.embedder.input)
     images = torch.stack([store[row] for row in rows])
     pid, cam = (torch.from_numpy(column[rows]) for column in (run.state.stage.train.pid, run.state.stage.train.cam))
-    return Batch(images, pid, cam, torch.from_numpy(rows))
+    return Batch(Inputs(images, cam), pid, torch.from_numpy(rows))
 
 
 # ---- learning
@@ -80,14 +80,14 @@ def test_a_batch_is_seen_again_in_earlier_colours(second):
     method, batch = run.state.methods["dask"], some(run)
     (network,) = method.networks
     torch.nn.init.normal_(network.predict[-1].weight, std=0.01, generator=torch.Generator().manual_seed(0))
-    transferred = method.transfer(run.context, batch.images)
-    wanted = network(batch.images / 255)  # normalised, which the embedder does itself
+    transferred = method.transfer(run.context, batch.inputs.images)
+    wanted = network(batch.inputs.images / 255)  # normalised, which the embedder does itself
     torch.testing.assert_close(
         (transferred - run.state.embedder.mean) / run.state.embedder.std, wanted, atol=1e-4, rtol=1e-4
     )
-    assert (transferred - batch.images).abs().mean() > 1
+    assert (transferred - batch.inputs.images).abs().mean() > 1
     terms = method.losses(run.context, batch, forward(run.setup, run.state, batch))
-    again = replace(batch, images=transferred)
+    again = replace(batch, inputs=replace(batch.inputs, images=transferred))
     out = forward(run.setup, run.state, again)
     plain = run.state.losses(out, batch.labels) | run.state.methods["affinity"].losses(run.context, again, out)
     assert {name: term.weight for name, term in terms.items()} == {
@@ -125,7 +125,10 @@ def test_a_weight_that_is_learnt_counts_here_too(second):
     batch = some(run)
     term = run.state.methods["dask"].losses(run.context, batch, forward(run.setup, run.state, batch))["dask softmax"]
     plain = run.context.compute_transferred_losses(
-        replace(batch, images=run.state.methods["dask"].transfer(run.context, batch.images))
+        replace(
+            batch,
+            inputs=replace(batch.inputs, images=run.state.methods["dask"].transfer(run.context, batch.inputs.images)),
+        )
     )["softmax"]
     assert term.weighted.item() == pytest.approx(2 * plain.weighted.item(), rel=1e-4)
     (gradient,) = torch.autograd.grad(term.weighted, share)
@@ -140,7 +143,7 @@ def test_the_pooling_is_weighted_in_the_second_look_too(tiny, masks, tmp_path):
     upper = torch.zeros(4, 1, 32, 16)
     upper[:, :, :16] = 1
     for mask in (upper, 1 - upper):
-        masked = replace(batch, mask=mask)
+        masked = replace(batch, inputs=replace(batch.inputs, mask=mask))
         found.append(
             method.losses(run.context, masked, forward(run.setup, run.state, masked))["dask softmax"].value.item()
         )
@@ -218,7 +221,7 @@ def test_what_would_do_nothing_is_refused(tiny, tmp_path):
 
 def test_a_network_that_cannot_be_had_is_refused_before_training(tiny, tmp_path):
     run = make_trainer(tiny("method.dask={backbone: no_such_net}"), tmp_path / "run")
-    with pytest.raises(UserError, match=r"method.dask: its backbone: 'no_such_net' is not a timm model"):
+    with pytest.raises(UserError, match=r"method.dask: its backbone: no family of backbones knows 'no_such_net'"):
         run.open_stage(0)
 
 

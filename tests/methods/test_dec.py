@@ -110,7 +110,7 @@ def test_every_image_is_drawn_to_the_target_of_its_own_row(unknown, scope, dimen
     torch.testing.assert_close(method.centres.detach(), centres, atol=1e-4, rtol=1e-3)
     rows = [20, 3, 1, 14, 9, 11, 6]
     batch = some(run, rows=rows, labels=labels)
-    out = run.state.embedder(batch.images)
+    out = run.state.embedder(batch.inputs)
     kept = [row for row in rows if labels[row] >= 0]
     seen = 4 * (F.normalize(out.after_neck[[rows.index(row) for row in kept]]) - mean) @ axes
     log_q = log_assignment(seen, method.centres, alpha=2.0)

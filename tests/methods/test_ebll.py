@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -19,7 +18,7 @@ from passerby.settings import build
 from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.trainer import make_trainer
-from passerby.types import Output
+from passerby.types import Output, Split
 from tests.methods.steps import some
 
 CODE = "method.ebll={code: 8, epochs: 30, lr: 0.01, batch: 16}"
@@ -33,7 +32,7 @@ class Given(Material):
     """Vectors or maps that are already there: (2, N, ...), as they are and mirrored."""
 
     def __init__(self, kept):
-        self.kept, self.paths, self.device = kept, np.arange(kept.shape[1]), torch.device("cpu")
+        self.kept, self.split, self.device = kept, range(kept.shape[1]), torch.device("cpu")
 
 
 def features(count=200, dimension=16, rank=4):
@@ -160,10 +159,7 @@ def paths(tiny):
 
 @pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
 def test_what_is_kept_equals_what_is_made_anew(model, paths, place):
-    kept, anew = (
-        Material(model, paths, place=place, device=torch.device("cpu"), autocast=torch.no_grad, limit=limit)
-        for limit in (2**30, 0)
-    )
+    kept, anew = (Material(model, Split.of_paths(paths), place=place, limit=limit) for limit in (2**30, 0))
     assert kept.kept is not None
     assert anew.kept is None
     rows, mirrored = torch.tensor([7, 0, 3, 7]), torch.tensor([True, False, True, False])
@@ -200,8 +196,8 @@ def test_codes_are_held_to_those_of_the_teacher(later, place):
     run = later(PEOPLE, f"method.ebll={{code: 8, epochs: 60, lr: 0.01, batch: 16, weight: 3.0, place: {place}}}")
     method, batch = run.state.methods["ebll"], some(run)
     with torch.no_grad():
-        old = run.state.previous_model.embedder(batch.images)
-    new = run.state.embedder(batch.images)
+        old = run.state.previous_model.embedder(batch.inputs)
+    new = run.state.embedder(batch.inputs)
     (term,) = method.losses(run.context, batch, new).values()
     layer = method.encoders[0].layer
     codes = [layer(out.before_neck if place == "after_pooling" else out.map).sigmoid() for out in (old, new)]

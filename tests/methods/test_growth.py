@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from passerby.errors import UserError
 from passerby.losses.loss import class_means, classifiers
-from passerby.methods.growth import vectors
 from passerby.recipe import load_recipe
 from passerby.train.checkpoint import load_checkpoint
 from passerby.train.trainer import make_trainer
@@ -35,8 +34,8 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
         assert torch.equal(head.weight[3:], heads[name])
         of = {"softmax": "after_neck", "cosface": "before_neck"}[name]
         people = torch.from_numpy(run.state.stage.train.pid)
-        means = class_means(vectors(run.context, run.state.stage.train, of=of), people)
-        before_neck = class_means(F.normalize(vectors(run.context, run.state.stage.train, of="before_neck")), people)
+        means = class_means(run.context.vectors_of(run.state.stage.train, of), people)
+        before_neck = class_means(F.normalize(run.context.vectors_of(run.state.stage.train, "before_neck")), people)
         assert torch.equal(head.weight[:3], means) == (new == "means")
         assert torch.equal(head.weight[:3], before_neck) == (new == "means_before_neck")
 
@@ -108,7 +107,7 @@ def test_a_stage_without_a_classifier_loses_nobody(grown, new):
     assert len(rows) == 6 + 3 + 6
     assert torch.equal(rows[9:], ended[0]["softmax"])
     means = class_means(
-        vectors(run.context, run.setup.stages[1].train, of="after_neck"),
+        run.context.vectors_of(run.setup.stages[1].train, "after_neck"),
         torch.from_numpy(run.setup.stages[1].train.pid),
     )
     assert torch.allclose(rows[6:9], means) == (new == "means")

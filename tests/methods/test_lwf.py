@@ -24,8 +24,8 @@ def test_each_loss_asks_the_teacher_at_its_own_temperature(later):
     method.kept[0].load_state_dict(method.old[0].state_dict())
     shake(method.kept, seed=2)
     with torch.no_grad():
-        old = run.state.previous_model.embedder(batch.images)
-    new = run.state.embedder(batch.images)
+        old = run.state.previous_model.embedder(batch.inputs)
+    new = run.state.embedder(batch.inputs)
     terms = method.losses(run.context, batch, new)
     said, says = method.old[0](old.after_neck), method.kept[0](new.after_neck)
     wanted = {

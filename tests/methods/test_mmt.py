@@ -12,6 +12,7 @@ from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.mmt import kept_of_mean, soft_cross_entropy, soft_triplet
 from passerby.train.session import train
+from passerby.types import Inputs
 from tests.methods.steps import shake, some
 from tests.train.runs import run, weights
 
@@ -96,9 +97,9 @@ def test_the_second_network_sees_the_mirror_image_and_its_mask(tiny, masks, tmp_
 
     recipe = mmt(tiny, "stages.0.train=[market1501]", f"masks={masks}", "foreground=pool")
     train(recipe, tmp_path / "run", watch=[look])
-    for mine, theirs in zip(first[0], second[0], strict=True):
-        assert torch.equal(mine.flip(3), theirs)
-    assert len(first[0]) == 2
+    (mine,), (theirs,) = first[0], second[0]
+    assert torch.equal(mine.images.flip(3), theirs.images)
+    assert torch.equal(mine.mask.flip(3), theirs.mask)
 
 
 def four(method, run):
@@ -114,8 +115,8 @@ def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
     method = run.state.methods["mmt"]
     networks = four(method, run)
     batch = some(run, rows=range(0, 24, 2), labels=run.state.counters.labels)
-    images, labels = (batch.images, batch.images.flip(3)), batch.labels
-    outs = [network(images[place % 2]) for place, network in enumerate(networks)]
+    images, labels = (batch.inputs.images, batch.inputs.images.flip(3)), batch.labels
+    outs = [network(Inputs.of_images(images[place % 2])) for place, network in enumerate(networks)]
     logits = [head(out.after_neck) for head, out in zip(method.heads, outs, strict=True)]
     terms = method.losses(run.context, batch, outs[0])
 
@@ -164,8 +165,8 @@ def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):
     run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
     method = run.state.methods["mmt"]
     four(method, run)
-    images = some(run, rows=range(24)).images
+    images = some(run, rows=range(24)).inputs.images
     with torch.no_grad():
-        seen = [copy.deepcopy(net).eval()(images).after_neck for net in method.teachers]
+        seen = [copy.deepcopy(net).eval()(Inputs.of_images(images)).after_neck for net in method.teachers]
     wanted = sum(torch.nn.functional.normalize(one) for one in seen) / 2
     torch.testing.assert_close(torch.from_numpy(method.looked_at(run.context)), wanted, atol=1e-5, rtol=1e-4)

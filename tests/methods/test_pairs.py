@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from passerby.data.transforms import mix_seeds
-from passerby.methods.growth import vectors
 from passerby.methods.method import Method
 from passerby.methods.weight_penalty import flat
 from passerby.recipe import MethodSettings
@@ -154,7 +153,7 @@ def test_of_a_running_mean_the_mean_is_remembered(tiny, tmp_path):
         assert torch.equal(run.state.methods[name].reference, scored)
     memory = run.state.methods["replay"]
     rows = memory.rows[memory.stages == 1].numpy()
-    seen = vectors(run.context, run.setup.stages[1].train.select(rows), of="after_neck", model=run.state.tested)
+    seen = run.context.vectors_of(run.setup.stages[1].train.select(rows), "after_neck", model=run.state.tested)
     torch.testing.assert_close(memory.stored[-len(rows) :], seen)
 
 

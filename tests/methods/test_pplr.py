@@ -89,7 +89,7 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
     )
     method = run.state.methods["pplr"]
     batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=run.state.counters.labels)
-    out, labels = run.state.embedder(batch.images), batch.labels
+    out, labels = run.state.embedder(batch.inputs), batch.labels
     worth = method.agreement[[22, 3, 8, 17, 5, 12]]
     whole = method.heads[0](out.after_neck)
     stripes = torch.stack([method.heads[n + 1](method.necks[n](out.stripes[:, n])) for n in (0, 1)], dim=1)

@@ -12,7 +12,7 @@ from passerby.methods.replay import choose, match_gap
 from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.trainer import make_trainer
-from passerby.types import Batch
+from passerby.types import Batch, Inputs
 from tests.methods.test_weight_penalty import TWO_SITES
 
 FEATURES = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -123,8 +123,8 @@ def test_what_is_stored_is_matched_and_only_that(second):
     rows = torch.tensor([0, len(run.setup.stages[1].train)])
     run.state.embedder.eval()
     (images,) = plain_batches(run.state.stage.train.path[rows.numpy()], run.state.embedder.input, size=2)
-    out = run.state.embedder(images)
-    batch = Batch(images, torch.zeros(2), torch.zeros(2), rows)
+    out = run.state.embedder(Inputs.of_images(images))
+    batch = Batch(Inputs.of_images(images), torch.zeros(2), rows)
     assert method.losses(run.context, batch, out)["match"].value.item() == pytest.approx(0, abs=1e-8)
     assert method.losses(run.context, batch, out)["match"].weight == 0.3
 

@@ -165,7 +165,7 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_imag
     rows = [unseen[7], *known[1:3], unseen[0], *known[-1:], unseen[23]]  # two are of one known person
     batch = some(run, rows=rows, labels=run.state.counters.labels)
     method.before_batch(run.context, batch)
-    out, before = run.state.embedder(batch.images), method.memory.clone()
+    out, before = run.state.embedder(batch.inputs), method.memory.clone()
     loss = method.losses(run.context, batch, out)["memory"].value
     kinds = [rows for rows in (batch.labels < count, batch.labels >= count) if rows.any()]
     wanted = sum(

@@ -95,7 +95,7 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(-1, 3, (24, 4 if asked else 3), generator=generator)  # the views do not agree
     batch = some(run, rows=range(0, 24, 2), labels=labels)
-    out = run.state.embedder(batch.images)
+    out = run.state.embedder(batch.inputs)
     terms = run.state.methods["ssg"].losses(run.context, batch, out)
     seen = {
         "ssg after_neck": (out.after_neck, 0),

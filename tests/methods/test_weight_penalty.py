@@ -11,6 +11,7 @@ from passerby.train import run_log
 from passerby.train.plan import plan_epoch
 from passerby.train.session import train
 from passerby.train.trainer import make_trainer
+from passerby.types import Inputs
 from tests.methods.steps import some
 from tests.train.test_loop import PLAIN
 
@@ -35,7 +36,7 @@ def slow_gradients(run, rows, figure):
     for row in rows:
         run.state.embedder.zero_grad()
         (image,) = plain_batches(run.state.stage.train.path[[row]], run.state.embedder.input, size=1)
-        figure(run.state.embedder(image), int(row)).backward()
+        figure(run.state.embedder(Inputs.of_images(image)), int(row)).backward()
         pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.state.embedder.parameters()]
         found.append(torch.cat([piece.flatten() for piece in pieces]))
     run.state.embedder.zero_grad()
@@ -117,7 +118,7 @@ def test_weights_are_pulled_as_published(later, name, factor):
     run = later(f"method.{name}={{images: 3, strength: 7.0}}")
     method, batch = run.state.methods[name], some(run)
     method.importance = torch.rand(len(method.reference), generator=torch.Generator().manual_seed(0))
-    (term,) = method.losses(run.context, batch, run.state.embedder(batch.images)).values()
+    (term,) = method.losses(run.context, batch, run.state.embedder(batch.inputs)).values()
     away = flat(run.state.embedder.parameters()) - method.reference
     torch.testing.assert_close(term.value, factor * (method.importance * away.square()).sum())
     assert term.value > 0.1
@@ -162,7 +163,7 @@ def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strengt
     for batch in list(batches)[:2]:
         run.state.embedder.train()
         before = flat(run.state.embedder.parameters()).detach()
-        loss = sum(term.weighted for term in run.state.losses(run.state.embedder(batch.images), batch.labels).values())
+        loss = sum(term.weighted for term in run.state.losses(run.state.embedder(batch.inputs), batch.labels).values())
         gradient = flat(torch.autograd.grad(loss, list(run.state.embedder.parameters())))
         run.step(batch, count=6)
         run.state.counters.iteration += 1

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.akpnet import NUMBERS, AKPNet, convolve_each, resample_colours
+from passerby.types import Inputs
 
 INPUTS = InputSettings(size=(32, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
@@ -94,7 +95,7 @@ def test_the_maximum_of_the_map_is_what_predicts():
     network = AKPNet("test_resnet", INPUTS).eval()
     torch.nn.init.normal_(network.predict[-1].weight, generator=torch.Generator().manual_seed(0))
     images = torch.rand(2, 3, 32, 16)
-    vectors = network.backbone(images)[0].flatten(2).max(dim=2).values
+    vectors = network.backbone(Inputs.of_images(images))[0].flatten(2).max(dim=2).values
     torch.testing.assert_close(network(images), convolve_each(images, network.predict(vectors)))
 
 

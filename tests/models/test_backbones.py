@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from passerby.errors import UserError
 from passerby.models.backbones import Loaded, load_backbone, make_backbone
 from passerby.models.weights_file import read_weights
+from passerby.types import Inputs
 
 SIZE = (64, 32)
 
@@ -32,7 +33,7 @@ def test_last_stride_1_doubles_the_map_and_changes_no_weight(name):
     assert all(m.dilation in (1, (1, 1)) for m in finer.modules() if isinstance(m, torch.nn.Conv2d))
     plain.eval(), finer.eval()
     with torch.inference_mode():
-        coarse, fine = plain(images())[0], finer(images())[0]
+        coarse, fine = plain(Inputs.of_images(images()))[0], finer(Inputs.of_images(images()))[0]
     assert coarse.shape == (2, plain.channels, 2, 1)
     assert fine.shape == (2, plain.channels, 4, 2)
 
@@ -87,7 +88,7 @@ def test_torchvision_weights_fit_and_mean_the_same(tmp_path, missing):
         x = images()
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             x = getattr(theirs, name)(x)
-        torch.testing.assert_close(backbone(images())[0], x)
+        torch.testing.assert_close(backbone(Inputs.of_images(images()))[0], x)
 
 
 PREFIXES = ["module.", "backbone.", "base.", "model.", "module.base.", "module.model.", "module.backbone.", "body."]

@@ -11,6 +11,9 @@ from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
 from passerby.models.pooling import Pool
+from passerby.types import Inputs
+
+given = Inputs.of_images
 
 INPUT = InputSettings(size=(32, 16))
 MODEL = ModelSettings(backbone="test_resnet", last_stride=1)
@@ -23,36 +26,36 @@ def images(count=4):
 def test_bytes_and_floats_mean_the_same():
     embedder = Embedder(MODEL, INPUT).eval()
     with torch.inference_mode():
-        assert torch.equal(embedder(images()).before_neck, embedder(images().float()).before_neck)
+        assert torch.equal(embedder(given(images())).before_neck, embedder(given(images().float())).before_neck)
 
 
 def test_normalisation_is_part_of_the_model():
     embedder = Embedder(MODEL, InputSettings(size=(32, 16), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))).eval()
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)))
     with torch.inference_mode():
-        direct = embedder.backbone((images() / 255 - mean) / std)[0]
-        torch.testing.assert_close(embedder(images()).map, direct)
+        direct = embedder.backbone(given((images() / 255 - mean) / std))[0]
+        torch.testing.assert_close(embedder(given(images())).map, direct)
 
 
 def test_the_neck_is_a_batch_norm_without_shift():
     embedder = Embedder(MODEL, INPUT)
     assert not embedder.neck.bias.requires_grad
     assert not embedder.neck.bias.any()
-    out = embedder(images())
+    out = embedder(given(images()))
     wanted = (out.before_neck - out.before_neck.mean(0)) / (out.before_neck.var(0, unbiased=False) + 1e-5).sqrt()
     torch.testing.assert_close(out.after_neck, wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(out.before_neck, out.map.mean(dim=(2, 3)))
 
 
 def test_without_a_neck_both_vectors_are_one():
-    out = Embedder(MODEL.model_copy(update={"neck": "none"}), INPUT)(images())
+    out = Embedder(MODEL.model_copy(update={"neck": "none"}), INPUT)(given(images()))
     assert torch.equal(out.before_neck, out.after_neck)
 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "avg_max", "gem", "gem_learned"])
 def test_the_feature_is_the_pooled_map(pool):
     embedder = Embedder(MODEL.model_copy(update={"pool": pool}), INPUT).eval()
-    out = embedder(images())
+    out = embedder(given(images()))
     assert torch.equal(out.before_neck, Pool(pool)(out.map))
     assert [n for n, _ in embedder.named_parameters() if "pool" in n] == (["pool.p"] if pool == "gem_learned" else [])
 
@@ -65,7 +68,7 @@ def test_a_pooling_that_a_token_model_ignores_is_told():
 def test_vectors_are_float32_under_autocast():
     embedder = Embedder(MODEL, INPUT)
     with torch.autocast("cpu", torch.bfloat16):
-        out = embedder(images())
+        out = embedder(given(images()))
     assert out.map.dtype == torch.bfloat16
     assert out.before_neck.dtype == out.after_neck.dtype == torch.float32
 

@@ -11,6 +11,9 @@ from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.models.groups import group_batch_norms
+from passerby.types import Inputs
+
+given = Inputs.of_images
 
 
 def filled(norm, seed=0):
@@ -73,15 +76,15 @@ def test_a_whole_model_sees_its_batch_as_several_devices_would(settings):
     images = torch.randint(0, 256, (8, 3, 64, 32), dtype=torch.uint8)
     images[4:] //= 3  # or both halves would have much the same statistics
     with torch.no_grad():
-        found = embedder(images)
-        halves = [copy.deepcopy(plain)(half) for half in images.split(4)]
+        found = embedder(given(images))
+        halves = [copy.deepcopy(plain)(given(half)) for half in images.split(4)]
         for name in ("before_neck", "after_neck"):
             wanted = torch.cat([getattr(half, name) for half in halves])
             torch.testing.assert_close(getattr(found, name), wanted, rtol=1e-3, atol=1e-4)
-            assert not torch.allclose(getattr(copy.deepcopy(plain)(images), name), wanted, rtol=1e-2, atol=1e-2)
+            assert not torch.allclose(getattr(copy.deepcopy(plain)(given(images)), name), wanted, rtol=1e-2, atol=1e-2)
     embedder = copy.deepcopy(embedder)  # as a running mean of the weights does
     embedder.load_state_dict(plain.state_dict())
-    assert torch.equal(embedder.eval()(images).after_neck, plain.eval()(images).after_neck)
+    assert torch.equal(embedder.eval()(given(images)).after_neck, plain.eval()(given(images)).after_neck)
 
 
 def test_a_model_without_batch_norm_is_refused():

@@ -14,7 +14,10 @@ from passerby.models.backbones import load_backbone, make_backbone
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
 from passerby.models.osnet import OSNETS, AggregationGate, OSNet
 from passerby.models.pooling import Pool
+from passerby.types import Inputs
 from tests.models.rule import check, drawn, ruled
+
+given = Inputs.of_images
 
 KNOWN = json.loads((Path(__file__).parents[1] / "oracles_data" / "osnet.json").read_text())["nets"]
 SIZE = (64, 32)
@@ -70,7 +73,7 @@ def test_a_published_file_gives_the_published_feature(name, tmp_path):
     embedder = Embedder(settings, INPUT).eval()
     assert str(embedder.loaded) == f"{KNOWN[name]['n_tensors']} tensors match"
     with torch.inference_mode():
-        out = embedder(images())
+        out = embedder(given(images()))
         featuremap = published.forward_features((images() - embedder.mean) / embedder.std)
         assert torch.equal(out.map, featuremap)
         assert torch.equal(out.before_neck, published.fc(featuremap.mean(dim=(2, 3))))
@@ -80,7 +83,7 @@ def test_a_published_file_gives_the_published_feature(name, tmp_path):
 def test_every_pooling_goes_before_the_head(pool):
     embedder = Embedder(ModelSettings(backbone=SMALL, pool=pool), INPUT).eval()
     with torch.inference_mode():
-        out = embedder(images())
+        out = embedder(given(images()))
         assert torch.equal(out.before_neck, embedder.backbone.body.fc(Pool(pool)(out.map)))
     assert out.map.shape == (3, 128, 4, 2)
     assert out.before_neck.shape == out.after_neck.shape == (3, 512)
@@ -90,7 +93,7 @@ def test_every_pooling_goes_before_the_head(pool):
 @pytest.mark.parametrize("name", [SMALL, SEARCHED])
 def test_all_of_it_learns_copies_and_comes_back_from_one_file(name, tmp_path):
     embedder = Embedder(ModelSettings(backbone=name), INPUT)
-    out = embedder(images())
+    out = embedder(given(images()))
     (out.after_neck.square().mean() + out.before_neck.mean()).backward()
     assert all(torch.isfinite(p.grad).all() for p in embedder.parameters() if p.requires_grad)
     save_embedder(embedder, tmp_path / "e.safetensors", recipe="")
@@ -98,16 +101,19 @@ def test_all_of_it_learns_copies_and_comes_back_from_one_file(name, tmp_path):
     embedder.eval()
     with torch.inference_mode():
         for other in (twin, loaded):
-            assert torch.equal(other(images()).after_neck, embedder(images()).after_neck)
+            assert torch.equal(other(given(images())).after_neck, embedder(given(images())).after_neck)
         torch.testing.assert_close(
-            embedder(images()[:1]).after_neck, loaded(images()).after_neck[:1], atol=1e-4, rtol=0
+            embedder(given(images()[:1])).after_neck,
+            loaded(given(images())).after_neck[:1],
+            atol=1e-4,
+            rtol=0,
         )
 
 
 def test_vectors_are_float32_under_autocast():
     embedder = Embedder(ModelSettings(backbone=SMALL), INPUT)
     with torch.autocast("cpu", torch.bfloat16):
-        out = embedder(images())
+        out = embedder(given(images()))
     assert out.before_neck.dtype == out.after_neck.dtype == torch.float32
 
 

@@ -6,6 +6,7 @@ import torch
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.models.groups import fixed_statistics
+from passerby.types import Inputs
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_stripes_do_not_move_the_statistics_of_whole_images():
         torch.manual_seed(1)
         settings = ModelSettings(backbone="osnet_x0_25", stripes=stripes)
         embedder = Embedder(settings, InputSettings(size=(64, 32)), load=False).train()
-        outs.append(embedder(images))
+        outs.append(embedder(Inputs.of_images(images)))
         states.append(embedder.state_dict())
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert torch.equal(outs[0].before_neck, outs[1].before_neck)

@@ -12,6 +12,7 @@ from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.report.attention import attention_figure, contributions, cover, maps_of, scale_image
 from passerby.report.ranked_lists import rank_for
+from passerby.types import Inputs
 
 INPUT = InputSettings(size=(64, 32))
 
@@ -33,7 +34,7 @@ IMAGES = torch.randint(0, 256, (5, 3, 64, 32), generator=torch.Generator().manua
 def test_the_cells_add_up_to_the_similarity(pool, neck):
     model = embedder(pool=pool, neck=neck)
     with torch.no_grad():
-        out = model(IMAGES)
+        out = model(Inputs.of_images(IMAGES))
         query = out.after_neck[0]
         zero = model.neck(torch.zeros_like(out.before_neck))  # what the neck adds whatever the image
     similarity = F.cosine_similarity(out.after_neck, query[None])
@@ -46,7 +47,7 @@ def test_the_cells_add_up_to_the_similarity(pool, neck):
 def test_the_feature_before_the_neck_can_be_explained_too():
     model = embedder()
     with torch.no_grad():
-        feature = model(IMAGES).before_neck
+        feature = model(Inputs.of_images(IMAGES)).before_neck
     cells = contributions(model, IMAGES, feature[0], feature="before_neck")
     torch.testing.assert_close(cells.sum(dim=(1, 2)), F.cosine_similarity(feature, feature[:1]), rtol=1e-3, atol=1e-3)
 
@@ -54,7 +55,7 @@ def test_the_feature_before_the_neck_can_be_explained_too():
 def test_a_network_of_tokens_has_a_map_although_it_reads_its_class_token_alone():
     model = Embedder(ModelSettings(backbone="test_vit"), INPUT).eval()
     with torch.no_grad():
-        out = model(IMAGES)
+        out = model(Inputs.of_images(IMAGES))
     cells = contributions(model, IMAGES, out.after_neck[0])
     assert cells.shape == (5, *out.map.shape[2:])
     assert cells.abs().amax(dim=(1, 2)).min() > 0

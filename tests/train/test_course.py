@@ -8,7 +8,6 @@ import torch
 
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.extract import embed_dataset
 from passerby.metrics.galleries import search_earlier
 from passerby.models.embedder import load_embedder
 from passerby.train import run_log
@@ -16,6 +15,7 @@ from passerby.train.course import course_from_json, course_json, course_of
 from passerby.train.run_log import EpochRecord, ScoreRecord, SearchRecord, StageRecord
 from passerby.train.trainer import make_trainer
 from passerby.types import Embeddings, Split, Stage
+from tests.embedded import embed_tested
 from tests.train.runs import run, weights
 
 SEQUENCE = [
@@ -159,7 +159,7 @@ def test_the_earlier_gallery_is_searched_by_the_new_model(sequence, tiny):
     assert (gallery["stage"], gallery["dataset"]) == (2, "market1501")
     dataset = make_trainer(tiny(*SEQUENCE), sequence).setup.datasets["market1501"]
     old, new = (
-        embed_dataset(load_embedder(sequence / f), dataset) for f in ("stage-1.safetensors", "embedder.safetensors")
+        embed_tested(load_embedder(sequence / f), dataset) for f in ("stage-1.safetensors", "embedder.safetensors")
     )
     for name, table in (("old", old), ("mixed", search_earlier(new, old)), ("new", new)):
         assert gallery[name]["mAP"] == pytest.approx(100 * evaluate(table).mAP, abs=1e-3)

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from passerby.evaluation import evaluate
-from passerby.extract import embed_dataset
 from passerby.models.embedder import load_embedder
 from passerby.train import run_log
 from passerby.train.session import train
 from passerby.train.trainer import make_trainer
 from passerby.types import Embeddings
 from tests.conftest import JOINT
+from tests.embedded import embed_tested
 from tests.train.gathering import CASES
 from tests.train.runs import optimiser_hash, weights
 from tests.train.two_processes import train_in_two
@@ -121,7 +121,7 @@ def test_local_mining_is_something_else(two):
 def test_scores_equal_those_of_one_process(two, tiny):
     folder = two / "batch norm"
     run = make_trainer(tiny(*VARIANTS["batch norm"]), folder)
-    alone = embed_dataset(load_embedder(folder / "embedder.safetensors"), run.setup.datasets["market1501"])
+    alone = embed_tested(load_embedder(folder / "embedder.safetensors"), run.setup.datasets["market1501"])
     together = Embeddings.load(folder / "embeddings" / "market1501.npz")
     assert together.path.tolist() == alone.path.tolist()
     np.testing.assert_allclose(together.vectors, alone.vectors, rtol=1e-4, atol=1e-4)

@@ -12,16 +12,14 @@ from typer.testing import CliRunner
 from passerby import extract as extraction
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.extract import View, extract, label_vectors, masked_view
-from passerby.methods.consolidation import both_vectors
-from passerby.methods.growth import vectors
+from passerby.extract import View, embed, label_vectors, masked_view
 from passerby.methods.method import frozen
 from passerby.methods.reconstruction import Material
 from passerby.methods.weight_penalty import image_gradients
 from passerby.models.embedder import load_embedder
 from passerby.train.session import train
 from passerby.train.trainer import make_trainer
-from passerby.types import Batch, Embeddings
+from passerby.types import Batch, Embeddings, Split
 from tests.train.runs import run, weights
 
 USES = ("none", "mask", "swap", "pool")
@@ -70,14 +68,14 @@ def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
     dataset = make_trainer(tiny(f"masks={masks}"), None).setup.datasets["market1501"]
     for use in ("mask", "pool"):
         embedder = load_embedder(trained[use] / "embedder.safetensors")
-        shown = extract(
+        shown = embed(
             embedder,
-            extraction.tested_paths(dataset),
+            extraction.tested_split(dataset),
             view=extraction.tested_view(dataset, protocol(trained[use])["input_mask"]),
         )
         kept = Embeddings.load(trained[use] / "embeddings" / "market1501.npz")
         np.testing.assert_allclose(shown, kept.vectors, atol=1e-4)
-        whole = extract(embedder, extraction.tested_paths(dataset))
+        whole = embed(embedder, Split.of_paths(extraction.tested_paths(dataset)))
         assert np.abs(whole - shown).max() > 1e-3
 
 
@@ -91,20 +89,18 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
     some = run.state.stage.train.select(np.arange(5))
     word = {"pool": "weighted", "mask": "foreground"}[use]
     view = masked_view(some.masks, word)
-    wanted = torch.from_numpy(extract(run.state.embedder, some.path, feature="before_neck", view=view))
-    whole = torch.from_numpy(extract(run.state.embedder, some.path, feature="before_neck"))
+    wanted = torch.from_numpy(embed(run.state.embedder, Split.of_paths(some.path), vector="before_neck", view=view))
+    whole = torch.from_numpy(embed(run.state.embedder, Split.of_paths(some.path), vector="before_neck"))
     assert (wanted - whole).abs().max() > 1e-4
-    images, weights = next(extraction.shown(some.path, view, run.state.embedder, size=5))
-    batch = Batch(images, torch.zeros(5), torch.zeros(5), torch.arange(5), weights)
+    inputs = next(extraction.read_inputs(run.state.embedder, some, view, size=5))
+    batch = Batch(inputs, torch.zeros(5), torch.arange(5))
     looks = {
         "teacher": run.state.previous_model.output(run.context, batch).before_neck,
-        "vectors": vectors(run.context, some, of="before_neck"),
+        "vectors": run.context.vectors_of(some, "before_neck"),
         "clustered": torch.from_numpy(run.context.vectors().before_neck[:5]),
-        "both": both_vectors(run.context, run.state.previous_model, some)[1],
+        "both": run.context.vectors_of(some, "before_neck", model=run.state.tested),
         "material": Material(
-            frozen(run.state.embedder), some.path, place="after_pooling", device=run.setup.device,
-            autocast=run.setup.autocast,
-            view=run.setup.view(some, stage=0),
+            frozen(run.state.embedder), some, place="after_pooling", view=run.setup.view(some, stage=0),
         ).kept[0],
     }  # fmt: skip
     one = []
@@ -131,7 +127,7 @@ def test_people_alone_do_not_depend_on_the_background(tiny, masks, trained, tmp_
     paths, files = np.array([dataset.query.path[0], str(other)]), dataset.query.masks[[0, 0]]
     distance = {}
     for shown in ("foreground", "whole", "background"):
-        one, two = extract(embedder, paths, view=View(files, shown))
+        one, two = embed(embedder, Split.of_paths(paths), view=View(files, shown))
         distance[shown] = float(1 - one @ two / np.linalg.norm(one) / np.linalg.norm(two))
     # Not 0: resizing mixes a little across the edge of the mask, which is cut after it.
     assert distance["foreground"] < 0.3 * min(distance["background"], distance["whole"]), distance

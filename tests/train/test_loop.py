@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from passerby.data.loading import EpochKey, ImageStore, training_batches
 from passerby.data.samplers import identity_batches
 from passerby.errors import UserError
-from passerby.extract import embed_dataset
 from passerby.losses.mix import LossTerm, total
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings
@@ -24,6 +23,7 @@ from passerby.train.session import train
 from passerby.train.state import TrainState
 from passerby.train.trainer import make_trainer
 from passerby.types import Embeddings
+from tests.embedded import embed_tested
 from tests.train.runs import state_hash
 
 PLAIN = [
@@ -51,7 +51,7 @@ def begun(tiny, tmp_path):
 def gradient(run, batches):
     """Return the gradient of the mean loss of some batches, per parameter of the embedder, and leave none behind."""
     run.state.embedder.train()
-    loss = sum(total(run.state.losses(run.state.embedder(batch.images), batch.labels)) for batch in batches) / len(
+    loss = sum(total(run.state.losses(run.state.embedder(batch.inputs), batch.labels)) for batch in batches) / len(
         batches
     )
     return torch.autograd.grad(loss, list(run.state.embedder.parameters()))
@@ -113,7 +113,7 @@ def test_sums_hold_every_term_as_computed_and_as_added(begun):
     run, batches = begun("losses.triplet.weight=0.5")
     run.state.embedder.train()
     with torch.no_grad():
-        terms = run.state.losses(run.state.embedder(batches[0].images), batches[0].labels)
+        terms = run.state.losses(run.state.embedder(batches[0].inputs), batches[0].labels)
     take(run, batches[:1], count=3)
     for name, factor in (("softmax", 1.0), ("triplet", 0.5)):
         value = float(terms[name].value)
@@ -132,7 +132,7 @@ def test_a_learnt_weight_is_told_with_all_that_it_adds(begun):
 def test_the_pull_of_a_term_is_the_norm_of_its_gradient(begun):
     run, batches = begun("losses.triplet.weight=0.5")
     run.state.embedder.train()
-    terms = run.state.losses(run.state.embedder(batches[0].images), batches[0].labels)
+    terms = run.state.losses(run.state.embedder(batches[0].inputs), batches[0].labels)
     parameters, norms, found = list(run.state.embedder.parameters()), {}, []
     for name, term in terms.items():
         slopes = torch.autograd.grad(term.value, parameters, retain_graph=True, allow_unused=True)
@@ -189,7 +189,7 @@ def test_the_running_mean_is_what_is_scored_and_kept(tiny, tmp_path):
     assert state_hash(last["embedder"]) == state_hash(run.state.embedder.state_dict())
     assert int(last["ema"]["n_averaged"]) == 12
     stored = Embeddings.load(tmp_path / "run" / "embeddings" / "market1501.npz")
-    alone = embed_dataset(load_embedder(tmp_path / "run" / "embedder.safetensors"), run.setup.datasets["market1501"])
+    alone = embed_tested(load_embedder(tmp_path / "run" / "embedder.safetensors"), run.setup.datasets["market1501"])
     np.testing.assert_allclose(stored.vectors, alone.vectors, rtol=1e-4, atol=1e-5)
 
 

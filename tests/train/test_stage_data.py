@@ -44,7 +44,7 @@ def test_each_stage_draws_its_own_batches_and_resumes_bit_for_bit(tiny, tmp_path
 
         engine.add_event_handler(
             Events.ITERATION_COMPLETED,
-            lambda: sizes.append((trainer.state.counters.stage, len(engine.state.batch.images))),
+            lambda: sizes.append((trainer.state.counters.stage, len(engine.state.batch))),
         )
 
     recipe = tiny(TWO)
