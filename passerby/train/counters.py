@@ -74,9 +74,11 @@ class Counters:
 
 
 def numbered(**indices: int) -> str:
-    """Return indices from 0 in words, counted from 1.
+    """Return indices from 0 in words, counted from 1, with commas in those above a thousand.
 
     >>> numbered(stage=0, epoch=2)
     'stage 1, epoch 3'
+    >>> numbered(batch=999_999)
+    'batch 1,000,000'
     """
-    return ", ".join(f"{name} {index + 1}" for name, index in indices.items())
+    return ", ".join(f"{name} {index + 1:,}" for name, index in indices.items())

@@ -11,6 +11,7 @@ from passerby.data.loading import DataSettings
 from passerby.errors import UserError
 from passerby.losses.mix import LossMix, LossSettings
 from passerby.train.checkpoint import Checkpoint, is_number
+from passerby.train.counters import numbered
 from passerby.train.plan import count_batches
 from passerby.types import Stage
 
@@ -21,11 +22,11 @@ SOURCE = "last.pt"
 def require_stage(checkpoint: Checkpoint, epochs: list[int]) -> None:
     """Raise `UserError` unless a run of stages with so many epochs has the place where a checkpoint was written."""
     if checkpoint.stage >= len(epochs):
-        raise UserError(f"{SOURCE} stands at stage {checkpoint.stage + 1}, and the run has {len(epochs)}")
+        raise UserError(f"{SOURCE} stands at {numbered(stage=checkpoint.stage)}, and the run has {len(epochs)}")
     last = epochs[checkpoint.stage]
     if checkpoint.epoch > last or (checkpoint.epoch == last and checkpoint.iteration):
         raise UserError(
-            f"{SOURCE} stands after {checkpoint.epoch} epochs of stage {checkpoint.stage + 1}, which has {last}"
+            f"{SOURCE} stands after {checkpoint.epoch} epochs of {numbered(stage=checkpoint.stage)}, which has {last}"
         )
 
 
@@ -33,7 +34,8 @@ def require_place(checkpoint: Checkpoint, stage: Stage, data: DataSettings, *, a
     """Raise `UserError` unless the batch and the labels of a checkpoint are those of the stage."""
     count = count_batches(stage, data)
     if checkpoint.iteration >= max(count, 1) or checkpoint.iteration % accumulate:
-        raise UserError(f"{SOURCE} stands before batch {checkpoint.iteration + 1:,}, where no epoch of {count:,} stops")
+        batch = numbered(batch=checkpoint.iteration)
+        raise UserError(f"{SOURCE} stands before {batch}, where no epoch of {count:,} stops")
     labels, classes = checkpoint.labels, checkpoint.classes
     if labels is None:
         return

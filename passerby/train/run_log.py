@@ -1,5 +1,8 @@
 """The log of a run: one JSON line per finished epoch and per evaluation, readable while the run goes on.
 
+Stages count from 1. The epoch of a record is the number of epochs of the stage that are done when it is written; only
+the record of threads names the epoch and the batch of the coming step, both from 1.
+
 A stage begins with a line of its own: the gradient norm of each loss term in its first step. In a run of several
 stages each also ends with one, of what the method holds, and is tested in more ways than the others.
 """

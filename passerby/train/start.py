@@ -11,6 +11,7 @@ from passerby.errors import UserError
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.train.checkpoint import Checkpoint, load_checkpoint
+from passerby.train.counters import numbered
 from passerby.train.fit import require_stage
 
 
@@ -43,7 +44,7 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
     stage = earlier.stages[checkpoint.stage]
     if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(
-            f"init_from: {folder} stands in the middle of stage {checkpoint.stage + 1} ({checkpoint.epoch} of "
+            f"init_from: {folder} stands in the middle of {numbered(stage=checkpoint.stage)} ({checkpoint.epoch} of "
             f"{stage.epochs} epochs are done); finish it with --resume first"
         )
     _require_same_network(folder, earlier, recipe)

@@ -56,8 +56,9 @@ def _train(
     for name, overrides in variants.items():
         runs = []
         train(load_recipe(str(recipe), overrides), out / name, watch=[lambda run, _, runs=runs: runs.append(run)])
-        followers = {f"mean.{key}": value for each in runs[-1].followers for key, value in each.state_dict().items()}
-        found[name] = state_hash({**runs[-1].embedder.state_dict(), **runs[-1].losses.state_dict(), **followers})
+        state = runs[-1].state
+        followers = {f"mean.{key}": value for each in state.followers for key, value in each.state_dict().items()}
+        found[name] = state_hash({**state.embedder.state_dict(), **state.losses.state_dict(), **followers})
     for each, batch in broken_off.items():
         given, folder = load_recipe(str(recipe), variants[each]), out / f"{each}, broken off"
         try:
