@@ -18,7 +18,9 @@ class InputSettings(Settings):
     size: tuple[SideLength, SideLength] = Field((256, 128), description="height and width in pixels")
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     colour: Literal["rgb", "bgr"] = Field("rgb", description="order of the three channels")
-    mean: tuple[Share, Share, Share] = Field((0.485, 0.456, 0.406), description="per channel, of values in [0, 1]")
+    mean: tuple[Share, Share, Share] = Field(
+        (0.485, 0.456, 0.406), description="mean of each channel, of values in [0, 1]"
+    )
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
-        (0.229, 0.224, 0.225), description="per channel, of values in [0, 1]"
+        (0.229, 0.224, 0.225), description="standard deviation of each channel, of values in [0, 1]"
     )

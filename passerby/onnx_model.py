@@ -48,18 +48,18 @@ class OnnxSettings(InputSettings):
     """Input settings of an ONNX file of another program, which its graph does not contain."""
 
     values: Literal["normalised", "bytes"] = Field(
-        "normalised", description="what the network takes: by mean and std, or 0 to 255"
+        "normalised", description="scale of the input: normalised by mean and std, or bytes from 0 to 255"
     )
-    output: str | None = Field(None, description="which output; null = the first with one vector per image")
+    output: str | None = Field(None, description="name of the output; null = the first with one vector per image")
 
 
 class _Written(Settings):
     """Metadata of an ONNX file written by passerby."""
 
-    input: InputSettings = Field(description="what its images must look like")
-    feature: str = Field(description="which vector of its model it gives")
-    dimension: Annotated[int, Field(ge=1, le=1 << 16)] = Field(description="length of its vectors")
-    flip: bool = Field(description="whether the mirror image is averaged in")
+    input: InputSettings = Field(description="input settings of the model")
+    feature: str = Field(description="name of the feature that the file returns")
+    dimension: Annotated[int, Field(ge=1, le=1 << 16)] = Field(description="length of the vectors")
+    flip: bool = Field(description="whether each vector is averaged with that of the mirror image")
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,15 @@ def require_usable(clusters: Clusters, *, outliers: float = 0.95) -> None:
 class GraphClustering(Settings):
     """Base of the settings of all algorithms on the graph."""
 
-    k1: Annotated[int, Field(ge=1)] = Field(30, description="neighbours that may be reciprocal")
-    k2: Annotated[int, Field(ge=1)] = Field(6, description="neighbours averaged in the query expansion, 1 = none")
-    form: GraphForm = Field("clustering", description="reranking: as in Zhong et al. and SSG")
+    k1: Annotated[int, Field(ge=1)] = Field(
+        30, description="number of neighbours among which reciprocal ones are sought"
+    )
+    k2: Annotated[int, Field(ge=1)] = Field(
+        6, description="number of neighbours averaged in the query expansion; 1 = none"
+    )
+    form: GraphForm = Field(
+        "clustering", description="form of the Jaccard distance; reranking: as in Zhong et al. and SSG"
+    )
 
     def neighbours(self, vectors: Floats, *, at_most: float = 1.0, device: str = "cpu") -> SparseRows:
         """Return the graph of `vectors` (N, D); see `jaccard_neighbours`."""
@@ -123,7 +129,9 @@ class DbscanSettings(GraphClustering):
         description="radius; share: the mean of the smallest share of all distances; auto: where clusters are many and "
         "hold most images",
     )
-    share: Annotated[float, Field(gt=0, le=1)] = Field(1.6e-3, description="of all pairs, for eps: share")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.6e-3, description="share of all pairs whose mean distance is the radius, for eps: share"
+    )
     min_samples: Annotated[int, Field(ge=1)] = 4
 
     @property
@@ -181,9 +189,13 @@ class HdbscanSettings(GraphClustering):
     """
 
     kind: Literal["hdbscan"] = "hdbscan"
-    min_size: Annotated[int, Field(ge=2)] = Field(4, description="images of the smallest cluster")
-    min_samples: Annotated[int, Field(ge=1)] = Field(4, description="neighbours whose distance says how dense it is")
-    selection: Literal["eom", "leaf"] = Field("eom", description="eom: what lasts longest; leaf: the finest")
+    min_size: Annotated[int, Field(ge=2)] = Field(4, description="number of images of the smallest cluster")
+    min_samples: Annotated[int, Field(ge=1)] = Field(
+        4, description="number of neighbours whose distance measures the density"
+    )
+    selection: Literal["eom", "leaf"] = Field(
+        "eom", description="choice of clusters from the hierarchy; eom: the most stable; leaf: the finest"
+    )
 
     def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
         """Cluster `vectors` (N, D); see `DbscanSettings.fit`, `eps` has no meaning here."""
@@ -214,9 +226,9 @@ class InfomapSettings(GraphClustering):
     """
 
     kind: Literal["infomap"] = "infomap"
-    eps: Annotated[float, Field(gt=0, lt=1)] = Field(0.6, description="pairs farther apart are not linked")
-    min_size: Annotated[int, Field(ge=2)] = Field(4, description="images of the smallest cluster")
-    trials: Annotated[int, Field(ge=1)] = Field(1, description="walks from other starts; the shortest code is kept")
+    eps: Annotated[float, Field(gt=0, lt=1)] = Field(0.6, description="largest distance of two linked images")
+    min_size: Annotated[int, Field(ge=2)] = Field(4, description="number of images of the smallest cluster")
+    trials: Annotated[int, Field(ge=1)] = Field(1, description="number of random starts; the shortest code is kept")
     seed: Annotated[int, Field(ge=1)] = 1
 
     def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
@@ -261,7 +273,9 @@ class KmeansSettings(Settings):
     k: Annotated[int, Field(ge=2)] | Literal["auto"] = Field(
         500, description="number of clusters; auto: as many as DBSCAN with the usual settings finds"
     )
-    restarts: Annotated[int, Field(ge=1)] = Field(1, description="runs from other starts; the tightest is kept")
+    restarts: Annotated[int, Field(ge=1)] = Field(
+        1, description="number of random starts; the clusters with the lowest inertia are kept"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:

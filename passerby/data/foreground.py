@@ -105,9 +105,11 @@ def swap_background(image: Tensor, mask: Tensor, other: Tensor, other_mask: Tens
 class ForegroundSettings(Settings):
     """Use of foreground masks in training."""
 
-    use: Use = Field("none", description="mask: background removed | swap: another image's | pool: weights the pooling")
+    use: Use = Field(
+        "none", description="use of masks; mask: hide the background, swap: exchange it, pool: weight the pooling"
+    )
     probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="of an image to be changed; null = 1 for mask, 0.5 for swap"
+        None, description="probability of changing an image; null = 1 for mask, 0.5 for swap"
     )
 
     @model_validator(mode="before")

@@ -51,19 +51,21 @@ _NO_FOREGROUND = ForegroundSettings()
 class DataSettings(Settings):
     """Sampling, caching and augmentation of images."""
 
-    identities: Annotated[int, Field(ge=2)] = Field(16, description="P, people in a batch")
-    instances: Annotated[int, Field(ge=1)] = Field(4, description="K, images of each")
+    identities: Annotated[int, Field(ge=2)] = Field(16, description="P, number of identities in a batch")
+    instances: Annotated[int, Field(ge=1)] = Field(4, description="K, number of images of each identity")
     sampling: Literal["identities", "datasets"] = Field(
-        "identities", description="of several data sets: all identities alike, or as many people of each set per batch"
+        "identities", description="with several data sets: all identities alike, or equally many of each set per batch"
     )
     sampler: SamplerKind = Field(
         "pk",
         description="images of a person: pk deals all of them; pk_cameras takes one and the others from other cameras, "
         "and all people equally often (the published code of MMT, SpCL, ClusterContrast, PPLR, LSTKC)",
     )
-    cache: Literal["auto", "memory", "none"] = Field("auto", description="auto: memory while a set needs < 2 GiB")
+    cache: Literal["auto", "memory", "none"] = Field(
+        "auto", description="place of decoded images; auto: memory while a set needs < 2 GiB"
+    )
     workers: Annotated[int, Field(ge=0)] = Field(
-        4, description="processes that read ahead when images are not cached, at most one for each processor"
+        4, description="number of reading processes without a cache, at most one per processor"
     )
     augment: AugmentSettings = AugmentSettings()
 

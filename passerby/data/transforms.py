@@ -33,9 +33,13 @@ class PolicySettings(Settings):
     """
 
     kind: Literal["auto", "rand", "trivial"] = "auto"
-    probability: Share = Field(1.0, description="of an image to be changed")
-    operations: Annotated[int, Field(ge=1)] | None = Field(None, description="of rand, one by one; null = 2")
-    magnitude: Annotated[int, Field(ge=1, le=30)] | None = Field(None, description="of rand, of 30; null = 9")
+    probability: Share = Field(1.0, description="probability of changing an image")
+    operations: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="number of operations of kind rand; null = 2"
+    )
+    magnitude: Annotated[int, Field(ge=1, le=30)] | None = Field(
+        None, description="strength of the operations of kind rand, of 30; null = 9"
+    )
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
@@ -61,7 +65,7 @@ class BlurSettings(Settings):
     """Gaussian blur."""
 
     probability: Share = 0.5
-    sigma: tuple[Sigma, Sigma] = Field((0.1, 2.0), description="standard deviation in pixels, least and most")
+    sigma: tuple[Sigma, Sigma] = Field((0.1, 2.0), description="least and largest standard deviation in pixels")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -78,7 +82,7 @@ class BlurSettings(Settings):
 class JitterSettings(Settings):
     """Random colour changes (torchvision's ColorJitter), each a half-range around no change."""
 
-    probability: Share = Field(1.0, description="of an image to be changed")
+    probability: Share = Field(1.0, description="probability of changing an image")
     brightness: Annotated[float, Field(ge=0)] = 0.2
     contrast: Annotated[float, Field(ge=0)] = 0.15
     saturation: Annotated[float, Field(ge=0)] = 0.0
@@ -89,7 +93,7 @@ class EraseSettings(Settings):
     """Random erasing (Zhong et al., AAAI 2020), filled with the mean colour before normalisation."""
 
     probability: Share = 0.5
-    area: tuple[Share, Share] = Field((0.02, 0.4), description="share of the image, least and most")
+    area: tuple[Share, Share] = Field((0.02, 0.4), description="least and largest share of the image that is erased")
     aspect: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.3, 3.3)
 
     @model_validator(mode="after")
@@ -104,10 +108,14 @@ class AugmentSettings(Settings):
     """Augmentation of a training image after resizing."""
 
     flip: Share = Field(0.5, description="probability of mirroring")
-    pad: Annotated[int, Field(ge=0)] = Field(10, description="black border in pixels from which a crop is cut")
-    policy: PolicySettings | None = Field(None, description="auto, rand or trivial; none by default")
+    pad: Annotated[int, Field(ge=0)] = Field(
+        10, description="width of the black border in pixels before random cropping"
+    )
+    policy: PolicySettings | None = Field(
+        None, description="learnt augmentation policy: auto, rand or trivial; null = none"
+    )
     jitter: JitterSettings | None = None
-    grayscale: Share = Field(0.0, description="probability of losing the colours")
+    grayscale: Share = Field(0.0, description="probability of conversion to grey")
     blur: BlurSettings | None = None
     erase: EraseSettings | None = EraseSettings()
 
