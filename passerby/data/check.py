@@ -293,7 +293,7 @@ def _training_warnings(report: CheckReport) -> list[str]:
     if report.one_camera:
         numbers = _examples([str(pid) for pid in report.one_camera])
         found.append(
-            f"{_count(len(report.one_camera), 'training identity')} seen by one camera only, which teaches nothing "
+            f"{_count(len(report.one_camera), 'training identity')} seen by one camera only, which gives no pair "
             f"across cameras: {numbers}."
         )
     return found
@@ -315,7 +315,8 @@ def _test_warnings(report: CheckReport) -> list[str]:
     if report.leaked:
         numbers = _examples([str(pid) for pid in report.leaked])
         found.append(
-            f"{_count(len(report.leaked), 'identity')} both in training and in the test, so scores flatter: {numbers}."
+            f"{_count(len(report.leaked), 'identity')} both in training and in the test, so scores are "
+            f"inflated: {numbers}."
         )
     return found
 
@@ -374,5 +375,5 @@ def render_check(report: CheckReport) -> str:
         if sentences:
             lines += ["", f"  {_count(len(sentences), title)}:", *(f"    {sentence}" for sentence in sentences)]
     if not report.problems and not report.warnings:
-        lines += ["", "  nothing to complain about"]
+        lines += ["", "  no problem and no warning"]
     return "\n".join(lines)

@@ -32,4 +32,4 @@ def uses(dataset: Dataset, *, count_scored: int) -> tuple[str, ...]:
 def _missing_test(known: int) -> str:
     if known:
         return "no evaluation: add folders query and gallery, or let identities be drawn by test_share of kind folder"
-    return "no evaluation and no training with labels: nothing tells identities; where names do, give --pattern"
+    return "no evaluation and no training with labels: identities are unknown; where names hold them, give --pattern"

@@ -52,7 +52,7 @@ def open_masked(folder: str, *, kind: str, masks: str | None, pattern: str | Non
         nobody = np.full(len(relative), UNKNOWN)
         paths = np.array([f"{folder}/{path}" for path in relative])
         split = Split(paths, nobody, nobody, mask_path=np.array(found))
-        note = "Read as images of people whom nobody knows."
+        note = "Read as images of unknown identity."
         dataset = Dataset(folder_name(Path(folder)), split, Split.empty(), Split.empty(), (note,))
     if not len(masked(dataset.train)):
         bare, _ = without_mask([dataset.train])

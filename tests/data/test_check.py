@@ -61,7 +61,7 @@ def test_the_report_as_text(site):
         "    adaptation without labels: 4 images (passerby adapt)",
         "    embedding, search and clustering: 7 images (passerby embed)",
         "",
-        "  nothing to complain about",
+        "  no problem and no warning",
     ]
     assert render_check(check(site)).startswith(describe(site))
 
@@ -94,7 +94,7 @@ def test_a_set_without_a_test_is_fit_for_other_uses(site):
     )
     assert check(unlabelled).uses == (
         *others,
-        "no evaluation and no training with labels: nothing tells identities; where names do, give --pattern",
+        "no evaluation and no training with labels: identities are unknown; where names hold them, give --pattern",
     )
 
 
@@ -184,7 +184,7 @@ def test_missing_files_are_not_copies(site, tmp_path):
 def test_tested_people_must_not_be_trained_on(site):
     report = check(replace(site, train=replace(site.train, pid=np.array([1, 1, 3, 3]))))
     assert report.leaked == (3,)
-    assert report.warnings == ("1 identity both in training and in the test, so scores flatter: 3.",)
+    assert report.warnings == ("1 identity both in training and in the test, so scores are inflated: 3.",)
 
 
 def test_people_who_teach_little(site):
@@ -192,7 +192,7 @@ def test_people_who_teach_little(site):
     assert (report.lonely, report.one_camera) == ((2, 5), (1,))
     assert report.warnings == (
         "2 training identities with a single image, which has no pair: 2, 5.",
-        "1 training identity seen by one camera only, which teaches nothing across cameras: 1.",
+        "1 training identity seen by one camera only, which gives no pair across cameras: 1.",
     )
 
 

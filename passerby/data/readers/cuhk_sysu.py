@@ -67,7 +67,7 @@ def read_cuhk_sysu(settings: CuhkSysu, name: str) -> Dataset:
     kept = [shot for shot in train if boxes[shot.pid] >= settings.least]
     identities = len({shot.pid for shot in kept})
     notes = (
-        "CUHK-SYSU tells no cameras: queries get camera 1, all else camera 0, so that no match is left out.",
+        "CUHK-SYSU has no cameras: queries get camera 1, all else camera 0, so that no match is left out.",
         *_least_note(settings.least, identities, len(boxes)),
         *_count_note(place, len(boxes), len({shot.pid for shot in query})),
     )

@@ -74,7 +74,7 @@ def split_note(splits: NamedSplits) -> tuple[str, ...]:
     if not learn and not test:
         return ()
     return (
-        f"The set says nothing of training and testing; identities for training: {len(learn)}, for testing: "
+        f"The data set has no split; identities for training: {len(learn)}, for testing: "
         f"{len(test)} (drawn by a hash of their names, always alike); one image per test identity "
         "and camera is a query.",
     )

@@ -52,7 +52,7 @@ def read_images(settings: Images, name: str) -> Dataset:
     cameras = read_cameras(paths, paths)
     splits = NamedSplits([NamedImage(path, "", cam) for path, cam in zip(paths, cameras.names, strict=True)], [], [])
     train = split_of(number_shots(splits)[0], folder, masks=settings.masks)
-    notes = ["Nobody is known, so all images are for training without labels.", *cameras.notes]
+    notes = ["Identities are unknown, so all images are for training without labels.", *cameras.notes]
     if not cameras.notes and not any(cameras.names):
-        notes.append("No path tells a camera (as in c2 or cam2), so cameras are unknown.")
+        notes.append("No path holds a camera (as in c2 or cam2), so cameras are unknown.")
     return Dataset(name, train, Split.empty(), Split.empty(), tuple(notes))

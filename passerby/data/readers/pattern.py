@@ -93,7 +93,7 @@ def _refuse(text: str, pieces: list[str]) -> None:
     elif any("{" in piece or "}" in piece for piece in pieces if not (piece.startswith("{") and piece.endswith("}"))):
         problem = "a brace is not closed or not opened"
     elif any(_is_open(left) and _is_open(right) for left, right in pairwise(pieces)):
-        problem = "two fields or * stand side by side, so nothing tells where one ends"
+        problem = "two fields or * stand side by side, so the end of the first is ambiguous"
     elif not pieces:
         problem = "it is empty"
     if problem:

@@ -54,7 +54,7 @@ def draw_test(
             f"{file}: split 0 tests on {len(missing)} people of whom there is no image (first: {missing[0]})"
         )
     if not test:
-        raise UserError(f"{file}: split 0 tests on nobody")
+        raise UserError(f"{file}: split 0 has no test identity")
     return Drawn(test, read_note(file))
 
 

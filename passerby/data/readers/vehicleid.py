@@ -71,7 +71,7 @@ def read_vehicleid(settings: VehicleID, name: str) -> Dataset:
         f"by a hash of the names; published scores are means over ten random drawings, so {UNLIKE_PUBLISHED}."
     )
     learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))
-    return Dataset(name, learnt, asked, kept, (note, "VehicleID tells no cameras, so all matches count."))
+    return Dataset(name, learnt, asked, kept, (note, "VehicleID has no cameras, so all matches count."))
 
 
 def _draw(shots: Sequence[Shot], draw: int) -> frozenset[str]:

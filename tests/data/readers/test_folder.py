@@ -79,9 +79,7 @@ def test_undivided_folder_per_person(tmp_path, make_images):
     )
     assert (dataset.train.count_identities, len(dataset.query), len(dataset.gallery)) == (2, 2, 4)
     assert set(dataset.train.cam.tolist()) == {-1}
-    assert dataset.notes[0].startswith(
-        "The set says nothing of training and testing; identities for training: 2, for testing: 2 "
-    )
+    assert dataset.notes[0].startswith("The data set has no split; identities for training: 2, for testing: 2 ")
     assert (
         dataset.notes[1]
         == "The identities are words and are numbered in sorted order: anna = 0, ben = 1, carl = 2, dora = 3."

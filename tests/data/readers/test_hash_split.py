@@ -70,7 +70,7 @@ def test_unknown_identities_train():
 
 def test_the_division_is_told():
     assert split_note(split_by_hash([*shots_of("1", "2", pid="a"), *shots_of("1", pid="b")], 0.5)) == (
-        "The set says nothing of training and testing; identities for training: 1, for testing: 1 (drawn by a hash of "
+        "The data set has no split; identities for training: 1, for testing: 1 (drawn by a hash of "
         "their names, always alike); one image per test identity and camera is a query.",
     )
     assert split_note(split_by_hash([NamedImage("a", "", "1")], 0.5)) == ()

@@ -16,8 +16,8 @@ def test_everything_below_is_for_training_and_nobody_is_known(tmp_path, make_ima
     assert dataset.train.pid.tolist() == dataset.train.cam.tolist() == [-1, -1, -1]
     assert len(dataset.query) == len(dataset.gallery) == 0
     assert dataset.notes == (
-        "Nobody is known, so all images are for training without labels.",
-        "No path tells a camera (as in c2 or cam2), so cameras are unknown.",
+        "Identities are unknown, so all images are for training without labels.",
+        "No path holds a camera (as in c2 or cam2), so cameras are unknown.",
     )
 
 

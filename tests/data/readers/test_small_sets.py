@@ -147,7 +147,7 @@ def test_each_set_follows_its_own_file(data):
         ('[{"test": [1]}]', "does not hold splits of this data set as torchreid writes them; move it away or mend it"),
         ('[{"query": [1]}]', "does not hold splits of this data set as torchreid writes them; move it away or mend it"),
         ('[{"query": ["900_0.bmp"]}]', "split 0 tests on 1 people of whom there is no image (first: 900)"),
-        ('[{"query": []}]', "split 0 tests on nobody"),
+        ('[{"query": []}]', "split 0 has no test identity"),
         ("[", "is not valid JSON"),
     ],
 )

@@ -49,7 +49,7 @@ def test_without_roles_the_table_is_divided(tmp_path):
     text = "path,pid,cam\n" + "".join(f"{pid}{cam}.jpg,{pid},{cam}\n" for pid in range(4) for cam in range(2))
     dataset = read(tmp_path, text)
     assert (len(dataset.train), len(dataset.query), len(dataset.gallery)) == (4, 2, 2)
-    assert dataset.notes[0].startswith("The set says nothing of training and testing")
+    assert dataset.notes[0].startswith("The data set has no split")
     assert len(read(tmp_path, text, test_share=0.0).train) == 8
 
 
