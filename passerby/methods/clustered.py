@@ -18,7 +18,7 @@ from passerby.distances.sparse import SparseRows
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.methods.stopping import StopSettings
-from passerby.types import UNKNOWN, Bools, Floats, Ints, Stage, VectorName
+from passerby.types import UNKNOWN, Bools, Floats, Ints, Output, Stage, VectorName
 
 if TYPE_CHECKING:
     from passerby.train.context import MethodContext
@@ -122,6 +122,10 @@ class Clustered(Method):
         """Return the vectors (N, D) that are clustered."""
         found: Floats = ctx.vectors().vector(self.settings.feature)
         return self.evened(found, ctx.stage.train.cam)
+
+    def compared(self, out: Output) -> Tensor:
+        """Return of the output for a batch the vectors (B, D) that are clustered."""
+        return out.vector(self.settings.feature)
 
     def evened(self, vectors: Floats, cam: Ints) -> Floats:
         """Return vectors (N, D) as the settings say that they are compared across cameras (N,)."""

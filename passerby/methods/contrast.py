@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.memory import moved_rows
 from passerby.types import Batch, Ints, Output
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ def moved_memory(
 
     Reference: Dai et al., ACCV 2022, equations 4 and 5.
     """
-    moved, vectors = memory.clone(), F.normalize(embeddings.float())
-    for label in labels.unique().tolist():
-        own = vectors[labels == label]
-        if update == "hard":
-            own = own[(own @ memory[label]).argmin()][None]
-        for vector in own:
-            moved[label] = F.normalize(momentum * moved[label] + (1 - momentum) * vector, dim=0)
-    return moved
+    if update == "hard":
+        hardest = _hardest(memory, F.normalize(embeddings.float()), labels)
+        embeddings, labels = embeddings[hardest], labels[hardest]
+    return moved_rows(memory, embeddings, labels, momentum=momentum)
+
+
+def _hardest(memory: Tensor, vectors: Tensor, labels: Tensor) -> Tensor:
+    """Return of each cluster in a batch the row of the image that is least like the cluster's vector."""
+    rows = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+    return torch.stack([own[(vectors[own] @ memory[labels[own[0]]]).argmin()] for own in rows])
 
 
 class ContrastSettings(ClusteredSettings):
@@ -94,18 +97,15 @@ class Contrast(Clustered, settings_class=ContrastSettings):
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well the clusters of the batch are told apart."""
-        loss = contrast_loss(self._seen(out), batch.labels, self.memory, temperature=self.settings.temperature)
+        loss = contrast_loss(self.compared(out), batch.labels, self.memory, temperature=self.settings.temperature)
         return {"contrast": LossTerm(loss, self.settings.weight)}
 
     def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
         """Move the memory towards what the batch showed."""
         chosen = self.settings
-        seen, labels = ctx.gather(self._seen(out), batch.labels)
+        seen, labels = ctx.gather(self.compared(out), batch.labels)
         self.memory = moved_memory(self.memory, seen, labels, momentum=chosen.momentum, update=chosen.update)
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Let go of the memory."""
         self.memory = self.memory[:0]
-
-    def _seen(self, out: Output) -> Tensor:
-        return out.vector(self.settings.feature)

@@ -20,6 +20,7 @@ from passerby.distances.sparse import SparseRows
 from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows, unit
+from passerby.methods.memory import moved_rows
 from passerby.methods.settings import End, RecipeView, StageView
 from passerby.models.domains import Division, second_norms
 from passerby.models.embedder import describe_network, network_of
@@ -85,24 +86,6 @@ def hybrid_loss(
         if bool(rows.any())
     ]
     return torch.stack(losses).sum()
-
-
-def moved_rows(memory: Tensor, embeddings: Tensor, rows: Tensor, *, momentum: float = 0.2) -> Tensor:
-    """Return the memory (M, D) after a batch; a row that occurs several times moves several times, in order.
-
-    Args:
-        memory: (M, D) of unit length.
-        embeddings: (B, D), of any length.
-        rows: (B,) which row each image moves.
-        momentum: share of a row that stays at each update.
-
-    Reference: Ge et al., NeurIPS 2020, as its code has it: image by image, labelled people too.
-
-    """
-    moved, vectors = memory.clone(), F.normalize(embeddings.float())
-    for row, vector in zip(rows.tolist(), vectors, strict=True):
-        moved[row] = F.normalize(momentum * moved[row] + (1 - momentum) * vector, dim=0)
-    return moved
 
 
 def neighbouring_radii(eps: float, step: float) -> tuple[float, float]:
@@ -258,7 +241,7 @@ class Spcl(Clustered, settings_class=SpclSettings):
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well the people of the batch are told from all others."""
-        seen, labels = ctx.gather(self._seen(out), batch.labels, use="mean")
+        seen, labels = ctx.gather(self.compared(out), batch.labels, use="mean")
         known, temperature = ctx.stage.train.count_identities, self.settings.temperature
         loss = hybrid_loss(seen, labels, self.memory, self.people, count_known=known, temperature=temperature)
         return {"memory": LossTerm(loss, self.settings.weight)}
@@ -268,7 +251,7 @@ class Spcl(Clustered, settings_class=SpclSettings):
         stage, known = ctx.stage, ctx.stage.train.count_identities
         place = np.cumsum(hidden_rows(stage)) - 1 + known  # (N,) of unlabelled images
         own = torch.from_numpy(place).to(ctx.device)[batch.index]
-        seen, rows = ctx.gather(self._seen(out), torch.where(batch.labels < known, batch.labels, own))
+        seen, rows = ctx.gather(self.compared(out), torch.where(batch.labels < known, batch.labels, own))
         touched, rows = rows.unique(return_inverse=True)  # the whole memory may be hundreds of megabytes
         self.memory[touched] = moved_rows(self.memory[touched], seen, rows, momentum=self.settings.momentum)
 
@@ -294,6 +277,3 @@ class Spcl(Clustered, settings_class=SpclSettings):
             self.division.end()
         self.norms, self.division, self.described = nn.ModuleList(), None, None
         self.memory, self.people = self.memory[:0], self.people[:0]
-
-    def _seen(self, out: Output) -> Tensor:
-        return out.vector(self.settings.feature)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from passerby.distances.sparse import SparseRows
-from passerby.methods.spcl import SpclSettings, hybrid_loss, memory_loss, moved_rows, neighbouring_radii
+from passerby.methods.memory import moved_rows
+from passerby.methods.spcl import SpclSettings, hybrid_loss, memory_loss, neighbouring_radii
 from passerby.models.domains import Division
 from tests.methods.steps import some
 from tests.train.runs import state_hash
