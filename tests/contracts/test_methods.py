@@ -23,7 +23,7 @@ CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
     "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
-    "average": [{}, {"share": "adaptive"}],
+    "average": [{}, {"alpha": "adaptive"}],
     "pseudo": [CLUSTER],
     "contrast": [CLUSTER],
     "spcl": [{"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}],
