@@ -145,22 +145,6 @@ def queries_of_kinds(
     }
 
 
-def ranked_lists(
-    embeddings: Embeddings,
-    queries: Sequence[int],
-    *,
-    k: int = 8,
-    rerank: Rerank | None = None,
-    cameras: Cameras = "standard",
-    distance: Metric = "cosine",
-    left_out: LeftOut = "hide",
-) -> Figure:
-    """Draw the ranked lists of some queries; the arguments are those of `rank_for`."""
-    return draw_lists(
-        rank_for(embeddings, queries, k=k, rerank=rerank, cameras=cameras, distance=distance, left_out=left_out)
-    )
-
-
 def draw_lists(lists: Sequence[RankedList]) -> Figure:
     """Draw one list per row: the query at the left, then the images found, nearest first."""
     return draw_strips([Strip(found, describe(found)) for found in lists])

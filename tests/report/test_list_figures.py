@@ -5,7 +5,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from passerby.errors import UserError
-from passerby.report.list_figures import draw_lists, ranked_lists, ranks_figure
+from passerby.report.list_figures import draw_lists, ranks_figure
 from passerby.report.ranked_lists import rank_for
 from tests.report.conftest import PEOPLE, RERANK
 
@@ -30,7 +30,7 @@ def test_marks_are_signs_lines_and_words(run):
 def test_a_missing_image_is_said_and_not_a_crash(run, tmp_path):
     moved = run.embeddings.select(np.arange(len(run.embeddings)))
     moved.path[:] = [str(tmp_path / "gone.jpg")] * len(moved)
-    figure = ranked_lists(moved, [0], k=2)
+    figure = draw_lists(rank_for(moved, [0], k=2))
     assert all("not found" in panel.texts[0].get_text() for panel in figure.axes)
 
 
