@@ -59,7 +59,8 @@ class DataSettings(Settings):
     sampler: SamplerKind = Field(
         "pk",
         description="images of a person: pk deals all of them; pk_cameras takes one and the others from other cameras, "
-        "and all people equally often (the published code of MMT, SpCL, ClusterContrast, PPLR, LSTKC)",
+        "and all people equally often (the published code of MMT, SpCL, ClusterContrast, PPLR, LSTKC); shuffle draws "
+        "any images, identities x instances to a batch",
     )
     cache: Literal["auto", "memory", "none"] = Field(
         "auto", description="place of decoded images; auto: memory while a set needs < 2 GiB"

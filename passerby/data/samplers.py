@@ -17,8 +17,8 @@ import numpy as np
 from passerby.errors import UserError
 from passerby.types import Ints
 
-SamplerKind = Literal["pk", "pk_cameras"]
-"""Which images of an identity make a group: dealt (`identity_batches`), or from other cameras (`camera_batches`)."""
+SamplerKind = Literal["pk", "pk_cameras", "shuffle"]
+"""Groups of one identity, dealt (`identity_batches`) or of other cameras (`camera_batches`); `shuffled_batches`."""
 
 
 def identity_batches(
@@ -199,6 +199,32 @@ def group_batches(
     if cam is None:
         return identity_batches(labels, generator, identities=identities, instances=instances, count=count)
     return camera_batches(labels, cam, generator, identities=identities, instances=instances, count=count)
+
+
+def shuffled_batches(labels: Ints, generator: np.random.Generator, *, size: int, count: int) -> Ints:
+    """Plan one epoch of images in random order, whoever is in them; each is drawn once before any is drawn again.
+
+    Args:
+        labels: (N,) identity of each image, -1 = not to be used.
+        generator: source of randomness.
+        size: images in a batch.
+        count: batches in the epoch.
+
+    Returns:
+        (count, size) rows.
+
+    Raises:
+        UserError: fewer images than a batch needs.
+
+    """
+    rows = np.flatnonzero(labels >= 0)
+    if len(rows) < size:
+        raise UserError(
+            f"a batch needs {size} images (data.identities x data.instances), and there are {len(rows)}; lower one"
+        )
+    passes = -(-count * size // len(rows))
+    drawn = np.concatenate([generator.permutation(rows) for _ in range(passes)])
+    return drawn[: count * size].reshape(count, size)
 
 
 def interleave(plan: Ints, other: Ints, *, instances: int) -> Ints:

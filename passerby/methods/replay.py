@@ -99,6 +99,8 @@ class ReplaySettings(BaseMethodSettings):
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that each data set has a share of what the memory leaves of a batch."""
+        if stage.data.sampler == "shuffle":
+            raise ValueError("method.replay has a share of the people of a batch; set data.sampler to pk or pk_cameras")
         if stage.data.sampling == "datasets" and len(stage.train) + len(stage.source) > 1:
             recalled = replayed_identities(stage.data.identities, self.share)
             share_of_each(stage.data.identities - recalled, stage.train)

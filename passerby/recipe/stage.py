@@ -87,7 +87,14 @@ class StageSettings(Settings):
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
+        if self.data.sampler == "shuffle" and self.data.sampling == "datasets":
+            raise ValueError("data.sampling: datasets has no effect with data.sampler: shuffle; leave it out")
         for name in self.losses.of_pairs:
+            if self.data.sampler == "shuffle":
+                raise ValueError(
+                    f"losses.{name} compares images of one person, and data.sampler: shuffle draws any images; "
+                    f"set data.sampler to pk, or losses.{name} to null"
+                )
             if self.data.instances == 1:
                 raise ValueError(
                     f"losses.{name} compares images of one person, and data.instances: 1 draws one image of each into "

@@ -95,12 +95,14 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     known = "identities known" if stage.labelled else "identities are clusters"
     size = data.identities * data.instances
     beside = (Box("beside", "Source images", (*stage.source, "identities known")),) if stage.source else ()
-    joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 else ()
+    joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 and data.sampler != "shuffle" else ()
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} identities of each set",)
     steps = tuple(facts(data.augment))
     batches = (
-        f"{data.identities} identities × {data.instances} images = {size}",
+        f"{size} images in random order"
+        if data.sampler == "shuffle"
+        else f"{data.identities} identities × {data.instances} images = {size}",
         *(("images of an identity from several cameras",) if data.sampler == "pk_cameras" else ()),
         *changed(data, without=_DATA),
     )
@@ -108,7 +110,7 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
         Box("data", "Training images", (*sites, known, *first)),
         *beside,
         *_other_boxes(recipe, stage),
-        Box("sampler", "P × K batches", (*batches, *joint, *length)),
+        Box("sampler", "Batches" if data.sampler == "shuffle" else "P × K batches", (*batches, *joint, *length)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
 

@@ -57,8 +57,9 @@ def _adopt(builder: StageBuilder, labels: Ints) -> None:
 
 
 def _require_batch(builder: StageBuilder, identities: Ints) -> None:
-    wanted, count = builder.state.settings.data.identities, len(np.unique(identities[identities >= 0]))
-    if count < wanted:
+    data = builder.state.settings.data
+    wanted, count = data.identities, len(np.unique(identities[identities >= 0]))
+    if count < wanted and data.sampler != "shuffle":
         raise UserError(
             f"{builder.state.stage.name}: {count} people were found among its {len(identities):,} images, and a batch "
             f"needs {wanted} (data.identities); make batches smaller, or the clusters more (a smaller eps)"

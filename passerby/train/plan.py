@@ -14,6 +14,7 @@ from passerby.data.samplers import (
     replayed_identities,
     require_even_shares,
     require_identities,
+    shuffled_batches,
 )
 from passerby.errors import UserError
 from passerby.train.run_log import DrawnRecord
@@ -48,6 +49,8 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, se
 
     """
     instances, count = settings.instances, count_batches(stage, settings)
+    if settings.sampler == "shuffle":
+        return shuffled_batches(labels, generator, size=settings.identities * instances, count=count)
     cam = stage.train.cam if settings.sampler == "pk_cameras" else None
     if not stage.labelled:
         drawn = lone_together(labels, stage.origin, generator, instances=instances)
@@ -132,7 +135,11 @@ def require_cameras(stages: Sequence[tuple[Stage, DataSettings]]) -> None:
 
 def require_batch(stage: Stage, settings: DataSettings) -> None:
     """Raise `UserError` when the people of a labelled stage do not fill a batch."""
-    if settings.sampling == "datasets":
+    if settings.sampler == "shuffle":
+        shuffled_batches(
+            stage.train.pid, np.random.default_rng(0), size=settings.identities * settings.instances, count=1
+        )
+    elif settings.sampling == "datasets":
         require_even_shares(stage.train.pid, stage.origin, sources=stage.sources, identities=settings.identities)
     else:
         require_identities(stage.train.pid, identities=settings.identities)

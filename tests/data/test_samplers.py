@@ -15,6 +15,7 @@ from passerby.data.samplers import (
     identity_batches,
     partners,
     require_identities,
+    shuffled_batches,
 )
 from passerby.errors import UserError
 
@@ -245,3 +246,12 @@ def test_data_sets_share_a_batch_across_cameras_too():
 def test_too_few_people_for_a_batch_are_told():
     with pytest.raises(UserError, match=r"set data\.identities to 2 or less"):
         camera_batches(np.array([0, 0, 1]), np.zeros(3, int), np.random.default_rng(0), identities=3, instances=2)
+
+
+def test_shuffled_batches_show_each_image_once_before_any_again():
+    labels = np.array([0, 0, 1, 1, 2, -1, 2])
+    plan = shuffled_batches(labels, np.random.default_rng(0), size=4, count=3)
+    assert plan.shape == (3, 4)
+    assert sorted(plan.reshape(2, 6)[0].tolist()) == sorted(plan.reshape(2, 6)[1].tolist()) == [0, 1, 2, 3, 4, 6]
+    with pytest.raises(UserError, match="a batch needs 7 images"):
+        shuffled_batches(labels, np.random.default_rng(0), size=7, count=1)
