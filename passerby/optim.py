@@ -25,7 +25,7 @@ class GroupSettings(Settings):
     """Parameters with a learning rate and a weight decay of their own."""
 
     match: Annotated[str, Field(min_length=1)] = Field(
-        description="pattern of names of parameters, such as backbone.*, neck.*, losses.*, method.ssg.*"
+        description="pattern of names of parameters, such as backbone.*, neck.*, losses.*, method.NAME.*"
     )
     lr_scale: Annotated[float, Field(gt=0)] = Field(1.0, description="factor of the learning rate")
     weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="null = that of the optimiser")

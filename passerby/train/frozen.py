@@ -17,7 +17,7 @@ from passerby.optim import selects
 from passerby.recipe import StageSettings
 
 EMBEDDER, LOSSES, METHODS = "", "losses", "method"
-"""What the names of tensors begin with: `backbone.*`, `neck.*`; `losses.softmax.*`; `method.ssg.*`."""
+"""What the names of tensors begin with: `backbone.*`, `neck.*`; `losses.softmax.*`; `method.NAME.*`."""
 
 
 def named_modules(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

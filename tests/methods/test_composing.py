@@ -90,5 +90,5 @@ def test_people_of_several_views_are_those_of_whole_images():
 
     labels = torch.tensor([[3, 1, 2], [4, 0, 0]])
     blank = torch.zeros(2)
-    assert Batch(Inputs(blank, blank), labels, blank).people.tolist() == [3, 4]
-    assert Batch(Inputs(blank, blank), labels[:, 0], blank).people.tolist() == [3, 4]
+    assert Batch(Inputs(blank, blank), labels, blank).identities.tolist() == [3, 4]
+    assert Batch(Inputs(blank, blank), labels[:, 0], blank).identities.tolist() == [3, 4]
