@@ -46,7 +46,7 @@ def test_an_earlier_gallery_of_the_same_model_gives_the_same_scores():
     one = site("one")
     mixed = evaluate(search_earlier(one, one))
     assert mixed.ap == pytest.approx(evaluate(one).ap)
-    assert mixed.protocol.feature == "embedding, the gallery's by an earlier model"
+    assert mixed.protocol.feature == "after_neck, the gallery's by an earlier model"
     with pytest.raises(UserError, match="differ in feature"):
         mixed.protocol.require_like(evaluate(one).protocol, apart_from=("files",))
 
