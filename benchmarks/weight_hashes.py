@@ -77,7 +77,7 @@ BESIDE = "stages=[{train: [second], source: [first], labelled: false}]"
 ALONE = "stages.1.losses={softmax: null, triplet: null}"
 KMEANS = "cluster: {kind: kmeans, k: 4}"
 DBSCAN = "cluster: {kind: dbscan, k1: 6, k2: 2, min_samples: 2}"
-BOTTLENECKS = "model.backbone=tiny_bottlenecks"
+BOTTLENECKS = "model.backbone=hashed_bottlenecks"
 
 RECIPES = {
     "agw": Tiny("agw", [BOTTLENECKS]),
@@ -214,7 +214,7 @@ TRIED = {
 
 
 @register_model
-def tiny_bottlenecks(num_classes: int, **_of_timm: object) -> ResNet:
+def hashed_bottlenecks(num_classes: int, **_of_timm: object) -> ResNet:
     """A ResNet-50 in the number of its blocks, of 1/16 the width."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, channels=(4, 8, 16, 32), stem_width=4)
 

@@ -170,7 +170,7 @@ def resolved(name):
 
 def with_stages(differs, *, count=1):
     """Add the places that the stages take over from their recipe."""
-    shared = {path: value for path, value in differs.items() if path.startswith(("losses.", "method."))}
+    shared = {path: value for path, value in differs.items() if path.startswith(("losses.", "method.", "data."))}
     return {f"stages.{number}.{path}": value for number in range(count) for path, value in shared.items()} | differs
 
 

@@ -32,9 +32,8 @@ class Machine:
 
     def __init__(self, cores, *, busy=0):
         self.cores, self.busy, self.time, self.changes, self.speeds = cores, busy, 0.0, [], []
-        self.threads = Threads(
-            cores, rungs(cores), apply=lambda _: None, clock=lambda: self.time, follow=self.changes.append
-        )
+        self.threads = Threads(cores, rungs(cores), apply=lambda _: None, clock=lambda: self.time)
+        self.threads.listen(self.changes.append)
 
     def run(self, seconds):
         """Do steps for so long and return the images per second of the last one."""
@@ -78,7 +77,8 @@ def observe(threads, seconds, *, ran=1.0, steps=10):
 
 def test_a_change_says_what_was_measured():
     changes = []
-    threads = Threads(2, [2, 1], apply=changes.append, follow=changes.append, clock=lambda: 0.0)
+    threads = Threads(2, [2, 1], apply=changes.append, clock=lambda: 0.0)
+    threads.listen(changes.append)
     observe(threads, 0.8, ran=0.5, steps=4)  # 40 images/s, denied half of the time; the first step does not count
     assert changes == [1, ThreadChange(1, "trial", 2)]
     observe(threads, 0.4, steps=4)

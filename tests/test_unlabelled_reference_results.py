@@ -122,7 +122,8 @@ def test_a_row_has_its_source_first_or_beside(source, site, method):
     alone = load_recipe(f"uda/{source}_{site}-source_only")
     assert alone.tested == (site,)
     assert (first.train, first.labelled, last.source) == ((source,), True, ())
-    assert first.model_copy(update={"method": alone.stages[0].method}) == alone.stages[0]
+    shared = {"method": alone.stages[0].method, "data": alone.stages[0].data}
+    assert first.model_copy(update=shared) == alone.stages[0]
     assert (recipe.data.identities, recipe.data.instances) == BATCHES[method]
     assert recipe.tested == (source, site)
 

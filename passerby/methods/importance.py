@@ -23,7 +23,7 @@ def importance_penalty(weights: Tensor, reference: Tensor, importance: Tensor) -
     Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
 
     >>> import torch
-    >>> anchored(torch.tensor([3.0, 1.0]), torch.ones(2), torch.tensor([0.5, 9.0])).item()
+    >>> importance_penalty(torch.tensor([3.0, 1.0]), torch.ones(2), torch.tensor([0.5, 9.0])).item()
     1.0
     """
     return (importance * (weights - reference).square()).sum() / 2

@@ -22,7 +22,7 @@ def run(tiny, tmp_path_factory):
 def test_a_run_is_adapted_to_unlabelled_images(run, site, tmp_path):
     changes = ["method.contrast.cluster={kind: kmeans, k: 4}", "stages.0.epochs=1", "stages.0.iterations=2"]
     found = passerby.adapt(run, site / "bounding_box_test", tmp_path / "out", overrides=changes, device="cpu")
-    assert (found.images, found.people) == (24, 4)
+    assert (found.images, found.clusters) == (24, 4)
     assert (tmp_path / "out" / "clusters.csv").is_file()
 
 

@@ -28,7 +28,7 @@ def test_it_measures_on_the_cpu(gpu, tmp_path, monkeypatch, capsys):
     text = (tmp_path / "out" / "gpu.md").read_text()
     assert re.findall(r"^\| (\w+)", text, re.MULTILINE) == [
         "training",
-        "after_neck",
+        "embedding",
         "ranking",
         "re",
         "neighbours",
