@@ -351,7 +351,8 @@ def embed_all(
     Args:
         model: makes the vectors.
         dataset: as read.
-        progress, leave_out: as in `embed_images`.
+        progress: as in `embed_images`.
+        leave_out: as in `embed_images`.
 
     """
     require_whole(model)

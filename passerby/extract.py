@@ -181,12 +181,9 @@ def embed_by(
     notify: Callable[[str], None] | None = None,
     view: View = WHOLE,
 ) -> Floats:
-    """Return `read` of the images of a split in order, (N, ...) float32: vectors or maps; see `embed`.
+    """Return `read` of the images of a split in order, (N, ...) float32: vectors or maps.
 
-    Args:
-        read: maps B inputs on the device of the model to (B, ...).
-        model, split, batch, workers, precision, progress, notify, view: as in `embed`.
-
+    `read` maps B inputs on the device of the model to (B, ...); the other arguments are those of `embed`.
     """
     share = slice(rank(), None, world())
     rows = np.arange(len(split))[share]
@@ -208,13 +205,9 @@ def run_network(
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Floats:
-    """Return `read` of batches of prepared inputs, in this process; the arguments are those of `embed_by`.
+    """Return `read` of `batches` of prepared inputs, `count` in all, in this process.
 
-    Args:
-        read, model, precision, progress, notify: as in `embed_by`.
-        batches: N inputs in all.
-        count: N.
-
+    The other arguments are those of `embed_by`.
     """
     device = model.mean.device
     fitting = FittingBatch() if notify is None else FittingBatch(notify)

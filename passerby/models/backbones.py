@@ -60,7 +60,11 @@ def make_backbone(
         name: a timm model name, with or without a weights tag (`resnet50`, `resnet50.tv_in1k`), an OSNet, or a network
             of a family that was registered.
         size: (H, W) of the images; models with fixed position tables are built for it.
-        last_stride, ibn, attention, non_local, stem_pool: see `Surgery`.
+        last_stride: see `Surgery`.
+        ibn: see `Surgery`.
+        attention: see `Surgery`.
+        non_local: see `Surgery`.
+        stem_pool: see `Surgery`.
         pretrained: whether the family loads its own weights.
 
     Raises:

@@ -65,7 +65,8 @@ class Counters:
 
         Args:
             terms: by name.
-            values, weighted: of each term, as computed and as added to the total.
+            values: of each term, as computed.
+            weighted: of each term, as added to the total.
 
         """
         for (name, term), value, added in zip(terms.items(), values, weighted, strict=True):
