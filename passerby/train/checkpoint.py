@@ -33,7 +33,7 @@ class Checkpoint:
         recipe: the resolved recipe as YAML.
         stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
         embedder, losses, methods, optimiser, scaler: their states.
-        ended: whether the methods have had their last word in the stage.
+        ended: whether the end-of-stage work of the methods is done.
         ema: the state of the EMA of the embedder, or None.
         previous_model: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
