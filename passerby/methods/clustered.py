@@ -175,7 +175,7 @@ class Clustered(Method):
                 name: value for name, value in found.items() if not np.isnan(value)
             }  # nobody known in a cluster
         if view == 0 and self.settings.stop is not None:
-            figures |= self._judge(ctx, self.settings.stop, figures)
+            figures |= self._stop_figures(ctx, self.settings.stop, figures)
         ctx.log_metrics(self.views[view], figures, note=giant_sentence(clusters))
 
     def _replaced(self, labels: Ints, view: int) -> Ints | None:
@@ -186,7 +186,7 @@ class Clustered(Method):
         self.earlier[view] = torch.from_numpy(labels)
         return None if (before == UNSEEN).all() else before
 
-    def _judge(self, ctx: MethodContext, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
+    def _stop_figures(self, ctx: MethodContext, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
         """Count the epochs at rest, and tell when there have been enough."""
         resting, tightest = stop.judge(
             agreement=figures.get("agreement with the epoch before"),

@@ -218,9 +218,9 @@ class Ebll(Method, settings_class=EbllSettings):
             precision=ctx.precision,
             view=ctx.view(ctx.stage.train),
         )
-        judge = _judge(chosen, ctx, ctx.stage, model)
+        task_loss = _make_task_loss(chosen, ctx, ctx.stage, model)
         autoencoders = {name: self._new(ctx) for name in chosen.autoencoders}
-        lessons = [Lesson(one, _loss(chosen, one, name, judge)) for name, one in autoencoders.items()]
+        lessons = [Lesson(one, _loss(chosen, one, name, task_loss)) for name, one in autoencoders.items()]
         learn(
             lessons,
             material,
@@ -261,7 +261,7 @@ class Ebll(Method, settings_class=EbllSettings):
 # ---- learning and telling
 
 
-def _judge(
+def _make_task_loss(
     chosen: EbllSettings, ctx: MethodContext, stage: Stage, model: Embedder
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
     """Return what the classifier of the stage, standing still, makes of reconstructions and the numbers of images."""
@@ -270,23 +270,23 @@ def _judge(
     softmax = frozen(ctx.losses.losses["softmax"])
     labels = torch.from_numpy(stage.train.pid)
 
-    def judge(reconstruction: Tensor, rows: Tensor) -> Tensor:
+    def task_loss(reconstruction: Tensor, rows: Tensor) -> Tensor:
         loss: Tensor = softmax(rebuilt(model, reconstruction, place=chosen.place), labels[rows].to(ctx.device))
         return loss
 
-    return judge
+    return task_loss
 
 
 def _loss(
     chosen: EbllSettings,
     autoencoder: Autoencoder,
     name: Objective,
-    judge: Callable[[Tensor, Tensor], Tensor] | None,
+    task_loss: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> Loss:
     def loss(x: Tensor, reconstruction: Tensor, rows: Tensor) -> Tensor:
         error = F.mse_loss(reconstruction, x)
         total = objective(error, autoencoder, name, strength=chosen.strength, reduction=chosen.reduction)
-        return total if judge is None else total + chosen.task * judge(reconstruction, rows)
+        return total if task_loss is None else total + chosen.task * task_loss(reconstruction, rows)
 
     return loss
 
