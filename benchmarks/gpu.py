@@ -26,15 +26,15 @@ import torch
 from passerby.bench.measure import machine
 from passerby.bench.sites import SIZES, Features, make_features
 from passerby.clustering.graph import jaccard_neighbours
+from passerby.device import InferenceSettings, find_device
 from passerby.evaluation import evaluate
-from passerby.extract import run_network, tested_vectors
-from passerby.inference import InferenceSettings, find_device
+from passerby.inference.embed import run_network, tested_vectors
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.recipe import make_recipe
-from passerby.train.probe import Arithmetic
-from passerby.train.setup import Setup
-from passerby.train.trainer import Trainer
+from passerby.training.probe import Arithmetic
+from passerby.training.setup import Setup
+from passerby.training.trainer import Trainer
 from passerby.types import Batch, Embeddings, Inputs, Rerank, Split, Stage
 
 ROOT = Path(__file__).resolve().parents[1]

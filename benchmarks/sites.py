@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from passerby.recipe import load_recipe
-from passerby.train.session import train
+from passerby.training.session import train
 
 FILE = Path(__file__).with_name("sites.yaml")
 SITES = {"plaza": "market1501", "campus": "dukemtmc", "station": "msmt17"}

@@ -35,7 +35,7 @@ from timm.models import register_model
 from timm.models.resnet import Bottleneck, ResNet
 
 from passerby.recipe import load_recipe
-from passerby.train.session import train
+from passerby.training.session import train
 
 
 @dataclass(frozen=True)

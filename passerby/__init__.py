@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from passerby.api.encoder import Encoder, distance, embed, load_model, search
     from passerby.api.reading import read_dataset
-    from passerby.api.running import adapt, export
+    from passerby.api.running import adapt, export, train
     from passerby.api.vectors import cluster, rerank
     from passerby.errors import UserError
     from passerby.evaluation import evaluate
@@ -40,12 +40,13 @@ __all__ = [
     "read_dataset",
     "rerank",
     "search",
+    "train",
 ]
 
 _MODULES = {
     "passerby.api.encoder": ("Encoder", "distance", "embed", "load_model", "search"),
     "passerby.api.reading": ("read_dataset",),
-    "passerby.api.running": ("adapt", "export"),
+    "passerby.api.running": ("adapt", "export", "train"),
     "passerby.api.vectors": ("cluster", "rerank"),
     "passerby.errors": ("UserError",),
     "passerby.evaluation": ("evaluate",),

@@ -16,7 +16,7 @@ import numpy as np
 from passerby.data.datasets import without_mask
 from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
-from passerby.extract import WHOLE, View
+from passerby.inference.embed import WHOLE, View
 from passerby.metrics.chance import RankScores, chance_level
 from passerby.metrics.relevance import relevance
 from passerby.types import UNKNOWN, Cameras, Dataset, Embeddings, Scores

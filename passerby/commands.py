@@ -21,10 +21,10 @@ from passerby.console import bar
 from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
 from passerby.data.naming import free_name
+from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
 from passerby.errors import UserError
 from passerby.evaluation import evaluate, explain_skipped, scores_json
-from passerby.inference import InferenceSettings, find_device
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
 from passerby.lock import locked
 from passerby.metrics.chance import RankScores
@@ -38,16 +38,16 @@ from passerby.report.page import write_report
 from passerby.scorable import camera_note, require_scorable
 from passerby.segment.network import Origin, SegmenterSettings, save_segmenter
 from passerby.segment.training import open_masked, train_on_masks
-from passerby.train.checkpoint import load_checkpoint
-from passerby.train.environment import command_line
-from passerby.train.memory import keep_memory
-from passerby.train.opening import require_free
-from passerby.train.progress import ProgressBar
-from passerby.train.reference import figures
-from passerby.train.results import Result
-from passerby.train.session import Interrupted, train
-from passerby.train.track import tracked
-from passerby.train.trainer import Watch
+from passerby.training.checkpoint import load_checkpoint
+from passerby.training.environment import command_line
+from passerby.training.memory import keep_memory
+from passerby.training.opening import require_free
+from passerby.training.progress import ProgressBar
+from passerby.training.reference import figures
+from passerby.training.results import Result
+from passerby.training.session import Interrupted, train
+from passerby.training.track import tracked
+from passerby.training.trainer import Watch
 from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
 
 

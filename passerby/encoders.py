@@ -18,13 +18,22 @@ from passerby.data.image_files import images_below, why_none
 from passerby.data.names import existing_form, require_text
 from passerby.data.readers.cameras import read_cameras
 from passerby.data.readers.named_images import number_names
+from passerby.device import AUTOMATIC, InferenceSettings, Precision
 from passerby.errors import UserError, did_you_mean
-from passerby.extract import WHOLE, View, embed, label_vectors, run_network, tested_split, tested_vectors, tested_view
-from passerby.image_arrays import ImageArrays, image_list, prepared_batches
-from passerby.inference import AUTOMATIC, InferenceSettings, Precision
+from passerby.inference.arrays import ImageArrays, image_list, prepared_batches
+from passerby.inference.embed import (
+    WHOLE,
+    View,
+    embed,
+    label_vectors,
+    run_network,
+    tested_split,
+    tested_vectors,
+    tested_view,
+)
+from passerby.inference.onnx import OnnxModel, load_onnx
 from passerby.metadata import safetensors_text
 from passerby.models.embedder import Embedder, load_embedder
-from passerby.onnx_model import OnnxModel, load_onnx
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text

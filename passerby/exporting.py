@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from passerby.data.decoding import Pixels
+from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError, first_line
-from passerby.extract import tested_vectors
 from passerby.files import atomic_write
-from passerby.inference import InferenceSettings, find_device
+from passerby.inference.embed import tested_vectors
+from passerby.inference.onnx import OnnxModel, read_onnx
 from passerby.models.embedder import Embedder, save_embedder
-from passerby.onnx_model import OnnxModel, read_onnx
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text
 from passerby.types import Floats, Inputs, VectorName

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Trained, embed_site, load_trained
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.consolidation import blend
 from passerby.types import Dataset, Scores
 

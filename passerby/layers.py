@@ -8,15 +8,15 @@ from __future__ import annotations
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "errors", "files", "types", "settings", "registry", "choices", "plugins", "inputs", "inference", "console",
+        "errors", "files", "types", "settings", "registry", "choices", "plugins", "inputs", "device", "console",
         "layers", "lock", "threads", "bounded", "compiled", "npz", "metadata", "processes", "renamed",
     ),
     ("distances",),
-    ("data", "models", "losses", "metrics", "clustering", "optim", "onnx_providers"),
-    ("extract", "evaluation", "image_arrays", "onnx_model", "segment"),
+    ("data", "models", "losses", "metrics", "clustering", "optim"),
+    ("inference", "evaluation", "segment"),
     ("methods", "background_bias", "scorable", "reference_results"),
     ("recipe",),
-    ("train", "encoders"),
+    ("training", "encoders"),
     ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),
     ("api", "commands", "search_commands"),
     ("demo",),

@@ -63,7 +63,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _nothing_is_timed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all steps be equally fast, so that `auto` chooses the same on every machine; marker `timed` measures."""
     if "timed" not in request.keywords:
-        monkeypatch.setattr("passerby.train.probe.measure", lambda steps, **_: [1.0] * len(steps))
+        monkeypatch.setattr("passerby.training.probe.measure", lambda steps, **_: [1.0] * len(steps))
 
 
 @pytest.fixture(scope="session")

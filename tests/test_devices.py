@@ -166,8 +166,8 @@ def test_clusters_are_the_same(on_both):
 @pytest.mark.cuda
 def test_a_network_gives_the_same_vectors_on_a_gpu(tiny, site, tmp_path):
     from passerby.data.image_files import images_below
+    from passerby.device import InferenceSettings
     from passerby.encoders import load_model
-    from passerby.inference import InferenceSettings
     from passerby.models.embedder import Embedder, save_embedder
 
     recipe = tiny()
@@ -184,7 +184,7 @@ def test_a_network_gives_the_same_vectors_on_a_gpu(tiny, site, tmp_path):
 
 @pytest.mark.cuda
 def test_a_batch_that_no_gpu_holds_is_halved():
-    from passerby.inference import FittingBatch
+    from passerby.device import FittingBatch
 
     notes = []
     fitting = FittingBatch(notes.append)
@@ -204,7 +204,7 @@ def test_a_batch_that_no_gpu_holds_is_halved():
 def test_a_run_trains_and_adapts_on_a_gpu(tiny, site, tmp_path, method):
     from passerby.adaptation.clusters import find_identities
     from passerby.adaptation.recipe import adaptation
-    from passerby.train.session import train
+    from passerby.training.session import train
 
     source, out = tmp_path / "source", tmp_path / "out"
     train(tiny("engine.device=cuda", "engine.precision=auto", "stages.0.epochs=1"), source)

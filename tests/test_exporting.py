@@ -17,9 +17,9 @@ from passerby.data.decoding import decode
 from passerby.encoders import Trained, TrainedOnnx, embed_images, load_model, load_trained
 from passerby.errors import UserError
 from passerby.exporting import Inference, Parity, export, parity, write_onnx
+from passerby.inference.onnx import OnnxModel
 from passerby.models.blocks import NonLocal
 from passerby.models.embedder import Embedder, save_embedder
-from passerby.onnx_model import OnnxModel
 from passerby.recipe.places import public_text
 from passerby.types import Embeddings, Inputs
 from tests.onnx_graphs import write_graph

@@ -10,8 +10,8 @@ from passerby.cli import app
 from passerby.encoders import chosen_dataset
 from passerby.errors import UserError
 from passerby.interpolate import interpolate, load_pair, read_alphas
-from tests.train.runs import run
-from tests.train.test_course import SEQUENCE
+from tests.training.runs import run
+from tests.training.test_course import SEQUENCE
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from passerby.recipe import load_recipe
 from passerby.reference_results import ReferenceResult, shipped_rows
 from passerby.report.folder import read_run
 from passerby.report.page import write_report
-from passerby.train import run_log
-from passerby.train.session import train
+from passerby.training import run_log
+from passerby.training.session import train
 from tests.conftest import copy_marked
 from tests.test_recipes import TINY
 from tests.test_reference_results import as_duke, at, resolved

@@ -15,8 +15,8 @@ import passerby
 from passerby import plugins
 from passerby.errors import UserError
 from passerby.plugins import PluginWarning, import_file, load_plugins, require_used
-from tests.train.alone import CONTEXT
-from tests.train.runs import weights
+from tests.training.alone import CONTEXT
+from tests.training.runs import weights
 
 PACKAGE = Path(passerby.__file__).parent
 PAGES = PACKAGE.parent / "docs" / "extend"

@@ -7,7 +7,7 @@ from passerby.encoders import load_trained
 from passerby.recipe import load_recipe, make_recipe
 from passerby.recipe.places import public_text, without_folders
 from passerby.settings import parse_yaml
-from passerby.train.session import train
+from passerby.training.session import train
 from tests.test_recipes import TINY
 
 

@@ -13,8 +13,8 @@ from passerby.models.embedder import Embedder
 from passerby.recipe import load_recipe, make_recipe
 from passerby.reference_results import shipped_recipes
 from passerby.settings import parse_yaml
-from passerby.train import run_log
-from passerby.train.session import train
+from passerby.training import run_log
+from passerby.training.session import train
 
 NAMES = sorted(shipped_recipes())
 TINY = [

@@ -22,8 +22,8 @@ from passerby.reference_results import (
     shipped_rows,
 )
 from passerby.settings import parse_yaml
-from passerby.train import run_log
-from passerby.train.session import train
+from passerby.training import run_log
+from passerby.training.session import train
 from tests.conftest import copy_marked
 from tests.test_recipes import TINY
 

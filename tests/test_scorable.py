@@ -8,9 +8,9 @@ from passerby.commands import evaluate_run
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.scorable import camera_note, require_scorable, unscorable
-from passerby.train.session import train
+from passerby.training.session import train
 from passerby.types import UNKNOWN, Dataset, Embeddings, Split
-from tests.train.runs import run
+from tests.training.runs import run
 
 
 def dataset(query, gallery):

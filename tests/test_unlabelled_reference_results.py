@@ -6,8 +6,8 @@ import pytest
 
 from passerby.recipe import load_recipe
 from passerby.reference_results import ReferenceResult, shipped_rows
-from passerby.train import run_log
-from passerby.train.session import train
+from passerby.training import run_log
+from passerby.training.session import train
 from tests.conftest import copy_marked
 from tests.test_lifelong_reference_results import UNSEEN
 from tests.test_recipes import TINY

@@ -15,17 +15,17 @@ from passerby.clustering.doubt import giant_sentence, measure_doubt
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.clustering.summary import ClusterSummary
 from passerby.data.joining import join
+from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError
-from passerby.extract import View, embed, masked_view
 from passerby.files import atomic_write, reading, write_json
-from passerby.inference import AUTOMATIC, InferenceSettings
+from passerby.inference.embed import View, embed, masked_view
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.npz import read_npz
 from passerby.recipe import Recipe, StageSettings
-from passerby.train import run_log
-from passerby.train.groupings import Grouping, labels_file, save_vectors
-from passerby.train.run_log import MetricRecord
+from passerby.training import run_log
+from passerby.training.groupings import Grouping, labels_file, save_vectors
+from passerby.training.run_log import MetricRecord
 from passerby.types import Floats, Ints, Split
 
 

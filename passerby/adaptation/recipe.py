@@ -18,17 +18,17 @@ from passerby.adaptation.folder import site_settings
 from passerby.clustering.algorithms import USUAL
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.naming import folder_name
+from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError, did_you_mean
-from passerby.inference import AUTOMATIC, InferenceSettings
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
 from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, make_recipe
 from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
-from passerby.train.stages import require_masks
-from passerby.train.start import read_start
+from passerby.training.stages import require_masks
+from passerby.training.start import read_start
 from passerby.types import Dataset
 
 EPOCHS = 12

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from passerby.device import InferenceSettings
 from passerby.distances.units import cosine_of
 from passerby.encoders import Model, embed_images, embed_site, require_whole
 from passerby.encoders import load_model as load_any_model
 from passerby.errors import UserError
-from passerby.image_arrays import ImageArrays
-from passerby.inference import InferenceSettings
+from passerby.inference.arrays import ImageArrays
 from passerby.recipe import Recipe
 from passerby.retrieval import SearchHit, search_all
 from passerby.types import Dataset, Embeddings, Floats

@@ -10,12 +10,12 @@ from passerby import exporting
 from passerby.adaptation.clusters import find_identities
 from passerby.adaptation.recipe import adaptation
 from passerby.clustering.summary import ClusterSummary
+from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.exporting import Parity
-from passerby.inference import InferenceSettings
 from passerby.recipe import Recipe
-from passerby.train import session
-from passerby.train.results import Result
+from passerby.training import session
+from passerby.training.results import Result
 
 FORMATS: dict[str, exporting.Format] = {".onnx": "onnx", ".safetensors": "safetensors"}
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from passerby.bench.measure import machine
 from passerby.bench.step import Shape, make_batch, make_step_run
 from passerby.threads import Threads, in_use, make_threads
-from passerby.train.memory import keep_memory
+from passerby.training.memory import keep_memory
 
 SHAPES = {"resnet18": Shape("resnet18", (128, 64), 32), "small": Shape("resnet18", (64, 32), 32)}
 LOADS = (0, 1, 2)

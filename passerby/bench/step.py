@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.bench.measure import BenchTable, Contender, contest
-from passerby.inference import Precision
+from passerby.device import Precision
 from passerby.models.embedder import Embedder
 from passerby.recipe import make_recipe
-from passerby.train.memory import keep_memory
-from passerby.train.probe import Arithmetic
-from passerby.train.setup import Setup
-from passerby.train.trainer import Trainer
+from passerby.training.memory import keep_memory
+from passerby.training.probe import Arithmetic
+from passerby.training.setup import Setup
+from passerby.training.trainer import Trainer
 from passerby.types import Batch, Inputs, Split, Stage
 
 CLASSES = 751

@@ -23,9 +23,9 @@ from passerby.cli.options import (
     make_console,
     runs_a_model,
 )
+from passerby.device import InferenceSettings, find_device
 from passerby.errors import UserError
 from passerby.files import write_json
-from passerby.inference import InferenceSettings, find_device
 
 models_app = typer.Typer()
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from passerby.device import AUTOMATIC, AnyPrecision, InferenceSettings
 from passerby.files import require_file_name
-from passerby.inference import AUTOMATIC, AnyPrecision, InferenceSettings
 
 if TYPE_CHECKING:
     from rich.console import Console

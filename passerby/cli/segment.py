@@ -17,7 +17,7 @@ from passerby.cli.options import (
     file_to_write,
     make_console,
 )
-from passerby.inference import find_device
+from passerby.device import find_device
 
 segment_app = typer.Typer(no_args_is_help=True, help="Make foreground masks.")
 

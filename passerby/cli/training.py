@@ -18,7 +18,7 @@ from passerby.cli.options import (
     runs_a_model,
 )
 from passerby.cli.runs import print_comparison
-from passerby.inference import InferenceSettings
+from passerby.device import InferenceSettings
 
 training_app = typer.Typer()
 

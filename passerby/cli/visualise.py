@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from passerby.cli.options import Device, file_to_write
+from passerby.device import InferenceSettings, find_device
 from passerby.errors import UserError
-from passerby.inference import InferenceSettings, find_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

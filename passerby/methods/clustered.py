@@ -21,7 +21,7 @@ from passerby.methods.stopping import StopSettings
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Output, Stage, VectorName
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 UNSEEN = -2
 """Stands in the place of the clusters of an epoch before the first."""

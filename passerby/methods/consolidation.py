@@ -20,7 +20,7 @@ from passerby.methods.settings import BaseMethodSettings, End
 from passerby.types import Batch, Output, VectorName
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 Weight = Annotated[float, Field(gt=0)]
 

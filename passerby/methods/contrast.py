@@ -16,7 +16,7 @@ from passerby.methods.memory import moved_rows
 from passerby.types import Batch, Ints, Output
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 
 def contrast_loss(embeddings: Tensor, labels: Tensor, memory: Tensor, *, temperature: float = 0.05) -> Tensor:

@@ -24,7 +24,7 @@ from passerby.models.akpnet import AKPNet, resample_colours
 from passerby.types import Batch, Output
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 _MEASURED = 256
 """Images that tell how good a network is."""

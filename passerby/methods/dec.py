@@ -20,7 +20,7 @@ from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Doubles, Floats, Ints, Output, VectorName
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 SMALLEST = 1e-12
 

@@ -42,7 +42,7 @@ from passerby.models.embedder import Embedder
 from passerby.types import Batch, Output, Stage
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 Share = Annotated[float, Field(ge=0)]
 

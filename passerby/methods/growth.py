@@ -17,7 +17,7 @@ from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Stage
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 
 class GrowSettings(BaseMethodSettings):

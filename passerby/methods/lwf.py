@@ -22,7 +22,7 @@ from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Output, VectorName
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 Share = Annotated[float, Field(ge=0)]
 

@@ -23,7 +23,7 @@ from passerby.models.embedder import Embedder
 from passerby.types import Batch, Floats, Ints, Output, Stage
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 M = TypeVar("M", bound=nn.Module)
 

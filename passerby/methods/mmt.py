@@ -30,7 +30,7 @@ from passerby.models.embedder import Embedder, describe_network, load_embedder, 
 from passerby.types import Batch, Floats, Ints, Output
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 
 def soft_cross_entropy(logits: Tensor, said: Tensor) -> Tensor:

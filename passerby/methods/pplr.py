@@ -27,7 +27,7 @@ from passerby.models.embedder import bnneck
 from passerby.types import Batch, Floats, Ints, Output
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 _BLOCK = 1024
 

@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from passerby.extract import WHOLE, View, autocast, embed_by, read_inputs
-from passerby.inference import Precision
+from passerby.device import Precision
+from passerby.inference.embed import WHOLE, View, autocast, embed_by, read_inputs
 from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
 from passerby.models.embedder import Embedder
 from passerby.optim import set_rate

@@ -26,7 +26,7 @@ from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 Choice = Literal["herding", "far", "random"]
 """`herding`: the images whose mean follows the person's mean; `far`: those least like it; `random`: any."""

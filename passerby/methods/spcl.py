@@ -27,7 +27,7 @@ from passerby.models.embedder import describe_network, network_of
 from passerby.types import Batch, Floats, Ints, Output, Stage
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 
 def memory_loss(

@@ -33,7 +33,7 @@ from passerby.methods.settings import RecipeView, StageView
 from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage, VectorName
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 STRIPES = 2
 """Upper and lower half."""

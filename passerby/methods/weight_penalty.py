@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from passerby.extract import read_inputs
+from passerby.inference.embed import read_inputs
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
@@ -26,7 +26,7 @@ from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Ints, Output, Stage
 
 if TYPE_CHECKING:
-    from passerby.train.context import MethodContext
+    from passerby.training.context import MethodContext
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -20,8 +20,8 @@ from passerby.methods.clustered import unit
 from passerby.report.curves import epochs_below
 from passerby.report.list_figures import read_shot
 from passerby.report.palette import BLUE, GREEN, INK, LOOKS, ORANGE, PURPLE, QUIET, RULE, SKY, look, panels, style
-from passerby.train.groupings import Grouping
-from passerby.train.run_log import MetricRecord
+from passerby.training.groupings import Grouping
+from passerby.training.run_log import MetricRecord
 from passerby.types import UNKNOWN, Doubles, Floats, Ints
 
 Order = Literal["largest", "doubtful", "outside"]

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from passerby.report.palette import QUIET, look, panels, style
-from passerby.train import run_log
-from passerby.train.run_log import EpochRecord, Record
+from passerby.training import run_log
+from passerby.training.run_log import EpochRecord, Record
 from passerby.types import Scores
 
 _MANY = 30  # points beyond which markers would touch

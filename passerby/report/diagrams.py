@@ -17,7 +17,7 @@ from passerby.report.schedule import falls
 from passerby.report.setting_lines import changed, counted, facts, summary, value_text
 from passerby.report.unlabelled_panels import labels_panel, shared, source_panel
 from passerby.settings import Settings
-from passerby.train.plan import SAMPLING
+from passerby.training.plan import SAMPLING
 from passerby.types import VECTOR_NAMES
 
 WIDE, NARROW = 1100.0, 360.0

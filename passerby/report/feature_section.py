@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from passerby.device import InferenceSettings
 from passerby.encoders import load_trained
 from passerby.errors import UserError
-from passerby.inference import InferenceSettings
 from passerby.report.attention import maps_of, require_whole, scale_image
 from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder

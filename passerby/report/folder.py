@@ -15,8 +15,8 @@ from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_of_run
 from passerby.reference_results import Comparison, Figures, Reference, compare
 from passerby.settings import Plain, build
-from passerby.train import run_log
-from passerby.train.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
+from passerby.training import run_log
+from passerby.training.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
 from passerby.types import Protocol, Rerank, present_name, read_input_mask
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from passerby.train.run_log import DrawnRecord, EpochRecord
+from passerby.training.run_log import DrawnRecord, EpochRecord
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from passerby.files import read_json, write_json
 from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import INK, look, panels, style
-from passerby.train.course import MEASURES, Course, Measure, course_from_json
+from passerby.training.course import MEASURES, Course, Measure, course_from_json
 
 _NAMES: dict[Measure, str] = {"mAP": "mAP", "rank1": "rank-1"}
 _SMALL = 1.0  # points: less is not worth extracting all vectors again

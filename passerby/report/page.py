@@ -13,8 +13,8 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from passerby import __version__
+from passerby.device import find_device
 from passerby.files import atomic_write
-from passerby.inference import find_device
 from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe
 from passerby.recipe.places import public_text, without_folders
@@ -35,7 +35,7 @@ from passerby.report.palette import data_uri
 from passerby.report.predicted_identities import IdentitiesSection, identities_section
 from passerby.report.ranked_lists import describe
 from passerby.report.schedule import rate_curve
-from passerby.train.plan import SAMPLING
+from passerby.training.plan import SAMPLING
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 2.5 MB
 

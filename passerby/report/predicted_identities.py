@@ -29,9 +29,9 @@ from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder
 from passerby.report.list_section import inline_images
 from passerby.report.projection import Colouring, features_figure, project_clusters
-from passerby.train import run_log
-from passerby.train.groupings import Grouping, read_groupings, vectors_file
-from passerby.train.run_log import MetricRecord
+from passerby.training import run_log
+from passerby.training.groupings import Grouping, read_groupings, vectors_file
+from passerby.training.run_log import MetricRecord
 from passerby.types import UNKNOWN, Embeddings, Words
 
 _CARDS, _OUTSIDE = 4, 16  # clusters of each kind on the page, and images in none

@@ -16,8 +16,8 @@ from passerby.data.decoding import Pixels, decode
 from passerby.data.image_files import images_below
 from passerby.data.loading import prepare
 from passerby.data.readers.listing import existing_folder
+from passerby.device import FittingBatch
 from passerby.errors import UserError
-from passerby.inference import FittingBatch
 from passerby.segment.network import Segmenter
 
 _READ_AHEAD = 8

@@ -17,8 +17,8 @@ from passerby.data.loading import ImageStore
 from passerby.data.naming import folder_name
 from passerby.data.readers.listing import find_masks
 from passerby.data.transforms import AugmentSettings, JitterSettings, augment_with_mask, mix_seeds, training_transform
+from passerby.device import find_device
 from passerby.errors import UserError
-from passerby.inference import find_device
 from passerby.segment.network import Origin, Segmenter, SegmenterSettings, dice_loss, overlap
 from passerby.types import UNKNOWN, Bools, Dataset, Ints, Split
 

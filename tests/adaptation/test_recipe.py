@@ -16,11 +16,11 @@ from passerby.clustering.cameras import without_cameras
 from passerby.data.datasets import open_dataset
 from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError
-from passerby.extract import WHOLE, embed, masked_view
+from passerby.inference.embed import WHOLE, embed, masked_view
 from passerby.methods.clustered import unit
 from passerby.recipe import load_recipe
-from passerby.train.groupings import read_groupings, vectors_file
-from passerby.train.session import train
+from passerby.training.groupings import read_groupings, vectors_file
+from passerby.training.session import train
 from passerby.types import Embeddings, Split
 from tests.conftest import draw_person, write_site
 
@@ -259,7 +259,7 @@ def test_other_layouts_are_understood(source, tmp_path):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_first_look_runs_where_the_recipe_trains(source, yard, monkeypatch, device):
     asked, clustered = [], []
-    monkeypatch.setattr("passerby.inference.find_device", lambda name: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr("passerby.device.find_device", lambda name: asked.append(name) or torch.device("cpu"))
     monkeypatch.setattr(Trained, "device", property(lambda trained: trained.inference.device))
     whole = GraphClustering.neighbours
     monkeypatch.setattr(

@@ -9,11 +9,9 @@ from passerby.exporting import Parity
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):
-    from passerby.api.running import train
-
     folder = tmp_path_factory.mktemp("api") / "run"
     notes = []
-    (result,) = train(tiny("stages.0.epochs=1"), str(folder), say=notes.append)
+    (result,) = passerby.train(tiny("stages.0.epochs=1"), str(folder), say=notes.append)
     assert result.dataset == "market1501"
     assert 0 < result.plain.mAP <= 1
     return folder

@@ -23,8 +23,8 @@ from typer.testing import CliRunner, Result
 
 import passerby
 from passerby.cli import app
-from passerby.train.checkpoint import load_checkpoint
-from passerby.train.step import TrainingStep
+from passerby.training.checkpoint import load_checkpoint
+from passerby.training.step import TrainingStep
 from passerby.types import Embeddings
 from tests.conftest import copy_marked
 

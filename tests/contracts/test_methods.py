@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from passerby.methods.table import METHODS
 from passerby.recipe import MethodSettings
-from passerby.train import run_log
-from passerby.train.session import Interrupted, train
-from tests.train.runs import interrupt_after, optimiser_hash, state_hash, weights
+from passerby.training import run_log
+from passerby.training.session import Interrupted, train
+from tests.training.runs import interrupt_after, optimiser_hash, state_hash, weights
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 CHANGES = {

@@ -8,7 +8,7 @@ from passerby.errors import UserError
 from passerby.models.groups import GroupedNorm, batch_norms
 from passerby.models.pooling import Pool
 from passerby.recipe import MethodSettings
-from passerby.train.trainer import make_trainer
+from passerby.training.trainer import make_trainer
 from tests.contracts.test_methods import recipe_with
 from tests.methods.steps import some
 

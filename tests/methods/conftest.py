@@ -2,7 +2,7 @@
 
 import pytest
 
-from passerby.train.trainer import make_trainer
+from passerby.training.trainer import make_trainer
 from tests.methods.steps import shake
 from tests.methods.test_weight_penalty import TWO_SITES
 

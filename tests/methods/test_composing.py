@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from passerby.errors import UserError
-from passerby.train import run_log
-from passerby.train.session import train
+from passerby.training import run_log
+from passerby.training.session import train
 from passerby.types import Inputs
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}

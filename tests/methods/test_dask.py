@@ -13,9 +13,9 @@ from passerby.errors import UserError
 from passerby.methods.dask import DaskSettings, learn_colours, measure_colours
 from passerby.methods.method import bytes_of
 from passerby.models.akpnet import AKPNet
-from passerby.train.forward import forward
-from passerby.train.opening import opening
-from passerby.train.trainer import make_trainer
+from passerby.training.forward import forward
+from passerby.training.opening import opening
+from passerby.training.trainer import make_trainer
 from passerby.types import Batch, Inputs
 from tests.methods.test_weight_penalty import TWO_SITES
 

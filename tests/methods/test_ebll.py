@@ -15,9 +15,9 @@ from passerby.methods.method import frozen
 from passerby.methods.reconstruction import COLLAPSED, LOW, Lesson, Material, learn, led_through, measure, objective
 from passerby.models.embedder import Embedder
 from passerby.settings import build
-from passerby.train import run_log
-from passerby.train.session import train
-from passerby.train.trainer import make_trainer
+from passerby.training import run_log
+from passerby.training.session import train
+from passerby.training.trainer import make_trainer
 from passerby.types import Output, Split
 from tests.methods.steps import some
 

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from passerby.errors import UserError
 from passerby.losses.loss import class_means, classifiers
 from passerby.recipe import load_recipe
-from passerby.train.checkpoint import load_checkpoint
-from passerby.train.trainer import make_trainer
+from passerby.training.checkpoint import load_checkpoint
+from passerby.training.trainer import make_trainer
 from tests.methods.test_weight_penalty import TWO_SITES
 
 

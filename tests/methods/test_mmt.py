@@ -11,10 +11,10 @@ from passerby.errors import UserError
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.mmt import kept_of_mean, soft_cross_entropy, soft_triplet
-from passerby.train.session import train
+from passerby.training.session import train
 from passerby.types import Inputs
 from tests.methods.steps import shake, some
-from tests.train.runs import run, weights
+from tests.training.runs import run, weights
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "mmt.json").read_text())
 LABELS = torch.tensor(ORACLE["labels"])

@@ -16,11 +16,11 @@ from passerby.data.transforms import mix_seeds
 from passerby.methods.method import Method
 from passerby.methods.weight_penalty import flat
 from passerby.recipe import MethodSettings
-from passerby.train import run_log
-from passerby.train.session import train
-from passerby.train.trainer import Trainer, make_trainer
+from passerby.training import run_log
+from passerby.training.session import train
+from passerby.training.trainer import Trainer, make_trainer
 from tests.methods.steps import some
-from tests.train.runs import optimiser_hash, weights
+from tests.training.runs import optimiser_hash, weights
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 SETTINGS = {

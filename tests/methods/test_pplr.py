@@ -12,7 +12,7 @@ from passerby.errors import UserError
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import unit
 from passerby.methods.pplr import cross_agreement, refined_by_parts, smoothed_by_agreement
-from passerby.train.session import train
+from passerby.training.session import train
 from tests.methods.steps import some
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "pplr.json").read_text())

@@ -9,9 +9,9 @@ from passerby.errors import UserError
 from passerby.losses.loss import classifiers
 from passerby.methods.herding import herd
 from passerby.methods.replay import choose, match_gap
-from passerby.train import run_log
-from passerby.train.session import train
-from passerby.train.trainer import make_trainer
+from passerby.training import run_log
+from passerby.training.session import train
+from passerby.training.trainer import make_trainer
 from passerby.types import Batch, Inputs
 from tests.methods.test_weight_penalty import TWO_SITES
 

@@ -14,7 +14,7 @@ from passerby.methods.memory import moved_rows
 from passerby.methods.spcl import SpclSettings, hybrid_loss, memory_loss, neighbouring_radii
 from passerby.models.domains import Division
 from tests.methods.steps import some
-from tests.train.runs import state_hash
+from tests.training.runs import state_hash
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "memory_spcl.json").read_text())
 

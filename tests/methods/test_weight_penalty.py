@@ -7,13 +7,13 @@ from torch.nn import functional as F
 
 from passerby.data.loading import EpochKey, ImageStore, plain_batches, training_batches
 from passerby.methods.weight_penalty import EwcSettings, MasSettings, SiSettings, flat, image_gradients, some_rows
-from passerby.train import run_log
-from passerby.train.plan import plan_epoch
-from passerby.train.session import train
-from passerby.train.trainer import make_trainer
+from passerby.training import run_log
+from passerby.training.plan import plan_epoch
+from passerby.training.session import train
+from passerby.training.trainer import make_trainer
 from passerby.types import Inputs
 from tests.methods.steps import some
-from tests.train.test_loop import PLAIN
+from tests.training.test_loop import PLAIN
 
 SITES = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 2}]"
 TWO_SITES = [SITES, "data.identities=2", "evaluate=[]"]

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from passerby.data.datasets import open_dataset
-from passerby.extract import embed
+from passerby.inference.embed import embed
 from passerby.inputs import InputSettings
 from passerby.models.backbone import Backbone
 from passerby.models.backbones import BACKBONES
 from passerby.models.embedder import Embedder, ModelSettings
-from passerby.train.session import train
+from passerby.training.session import train
 from passerby.types import Embeddings, Inputs, Split
 
 CAMERAS = 8

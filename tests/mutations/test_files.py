@@ -15,10 +15,10 @@ from PIL import Image
 from passerby.data.decoding import decode
 from passerby.encoders import load_trained
 from passerby.evaluation import evaluate
+from passerby.inference.onnx import load_onnx
 from passerby.models.embedder import Embedder, save_embedder
-from passerby.onnx_model import load_onnx
 from passerby.report.folder import read_run
-from passerby.train import run_log
+from passerby.training import run_log
 from passerby.types import Embeddings
 from tests.mutations.mutate import damaged_bytes, damaged_tree, few, sentence_or_nothing
 from tests.onnx_graphs import average, write_graph

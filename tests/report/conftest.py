@@ -10,8 +10,8 @@ from PIL import Image
 
 from passerby.evaluation import evaluate, scores_json
 from passerby.recipe import Recipe, make_recipe
-from passerby.train import run_log
-from passerby.train.run_log import EpochRecord, GradientNorm, GradientRecord, ScoreRecord, TermRecord
+from passerby.training import run_log
+from passerby.training.run_log import EpochRecord, GradientNorm, GradientRecord, ScoreRecord, TermRecord
 from passerby.types import Embeddings, Rerank
 
 RERANK = Rerank(k1=4, k2=2, weight=0.3)

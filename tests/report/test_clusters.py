@@ -21,9 +21,9 @@ from passerby.report.predicted_identities import (
     require_clusterings,
 )
 from passerby.report.projection import features_figure, project_clusters
-from passerby.train import run_log
-from passerby.train.groupings import Grouping, read_groupings, save_vectors, vectors_file
-from passerby.train.run_log import MetricRecord
+from passerby.training import run_log
+from passerby.training.groupings import Grouping, read_groupings, save_vectors, vectors_file
+from passerby.training.run_log import MetricRecord
 from passerby.types import Embeddings
 from tests.report.conftest import plain_recipe
 

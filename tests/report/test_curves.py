@@ -10,7 +10,7 @@ from passerby.evaluation import evaluate
 from passerby.report.curves import cmc_curve, loss_curves, place, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text
-from passerby.train.run_log import EpochRecord, ScoreRecord
+from passerby.training.run_log import EpochRecord, ScoreRecord
 from tests.report.conftest import RERANK, plain_recipe
 
 

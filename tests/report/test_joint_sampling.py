@@ -4,8 +4,8 @@ import re
 
 from passerby.report.joint_sampling import Share, shares
 from passerby.report.page import write_report
-from passerby.train import run_log
-from passerby.train.run_log import DrawnRecord, EpochRecord
+from passerby.training import run_log
+from passerby.training.run_log import DrawnRecord, EpochRecord
 from tests.report.conftest import plain_recipe, write_run
 
 

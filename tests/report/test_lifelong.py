@@ -10,9 +10,9 @@ from passerby.errors import UserError
 from passerby.report.folder import read_run
 from passerby.report.lifelong import heat_map, lifelong_section, losses, site_curves, stored_vectors
 from passerby.report.page import write_report
-from passerby.train.course import course_json, course_of
+from passerby.training.course import course_json, course_of
 from tests.report.conftest import plain_recipe, write_run
-from tests.train.test_course import RECORDS, STAGES, TESTED, stage
+from tests.training.test_course import RECORDS, STAGES, TESTED, stage
 
 
 def write_course(folder, *, records=RECORDS, stages=STAGES, plaza=0.0):

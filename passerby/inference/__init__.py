@@ -1,0 +1,1 @@
+"""Inference: images, arrays or files in, vectors out; by torch or by an ONNX graph."""

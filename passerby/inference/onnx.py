@@ -1,0 +1,346 @@
+"""ONNX embedders: those that passerby wrote and those of any other program. `passerby.exporting` writes them.
+
+A file of passerby says what its images must look like. Of any other the graph shows shapes and types, and one image
+shows the rest; the normalisation cannot be seen, so it can be set, and what was assumed is told. Operators that would
+have to be loaded from a library of their own are refused, so a file never brings code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from passerby.data.decoding import Pixels
+from passerby.data.loading import plain_batches
+from passerby.device import THREADS
+from passerby.errors import UserError, did_you_mean, first_line
+from passerby.files import reading
+from passerby.inference.providers import Provider, choose_providers, explain_fallback
+from passerby.inputs import InputSettings
+from passerby.settings import Plain, Settings, build, override
+from passerby.types import Floats, Words, present_name
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, NodeArg
+
+Numbers = npt.NDArray[np.generic]
+
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+MOST_AT_ONCE = 4096
+"""Largest fixed batch of a graph; it is filled up to even for a single image."""
+_SILENT = 4  # onnxruntime's own complaints would stand above our sentence
+
+
+class OnnxSettings(InputSettings):
+    """Input settings of an ONNX file of another program, which its graph does not contain."""
+
+    values: Literal["normalised", "bytes"] = Field(
+        "normalised", description="scale of the input: normalised by mean and std, or bytes from 0 to 255"
+    )
+    output: str | None = Field(None, description="name of the output; null = the first with one vector per image")
+
+
+class _Written(Settings):
+    """Metadata of an ONNX file written by passerby."""
+
+    input: InputSettings = Field(description="input settings of the model")
+    feature: str = Field(description="name of the feature that the file returns")
+    dimension: Annotated[int, Field(ge=1, le=1 << 16)] = Field(description="length of the vectors")
+    flip: bool = Field(description="whether each vector is averaged with that of the mirror image")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The one input of a graph.
+
+    Attributes:
+        name: of the input.
+        dtype: of its values.
+        layout: whether the colours stand before or after height and width.
+        size: (H, W), None where the graph takes any.
+        batch: how many images at a time, None = any number.
+
+    """
+
+    name: str
+    dtype: type[np.generic]
+    layout: Literal["nchw", "nhwc"]
+    size: tuple[int | None, int | None]
+    batch: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """An embedder in an ONNX file.
+
+    Attributes:
+        source: how error texts call it.
+        session: onnxruntime's.
+        entry: what the graph takes; its `batch` is what really works.
+        settings: how images are prepared for it.
+        output: the name of the output that is kept.
+        dimension: length D of its vectors.
+        feature: which feature of its model that is, `""` when unknown.
+        flip: whether the graph averages it with the mirror image's.
+        recipe: YAML of the run that it came from, or None.
+        notes: sentences about what was assumed.
+
+    """
+
+    source: str
+    session: InferenceSession
+    entry: Entry
+    settings: OnnxSettings
+    output: str
+    dimension: int
+    feature: str = ""
+    flip: bool = False
+    recipe: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def run(self, images: Pixels) -> Floats:
+        """Map prepared images (B, 3, H, W) uint8 to vectors (B, D) float32, for any B."""
+        size = self.entry.batch or max(1, len(images))
+        vectors = np.empty((len(images), self.dimension), dtype=np.float32)  # (B, D)
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+            vectors[start : start + len(part)] = self._step(padded)[: len(part)]
+        return vectors
+
+    def _step(self, images: Pixels) -> Numbers:
+        fed = {self.entry.name: _feed(images, self.entry, self.settings)}
+        try:
+            found: Numbers = self.session.run([self.output], fed)[0]
+            return found.reshape(len(images), self.dimension)
+        except Exception as error:  # onnxruntime has a class for each status, and numpy one for a wrong shape
+            if "Failed to allocate memory" in str(error):
+                raise UserError(
+                    f"{self.source}: out of memory with {len(images)} images at once; lower --batch"
+                ) from error
+            raise UserError(f"{self.source} fails on {len(images)} images at once ({first_line(error)})") from error
+
+    def vectors(
+        self,
+        paths: Words,
+        *,
+        batch: int = 64,
+        workers: int = THREADS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Floats:
+        """Embed image files (N,) in order: (N, D) float32, as the graph gives them."""
+        vectors, done = np.empty((len(paths), self.dimension), dtype=np.float32), 0  # (N, D)
+        for images in plain_batches(paths, self.settings, size=batch, workers=workers):
+            vectors[done : done + len(images)] = self.run(images.numpy())
+            done += len(images)
+            if progress is not None:
+                progress(done, len(paths))
+        return vectors
+
+
+def _feed(images: Pixels, entry: Entry, settings: OnnxSettings) -> Numbers:
+    """Convert prepared bytes (B, 3, H, W) to layout, scale and type of the graph's input."""
+    values: Numbers = images
+    if settings.values == "normalised":
+        mean, std = (np.array(three, np.float32).reshape(1, 3, 1, 1) for three in (settings.mean, settings.std))
+        values = (images / np.float32(255) - mean) / std
+    if entry.layout == "nhwc":
+        values = values.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(values, dtype=entry.dtype)
+
+
+# ---- opening
+
+
+def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> OnnxModel:
+    """Open an ONNX embedder.
+
+    Args:
+        path: the file.
+        given: `key=value` of `OnnxSettings`, for a file that passerby did not write.
+        device: as in `InferenceSettings`; where onnxruntime has no way to a GPU, a note says so and the CPU is used.
+
+    Raises:
+        UserError: not an ONNX file, a network that does not map one image to one vector, or a setting that has no
+            effect; onnxruntime is not installed.
+
+    """
+    if not path.is_file():
+        raise UserError(f"no ONNX file {path}")
+    return read_onnx(path, given, source=str(path), device=device)
+
+
+def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, device: str = "cpu") -> OnnxModel:
+    """Open an ONNX embedder from a file or from its bytes; `source` is how error texts call it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("reading ONNX files needs the extra `export`: pip install 'passerby[export]'") from error
+    wanted = choose_providers(onnxruntime.get_available_providers(), device)
+    session = _open(graph, source, wanted)
+    entry = _entry(session, source)
+    written = session.get_modelmeta().custom_metadata_map
+    if "passerby" in written:
+        if given:
+            raise UserError(f"--input {given[0]}: {source} was written by passerby and says itself what it takes")
+        model = _own(session, entry, written, source)
+    else:
+        model = _foreign(session, entry, _settings(entry, given, source), source)
+    reason = explain_fallback(session.get_providers(), wanted, device)
+    return model if reason is None else replace(model, notes=(*model.notes, f"{source} {reason}"))
+
+
+def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        model = graph if isinstance(graph, bytes) else str(graph)
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # onnxruntime has a class for each status
+        raise UserError(f"{source} is not an ONNX file that onnxruntime can run ({first_line(error)})") from error
+
+
+def _entry(session: InferenceSession, source: str) -> Entry:
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(node.name for node in inputs) or "none"
+        raise UserError(f"{source} has {len(inputs)} inputs ({names}); an embedder takes one, the images")
+    node = inputs[0]
+    if node.type not in _TYPES:
+        raise UserError(f"{source} takes {node.type}; images can be given as {', '.join(_TYPES)}")
+    shape = [side if isinstance(side, int) else None for side in node.shape]
+    if len(shape) != 4 or (shape[1] not in (3, None) and shape[3] not in (3, None)):
+        raise UserError(f"{source} takes {_shape(node)}; images are (batch, 3, height, width) or with the 3 at the end")
+    batch, first, second, last = shape
+    if first == 3 or last != 3:
+        return Entry(node.name, _TYPES[node.type], "nchw", (second, last), batch)
+    return Entry(node.name, _TYPES[node.type], "nhwc", (first, second), batch)
+
+
+def _shape(node: NodeArg) -> str:
+    return f"({', '.join('?' if side is None else str(side) for side in node.shape)})"
+
+
+# ---- files of passerby
+
+
+def _own(session: InferenceSession, entry: Entry, written: dict[str, str], source: str) -> OnnxModel:
+    """Return the model of a file written by passerby, after a check of its metadata against its graph."""
+    with reading(source, "an ONNX file with passerby settings that can be read"):
+        described = dict(json.loads(written["passerby"]))
+        known = {name: described[name] for name in _Written.model_fields if name in described}
+        told = build(_Written, known, source=source)
+        recipe = written["recipe"]
+    # The graph takes RGB bytes, whatever order and scale its network wants.
+    takes = {"colour": "rgb", "values": "bytes", "output": "vectors"}
+    settings = build(OnnxSettings, {**told.input.model_dump(mode="json"), **takes}, source=source)
+    expected = Entry("images", np.uint8, "nchw", settings.size, None)
+    if entry != expected or "vectors" not in _names(session):
+        raise UserError(f"{source} carries passerby settings that do not fit its graph; export it again")
+    return OnnxModel(
+        source, session, entry, settings, "vectors", told.dimension, present_name(told.feature), told.flip, recipe
+    )
+
+
+# ---- files of others
+
+
+def _settings(entry: Entry, given: Sequence[str], source: str) -> OnnxSettings:
+    """Combine the given input settings with those of the graph."""
+    data: dict[str, Plain] = {}
+    for assignment in given:
+        data = override(data, assignment)
+    said = build(OnnxSettings, data, source="--input")
+    takes_bytes = entry.dtype is np.uint8
+    if takes_bytes and said.values == "normalised" and "values" in said.model_fields_set:
+        raise UserError(f"--input values=normalised: {source} takes bytes (uint8)")
+    useless = sorted({"mean", "std"} & said.model_fields_set) if takes_bytes or said.values == "bytes" else []
+    if useless:
+        raise UserError(f"--input {useless[0]} has no effect: {source} is given bytes, which are not normalised")
+    size = (entry.size[0] or said.size[0], entry.size[1] or said.size[1])
+    if size != said.size and "size" in said.model_fields_set:
+        raise UserError(f"--input size={list(said.size)}: {source} takes images of {size[0]}x{size[1]} only")
+    if entry.batch is not None and not 1 <= entry.batch <= MOST_AT_ONCE:
+        raise UserError(f"{source} takes {entry.batch:,} images at once; allowed are 1 to {MOST_AT_ONCE:,}")
+    found = {**said.model_dump(mode="json"), "size": list(size), "values": "bytes" if takes_bytes else said.values}
+    return build(OnnxSettings, found, source=source)
+
+
+def _foreign(session: InferenceSession, entry: Entry, settings: OnnxSettings, source: str) -> OnnxModel:
+    """Determine output and batch size of a graph by running a few images."""
+    count = entry.batch or 2
+    try:
+        outputs = _probe(session, entry, settings, count, source)
+        name = _choose(outputs, settings.output, count, source)
+    except UserError:
+        if entry.batch is not None:
+            raise
+        # Many files promise any batch size and then reshape to a single image; two at once have shown it.
+        return _foreign(session, replace(entry, batch=1), settings, source)
+    note = _assumed(settings, name, outputs, source)
+    return OnnxModel(source, session, entry, settings, name, outputs[name].shape[1], notes=(note,))
+
+
+def _names(session: InferenceSession) -> list[str]:
+    return [node.name for node in session.get_outputs()]
+
+
+def _probe(
+    session: InferenceSession, entry: Entry, settings: OnnxSettings, count: int, source: str
+) -> dict[str, Numbers]:
+    """Return every output for `count` images of noise."""
+    height, width = settings.size
+    images = np.random.default_rng(0).integers(0, 256, (count, 3, height, width), dtype=np.uint8)
+    names = _names(session)
+    try:
+        found = session.run(names, {entry.name: _feed(images, entry, settings)})
+    except Exception as error:  # onnxruntime has a class for each status
+        raise UserError(
+            f"{source} cannot take images of {height}x{width} ({first_line(error)}); try --input size=[H,W]"
+        ) from error
+    return {name: np.asarray(values) for name, values in zip(names, found, strict=True)}
+
+
+def _choose(outputs: dict[str, Numbers], wanted: str | None, count: int, source: str) -> str:
+    """Return the wanted output, or else the first that has a vector of floats for each image."""
+    if wanted is not None and wanted not in outputs:
+        raise UserError(f"--input output={wanted}: {source} has {', '.join(outputs)}{did_you_mean(wanted, outputs)}")
+    for name, values in outputs.items():
+        if wanted in (None, name) and _are_vectors(values, count):
+            return name
+    told = ", ".join(f"{name} {values.dtype} {values.shape}" for name, values in outputs.items())
+    raise UserError(f"{source} gives no vector of floats per image: {count} image(s) make {told}")
+
+
+def _are_vectors(values: Numbers, count: int) -> bool:
+    """Whether an array is (B, D) or (B, D, 1, 1) floats."""
+    flat = values.ndim >= 2 and len(values) == count and values.size == count * values.shape[1] > 0
+    return flat and np.issubdtype(values.dtype, np.floating)
+
+
+def _assumed(settings: OnnxSettings, output: str, outputs: dict[str, Numbers], source: str) -> str:
+    height, width = settings.size
+    scale = "values from 0 to 255"
+    if settings.values == "normalised":
+        scale = f"mean {list(settings.mean)} and std {list(settings.std)} of values from 0 to 1"
+    chosen = f", output {output!r} of {len(outputs)}" if len(outputs) > 1 else ""
+    return (
+        f"{source} was not written by passerby; it is given {height}x{width} {settings.colour.upper()} images "
+        f"({settings.interpolation}), {scale}{chosen}; change that with --input KEY=VALUE"
+    )

@@ -1,0 +1,175 @@
+"""What a method may see of a run, and the handful of things that it may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor
+
+from passerby.device import Precision
+from passerby.inference.embed import Vectors, View, embed, embed_all
+from passerby.losses.mix import LossMix, LossTerm
+from passerby.methods.method import Gathering, Method, PreviousModel
+from passerby.models.embedder import Embedder
+from passerby.training import distributed
+from passerby.training.evaluator import Evaluator
+from passerby.training.forward import compute_losses, forward
+from passerby.training.run_log import MetricRecord, Record
+from passerby.training.setup import Setup
+from passerby.training.state import TrainState
+from passerby.types import Batch, Scores, Split, Stage, VectorName
+
+
+class MethodContext:
+    """A view of the run for methods: whatever changes is read at the moment of asking, and nothing can be set."""
+
+    def __init__(self, setup: Setup, state: TrainState, evaluator: Evaluator, log: Callable[[Record], None]) -> None:
+        self._setup, self._state, self._evaluator, self._log = setup, state, evaluator, log
+        self._cache: dict[int, Vectors] | None = None
+
+    # ---- the run
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the run."""
+        return self._setup.device
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """All stages of the run as the recipe has them, without what methods add."""
+        return self._setup.stages
+
+    @property
+    def stage(self) -> Stage:
+        """The present stage, with what methods add to it."""
+        return self._state.stage
+
+    @property
+    def stage_number(self) -> int:
+        """Number of the present stage, from 0."""
+        return self._state.counters.stage
+
+    @property
+    def epoch(self) -> int:
+        """Number of the present epoch in the stage, from 0."""
+        return self._state.counters.epoch
+
+    @property
+    def iteration(self) -> int:
+        """Number of the present batch in the epoch, from 0."""
+        return self._state.counters.iteration
+
+    @property
+    def seed(self) -> int:
+        """The seed of whatever is drawn at random once in the present stage."""
+        return self._state.seed
+
+    @property
+    def active_methods(self) -> Sequence[Method]:
+        """The methods of the present stage, in their order."""
+        return self._state.active_methods
+
+    # ---- models and losses
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that is trained."""
+        return self._state.embedder
+
+    @property
+    def tested(self) -> Embedder:
+        """The model that is scored and that is the next stage's previous model: the EMA where there is one."""
+        return self._state.tested
+
+    @property
+    def models(self) -> list[Embedder]:
+        """The model that is trained and, where it is another, the one that is scored; both go on in the next stage."""
+        return self._state.models
+
+    @property
+    def previous_model(self) -> PreviousModel | None:
+        """The model as the stage before left it, where a method uses it; None in the first stage of most runs."""
+        return self._state.previous_model
+
+    @property
+    def losses(self) -> LossMix:
+        """The losses of the present stage."""
+        return self._state.losses
+
+    @property
+    def sums(self) -> Mapping[str, Sequence[float]]:
+        """Of each loss term in the epoch so far: the sums of its values and of what was added, the latest weight."""
+        return self._state.counters.sums
+
+    @property
+    def is_updated(self) -> bool:
+        """Whether the optimiser has moved the weights after the present batch, not only added its gradients."""
+        return self._state.is_updated
+
+    # ---- functions
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of the network."""
+        return self._setup.precision
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the block in which the network runs in the precision of the run."""
+        return self._setup.autocast()
+
+    def view(self, split: Split) -> View:
+        """Return how training images are shown where nothing is augmented: with their masks where they matter."""
+        return self._setup.view(split, stage=self._state.counters.stage)
+
+    def vectors(self, model: Embedder | None = None) -> Vectors:
+        """Embed all training images of the stage, by the model that is trained unless another is given."""
+        model = self.embedder if model is None else model
+        known = {} if self._cache is None else self._cache
+        if id(model) not in known:
+            train = self.stage.train
+            known[id(model)] = embed_all(model, train, precision=self.precision, view=self.view(train))
+        return known[id(model)]
+
+    def vectors_of(self, split: Split, vector: VectorName, *, model: Embedder | None = None) -> Tensor:
+        """Embed images without augmentation, (N, D) float32, by the model that is trained unless another is given."""
+        model = self.embedder if model is None else model
+        found = embed(model, split, vector=vector, precision=self.precision, view=self.view(split))
+        return torch.from_numpy(found).to(self.device)
+
+    @contextmanager
+    def embedding_once(self) -> Iterator[None]:
+        """Embed the images at most once for each model in a block in which no model changes."""
+        self._cache = {}
+        try:
+            yield
+        finally:
+            self._cache = None
+
+    def compute_transferred_losses(self, batch: Batch) -> dict[str, LossTerm]:
+        """Return the losses of a batch that a method has made: of the stage, and of methods with a previous model."""
+        out = forward(self._setup, self._state, batch)
+        terms = compute_losses(self._setup, self._state, batch, out)
+        for method in self.active_methods:
+            if method.settings.uses_previous_model:
+                terms |= method.losses(self, batch, out)
+        return terms
+
+    def scores(self, model: Embedder) -> dict[str, Scores]:
+        """Score a model, not re-ranked, on every data set that the run tests."""
+        return self._evaluator.scores(model)
+
+    def log_metrics(self, method: str, values: dict[str, float], *, note: str = "") -> None:
+        """Write figures of a method, by name, and a note for people into the run_log."""
+        self._log(MetricRecord(self.stage_number + 1, self.epoch, method, values, note))
+
+    def gather(self, *rows: Tensor, use: Gathering = "memory") -> tuple[Tensor, ...]:
+        """Join what each of several processes holds of a batch, (B / world, ...) to (B, ...), in the batch's order.
+
+        A memory must move by the whole batch, or each process would remember something else. The mean over some images
+        of a batch is taken over those of all processes, or an image would count more where there are fewer of its kind.
+        Pairs are mined in the whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
+        """
+        alone = use == "mining" and self._setup.recipe.engine.mining == "local"
+        return rows if alone else distributed.gather_batch(rows)

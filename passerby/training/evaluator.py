@@ -1,0 +1,78 @@
+"""The evaluation of a model by the protocol of a recipe: vectors, scores and background bias of its data sets."""
+
+from __future__ import annotations
+
+from passerby.background_bias import BackgroundBias, measure_background_bias
+from passerby.data.datasets import without_mask
+from passerby.evaluation import evaluate
+from passerby.inference.embed import View, embed, label_vectors, tested_split, tested_view
+from passerby.models.embedder import Embedder
+from passerby.training.setup import Setup
+from passerby.types import Embeddings, Rerank, Scores
+
+
+class Evaluator:
+    """Embeds and scores the data sets that a recipe tests; it changes nothing."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def embed(self, model: Embedder, name: str, *, view: View | None = None) -> Embeddings:
+        """Embed query and gallery of a data set; each process embeds its share, and all have the result.
+
+        Args:
+            model: the model.
+            name: of the data set.
+            view: what the model is shown of each image; None = what the recipe says.
+
+        """
+        dataset, recipe = self.setup.datasets[name], self.setup.recipe
+        test = recipe.test
+        view = view or tested_view(dataset, recipe.input_mask)
+        vectors = embed(
+            model,
+            tested_split(dataset),
+            vector=test.feature,
+            flip=test.flip,
+            precision=self.setup.precision,
+            view=view,
+        )
+        return label_vectors(vectors, dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask)
+
+    def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
+        """Score embeddings by the recipe's protocol."""
+        test = self.setup.recipe.test
+        return evaluate(
+            embeddings,
+            cameras=test.cameras,
+            queries=test.queries,
+            distance=test.distance,
+            rerank=rerank,
+            device=self.setup.device.type,
+        )
+
+    def scores(self, model: Embedder) -> dict[str, Scores]:
+        """Score a model, not re-ranked, on every data set that the recipe tests."""
+        tables = [self.embed(model, name) for name in self.setup.recipe.tested]
+        return {embeddings.dataset: self.score(embeddings) for embeddings in tables}
+
+    def background_bias(self, model: Embedder, name: str, embeddings: Embeddings) -> BackgroundBias | None:
+        """Measure the background bias of a model; None where the recipe or missing masks leave it out.
+
+        Args:
+            model: the model.
+            name: of the data set.
+            embeddings: its vectors of whole images.
+
+        """
+        dataset, test = self.setup.datasets[name], self.setup.recipe.test
+        bare, _ = without_mask((dataset.query, dataset.gallery))
+        if test.background_bias == "off" or bare:
+            return None
+        return measure_background_bias(
+            dataset,
+            embeddings,
+            embed=lambda view: self.embed(model, name, view=view),
+            score=self.score,
+            cameras=test.cameras,
+        )

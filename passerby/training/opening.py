@@ -1,0 +1,80 @@
+"""Sentences on a run before its first step: what it is about to learn, from what, and where it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from passerby.errors import UserError
+from passerby.optim import never_falls
+from passerby.plugins import describe_used
+from passerby.recipe import Recipe
+from passerby.scorable import camera_note
+from passerby.training import distributed
+from passerby.training.counters import numbered
+from passerby.training.plan import stage_sentences
+from passerby.training.stages import people_sentences
+from passerby.training.trainer import Trainer
+
+
+def opening(trainer: Trainer) -> list[str]:
+    """Return what is about to be learnt, from what, and how."""
+    setup, loaded = trainer.setup, trainer.state.embedder.loaded
+    recipe, datasets = setup.recipe, setup.datasets
+    sentences = [*describe_used()]
+    sentences += [f"{dataset.name}: {note}" for dataset in datasets.values() for note in dataset.notes]
+    for settings, stage in zip(recipe.stages, setup.stages, strict=True):
+        sentences += stage_sentences(stage, settings.data)
+        sentences += people_sentences(settings, datasets)
+    if loaded is not None:
+        sentences.append(f"{recipe.model.weights}: {loaded}")
+    notes = [camera_note(datasets[name], recipe.test.cameras) for name in recipe.tested]
+    sentences += [note for note in notes if note]
+    sentences += _method_notes(recipe)
+    sentences += [
+        f"{settings.title}: the schedule does not lower the learning rate within {settings.epochs} epochs; the option "
+        "--epochs N sets the epochs and stretches the schedule with them"
+        for settings in recipe.stages
+        if never_falls(settings.optim, settings.epochs)
+    ]
+    sentences.append(
+        f"{recipe.model.backbone} in {setup.precision} on {setup.device}, {distributed.world()} process(es)"
+    )
+    sentences += [setup.probe_note] if setup.probe_note else []
+    return sentences
+
+
+def _method_notes(recipe: Recipe) -> list[str]:
+    chosen = {name: settings for stage in recipe.stages for name, settings in stage.method.chosen.items()}
+    return [f"method.{name}: {note}" for name, settings in chosen.items() if (note := settings.note)]
+
+
+def position_of(trainer: Trainer) -> str:
+    """Return where a resumed run goes on."""
+    state, stages = trainer.state, len(trainer.setup.stages)
+    at = state.counters
+    if state.over and at.stage + 1 == stages:
+        return "all epochs are done already: nothing is left to learn, the model is only tested"
+    place = "which is at its end" if state.over else numbered(epoch=at.epoch, batch=at.iteration)
+    return f"going on at {numbered(stage=at.stage)} of {stages}, {place}"
+
+
+def moved(recipe: Recipe) -> str:
+    """Return which data sets that a run goes on with are no longer where they were, and the option that moves them."""
+    names = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
+    keys = {name: f"datasets.{name}" if name in recipe.datasets else "" for name in names}
+    places = {name: recipe.dataset(name).model_dump() for name in names}
+    gone = [
+        f"{keys[name]}.{key}".lstrip(".")
+        for name, place in places.items()
+        for key in ("root", "path")
+        if key in place and not Path(str(place[key])).exists()
+    ]
+    return f"; if the images have moved, say where they are: --resume {gone[0]}=FOLDER" if gone else ""
+
+
+def require_free(folder: Path) -> None:
+    """Raise `UserError` unless a run can be begun in a folder."""
+    if (folder / "recipe.yaml").exists():
+        raise UserError(f"{folder} already holds a run; go on with it by --resume, or choose another --out")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file, not a folder")

@@ -1,0 +1,181 @@
+"""How fast the steps of a network are in each precision and memory layout: measured once, and remembered.
+
+Instructions for bf16 do not say whether a network gains from them: on processors without matrix units depthwise
+convolutions are slower in it, ResNets more than twice as fast. So a few forward and backward passes of a copy decide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from passerby.device import Precision
+from passerby.errors import UserError
+from passerby.files import read_json, write_json
+from passerby.models.embedder import Embedder
+from passerby.training.environment import processor
+from passerby.types import Inputs
+
+BUDGET = 3.0
+"""Seconds that a probe may take, about."""
+MOST_KEPT = 500
+NARROW_GAIN, PLAIN_GAIN = 1.1, 1.05
+"""Speed against float32 from which bf16 is taken, and against channels last from which the plain layout is."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The precision of a network and the layout of its maps in memory."""
+
+    precision: Precision
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
+
+
+def fastest(candidates: Sequence[Arithmetic], seconds: Sequence[float]) -> Arithmetic:
+    """Return what is fastest; what is less exact or less usual has to be clearly faster.
+
+    >>> fastest([Arithmetic("float32", True), Arithmetic("bf16", True)], [1.0, 0.95])
+    Arithmetic(precision='float32', channels_last=True)
+    """
+
+    def handicapped(place: int) -> float:
+        chosen = candidates[place]
+        return (
+            seconds[place]
+            * (NARROW_GAIN if chosen.precision != "float32" else 1)
+            * (1 if chosen.channels_last else PLAIN_GAIN)
+        )
+
+    return candidates[min(range(len(candidates)), key=handicapped)]
+
+
+def probe(
+    embedder: Embedder, candidates: Sequence[Arithmetic], *, batch: int, unit: int = 2, file: Path | None = None
+) -> list[float]:
+    """Return the seconds per image of a training step of each candidate, from `file` where they are known.
+
+    Args:
+        embedder: the network on the CPU; a copy is trained, and random numbers of torch are as before afterwards.
+        candidates: to compare.
+        batch: images in a step of the run.
+        unit: the number of images in a step is a multiple of it (except that of the run, where it is smaller).
+        file: where measurements are kept; None = in the cache of the user.
+
+    """
+    file = cache_file() if file is None else file
+    key = _key(embedder, candidates, batch)
+    known = _read(file)
+    if len(known.get(key, [])) == len(candidates):
+        return known[key]
+    with torch.random.fork_rng(devices=[]):
+        steps = [_Step(embedder, chosen) for chosen in candidates]
+        seconds = measure(steps, batch=batch, unit=unit)
+    kept = {**{name: value for name, value in known.items() if name != key}, key: seconds}
+    with contextlib.suppress(UserError):  # a cache that cannot be written is no reason to stop
+        write_json(file, dict(list(kept.items())[-MOST_KEPT:]))
+    return seconds
+
+
+def measure(
+    steps: Sequence[Callable[[int], object]],
+    *,
+    batch: int,
+    unit: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Return the seconds per image of each step: the best of rounds in which they take turns.
+
+    As many images are used as `BUDGET` has time for, and the first call at each size does not count.
+
+    Args:
+        steps: called with a number of images.
+        batch: the largest number.
+        unit: smaller ones are multiples of it.
+        clock: in seconds.
+
+    """
+
+    def timed(step: Callable[[int], object], images: int) -> float:
+        began = clock()
+        step(images)
+        return (clock() - began) / images
+
+    began, few = clock(), min(unit, batch)
+    for step in steps:
+        step(few)
+    best = [timed(step, few) for step in steps]
+    room = int((BUDGET - (clock() - began)) / (3 * sum(best))) if sum(best) > 0 else batch
+    images = batch if room >= batch else max(few, room // unit * unit)
+    for step in steps:
+        step(images)
+    best = [timed(step, images) for step in steps]
+    while clock() - began < BUDGET / 2:
+        best = [min(before, timed(step, images)) for before, step in zip(best, steps, strict=True)]
+    return best
+
+
+class _Step:
+    """Forward and backward passes of a copy of a network; called with the number of images."""
+
+    def __init__(self, embedder: Embedder, chosen: Arithmetic) -> None:
+        self.chosen = chosen
+        self.format = torch.channels_last if chosen.channels_last else torch.contiguous_format
+        self.embedder = copy.deepcopy(embedder).train().to(memory_format=self.format)
+
+    def __call__(self, images: int) -> None:
+        size = (images, 3, *self.embedder.input.size)
+        pixels = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=self.format)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.chosen.precision == "bf16"):
+            out = self.embedder(Inputs.of_images(pixels))
+        vectors = [out.before_neck, out.after_neck, *([] if out.stripes is None else [out.stripes])]
+        torch.stack([rows.float().square().mean() for rows in vectors]).sum().backward()
+        self.embedder.zero_grad(set_to_none=True)
+
+
+def cache_file() -> Path:
+    """Return the file of measurements in the user's cache directory."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        folder = Path(os.environ["XDG_CACHE_HOME"])
+    elif platform.system() == "Darwin":
+        folder = Path("~/Library/Caches").expanduser()
+    else:
+        folder = Path("~/.cache").expanduser()
+    return folder / "passerby" / "steps.json"
+
+
+def _read(file: Path) -> dict[str, list[float]]:
+    """Return what is known; nothing where the file is not there, or is not one of measurements."""
+    with contextlib.suppress(UserError):
+        found = read_json(file)
+        if isinstance(found, dict):
+            return {
+                str(key): [float(value) for value in values]
+                for key, values in found.items()
+                if isinstance(values, list) and all(isinstance(v, float) and v > 0 for v in values)
+            }
+    return {}
+
+
+def _key(embedder: Embedder, candidates: Sequence[Arithmetic], batch: int) -> str:
+    """Return a hash of all that a measurement depends on."""
+    what = [
+        embedder.settings.model_dump(mode="json", exclude={"weights"}),
+        list(embedder.input.size),
+        batch,
+        [str(chosen) for chosen in candidates],
+        *(processor(), torch.get_num_threads(), torch.__version__),
+    ]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

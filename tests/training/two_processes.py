@@ -1,0 +1,93 @@
+"""What each of several processes does in `test_distributed.py`: train recipes and write down what it ended with."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+
+from passerby.errors import UserError
+from passerby.recipe import load_recipe
+from passerby.training import distributed
+from passerby.training.session import Interrupted, train
+from passerby.training.trainer import Trainer, Watch
+from tests.training.alone import CONTEXT
+from tests.training.runs import interrupt_after, state_hash
+
+
+def train_in_two(
+    recipe: Path, out: Path, variants: dict[str, list[str]], *, broken_off: dict[str, int] | None = None
+) -> None:
+    """Start both processes as `torchrun` would, and wait for them.
+
+    Args:
+        recipe: a file.
+        out: a run folder for each variant is made there.
+        variants: overrides by name; the last one is also tried in a folder that holds a run.
+        broken_off: variants that are also stopped in a batch, counted from 1, and gone on with.
+
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        CONTEXT.Process(target=_train, args=(rank, port, recipe, out, variants, broken_off or {})) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def _train(
+    rank: int, port: int, recipe: Path, out: Path, variants: dict[str, list[str]], broken_off: dict[str, int]
+) -> None:
+    """Train every variant and write one file per process."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in told.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    torch.set_num_threads(1)
+    distributed.start()
+    found = {}
+    for name, overrides in variants.items():
+        runs = []
+        train(load_recipe(str(recipe), overrides), out / name, watch=[lambda run, _, runs=runs: runs.append(run)])
+        state = runs[-1].state
+        followers = {f"mean.{key}": value for each in state.followers for key, value in each.state_dict().items()}
+        found[name] = state_hash({**state.embedder.state_dict(), **state.losses.state_dict(), **followers})
+    for each, batch in broken_off.items():
+        given, folder = load_recipe(str(recipe), variants[each]), out / f"{each}, broken off"
+        try:
+            train(given, folder, watch=[interrupt_after(batch)] if rank == 1 else [])
+            found[f"{each}, stopped"] = False
+        except Interrupted:
+            found[f"{each}, stopped"] = True
+            distributed.wait()  # until process 0 has written it
+            train(given, folder, start="resume")
+    try:
+        train(load_recipe(str(recipe), ["engine.mining=local"]), out / "not finite", watch=[spoil(rank)])
+    except UserError as error:
+        found["not finite"] = str(error)
+    try:
+        train(load_recipe(str(recipe), overrides), out / name)
+    except UserError as error:
+        found["refused"] = str(error)
+    (out / f"rank{rank}.json").write_text(json.dumps(found))
+    distributed.wait()
+    distributed.stop()
+
+
+def spoil(rank: int) -> Watch:
+    """Return a watch that makes what process 1 learns not a number in its second batch."""
+
+    def attach(run: Trainer, engine: Engine) -> None:
+        @engine.on(Events.ITERATION_STARTED(once=2))
+        def _spoil() -> None:
+            if rank == 1:
+                next(run.state.embedder.parameters()).data.fill_(torch.nan)
+
+    return attach
