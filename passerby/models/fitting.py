@@ -80,7 +80,9 @@ def new_to(found: Mapping[str, Tensor], body: nn.Module) -> set[str]:
 def blocks_beyond(found: Mapping[str, Tensor], body: nn.Module) -> list[str]:
     """Say which blocks a file has and `body` has not, with the setting that would add them."""
     beyond = _blocks_of(found) - _blocks_of(body.state_dict())
-    return [told for part, told in _BLOCKS.items() if part in beyond]
+    first = {key.partition(".")[0] for key in found} - {key.partition(".")[0] for key in body.state_dict()}
+    added = [told for names, told in _ADDED_TO_TOKENS.items() if first & set(names)]
+    return [told for part, told in _BLOCKS.items() if part in beyond] + added
 
 
 def _blocks_of(keys: Iterable[str]) -> set[str]:
@@ -101,3 +103,10 @@ _BLOCKS = {
     "se": "squeeze-and-excitation (model.attention)",
     "NL": "non-local blocks (model.non_local)",
 }
+_ADDED_TO_TOKENS = {
+    ("b1", "b2"): "the branches of TransReID's jigsaw module (JPM)",
+    ("sie_embed", "cv_embed"): "embeddings of cameras (SIE)",
+    ("part_token1", "part_token2", "part_token3", "cls_pos"): "tokens of parts (PASS)",
+    tuple(f"semantic_embed_{letter}" for letter in "wb"): "SOLIDER's semantic weights",
+}
+"""First parts of names that change what a network of tokens computes, wherever the rest of it fits."""

@@ -224,6 +224,23 @@ def test_what_came_of_a_file_is_told_in_one_line():
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("b1.0.norm1.weight", r"TransReID's jigsaw module \(JPM\)"),
+        ("b2.1.weight", r"TransReID's jigsaw module \(JPM\)"),
+        ("base.sie_embed", r"embeddings of cameras \(SIE\)"),
+        ("cv_embed", r"embeddings of cameras \(SIE\)"),
+        ("base.part_token1", r"tokens of parts \(PASS\)"),
+        ("base.semantic_embed_w.0.weight", "SOLIDER's semantic weights"),
+    ],
+)
+def test_a_published_transformer_with_parts_that_timm_lacks_is_refused(tmp_path, key, reason):
+    body = {f"base.{name}": value for name, value in state("test_vit").items()}
+    save_file(body | {key: torch.ones(3)}, tmp_path / "published.safetensors")
+    assert re.search(f"the file was written with .*{reason}", refusal(tmp_path / "published.safetensors", "test_vit"))
+
+
 def test_positions_of_a_square_image_are_resampled(tmp_path):
     square = timm.create_model("test_vit", num_classes=0, img_size=(64, 64))
     ramp = torch.linspace(-1, 1, 4).repeat_interleave(4)[None, :, None] * torch.ones(64)  # downwards
