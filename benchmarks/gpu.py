@@ -1,4 +1,4 @@
-"""What a GPU gains: tests that need one, then training, embedding, ranking, re-ranking, neighbours on both devices.
+"""What a GPU gains: tests that need one, then training, embedding, ranking, re-ranking, neighbours, k-means on both devices.
 
 Made for a machine with one NVIDIA GPU and no network; takes less than ten minutes there. Writes a Markdown table to
 `gpu.md`, in the folder that the environment variable OUT names or else in the present one.
@@ -25,6 +25,7 @@ import torch
 
 from passerby.bench.measure import machine
 from passerby.bench.sites import SIZES, Features, make_features
+from passerby.clustering.algorithms import KmeansSettings
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.device import InferenceSettings, find_device
 from passerby.evaluation import evaluate
@@ -134,6 +135,12 @@ def neighbours(features: Features) -> Callable[[str], Callable[[], object]]:
     return lambda device: lambda: jaccard_neighbours(features.gallery, k1=30, k2=6, at_most=0.6, device=device)
 
 
+def centres(features: Features) -> Callable[[str], Callable[[], object]]:
+    """Return how k-means is made ready for a device: scikit-learn's on the CPU, that of torch on a GPU."""
+    settings = KmeansSettings(k=max(2, len(features.gallery) // 30))
+    return lambda device: lambda: settings.fit(features.gallery, device=device)
+
+
 def rows_of(scale: Scale) -> list[Row]:
     """Return what is measured."""
     size = SIZES["market1501"]
@@ -147,6 +154,7 @@ def rows_of(scale: Scale) -> list[Row]:
         Row(f"ranking and scores, {shape}", ranking(features, None)),
         Row(f"re-ranking and scores, {shape}", ranking(features, parameters)),
         Row(f"neighbours for clustering, {features.shape[1]:,} x {features.vectors.shape[1]:,}", neighbours(features)),
+        Row(f"k-means, {features.shape[1]:,} x {features.vectors.shape[1]:,}", centres(features)),
     ]
 
 

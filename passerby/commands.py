@@ -17,7 +17,7 @@ from passerby.adaptation.clusters import find_identities
 from passerby.adaptation.folder import site_settings
 from passerby.adaptation.recipe import adaptation, require_adaptation
 from passerby.background_bias import BackgroundBias, measure_background_bias
-from passerby.console import bar
+from passerby.console import bar, with_notes
 from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
 from passerby.data.naming import free_name
@@ -121,7 +121,7 @@ def train_and_report(
         again=shlex.join(["passerby", "train", "--resume", "--out", str(out)]),
         console=console,
     )
-    return write_report(out, device=recipe.engine.device)
+    return write_report(out, inference=with_notes(InferenceSettings(device=recipe.engine.device), console))
 
 
 def adapt_and_report(
@@ -146,7 +146,7 @@ def adapt_and_report(
         console: where progress is shown.
 
     """
-    inference = _told(inference, console)
+    inference = with_notes(inference, console)
     overrides = [*_engine_overrides(inference), *overrides]
     if resume:
         recipe = _recipe(None, overrides, out, resume=True)
@@ -170,12 +170,7 @@ def adapt_and_report(
         found = find_identities(out, inference=inference, progress=advance)
     for sentence in (*found.sentences(), f"cluster of each image: {out / 'clusters.csv'}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    return write_report(out, device=recipe.engine.device)
-
-
-def _told(inference: InferenceSettings, console: Console) -> InferenceSettings:
-    """Return the inference settings with notes printed on the console."""
-    return replace(inference, notify=partial(console.print, highlight=False, markup=False, soft_wrap=True))
+    return write_report(out, inference=replace(inference, device=recipe.engine.device))
 
 
 def _engine_overrides(inference: InferenceSettings) -> list[str]:
@@ -234,7 +229,7 @@ def evaluate_vectors(
 
 def open_model(path: Path, given: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
     """Load a run folder, an embedder.safetensors or an ONNX file, and print assumptions about its input."""
-    model = load_model(path, given, inference=_told(inference, console))
+    model = load_model(path, given, inference=with_notes(inference, console))
     for note in model.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     return model
@@ -323,7 +318,7 @@ def interpolate_models(
 
     """
     chosen = ALPHAS if alphas is None else read_alphas(alphas)
-    earlier, later = load_pair(old, new, inference=_told(inference, console))
+    earlier, later = load_pair(old, new, inference=with_notes(inference, console))
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
     datasets: list[Dataset] = []
     for name in names:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from passerby.device import InferenceSettings
 
 Advance = Callable[[int, int], None]
 """Called with (done, of how many)."""
@@ -25,6 +29,11 @@ def make_progress(console: Console) -> Progress:
     """Return the progress bar; on anything but a terminal it shows nothing."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def with_notes(inference: InferenceSettings, console: Console) -> InferenceSettings:
+    """Return the inference settings with notes printed on the console."""
+    return replace(inference, notify=partial(console.print, highlight=False, markup=False, soft_wrap=True))
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def adapt(
         method: a method that assigns pseudo-labels, for example `contrast`, `spcl` or `mmt`.
         pattern: template of the file names that tells cameras; None = by the usual names.
         overrides: `key=value` that change the recipe.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, or one of several GPUs as in `cuda:1`.
         say: called with notes on the data and the recipe; None drops them.
 
     Raises:

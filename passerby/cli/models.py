@@ -323,6 +323,7 @@ def interpolate(
 
 
 @models_app.command()
+@runs_a_model
 def report(
     run: RunPath,
     against: Annotated[
@@ -332,9 +333,12 @@ def report(
         list[Path] | None,
         typer.Option(help="a run trained on a single data set; repeat for each data set", show_default=False),
     ] = None,
-    device: Device = "auto",
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Write the report of a run again, for example with another run for comparison."""
+    from passerby.console import with_notes
     from passerby.report.page import write_report
 
-    typer.echo(write_report(run, against=against, experts=expert or [], device=device))
+    inference = with_notes(inference, make_console())
+    typer.echo(write_report(run, against=against, experts=expert or [], inference=inference))

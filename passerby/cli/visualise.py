@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from passerby.cli.options import Device, file_to_write
-from passerby.device import InferenceSettings, find_device
+from passerby.cli.options import file_to_write, make_console, runs_a_model
+from passerby.device import InferenceSettings
 from passerby.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ Queries = Annotated[KindOfQuery, typer.Option(help="which queries, by average pr
 
 
 @visualise_app.command()
+@runs_a_model
 def ranks(
     out: OutFile,
     run: RunFolder = None,
@@ -50,12 +51,13 @@ def ranks(
     own_camera: Annotated[
         bool, typer.Option("--own-camera", help="also show images excluded by the camera rule")
     ] = False,
-    device: Device = "auto",
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Draw ranked lists, with correct and wrong results marked."""
     from passerby.report.list_figures import ranks_figure
 
-    subject = _subjects(out, run, embeddings, on)[0]
+    subject = _subjects(out, run, embeddings, on, inference)[0]
     figure = ranks_figure(
         subject.embeddings,
         kinds=_kinds(queries),
@@ -65,12 +67,13 @@ def ranks(
         distance=subject.distance,
         rerank=subject.rerank if rerank else None,
         left_out="show" if own_camera else "hide",
-        device=str(find_device(device)),
+        device=str(inference.torch_device()),
     )
     _save(figure, out)
 
 
 @visualise_app.command()
+@runs_a_model
 def features(
     out: OutFile,
     run: RunFolder = None,
@@ -80,19 +83,22 @@ def features(
         Literal["identity", "camera", "dataset"], typer.Option(help="column that colours the points")
     ] = "identity",
     most: Annotated[int, typer.Option(min=10, help="maximum number of images, sampled by whole identities")] = 3000,
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Draw a t-SNE projection of the features."""
     from passerby.report.projection import camera_pull, features_figure, project
 
-    subjects = _subjects(out, run, embeddings, on)
+    subjects = _subjects(out, run, embeddings, on, inference)
     chosen = subjects if colour == "dataset" else subjects[:1]
     projection = project([s.embeddings for s in chosen], most=most, distance=subjects[0].distance)
     _save(features_figure(projection, colour=colour), out)
-    if colour == "camera" and (pull := camera_pull(projection)) is not None:
+    if colour == "camera" and (pull := camera_pull(projection, device=str(inference.torch_device()))) is not None:
         typer.echo(pull)
 
 
 @visualise_app.command()
+@runs_a_model
 def clusters(
     out: OutFile,
     run: Annotated[Path, typer.Argument(help="a run with an unlabelled stage", show_default=False)],
@@ -106,37 +112,45 @@ def clusters(
     colour: Annotated[
         Literal["cluster", "identity", "camera"], typer.Option(help="column that colours the features")
     ] = "cluster",
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Draw the predicted identities (clusters) of an unlabelled run."""
     from passerby.report.figure_files import require_ending
     from passerby.report.folder import read_run
-    from passerby.report.predicted_identities import clusters_figure, require_clusterings
+    from passerby.report.predicted_identities import clusters_figure, require_clusterings, with_vectors
 
     require_ending(out)
-    found = require_clusterings(read_run(run))
+    folder = read_run(run)
+    found = require_clusterings(folder)
+    if show == "features" or order == "doubtful":
+        found = with_vectors(folder, found, inference=_with_notes(inference))
     _save(clusters_figure(found, show=show, order=order, page=page, rows=rows, colour=colour), out)
 
 
 @visualise_app.command()
+@runs_a_model
 def distances(
     out: OutFile,
     run: RunFolder = None,
     embeddings: EmbeddingsFile = None,
     on: OnName = None,
-    device: Device = "auto",
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Draw the distributions of distances between images of the same and of different identities."""
     from passerby.report.pair_distances import count_pairs, distances_figure
 
-    subject = _subjects(out, run, embeddings, on)[0]
+    subject = _subjects(out, run, embeddings, on, inference)[0]
     pairs = count_pairs(
-        subject.embeddings, cameras=subject.cameras, distance=subject.distance, device=str(find_device(device))
+        subject.embeddings, cameras=subject.cameras, distance=subject.distance, device=str(inference.torch_device())
     )
     _save(distances_figure(pairs), out)
     typer.echo(pairs)
 
 
 @visualise_app.command()
+@runs_a_model
 def attention(
     out: OutFile,
     run: Annotated[Path, typer.Argument(help="a run folder", show_default=False)],
@@ -148,7 +162,8 @@ def attention(
         Literal["similarity", "norm"],
         typer.Option(help="contribution to the similarity with the query, or norm of the last feature map"),
     ] = "similarity",
-    device: Device = "auto",
+    *,
+    inference: InferenceSettings,
 ) -> None:
     """Draw activation maps on the images of ranked lists."""
     from passerby.encoders import load_trained
@@ -156,16 +171,24 @@ def attention(
     from passerby.report.list_figures import queries_of_kinds
     from passerby.report.ranked_lists import rank_for
 
-    subject = _subjects(out, run, None, on)[0]
+    subject = _subjects(out, run, None, on, inference)[0]
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
     require_whole(table)
-    trained = load_trained(run, inference=InferenceSettings(device=device))
+    trained = load_trained(run, inference=_with_notes(inference))
     found = queries_of_kinds(
         table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance, device=trained.device
     )
     chosen = [query for some in found.values() for query in some]
     lists = rank_for(table, chosen, k=k, cameras=cameras, distance=distance, device=trained.device)
-    _save(attention_figure(trained.embedder, lists, kind=kind, feature=trained.feature), out)
+    figure = attention_figure(
+        trained.embedder,
+        lists,
+        kind=kind,
+        feature=trained.feature,
+        inference=trained.inference,
+        precision=trained.precision,
+    )
+    _save(figure, out)
 
 
 @visualise_app.command()
@@ -189,15 +212,24 @@ def _kinds(queries: KindOfQuery) -> tuple[Kind, ...]:
     return ("best", "worst", "random") if queries == "all" else (queries,)
 
 
-def _subjects(out: Path, run: Path | None, embeddings: Path | None, on: str | None) -> list[Subject]:
-    """Read the embeddings to be drawn, after a check of the ending of the output file."""
+def _with_notes(inference: InferenceSettings) -> InferenceSettings:
+    from passerby.console import with_notes
+
+    return with_notes(inference, make_console())
+
+
+def _subjects(
+    out: Path, run: Path | None, embeddings: Path | None, on: str | None, inference: InferenceSettings
+) -> list[Subject]:
+    """Read the embeddings to be drawn, after a check of the device and the output file."""
     from passerby.report.figure_files import require_ending, subject_of_file, subjects_of_run
 
     require_ending(out)
+    inference.torch_device()  # refuses a device that is not there, also where nothing is computed on it
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if run is not None:
-        return subjects_of_run(run, on=on)
+        return subjects_of_run(run, on=on, inference=_with_notes(inference))
     assert embeddings is not None
     if on is not None:
         raise UserError("--on chooses a data set of a run; an --embeddings file holds one only")

@@ -15,8 +15,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from passerby.clustering.graph import GraphForm, jaccard_neighbours, smallest_share_mean, within
+from passerby.clustering.kmeans import kmeans
 from passerby.clustering.precomputed import NOISE, connected, sorted_rows, without_small
 from passerby.clustering.radius import choose_radius
+from passerby.device import find_device
 from passerby.distances.sparse import SparseRows
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
@@ -159,13 +161,16 @@ class DbscanSettings(GraphClustering):
         labels: Ints = DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed").fit(near).labels_
         return labels
 
-    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+    def fit(
+        self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None, device: str = "cpu"
+    ) -> Clusters:
         """Cluster `vectors` (N, D).
 
         Args:
-            vectors: the images; not looked at when there is a graph.
-            graph: (N, N), if it is there already.
+            vectors: the images; without effect when there is a graph.
+            graph: (N, N); None = it is computed from the vectors.
             eps: a radius that was chosen before, in place of the settings' own.
+            device: where matrix products and nearest neighbours of a new graph are computed.
 
         Raises:
             UserError: not more images than k1, or an eps so large that all pairs are near.
@@ -174,7 +179,7 @@ class DbscanSettings(GraphClustering):
         if eps is None and isinstance(self.eps, float):
             eps = self.eps
         if graph is None:
-            graph = self.neighbours(vectors, at_most=1.0 if eps is None else eps)
+            graph = self.neighbours(vectors, at_most=1.0 if eps is None else eps, device=device)
         eps = self.radius(graph) if eps is None else eps
         if not 0 < eps < 1:
             raise UserError(f"eps must be in (0, 1), got {eps:g}; images without common neighbours are 1 apart")
@@ -197,11 +202,13 @@ class HdbscanSettings(GraphClustering):
         "eom", description="choice of clusters from the hierarchy; eom: the most stable; leaf: the finest"
     )
 
-    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+    def fit(
+        self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None, device: str = "cpu"
+    ) -> Clusters:
         """Cluster `vectors` (N, D); see `DbscanSettings.fit`, `eps` has no meaning here."""
         from sklearn.cluster import HDBSCAN
 
-        graph = self.neighbours(vectors) if graph is None else graph
+        graph = self.neighbours(vectors, device=device) if graph is None else graph
         if len(graph) < max(self.min_size, self.min_samples):
             raise UserError(
                 f"{len(graph)} images are fewer than min_size={self.min_size} or min_samples={self.min_samples}"
@@ -231,7 +238,9 @@ class InfomapSettings(GraphClustering):
     trials: Annotated[int, Field(ge=1)] = Field(1, description="number of random starts; the shortest code is kept")
     seed: Annotated[int, Field(ge=1)] = 1
 
-    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
+    def fit(
+        self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None, device: str = "cpu"
+    ) -> Clusters:
         """Cluster `vectors` (N, D); see `DbscanSettings.fit`.
 
         Raises:
@@ -246,7 +255,7 @@ class InfomapSettings(GraphClustering):
         from infomap import Infomap
 
         eps = self.eps if eps is None else eps
-        graph = self.neighbours(vectors, at_most=eps) if graph is None else within(graph, eps)
+        graph = self.neighbours(vectors, at_most=eps, device=device) if graph is None else within(graph, eps)
         pairs = graph.scipy().tocoo()
         once = pairs.row < pairs.col
         links = np.stack([pairs.row[once], pairs.col[once], 1 - pairs.data[once]], axis=1).astype(np.float64)
@@ -278,31 +287,42 @@ class KmeansSettings(Settings):
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
-    def fit(self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None) -> Clusters:
-        """Cluster `vectors` (N, D); `graph` and `eps` are there because the other algorithms have them.
+    def fit(
+        self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None, device: str = "cpu"
+    ) -> Clusters:
+        """Cluster `vectors` (N, D).
+
+        Args:
+            vectors: the images.
+            graph: has no effect, as k-means works on the vectors.
+            eps: has no effect.
+            device: where distances and means are computed: on the CPU by scikit-learn, elsewhere by torch, whose random
+                starts are others.
 
         Raises:
-            UserError: fewer images than k.
+            UserError: fewer images than k, or the device is not there.
 
         """
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits
-
-        k = _usual_count(vectors) if self.k == "auto" else self.k
+        k = _usual_count(vectors, device=device) if self.k == "auto" else self.k
         if len(vectors) < k:
             raise UserError(f"fewer images than clusters: {len(vectors)} images with k={k}; k=auto asks DBSCAN")
         unit = unit_rows(vectors)
+        if find_device(device).type != "cpu":
+            return Clusters(kmeans(unit, k, seed=self.seed, restarts=self.restarts, device=device))
+        from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
+
         # several threads add up centres in any order, and a resumed run would not find the same
         with threadpool_limits(1, user_api="openmp"):
             found = KMeans(k, n_init=self.restarts, random_state=self.seed).fit(unit)
         return Clusters(found.labels_)
 
 
-def _usual_count(vectors: Floats) -> int:
+def _usual_count(vectors: Floats, *, device: str) -> int:
     """Return how many clusters the usual DBSCAN finds in vectors (N, D), at least 2."""
     usual = build(DbscanSettings, USUAL["dbscan"], source="clustering")
     usual = usual.model_copy(update={"k1": max(1, min(usual.k1, len(vectors) - 1))})
-    return max(2, usual.fit(vectors).count)
+    return max(2, usual.fit(vectors, device=device).count)
 
 
 USUAL: dict[str, dict[str, Plain]] = {

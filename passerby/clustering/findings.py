@@ -103,12 +103,12 @@ def find_clusters(
         )
     vectors = evened(table.vectors, table.cam, how=cameras)
     graph = graph_for(vectors, settings, device=device)
-    clusters = settings.fit(vectors, graph)
+    clusters = settings.fit(vectors, graph, device=device)
     require_usable(clusters)
     return Findings(
         clusters=clusters,
         silhouette=silhouette(graph, clusters.labels),
-        moved=tuple(_moved(vectors, graph, settings, clusters)),
+        moved=tuple(_moved(vectors, graph, settings, clusters, device=device)),
         truth=against_truth(clusters.labels, table.pid),
         one_camera=_of_one_camera(clusters, table.cam),
     )
@@ -145,7 +145,9 @@ def write_clusters(path: Path, table: Embeddings, clusters: Clusters) -> None:
         file.write(text.getvalue().encode())
 
 
-def _moved(vectors: Floats, graph: SparseRows, settings: AnyClustering, clusters: Clusters) -> Iterator[Moved]:
+def _moved(
+    vectors: Floats, graph: SparseRows, settings: AnyClustering, clusters: Clusters, *, device: str
+) -> Iterator[Moved]:
     """Cluster again with one setting a little different: the radius, the density or the seed."""
     if isinstance(settings, DbscanSettings):
         assert clusters.eps is not None
@@ -155,7 +157,7 @@ def _moved(vectors: Floats, graph: SparseRows, settings: AnyClustering, clusters
         return
     field = "min_samples" if isinstance(settings, HdbscanSettings) else "seed"
     value = getattr(settings, field) + 1
-    again = settings.model_copy(update={field: value}).fit(vectors, graph)
+    again = settings.model_copy(update={field: value}).fit(vectors, graph, device=device)
     yield Moved(f"{field}={value}", agreement(clusters.labels, again.labels))
 
 

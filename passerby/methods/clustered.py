@@ -142,7 +142,8 @@ class Clustered(Method):
         """Group vectors (M, D) of unit length; also return the graph that they were grouped on, if it was one."""
         eps = float(self.eps[view])
         graph = self.neighbours(vectors, vectors[:0]) if graph is None else graph
-        clusters = self.settings.cluster.fit(vectors, graph, eps=None if np.isnan(eps) else eps)
+        chosen = self.settings.cluster
+        clusters = chosen.fit(vectors, graph, eps=None if np.isnan(eps) else eps, device=self.device)
         if clusters.eps is not None:
             self.eps[view] = clusters.eps
         if view == 0:

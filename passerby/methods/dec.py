@@ -251,7 +251,7 @@ class Dec(Method, settings_class=DecSettings):
         """Return the means (K, d) of the clusters that labels (M,) tell, or that k-means finds."""
         if self.settings.k is not None:
             chosen = KmeansSettings(k=self.settings.k, restarts=self.settings.restarts, seed=ctx.seed % 2**32)
-            people = chosen.fit(vectors).labels
+            people = chosen.fit(vectors, device=str(ctx.device)).labels
         clusters = torch.from_numpy(np.unique(people, return_inverse=True)[1]).to(ctx.device)
         z = self._projected(torch.from_numpy(vectors).to(ctx.device))
         sums = z.new_zeros(int(clusters.max()) + 1, z.shape[1]).index_add(0, clusters, z)

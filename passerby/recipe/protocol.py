@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from passerby.device import require_device_name
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.settings import Settings
 from passerby.types import Cameras, Queries, Rerank, VectorName
@@ -54,11 +55,18 @@ class TestSettings(Settings):
         return self
 
 
+def _device_name(name: str) -> str:
+    require_device_name(name)
+    return name
+
+
 class EngineSettings(Settings):
     """How the arithmetic is done."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[str, AfterValidator(_device_name)] = Field(
+        "auto", description="auto: a GPU where there is one; cpu; cuda; or one of several GPUs, as in cuda:1"
+    )
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         "auto", description="auto: on a CPU what a short probe of the steps finds faster; on a GPU bf16 where it has it"
     )

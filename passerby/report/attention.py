@@ -5,7 +5,7 @@ A map shows what a vector is made of, not why a person was recognised; it has as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,9 +20,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from passerby.data.ahead import ahead
 from passerby.data.decoding import decode
 from passerby.data.loading import prepare
+from passerby.device import AUTOMATIC, FittingBatch, InferenceSettings, Precision
 from passerby.errors import UserError
+from passerby.inference.embed import autocast
 from passerby.models.embedder import Embedder
 from passerby.report.list_figures import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
@@ -68,7 +71,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
         vectors = out.vector(feature)  # (B, D)
         similarity = vectors @ F.normalize(query, dim=0) / vectors.detach().norm(dim=1).clamp_min(1e-12)
         (gradient,) = torch.autograd.grad(similarity.sum(), source)
-    product: Tensor = (source.detach() * gradient).float()
+    product: Tensor = source.detach().float() * gradient.float()
     if not watched:
         return product.sum(dim=1)  # (B, h, w)
     height, width = out.map.shape[2:]
@@ -142,7 +145,13 @@ def require_whole(table: Embeddings) -> None:
 
 
 def maps_of(
-    embedder: Embedder, found: RankedList, *, kind: MapKind = "similarity", feature: VectorName = "after_neck"
+    embedder: Embedder,
+    found: RankedList,
+    *,
+    kind: MapKind = "similarity",
+    feature: VectorName = "after_neck",
+    inference: InferenceSettings = AUTOMATIC,
+    precision: Precision = "float32",
 ) -> Maps:
     """Compute the activation maps of the query and the images of a list, as they are and not mirrored.
 
@@ -151,30 +160,50 @@ def maps_of(
         found: the list; images that are not there are left out.
         kind: `similarity` or `norm`.
         feature: which vector the list was ordered by.
+        inference: batch size and readers; the device is that of the model.
+        precision: of the network.
 
     Raises:
         UserError: the query's image is not there, or no other is.
 
     """
-    shots = (found.query, *found.shots)
-    pixels = {shot.path: read for shot in shots if (read := read_shot(shot.path)) is not None}
+    paths = list(dict.fromkeys(shot.path for shot in (found.query, *found.shots)))
+    read = ahead(read_shot, paths, workers=inference.workers, depth=inference.workers + 1)
+    pixels = {path: image for path, image in zip(paths, read, strict=True) if image is not None}
     if found.query.path not in pixels or len(pixels) < 2:
         where = f", for example {found.query.path}" if found.query.path else "; the embeddings name no files"
         raise UserError(f"activation maps need the images of the list, and they cannot be read{where}")
-    was_training = embedder.training
+    images = torch.stack([prepare(image, embedder.input) for image in pixels.values()])
+    was_training, device, fitting = embedder.training, embedder.mean.device, FittingBatch(inference.notify)
     embedder.eval()
     try:
-        device = embedder.mean.device
-        images = torch.stack([prepare(image, embedder.input) for image in pixels.values()]).to(device)
-        with torch.no_grad():
-            out = embedder(Inputs.of_images(images))
-        at = list(pixels).index(found.query.path)
-        query = out.vector(feature)[at]
-        raw = map_norms(out) if kind == "norm" else contributions(embedder, images, query, feature=feature)
+        with autocast(device, precision):
+            query = images[[list(pixels).index(found.query.path)]].to(device)
+            make = _map_maker(embedder, query, kind=kind, feature=feature)
+            raw = torch.cat([_in_parts(make, part, device, fitting) for part in images.split(inference.batch)])
     finally:
         embedder.train(was_training)
-    values = [_to_unit(one, lowest=float(one.min()) if kind == "norm" else 0.0) for one in raw.cpu().numpy()]
+    values = [_to_unit(one, lowest=float(one.min()) if kind == "norm" else 0.0) for one in raw.numpy()]
     return Maps(dict(zip(pixels, values, strict=True)), kind)
+
+
+def _map_maker(embedder: Embedder, query: Tensor, *, kind: MapKind, feature: VectorName) -> Callable[[Tensor], Tensor]:
+    """Return the function that maps images (B, 3, H, W) to maps (B, h, w), for the query image (1, 3, H, W)."""
+    if kind == "norm":
+        return lambda images: map_norms(_forward(embedder, images))
+    vector = _forward(embedder, query).vector(feature)[0].float()
+    return lambda images: contributions(embedder, images, vector, feature=feature)
+
+
+def _forward(embedder: Embedder, images: Tensor) -> Output:
+    with torch.no_grad():
+        out: Output = embedder(Inputs.of_images(images))
+    return out
+
+
+def _in_parts(make: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, fitting: FittingBatch) -> Tensor:
+    """Return the maps of B images on the CPU, computed in as many parts as memory makes necessary."""
+    return fitting.run(lambda rows: make(images[rows].to(device)).float().cpu(), len(images))
 
 
 def _to_unit(values: Floats, *, lowest: float) -> Floats:
@@ -198,6 +227,8 @@ def attention_figure(
     *,
     kind: MapKind = "similarity",
     feature: VectorName = "after_neck",
+    inference: InferenceSettings = AUTOMATIC,
+    precision: Precision = "float32",
 ) -> Figure:
     """Draw ranked lists twice, as they are and under their activation maps, with a scale below.
 
@@ -205,7 +236,7 @@ def attention_figure(
     """
     strips, cells = [], ""
     for found in lists:
-        maps = maps_of(embedder, found, kind=kind, feature=feature)
+        maps = maps_of(embedder, found, kind=kind, feature=feature, inference=inference, precision=precision)
         cells = maps.cells
         strips += [Strip(found, describe(found)), Strip(found, "", covers=maps.covers)]
     figure = draw_strips(strips, below=_BELOW)

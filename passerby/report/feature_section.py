@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from passerby.device import InferenceSettings
+from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import load_trained
 from passerby.errors import UserError
 from passerby.report.attention import maps_of, require_whole, scale_image
@@ -57,26 +57,32 @@ class Attended:
     cells: str
 
 
-def feature_plates(galleries: Sequence[Gallery]) -> list[Plate]:
-    """Draw the features of every data set by person and by camera, and of several data sets in one picture."""
+def feature_plates(galleries: Sequence[Gallery], *, device: str = "cpu") -> list[Plate]:
+    """Draw the features of every data set by person and by camera, and of several data sets in one picture.
+
+    Args:
+        galleries: the data sets.
+        device: where distances are computed.
+
+    """
     shown = [gallery for gallery in galleries if gallery.embeddings is not None]
     most = max(_POINTS // max(len(shown), 1), _FEWEST_POINTS)
-    plates = [_plate(gallery, heading=len(shown) > 1, most=most) for gallery in shown]
+    plates = [_plate(gallery, heading=len(shown) > 1, most=most, device=device) for gallery in shown]
     return [*plates, *_together(shown)] if len(shown) > 1 else plates
 
 
-def _plate(gallery: Gallery, *, heading: bool, most: int) -> Plate:
+def _plate(gallery: Gallery, *, heading: bool, most: int, device: str) -> Plate:
     assert gallery.embeddings is not None
     protocol, pictures, notes = gallery.site.protocol, [], []
     try:
         projection = project([gallery.embeddings], most=most, distance=protocol.distance)
         pictures += list(_planes(projection))
-        pull = camera_pull(projection)
+        pull = camera_pull(projection, device=device)
         notes += [str(pull)] if pull is not None else []
     except UserError as error:
         notes.append(f"No projection of the features: {error}.")
     try:
-        pairs = count_pairs(gallery.embeddings, cameras=protocol.cameras, distance=protocol.distance)
+        pairs = count_pairs(gallery.embeddings, cameras=protocol.cameras, distance=protocol.distance, device=device)
         caption = "Distances of all pairs of a query and a gallery image"
         pictures.append(
             picture_of(distances_figure(pairs), f"Distances within and between identities. {pairs}", caption)
@@ -106,22 +112,24 @@ def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
     yield Plate("All data sets", (picture_of(figure, "Images of all data sets in a t-SNE projection.", caption),), ())
 
 
-def attended_lists(run: RunFolder, galleries: Sequence[Gallery], *, device: str = "cpu") -> tuple[list[Attended], str]:
+def attended_lists(
+    run: RunFolder, galleries: Sequence[Gallery], *, inference: InferenceSettings = AUTOMATIC
+) -> tuple[list[Attended], str]:
     """Return activation maps of the best and worst list of the first data set, or the reason for their absence."""
     gallery = next((one for one in galleries if one.embeddings is not None), None)
     if gallery is None:
         return [], ""
     try:
-        return list(_attended(run, gallery, device=device)), ""
+        return list(_attended(run, gallery, inference)), ""
     except UserError as error:
         return [], f"No activation maps: {error}."
 
 
-def _attended(run: RunFolder, gallery: Gallery, *, device: str) -> Iterator[Attended]:
+def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) -> Iterator[Attended]:
     assert gallery.embeddings is not None
     assert gallery.plain is not None
     require_whole(gallery.embeddings)
-    trained, protocol = load_trained(run.path, inference=InferenceSettings(device=device)), gallery.site.protocol
+    trained, protocol = load_trained(run.path, inference=inference), gallery.site.protocol
     on = f" of {gallery.site.name}" if len(run.sites) > 1 else ""
     for kind in ("best", "worst"):
         queries = choose_queries(gallery.plain, kind=kind, count=1, pid=gallery.embeddings.query.pid)
@@ -131,10 +139,12 @@ def _attended(run: RunFolder, gallery: Gallery, *, device: str) -> Iterator[Atte
             k=_SHOWN,
             cameras=protocol.cameras,
             distance=protocol.distance,
-            device=device,
+            device=trained.device,
         )
         for found in lists:
-            maps = maps_of(trained.embedder, found, feature=trained.feature)
+            maps = maps_of(
+                trained.embedder, found, feature=trained.feature, inference=inference, precision=trained.precision
+            )
             if maps.count_cells < FEWEST_CELLS:
                 raise UserError(
                     f"the last feature map has {maps.cells}, too few to show where similarity comes from; larger "

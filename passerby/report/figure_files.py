@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError, did_you_mean
 from passerby.evaluation import average_queries
@@ -55,11 +56,18 @@ def subject_of_file(file: Path) -> Subject:
     return Subject(Embeddings.load(file), cameras="standard", distance="cosine", rerank=Rerank())
 
 
-def subjects_of_run(folder: Path, *, on: str | None = None) -> list[Subject]:
+def subjects_of_run(folder: Path, *, on: str | None = None, inference: InferenceSettings = AUTOMATIC) -> list[Subject]:
     """Return the embeddings of a finished run: every evaluated data set, or the one named `on`.
 
+    A data set whose embeddings are not in the folder is embedded by the final model.
+
+    Args:
+        folder: of the run.
+        on: name of a data set; None = all.
+        inference: how the model is run.
+
     Raises:
-        UserError: no run folder, no such data set, or a run that is not finished.
+        UserError: no run folder, no such data set, a run that is not finished, or neither embeddings nor images.
 
     """
     run = read_run(folder)
@@ -69,19 +77,29 @@ def subjects_of_run(folder: Path, *, on: str | None = None) -> list[Subject]:
         raise UserError(f"there are no vectors to draw: the run in {folder} {why}")
     if on is not None and on not in names:
         raise UserError(f"--on {on}: {folder} was tested on {', '.join(names)}{did_you_mean(on, names)}")
-    return [_subject(run, name) for name in ([on] if on else names)]
+    return [_subject(run, name, inference) for name in ([on] if on else names)]
 
 
-def _subject(run: RunFolder, name: str) -> Subject:
-    path = run.embeddings(name)
-    if path is None:
-        raise UserError(f"{run.path} holds no embeddings of {name}; make them with `passerby embed`")
+def _subject(run: RunFolder, name: str, inference: InferenceSettings) -> Subject:
     test = run.recipe.test
     rerank = test.rerank.parameters if test.rerank else Rerank()
-    table = Embeddings.load(path)
+    path = run.embeddings(name)
+    table = _embedded(run, name, inference) if path is None else Embeddings.load(path)
     if test.queries == "multi":
         table = average_queries(table, distance=test.distance)
     return Subject(table, test.cameras, test.distance, rerank)
+
+
+def _embedded(run: RunFolder, name: str, inference: InferenceSettings) -> Embeddings:
+    """Embed query and gallery of a data set of a run."""
+    from passerby.encoders import embed_site, load_trained  # what draws embeddings that are there needs no network
+
+    try:
+        return embed_site(load_trained(run.path, inference=inference), run.recipe.open_dataset(name))
+    except UserError as error:
+        raise UserError(
+            f"{run.path} holds no embeddings of {name}, and it cannot be embedded again: {error}"
+        ) from error
 
 
 def require_ending(path: Path) -> None:

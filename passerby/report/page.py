@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from passerby import __version__
-from passerby.device import find_device
+from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.files import atomic_write
 from passerby.metrics.chance import RankScores
 from passerby.recipe import Recipe
@@ -48,7 +48,11 @@ _ALTERNATIVES = {
 
 
 def write_report(
-    folder: Path, *, against: Path | None = None, experts: Sequence[Path] = (), device: str = "auto"
+    folder: Path,
+    *,
+    against: Path | None = None,
+    experts: Sequence[Path] = (),
+    inference: InferenceSettings = AUTOMATIC,
 ) -> Path:
     """Write `report.html` into a run folder and return where it is.
 
@@ -61,7 +65,7 @@ def write_report(
             one over the same stages.
         experts: runs that learn one site each, to be set beside it; what they have more also goes into its
             `continual_metrics.json`.
-        device: where images are ranked and activation maps are made, as in `InferenceSettings`.
+        inference: how activation maps are made; images are ranked on the same device.
 
     Raises:
         UserError: it is no run folder, one of its files is broken, or the runs cannot be compared.
@@ -70,7 +74,7 @@ def write_report(
     run = read_run(folder)
     memory = lifelong_section(run, against=against, experts=experts)
     comparison = None if against is None or memory is not None else compare_runs([folder, against])
-    page = render(run, memory, comparison=comparison, device=str(find_device(device)))
+    page = render(run, memory, comparison=comparison, inference=inference)
     path = folder / "report.html"
     with atomic_write(path) as file:
         file.write(page.encode(errors="backslashreplace"))  # half a surrogate pair has no bytes
@@ -84,7 +88,7 @@ def render(
     memory: LifelongSection | None = None,
     *,
     comparison: RunComparison | None = None,
-    device: str = "cpu",
+    inference: InferenceSettings = AUTOMATIC,
 ) -> str:
     """Return the page of a run as HTML.
 
@@ -92,12 +96,12 @@ def render(
         run: the run.
         memory: the lifelong results of a run of several stages.
         comparison: the run beside another one.
-        device: where its network runs.
+        inference: how its network runs; images are ranked on the same device.
 
     """
-    count = max(1, min(3, _LISTS // max(len(run.sites), 1)))
+    count, device = max(1, min(3, _LISTS // max(len(run.sites), 1))), str(inference.torch_device())
     galleries = [gallery_of(run, site, count=count, device=device) for site in run.sites]
-    attended, unattended = attended_lists(run, galleries, device=device)
+    attended, unattended = attended_lists(run, galleries, inference=inference)
     people = identities_section(run)
     name = run.path.resolve().name
     return _template().render(
@@ -123,7 +127,7 @@ def render(
         background_bias_rows=background_bias_rows,
         background_bias_sentence=background_bias_sentence,
         triples=triples,
-        plates=feature_plates(galleries),
+        plates=feature_plates(galleries, device=device),
         attended=attended,
         unattended=unattended,
         scale=scale_uri(),

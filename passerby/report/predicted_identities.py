@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from passerby.clustering.algorithms import DbscanSettings
+from passerby.clustering.cameras import evened
+from passerby.device import AUTOMATIC, InferenceSettings
+from passerby.encoders import load_trained, require_whole
 from passerby.errors import UserError
 from passerby.files import read_json
+from passerby.inference.embed import embed
 from passerby.methods.clustered import ClusteredSettings
 from passerby.report.clusters import (
     SHOWN,
@@ -32,7 +36,7 @@ from passerby.report.projection import Colouring, features_figure, project_clust
 from passerby.training import run_log
 from passerby.training.groupings import Grouping, read_groupings, vectors_file
 from passerby.training.run_log import MetricRecord
-from passerby.types import UNKNOWN, Embeddings, Words
+from passerby.types import UNKNOWN, Embeddings, Split, Words
 
 _CARDS, _OUTSIDE = 4, 16  # clusters of each kind on the page, and images in none
 _POINTS = 600
@@ -126,6 +130,44 @@ def require_clusterings(run: RunFolder) -> Clusterings:
     if found is None:
         raise UserError(f"{run.path} keeps no clusters: it has no stage that is labelled: false, or none has begun")
     return found
+
+
+def with_vectors(run: RunFolder, found: Clusterings, *, inference: InferenceSettings = AUTOMATIC) -> Clusterings:
+    """Return clusterings with vectors: those of the run folder or, without any, of the final model.
+
+    Args:
+        run: the run.
+        found: read from it.
+        inference: how the model is run.
+
+    Raises:
+        UserError: neither the vectors nor the final model and the images are there.
+
+    """
+    if found.table is not None:
+        return found
+    last, stage = found.last, run.recipe.stages[found.last.stage - 1]
+    settings = next(each for each in stage.method.chosen.values() if isinstance(each, ClusteredSettings))
+    split = Split(last.path, last.truth, last.cam).select(last.hidden)
+    try:
+        trained = load_trained(run.path, inference=inference)
+        require_whole(trained)
+        vectors = embed(
+            trained.embedder,
+            split,
+            vector=settings.feature,
+            batch=inference.batch,
+            workers=inference.workers,
+            precision=trained.precision,
+            notify=inference.notify,
+        )
+    except UserError as error:
+        raise UserError(
+            f"{run.path} does not hold the vectors of the clustered images, and they cannot be embedded again: {error}"
+        ) from error
+    vectors = evened(vectors, split.cam, how=settings.cameras)
+    table = Embeddings(vectors, split.pid, split.cam, np.full(len(split), ""), split.path)
+    return replace(found, table=table)
 
 
 # ---- one picture

@@ -295,10 +295,16 @@ class CameraPull:
         )
 
 
-def camera_pull(projection: Projection) -> CameraPull | None:
+def camera_pull(projection: Projection, *, device: str = "cpu") -> CameraPull | None:
     """Count over the projected vectors (not the points) how often the nearest other person is of the same camera.
 
-    Returns None where there is no choice: a single camera, or a single person.
+    Args:
+        projection: made by `project`.
+        device: where distances are computed.
+
+    Returns:
+        None where there is no choice: a single camera, or a single person.
+
     """
     other = (projection.pid[:, None] != projection.pid) | (projection.site[:, None] != projection.site)  # (N, N)
     same_camera = (projection.cam[:, None] == projection.cam) & (projection.site[:, None] == projection.site)
@@ -306,9 +312,9 @@ def camera_pull(projection: Projection) -> CameraPull | None:
     if not usable.any() or bool(same_camera.all()):
         return None
     nearest = np.zeros(len(projection), np.int64)
-    for start, block in pairwise(projection.vectors, projection.vectors, metric="euclidean").blocks():
+    for start, block in pairwise(projection.vectors, projection.vectors, metric="euclidean", device=device).blocks():
         rows = slice(start, start + len(block))
-        nearest[rows] = np.where(other[rows], block.numpy(), np.inf).argmin(axis=1)
+        nearest[rows] = np.where(other[rows], block.cpu().numpy(), np.inf).argmin(axis=1)
     observed = same_camera[np.arange(len(projection)), nearest]
     expected = (same_camera & other).sum(axis=1) / np.maximum(other.sum(axis=1), 1)
     return CameraPull(float(observed[usable].mean()), float(expected[usable].mean()))

@@ -33,7 +33,7 @@ def environment(*, device: str, precision: str, processes: int) -> dict[str, obj
         **{group: added for group, added in used().items() if added},
     }
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+        found["gpu"] = torch.cuda.get_device_name(device if device.startswith("cuda") else None)
     return found
 
 

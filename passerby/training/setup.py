@@ -12,7 +12,7 @@ import torch
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
-from passerby.device import Precision
+from passerby.device import Precision, find_device
 from passerby.errors import UserError
 from passerby.inference.embed import DTYPES, View, masked_view, tested_view
 from passerby.models.embedder import Embedder
@@ -197,8 +197,18 @@ def _require_no_statistics(recipe: Recipe, settings: StageSettings, embedder: Em
 
 
 def choose_device(engine: EngineSettings) -> torch.device:
-    """Return the device that the settings name, or the best there is."""
-    if engine.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("engine.device is 'cuda', but torch sees no GPU here; set it to auto or cpu")
-    use_gpu = torch.cuda.is_available() and engine.device != "cpu"
-    return torch.device("cuda", torch.cuda.current_device()) if use_gpu else torch.device("cpu")
+    """Return the device that the settings name, or the best there is.
+
+    Raises:
+        UserError: a GPU that torch does not see, or one GPU by its number for several processes.
+
+    """
+    if ":" in engine.device and distributed.world() > 1:
+        raise UserError(
+            f"engine.device is {engine.device!r}, one GPU, but there are {distributed.world()} processes, each of "
+            "which takes a GPU of its own; set it to cuda or auto"
+        )
+    try:
+        return find_device(engine.device)
+    except UserError as error:
+        raise UserError(f"engine.device: {error}") from error

@@ -6,8 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from passerby.cli import app
+from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, save_embedder
+from passerby.report.figure_files import subjects_of_run
+from passerby.report.projection import camera_pull
 from passerby.types import Embeddings
 from tests.report.conftest import Written, write_run
 
@@ -55,6 +58,47 @@ def test_maps_on_the_lists_of_a_trained_run(tmp_path, run, queries):
     table.path[:] = "gone.jpg"
     table.save(folder / "embeddings" / "plaza.npz")
     assert "need the images of the list" in refused("attention", folder, "-o", tmp_path / "other.png")
+
+
+HOW = ("--device", "cpu", "--batch", "3", "--workers", "1", "--precision", "float32")
+
+
+def test_every_command_runs_as_its_options_say(run, tmp_path, monkeypatch):
+    settings, devices = [], []
+    whole, pull = subjects_of_run, camera_pull
+    monkeypatch.setattr(
+        "passerby.report.figure_files.subjects_of_run",
+        lambda folder, *, on, inference: settings.append(inference) or whole(folder, on=on, inference=inference),
+    )
+    monkeypatch.setattr(
+        "passerby.report.projection.camera_pull",
+        lambda projection, *, device: devices.append(device) or pull(projection, device=device),
+    )
+    for words in (RANKS, ("features", "--colour", "camera"), ("distances",)):
+        found = invoke(words[0], run.folder, *words[1:], *HOW, "-o", tmp_path / "picture.png")
+        assert found.exit_code == 0, found.output
+    assert [(s.device, s.batch, s.workers, s.precision) for s in settings] == 3 * [("cpu", 3, 1, "float32")]
+    assert devices == ["cpu"]
+
+
+def test_maps_are_made_as_the_options_say(run, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "passerby.encoders.load_trained", lambda path, *, inference: given.append(inference) or refuse("stop here")
+    )
+    assert "stop here" in refused("attention", run.folder, *HOW, "-o", tmp_path / "picture.png")
+    assert [(s.device, s.batch, s.workers) for s in given] == [("cpu", 3, 1)]
+
+
+@pytest.mark.parametrize("command", ["ranks", "features", "distances", "attention"])
+def test_a_gpu_that_is_not_there_is_refused(run, tmp_path, monkeypatch, command):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    sentence = refused(command, run.folder, "--device", "cuda:1", "-o", tmp_path / "picture.png")
+    assert "device 'cuda:1' cannot be used" in sentence
+
+
+def refuse(sentence):
+    raise UserError(sentence)
 
 
 def test_the_schedule_of_a_recipe_with_changes(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
@@ -80,6 +81,18 @@ def test_every_image_of_a_list_has_a_map(lists, kind):
     assert list(maps.values) == [shot.path for shot in (lists[0].query, *lists[0].shots)]
     assert all(one.min() >= 0 and one.max() == pytest.approx(1) for one in maps.values.values())
     assert all(covered.shape == (32, 16, 3) for covered in maps.covers.values())
+
+
+@pytest.mark.parametrize("kind", ["similarity", "norm"])
+def test_maps_do_not_depend_on_the_batch_size_and_the_readers(lists, kind, monkeypatch):
+    model, sizes = embedder(), []
+    whole = maps_of(model, lists[0], kind=kind)
+    forward = type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda self, x: sizes.append(len(x.images)) or forward(self, x))
+    parts = maps_of(model, lists[0], kind=kind, inference=InferenceSettings(batch=2, workers=0))
+    assert max(sizes) == 2
+    for path, values in whole.values.items():
+        np.testing.assert_allclose(parts.values[path], values, atol=1e-4)
 
 
 def test_a_list_is_drawn_with_and_without_its_maps_in_the_same_frames(lists):

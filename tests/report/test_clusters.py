@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.clustering.moves import MOVES
+from passerby.device import InferenceSettings
 from passerby.errors import UserError
+from passerby.inputs import InputSettings
+from passerby.models.embedder import Embedder, save_embedder
 from passerby.report.clusters import cards, epoch_curves, flow_shares, frame_of, radius_curve, thumbnails
 from passerby.report.folder import read_run
 from passerby.report.page import write_report
@@ -19,6 +22,7 @@ from passerby.report.predicted_identities import (
     identities_section,
     read_clusterings,
     require_clusterings,
+    with_vectors,
 )
 from passerby.report.projection import features_figure, project_clusters
 from passerby.training import run_log
@@ -261,7 +265,24 @@ def test_what_cannot_be_drawn_is_told(run):
     found = require_clusterings(read_run(run))
     with pytest.raises(UserError, match="there are 1 pages of 6 rows, so there is no page 2"):
         clusters_figure(found, show="images", page=2)
-    vectors_file(run, 1).unlink()
-    found = require_clusterings(read_run(run))
+    found = replace(found, table=None)
     with pytest.raises(UserError, match="the run folder does not hold the vectors of the clustered images"):
         clusters_figure(found, show="features")
+
+
+def test_vectors_that_are_gone_are_made_again_by_the_final_model(run):
+    folder = read_run(run)
+    found = require_clusterings(folder)
+    assert with_vectors(folder, found) is found
+    vectors_file(run, 1).unlink()
+    embedder = Embedder(folder.recipe.model, InputSettings(size=(32, 16)))
+    save_embedder(embedder, run / "embedder.safetensors", recipe=folder.recipe.dump())
+    found = require_clusterings(folder)
+    assert found.table is None
+    again = with_vectors(folder, found, inference=InferenceSettings(batch=5, workers=0)).table
+    assert again.path.tolist() == found.last.path[found.last.hidden].tolist()
+    assert len(np.unique(again.vectors, axis=0)) == COUNT
+    clusters_figure(replace(found, table=again), show="features")
+    (run / "embedder.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be embedded again: no trained model"):
+        with_vectors(folder, found)
