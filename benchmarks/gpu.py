@@ -1,4 +1,4 @@
-"""What a GPU gains: tests that need one, then training, embedding, ranking, re-ranking, neighbours, k-means on both devices.
+"""What a GPU gains: tests that need one, then training, embedding, ranking, neighbours, k-means on both devices.
 
 Made for a machine with one NVIDIA GPU and no network; takes less than ten minutes there. Writes a Markdown table to
 `gpu.md`, in the folder that the environment variable OUT names or else in the present one.

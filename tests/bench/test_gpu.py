@@ -32,6 +32,7 @@ def test_it_measures_on_the_cpu(gpu, tmp_path, monkeypatch, capsys):
         "ranking",
         "re",
         "neighbours",
+        "k",
     ]
     assert text.count("images/s") == 2
     assert "no GPU" in text
@@ -50,7 +51,7 @@ def test_it_sets_both_devices_side_by_side(gpu, monkeypatch, tmp_path):
     text = (tmp_path / "gpu.md").read_text()
     assert "; Some GPU. Medians" in text
     assert "| 1.0 images/s | 4.0 images/s | 4.0 x |" in text
-    assert text.count("| 8 s | 2 s | 4.0 x |") == 3
+    assert text.count("| 8 s | 2 s | 4.0 x |") == 4
     assert "Tests that need a GPU: 70 passed" in text
 
 
