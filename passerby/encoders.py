@@ -15,6 +15,7 @@ import torch
 from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.data.decoding import ImageError, decode
 from passerby.data.image_files import images_below, why_none
+from passerby.data.joining import number_cameras
 from passerby.data.names import existing_form, require_text
 from passerby.data.readers.cameras import read_cameras
 from passerby.data.readers.named_images import number_names
@@ -37,7 +38,7 @@ from passerby.models.embedder import Embedder, load_embedder
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text
-from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Inputs, Ints, Split, VectorName, Words
+from passerby.types import UNKNOWN, CameraTable, Dataset, Embeddings, Floats, Inputs, Ints, Split, VectorName, Words
 
 Progress = Callable[[int, int], None]
 
@@ -70,13 +71,17 @@ class Model(Protocol):
     def device(self) -> str:
         """Where distances between its vectors are computed, as torch names it."""
 
+    @property
+    def cameras(self) -> CameraTable:
+        """The cameras that it learnt; empty where it uses none."""
+
     def vectors(
         self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
     ) -> Floats:
-        """Embed image files (N,), of cameras (N,) where they are known, in order: (N, D) float32, not normalised."""
+        """Embed image files (N,), of rows (N,) of its cameras, in order: (N, D) float32, not normalised."""
 
-    def embed(self, images: ImageArrays) -> Floats:
-        """Embed images that are uint8 RGB arrays, of any size: (N, D) float32, not normalised; see `image_list`."""
+    def embed(self, images: ImageArrays, *, cam: Ints | None = None) -> Floats:
+        """Embed uint8 RGB arrays of any size, of rows (N,) of its cameras: (N, D) float32; see `image_list`."""
 
     def with_flip(self, flip: bool) -> Model:
         """Return the same model with or without the mirror image."""
@@ -103,13 +108,18 @@ class Trained:
         """Where the network is."""
         return str(self.embedder.mean.device)
 
+    @property
+    def cameras(self) -> CameraTable:
+        """The cameras that the network learnt."""
+        return self.embedder.cameras
+
     def vectors(
         self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
     ) -> Floats:
         """Embed image files (N,) as the recipe tests them."""
         return embed(
             self.embedder,
-            Split.of_paths(paths) if cam is None else Split(paths, np.full(len(paths), UNKNOWN), cam),
+            Split.of_paths(paths) if cam is None else replace(Split.of_paths(paths), cam_row=cam),
             vector=self.feature,
             flip=self.flip,
             batch=self.inference.batch,
@@ -120,26 +130,28 @@ class Trained:
             view=view,
         )
 
-    def embed(self, images: ImageArrays) -> Floats:
+    def embed(self, images: ImageArrays, *, cam: Ints | None = None) -> Floats:
         """Embed images that are arrays already, as the recipe tests them.
 
         Args:
             images: uint8 RGB of any size, of numpy or torch: (N, H, W, 3), (N, 3, H, W), or a list of single images.
+            cam: (N,) rows of its cameras, -1 = unknown; None = all unknown.
 
         Returns:
             (N, D) float32, not normalised.
 
         Raises:
-            UserError: something else, or a model that needs masks.
+            UserError: something else, a model that needs masks, or an unknown camera where the model refuses those.
 
         """
         require_whole(self)
         listed = image_list(images)
+        rows = torch.full((len(listed),), UNKNOWN) if cam is None else torch.from_numpy(cam)
         batches = prepared_batches(listed, self.embedder.input, size=self.inference.batch)
         return run_network(
             partial(tested_vectors, self.embedder, feature=self.feature, flip=self.flip),
             self.embedder,
-            map(Inputs.of_images, batches),
+            map(Inputs, batches, rows.split(self.inference.batch)),
             count=len(listed),
             precision=self.precision,
             notify=self.inference.notify,
@@ -183,6 +195,11 @@ class TrainedOnnx:
         """Assumptions about a file of another program."""
         return self.network.notes
 
+    @property
+    def cameras(self) -> CameraTable:
+        """The cameras that the network learnt."""
+        return self.network.cameras
+
     def vectors(
         self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
     ) -> Floats:
@@ -190,15 +207,20 @@ class TrainedOnnx:
         if view.masks is not None:
             raise UserError(f"an ONNX file takes no masks, but its recipe has test.input_mask={view.input_mask}")
         return self.network.vectors(
-            paths, batch=self.inference.batch, workers=self.inference.workers, progress=progress
+            paths, cam, batch=self.inference.batch, workers=self.inference.workers, progress=progress
         )
 
-    def embed(self, images: ImageArrays) -> Floats:
+    def embed(self, images: ImageArrays, *, cam: Ints | None = None) -> Floats:
         """Embed images that are arrays already; see `Trained.embed`."""
         require_whole(self)
         listed = image_list(images)
         batches = prepared_batches(listed, self.network.settings, size=self.inference.batch)
-        found = [self.network.run(batch.numpy()) for batch in batches]
+        rows = np.full(len(listed), UNKNOWN) if cam is None else cam
+        starts = range(0, len(listed), self.inference.batch)
+        found = [
+            self.network.run(batch.numpy(), rows[start : start + len(batch)])
+            for start, batch in zip(starts, batches, strict=True)
+        ]
         return np.concatenate([np.empty((0, self.network.dimension), np.float32), *found])
 
     def with_flip(self, flip: bool) -> TrainedOnnx:
@@ -297,8 +319,8 @@ def embed_site(
     """Embed query and gallery of a data set, in the view of the recipe unless another is given."""
     if view is None:
         view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.input_mask)
-    split = tested_split(dataset)
-    vectors = model.vectors(split.path, cam=split.cam, view=view, progress=progress)
+    split = tested_split(number_cameras(dataset, model.cameras))
+    vectors = model.vectors(split.path, cam=split.cam_row, view=view, progress=progress)
     return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, input_mask=view.input_mask)
 
 

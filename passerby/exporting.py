@@ -21,7 +21,7 @@ from passerby.inference.onnx import OnnxModel, read_onnx
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text
-from passerby.types import Floats, Inputs, VectorName
+from passerby.types import UNKNOWN, Floats, Inputs, Ints, VectorName
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -85,10 +85,11 @@ class Inference(nn.Module):
         self.flip = flip
         self.reverses = embedder.input.colour == "bgr"
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 3, H, W), uint8 RGB, to vectors (B, D) float32, not normalised."""
+    def forward(self, images: Tensor, cam: Tensor | None = None) -> Tensor:
+        """Map images (B, 3, H, W), uint8 RGB, of rows (B,) of the camera table to vectors (B, D) float32."""
         ordered = images.flip(1) if self.reverses else images
-        return tested_vectors(self.embedder, Inputs.of_images(ordered), feature=self.feature, flip=self.flip)
+        inputs = Inputs.of_images(ordered) if cam is None else Inputs(ordered, cam)
+        return tested_vectors(self.embedder, inputs, feature=self.feature, flip=self.flip)
 
 
 def export(
@@ -129,7 +130,8 @@ def export(
 def write_onnx(trained: Trained, out: Path, *, device: str = "cpu") -> Parity:
     """Write a model as ONNX once onnxruntime gives the same vectors as torch; otherwise nothing is written.
 
-    The graph takes `images` (batch, 3, H, W), uint8 RGB, and gives `vectors` (batch, D) float32.
+    The graph takes `images` (batch, 3, H, W), uint8 RGB, and, where the model uses cameras, `cam` (batch,) int64, rows
+    of its camera table with -1 = unknown; it gives `vectors` (batch, D) float32.
 
     Raises:
         UserError: torch cannot translate the model, it needs masks, or the vectors differ by more than 1e-4 in cosine
@@ -173,13 +175,19 @@ def _translate(network: Inference, trained: Trained) -> bytes:
 
 
 def _trace(network: Inference) -> ModelProto:
+    inputs, shapes = (
+        {"images": torch.zeros(2, 3, *network.embedder.input.size, dtype=torch.uint8)},
+        {"images": {0: torch.export.Dim("batch")}},
+    )
+    if network.embedder.cameras.count:
+        inputs["cam"], shapes["cam"] = torch.zeros(2, dtype=torch.int64), {0: torch.export.Dim.DYNAMIC}
     program = torch.onnx.export(
         network,
-        (torch.zeros(2, 3, *network.embedder.input.size, dtype=torch.uint8),),
+        tuple(inputs.values()),
         dynamo=True,
-        input_names=["images"],
+        input_names=list(inputs),
         output_names=["vectors"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        dynamic_shapes=shapes,
         external_data=False,
         verbose=False,
     )
@@ -198,7 +206,7 @@ def _describe(model: ModelProto, trained: Trained) -> None:
     """Write input settings, output and recipe into the metadata of the file."""
     embedder = trained.embedder
     height, width = embedder.input.size
-    described = {
+    described: dict[str, object] = {
         "model": embedder.settings.model_dump(mode="json"),
         "input": embedder.input.model_dump(mode="json"),
         "feature": trained.feature,
@@ -206,9 +214,17 @@ def _describe(model: ModelProto, trained: Trained) -> None:
         "dimension": embedder.dimension,
         "normalised": False,
     }
+    cameras = ""
+    if embedder.cameras.count:
+        unknown = embedder.backbone.unknown_camera
+        described |= {"cameras": embedder.cameras.to_plain(), "unknown_camera": unknown}
+        cameras = (
+            f"cam: int64 (batch,), the place of the camera of each image in the list of cameras ({embedder.cameras}), "
+            f"from 0, {'no unknown ones' if unknown == 'refuse' else '-1 = unknown'}. "
+        )
     model.doc_string = (
         f"images: uint8 RGB (batch, 3, {height}, {width}), resized ({embedder.input.interpolation}), not normalised. "
-        f"vectors: float32 (batch, {embedder.dimension}), not normalised, to be compared by "
+        f"{cameras}vectors: float32 (batch, {embedder.dimension}), not normalised, to be compared by "
         f"{trained.recipe.test.distance} distance."
     )
     for key, value in (("passerby", json.dumps(described)), ("recipe", public_text(trained.recipe))):
@@ -219,13 +235,27 @@ def _describe(model: ModelProto, trained: Trained) -> None:
 def _compare(network: Inference, model: OnnxModel, device: torch.device) -> Parity:
     """Run both on the same images, at every batch size that is checked."""
     images = _patchwork(max(_CHECKED), network.embedder.input.size)
+    cam = _camera_rows(network.embedder, len(images))
     ours, theirs = [], []
     network.to(device)
     for count in _CHECKED:
+        rows = None if cam is None else cam[:count]
+        inputs = [torch.from_numpy(images[:count]), *([] if rows is None else [torch.from_numpy(rows)])]
         with torch.inference_mode():
-            ours.append(network(torch.from_numpy(images[:count]).to(device)).float().cpu().numpy())
-        theirs.append(model.run(images[:count]))
+            ours.append(network(*(tensor.to(device) for tensor in inputs)).float().cpu().numpy())
+        theirs.append(model.run(images[:count], rows))
     return parity(np.concatenate(ours), np.concatenate(theirs))
+
+
+def _camera_rows(embedder: Embedder, count: int) -> Ints | None:
+    """Return rows (B,) of the camera table, each in turn and unknown where the model takes that; None without cameras.
+
+    The single image of the first batch has the lowest one: unknown, or row 0.
+    """
+    if not embedder.cameras.count:
+        return None
+    first = 0 if embedder.backbone.unknown_camera == "refuse" else UNKNOWN
+    return np.resize(np.arange(first, embedder.cameras.count), count)
 
 
 def _patchwork(count: int, size: tuple[int, int]) -> Pixels:

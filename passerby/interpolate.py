@@ -113,5 +113,7 @@ def _require_alike(old: Trained, new: Trained) -> None:
             f"{old.source} and {new.source} are built differently (first: {different[0][0]}), so their weights cannot "
             "be interpolated"
         )
+    if old.cameras != new.cameras:
+        raise UserError(f"{old.source} and {new.source} learnt different cameras ({old.cameras}; {new.cameras})")
     if old.embedder.input != new.embedder.input:
         raise UserError(f"{old.source} and {new.source} expect different images; their input settings must agree")

@@ -143,7 +143,7 @@ def test_a_file_that_differs_is_not_written(run, tmp_path, monkeypatch, wrong):
     content = (run.parent / "blocks.onnx").read_bytes()
     monkeypatch.setattr(exporting, "_translate", lambda network, trained: content)
     right = OnnxModel.run
-    monkeypatch.setattr(OnnxModel, "run", lambda model, images: wrong(right(model, images)))
+    monkeypatch.setattr(OnnxModel, "run", lambda model, images, cam: wrong(right(model, images, cam)))
     out = tmp_path / "a.onnx"
     out.write_text("earlier")
     with pytest.raises(UserError, match=r"a.onnx was not written: its vectors would be up to .* 1e-04 is allowed"):

@@ -41,7 +41,7 @@ def add_dataset(package: Path) -> None:
 
 
 def add_backbone(package: Path) -> None:
-    module, _, imported, line = blocks("backbone.md")
+    module, _, _, imported, line = blocks("backbone.md")
     backbones = package / "models" / "backbones.py"
     (package / "models" / "strided.py").write_text(module)
     insert(backbones, imported, before="from passerby.models.surgery import")

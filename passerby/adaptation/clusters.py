@@ -14,7 +14,7 @@ from passerby.clustering.algorithms import Clusters, DbscanSettings, require_usa
 from passerby.clustering.doubt import giant_sentence, measure_doubt
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.clustering.summary import ClusterSummary
-from passerby.data.joining import join
+from passerby.data.joining import join, number_cameras
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError
@@ -108,7 +108,8 @@ def find_identities(
     trained = _on_device(trained, inference, trained.recipe)
     stage, chosen = _how(trained.recipe)
     number = trained.recipe.stages.index(stage) + 1
-    splits = [trained.recipe.open_dataset(name).train for name in stage.train]
+    datasets = (number_cameras(trained.recipe.open_dataset(name), trained.cameras) for name in stage.train)
+    splits = [dataset.train for dataset in datasets]
     train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
     method = _part(chosen, last.values, device=trained.device)

@@ -24,7 +24,7 @@ from passerby.training.memory import keep_memory
 from passerby.training.probe import Arithmetic
 from passerby.training.setup import Setup
 from passerby.training.trainer import Trainer
-from passerby.types import Batch, Inputs, Split, Stage
+from passerby.types import Batch, CameraTable, Inputs, Split, Stage
 
 CLASSES = 751
 PLAIN = "plain torch, float32, NCHW"
@@ -128,7 +128,7 @@ def make_step_run(shape: Shape, *, bf16: bool) -> Trainer:
     )
     names = np.full(CLASSES, "")
     stage = Stage("bench", Split(names, np.arange(CLASSES), np.zeros(CLASSES, np.int64)), labelled=True, epochs=1)
-    embedder = Embedder(recipe.model, recipe.input)
+    embedder = Embedder(recipe.model, recipe.input, cameras=CameraTable(("bench",), ((0,),)))
     if bf16:
         embedder = embedder.to(memory_format=torch.channels_last)
     precision: Precision = "bf16" if bf16 else "float32"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from passerby.types import UNKNOWN, Ints, Split
+from passerby.types import UNKNOWN, CameraTable, Dataset, Ints, Split
 
 
 def join(splits: list[Split]) -> Split:
@@ -22,7 +24,15 @@ def join(splits: list[Split]) -> Split:
         cam=_apart([split.cam for split in splits]),
         mask_path=mask_path,
         raw_cam=np.concatenate([split.raw_cam for split in splits]),
+        cam_row=np.concatenate([split.cam_row for split in splits]),
     )
+
+
+def number_cameras(dataset: Dataset, table: CameraTable, *, name: str | None = None) -> Dataset:
+    """Return a data set whose images have the rows of a camera table, under its own name or the given one."""
+    splits = {part: getattr(dataset, part) for part in ("train", "query", "gallery")}
+    rows = {part: table.rows(name or dataset.name, split.raw_cam) for part, split in splits.items()}
+    return replace(dataset, **{part: replace(split, cam_row=rows[part]) for part, split in splits.items()})
 
 
 def _apart(columns: list[Ints]) -> Ints:

@@ -269,7 +269,7 @@ def training_batches(
         store: the images.
         plan: (count, B) rows per batch.
         labels: (N,) or (N, V) labels of all rows.
-        cam: (N,) cameras of all rows.
+        cam: (N,) rows of the camera table of the model, of all rows.
         settings: augmentation and workers.
         place: where in the run this epoch stands.
         columns: which part of each batch this process loads; None = all of it.

@@ -18,7 +18,19 @@ from passerby.errors import UserError
 from passerby.models.embedder import Embedder
 from passerby.processes import gather_rows, rank, world
 from passerby.threads import inference_threads
-from passerby.types import Dataset, Embeddings, Floats, InputMask, Inputs, Ints, Output, Split, VectorName, Words
+from passerby.types import (
+    Dataset,
+    Embeddings,
+    Floats,
+    InputMask,
+    Inputs,
+    Ints,
+    Output,
+    Split,
+    VectorName,
+    Words,
+    require_known_cameras,
+)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The types of the narrow precisions."""
@@ -125,7 +137,7 @@ def embed(
 
     Args:
         model: on its device; it is put into `eval` mode and back.
-        split: N images with their cameras.
+        split: N images with their rows of the camera table, which a model that uses no cameras ignores.
         vector: which vector to return.
         flip: whether to average it with the mirror image's; see `tested_vectors`.
         batch: images at a time; halved where they do not fit into the memory of the device.
@@ -139,7 +151,8 @@ def embed(
         (N, D) float32, not normalised.
 
     Raises:
-        UserError: an image that cannot be read, or not even one that fits into memory.
+        UserError: an image that cannot be read, not even one that fits into memory, or an unknown camera where the
+            model refuses those.
 
     """
     return embed_by(
@@ -185,6 +198,9 @@ def embed_by(
 
     `read` maps B inputs on the device of the model to (B, ...); the other arguments are those of `embed`.
     """
+    require_known_cameras(
+        split.cam_row, model.cameras, unknown=model.backbone.unknown_camera, source=model.settings.backbone
+    )
     share = slice(rank(), None, world())
     rows = np.arange(len(split))[share]
     batches = read_inputs(model, split.select(rows), view.part(share), size=batch, workers=workers)
@@ -257,7 +273,7 @@ def read_inputs(
         raise UserError(
             f"{model.settings.backbone!r} pools its own tokens, so a mask cannot weight them; test whole images"
         )
-    cameras, done = torch.from_numpy(split.raw_cam), 0  # (N,)
+    cameras, done = torch.from_numpy(split.cam_row), 0  # (N,)
     for images, mask in _shown(model, split.path, view, size=size, workers=workers):
         yield Inputs(images, cameras[done : done + len(images)], mask)
         done += len(images)
@@ -321,8 +337,8 @@ def masked_view(masks: Words, input_mask: InputMask) -> View:
 def tested_split(dataset: Dataset) -> Split:
     """Return the images of `tested_paths` with their cameras."""
     paths, splits = tested_paths(dataset), (dataset.query, dataset.gallery)
-    pid, cam = (np.concatenate([getattr(split, name) for split in splits]) for name in ("pid", "raw_cam"))
-    return Split(paths, pid, cam)
+    pid, cam, row = (np.concatenate([getattr(split, name) for split in splits]) for name in ("pid", "cam", "cam_row"))
+    return Split(paths, pid, cam, cam_row=row)
 
 
 def label_vectors(

@@ -26,7 +26,17 @@ from passerby.files import reading
 from passerby.inference.providers import Provider, choose_providers, explain_fallback
 from passerby.inputs import InputSettings
 from passerby.settings import Plain, Settings, build, override
-from passerby.types import Floats, Words, present_name
+from passerby.types import (
+    NO_CAMERAS,
+    UNKNOWN,
+    CameraTable,
+    Floats,
+    Ints,
+    UnknownCamera,
+    Words,
+    present_name,
+    require_known_cameras,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -41,6 +51,7 @@ _TYPES: dict[str, type[np.generic]] = {
 }
 MOST_AT_ONCE = 4096
 """Largest fixed batch of a graph; it is filled up to even for a single image."""
+_CAMERA_INPUT = "cam"
 _SILENT = 4  # onnxruntime's own complaints would stand above our sentence
 
 
@@ -60,6 +71,8 @@ class _Written(Settings):
     feature: str = Field(description="name of the feature that the file returns")
     dimension: Annotated[int, Field(ge=1, le=1 << 16)] = Field(description="length of the vectors")
     flip: bool = Field(description="whether each vector is averaged with that of the mirror image")
+    cameras: dict[str, list[int]] = Field({}, description="cameras that the model learnt, by data set")
+    unknown_camera: UnknownCamera = Field("refuse", description="treatment of an image of an unknown camera")
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,8 @@ class OnnxModel:
         feature: which feature of its model that is, `""` when unknown.
         flip: whether the graph averages it with the mirror image's.
         recipe: YAML of the run that it came from, or None.
+        cameras: those that the model learnt; empty where it uses none, and the graph then has no input for them.
+        unknown_camera: treatment of an image of an unknown camera.
         notes: sentences about what was assumed.
 
     """
@@ -109,20 +124,35 @@ class OnnxModel:
     feature: str = ""
     flip: bool = False
     recipe: str | None = None
+    cameras: CameraTable = NO_CAMERAS
+    unknown_camera: UnknownCamera = "refuse"
     notes: tuple[str, ...] = ()
 
-    def run(self, images: Pixels) -> Floats:
-        """Map prepared images (B, 3, H, W) uint8 to vectors (B, D) float32, for any B."""
+    def run(self, images: Pixels, cam: Ints | None = None) -> Floats:
+        """Map prepared images (B, 3, H, W) uint8 to vectors (B, D) float32, for any B.
+
+        Args:
+            images: in the form that `settings` describe.
+            cam: (B,) rows of the camera table, -1 = unknown; None = all unknown.
+
+        Raises:
+            UserError: a graph that fails, or an unknown camera where the model refuses those.
+
+        """
+        cam = np.full(len(images), UNKNOWN) if cam is None else cam
+        require_known_cameras(cam, self.cameras, unknown=self.unknown_camera, source=self.source)
         size = self.entry.batch or max(1, len(images))
         vectors = np.empty((len(images), self.dimension), dtype=np.float32)  # (B, D)
         for start in range(0, len(images), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            vectors[start : start + len(part)] = self._step(padded)[: len(part)]
+            vectors[start : start + len(part)] = self._step(padded, cam[start : start + size])[: len(part)]
         return vectors
 
-    def _step(self, images: Pixels) -> Numbers:
+    def _step(self, images: Pixels, cam: Ints) -> Numbers:
         fed = {self.entry.name: _feed(images, self.entry, self.settings)}
+        if self.cameras.count:
+            fed[_CAMERA_INPUT] = np.ascontiguousarray(cam, np.int64)
         try:
             found: Numbers = self.session.run([self.output], fed)[0]
             return found.reshape(len(images), self.dimension)
@@ -136,15 +166,18 @@ class OnnxModel:
     def vectors(
         self,
         paths: Words,
+        cam: Ints | None = None,
         *,
         batch: int = 64,
         workers: int = THREADS,
         progress: Callable[[int, int], None] | None = None,
     ) -> Floats:
-        """Embed image files (N,) in order: (N, D) float32, as the graph gives them."""
+        """Embed image files (N,), of rows (N,) of the camera table, in order: (N, D) float32, as the graph has them."""
+        cam = np.full(len(paths), UNKNOWN) if cam is None else cam
+        require_known_cameras(cam, self.cameras, unknown=self.unknown_camera, source=self.source)
         vectors, done = np.empty((len(paths), self.dimension), dtype=np.float32), 0  # (N, D)
         for images in plain_batches(paths, self.settings, size=batch, workers=workers):
-            vectors[done : done + len(images)] = self.run(images.numpy())
+            vectors[done : done + len(images)] = self.run(images.numpy(), cam[done : done + len(images)])
             done += len(images)
             if progress is not None:
                 progress(done, len(paths))
@@ -191,12 +224,13 @@ def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, de
         raise UserError("reading ONNX files needs the extra `export`: pip install 'passerby[export]'") from error
     wanted = choose_providers(onnxruntime.get_available_providers(), device)
     session = _open(graph, source, wanted)
-    entry = _entry(session, source)
     written = session.get_modelmeta().custom_metadata_map
-    if "passerby" in written:
+    described = _described(written, source) if "passerby" in written else None
+    entry = _entry(session, source, takes_cameras=described is not None and bool(described.cameras))
+    if described is not None:
         if given:
             raise UserError(f"--input {given[0]}: {source} was written by passerby and says itself what it takes")
-        model = _own(session, entry, written, source)
+        model = _own(session, entry, described, source, recipe=written["recipe"])
     else:
         model = _foreign(session, entry, _settings(entry, given, source), source)
     reason = explain_fallback(session.get_providers(), wanted, device)
@@ -216,8 +250,8 @@ def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> In
         raise UserError(f"{source} is not an ONNX file that onnxruntime can run ({first_line(error)})") from error
 
 
-def _entry(session: InferenceSession, source: str) -> Entry:
-    inputs = session.get_inputs()
+def _entry(session: InferenceSession, source: str, *, takes_cameras: bool) -> Entry:
+    inputs = [node for node in session.get_inputs() if not (takes_cameras and node.name == _CAMERA_INPUT)]
     if len(inputs) != 1:
         names = ", ".join(node.name for node in inputs) or "none"
         raise UserError(f"{source} has {len(inputs)} inputs ({names}); an embedder takes one, the images")
@@ -240,21 +274,37 @@ def _shape(node: NodeArg) -> str:
 # ---- files of passerby
 
 
-def _own(session: InferenceSession, entry: Entry, written: dict[str, str], source: str) -> OnnxModel:
-    """Return the model of a file written by passerby, after a check of its metadata against its graph."""
+def _described(written: dict[str, str], source: str) -> _Written:
+    """Return the metadata of a file written by passerby."""
     with reading(source, "an ONNX file with passerby settings that can be read"):
         described = dict(json.loads(written["passerby"]))
         known = {name: described[name] for name in _Written.model_fields if name in described}
-        told = build(_Written, known, source=source)
-        recipe = written["recipe"]
+        if "recipe" not in written:
+            raise KeyError("recipe")
+        return build(_Written, known, source=source)
+
+
+def _own(session: InferenceSession, entry: Entry, described: _Written, source: str, *, recipe: str) -> OnnxModel:
+    """Return the model of a file written by passerby, after a check of its metadata against its graph."""
     # The graph takes RGB bytes, whatever order and scale its network wants.
     takes = {"colour": "rgb", "values": "bytes", "output": "vectors"}
-    settings = build(OnnxSettings, {**told.input.model_dump(mode="json"), **takes}, source=source)
+    settings = build(OnnxSettings, {**described.input.model_dump(mode="json"), **takes}, source=source)
     expected = Entry("images", np.uint8, "nchw", settings.size, None)
-    if entry != expected or "vectors" not in _names(session):
+    takes_cameras = any(node.name == _CAMERA_INPUT for node in session.get_inputs())
+    if entry != expected or "vectors" not in _names(session) or takes_cameras != bool(described.cameras):
         raise UserError(f"{source} carries passerby settings that do not fit its graph; export it again")
     return OnnxModel(
-        source, session, entry, settings, "vectors", told.dimension, present_name(told.feature), told.flip, recipe
+        source,
+        session,
+        entry,
+        settings,
+        "vectors",
+        described.dimension,
+        present_name(described.feature),
+        described.flip,
+        recipe,
+        CameraTable.from_plain(described.cameras, source=source),
+        described.unknown_camera,
     )
 
 

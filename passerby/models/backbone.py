@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from passerby.errors import UserError, first_line
 from passerby.models.surgery import UNCHANGED, Surgery, operate
-from passerby.types import Inputs
+from passerby.types import Inputs, UnknownCamera
 
 
 class Backbone(nn.Module):
@@ -24,24 +25,35 @@ class Backbone(nn.Module):
         size: (H, W) of the images.
         surgery: changes to a ResNet.
         pretrained: whether the network comes with weights of its own.
+        count_cameras: rows of the camera table of the model, for a network that uses cameras.
 
     Attributes:
         body: the network.
+        uses_cameras: whether `forward` reads `Inputs.cam`; by default it does not. A family may set it in `operate`.
         channels: C of the last map.
         dimension: D, length of the feature, after `head`.
         pools_itself: whether `forward` returns a pooled vector too, as networks of tokens do.
 
     Raises:
-        UserError: surgery on a network that has no place for it, images of a size that does not suit it, or weights
-            that cannot be had.
+        UserError: surgery on a network that has no place for it, images of a size that does not suit it, weights
+            that cannot be had, or no camera for a network that uses cameras.
 
     """
 
     summary: ClassVar[str]
     """The networks of the family, in a few words."""
+    uses_cameras: bool = False
+    unknown_camera: UnknownCamera = "refuse"
+    """Treatment of an image of an unknown camera (-1), where the network uses cameras."""
 
     def __init__(
-        self, name: str, size: tuple[int, int], *, surgery: Surgery = UNCHANGED, pretrained: bool = False
+        self,
+        name: str,
+        size: tuple[int, int],
+        *,
+        surgery: Surgery = UNCHANGED,
+        pretrained: bool = False,
+        count_cameras: int = 0,
     ) -> None:
         super().__init__()
         if pretrained:
@@ -50,6 +62,10 @@ class Backbone(nn.Module):
         self.channels = int(self.body.num_features)
         self.dimension = self.count_features()
         self.operate(name, surgery)
+        if self.uses_cameras:
+            if not count_cameras:
+                raise UserError(f"model.backbone: {name!r} uses cameras, and no camera of a training image is known")
+            self.add_cameras(count_cameras)
         self._require_fit(name, size)
 
     @classmethod
@@ -81,6 +97,10 @@ class Backbone(nn.Module):
         """Change the network as a recipe asks, or raise `UserError` where it has no place for the change."""
         operate(self.body, name, surgery)
 
+    def add_cameras(self, count: int) -> None:
+        """Add what a network that uses cameras learns of each of them; rows 0..count-1 of the camera table."""
+        raise NotImplementedError
+
     def count_features(self) -> int:
         """Return the length D of what `head` returns."""
         return self.channels
@@ -93,6 +113,11 @@ class Backbone(nn.Module):
         featuremap: Tensor = self.body.forward_features(inputs.images)
         return featuremap, None
 
+    def inputs_of(self, images: Tensor) -> Inputs:
+        """Return images (B, 3, H, W) of the first camera, for trials in which the vectors do not matter."""
+        inputs = Inputs.of_images(images)
+        return replace(inputs, cam=torch.zeros_like(inputs.cam)) if self.uses_cameras else inputs
+
     def head(self, pooled: Tensor) -> Tensor:
         """Map the pooled (B, C) to the feature (B, D)."""
         return pooled
@@ -102,7 +127,7 @@ class Backbone(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                featuremap, pooled = self(Inputs.of_images(torch.zeros(1, 3, *size)))
+                featuremap, pooled = self(self.inputs_of(torch.zeros(1, 3, *size)))
         except Exception as error:  # each family has its own way to say no
             raise UserError(f"{name!r} cannot take images of input.size {size} ({first_line(error)})") from error
         finally:

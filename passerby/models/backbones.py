@@ -53,6 +53,7 @@ def make_backbone(
     non_local: NonLocalKind = "none",
     stem_pool: StemPool = "torchvision",
     pretrained: bool = False,
+    count_cameras: int = 0,
 ) -> Backbone:
     """Build a backbone by the family that knows its name.
 
@@ -66,6 +67,7 @@ def make_backbone(
         non_local: see `Surgery`.
         stem_pool: see `Surgery`.
         pretrained: whether the family loads its own weights.
+        count_cameras: rows of the camera table of the model; of no effect where the network uses no cameras.
 
     Raises:
         UserError: an unknown name, surgery on a model that has no place for it, or weights that cannot be had.
@@ -78,7 +80,7 @@ def make_backbone(
         hint = hint or f"; known: {'; '.join(family.summary for family in BACKBONES.values())}"
         raise UserError(f"model.backbone: no family of backbones knows {name!r}{hint}")
     surgery = Surgery(last_stride, ibn, attention, non_local, stem_pool)
-    return family(name, size, surgery=surgery, pretrained=pretrained)
+    return family(name, size, surgery=surgery, pretrained=pretrained, count_cameras=count_cameras)
 
 
 # ---- weights

@@ -27,7 +27,7 @@ from passerby.models.pooling import Pool, PoolKind, coverage
 from passerby.models.surgery import StemPool
 from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
-from passerby.types import Inputs, Output
+from passerby.types import NO_CAMERAS, CameraTable, Inputs, Output
 
 
 class ModelSettings(Settings):
@@ -59,6 +59,7 @@ class Embedder(nn.Module):
         settings: the network.
         input_settings: what its images look like.
         load: whether to load the weights that the settings name; off when a checkpoint follows.
+        cameras: those of the training images; kept, as the attribute `cameras`, only where the backbone uses cameras.
 
     Reference: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPR Workshops 2019.
 
@@ -67,7 +68,14 @@ class Embedder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: ModelSettings, input_settings: InputSettings, *, load: bool = True) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        input_settings: InputSettings,
+        *,
+        load: bool = True,
+        cameras: CameraTable = NO_CAMERAS,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.input = input_settings
@@ -82,7 +90,9 @@ class Embedder(nn.Module):
             non_local=settings.non_local,
             stem_pool=settings.stem_pool,
             pretrained=pretrained,
+            count_cameras=cameras.count,
         )
+        self.cameras = cameras if self.backbone.uses_cameras else NO_CAMERAS
         if self.backbone.pools_itself and settings.pool != "avg":
             raise UserError(
                 f"model.pool: {settings.backbone!r} pools its own tokens, so {settings.pool!r} has no effect; "
@@ -139,14 +149,17 @@ def bnneck(dimension: int) -> nn.BatchNorm1d:
 
 
 def describe_network(embedder: Embedder) -> list[str]:
-    """Return the settings that build a network like this one, as JSON."""
-    return [embedder.settings.model_dump_json(), embedder.input.model_dump_json()]
+    """Return the settings that build a network like this one, and its cameras where it uses them, as JSON."""
+    cameras = [json.dumps(embedder.cameras.to_plain())] if embedder.cameras.count else []
+    return [embedder.settings.model_dump_json(), embedder.input.model_dump_json(), *cameras]
 
 
 def network_of(description: Sequence[str]) -> Embedder:
     """Build a network from `describe_network`, with weights drawn at random."""
-    model, inputs = description
-    return Embedder(ModelSettings.model_validate_json(model), InputSettings.model_validate_json(inputs), load=False)
+    model, inputs, *rest = description
+    cameras = CameraTable.from_plain(json.loads(rest[0]), source="the network") if rest else NO_CAMERAS
+    settings, input_settings = ModelSettings.model_validate_json(model), InputSettings.model_validate_json(inputs)
+    return Embedder(settings, input_settings, load=False, cameras=cameras)
 
 
 # ---- one file that is all of a trained model
@@ -165,6 +178,8 @@ def save_embedder(embedder: Embedder, path: str | Path, *, recipe: str) -> None:
 
     state = {key: value.detach().contiguous().cpu() for key, value in embedder.state_dict().items()}
     described = {"model": embedder.settings.model_dump(mode="json"), "input": embedder.input.model_dump(mode="json")}
+    if embedder.cameras.count:
+        described["cameras"] = embedder.cameras.to_plain()
     with atomic_write(path) as file:
         file.write(_in_order(save(state, {"passerby": json.dumps(described), "recipe": recipe})))
 
@@ -191,11 +206,13 @@ def load_embedder(path: str | Path) -> Embedder:
     try:
         described = json.loads(safetensors_texts(path)["passerby"])
         model, inputs = dict(described["model"]), dict(described["input"])
+        cameras = dict(described.get("cameras", {}))
     except Exception as error:  # safetensors raises its own kinds
         raise UserError(f"{path} holds weights but no passerby settings; it was written by another program") from error
     settings = build(ModelSettings, model, source=str(path))
     with reading(path, "a model that fits into this program"):
-        embedder = Embedder(settings, build(InputSettings, inputs, source=str(path)), load=False)
+        table = CameraTable.from_plain(cameras, source=str(path))
+        embedder = Embedder(settings, build(InputSettings, inputs, source=str(path)), load=False, cameras=table)
     load_state(embedder, state, source=str(path))
     return embedder.eval()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from passerby.errors import UserError, first_line
 from passerby.losses.mix import LossMix
 from passerby.methods.method import Method
+from passerby.models.cameras import move_camera_rows
 from passerby.models.embedder import load_state
 from passerby.models.layers import layer_scales
 from passerby.models.pooling import Pool
@@ -37,7 +38,8 @@ class StageBuilder:
         recipe, state = self.setup.recipe, self.state
         start = None if recipe.init_from is None or number > 0 else read_start(Path(recipe.init_from), recipe)
         if start is not None:
-            load_state(state.embedder, start.embedder, source=f"init_from: {recipe.init_from}")
+            model = move_camera_rows(start.embedder, state.embedder, before=start.cameras, after=state.embedder.cameras)
+            load_state(state.embedder, model, source=f"init_from: {recipe.init_from}")
         self._make_methods(number)
         if start is not None:
             self._restore_methods(start.methods)

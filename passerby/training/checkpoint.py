@@ -43,6 +43,7 @@ class Checkpoint:
         sums: of the unfinished epoch's loss terms, see `Counters`.
         images: fingerprints of the training images by data set; None in checkpoints of 0.1.
         machine: device and number of processes, and the precision, in words; None in checkpoints of 0.1.
+        cameras: those that the model learns, by data set; None where it uses none.
         processes: of each process what it has otherwise than process 0 in an unfinished epoch, see `train.apart`.
 
     """
@@ -68,6 +69,7 @@ class Checkpoint:
     channels_last: bool | None = None
     images: dict[str, str] | None = None
     machine: dict[str, str] | None = None
+    cameras: dict[str, list[int]] | None = None
 
     @property
     def arithmetic(self) -> Arithmetic | None:
@@ -204,6 +206,10 @@ def _are_tables(value: object) -> bool:
     return isinstance(value, list) and all(map(_table(_is_tensor), value))
 
 
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int for each in value)
+
+
 _COUNT = _Form("a whole number from 0", _is_count)
 _TRUTH = _Form("true or false", lambda value: isinstance(value, bool))
 _WORDS = _Form("a table of words", _table(lambda value: isinstance(value, str)))
@@ -230,4 +236,5 @@ _FORMS = {
     "channels_last": _TRUTH.or_none(),
     "images": _WORDS.or_none(),
     "machine": _WORDS.or_none(),
+    "cameras": _Form("a table of lists of numbers", _table(_are_numbers)).or_none(),
 }

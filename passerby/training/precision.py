@@ -13,7 +13,6 @@ from passerby.models.embedder import Embedder
 from passerby.recipe import EngineSettings
 from passerby.training import distributed
 from passerby.training.probe import Arithmetic, fastest, probe
-from passerby.types import Inputs
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def ends_in_one_column(embedder: Embedder) -> bool:
     try:
         with torch.inference_mode():
             blank = torch.zeros(1, 3, *embedder.input.size, dtype=torch.uint8, device=embedder.mean.device)
-            embedder(Inputs.of_images(blank))
+            embedder(embedder.backbone.inputs_of(blank))
     finally:
         embedder.train(was_training)
         for hook in hooks:

@@ -24,7 +24,6 @@ from passerby.errors import UserError
 from passerby.files import read_json, write_json
 from passerby.models.embedder import Embedder
 from passerby.training.environment import processor
-from passerby.types import Inputs
 
 BUDGET = 3.0
 """Seconds that a probe may take, about."""
@@ -139,7 +138,7 @@ class _Step:
         size = (images, 3, *self.embedder.input.size)
         pixels = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=self.format)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.chosen.precision == "bf16"):
-            out = self.embedder(Inputs.of_images(pixels))
+            out = self.embedder(self.embedder.backbone.inputs_of(pixels))
         vectors = [out.before_neck, out.after_neck, *([] if out.stripes is None else [out.stripes])]
         torch.stack([rows.float().square().mean() for rows in vectors]).sum().backward()
         self.embedder.zero_grad(set_to_none=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from passerby.data.joining import number_cameras
 from passerby.data.loading import DataSettings
 from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.device import Precision, find_device
 from passerby.errors import UserError
-from passerby.inference.embed import DTYPES, View, masked_view, tested_view
+from passerby.inference.embed import DTYPES, View, masked_view, tested_split, tested_view
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
 from passerby.recipe import EngineSettings, Recipe, StageSettings
@@ -27,8 +29,8 @@ from passerby.training.plan import require_batch, require_cameras
 from passerby.training.precision import choose_arithmetic
 from passerby.training.probe import Arithmetic
 from passerby.training.resume import fingerprints
-from passerby.training.stages import make_stage, require_apart, require_masks
-from passerby.types import Dataset, Split, Stage
+from passerby.training.stages import learnt_cameras, make_stage, number_stage, require_apart, require_masks
+from passerby.types import Dataset, Split, Stage, require_known_cameras
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,9 @@ def make_setup(
     datasets = {name: recipe.open_dataset(name) for name in names}
     require_apart(datasets, trained=learnt, tested=recipe.tested)
     stages = [make_stage(settings, datasets) for settings in recipe.stages]
+    cameras = learnt_cameras(stages)
+    stages = [number_stage(stage, cameras) for stage in stages]
+    datasets = {name: number_cameras(dataset, cameras) for name, dataset in datasets.items()}
     for name in recipe.tested:
         require_scorable(
             datasets[name],
@@ -125,8 +130,12 @@ def make_setup(
     device = choose_device(recipe.engine)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(
-        recipe.model, recipe.input, load=recipe.init_from is None and weights != "from a checkpoint"
+        recipe.model,
+        recipe.input,
+        load=recipe.init_from is None and weights != "from a checkpoint",
+        cameras=cameras,
     ).to(device)
+    _require_known_cameras(embedder, stages, [datasets[name] for name in recipe.tested])
     weighted = recipe.input_mask == "weighted" or any(s.foreground.use == "pool" for s in recipe.stages)
     if embedder.backbone.pools_itself and weighted:
         raise UserError(
@@ -160,6 +169,14 @@ def make_setup(
         probe_note=choice.note,
     )
     return setup, embedder
+
+
+def _require_known_cameras(embedder: Embedder, stages: Sequence[Stage], tested: Sequence[Dataset]) -> None:
+    """Raise `UserError` for images of unknown cameras that the model would refuse hours later."""
+    shown = [(stage.name, stage.train.cam_row) for stage in stages]
+    shown += [(dataset.name, tested_split(dataset).cam_row) for dataset in tested]
+    for name, rows in shown:
+        require_known_cameras(rows, embedder.cameras, unknown=embedder.backbone.unknown_camera, source=name)
 
 
 def _require_whole_groups(engine: EngineSettings, batch: int) -> None:

@@ -15,7 +15,7 @@ from passerby.data.duplicates import by_size, shared_file
 from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
-from passerby.types import UNKNOWN, Dataset, Ints, Split, Stage
+from passerby.types import UNKNOWN, CameraTable, Dataset, Ints, Split, Stage
 
 
 def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stage:
@@ -74,6 +74,25 @@ def _put_beside(
     further = np.repeat(np.arange(first, first + len(known)), [len(split) for split in known])
     names = tuple(datasets[name].name for name in (*settings.train, *settings.source))
     return joined, np.concatenate([origin, further]), truth, names
+
+
+def learnt_cameras(stages: Iterable[Stage]) -> CameraTable:
+    """Return the known cameras of the training images of all stages, by data set."""
+    cameras: dict[str, set[int]] = {}
+    for stage in stages:
+        for number, name in enumerate(stage.sources):
+            shown = stage.train.raw_cam[stage.origin == number]
+            cameras.setdefault(name, set()).update(shown[shown != UNKNOWN].tolist())
+    return CameraTable(tuple(cameras), tuple(tuple(sorted(numbers)) for numbers in cameras.values()))
+
+
+def number_stage(stage: Stage, table: CameraTable) -> Stage:
+    """Return a stage whose images have the rows of a camera table."""
+    rows = np.full(len(stage.train), UNKNOWN)
+    for number, name in enumerate(stage.sources):
+        shown = stage.origin == number
+        rows[shown] = table.rows(name, stage.train.raw_cam[shown])
+    return replace(stage, train=replace(stage.train, cam_row=rows))
 
 
 def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], tested: Iterable[str]) -> None:

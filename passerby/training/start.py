@@ -13,14 +13,16 @@ from passerby.recipe import Recipe, recipe_from_text
 from passerby.training.checkpoint import Checkpoint, load_checkpoint
 from passerby.training.counters import numbered
 from passerby.training.fit import require_stage
+from passerby.types import CameraTable
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What is taken over: states of the model that was scored there and of all methods."""
+    """What is taken over: states of the model that was scored there and of all methods, and the cameras it learnt."""
 
     embedder: dict[str, Tensor]
     methods: dict[str, Tensor]
+    cameras: CameraTable
 
 
 def read_start(folder: Path, recipe: Recipe) -> Start:
@@ -48,7 +50,8 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
             f"{stage.epochs} epochs are done); finish it with --resume first"
         )
     _require_same_network(folder, earlier, recipe)
-    return Start(_scored(checkpoint), checkpoint.methods)
+    cameras = CameraTable.from_plain(checkpoint.cameras or {}, source=f"init_from: {path}")
+    return Start(_scored(checkpoint), checkpoint.methods, cameras)
 
 
 def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:

@@ -88,6 +88,7 @@ class Trainer:
             channels_last=setup.arithmetic.channels_last,
             images=setup.images,
             machine=setup.machine,
+            cameras=self.state.embedder.cameras.to_plain() or None,
         )
         save_checkpoint(checkpoint, setup.folder / "last.pt")
 
@@ -168,7 +169,7 @@ class Trainer:
                 store,
                 plan,
                 labels=labels,
-                cam=state.stage.train.raw_cam,
+                cam=state.stage.train.cam_row,
                 settings=data,
                 place=EpochKey(seed, at.stage, at.epoch),
                 columns=columns,

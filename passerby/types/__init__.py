@@ -4,6 +4,7 @@ Columns, not lists of tuples: filters are one line, loader workers share the mem
 folder to the features to the report. Nothing here imports torch at run time, so reading a folder stays quick.
 """
 
+from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, require_known_cameras
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split
@@ -12,10 +13,12 @@ from passerby.types.training import Batch, Inputs, Output, Stage
 from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
 
 __all__ = [
+    "NO_CAMERAS",
     "UNKNOWN",
     "VECTOR_NAMES",
     "Batch",
     "Bools",
+    "CameraTable",
     "Cameras",
     "Dataset",
     "Doubles",
@@ -32,9 +35,11 @@ __all__ = [
     "Scores",
     "Split",
     "Stage",
+    "UnknownCamera",
     "VectorName",
     "Words",
     "camera_rule",
     "present_name",
     "read_input_mask",
+    "require_known_cameras",
 ]

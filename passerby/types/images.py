@@ -20,6 +20,7 @@ class Split:
         frame: (N,) frame numbers, or None.
         mask_path: (N,) foreground masks (`""` = none for this image), or None.
         raw_cam: (N,) camera numbers of the data set, where `cam` was renumbered; empty = those of `cam`.
+        cam_row: (N,) rows of the camera table of the model, `-1` = not in it; empty = all unknown.
 
     """
 
@@ -29,11 +30,14 @@ class Split:
     frame: Ints | None = None
     mask_path: Words | None = None
     raw_cam: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    cam_row: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
         count = len(self.path)
         if not len(self.raw_cam):
             object.__setattr__(self, "raw_cam", self.cam)
+        if not len(self.cam_row):
+            object.__setattr__(self, "cam_row", np.full(count, UNKNOWN))
         for name in (each.name for each in fields(self)):
             value = getattr(self, name)
             if value is not None:

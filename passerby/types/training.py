@@ -83,7 +83,7 @@ class Inputs:
 
     Attributes:
         images: (B, 3, H, W), values 0 to 255 in any dtype, colour order and size as the model's input settings say.
-        cam: (B,) int64 camera numbers, as the data set has them; -1 = unknown.
+        cam: (B,) int64 rows of the camera table of the model, equal only for one camera of one data set; -1 = unknown.
         mask: (B, 1, H, W) in {0, 1}, 1 = person, which weights the pooling; None = plain pooling.
         view: (B,) int64 viewpoints, -1 = unknown; None where no data set has them.
 
