@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("inference", "evaluation", "segment"),
     ("methods", "background_bias", "scorable", "reference_results"),
     ("recipe",),
+    ("published",),
     ("training", "encoders"),
     ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),
     ("api", "commands", "search_commands"),

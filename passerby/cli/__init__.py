@@ -26,6 +26,7 @@ from passerby.cli.data import data_app
 from passerby.cli.models import models_app
 from passerby.cli.options import ImportedFiles, import_files
 from passerby.cli.output import guard_output
+from passerby.cli.published import published_app
 from passerby.cli.recipes import recipe_app
 from passerby.cli.runs import runs_app
 from passerby.cli.segment import segment_app
@@ -76,6 +77,7 @@ def options(
 
 app.add_typer(training_app)
 app.add_typer(models_app)
+app.add_typer(published_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
 app.add_typer(segment_app, name="segment")

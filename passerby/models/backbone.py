@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError, first_line
 from passerby.models.surgery import UNCHANGED, Surgery, operate
+from passerby.settings import Settings
 from passerby.types import Inputs, UnknownCamera
+
+
+class NoArchitecture(Settings):
+    """Architecture settings of a family whose networks are complete by their names."""
+
+
+A = TypeVar("A", bound=Settings)
 
 
 class Backbone(nn.Module):
@@ -20,15 +28,20 @@ class Backbone(nn.Module):
     A subclass sets `summary`, gives its networks' names and builds them. A network has `num_features`, the channels of
     its last map, and `forward_features`, which maps images to it; its tensors are named as in published files.
 
+    A family whose names leave something open (widths, heads, cameras, ...) declares a `settings_class` and overrides
+    `build_as` instead of `build`.
+
     Args:
         name: of a network of the family.
         size: (H, W) of the images.
         surgery: changes to a ResNet.
+        architecture: settings of the family, an instance of its `settings_class`; None = the defaults.
         pretrained: whether the network comes with weights of its own.
         count_cameras: rows of the camera table of the model, for a network that uses cameras.
 
     Attributes:
         body: the network.
+        architecture: settings of the family.
         uses_cameras: whether `forward` reads `Inputs.cam`; by default it does not. A family may set it in `operate`.
         channels: C of the last map.
         dimension: D, length of the feature, after `head`.
@@ -46,19 +59,24 @@ class Backbone(nn.Module):
     unknown_camera: UnknownCamera = "refuse"
     """Treatment of an image of an unknown camera (-1), where the network uses cameras."""
 
+    settings_class: ClassVar[type[Settings]] = NoArchitecture
+    """Settings of what the names leave open: `model.architecture`."""
+
     def __init__(
         self,
         name: str,
         size: tuple[int, int],
         *,
         surgery: Surgery = UNCHANGED,
+        architecture: Settings | None = None,
         pretrained: bool = False,
         count_cameras: int = 0,
     ) -> None:
         super().__init__()
         if pretrained:
             self.require_pretrained(name)
-        self.body: Any = self.build(name, size, pretrained=pretrained)
+        self.architecture = self.settings_class() if architecture is None else architecture
+        self.body: Any = self.build_as(name, size, self.architecture, pretrained=pretrained)
         self.channels = int(self.body.num_features)
         self.dimension = self.count_features()
         self.operate(name, surgery)
@@ -87,6 +105,22 @@ class Backbone(nn.Module):
 
         """
         raise NotImplementedError
+
+    @classmethod
+    def build_as(cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool) -> Any:
+        """Return a network of a family with settings, which overrides it; by default `build` is called.
+
+        Args:
+            name: of a network of the family.
+            size: (H, W) of the images.
+            architecture: an instance of `settings_class`.
+            pretrained: whether it comes with weights of its own.
+
+        Raises:
+            UserError: a size or settings that do not suit it, or weights that cannot be had.
+
+        """
+        return cls.build(name, size, pretrained=pretrained)
 
     @classmethod
     def require_pretrained(cls, name: str) -> None:
@@ -135,3 +169,9 @@ class Backbone(nn.Module):
         if featuremap.ndim != 4 or featuremap.shape[1] != self.channels:
             raise UserError(f"model.backbone: {name!r} makes maps of a kind that passerby does not know")
         self.pools_itself = pooled is not None
+
+
+def require_kind(settings: Settings, kind: type[A]) -> A:
+    """Return architecture settings as those of a family; anything else is a mistake in the program."""
+    assert isinstance(settings, kind), f"{type(settings).__name__} instead of {kind.__name__}"
+    return settings

@@ -7,7 +7,7 @@ a person days.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,10 @@ from passerby.models.fitting import blocks_beyond, fit_plain, fit_positions, inn
 from passerby.models.osnet import OsnetBackbone
 from passerby.models.surgery import StemPool, Surgery
 from passerby.models.timm_backbone import TimmBackbone
-from passerby.models.weights_file import read_weights
+from passerby.models.weights_file import few_names, read_weights
 from passerby.plugins import load_plugins
 from passerby.registry import Table
+from passerby.settings import Plain, Settings, build
 
 _CLASSIFIERS = {
     f"{name}.{kind}"
@@ -52,6 +53,7 @@ def make_backbone(
     attention: AttentionKind = "none",
     non_local: NonLocalKind = "none",
     stem_pool: StemPool = "torchvision",
+    architecture: Mapping[str, Plain] | None = None,
     pretrained: bool = False,
     count_cameras: int = 0,
 ) -> Backbone:
@@ -66,11 +68,12 @@ def make_backbone(
         attention: see `Surgery`.
         non_local: see `Surgery`.
         stem_pool: see `Surgery`.
+        architecture: settings of the family (its `settings_class`); None = the defaults.
         pretrained: whether the family loads its own weights.
         count_cameras: rows of the camera table of the model; of no effect where the network uses no cameras.
 
     Raises:
-        UserError: an unknown name, surgery on a model that has no place for it, or weights that cannot be had.
+        UserError: an unknown name, settings or surgery that the model has no place for, or weights that cannot be had.
 
     """
     load_plugins()
@@ -80,7 +83,20 @@ def make_backbone(
         hint = hint or f"; known: {'; '.join(family.summary for family in BACKBONES.values())}"
         raise UserError(f"model.backbone: no family of backbones knows {name!r}{hint}")
     surgery = Surgery(last_stride, ibn, attention, non_local, stem_pool)
-    return family(name, size, surgery=surgery, pretrained=pretrained, count_cameras=count_cameras)
+    return family(
+        name,
+        size,
+        surgery=surgery,
+        architecture=_architecture(family, name, architecture or {}),
+        pretrained=pretrained,
+        count_cameras=count_cameras,
+    )
+
+
+def _architecture(family: type[Backbone], name: str, architecture: Mapping[str, Plain]) -> Settings:
+    if architecture and not family.settings_class.model_fields:
+        raise UserError(f"model.architecture: {name!r} has no settings of its own; leave it out")
+    return build(family.settings_class, architecture, source="model.architecture")
 
 
 # ---- weights
@@ -106,13 +122,8 @@ class Loaded:
     def __str__(self) -> str:
         """Say all of it in one line."""
         parts = {"keep their initial values": self.kept, "unused": self.unused, "resampled": self.resampled}
-        told = [f"{len(names)} {what} ({_few(names)})" for what, names in parts.items() if names]
+        told = [f"{len(names)} {what} ({few_names(names)})" for what, names in parts.items() if names]
         return ", ".join([f"{self.count_matched} tensors match", *told])
-
-
-def _few(names: Sequence[str], *, most: int = 3) -> str:
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more])
 
 
 def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
@@ -139,7 +150,7 @@ def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
     beyond = blocks_beyond(found, body)
     if beyond or any(odd.values()):
         count = len(matched) - len(odd["of another shape"])
-        told = "; ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in odd.items() if keys)
+        told = "; ".join(f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys)
         hint = f"; the file was written with {' and '.join(beyond)}" if beyond else ""
         raise UserError(f"{path} does not fit the backbone: {count} of {len(wanted)} tensors match; {told}{hint}")
     body.load_state_dict(matched, strict=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, JsonValue
 from torch import Tensor, nn
 
 from passerby.errors import UserError
@@ -41,6 +41,9 @@ class ModelSettings(Settings):
     non_local: NonLocalKind = Field("none", description="non-local blocks; inner width half the channels, or single")
     stem_pool: StemPool = Field(
         "torchvision", description="fastreid: a ResNet's first pooling as in fast-reid's weights"
+    )
+    architecture: dict[str, JsonValue] = Field(
+        {}, description="settings of the backbone's family for what its name leaves open, such as widths or heads"
     )
     pool: PoolKind = Field("avg", description="avg_max is their sum; gem has p = 3, gem_learned learns p from 3 on")
     neck: Literal["bnneck", "none"] = "bnneck"
@@ -89,6 +92,7 @@ class Embedder(nn.Module):
             attention=settings.attention,
             non_local=settings.non_local,
             stem_pool=settings.stem_pool,
+            architecture=settings.architecture,
             pretrained=pretrained,
             count_cameras=cameras.count,
         )

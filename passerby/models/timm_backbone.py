@@ -11,7 +11,10 @@ import timm
 from torch import Tensor
 
 from passerby.errors import UserError
-from passerby.models.backbone import Backbone
+from passerby.models.backbone import Backbone, require_kind
+from passerby.models.resnet import UNCHANGED_RESNET, ResnetArchitecture, build_resnet, feature_layer
+from passerby.models.surgery import UNCHANGED, Surgery
+from passerby.settings import Settings
 from passerby.types import Inputs
 
 _HUB = ("huggingface.co", 443)
@@ -21,6 +24,29 @@ class TimmBackbone(Backbone):
     """Any timm model, with or without a weights tag (`resnet50`, `resnet50.tv_in1k`); see `Backbone`."""
 
     summary: ClassVar[str] = "timm: any that `timm.list_models()` names"
+    settings_class: ClassVar[type[Settings]] = ResnetArchitecture
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int],
+        *,
+        surgery: Surgery = UNCHANGED,
+        architecture: Settings | None = None,
+        pretrained: bool = False,
+        count_cameras: int = 0,
+    ) -> None:
+        super().__init__(
+            name,
+            size,
+            surgery=surgery,
+            architecture=architecture,
+            pretrained=pretrained,
+            count_cameras=count_cameras,
+        )
+        length = require_kind(self.architecture, ResnetArchitecture).fc
+        if length is not None:
+            self.body.fc = feature_layer(self.channels, length)
 
     @classmethod
     def names(cls) -> Sequence[str]:
@@ -44,6 +70,28 @@ class TimmBackbone(Backbone):
             raise UserError(f"model.backbone: timm cannot build {name!r}: {error}") from error
         except AssertionError as error:
             raise UserError(f"input.size {size} does not suit {name!r}: {error}") from error
+
+    @classmethod
+    def build_as(cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool) -> Any:
+        """Build a model; settings other than the defaults are for ResNets, and take no weights of timm."""
+        settings = require_kind(architecture, ResnetArchitecture)
+        if settings == UNCHANGED_RESNET:
+            return cls.build(name, size, pretrained=pretrained)
+        if pretrained:
+            raise UserError(f"model.architecture: timm's weights of {name!r} are for its own network; leave it out")
+        return build_resnet(name, settings)
+
+    def count_features(self) -> int:
+        """Return the length of the layer after the pooling, or of the pooled vector."""
+        length = require_kind(self.architecture, ResnetArchitecture).fc
+        return self.channels if length is None else length
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Map the pooled (B, C) to the feature (B, D)."""
+        if require_kind(self.architecture, ResnetArchitecture).fc is None:
+            return pooled
+        feature: Tensor = self.body.fc(pooled).float()
+        return feature
 
     @classmethod
     def require_pretrained(cls, name: str) -> None:

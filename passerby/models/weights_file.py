@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,29 @@ from passerby.errors import UserError, first_line
 from passerby.models.finite import require_finite
 
 
+@dataclass(frozen=True)
+class WeightsTable:
+    """The tensors of a file, and what was decided to find them.
+
+    Attributes:
+        tensors: by name.
+        notes: sentences for a person, such as which of two networks was taken.
+
+    """
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors, .pt or .pth file.
+    """Read the tensors of a .safetensors, .pt or .pth file; see `read_table`."""
+    return read_table(path).tensors
+
+
+def read_table(path: str | Path) -> WeightsTable:
+    """Read the tensors of a .safetensors, .pt or .pth file out of the wrappers of training programs.
+
+    Of a teacher and its student the teacher is taken.
 
     Raises:
         UserError: no such file, no table of tensors, something that is not on the list of harmless things, or a tensor
@@ -41,14 +63,39 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and torch each have several ways to say "not mine"
         raise UserError(f"{path} is not a readable weights file ({_reason(error)})") from error
-    for key in ("state_dict", "model", "embedder"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
+    inner, notes = _unwrap(state)
+    if not isinstance(inner, dict) or not any(isinstance(v, Tensor) for v in inner.values()):
         raise UserError(f"{path} holds no table of named tensors")
-    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
     require_finite(tensors, source=str(path))
-    return tensors
+    return WeightsTable(tensors, tuple(notes))
+
+
+def _unwrap(state: object) -> tuple[object, list[str]]:
+    """Return the innermost table of a checkpoint, and sentences on what beside it is left alone."""
+    notes: list[str] = []
+    for key in _WRAPPERS:
+        if not isinstance(state, dict) or not isinstance(state.get(key), dict):
+            continue
+        networks = [name for name in _WRAPPERS if name != key and isinstance(state.get(name), dict)]
+        if networks:
+            notes.append(f"the weights are those of {key!r}; {few_names(networks)} in the same file are not used")
+        state = state[key]
+    return state, notes
+
+
+def few_names(names: Sequence[str], *, most: int = 3) -> str:
+    """Return the first names of a list and how many more there are.
+
+    >>> few_names(["a", "b", "c", "d"], most=2)
+    'a, b, 2 more'
+    """
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
+
+
+_WRAPPERS = ("teacher", "state_dict", "model", "embedder", "student")
+"""Keys of checkpoints that hold the tensors of a network, the one that is taken first."""
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,85 @@
+"""fast-reid: BoT, AGW and SBS on ResNets, with IBN-a, non-local blocks and GeM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, JsonValue
+from torch import Tensor
+
+from passerby.errors import UserError
+from passerby.inputs import InputSettings
+from passerby.models.embedder import ModelSettings
+from passerby.models.pooling import PoolKind
+from passerby.published.family import Imported, PublishedFamily, PublishedScore
+from passerby.published.resnets import below, ibn_kind, place_non_local, resnet_name, stem_width, width_setting
+from passerby.published.tensors import FileTensors
+from passerby.settings import Settings
+
+
+class FastReidChoices(Settings):
+    """What is no key of fast-reid's files."""
+
+    pool: Literal["auto", "avg", "gem", "max"] = Field(
+        "auto", description="auto: GeM where its power is in the file or non-local blocks are (AGW), else the mean"
+    )
+
+
+class FastReid(PublishedFamily):
+    """Files of fast-reid; the published vector is the one after the neck, whatever NECK_FEAT says.
+
+    Reference: He et al., "FastReID: A Pytorch Toolbox for General Instance Re-identification", ACM Multimedia 2023.
+
+    """
+
+    summary: ClassVar[str] = "fast-reid: BoT, AGW, SBS on ResNet-50/101, with IBN-a, non-local blocks, GeM"
+    code_licence: ClassVar[str] = "Apache-2.0"
+    weights_licence: ClassVar[str] = "none stated"
+    sizes: ClassVar[str] = "256x128; SBS 384x128"
+    download: ClassVar[str] = (
+        "market_bot_R50.pth, market_sbs_R50-ibn.pth, ... at github.com/JDAI-CV/fast-reid, releases"
+    )
+    scores: ClassVar[tuple[PublishedScore, ...]] = ()
+    settings_class: ClassVar[type[Settings]] = FastReidChoices
+    without_influence: ClassVar[tuple[str, ...]] = (r"heads\.weight", r"heads\.classifier\..*", r"pixel_(mean|std)")
+
+    @classmethod
+    def recognises(cls, tensors: Mapping[str, Tensor]) -> str | None:
+        """Return the reason: a ResNet below `backbone.` and a head with a norm."""
+        if "backbone.layer1.0.conv1.weight" in tensors and "heads.bottleneck.0.running_mean" in tensors:
+            return "it has backbone.layer1 and heads.bottleneck"
+        return None
+
+    @classmethod
+    def convert(cls, tensors: FileTensors, settings: Settings, *, size: tuple[int, int] | None) -> Imported:
+        """Return the model of a file: last stride 1, fast-reid's stem pooling, neck."""
+        assert isinstance(settings, FastReidChoices)
+        body = tensors.take_below("backbone.")
+        non_local = any(key.startswith("NL_") for key in body)
+        learned = "heads.pool_layer.p" in tensors
+        if learned and settings.pool not in ("auto", "gem"):
+            raise UserError(f"--set pool={settings.pool}: {tensors.source} holds the power of a GeM pooling")
+        pool: PoolKind = "gem_learned" if learned else _pool(settings, non_local=non_local)
+        architecture: dict[str, JsonValue] = {**width_setting(stem_width(tensors, "backbone.conv1.weight"))}
+        model = ModelSettings(
+            backbone=resnet_name(tensors, "backbone."),
+            last_stride=1,
+            ibn=ibn_kind(body),
+            non_local="single" if non_local else "none",
+            stem_pool="fastreid",
+            architecture=architecture,
+            pool=pool,
+        )
+        state = below("neck.", tensors.take_below("heads.bottleneck.0."))
+        if learned:
+            state["pool.p"] = tensors.take("heads.pool_layer.p")
+        state |= below("backbone.body.", place_non_local(body))
+        usual = (384, 128) if learned else (256, 128)
+        return Imported(model, InputSettings(size=size or usual, interpolation="bicubic"), state, "after_neck")
+
+
+def _pool(settings: FastReidChoices, *, non_local: bool) -> PoolKind:
+    if settings.pool == "auto":
+        return "gem" if non_local else "avg"
+    return settings.pool

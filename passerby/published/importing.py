@@ -1,0 +1,181 @@
+"""From a published file to a model of this program: family, settings, conversion, check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from passerby.errors import UserError, did_you_mean
+from passerby.models.embedder import Embedder, load_state, save_embedder
+from passerby.models.weights_file import few_names, read_table
+from passerby.published.family import Imported, PublishedFamily
+from passerby.published.table import FAMILIES
+from passerby.published.tensors import FileTensors
+from passerby.recipe import Recipe, TestSettings
+from passerby.recipe.places import public_text
+from passerby.settings import Plain, Settings, build, override
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedModel:
+    """A published file as a model.
+
+    Attributes:
+        family: name of its family in `FAMILIES`.
+        reason: why it is of that family.
+        settings: what is no key of the file.
+        imported: its parts in the terms of this program.
+        embedder: the network with the weights, in `eval` mode.
+        notes: sentences that a person must see.
+
+    """
+
+    family: str
+    reason: str
+    settings: Settings
+    imported: Imported
+    embedder: Embedder
+    notes: tuple[str, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that tests the model as published, and that continued training begins with."""
+        return Recipe(
+            description=f"a published model of the family {self.family}",
+            model=self.imported.model,
+            input=self.embedder.input,
+            test=TestSettings(feature=self.imported.vector),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, input settings and recipe as one .safetensors."""
+        save_embedder(self.embedder, path, recipe=public_text(self.recipe))
+
+
+def read_published(
+    path: str | Path,
+    *,
+    family: str | None = None,
+    overrides: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+) -> PublishedModel:
+    """Read a published file, without running code from it.
+
+    Args:
+        path: .pth, .pt, .bin, .tar or .safetensors.
+        family: a name in `FAMILIES`; None = recognised by the names of the tensors.
+        overrides: `key=value` of the family's `settings_class`.
+        size: (H, W) of the images; None = as published.
+
+    Raises:
+        UserError: not a weights file, one of another family, of several or of none, a tensor that the family does not
+            know or that is missing, or an unknown setting.
+
+    """
+    table = read_table(path)
+    tensors = FileTensors(without_module(table.tensors, source=str(path)), source=str(path))
+    name, reason = recognise_family(tensors) if family is None else _require_family(tensors, family)
+    kind = FAMILIES[name]
+    settings = family_settings(kind, overrides)
+    imported = kind.convert(tensors, settings, size=size)
+    tensors.require_all_used(kind.without_influence, family=name)
+    if size is not None and imported.input.size != size:
+        imported = replace(imported, input=imported.input.model_copy(update={"size": size}))
+    return PublishedModel(
+        name, reason, settings, imported, embedder_of(imported, source=str(path)), (*table.notes, *imported.notes)
+    )
+
+
+def without_module(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """Return tensors without the `module.` that data-parallel training puts before their names.
+
+    Raises:
+        UserError: two tensors would have the same name.
+
+    """
+    plain: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        short = key
+        while short.startswith("module."):
+            short = short.removeprefix("module.")
+        if short in plain:
+            raise UserError(f"{source} holds {short!r} with and without 'module.', as of two networks")
+        plain[short] = value
+    return plain
+
+
+def recognise_family(tensors: FileTensors) -> tuple[str, str]:
+    """Return the one family whose files look like this, and the reason.
+
+    Raises:
+        UserError: none, or several.
+
+    """
+    reasons = reasons_of(tensors)
+    if len(reasons) == 1:
+        return next(iter(reasons.items()))
+    if not reasons:
+        raise UserError(
+            f"{tensors.source} is of no known family of published models; its tensors are called "
+            f"{few_names(list(tensors), most=5)}; see `passerby models`, or name the family with --as"
+        )
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise UserError(f"{tensors.source} looks like several families ({told}); name the one that is meant with --as")
+
+
+def reasons_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the families that recognise tensors, with their reasons."""
+    found = {name: kind.recognises(tensors) for name, kind in FAMILIES.items()}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def family_name(word: str) -> str:
+    """Return the key in `FAMILIES` of a name that may be written with hyphens.
+
+    Raises:
+        UserError: an unknown name.
+
+    """
+    name = word.replace("-", "_").lower()
+    if name not in FAMILIES:
+        hint = did_you_mean(name, FAMILIES) or f"; known: {', '.join(FAMILIES)}"
+        raise UserError(f"--as {word}: no such family of published models{hint}")
+    return name
+
+
+def _require_family(tensors: FileTensors, word: str) -> tuple[str, str]:
+    name = family_name(word)
+    reason = FAMILIES[name].recognises(tensors)
+    if reason is None:
+        others = "; ".join(f"it looks like {other}: {why}" for other, why in reasons_of(tensors).items())
+        told = others or f"its tensors are called {few_names(list(tensors), most=5)}"
+        raise UserError(f"{tensors.source} is no file of the family {name}; {told}")
+    return name, f"as given; {reason}"
+
+
+def family_settings(kind: type[PublishedFamily], overrides: Sequence[str]) -> Settings:
+    """Return the settings of a family with changes `key=value`."""
+    data: dict[str, Plain] = {}
+    for assignment in overrides:
+        data = override(data, assignment)
+    if data and not kind.settings_class.model_fields:
+        raise UserError(f"--set {overrides[0]}: files of this family say everything; there is nothing to set")
+    return build(kind.settings_class, data, source="--set")
+
+
+def embedder_of(imported: Imported, *, source: str) -> Embedder:
+    """Return the network of a published model with its weights, in `eval` mode.
+
+    Raises:
+        UserError: weights that do not fit the network.
+
+    """
+    embedder = Embedder(imported.model, imported.input, load=False)
+    counters = {key for key in embedder.state_dict() if key.endswith("num_batches_tracked")}
+    missing = dict.fromkeys(counters - imported.state.keys(), torch.tensor(0))
+    load_state(embedder, imported.state | missing, source=source)
+    return embedder.eval()
