@@ -12,7 +12,7 @@ from passerby.inputs import InputSettings
 from passerby.models.embedder import ModelSettings
 from passerby.published.tensors import FileTensors
 from passerby.settings import Settings
-from passerby.types import VectorName
+from passerby.types import NO_CAMERAS, CameraTable, VectorName
 
 
 class NoChoices(Settings):
@@ -29,6 +29,7 @@ class Imported:
         state: the tensors of `Embedder(model, input)` by name; counters of batches may be left out.
         vector: which of its vectors is the published one.
         notes: sentences that a person must see.
+        cameras: those of the training images, for a network that uses cameras.
 
     """
 
@@ -37,6 +38,7 @@ class Imported:
     state: dict[str, Tensor]
     vector: VectorName
     notes: tuple[str, ...] = ()
+    cameras: CameraTable = NO_CAMERAS
 
 
 @dataclass(frozen=True)

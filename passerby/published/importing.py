@@ -174,7 +174,7 @@ def embedder_of(imported: Imported, *, source: str) -> Embedder:
         UserError: weights that do not fit the network.
 
     """
-    embedder = Embedder(imported.model, imported.input, load=False)
+    embedder = Embedder(imported.model, imported.input, load=False, cameras=imported.cameras)
     counters = {key for key in embedder.state_dict() if key.endswith("num_batches_tracked")}
     missing = dict.fromkeys(counters - imported.state.keys(), torch.tensor(0))
     load_state(embedder, imported.state | missing, source=source)
