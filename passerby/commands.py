@@ -41,12 +41,12 @@ from passerby.segment.training import open_masked, train_on_masks
 from passerby.training.checkpoint import load_checkpoint
 from passerby.training.environment import command_line
 from passerby.training.memory import keep_memory
-from passerby.training.opening import require_free
 from passerby.training.progress import ProgressBar
 from passerby.training.reference import figures
 from passerby.training.results import Result
 from passerby.training.session import Interrupted, train
-from passerby.training.track import tracked
+from passerby.training.start_messages import require_free
+from passerby.training.trackers import tracked
 from passerby.training.trainer import Watch
 from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
 

@@ -11,7 +11,7 @@ from passerby.encoders import chosen_dataset
 from passerby.errors import UserError
 from passerby.interpolate import interpolate, load_pair, read_alphas
 from tests.training.runs import run
-from tests.training.test_course import SEQUENCE
+from tests.training.test_lifelong_results import SEQUENCE
 
 
 @pytest.fixture(scope="module")

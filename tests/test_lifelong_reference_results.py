@@ -244,7 +244,7 @@ def test_a_lifelong_order_trains_through_all_its_stages(site, tmp_path):
     overrides = [f"datasets={{{same}}}", *tiny, *short, "stages.3.train=[last]", "evaluate=[market1501]"]
     said = []
     (result,) = train(load_recipe("lifelong/without_duke-lstkc", overrides), tmp_path / "run", say=said.append)
-    assert "cuhk_sysu: cuhk_sysu has 6 people, so identities: 500 leaves nobody out" in said
+    assert "cuhk_sysu: cuhk_sysu has 6 identities, so identities: 500 leaves none out" in said
     records = run_log.read(tmp_path / "run" / "log.jsonl")
     assert [set(epoch.terms) - {"softmax", "triplet"} for epoch in run_log.epochs(records)] == [
         set(), {"affinity"}, {"affinity"}, {"affinity"},

@@ -196,6 +196,6 @@ def test_a_lifelong_row_trains_through_labelled_and_unlabelled_stages(site, tmp_
     assert [set(epoch.terms) for epoch in run_log.epochs(records)] == [
         {"softmax", "triplet"}, {"softmax", "triplet", "affinity"}, {"contrast", "affinity"}, {"contrast", "affinity"},
     ]  # fmt: skip
-    found = [(finding.stage, finding.part) for finding in run_log.metrics(records)]
+    found = [(finding.stage, finding.method) for finding in run_log.metrics(records)]
     assert found == [(2, "average"), (3, "clusters"), (3, "average"), (4, "clusters"), (4, "average")]
     assert result.forgetting is not None

@@ -24,7 +24,7 @@ from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.npz import read_npz
 from passerby.recipe import Recipe, StageSettings
 from passerby.training import run_log
-from passerby.training.groupings import Grouping, labels_file, save_vectors
+from passerby.training.pseudo_labels import PseudoLabels, labels_file, save_vectors
 from passerby.training.run_log import MetricRecord
 from passerby.types import Floats, Ints, Split
 
@@ -135,8 +135,8 @@ def find_identities(
     hidden = np.ones(len(train), np.bool_)
     curve = method.evidence().get("curve")
     people = splits[0].pid if len(splits) == 1 else train.pid
-    final = Grouping(
-        *(number, last.epoch + 2, clusters.labels, train.path, train.raw_cam, people, hidden, curve), site=site
+    final = PseudoLabels(
+        *(number, last.epoch + 2, clusters.labels, train.path, train.raw_cam, people, hidden, curve), dataset=site
     )
     final.save(run)
     save_vectors(run, final, vectors)
@@ -146,7 +146,7 @@ def find_identities(
 def _last_epoch(run: Path, stage: int) -> MetricRecord:
     """Return the clustering record of the last epoch of a stage, counted from 1."""
     records = run_log.metrics(run_log.read(run / "log.jsonl"))
-    found = [record for record in records if record.stage == stage and record.part == "clusters"]
+    found = [record for record in records if record.stage == stage and record.method == "clusters"]
     if not found:
         raise UserError(f"no clustering records in {run}/log.jsonl; rerun adapt into a new folder")
     return found[-1]

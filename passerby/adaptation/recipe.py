@@ -27,8 +27,8 @@ from passerby.optim import OptimSettings
 from passerby.recipe import Recipe, make_recipe
 from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
+from passerby.training.init_from import read_initial_state
 from passerby.training.stages import require_masks
-from passerby.training.start import read_start
 from passerby.types import Dataset
 
 EPOCHS = 12
@@ -89,7 +89,7 @@ def adaptation(
         say(f"{name}: not tested, since {reason}")
     for tested in recipe.tested:
         require_scorable(recipe.open_dataset(tested), cameras=recipe.test.cameras, queries=recipe.test.queries)
-    read_start(source, recipe)  # refuses another network or input size before anything is looked at
+    read_initial_state(source, recipe)  # refuses another network or input size before anything is looked at
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
     found = first_look(trained, recipe, dataset.train, inference=inference, progress=progress)

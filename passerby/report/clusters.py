@@ -20,7 +20,7 @@ from passerby.methods.clustered import unit
 from passerby.report.curves import epochs_below
 from passerby.report.list_figures import read_shot
 from passerby.report.palette import BLUE, GREEN, INK, LOOKS, ORANGE, PURPLE, QUIET, RULE, SKY, look, panels, style
-from passerby.training.groupings import Grouping
+from passerby.training.pseudo_labels import PseudoLabels
 from passerby.training.run_log import MetricRecord
 from passerby.types import UNKNOWN, Doubles, Floats, Ints
 
@@ -91,7 +91,7 @@ class Card:
         ]
 
 
-def cards(grouping: Grouping, vectors: Floats | None, *, order: Order = "largest") -> list[Card]:
+def cards(grouping: PseudoLabels, vectors: Floats | None, *, order: Order = "largest") -> list[Card]:
     """Return the clusters, largest first or those of the largest spread, or the images in none as one card.
 
     Args:
@@ -111,7 +111,7 @@ def cards(grouping: Grouping, vectors: Floats | None, *, order: Order = "largest
     return sorted(found, key=lambda card: -len(card.rows) if order == "largest" else -np.nan_to_num(card.spread))
 
 
-def _card(grouping: Grouping, title: str, rows: Ints, vectors: Floats | None) -> Card:
+def _card(grouping: PseudoLabels, title: str, rows: Ints, vectors: Floats | None) -> Card:
     away = np.full(len(rows), np.nan)
     if vectors is not None:
         own = unit(vectors[rows])
@@ -123,17 +123,17 @@ def _card(grouping: Grouping, title: str, rows: Ints, vectors: Floats | None) ->
     return Card(title, rows, away, _count_cameras(grouping, rows), tuple(ranked))
 
 
-def _count_cameras(grouping: Grouping, rows: Ints) -> int:
+def _count_cameras(grouping: PseudoLabels, rows: Ints) -> int:
     """Return the number of known cameras of some clustered images; cameras of two data sets are distinct."""
     cam = grouping.cam[grouping.hidden][rows]
-    site = np.full(len(rows), "") if grouping.site is None else grouping.site[grouping.hidden][rows]
+    site = np.full(len(rows), "") if grouping.dataset is None else grouping.dataset[grouping.hidden][rows]
     return len({(name, camera) for name, camera in zip(site.tolist(), cam.tolist(), strict=True) if camera != UNKNOWN})
 
 
 # ---- pages of thumbnails
 
 
-def thumbnails(grouping: Grouping, found: Sequence[Card]) -> Figure:
+def thumbnails(grouping: PseudoLabels, found: Sequence[Card]) -> Figure:
     """Draw clusters as rows of images, sorted by distance from the mean.
 
     Where identities are known, every person of a cluster has a frame of its own colour and line, the most frequent one
@@ -245,14 +245,14 @@ _FLOWS: dict[Move, tuple[str, str, str]] = {
 }
 
 
-def flow_shares(groupings: Sequence[Grouping]) -> Doubles:
+def flow_shares(groupings: Sequence[PseudoLabels]) -> Doubles:
     """Return (E - 1, 6) the fractions of images per transition in `MOVES` between consecutive groupings."""
     labels = [grouping.clusters for grouping in groupings]
     counts = [np.bincount(moves(before, after), minlength=len(MOVES)) for before, after in pairwise(labels)]
     return np.array(counts, np.float64).reshape(-1, len(MOVES)) / max(len(labels[0]), 1)
 
 
-def flow_figure(groupings: Sequence[Grouping]) -> Figure:
+def flow_figure(groupings: Sequence[PseudoLabels]) -> Figure:
     """Draw the cluster transitions of every epoch: stayed, merged, split, from noise, into noise."""
     shares, ends = 100 * flow_shares(groupings), [grouping.learnt for grouping in groupings[1:]]
     with style():

@@ -20,7 +20,7 @@ from passerby.files import read_json, write_json
 from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import INK, look, panels, style
-from passerby.training.course import MEASURES, Course, Measure, course_from_json
+from passerby.training.lifelong_results import MEASURES, LifelongResults, Measure, lifelong_results_from_json
 
 _NAMES: dict[Measure, str] = {"mAP": "mAP", "rank1": "rank-1"}
 _SMALL = 1.0  # points: less is not worth extracting all vectors again
@@ -46,10 +46,10 @@ class LifelongSection:
     costs: list[tuple[str, str, str, str, str]]
 
 
-def lifelong_results(run: RunFolder) -> Course | None:
+def lifelong_results(run: RunFolder) -> LifelongResults | None:
     """Read the lifelong results of a run; None without any."""
     path = run.path / "continual_metrics.json"
-    return course_from_json(read_json(path), source=str(path)) if path.is_file() else None
+    return lifelong_results_from_json(read_json(path), source=str(path)) if path.is_file() else None
 
 
 def lifelong_section(
@@ -103,7 +103,7 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
         return
     alone, written = _alone(run, course, experts), cast("dict[str, dict[str, object]]", read_json(path))
     for measure in MEASURES:
-        found = course.figures(measure, alone=alone[measure])
+        found = course.figures(measure, expert_scores=alone[measure])
         assert found is not None
         assert found.intransigence is not None
         written[measure]["intransigence"] = dict(zip(course.sites, found.intransigence.tolist(), strict=True))
@@ -113,7 +113,7 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
 # ---- words
 
 
-def losses(course: Course, *, other: Course | None = None, name: str = "") -> Iterator[str]:
+def losses(course: LifelongResults, *, other: LifelongResults | None = None, name: str = "") -> Iterator[str]:
     """Yield the change of mAP by each stage on the data sets of earlier stages, in points.
 
     Args:
@@ -128,7 +128,7 @@ def losses(course: Course, *, other: Course | None = None, name: str = "") -> It
             yield f"Training on {course.stages[stage - 1]} {', and '.join(found)}."
 
 
-def _change(course: Course, stage: int, site: str, other: Course | None, name: str) -> str:
+def _change(course: LifelongResults, stage: int, site: str, other: LifelongResults | None, name: str) -> str:
     lost = _lost(course, stage, site)
     text = f"cost {site} {lost:.1f} mAP points" if lost >= 0 else f"gave {site} {-lost:.1f} mAP points"
     if other is None:
@@ -157,12 +157,12 @@ def _beside(lost: float, theirs: float) -> str:
     return f"{points:.1f} {better if lost < theirs else worse}"
 
 
-def _lost(course: Course, stage: int, site: str) -> float:
+def _lost(course: LifelongResults, stage: int, site: str) -> float:
     before, after = course.matrix["mAP"][stage - 2 : stage, course.datasets.index(site)]
     return float(before - after)
 
 
-def _summary(course: Course) -> Iterator[str]:
+def _summary(course: LifelongResults) -> Iterator[str]:
     found = course.figures("mAP")
     if found is None:
         yield "Forgetting and transfer are not defined, because not every stage has exactly one evaluated data set."
@@ -174,7 +174,7 @@ def _summary(course: Course) -> Iterator[str]:
         )
 
 
-def stored_vectors(course: Course) -> Iterator[str]:
+def stored_vectors(course: LifelongResults) -> Iterator[str]:
     """Yield a sentence on gallery compatibility with stored vectors, for each earlier data set."""
     last = len(course.stages)
     for found in course.galleries:
@@ -193,8 +193,13 @@ def stored_vectors(course: Course) -> Iterator[str]:
 # ---- tables
 
 
-def _figures(course: Course, alone: dict[Measure, dict[str, float]] | None) -> list[tuple[str, str, str]]:
-    found = [course.figures(measure, alone=None if alone is None else alone[measure]) for measure in MEASURES]
+def _figures(
+    course: LifelongResults, expert_scores: dict[Measure, dict[str, float]] | None
+) -> list[tuple[str, str, str]]:
+    found = [
+        course.figures(measure, expert_scores=None if expert_scores is None else expert_scores[measure])
+        for measure in MEASURES
+    ]
     rows: list[tuple[str, list[float | None]]] = []
     if None not in found:
         defined = [each for each in found if each is not None]
@@ -218,10 +223,10 @@ def _figures(course: Course, alone: dict[Measure, dict[str, float]] | None) -> l
     ]
 
 
-def _costs(course: Course) -> list[tuple[str, str, str, str, str]]:
+def _costs(course: LifelongResults) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for name, cost in zip(course.stages, course.costs, strict=True):
-        held = [f"{part} {inner}" for part, found in cost.held.items() for inner in found]
+        held = [f"{part} {inner}" for part, found in cost.memory_footprint.items() for inner in found]
         size = megabytes(cost.bytes)
         rows.append((name, duration(cost.seconds), ", ".join(held) or "nothing", size, f"{cost.images:,}"))
     return rows
@@ -238,7 +243,7 @@ def megabytes(count: int) -> str:
     return f"{count / 1e3:,.1f} kB" if count < 1_000_000 else f"{count / 1e6:,.1f} MB"
 
 
-def _comparable(run: RunFolder, course: Course, against: Path) -> Course:
+def _comparable(run: RunFolder, course: LifelongResults, against: Path) -> LifelongResults:
     """Return the course of another run that went through the same stages, tested in the same way."""
     other = read_run(against)
     if against.resolve() == run.path.resolve():
@@ -256,7 +261,7 @@ def _comparable(run: RunFolder, course: Course, against: Path) -> Course:
     return found
 
 
-def _alone(run: RunFolder, course: Course, experts: Sequence[Path]) -> dict[Measure, dict[str, float]]:
+def _alone(run: RunFolder, course: LifelongResults, experts: Sequence[Path]) -> dict[Measure, dict[str, float]]:
     """Return the scores of single-data-set models on their data set."""
     alone: dict[Measure, dict[str, float]] = {"mAP": {}, "rank1": {}}
     for folder in experts:
@@ -284,7 +289,7 @@ def _require_alike(run: RunFolder, other: RunFolder) -> None:
 # ---- pictures
 
 
-def _pictures(course: Course) -> list[Picture]:
+def _pictures(course: LifelongResults) -> list[Picture]:
     pictures = []
     for measure in MEASURES:
         rows = [f"after {n}: {', '.join(_cells(course, measure, t))}" for t, n in enumerate(course.stages)]
@@ -298,12 +303,12 @@ def _pictures(course: Course) -> list[Picture]:
     return pictures
 
 
-def _cells(course: Course, measure: Measure, stage: int) -> list[str]:
+def _cells(course: LifelongResults, measure: Measure, stage: int) -> list[str]:
     row = course.matrix[measure][stage]
     return [f"{name} {value:.1f}" for name, value in zip(course.datasets, row, strict=True)]
 
 
-def heat_map(course: Course, measure: Measure) -> Figure:
+def heat_map(course: LifelongResults, measure: Measure) -> Figure:
     """Draw the scores after each stage (rows) on each site (columns), numbers in the cells, the start on top.
 
     The colours grow lighter with the score in one direction, so they can be told apart by any eye and in grey print.
@@ -343,7 +348,7 @@ def _name_cells(panel: Axes, rows: Sequence[str], columns: Sequence[str]) -> Non
     panel.spines[:].set_visible(False)
 
 
-def _column(course: Course, name: str) -> str:
+def _column(course: LifelongResults, name: str) -> str:
     return _plain(f"{name}\n(unseen)" if name in course.unseen else name)
 
 
@@ -351,7 +356,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # or matplotlib would take what is between two of them for a formula
 
 
-def site_curves(course: Course, measure: Measure) -> Figure:
+def site_curves(course: LifelongResults, measure: Measure) -> Figure:
     """Draw the score of each site over the stages, from the start where it was tested."""
     first = 1 if course.start is None else 0
     ticks = [*(["start"] if first == 0 else []), *course.stages]

@@ -34,7 +34,7 @@ from passerby.report.folder import RunFolder
 from passerby.report.list_section import inline_images
 from passerby.report.projection import Colouring, features_figure, project_clusters
 from passerby.training import run_log
-from passerby.training.groupings import Grouping, read_groupings, vectors_file
+from passerby.training.pseudo_labels import PseudoLabels, read_pseudo_labels, vectors_file
 from passerby.training.run_log import MetricRecord
 from passerby.types import UNKNOWN, Embeddings, Split, Words
 
@@ -54,13 +54,13 @@ class Clusterings:
 
     """
 
-    groupings: list[Grouping]
+    groupings: list[PseudoLabels]
     metrics: list[MetricRecord]
     table: Embeddings | None
     nearest: int | None
 
     @property
-    def last(self) -> Grouping:
+    def last(self) -> PseudoLabels:
         """The latest grouping."""
         return self.groupings[-1]
 
@@ -72,7 +72,7 @@ class Clusterings:
     @property
     def site(self) -> Words | None:
         """(M,) the data sets that the clustered images are from; None = a single one."""
-        return None if self.last.site is None else self.last.site[self.last.hidden]
+        return None if self.last.dataset is None else self.last.dataset[self.last.hidden]
 
     @property
     def known_identities(self) -> int:
@@ -83,12 +83,12 @@ class Clusterings:
 
 def read_clusterings(run: RunFolder) -> Clusterings | None:
     """Read the clusterings of a run's last unlabelled stage; None without any."""
-    groupings = read_groupings(run.path)
+    groupings = read_pseudo_labels(run.path)
     if not groupings:
         return None
     stage = groupings[-1].stage
     mine = [grouping for grouping in groupings if grouping.stage == stage]
-    metrics = [r for r in run_log.metrics(run.records) if r.stage == stage and r.part == "clusters"]
+    metrics = [r for r in run_log.metrics(run.records) if r.stage == stage and r.method == "clusters"]
     metrics += _final_metrics(run.path, mine[-1], metrics)
     path = vectors_file(run.path, stage)
     table = Embeddings.load(path) if path.is_file() else None
@@ -100,7 +100,7 @@ def read_clusterings(run: RunFolder) -> Clusterings | None:
     return Clusterings(mine, metrics, table, None if dbscan is None else dbscan.min_samples)
 
 
-def _final_metrics(folder: Path, final: Grouping, metrics: list[MetricRecord]) -> list[MetricRecord]:
+def _final_metrics(folder: Path, final: PseudoLabels, metrics: list[MetricRecord]) -> list[MetricRecord]:
     """Return the clustering metrics that `passerby adapt` wrote after the last epoch; empty without any."""
     if not metrics or final.learnt <= metrics[-1].epoch or not (folder / "clusters.json").is_file():
         return []

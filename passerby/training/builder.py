@@ -18,12 +18,12 @@ from passerby.models.pooling import Pool
 from passerby.optim import make_average, make_optimiser
 from passerby.training import distributed
 from passerby.training.checkpoint import Checkpoint
+from passerby.training.compatibility import require_losses, require_place, take_over
 from passerby.training.context import MethodContext
-from passerby.training.fit import require_losses, require_place, take_over
 from passerby.training.frozen import named_parameters
+from passerby.training.init_from import read_initial_state
 from passerby.training.norms import set_norm_statistics
 from passerby.training.setup import Setup
-from passerby.training.start import read_start
 from passerby.training.state import TrainState
 
 
@@ -36,14 +36,14 @@ class StageBuilder:
     def open(self, number: int) -> None:
         """Begin a stage; the model is kept."""
         recipe, state = self.setup.recipe, self.state
-        start = None if recipe.init_from is None or number > 0 else read_start(Path(recipe.init_from), recipe)
+        start = None if recipe.init_from is None or number > 0 else read_initial_state(Path(recipe.init_from), recipe)
         if start is not None:
             model = move_camera_rows(start.embedder, state.embedder, before=start.cameras, after=state.embedder.cameras)
             load_state(state.embedder, model, source=f"init_from: {recipe.init_from}")
         self._make_methods(number)
         if start is not None:
             self._restore_methods(start.methods)
-            self._require_own_images()
+            self._require_no_stored_images()
             self._require_memories()
         self._enter(number)
         for method in state.active_methods:
@@ -98,7 +98,7 @@ class StageBuilder:
                     raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
         methods.to(self.setup.device)
 
-    def _require_own_images(self) -> None:
+    def _require_no_stored_images(self) -> None:
         start = self.setup.recipe.init_from
         for name, method in self.state.all_methods.items():
             if method.stored_images:
@@ -130,7 +130,7 @@ class StageBuilder:
         self.make_losses(max(1, state.stage.classes))
         has_past = number > 0 or self.setup.recipe.init_from is not None
         used = any(method.settings.uses_previous_model for method in state.active_methods)
-        state.compare_with_previous(wanted=has_past and used)
+        state.compare_with_previous(keep=has_past and used)
 
     def make_losses(self, classes: int) -> None:
         """Make the losses of the stage for so many identities."""
@@ -163,17 +163,17 @@ class StageBuilder:
     def _layer_scales(self) -> dict[str, float]:
         """Return the factors of the learning rate of the layers of the backbone, by name of parameter."""
         decay, body = self.state.settings.optim.layer_decay, self.state.embedder.backbone.body
-        found = {} if decay is None else layer_scales(body, decay)
-        return {f"backbone.body.{name}": scale for name, scale in found.items()}
+        scales = {} if decay is None else layer_scales(body, decay)
+        return {f"backbone.body.{name}": scale for name, scale in scales.items()}
 
     def renew_optimiser(self) -> None:
         """Make the optimiser for what is trained now; it keeps its state of whatever was trained before."""
         state = self.state
         state.methods.to(self.setup.device)
         distributed.share_state([state.losses, state.methods])
-        known, renewed = state.optimiser.state, self._make_optimiser()
+        earlier, renewed = state.optimiser.state, self._make_optimiser()
         for group in renewed.param_groups:
             for parameter in group["params"]:
-                if parameter in known:
-                    renewed.state[parameter] = known[parameter]
+                if parameter in earlier:
+                    renewed.state[parameter] = earlier[parameter]
         state.optimise_by(renewed)

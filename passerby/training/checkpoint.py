@@ -1,7 +1,6 @@
-"""Checkpoints: tensors and plain Python only, written whole or not at all, loaded without running anything.
+"""Checkpoints: tensors and plain Python only, written atomically, loaded without running code.
 
-What is read must have every field in its form, so that nothing but a `Checkpoint` is ever loaded into a run. Whether it
-fits a run is the question of `train.fit`.
+Each field is checked when a file is read; `training.compatibility` checks that a checkpoint fits a run.
 """
 
 from __future__ import annotations
@@ -27,24 +26,25 @@ State = dict[str, object]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on as if it had never stopped.
+    """The complete state of a run, so that a resumed run is equal to an uninterrupted one.
 
     Attributes:
         recipe: the resolved recipe as YAML.
-        stage, epoch, iteration: what comes next: epochs and stages done, batches done in the epoch, all from 0.
+        stage, epoch, iteration: position: finished stages, epochs of the stage, batches of the epoch.
         embedder, losses, methods, optimiser, scaler: their states.
-        ended: whether the end-of-stage work of the methods is done.
+        ended: whether the end-of-stage work of the methods is finished.
         ema: the state of the EMA of the embedder, or None.
         previous_model: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
-        classes: how many people the losses know; None in checkpoints of 0.1, where the stage says it.
-        threads: that the next step runs on; None in checkpoints of earlier versions.
-        precision, channels_last: how the network computes; None in checkpoints of earlier versions.
-        sums: of the unfinished epoch's loss terms, see `Counters`.
+        classes: number of identities of the losses; None in checkpoints of 0.1, where it is that of the stage.
+        threads: number of threads of the next step; None in checkpoints of earlier versions.
+        precision, channels_last: arithmetic of the network; None in checkpoints of earlier versions.
+        sums: sums of the loss terms of the unfinished epoch, see `Counters`.
         images: fingerprints of the training images by data set; None in checkpoints of 0.1.
         machine: device and number of processes, and the precision, in words; None in checkpoints of 0.1.
         cameras: those that the model learns, by data set; None where it uses none.
-        processes: of each process what it has otherwise than process 0 in an unfinished epoch, see `train.apart`.
+        processes: of each process, the state that differs from process 0 in an unfinished epoch, see
+            `training.process_state`.
 
     """
 
@@ -96,39 +96,39 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint to the CPU.
 
     Raises:
-        UserError: no such file, not a checkpoint of passerby, or one with a field that is not in its form.
+        UserError: no such file, not a checkpoint of passerby, or an invalid field.
 
     """
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}; leave out --resume to begin a run there")
+        raise UserError(f"no checkpoint {path}; leave out --resume to start a new run there")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        entries = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or a foreign file
         raise UserError(_unreadable(path, first_line(error))) from error
-    checkpoint = parse_checkpoint(found, path)
+    checkpoint = parse_checkpoint(entries, path)
     for name in ("embedder", "ema", "previous_model"):
         require_finite(getattr(checkpoint, name) or {}, source=f"{path}, {name}")
     return checkpoint
 
 
-def parse_checkpoint(found: object, path: Path) -> Checkpoint:
-    """Return what was read as a checkpoint, or raise `UserError` with the first field that is not in its form."""
-    if not isinstance(found, dict):
+def parse_checkpoint(entries: object, path: Path) -> Checkpoint:
+    """Return the entries of a file as a checkpoint, or raise `UserError` with the first invalid field."""
+    if not isinstance(entries, dict):
         raise UserError(_unreadable(path, "it holds no table of fields"))
-    known = {field.name: field for field in fields(Checkpoint)}
-    missing = [name for name, field in known.items() if field.default is MISSING and name not in found]
-    unknown = [str(name) for name in found if name not in known]
+    expected = {field.name: field for field in fields(Checkpoint)}
+    missing = [name for name, field in expected.items() if field.default is MISSING and name not in entries]
+    unknown = [str(name) for name in entries if name not in expected]
     if missing or unknown:
-        told = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown)
-        raise UserError(_unreadable(path, " and ".join(told)))
-    for name, value in found.items():
+        differences = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown)
+        raise UserError(_unreadable(path, " and ".join(differences)))
+    for name, value in entries.items():
         if not _FORMS[name].fits(value):
             raise UserError(_unreadable(path, f"{name} is not {_FORMS[name].words}"))
-    return Checkpoint(**found)
+    return Checkpoint(**entries)
 
 
 def _unreadable(path: Path, why: str) -> str:
-    return f"{path} is not a readable checkpoint ({why}), so the run cannot go on; train anew elsewhere"
+    return f"{path} is not a readable checkpoint ({why}), so the run cannot be resumed; start a new one elsewhere"
 
 
 # ---- the form of each field

@@ -126,17 +126,17 @@ class MethodContext:
     def vectors(self, model: Embedder | None = None) -> Vectors:
         """Embed all training images of the stage, by the model that is trained unless another is given."""
         model = self.embedder if model is None else model
-        known = {} if self._cache is None else self._cache
-        if id(model) not in known:
+        cache = {} if self._cache is None else self._cache
+        if id(model) not in cache:
             train = self.stage.train
-            known[id(model)] = embed_all(model, train, precision=self.precision, view=self.view(train))
-        return known[id(model)]
+            cache[id(model)] = embed_all(model, train, precision=self.precision, view=self.view(train))
+        return cache[id(model)]
 
     def vectors_of(self, split: Split, vector: VectorName, *, model: Embedder | None = None) -> Tensor:
         """Embed images without augmentation, (N, D) float32, by the model that is trained unless another is given."""
         model = self.embedder if model is None else model
-        found = embed(model, split, vector=vector, precision=self.precision, view=self.view(split))
-        return torch.from_numpy(found).to(self.device)
+        vectors = embed(model, split, vector=vector, precision=self.precision, view=self.view(split))
+        return torch.from_numpy(vectors).to(self.device)
 
     @contextmanager
     def embedding_once(self) -> Iterator[None]:
@@ -171,5 +171,5 @@ class MethodContext:
         of a batch is taken over those of all processes, or an image would count more where there are fewer of its kind.
         Pairs are mined in the whole batch where the recipe says so (`engine.mining`). Gradients reach every process.
         """
-        alone = use == "mining" and self._setup.recipe.engine.mining == "local"
-        return rows if alone else distributed.gather_batch(rows)
+        is_local = use == "mining" and self._setup.recipe.engine.mining == "local"
+        return rows if is_local else distributed.gather_batch(rows)

@@ -19,7 +19,7 @@ _LIBRARIES = ("torch", "torchvision", "timm", "pytorch-ignite", "numpy", "numba"
 
 def environment(*, device: str, precision: str, processes: int) -> dict[str, object]:
     """Return versions, machine and command line as words, and the imports and plugins with what they are known by."""
-    found: dict[str, object] = {
+    entries: dict[str, object] = {
         "passerby": __version__,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
@@ -33,8 +33,8 @@ def environment(*, device: str, precision: str, processes: int) -> dict[str, obj
         **{group: added for group, added in used().items() if added},
     }
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name(device if device.startswith("cuda") else None)
-    return found
+        entries["gpu"] = torch.cuda.get_device_name(device if device.startswith("cuda") else None)
+    return entries
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -43,10 +43,10 @@ def command_line(words: Sequence[str]) -> str:
     >>> command_line(["/opt/site-packages/passerby/__main__.py", "train", "small", "method={affinity: {}}"])
     "passerby train small 'method={affinity: {}}'"
     """
-    program, *others = words
+    program, *arguments = words
     path = Path(program)
-    ours = path.name == "__main__.py" and path.parent.name == "passerby"
-    return shlex.join(["passerby" if ours or path.stem == "passerby" else program, *others])
+    is_module = path.name == "__main__.py" and path.parent.name == "passerby"
+    return shlex.join(["passerby" if is_module or path.stem == "passerby" else program, *arguments])
 
 
 def processor() -> str:

@@ -50,15 +50,15 @@ def fastest(candidates: Sequence[Arithmetic], seconds: Sequence[float]) -> Arith
     Arithmetic(precision='float32', channels_last=True)
     """
 
-    def handicapped(place: int) -> float:
-        chosen = candidates[place]
+    def penalised(index: int) -> float:
+        candidate = candidates[index]
         return (
-            seconds[place]
-            * (NARROW_GAIN if chosen.precision != "float32" else 1)
-            * (1 if chosen.channels_last else PLAIN_GAIN)
+            seconds[index]
+            * (NARROW_GAIN if candidate.precision != "float32" else 1)
+            * (1 if candidate.channels_last else PLAIN_GAIN)
         )
 
-    return candidates[min(range(len(candidates)), key=handicapped)]
+    return candidates[min(range(len(candidates)), key=penalised)]
 
 
 def probe(
@@ -76,15 +76,15 @@ def probe(
     """
     file = cache_file() if file is None else file
     key = _key(embedder, candidates, batch)
-    known = _read(file)
-    if len(known.get(key, [])) == len(candidates):
-        return known[key]
+    cached = _read(file)
+    if len(cached.get(key, [])) == len(candidates):
+        return cached[key]
     with torch.random.fork_rng(devices=[]):
-        steps = [_Step(embedder, chosen) for chosen in candidates]
+        steps = [_Step(embedder, candidate) for candidate in candidates]
         seconds = measure(steps, batch=batch, unit=unit)
-    kept = {**{name: value for name, value in known.items() if name != key}, key: seconds}
+    merged = {**{name: value for name, value in cached.items() if name != key}, key: seconds}
     with contextlib.suppress(UserError):  # a cache that cannot be written is no reason to stop
-        write_json(file, dict(list(kept.items())[-MOST_KEPT:]))
+        write_json(file, dict(list(merged.items())[-MOST_KEPT:]))
     return seconds
 
 
@@ -129,9 +129,9 @@ def measure(
 class _Step:
     """Forward and backward passes of a copy of a network; called with the number of images."""
 
-    def __init__(self, embedder: Embedder, chosen: Arithmetic) -> None:
-        self.chosen = chosen
-        self.format = torch.channels_last if chosen.channels_last else torch.contiguous_format
+    def __init__(self, embedder: Embedder, arithmetic: Arithmetic) -> None:
+        self.chosen = arithmetic
+        self.format = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
         self.embedder = copy.deepcopy(embedder).train().to(memory_format=self.format)
 
     def __call__(self, images: int) -> None:
@@ -158,11 +158,11 @@ def cache_file() -> Path:
 def _read(file: Path) -> dict[str, list[float]]:
     """Return what is known; nothing where the file is not there, or is not one of measurements."""
     with contextlib.suppress(UserError):
-        found = read_json(file)
-        if isinstance(found, dict):
+        entries = read_json(file)
+        if isinstance(entries, dict):
             return {
                 str(key): [float(value) for value in values]
-                for key, values in found.items()
+                for key, values in entries.items()
                 if isinstance(values, list) and all(isinstance(v, float) and v > 0 for v in values)
             }
     return {}
@@ -170,11 +170,11 @@ def _read(file: Path) -> dict[str, list[float]]:
 
 def _key(embedder: Embedder, candidates: Sequence[Arithmetic], batch: int) -> str:
     """Return a hash of all that a measurement depends on."""
-    what = [
+    inputs = [
         embedder.settings.model_dump(mode="json", exclude={"weights"}),
         list(embedder.input.size),
         batch,
-        [str(chosen) for chosen in candidates],
+        [str(arithmetic) for arithmetic in candidates],
         *(processor(), torch.get_num_threads(), torch.__version__),
     ]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

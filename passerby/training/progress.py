@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar for the epoch, and a line for each epoch and each evaluation."""
+"""Progress of a run on a terminal: a bar for the epoch, and a line for each epoch and each evaluation."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ProgressBar:
             self.console.print(f"gradient norm at the first step: {norms}", highlight=False)
         elif isinstance(record, MetricRecord):
             values = ", ".join(f"{name} {value:.4g}" for name, value in record.values.items())
-            self.console.print(f"{record.part}: {values}", highlight=False)
+            self.console.print(f"{record.method}: {values}", highlight=False)
             if record.note:
                 self.console.print(record.note, style="yellow", highlight=False, markup=False)
         elif isinstance(record, ThreadRecord) and record.kind == "kept":
@@ -83,8 +83,8 @@ class ProgressBar:
                 highlight=False,
             )
         elif isinstance(record, SearchRecord):
-            found = f"mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}"
-            self.console.print(f"  {record.dataset}, {record.kind}: {found}", highlight=False)
+            figures = f"mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}"
+            self.console.print(f"  {record.dataset}, {record.kind}: {figures}", highlight=False)
         elif isinstance(record, ScoreRecord):
             self.console.print(
                 f"  {record.dataset}: mAP {100 * record.mAP:.1f}  rank-1 {100 * record.rank1:.1f}  "
@@ -96,5 +96,5 @@ class ProgressBar:
     def _left(self, record: EpochRecord) -> str:
         """Return the time that the rest of the stage takes, tests not counted; nothing after its last epoch."""
         self.seconds.append(record.seconds)
-        left = (record.epochs - record.epoch) * sum(self.seconds) / len(self.seconds)
-        return f"  {timedelta(seconds=round(left))} left".replace(" 0:", " ") if left else ""
+        seconds = (record.epochs - record.epoch) * sum(self.seconds) / len(self.seconds)
+        return f"  {timedelta(seconds=round(seconds))} left".replace(" 0:", " ") if seconds else ""

@@ -61,8 +61,8 @@ def change_since(recipe: Recipe, records: Sequence[ScoreRecord], name: str, *, a
     learnt = [number for number, stage in enumerate(recipe.stages, start=1) if name in stage.train]
     if not learnt or learnt[-1] == len(recipe.stages):
         return None
-    wanted = (learnt[-1], after.protocol.dataset)
-    before = {record.epoch: record.mAP for record in records if (record.stage, record.dataset) == wanted}
+    key = (learnt[-1], after.protocol.dataset)
+    before = {record.epoch: record.mAP for record in records if (record.stage, record.dataset) == key}
     return 100 * (after.mAP - before[max(before)]) if before else None
 
 
@@ -77,10 +77,10 @@ def losses_of_code(recipe: Recipe, metrics: Sequence[MetricRecord], name: str) -
     """
     learnt = {number for number, stage in enumerate(recipe.stages, start=1) if name in stage.train}
     reported = {name: kind.reported for name, kind in METHODS.items() if kind.reported}
-    left = [found for found in metrics if found.part in reported and found.stage in learnt]
-    if not left:
+    logged = [record for record in metrics if record.method in reported and record.stage in learnt]
+    if not logged:
         return None
-    return {loss: left[-1].values[loss] for loss in reported[left[-1].part] if loss in left[-1].values}
+    return {loss: logged[-1].values[loss] for loss in reported[logged[-1].method] if loss in logged[-1].values}
 
 
 def changes(recipe: Recipe) -> list[str]:
@@ -88,16 +88,16 @@ def changes(recipe: Recipe) -> list[str]:
     if recipe.reference is None or recipe.reference not in shipped_rows():
         return []
     row = load_recipe(recipe.reference)
-    found = recipe_changes.changes(row, recipe, ignore=_FREE)
+    differences = recipe_changes.changes(row, recipe, ignore=_FREE)
     sources = [f"datasets.{name}" for name in recipe.reference_results if _source(row, name) != _source(recipe, name)]
-    return [*map(str, found), *sources]
+    return [*map(str, differences), *sources]
 
 
 def _caveats(recipe: Recipe) -> list[str]:
     if recipe.reference is not None and recipe.reference not in shipped_rows():
         return [f"This version has no reference row {recipe.reference!r}, so changes from it cannot be listed."]
-    found = changes(recipe)
-    return [f"Run with changes: {', '.join(found)}."] if found else []
+    differences = changes(recipe)
+    return [f"Run with changes: {', '.join(differences)}."] if differences else []
 
 
 def _source(recipe: Recipe, name: str) -> dict[str, object]:

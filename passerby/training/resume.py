@@ -1,7 +1,7 @@
-"""What of a run may change when it is gone on with, and what would make another run of it.
+"""Changes of a recipe that are allowed when a run is resumed.
 
-Where its data lie, what machine learns and how the model is tested may change. Images are known by their names below
-the data set, their sizes, identities and cameras, so that moved data are the same data.
+Paths, machine and test protocol may change. Images are identified by their names below the data set, their sizes,
+identities and cameras, so that moved data are recognised.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ _FREE = (
 )  # fmt: skip
 _PLACES = ("root", "path", "masks")
 _REASONS = {
-    "model": "the weights are those of another network",
-    "input": "the model was shown other images so far",
-    "data": "the epochs that are done drew other batches",
-    "datasets": "the model learnt from other images so far",
-    "engine": "the steps that are done were computed in another way",
+    "model": "the weights belong to a different network",
+    "input": "the finished epochs used a different input",
+    "data": "the finished epochs drew different batches",
+    "datasets": "the finished epochs used different images",
+    "engine": "the finished steps were computed differently",
 }
-_OTHERWISE = "the epochs that are done were learnt in another way"
+_OTHERWISE = "the finished epochs were trained differently"
 
 
 # ---- places
 
 
 def absolute(recipe: Recipe) -> Recipe:
-    """Return a recipe whose files and folders are found from any working directory."""
+    """Return a recipe with absolute paths of files and folders."""
     data = cast("dict[str, Plain]", recipe.model_dump(mode="json"))
     for name in ("root", "masks", "init_from"):
         data[name] = _absolute(data[name])
     datasets, model = cast("dict[str, dict[str, Plain]]", data["datasets"]), cast("dict[str, Plain]", data["model"])
-    for described in datasets.values():
-        described |= {name: _absolute(described[name]) for name in _PLACES if name in described}
+    for settings in datasets.values():
+        settings |= {name: _absolute(settings[name]) for name in _PLACES if name in settings}
     if model["weights"] not in ("none", "pretrained"):
         model["weights"] = _absolute(model["weights"])
     return make_recipe(data, source="the recipe")
 
 
-def _absolute(place: Plain) -> Plain:
-    return str(Path(place).expanduser().absolute()) if isinstance(place, str) else place
+def _absolute(path: Plain) -> Plain:
+    return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
 
 
 # ---- settings
 
 
-def changed(begun: Recipe, given: Recipe) -> list[Change]:
-    """Return what a recipe says otherwise than the one that a run was begun with, apart from what may be free."""
-    shown = {name for stage in (*begun.stages, *given.stages) for name in stage.shown}
-    return [change for change in changes(begun, given, ignore=_FREE) if not _is_place(change.key, shown)]
+def recipe_differences(before: Recipe, after: Recipe) -> list[Change]:
+    """Return the settings that differ between two recipes, without those that may always change."""
+    shown = {name for stage in (*before.stages, *after.stages) for name in stage.shown}
+    return [change for change in changes(before, after, ignore=_FREE) if not _is_place(change.key, shown)]
 
 
 def _is_place(key: str, shown: set[str]) -> bool:
-    """Whether a key says where a data set lies, or is about one that is only tested."""
+    """Whether a key is the path of a data set, or a setting of one that is only tested."""
     top, _, rest = key.partition(".")
     if top != "datasets":
         return False
@@ -74,35 +74,35 @@ def _is_place(key: str, shown: set[str]) -> bool:
     return last in _PLACES or not any(rest == each or rest.startswith(f"{each}.") or name == each for each in shown)
 
 
-def allow(begun: Recipe, given: Recipe, checkpoint: Checkpoint) -> list[str]:
-    """Return sentences on what changes when a run is gone on with by another recipe.
+def allow_changes(before: Recipe, after: Recipe, checkpoint: Checkpoint) -> list[str]:
+    """Return one sentence for each changed number of epochs of a resumed run.
 
-    The epochs of the present stage and of those to come may change.
+    The epochs of the present stage and of later stages may change.
 
     Raises:
-        UserError: a change that would make another run of it.
+        UserError: any other change.
 
     """
-    said = []
-    for change in changed(begun, given):
+    sentences = []
+    for change in recipe_differences(before, after):
         stage = _stage_of_epochs(change.key)
         if stage is None or stage < checkpoint.stage:
             raise UserError(_refusal(change, stage is not None))
-        said.append(_other_epochs(change, stage, checkpoint))
-    return said
+        sentences.append(_other_epochs(change, stage, checkpoint))
+    return sentences
 
 
 def _stage_of_epochs(key: str) -> int | None:
-    """Return which stage, from 0, a key gives its epochs, or None where it does something else."""
-    found = re.fullmatch(r"stages\.(\d+)\.epochs", key)
-    return None if found is None else int(found[1])
+    """Return the stage, from 0, whose number of epochs a key sets; None for any other key."""
+    match = re.fullmatch(r"stages\.(\d+)\.epochs", key)
+    return None if match is None else int(match[1])
 
 
 def _refusal(change: Change, over: bool) -> str:
     why = "the stage is over" if over else _REASONS.get(change.key.split(".")[0], _OTHERWISE)
     return (
-        f"{change.key} was {change.before} and is {change.after} now, which belongs to another recipe: {why}; leave it "
-        "out to go on with the run, or begin another with --out"
+        f"{change.key} was {change.before} and is now {change.after}, which a resumed run cannot change: {why}; leave "
+        "it out, or start a new run with --out"
     )
 
 
@@ -112,15 +112,15 @@ def _other_epochs(change: Change, stage: int, checkpoint: Checkpoint) -> str:
         return f"stage {number}: {epochs} epochs instead of {change.before}"
     if checkpoint.ended:
         raise UserError(
-            f"stages.{stage}.epochs: stage {number} has ended and its method has kept what it needs of it; go on in a "
-            "new run that starts from this one (init_from: FOLDER)"
+            f"stages.{stage}.epochs: stage {number} has ended, and its methods have finished; start a new run from "
+            "this one (init_from: FOLDER)"
         )
     if epochs < checkpoint.epoch or (epochs == checkpoint.epoch and checkpoint.iteration):
-        done = f"{checkpoint.epoch} epochs" + (" and a part of the next" if checkpoint.iteration else "")
-        raise UserError(f"stages.{stage}.epochs is {epochs}, and {done} of stage {number} are done")
+        done = f"{checkpoint.epoch} epochs" + (" and part of the next one" if checkpoint.iteration else "")
+        raise UserError(f"stages.{stage}.epochs is {epochs}, but {done} of stage {number} are finished")
     return (
-        f"stage {number}: {epochs} epochs instead of {change.before}; from here on the learning rate follows the "
-        f"schedule of {epochs} epochs, so this is not the run that {epochs} epochs from the beginning would be"
+        f"stage {number}: {epochs} epochs instead of {change.before}; from now on the learning rate follows the "
+        f"schedule of {epochs} epochs, so the result differs from a run of {epochs} epochs from the start"
     )
 
 
@@ -128,7 +128,7 @@ def _other_epochs(change: Change, stage: int, checkpoint: Checkpoint) -> str:
 
 
 def fingerprints(datasets: Mapping[str, Dataset], names: Iterable[str]) -> dict[str, str]:
-    """Return what the training images of the named data sets are known by: their number and a hash."""
+    """Return for each named data set the number of training images and a hash of them."""
     return {name: _fingerprint(datasets[name].train) for name in names}
 
 
@@ -148,18 +148,20 @@ def _size(path: str) -> int:
         return -1
 
 
-def require_same_images(begun: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
-    """Raise `UserError` when the training images are not those that a run was begun with; None = nothing is known."""
-    for name, found in now.items() if begun is not None else ():
-        before = (begun or {}).get(name, "none")
-        if before != found:
+def require_same_images(before: Mapping[str, str] | None, after: Mapping[str, str]) -> None:
+    """Raise `UserError` unless the training images are those of the interrupted run; None = unknown, not checked."""
+    for name, present in after.items() if before is not None else ():
+        saved = (before or {}).get(name, "none")
+        if saved != present:
             raise UserError(
-                f"the training images of {name!r} are not those that the run was begun with (then {before}; now "
-                f"{found}; of their names, sizes, identities and cameras); put them back, or begin another run"
+                f"the training images of {name!r} are not those that the run was begun with (then {saved}; now "
+                f"{present}; of their names, sizes, identities and cameras); put them back, or begin another run"
             )
 
 
-def other_machine(begun: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """Say what of the machine is another than before, since the last digits of all figures may be too."""
-    found = [f"{name} {now[name]} instead of {was}" for name, was in (begun or {}).items() if now.get(name, was) != was]
-    return [f"goes on with {', '.join(found)}: not bit for bit what it would have been"] if found else []
+def other_machine(before: Mapping[str, str] | None, after: Mapping[str, str]) -> list[str]:
+    """Return a sentence on the changes of the machine, which may change the last digits of all figures."""
+    differences = [
+        f"{name} {after[name]} instead of {was}" for name, was in (before or {}).items() if after.get(name, was) != was
+    ]
+    return [f"resumed with {', '.join(differences)}: the results are not bit-equal"] if differences else []

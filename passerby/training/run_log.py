@@ -3,8 +3,8 @@
 Stages count from 1. The epoch of a record is the number of epochs of the stage that are done when it is written; only
 the record of threads names the epoch and the batch of the coming step, both from 1.
 
-A stage begins with a line of its own: the gradient norm of each loss term in its first step. In a run of several
-stages each also ends with one, of what the method holds, and is tested in more ways than the others.
+The first record of a stage holds the gradient norm of each loss term in its first step. In a lifelong run the last
+one holds duration and memory of its methods, and each stage is also tested for gallery compatibility.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from passerby.errors import UserError
 from passerby.files import reading, reason
@@ -57,7 +57,7 @@ class EpochRecord:
         terms: each loss term by name.
         images_per_second: over the whole epoch, waiting for images included.
         busy: share of the epoch's time spent in the step rather than waiting for images, in [0, 1].
-        drawn: what came from each data set, by name; empty when the stage has only one.
+        drawn: images and batches of each data set, by name; empty when the stage has only one.
 
     """
 
@@ -124,7 +124,7 @@ class MetricRecord:
 
     stage: int
     epoch: int
-    part: str
+    method: str
     values: dict[str, float]
     note: str = ""
     event: Literal["metrics"] = "metrics"
@@ -132,13 +132,13 @@ class MetricRecord:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A test that only runs of several stages make; scores are shares in [0, 1].
+    """A test of lifelong runs: gallery compatibility, or all unseen data sets at once; scores are shares in [0, 1].
 
     Attributes:
         stage, epoch: after which it was made.
-        kind: `earlier gallery`: the model's queries are looked for in the vectors of the stage before; `merged`: the
-            data sets that no stage trains on are searched as one.
-        dataset: what was searched.
+        kind: `earlier gallery`: queries of the present model, gallery vectors of the stage before; `merged`: the data
+            sets that no stage trains on, searched as one.
+        dataset: the data set that was searched.
         mAP, rank1: as in `ScoreRecord`.
 
     """
@@ -159,8 +159,8 @@ class StageRecord:
     Attributes:
         stage, epoch: from 1; the epoch is the last.
         title: the stage's name.
-        seconds: what the parts of the method took after the last epoch.
-        held: bytes of what is kept for the sake of the method, by part and name.
+        seconds: duration of the methods' work after the last epoch.
+        memory_footprint: bytes that the methods keep, by method and name.
         images: images of earlier stages that are kept.
 
     """
@@ -169,18 +169,18 @@ class StageRecord:
     epoch: int
     title: str
     seconds: float
-    held: dict[str, dict[str, int]]
+    memory_footprint: dict[str, dict[str, int]]
     images: int
     event: Literal["stage"] = "stage"
 
 
 @dataclass(frozen=True)
 class ThreadRecord:
-    """From which step on a run computes with how many threads; a repeat with the same bits needs the same counts.
+    """The number of threads from a step on; a bit-equal repetition needs the same counts.
 
     Attributes:
         stage, epoch, batch: of the step, all from 1.
-        count: of the threads.
+        count: number of threads.
         kind: `start` of the run or of a resume; `trial` of another count, and `back` from it; `kept` instead of
             `before`, which gave `images_per_second_before`.
 
@@ -220,11 +220,11 @@ _MOST = 10**9  # epochs, and stages
 def read(path: Path) -> list[Record]:
     """Read a log; where a step or an epoch was repeated after a resume, its last record stands.
 
-    What is no record is left out: a killed run leaves half a line, and a damaged disk leaves anything.
+    Lines that are no records are left out, such as half a line of a killed run.
     """
     records: dict[tuple[object, ...], Record] = {}
     for record in (record for line in _lines(path) if (record := _parse(line)) is not None):
-        extra = [getattr(record, name, "") for name in ("dataset", "part", "kind", "batch")]
+        extra = [getattr(record, name, "") for name in ("dataset", "method", "kind", "batch")]
         records[record.event, record.stage, record.epoch, *extra] = record
     return sorted(records.values(), key=lambda record: (record.stage, record.epoch, record.event))
 
@@ -240,12 +240,26 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _parse(line: bytes) -> Record | None:
-    """Return the record of a line; None where it is not one of ours, whole, and with the right kinds of values."""
+    """Return the record of a line; None where it is incomplete, or a value is missing or of another type."""
     try:
-        record = _RECORD.validate_json(line, strict=True)
-    except ValidationError:
+        record = _RECORD.validate_json(_rename_fields(line), strict=True)
+    except ValueError:
         return None
     return record if 0 <= record.stage < _MOST and 0 <= record.epoch < _MOST else None
+
+
+_RENAMED = {"part": "method", "held": "memory_footprint"}
+"""Fields of version 0.1 by the present names."""
+
+
+def _rename_fields(line: bytes) -> bytes:
+    """Return a line of the log with the fields of earlier versions by their present names."""
+    if not any(b'"%s"' % name.encode() in line for name in _RENAMED):
+        return line
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        return line
+    return json.dumps({_RENAMED.get(name, name): value for name, value in fields.items()}).encode()
 
 
 def epochs(records: Sequence[Record]) -> list[EpochRecord]:
@@ -254,7 +268,7 @@ def epochs(records: Sequence[Record]) -> list[EpochRecord]:
 
 
 def metrics(records: Sequence[Record]) -> list[MetricRecord]:
-    """Only what parts found."""
+    """Only the metrics of methods."""
     return [record for record in records if isinstance(record, MetricRecord)]
 
 

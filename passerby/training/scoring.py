@@ -10,7 +10,7 @@ from passerby.metrics.spread import spread_notes
 from passerby.models.embedder import save_embedder
 from passerby.recipe.places import public_text
 from passerby.training import distributed, run_log
-from passerby.training.between import Between
+from passerby.training.lifelong import LifelongRecorder
 from passerby.training.reference import change_since, losses_of_code, reference_of
 from passerby.training.results import Result, result_json
 from passerby.training.run_log import ScoreRecord
@@ -21,8 +21,8 @@ from passerby.types import Embeddings, Scores
 class Scoring:
     """Scores the model of a run on all tested data sets; nothing here changes the run."""
 
-    def __init__(self, trainer: Trainer, between: Between, say: Callable[[str], None]) -> None:
-        self.trainer, self.between, self.say = trainer, between, say
+    def __init__(self, trainer: Trainer, lifelong: LifelongRecorder, say: Callable[[str], None]) -> None:
+        self.trainer, self.lifelong, self.say = trainer, lifelong, say
         self.best = _best_before(trainer.setup.folder)
 
     def at_start(self) -> None:
@@ -44,8 +44,8 @@ class Scoring:
             embeddings = self._embed(name)
             scores.append(self.trainer.evaluator.score(embeddings))
             self._record_now(scores[-1])
-            self.between.site(embeddings)
-        self.between.close()
+            self.lifelong.test_dataset(embeddings)
+        self.lifelong.close()
         self._keep_best(scores)
 
     def at_end(self) -> list[Result]:
@@ -55,7 +55,7 @@ class Scoring:
             save_embedder(state.tested, setup.folder / "embedder.safetensors", recipe=public_text(setup.recipe))
         records = run_log.read(setup.folder / "log.jsonl")
         results = [self._result(name, records) for name in setup.recipe.tested]
-        self.between.close()
+        self.lifelong.close()
         self._keep_best([result.plain for result in results])
         if distributed.rank() == 0:
             trained = setup.recipe.stages[-1].losses.features
@@ -81,7 +81,7 @@ class Scoring:
         if distributed.rank() == 0:
             embeddings.save(setup.folder / "embeddings" / f"{embeddings.dataset}.npz")
             self._record_now(plain)
-        self.between.site(embeddings)
+        self.lifelong.test_dataset(embeddings)
         return result
 
     def _embed(self, name: str) -> Embeddings:
@@ -116,8 +116,8 @@ def say_once(sentences: Iterable[str], say: Callable[[str], None]) -> None:
 
 def _best_before(folder: Path) -> float:
     """Return the best mean mAP in the log of a run that is resumed, -1 when nothing was scored yet."""
-    values: dict[tuple[int, int], list[float]] = {}
+    maps: dict[tuple[int, int], list[float]] = {}
     for record in run_log.scores(run_log.read(folder / "log.jsonl")):
         if record.stage:
-            values.setdefault((record.stage, record.epoch), []).append(record.mAP)
-    return max((sum(each) / len(each) for each in values.values()), default=-1.0)
+            maps.setdefault((record.stage, record.epoch), []).append(record.mAP)
+    return max((sum(each) / len(each) for each in maps.values()), default=-1.0)

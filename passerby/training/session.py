@@ -13,18 +13,18 @@ from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.threads import ThreadChange, in_use
 from passerby.training import distributed, run_log
-from passerby.training.between import Between
 from passerby.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from passerby.training.compatibility import require_stage
 from passerby.training.environment import environment
-from passerby.training.fit import require_stage
-from passerby.training.holding import run_lock
+from passerby.training.lifelong import LifelongRecorder
 from passerby.training.log_writer import LogWriter
-from passerby.training.opening import moved, opening, position_of, require_free
 from passerby.training.results import Result
-from passerby.training.resume import absolute, allow, other_machine, require_same_images
+from passerby.training.resume import absolute, allow_changes, other_machine, require_same_images
+from passerby.training.run_lock import run_lock
 from passerby.training.run_log import EpochRecord, Record, ThreadRecord
 from passerby.training.scoring import Scoring, say_once
 from passerby.training.signals import interruptible
+from passerby.training.start_messages import missing_folders_hint, position_of, require_free, start_messages
 from passerby.training.trainer import Trainer, Watch, make_trainer
 
 
@@ -82,18 +82,18 @@ def _prepare(
         require_free(folder)
         distributed.wait()  # or the first process would write what makes the last one refuse the folder
         trainer = make_trainer(recipe, folder, log=log)
-        return trainer, None, opening(trainer)
+        return trainer, None, start_messages(trainer)
     others = require_used(folder)
     begun = recipe_from_text(checkpoint.recipe, source=str(folder / "last.pt"))
     require_stage(checkpoint, [stage.epochs for stage in recipe.stages])
-    changes = allow(begun, recipe, checkpoint)
+    changes = allow_changes(begun, recipe, checkpoint)
     try:
         trainer = make_trainer(recipe, folder, weights="from a checkpoint", arithmetic=checkpoint.arithmetic, log=log)
     except UserError as error:
-        raise UserError(f"{error}{moved(recipe)}") from error
+        raise UserError(f"{error}{missing_folders_hint(recipe)}") from error
     setup = trainer.setup
     require_same_images(checkpoint.images, setup.images)
-    sentences = [*opening(trainer), *others, *changes, *other_machine(checkpoint.machine, setup.machine)]
+    sentences = [*start_messages(trainer), *others, *changes, *other_machine(checkpoint.machine, setup.machine)]
     return trainer, checkpoint, sentences
 
 
@@ -103,8 +103,8 @@ class _Session:
     def __init__(self, trainer: Trainer, watch: Sequence[Watch], say: Callable[[str], None]) -> None:
         self.trainer, self.watch, self.say = trainer, list(watch), say
         trainer.setup.threads.listen(self._threads_changed)
-        self.between = Between(trainer)
-        self.scoring = Scoring(trainer, self.between, say)
+        self.lifelong = LifelongRecorder(trainer)
+        self.scoring = Scoring(trainer, self.lifelong, say)
 
     def run(self, checkpoint: Checkpoint | None, sentences: list[str]) -> list[Result]:
         """Begin a run, or go on with it where a checkpoint stands, and score what came of it."""
@@ -142,7 +142,7 @@ class _Session:
     def _learn(self) -> None:
         """Go through the stages that are left."""
         trainer, stages = self.trainer, len(self.trainer.setup.stages)
-        if self.between.tests_start:
+        if self.lifelong.tests_start:
             self.scoring.at_start()
         if not trainer.state.over:
             trainer.setup.threads.begin()
@@ -160,7 +160,7 @@ class _Session:
                     raise Interrupted(
                         f"stopped before {trainer.state.counters}; everything is saved in {trainer.setup.folder}"
                     )
-                self.between.end(trainer.end_stage())
+                self.lifelong.end(trainer.end_stage())
                 if number + 1 < stages:  # the last one is scored at the end of the run
                     self.scoring.after_stage()
 

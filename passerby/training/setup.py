@@ -144,9 +144,9 @@ def make_setup(
         )
     for settings in recipe.stages:
         require_trainable(settings, embedder)
-    kept = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
-    if kept is not None and not batch_norms(embedder):
-        raise UserError(f"optim.batch_norm: {kept} has no effect: this model has no batch norm; leave it out")
+    fixed = next((s.optim.batch_norm for s in recipe.stages if s.optim.batch_norm != "train"), None)
+    if fixed is not None and not batch_norms(embedder):
+        raise UserError(f"optim.batch_norm: {fixed} has no effect: this model has no batch norm; leave it out")
     _require_norms(recipe.engine, embedder, device)
     for settings, batch in zip(recipe.stages, batches, strict=True):
         if batch == 1:

@@ -12,10 +12,10 @@ from types import FrameType
 
 def _stopping() -> list[signal.Signals]:
     """Return the signals that stop a run; a hang-up does not where it was to be ignored, as under nohup."""
-    found = [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT, signal.SIGTERM]
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        found.append(signal.SIGHUP)
-    return found
+        signals.append(signal.SIGHUP)
+    return signals
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From the data sets that a stage names to one table of training images with identities 0..C-1."""
+"""The training images of a stage, joined from its data sets, with identities 0..C-1."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
             image of each only.
 
     """
-    splits = [first_people(datasets[name].train, settings.identities) for name in settings.train]
+    splits = [first_identities(datasets[name].train, settings.identities) for name in settings.train]
     sources = tuple(datasets[name].name for name in settings.train)
     train, origin = join(splits), np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     if len(train) == 0:
-        others = sum(len(datasets[name].query) + len(datasets[name].gallery) for name in settings.train)
-        kept = f"; all {others:,} images of {', '.join(sources)} are for testing" if others else ""
-        raise UserError(f"stage {settings.title!r} has no training images{kept}")
+        count_test = sum(len(datasets[name].query) + len(datasets[name].gallery) for name in settings.train)
+        explanation = f"; all {count_test:,} images of {', '.join(sources)} are for testing" if count_test else ""
+        raise UserError(f"stage {settings.title!r} has no training images{explanation}")
     truth = train.pid
     if settings.labelled:
-        known = train.pid != UNKNOWN
-        train, origin, truth = train.select(known), origin[known], truth[known]
+        labelled = train.pid != UNKNOWN
+        train, origin, truth = train.select(labelled), origin[labelled], truth[labelled]
         _require_learnable(train, settings.title)
     elif settings.source:
         train, origin, truth, sources = _put_beside(settings, datasets, train, origin)
@@ -60,18 +60,18 @@ def make_stage(settings: StageSettings, datasets: Mapping[str, Dataset]) -> Stag
 
 
 def _hidden(train: Split) -> Split:
-    """Return the images without what is known of their people."""
+    """Return the images without their identities."""
     return replace(train, pid=np.full(len(train), UNKNOWN))
 
 
 def _put_beside(
     settings: StageSettings, datasets: Mapping[str, Dataset], train: Split, origin: Ints
 ) -> tuple[Split, Ints, Ints, tuple[str, ...]]:
-    """Join labelled images to unlabelled ones: images, where each is from, who is really in it, and the data sets."""
-    known = [split.select(split.pid != UNKNOWN) for split in (datasets[name].train for name in settings.source)]
-    joined, truth = join([_hidden(train), *known]), join([train, *known]).pid
+    """Join labelled source images to unlabelled ones: images, origin, annotated identities, and names of data sets."""
+    labelled = [split.select(split.pid != UNKNOWN) for split in (datasets[name].train for name in settings.source)]
+    joined, truth = join([_hidden(train), *labelled]), join([train, *labelled]).pid
     first = int(origin.max()) + 1
-    further = np.repeat(np.arange(first, first + len(known)), [len(split) for split in known])
+    further = np.repeat(np.arange(first, first + len(labelled)), [len(split) for split in labelled])
     names = tuple(datasets[name].name for name in (*settings.train, *settings.source))
     return joined, np.concatenate([origin, further]), truth, names
 
@@ -96,30 +96,30 @@ def number_stage(stage: Stage, table: CameraTable) -> Stage:
 
 
 def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], tested: Iterable[str]) -> None:
-    """Raise `UserError` when two data sets are the same files by two names, or copies of them.
+    """Raise `UserError` when two data sets contain the same files, or copies of them.
 
-    Their people would be counted as different ones, or searched for although another name has shown them. Copies are
-    looked for in a sample, see `shared_file`.
+    Their identities would be counted twice, or training images would be tested. Copies are searched for in a sample,
+    see `shared_file`.
 
     Args:
-        datasets: all that a run reads, by name.
-        trained, tested: which of them it learns from, and which it is tested on.
+        datasets: all data sets of a run, by name.
+        trained, tested: names of the training and test data sets.
 
     """
-    trained, tested, seen = list(trained), list(tested), dict[str, str]()
+    trained, tested, owner = list(trained), list(tested), dict[str, str]()
     for name in trained:
         for file in _files([datasets[name].train]):
-            if (other := seen.setdefault(file, name)) != name:
+            if (other := owner.setdefault(file, name)) != name:
                 raise UserError(
                     f"data sets {other!r} and {name!r} are trained on the same images (first: {file}); name them once, "
-                    "since their people would count as different ones"
+                    "since their identities would count as different ones"
                 )
     for name in tested:
         for file in _files([datasets[name].query, datasets[name].gallery]):
-            if (other := seen.get(file, name)) != name:
+            if (other := owner.get(file, name)) != name:
                 raise UserError(
                     f"data set {name!r} is tested on images that {other!r} trains on (first: {file}); its scores would "
-                    "say nothing"
+                    "be meaningless"
                 )
     _require_no_copies(datasets, trained, tested)
 
@@ -127,27 +127,27 @@ def require_apart(datasets: Mapping[str, Dataset], *, trained: Iterable[str], te
 def _require_no_copies(datasets: Mapping[str, Dataset], trained: list[str], tested: list[str]) -> None:
     if len({*trained, *tested}) < 2:
         return
-    shown = {name: by_size(datasets[name].train.path.tolist()) for name in trained}
-    for one, other in itertools.combinations(trained, 2):
-        if (equal := shared_file(shown[one], shown[other])) is not None:
+    trained_files = {name: by_size(datasets[name].train.path.tolist()) for name in trained}
+    for first, second in itertools.combinations(trained, 2):
+        if (equal := shared_file(trained_files[first], trained_files[second])) is not None:
             raise UserError(
-                f"data sets {one!r} and {other!r} are trained on copies of the same images ({equal[0]} and {equal[1]} "
-                "are equal); name them once, since their people would count as different ones"
+                f"data sets {first!r} and {second!r} are trained on copies of the same images ({equal[0]} and "
+                f"{equal[1]} are equal); name them once, since their identities would count as different ones"
             )
     for name in tested:
-        searched = by_size(
+        tested_files = by_size(
             path for split in (datasets[name].query, datasets[name].gallery) for path in split.path.tolist()
         )
-        for other in trained:
-            if other != name and (equal := shared_file(searched, shown[other])) is not None:
+        for second in trained:
+            if second != name and (equal := shared_file(tested_files, trained_files[second])) is not None:
                 raise UserError(
-                    f"data set {name!r} is tested on copies of images that {other!r} trains on ({equal[0]} and "
-                    f"{equal[1]} are equal); its scores would say nothing"
+                    f"data set {name!r} is tested on copies of images that {second!r} trains on ({equal[0]} and "
+                    f"{equal[1]} are equal); its scores would be meaningless"
                 )
 
 
 def _files(splits: Iterable[Split]) -> Iterator[str]:
-    """Yield where the files of some splits really are, links to folders followed."""
+    """Yield the real paths of the files of some splits, links to folders resolved."""
     really = cache(os.path.realpath)  # of folders, of which there are few
     for split in splits:
         for path in split.path.tolist():
@@ -155,23 +155,23 @@ def _files(splits: Iterable[Split]) -> Iterator[str]:
             yield f"{really(folder)}/{name}"
 
 
-def first_people(split: Split, count: int | None) -> Split:
-    """Return the images of the `count` known people with the lowest numbers; None = the split as it is."""
+def first_identities(split: Split, count: int | None) -> Split:
+    """Return the images of the `count` known identities with the lowest numbers; None = the split as it is."""
     if count is None:
         return split
-    known = np.unique(split.pid[split.pid != UNKNOWN])
-    return split.select(np.isin(split.pid, known[:count]))
+    identities = np.unique(split.pid[split.pid != UNKNOWN])
+    return split.select(np.isin(split.pid, identities[:count]))
 
 
-def people_sentences(settings: StageSettings, datasets: Mapping[str, Dataset]) -> list[str]:
-    """Say how many people the data sets of a stage have, and how many are learnt from, where that is limited."""
+def identity_sentences(settings: StageSettings, datasets: Mapping[str, Dataset]) -> list[str]:
+    """Return sentences on the number of identities that a stage trains on, where the recipe limits it."""
     if settings.identities is None:
         return []
     counts = {datasets[name].name: datasets[name].train.count_identities for name in settings.train}
     return [
-        f"{settings.title}: the first {settings.identities:,} of {count:,} people of {name} are learnt from"
+        f"{settings.title}: the first {settings.identities:,} of {count:,} identities of {name} are trained on"
         if count > settings.identities
-        else f"{settings.title}: {name} has {count:,} people, so identities: {settings.identities} leaves nobody out"
+        else f"{settings.title}: {name} has {count:,} identities, so identities: {settings.identities} leaves none out"
         for name, count in counts.items()
     ]
 
@@ -190,9 +190,9 @@ def _require_all(sources: tuple[str, ...], origin: Ints, settings: StageSettings
     counts = np.bincount(origin, minlength=len(sources))
     for name, count in zip(sources, counts, strict=True):
         if count == 0:
-            known = " of known people" if settings.labelled else ""
+            suffix = " of known identities" if settings.labelled else ""
             raise UserError(
-                f"stage {settings.title!r} trains jointly on {name!r}, which has no training images{known}; leave it "
+                f"stage {settings.title!r} trains jointly on {name!r}, which has no training images{suffix}; leave it "
                 "out of `train`"
             )
 
@@ -201,8 +201,8 @@ def _require_learnable(train: Split, title: str) -> None:
     counts = np.bincount(train.pid) if len(train) else np.zeros(0, int)
     if len(counts) < 2:
         raise UserError(
-            f"stage {title!r} shows {len(counts)} known {'identity' if len(counts) == 1 else 'identities'}; "
-            "training needs at least two people to tell apart"
+            f"stage {title!r} has {len(counts)} known {'identity' if len(counts) == 1 else 'identities'}; "
+            "training needs at least two"
         )
     if counts.max() < 2:
         raise UserError(

@@ -16,11 +16,11 @@ from passerby.methods.method import Method, PreviousModel
 from passerby.models.embedder import Embedder
 from passerby.recipe import Recipe, StageSettings
 from passerby.training import distributed
-from passerby.training.apart import restore_own, states_apart
 from passerby.training.checkpoint import Checkpoint, State
+from passerby.training.compatibility import require_optimiser, require_state
 from passerby.training.counters import Counters
-from passerby.training.fit import require_optimiser, require_state
 from passerby.training.frozen import EMBEDDER, LOSSES, METHODS, Frozen
+from passerby.training.process_state import differing_states, restore_process_state
 from passerby.types import Stage
 
 
@@ -142,9 +142,9 @@ class TrainState:
         """Train on other images, or on more of them."""
         self.stage = stage
 
-    def compare_with_previous(self, *, wanted: bool) -> None:
+    def compare_with_previous(self, *, keep: bool) -> None:
         """Keep a frozen copy of the model as it is now, or none."""
-        self.previous_model = PreviousModel(self.tested) if wanted else None
+        self.previous_model = PreviousModel(self.tested) if keep else None
 
     def train_with(self, losses: LossMix, *, classes: int) -> None:
         """Take other losses, of so many identities."""
@@ -183,7 +183,7 @@ class TrainState:
             labels=at.labels,
             classes=self.classes,
             sums=at.sums,
-            processes=states_apart(self._named, at.sums) if at.iteration else [],
+            processes=differing_states(self._named, at.sums) if at.iteration else [],
         )
 
     def load_state_dict(self, checkpoint: Checkpoint) -> None:
@@ -195,7 +195,7 @@ class TrainState:
         """
         states = self._states(checkpoint)
         for name, (module, state) in states.items():
-            require_state(state, module.state_dict(), what=name)
+            require_state(state, module.state_dict(), name=name)
         if not checkpoint.ended:  # nothing is optimised after the last epoch, and methods have grown since
             require_optimiser(checkpoint.optimiser, self.optimiser)
             self.optimiser.load_state_dict(checkpoint.optimiser)
@@ -211,8 +211,8 @@ class TrainState:
             checkpoint.labels,
             checkpoint.sums,
         )
-        if distributed.rank() < len(own := checkpoint.processes or []):
-            restore_own(own[distributed.rank()], self._named, self.counters.sums)
+        if distributed.rank() < len(process_states := checkpoint.processes or []):
+            restore_process_state(process_states[distributed.rank()], self._named, self.counters.sums)
 
     @property
     def _named(self) -> dict[str, nn.Module]:
@@ -222,13 +222,13 @@ class TrainState:
 
     def _states(self, checkpoint: Checkpoint) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
         """Return the modules that a checkpoint fills, with their states."""
-        wanted: dict[str, tuple[nn.Module | None, dict[str, Tensor] | None]] = {
+        parts: dict[str, tuple[nn.Module | None, dict[str, Tensor] | None]] = {
             "embedder": (self.embedder, checkpoint.embedder),
             "previous model": (self.previous_model, checkpoint.previous_model),
             "EMA": (self.ema, checkpoint.ema),
             "losses": (None if checkpoint.ended else self.losses, checkpoint.losses),
         }
-        for name, (module, state) in wanted.items():
+        for name, (module, state) in parts.items():
             if module is not None and state is None:
                 raise UserError(f"last.pt does not fit the run: it holds no {name}")
-        return {name: (m, state) for name, (m, state) in wanted.items() if m is not None and state is not None}
+        return {name: (m, state) for name, (m, state) in parts.items() if m is not None and state is not None}

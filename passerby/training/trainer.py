@@ -29,7 +29,7 @@ from passerby.training.checkpoint import Checkpoint, save_checkpoint
 from passerby.training.clock import Clock
 from passerby.training.context import MethodContext
 from passerby.training.evaluator import Evaluator
-from passerby.training.labelling import choose_labels
+from passerby.training.label_assignment import assign_labels
 from passerby.training.log_writer import no_log
 from passerby.training.plan import count_batches, drawn, plan_epoch
 from passerby.training.probe import Arithmetic
@@ -92,9 +92,9 @@ class Trainer:
         )
         save_checkpoint(checkpoint, setup.folder / "last.pt")
 
-    def choose_labels(self) -> Ints:
+    def assign_labels(self) -> Ints:
         """Return the labels of the present epoch, (N,) or (N, V) int64, -1 = not to be used."""
-        return choose_labels(self.builder)
+        return assign_labels(self.builder)
 
     # ---- a stage
 
@@ -160,7 +160,7 @@ class Trainer:
         data, seed = state.settings.data, recipe.engine.seed
         columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
         while True:
-            labels, at = self.choose_labels(), state.counters
+            labels, at = self.assign_labels(), state.counters
             generator = np.random.default_rng([seed, at.stage, at.epoch])
             identities = labels if labels.ndim == 1 else labels[:, 0]
             plan = plan_epoch(state.stage, identities, generator, settings=data)

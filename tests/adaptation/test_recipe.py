@@ -19,7 +19,7 @@ from passerby.errors import UserError
 from passerby.inference.embed import WHOLE, embed, masked_view
 from passerby.methods.clustered import unit
 from passerby.recipe import load_recipe
-from passerby.training.groupings import read_groupings, vectors_file
+from passerby.training.pseudo_labels import read_pseudo_labels, vectors_file
 from passerby.training.session import train
 from passerby.types import Embeddings, Split
 from tests.conftest import draw_person, write_site
@@ -82,7 +82,9 @@ def test_it_says_how_many_people_there_are_and_how_sure_it_is(adapted):
     assert "how sure: agreement with the last epoch" in said
     assert figures["truth"] is None
     assert -1 <= figures["silhouette"] <= 1
-    assert [sorted(set(kept.cam.tolist())) for kept in read_groupings(out)] == [[1, 2]] * 3  # as the folders count them
+    assert [sorted(set(kept.cam.tolist())) for kept in read_pseudo_labels(out)] == [
+        [1, 2]
+    ] * 3  # as the folders count them
     assert 0 < doubt["fewest"] <= figures["clusters"] <= doubt["most"]
     assert "of them doubtful" in (out / "report.html").read_text()
     assert f"report: {out / 'report.html'}" in said
@@ -215,7 +217,7 @@ def test_a_pattern_tells_cameras(source, tmp_path):
         ({"images": 3}, (), "fewer images than k1: 15 images with k1=15"),
         ({}, [*SMALL, *ALL_NEAR], "clustering put 30 of 30 images into one cluster"),
         ({}, [*SMALL, "method.contrast.cluster.min_samples=30"], "clustering found no cluster, only noise, in 30"),
-        ({}, [*SMALL, "input.size=[64, 32]"], "was shown images with input.size [32, 16], this recipe has [64, 32]"),
+        ({}, [*SMALL, "input.size=[64, 32]"], "was trained with input.size [32, 16], this recipe has [64, 32]"),
         ({}, ["--method", "contrst"], "--method contrst: it is one of contrast, "),
         ({}, ["method.contrast.epps=1"], "unknown key method.contrast.epps"),
     ],

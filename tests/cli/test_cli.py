@@ -539,8 +539,8 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_alike(
     assert load_checkpoint(folder / "last.pt").epoch == 1
     done = run("train", "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
-    assert "going on at stage 1 of 1, epoch 2, batch 3" in done.output
-    assert "nothing is left to learn" in run("train", "--resume", "--out", folder).output
+    assert "resuming at stage 1 of 1, epoch 2, batch 3" in done.output
+    assert "the model is only tested" in run("train", "--resume", "--out", folder).output
     first, second = (load_checkpoint(place / "last.pt") for place in (folder, trained))
     assert all(bool((first.embedder[key] == second.embedder[key]).all()) for key in first.embedder)
 

@@ -23,7 +23,7 @@ def second_stage(recipe, folder):
         method.on_stage_end(run.context)
     run.open_stage(1)
     if not run.state.stage.labelled:
-        run.choose_labels()
+        run.assign_labels()
     run.state.embedder.train()
     return run
 

@@ -34,7 +34,7 @@ def unknown(tiny, tmp_path):
         alone = "losses={softmax: null, triplet: null}"
         run = make_trainer(tiny(stages, alone, "data.identities=2", "evaluate=[]", *overrides), tmp_path / "run")
         run.open_stage(0)
-        run.choose_labels()
+        run.assign_labels()
         run.state.embedder.train()
         return run
 

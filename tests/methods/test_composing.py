@@ -48,7 +48,7 @@ def test_the_scored_model_is_the_average_whatever_the_stage_leaves(tiny, tmp_pat
 def test_the_divergence_behind_ce_dist_is_told(tiny, tmp_path):
     train(tiny(TWO, "method={lwf: {ce_dist: 1.0}}", "data.identities=3", "evaluate=[]"), tmp_path / "run")
     records = run_log.read(tmp_path / "run" / "log.jsonl")
-    (told,) = [record for record in run_log.metrics(records) if record.part == "lwf"]
+    (told,) = [record for record in run_log.metrics(records) if record.method == "lwf"]
     above, whole = told.values["ce_dist above its least value"], run_log.epochs(records)[-1].terms["ce_dist"].value
     assert 0 <= above < 0.01 < whole
 

@@ -14,7 +14,7 @@ from passerby.methods.dask import DaskSettings, learn_colours, measure_colours
 from passerby.methods.method import bytes_of
 from passerby.models.akpnet import AKPNet
 from passerby.training.forward import forward
-from passerby.training.opening import opening
+from passerby.training.start_messages import start_messages
 from passerby.training.trainer import make_trainer
 from passerby.types import Batch, Inputs
 from tests.methods.test_weight_penalty import TWO_SITES
@@ -164,7 +164,7 @@ def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, w
         method.on_stage_end(run.context)
     assert len(method.networks) == count
     assert method.memory_footprint() == {"networks": count * bytes_of(method.networks[0].state_dict())}
-    assert [(record.part, set(record.values)) for record in told] == 3 * [("dask", {"error", "error without"})]
+    assert [(record.method, set(record.values)) for record in told] == 3 * [("dask", {"error", "error without"})]
 
 
 def test_networks_of_several_kinds_come_back(second):
@@ -203,7 +203,7 @@ def test_a_random_site_is_drawn_anew_in_every_epoch(second):
 
 def test_random_weights_are_told(tiny, tmp_path):
     told = "method.dask: its network begins with random weights; the published one is pre-trained (weights: pretrained)"
-    assert told in opening(make_trainer(tiny(*TWO_SITES, dask()), tmp_path))
+    assert told in start_messages(make_trainer(tiny(*TWO_SITES, dask()), tmp_path))
     assert DaskSettings(weights="pretrained").note == ""
 
 

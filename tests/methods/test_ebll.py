@@ -242,7 +242,7 @@ def test_a_stage_tells_how_good_its_code_is_and_what_the_reconstruction_does_to_
     assert f"The code ae of stage 'market1501' tells {share} of what differs between the features" in first.note
     assert "raise method.ebll.code, or raise method.ebll.epochs (now 30) or method.ebll.lr (now 0.01)" in first.note
     assert [record.stage for record in told(three)] == [1, 2, 3]
-    assert first.part == "ebll"
+    assert first.method == "ebll"
     values = first.values
     assert values["ae"] == pytest.approx(values["ae error"])
     assert values["ae variance kept"] > COLLAPSED

@@ -66,7 +66,7 @@ class Left:
         self.run.save = lambda: None
         for number, count in enumerate(STEPS):
             self.run.open_stage(number)
-            labels = self.run.choose_labels()
+            labels = self.run.assign_labels()
             for first in range(count):
                 self.run.state.counters.iteration = first
                 batch = some(self.run, rows=range(first, len(labels), 6), labels=self.run.state.counters.labels)

@@ -37,7 +37,7 @@ def test_the_pattern_finds_names():
     for text in (
         "stage.method.ssg",
         "if 'ewc' in named",
-        'record.part == "ebll"',
+        'record.method == "ebll"',
         "import SsgSettings",
         'METHODS["mmt"]',
     ):

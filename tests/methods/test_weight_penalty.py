@@ -185,7 +185,7 @@ def test_pulls_are_logged_with_their_ratio_to_the_loss(tiny, tmp_path):
     assert not set(epochs[0].terms) & set(strengths)
     for name, strength in strengths.items():
         assert epochs[-1].terms[name].weight == strength
-        first, last = (record.values for record in told if record.part == name)
+        first, last = (record.values for record in told if record.method == name)
         others = sum(term.weighted for other, term in epochs[-1].terms.items() if other != name)
         ratio = epochs[-1].terms[name].weighted / others
         assert last["penalty / loss in the last epoch"] == pytest.approx(ratio, rel=1e-6)

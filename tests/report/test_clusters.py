@@ -26,7 +26,7 @@ from passerby.report.predicted_identities import (
 )
 from passerby.report.projection import features_figure, project_clusters
 from passerby.training import run_log
-from passerby.training.groupings import Grouping, read_groupings, save_vectors, vectors_file
+from passerby.training.pseudo_labels import PseudoLabels, read_pseudo_labels, save_vectors, vectors_file
 from passerby.training.run_log import MetricRecord
 from passerby.types import Embeddings
 from tests.report.conftest import plain_recipe
@@ -50,7 +50,7 @@ def grouping(labels=LABELS, *, epoch=1, truth=TRUTH, folder=None):
     path = np.array([f"{folder}/{row:02d}.jpg" for row in range(len(labels))])
     hidden, cam = np.ones(len(labels), np.bool_), np.arange(len(labels)) % 3
     curve = np.linspace(0.1, 0.9, len(labels), dtype=np.float32)
-    return Grouping(1, epoch, labels, path, cam, truth, hidden, curve)
+    return PseudoLabels(1, epoch, labels, path, cam, truth, hidden, curve)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_an_image_alone_in_its_cluster_is_in_none():
 
 
 def test_known_people_beside_are_not_clusters():
-    found = Grouping(
+    found = PseudoLabels(
         1,
         1,
         np.array([3, 3, 0, 1]),
@@ -208,7 +208,7 @@ def test_points_are_coloured_by_cluster_though_nobody_is_known():
 
 def test_cameras_of_two_data_sets_are_told_apart():
     site = np.array(["plaza", "hall"])[np.arange(COUNT) % 2]
-    found = replace(grouping(), site=site)
+    found = replace(grouping(), dataset=site)
     assert cards(found, None)[0].sentence() == "4 images, from 4 cameras"
     table = Embeddings(vectors(), np.full(COUNT, -1), found.cam, np.full(COUNT, ""))
     figure = features_figure(project_clusters(table, LABELS, site=site), colour="camera")
@@ -217,13 +217,17 @@ def test_cameras_of_two_data_sets_are_told_apart():
 
 
 def test_groupings_are_read_back(run):
-    first, second = read_groupings(run)
+    first, second = read_pseudo_labels(run)
     assert (first.epoch, first.learnt, second.epoch) == (1, 0, 2)
     assert first.labels.tolist() == LABELS.tolist()
     assert len(Embeddings.load(vectors_file(run, 1))) == COUNT
-    (run / "clusters" / "stage-1-epoch-003.npz").write_text("x")
+    path = run / "clusters" / "stage-1-epoch-003.npz"
+    with np.load(run / "clusters" / "stage-1-epoch-001.npz") as file:
+        np.savez(path, **file, site=np.full(COUNT, "plaza"))  # the name of the column in version 0.1
+    assert read_pseudo_labels(run)[2].dataset.tolist() == ["plaza"] * COUNT
+    path.write_text("x")
     with pytest.raises(UserError, match="is not clusters as a run writes them"):
-        read_groupings(run)
+        read_pseudo_labels(run)
 
 
 def test_the_page_shows_whom_it_took_for_one_person(run):

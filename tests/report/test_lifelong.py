@@ -10,17 +10,17 @@ from passerby.errors import UserError
 from passerby.report.folder import read_run
 from passerby.report.lifelong import heat_map, lifelong_section, losses, site_curves, stored_vectors
 from passerby.report.page import write_report
-from passerby.training.course import course_json, course_of
+from passerby.training.lifelong_results import lifelong_results_json, read_lifelong_results
 from tests.report.conftest import plain_recipe, write_run
-from tests.training.test_course import RECORDS, STAGES, TESTED, stage
+from tests.training.test_lifelong_results import RECORDS, STAGES, TESTED, stage
 
 
 def write_course(folder, *, records=RECORDS, stages=STAGES, plaza=0.0):
     """Write a run folder of three stages; `plaza` is added to its mAP after the first one."""
     folder.mkdir()
-    course = course_of(stages, TESTED, records)
+    course = read_lifelong_results(stages, TESTED, records)
     course.matrix["mAP"][1:, 0] += plaza
-    (folder / "continual_metrics.json").write_text(json.dumps(course_json(course)))
+    (folder / "continual_metrics.json").write_text(json.dumps(lifelong_results_json(course)))
     datasets = {name: {"kind": "market1501", "root": "nowhere"} for name in TESTED}
     steps = [{"train": list(each.sources), "epochs": 2} for each in stages]
     (folder / "recipe.yaml").write_text(plain_recipe(datasets=datasets, stages=steps, evaluate=TESTED).dump())
@@ -29,7 +29,7 @@ def write_course(folder, *, records=RECORDS, stages=STAGES, plaza=0.0):
 
 @pytest.fixture
 def course():
-    return course_of(STAGES, TESTED, RECORDS)
+    return read_lifelong_results(STAGES, TESTED, RECORDS)
 
 
 def test_losses_are_told_in_plain_words(course):
@@ -104,7 +104,7 @@ def test_experts_tell_what_was_not_learnt(tmp_path):
         written = write_run(tmp_path / name, name=name)
         path = written.folder / "scores.json"
         scores = json.loads(path.read_text())
-        own = course_of(STAGES, TESTED, RECORDS).matrix["mAP"][len(experts), len(experts)]
+        own = read_lifelong_results(STAGES, TESTED, RECORDS).matrix["mAP"][len(experts), len(experts)]
         scores[name]["plain"]["mAP"] = own + points
         path.write_text(json.dumps(scores))
         experts.append(written.folder)
@@ -159,6 +159,6 @@ def test_curves_begin_at_the_start_where_it_was_tested(course):
     lines = {line.get_label(): line for line in site_curves(course, "mAP").axes[0].lines}
     assert list(lines["plaza"].get_xdata()) == [0, 1, 2, 3]
     assert list(lines["plaza"].get_ydata()) == pytest.approx([1, 82, 60, 50])
-    later = course_of(STAGES, TESTED, RECORDS[5:])
+    later = read_lifelong_results(STAGES, TESTED, RECORDS[5:])
     lines = {line.get_label(): line for line in site_curves(later, "mAP").axes[0].lines}
     assert list(lines["mall (unseen)"].get_xdata()) == [1, 2, 3]

@@ -11,7 +11,7 @@ from passerby.errors import UserError
 from passerby.recipe import load_recipe
 from passerby.training import run_log
 from passerby.training.checkpoint import load_checkpoint, save_checkpoint
-from passerby.training.resume import absolute, allow, changed, fingerprints, other_machine
+from passerby.training.resume import absolute, allow_changes, fingerprints, other_machine, recipe_differences
 from passerby.training.session import Interrupted, train
 from passerby.types import Dataset, Split
 from tests.training.runs import interrupt_after, run, weights
@@ -68,7 +68,7 @@ def test_for_more_epochs(tiny, again, whole, tmp_path):
     said = []
     train(tiny("stages.0.epochs=3"), again, start="resume", say=said.append)
     assert [r.epoch for r in run_log.epochs(run_log.read(again / "log.jsonl"))] == [1, 2, 3]
-    assert any("3 epochs instead of 2; from here on the learning rate follows the schedule of 3" in s for s in said)
+    assert any("3 epochs instead of 2; from now on the learning rate follows the schedule of 3" in s for s in said)
     longer = shutil.copytree(whole, tmp_path / "longer")  # with a constant rate, more epochs are more of the same
     train(tiny("stages.0.epochs=3"), longer, start="resume")
     assert weights(longer) == weights(again) == weights(run(tiny("stages.0.epochs=3"), tmp_path / "at once"))
@@ -80,11 +80,11 @@ def test_not_for_fewer_epochs_than_are_done(tiny, again):
 
 
 REFUSED = {
-    "data.instances=3": "data.instances was 2 and is 3 now, .*: the epochs that are done drew other batches",
-    "optim.lr=0.5": "lr was 0.001 and is 0.5 now, .*: the epochs that are done were learnt in another way",
-    "input.size=[64, 32]": "input.size was .* and is .* now",
-    "engine.precision=bf16": "engine.precision was .* computed in another way",
-    "model.pool=gem": 'model.pool was "avg" and is "gem" now',
+    "data.instances=3": "data.instances was 2 and is now 3, .*: the finished epochs drew different batches",
+    "optim.lr=0.5": "lr was 0.001 and is now 0.5, .*: the finished epochs were trained differently",
+    "input.size=[64, 32]": "input.size was .* and is now",
+    "engine.precision=bf16": "engine.precision was .* computed differently",
+    "model.pool=gem": 'model.pool was "avg" and is now "gem"',
     "stages.0.train=[other]": "market1501.* and is .*other",
 }
 
@@ -94,7 +94,7 @@ def test_what_makes_another_run_of_it(tiny, stopped, change):
     before = (stopped / "last.pt").read_bytes()
     with pytest.raises(UserError, match=REFUSED[change]) as caught:
         train(tiny(change), stopped, start="resume")
-    assert "belongs to another recipe" in str(caught.value)
+    assert "which a resumed run cannot change" in str(caught.value)
     assert (stopped / "last.pt").read_bytes() == before
 
 
@@ -127,20 +127,20 @@ def test_places_become_absolute(tiny, tmp_path, monkeypatch):
 
 
 def test_a_place_is_no_change(tiny):
-    assert changed(tiny(), tiny("root=x", "masks=y", "datasets.other.root=z")) == []
-    assert changed(tiny(), tiny("datasets.new={kind: market1501, root: x}", "evaluate=[new]")) == []
+    assert recipe_differences(tiny(), tiny("root=x", "masks=y", "datasets.other.root=z")) == []
+    assert recipe_differences(tiny(), tiny("datasets.new={kind: market1501, root: x}", "evaluate=[new]")) == []
     shown = "stages=[{train: [market1501, other]}]"
-    (change,) = changed(tiny(shown), tiny(shown, "datasets.other={kind: folder, root: x}"))[:1]
+    (change,) = recipe_differences(tiny(shown), tiny(shown, "datasets.other={kind: folder, root: x}"))[:1]
     assert change.key.startswith("datasets.other.")
 
 
 def test_epochs_of_a_stage_that_has_ended_stay(tiny, stopped):
     checkpoint = load_checkpoint(stopped / "last.pt")
     longer = tiny("stages.0.epochs=5")
-    with pytest.raises(UserError, match="has ended and its method"):
-        allow(tiny(), longer, replace(checkpoint, ended=True))
+    with pytest.raises(UserError, match="has ended, and its method"):
+        allow_changes(tiny(), longer, replace(checkpoint, ended=True))
     with pytest.raises(UserError, match="the stage is over"):
-        allow(tiny(), longer, replace(checkpoint, stage=1))
+        allow_changes(tiny(), longer, replace(checkpoint, stage=1))
 
 
 def test_a_fingerprint_knows_names_sizes_identities_and_cameras_but_no_place(tmp_path):
@@ -163,7 +163,7 @@ def test_another_machine_is_told(tiny, again, whole):
     save_checkpoint(replace(checkpoint, machine=checkpoint.machine | {"device": "cuda"}), again / "last.pt")
     said = []
     train(tiny(), again, start="resume", say=said.append)
-    assert any("goes on with device cpu instead of cuda" in sentence for sentence in said)
+    assert any("resumed with device cpu instead of cuda" in sentence for sentence in said)
     assert weights(again) == weights(whole)
 
 
@@ -181,9 +181,9 @@ def test_one_run_at_a_time(tiny, stopped, again):
 
 
 def test_where_moved_images_are_said_to_be_given(tiny, again):
-    with pytest.raises(UserError, match="; if the images have moved, say where they are: --resume root=FOLDER"):
+    with pytest.raises(UserError, match="; if the images have moved, give their new path: --resume root=FOLDER"):
         train(tiny("root=/nowhere"), again, start="resume")
     both = "stages=[{train: [other]}]"
     with pytest.raises(UserError) as caught:
         train(tiny(both, "datasets.other.root=/nowhere"), again, start="resume")
-    assert "belongs to another recipe" in str(caught.value)
+    assert "which a resumed run cannot change" in str(caught.value)

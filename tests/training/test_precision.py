@@ -46,7 +46,7 @@ def test_auto_is_bf16_only_where_it_is_fast_and_safe(chosen):
 def test_what_is_asked_for_is_done_or_refused(chosen):
     assert chosen(*RESNET, "input.size=[64, 64]", "engine.precision=bf16", supported=False) == "bf16"
     assert chosen(*RESNET, "input.size=[64, 32]", "engine.precision=float32") == "float32"
-    with pytest.raises(UserError, match="leaves one column of the map; use float32"):
+    with pytest.raises(UserError, match="outputs a map of one column; use float32"):
         chosen(*RESNET, "input.size=[64, 32]", "engine.precision=bf16")
     with pytest.raises(UserError, match="fp16 is for GPUs"):
         chosen(*RESNET, "engine.precision=fp16")

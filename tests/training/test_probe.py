@@ -7,11 +7,11 @@ import torch
 
 from passerby.models.embedder import Embedder
 from passerby.training import probe as module
-from passerby.training.opening import opening
 from passerby.training.precision import choose_arithmetic
 from passerby.training.probe import BUDGET, Arithmetic, cache_file, fastest, measure, probe
 from passerby.training.run_log import read
 from passerby.training.session import train
+from passerby.training.start_messages import start_messages
 from passerby.training.trainer import make_trainer
 from tests.training.runs import state_hash, weights
 
@@ -120,7 +120,7 @@ def bf16_is_faster(monkeypatch):
 def test_a_run_says_what_was_measured(bf16_is_faster, tiny, tmp_path):
     run = make_trainer(tiny(*AUTO, WIDE), tmp_path)
     assert (run.setup.precision, run.setup.arithmetic.channels_last) == ("bf16", False)
-    assert opening(run)[-1] == (
+    assert start_messages(run)[-1] == (
         "bf16, channels first, by a probe of its steps (images/s: float32, channels last 1; float32, channels first 1; "
         "bf16, channels last 2; bf16, channels first 3); engine.precision and engine.channels_last fix it"
     )

@@ -247,7 +247,7 @@ def test_three_stages_killed_at_random_moments_end_with_the_same_scores(tiny, ti
     one, other = (json.loads((f / "continual_metrics.json").read_text()) for f in (folder, whole))
     for key in ("stages", "mAP", "rank1", "earlier_gallery"):
         assert one[key] == other[key]
-    held = [[cost["held"] for cost in each["cost"]] for each in (one, other)]
+    held = [[cost["memory_footprint"] for cost in each["cost"]] for each in (one, other)]
     assert held[0] == held[1]
 
 

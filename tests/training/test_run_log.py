@@ -11,7 +11,9 @@ from passerby.training.run_log import (
     EpochRecord,
     GradientNorm,
     GradientRecord,
+    MetricRecord,
     ScoreRecord,
+    StageRecord,
     TermRecord,
     append,
     count_damaged,
@@ -125,3 +127,25 @@ def test_a_figure_may_be_no_number(tmp_path):
     assert epochs(read(write(tmp_path / "j", epoch(1, loss=float("nan")))))[0].loss != 0
     assert count_damaged(tmp_path / "j") == 0
     assert count_damaged(tmp_path / "none") == 0
+
+
+def test_logs_of_version_0_1_are_read_by_the_present_names(tmp_path):
+    file = tmp_path / "log.jsonl"
+    old = [
+        {"event": "metrics", "stage": 1, "epoch": 2, "part": "ewc", "values": {"penalty": 0.5}, "note": ""},
+        {
+            "event": "stage",
+            "stage": 1,
+            "epoch": 2,
+            "title": "",
+            "seconds": 2.0,
+            "held": {"a": {"x": 8}},
+            "images": 0,
+        },
+    ]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in old) + '["part"]\n"held"\n')
+    assert read(file) == [
+        MetricRecord(stage=1, epoch=2, method="ewc", values={"penalty": 0.5}),
+        StageRecord(1, 2, "", 2.0, {"a": {"x": 8}}, 0),
+    ]
+    assert count_damaged(file) == 2

@@ -15,8 +15,8 @@ from passerby.evaluation import evaluate
 from passerby.models.embedder import load_embedder
 from passerby.recipe import load_recipe
 from passerby.training import run_log
-from passerby.training.opening import opening
 from passerby.training.session import train
+from passerby.training.start_messages import start_messages
 from passerby.training.trainer import make_trainer
 from passerby.types import Embeddings
 from tests.conftest import JOINT, draw_person
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(finished,
 
 def test_what_came_of_a_weights_file_is_said(finished, tiny, tmp_path):
     file = finished / "embedder.safetensors"
-    found = opening(make_trainer(tiny(f"model.weights={file}", "model.attention=se"), tmp_path))
+    found = start_messages(make_trainer(tiny(f"model.weights={file}", "model.attention=se"), tmp_path))
     count = len(load_embedder(file).backbone.state_dict())
     gates = ", ".join(f"layer{i}.0.se.fc.{j}.weight" for i, j in ((1, 0), (1, 2), (2, 0)))
     kept = f"8 keep their initial values ({gates}, 5 more)"
@@ -152,7 +152,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(finished, tiny):
     before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     assert (
         refusal(tiny(), finished)
-        == f"{finished} already holds a run; go on with it by --resume, or choose another --out"
+        == f"{finished} already holds a run; continue it with --resume, or choose another --out"
     )
     assert {path: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
 
@@ -163,7 +163,7 @@ def test_a_file_is_no_folder(tiny, tmp_path):
 
 
 def test_a_run_resumes_with_its_own_recipe_only(finished, tiny):
-    assert "belongs to another recipe" in refusal(tiny("optim.lr=0.5"), finished, start="resume")
+    assert "which a resumed run cannot change" in refusal(tiny("optim.lr=0.5"), finished, start="resume")
 
 
 def test_nothing_to_resume(tiny, tmp_path):
@@ -213,7 +213,7 @@ def write_folder(root, identities, images):
 
 @pytest.mark.parametrize(
     ("identities", "images", "told"),
-    [(1, 8, "shows 1 known identity; training needs at least two"), (4, 1, "has one image per identity")],
+    [(1, 8, "has 1 known identity; training needs at least two"), (4, 1, "has one image per identity")],
 )
 def test_people_that_cannot_be_told_apart(tiny, tmp_path, identities, images, told):
     root = write_folder(tmp_path / "site", identities, images)

@@ -6,7 +6,7 @@ import pytest
 from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.recipe import StageSettings
-from passerby.training.stages import make_stage, people_sentences
+from passerby.training.stages import identity_sentences, make_stage
 from passerby.types import Dataset, Split
 
 
@@ -54,8 +54,8 @@ def test_an_unlabelled_stage_forgets_who_is_who():
     ("pid", "told"),
     [
         ([], "stage 'market1501' has no training images"),
-        ([-1, -1], "shows 0 known identities; training needs at least two people"),
-        ([3, 3], "shows 1 known identity; training needs at least two people"),
+        ([-1, -1], "has 0 known identities; training needs at least two"),
+        ([3, 3], "has 1 known identity; training needs at least two"),
         ([1, 2, 3], r"has one image per identity \(3 of each\)"),
     ],
 )
@@ -76,7 +76,9 @@ def test_it_is_known_which_set_an_image_comes_from(labelled, origin):
 @pytest.mark.parametrize("pid", [[], [-1, -1]])
 def test_a_set_that_adds_nothing_is_told(pid):
     sets = datasets(market1501=split([4, 4, 6, 6]), msmt17=split(pid))
-    with pytest.raises(UserError, match=r"trains jointly on 'msmt17', which has no training images of known people;"):
+    with pytest.raises(
+        UserError, match=r"trains jointly on 'msmt17', which has no training images of known identities;"
+    ):
         make_stage(StageSettings(train=("market1501", "msmt17")), sets)
 
 
@@ -90,8 +92,8 @@ def test_a_limit_of_identities_takes_the_lowest_numbers_of_each_set():
 
 def test_it_is_said_how_many_people_a_limit_leaves():
     sets = datasets(market1501=split([9, 4, 4, -1, 6, 6, 9]), msmt17=split([2, 2, 1]))
-    assert people_sentences(StageSettings(train=("market1501", "msmt17"), identities=2), sets) == [
-        "market1501 + msmt17: the first 2 of 3 people of market1501 are learnt from",
-        "market1501 + msmt17: msmt17 has 2 people, so identities: 2 leaves nobody out",
+    assert identity_sentences(StageSettings(train=("market1501", "msmt17"), identities=2), sets) == [
+        "market1501 + msmt17: the first 2 of 3 identities of market1501 are trained on",
+        "market1501 + msmt17: msmt17 has 2 identities, so identities: 2 leaves none out",
     ]
-    assert people_sentences(StageSettings(train=("market1501",)), sets) == []
+    assert identity_sentences(StageSettings(train=("market1501",)), sets) == []

@@ -9,7 +9,7 @@ import torch
 from passerby.errors import UserError
 from passerby.optim import rate
 from passerby.training import run_log
-from passerby.training.groupings import labels_file
+from passerby.training.pseudo_labels import labels_file
 from passerby.training.session import train
 from passerby.training.trainer import make_trainer
 from tests.training.runs import optimiser_hash, run, run_interrupted, weights
@@ -142,7 +142,7 @@ def test_ssg_labels_each_view_and_asks_once(tiny, tmp_path):
     left_out = one[hidden].min(axis=1) < 0
     assert (one[hidden][left_out] == -1).all()
     assert (two[hidden, 3] >= 6).all()  # in the last epoch all are named
-    found = {r.epoch: r.values for r in run_log.metrics(run_log.read(folder / "log.jsonl")) if r.part == "ssg"}
+    found = {r.epoch: r.values for r in run_log.metrics(run_log.read(folder / "log.jsonl")) if r.method == "ssg"}
     assert "labels asked" not in found[0]
     assert found[1]["labels asked"] >= 2
     assert found[1]["images named"] == 24
@@ -160,7 +160,7 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
     records = run_log.read(whole / "log.jsonl")
     epochs = [(record.stage, record.epoch, record.epochs) for record in run_log.epochs(records)]
     assert epochs == [(1, 1, 1), (2, 1, 5), (2, 2, 5)]
-    (stop,) = (record for record in run_log.metrics(records) if record.part == "stop")
+    (stop,) = (record for record in run_log.metrics(records) if record.method == "stop")
     assert stop.values == {"last epoch": 2.0, "planned": 5.0}
     planned = recipe.stages[1].optim
     assert run_log.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.min_lr
@@ -176,7 +176,7 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
 
 
 def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
-    with pytest.raises(UserError, match=r"other: 3 people were found among its 24 images, and a batch needs 4"):
+    with pytest.raises(UserError, match=r"other: 3 clusters were found in its 24 images, and a batch needs 4"):
         train(recipe_of(tiny, "pseudo", "data.identities=4"), tmp_path / "run")
 
 

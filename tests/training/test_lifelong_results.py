@@ -11,7 +11,7 @@ from passerby.evaluation import evaluate
 from passerby.metrics.galleries import search_earlier
 from passerby.models.embedder import load_embedder
 from passerby.training import run_log
-from passerby.training.course import course_from_json, course_json, course_of
+from passerby.training.lifelong_results import lifelong_results_from_json, lifelong_results_json, read_lifelong_results
 from passerby.training.run_log import EpochRecord, ScoreRecord, SearchRecord, StageRecord
 from passerby.training.trainer import make_trainer
 from passerby.types import Embeddings, Split, Stage
@@ -56,11 +56,11 @@ TESTED = ["plaza", "campus", "station", "mall", "quay"]
 
 
 def test_the_course_equals_what_was_worked_out_by_hand():
-    course = course_of(STAGES, TESTED, RECORDS)
+    course = read_lifelong_results(STAGES, TESTED, RECORDS)
     assert course.matrix["mAP"][1].tolist() == pytest.approx([60, 75, 4, 40, 60])
     assert course.sites == ("plaza", "campus", "station")
     assert course.unseen == ("mall", "quay")
-    found = course.figures("mAP", alone={"plaza": 82.0, "campus": 77.0, "station": 45.0, "mall": 1.0})
+    found = course.figures("mAP", expert_scores={"plaza": 82.0, "campus": 77.0, "station": 45.0, "mall": 1.0})
     assert (found.average, found.forgetting, found.backward) == pytest.approx((152 / 3, 22.5, -22.5))
     assert found.forward == pytest.approx(8.5)
     assert found.intransigence == pytest.approx([0, 2, 5])
@@ -75,36 +75,36 @@ def test_the_course_equals_what_was_worked_out_by_hand():
 
 
 def test_a_course_survives_json():
-    course = course_of(STAGES, TESTED, RECORDS)
-    written = json.loads(json.dumps(course_json(course), allow_nan=False))
-    assert course_json(course_from_json(written, source="it")) == written
+    course = read_lifelong_results(STAGES, TESTED, RECORDS)
+    written = json.loads(json.dumps(lifelong_results_json(course), allow_nan=False))
+    assert lifelong_results_json(lifelong_results_from_json(written, source="it")) == written
     assert written["mAP"]["seen_avg"] == pytest.approx([82.0, 67.5, 152 / 3])
     assert written["mAP"]["unseen_avg"][2] != written["mAP"]["unseen_merged"][2]
 
 
 @pytest.mark.parametrize("damage", [[], {"stages": []}, "text", {"stages": [{"name": "a", "trained_on": []}]}])
 def test_another_json_is_told(damage):
-    with pytest.raises(UserError, match="it does not hold a course"):
-        course_from_json(damage, source="it")
+    with pytest.raises(UserError, match="it does not hold lifelong results"):
+        lifelong_results_from_json(damage, source="it")
 
 
 def test_a_matrix_of_another_shape_is_told():
-    written = course_json(course_of(STAGES, TESTED, RECORDS))
+    written = lifelong_results_json(read_lifelong_results(STAGES, TESTED, RECORDS))
     written["mAP"]["matrix"].pop()
-    with pytest.raises(UserError, match="it does not hold a course"):
-        course_from_json(written, source="it")
+    with pytest.raises(UserError, match="it does not hold lifelong results"):
+        lifelong_results_from_json(written, source="it")
 
 
 def test_a_run_that_goes_on_has_the_stages_that_are_done():
-    course = course_of(STAGES, TESTED, [record for record in RECORDS if record.stage < 3])
+    course = read_lifelong_results(STAGES, TESTED, [record for record in RECORDS if record.stage < 3])
     assert course.stages == ("plaza", "campus")
     assert course.figures("mAP").forgetting == pytest.approx(22)
     assert course.unseen == ("mall", "quay")  # the station is not unseen, only not yet learnt
-    assert course_of(STAGES, TESTED, RECORDS[:10]) is None
+    assert read_lifelong_results(STAGES, TESTED, RECORDS[:10]) is None
 
 
 def test_without_a_start_there_is_no_forward_transfer():
-    course = course_of(STAGES, TESTED, RECORDS[5:])
+    course = read_lifelong_results(STAGES, TESTED, RECORDS[5:])
     assert course.start is None
     assert course.figures("mAP").forward is None
 
@@ -113,17 +113,17 @@ def test_without_a_start_there_is_no_forward_transfer():
     "stages", [[stage("plaza", "campus"), stage("station")], [stage("plaza"), stage("plaza")], [stage("quarry")]]
 )
 def test_stages_that_do_not_go_with_data_sets_have_no_figures(stages):
-    course = course_of(stages, TESTED, RECORDS)
+    course = read_lifelong_results(stages, TESTED, RECORDS)
     assert course.sites is None
     assert course.figures("mAP") is None
-    assert course_json(course)["mAP"]["forgetting"] is None
+    assert lifelong_results_json(course)["mAP"]["forgetting"] is None
 
 
 def test_known_people_beside_are_no_second_site_of_a_stage():
     split = Split(np.array(["a.jpg", "b.jpg"]), np.array([-1, 0]), np.array([0, 1]))
     adapted = Stage("campus", split, False, 2, ("campus", "plaza"), np.array([0, 1]), source=("plaza",))
     assert adapted.learnt == ("campus",)
-    course = course_of([stage("plaza"), adapted], ["plaza", "campus", "mall"], RECORDS)
+    course = read_lifelong_results([stage("plaza"), adapted], ["plaza", "campus", "mall"], RECORDS)
     assert course.trained == (("plaza",), ("campus",))
     assert course.unseen == ("mall",)
     found = course.figures("mAP")
@@ -173,10 +173,10 @@ def test_what_the_method_holds_is_counted(sequence):
     first, second = json.loads((sequence / "continual_metrics.json").read_text())["cost"]
     model = load_embedder(sequence / "embedder.safetensors")
     classifier = 4 * 6 * model.dimension
-    assert first["held"] == {"lwf": {"kept": classifier}}
+    assert first["memory_footprint"] == {"lwf": {"kept": classifier}}
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    assert second["held"]["previous model"] == {"model": size}
-    assert second["held"]["lwf"] == {"old": classifier, "kept": classifier + 4 * 3 * model.dimension}
+    assert second["memory_footprint"]["previous model"] == {"model": size}
+    assert second["memory_footprint"]["lwf"] == {"old": classifier, "kept": classifier + 4 * 3 * model.dimension}
     assert (first["images"], second["images"]) == (0, 0)
     assert second["seconds"] > 0
 

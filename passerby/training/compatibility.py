@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits the run that it is about to be loaded into, settled before a single tensor is."""
+"""Checks that a checkpoint fits the run that it is loaded into, before any tensor is loaded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from passerby.training.plan import count_batches
 from passerby.types import Stage
 
 SOURCE = "last.pt"
-"""How error texts call the file."""
+"""Name of the file in error messages."""
 
 
 def require_stage(checkpoint: Checkpoint, epochs: list[int]) -> None:
-    """Raise `UserError` unless a run of stages with so many epochs has the place where a checkpoint was written."""
+    """Raise `UserError` unless the position of a checkpoint exists in a run; `epochs` lists those of its stages."""
     if checkpoint.stage >= len(epochs):
         raise UserError(f"{SOURCE} stands at {numbered(stage=checkpoint.stage)}, and the run has {len(epochs)}")
     last = epochs[checkpoint.stage]
@@ -50,20 +50,20 @@ def require_losses(checkpoint: Checkpoint, settings: LossSettings, *, dimension:
     """Raise `UserError` unless the losses of a checkpoint have the shapes of so many classes; allocates nothing."""
     with torch.device("meta"):
         losses = LossMix(settings, dimension=dimension, classes=max(1, classes))
-    require_state(checkpoint.losses, losses.state_dict(), what="losses")
+    require_state(checkpoint.losses, losses.state_dict(), name="losses")
 
 
-def require_state(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, what: str) -> None:
+def require_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, name: str) -> None:
     """Raise `UserError` unless named tensors have the names, shapes and kinds of a module's own."""
-    missing, beyond = [key for key in wanted if key not in found], [key for key in found if key not in wanted]
-    if missing or beyond:
-        told = f"lacks {missing[0]}" if missing else f"holds {beyond[0]}, which the run has not"
-        raise UserError(f"{SOURCE} does not fit the run: its {what} {told}")
-    for key, value in found.items():
-        own = wanted[key]
-        if value.shape != own.shape or value.is_floating_point() != own.is_floating_point() or value.is_complex():
+    missing, unexpected = [key for key in expected if key not in state], [key for key in state if key not in expected]
+    if missing or unexpected:
+        difference = f"lacks {missing[0]}" if missing else f"holds {unexpected[0]}, which the run has not"
+        raise UserError(f"{SOURCE} does not fit the run: its {name} {difference}")
+    for key, value in state.items():
+        tensor = expected[key]
+        if value.shape != tensor.shape or value.is_floating_point() != tensor.is_floating_point() or value.is_complex():
             raise UserError(
-                f"{SOURCE} does not fit the run: {key} of its {what} is {_form(value)} instead of {_form(own)}"
+                f"{SOURCE} does not fit the run: {key} of its {name} is {_form(value)} instead of {_form(tensor)}"
             )
 
 
@@ -71,67 +71,69 @@ def _form(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def require_optimiser(found: Mapping[str, object], optimiser: torch.optim.Optimizer) -> None:
+def require_optimiser(saved: Mapping[str, object], optimiser: torch.optim.Optimizer) -> None:
     """Raise `UserError` unless the state of an optimiser is one of this optimiser's parameters.
 
     Its tensors are read by kernels that trust their shapes.
     """
-    wanted = optimiser.state_dict()["param_groups"]
-    groups, states = found["param_groups"], found["state"]
+    expected = optimiser.state_dict()["param_groups"]
+    groups, states = saved["param_groups"], saved["state"]
     assert isinstance(groups, list)
     assert isinstance(states, dict)
-    counts = [len(group["params"]) for group in wanted]
+    counts = [len(group["params"]) for group in expected]
     numbers = [group.get("params") for group in groups]
-    if numbers != [group["params"] for group in wanted]:
+    if numbers != [group["params"] for group in expected]:
         lengths = [len(each) if isinstance(each, list) else "no" for each in numbers]
         raise UserError(f"{SOURCE} does not fit the run: its optimiser has {lengths} parameters instead of {counts}")
-    for group, own in zip(groups, wanted, strict=True):
-        needed = [key for key in own if key in _NEEDED or key in group]  # torch fills in what it has named since
-        if odd := [key for key in needed if not _alike(group.get(key), own[key], key)]:
-            raise UserError(f"{SOURCE} does not fit the run: {sorted(odd)[0]!r} of its optimiser is not as expected")
+    for group, expected_group in zip(groups, expected, strict=True):
+        needed = [key for key in expected_group if key in _NEEDED or key in group]  # torch adds settings
+        if unlike := [key for key in needed if not _alike(group.get(key), expected_group[key], key)]:
+            raise UserError(f"{SOURCE} does not fit the run: {sorted(unlike)[0]!r} of its optimiser is not as expected")
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for number, state in states.items():
         if number >= len(parameters):
-            raise UserError(f"{SOURCE} does not fit the run: its optimiser remembers a parameter {number} too many")
+            raise UserError(
+                f"{SOURCE} does not fit the run: its optimiser has a state of parameter {number}, which the run lacks"
+            )
         _require_memory(state, parameters[number], number, optimiser)
 
 
 _NEEDED = {"lr", "weight_decay", "betas", "eps", "momentum", "dampening", "nesterov"}
 
 
-def _alike(found: object, own: object, key: str) -> bool:
-    """Whether a setting of a parameter group is of the kind of the optimiser's own; the rate moves, the rest stays."""
+def _alike(value: object, expected: object, key: str) -> bool:
+    """Whether a setting of a parameter group fits the optimiser: a number for `lr`, an equal value otherwise."""
     if key == "lr":
-        return is_number(found)
-    if isinstance(found, list | tuple) and isinstance(own, list | tuple):
-        return list(found) == list(own)
-    return bool(type(found) is type(own) and found == own)
+        return is_number(value)
+    if isinstance(value, list | tuple) and isinstance(expected, list | tuple):
+        return list(value) == list(expected)
+    return bool(type(value) is type(expected) and value == expected)
 
 
 def _require_memory(
     state: Mapping[str, object], parameter: Tensor, number: int, optimiser: torch.optim.Optimizer
 ) -> None:
-    plain = isinstance(optimiser, torch.optim.SGD)
-    if set(state) not in ([set(), {"momentum_buffer"}] if plain else [{"step", "exp_avg", "exp_avg_sq"}]):
-        held = ", ".join(sorted(state)) or "nothing"
-        raise UserError(f"{SOURCE} does not fit the run: its optimiser holds {held} of parameter {number}")
+    is_sgd = isinstance(optimiser, torch.optim.SGD)
+    if set(state) not in ([set(), {"momentum_buffer"}] if is_sgd else [{"step", "exp_avg", "exp_avg_sq"}]):
+        description = ", ".join(sorted(state)) or "nothing"
+        raise UserError(f"{SOURCE} does not fit the run: its optimiser holds {description} of parameter {number}")
     for name, value in state.items():
         if name == "momentum_buffer" and value is None:
             continue
         shape = torch.Size() if name == "step" else parameter.shape
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape != shape:
-            held = _form(value) if isinstance(value, Tensor) else repr(value)
+            description = _form(value) if isinstance(value, Tensor) else repr(value)
             raise UserError(
-                f"{SOURCE} does not fit the run: {name} of parameter {number} of its optimiser is {held} instead of "
-                f"{tuple(shape)}"
+                f"{SOURCE} does not fit the run: {name} of parameter {number} of its optimiser is {description} "
+                f"instead of {tuple(shape)}"
             )
 
 
 def take_over(methods: dict[str, Tensor], load: Callable[[dict[str, Tensor]], None]) -> None:
-    """Let methods take over what they remembered; whatever they stumble over in it is a `UserError`."""
+    """Restore the state of methods; raise `UserError` where it does not fit."""
     try:
         load(methods)
     except UserError:
         raise
-    except Exception as error:  # each method builds itself from the shapes that it finds
-        raise UserError(f"{SOURCE} does not fit the run: what its method remembered is damaged ({error!r})") from error
+    except Exception as error:  # each method builds itself from the shapes of its state
+        raise UserError(f"{SOURCE} does not fit the run: the state of its methods is damaged ({error!r})") from error

@@ -18,10 +18,10 @@ Log = Callable[[dict[str, float], int], None]
 
 @contextmanager
 def tracked(tracker: Tracker, folder: Path, recipe: dict[str, object]) -> Iterator[list[Callable[[Record], None]]]:
-    """Yield the listeners that pass every record on to a tracker, and close it afterwards.
+    """Yield the listeners that forward every record to a tracker, and close it afterwards.
 
     Args:
-        tracker: which one; `none` yields no listener.
+        tracker: name of the tracker; `none` yields no listener.
         folder: the run folder; TensorBoard writes below it, for the others its name is the name of the run.
         recipe: the recipe as plain data, shown by trackers that show settings.
 
@@ -63,7 +63,7 @@ def figures_of(record: Record) -> dict[str, float]:
     elif isinstance(record, GradientRecord):
         values = {f"gradient/{name}": gradient.norm for name, gradient in record.terms.items()}
     elif isinstance(record, MetricRecord):
-        values = {f"{record.part}/{name}": value for name, value in record.values.items()}
+        values = {f"{record.method}/{name}": value for name, value in record.values.items()}
     elif isinstance(record, ScoreRecord):
         names = {"mAP": record.mAP, "mINP": record.mINP, "rank1": record.rank1}
         values = {f"{record.dataset}/{name}": value for name, value in names.items()}
@@ -97,8 +97,10 @@ def _mlflow(folder: Path, recipe: dict[str, object]) -> tuple[Log, Callable[[], 
     mlflow.log_dict(recipe, "recipe.json")
 
     def log(values: dict[str, float], epoch: int) -> None:
-        named = {re.sub(r"[^\w./ -]", "_", name): value for name, value in values.items()}  # all that MLflow takes
-        mlflow.log_metrics(named, step=epoch)
+        metrics = {
+            re.sub(r"[^\w./ -]", "_", name): value for name, value in values.items()
+        }  # characters that MLflow accepts
+        mlflow.log_metrics(metrics, step=epoch)
 
     return log, mlflow.end_run
 

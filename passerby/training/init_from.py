@@ -1,4 +1,4 @@
-"""Where a run starts that goes on from another one: from its model, and from what its methods remember."""
+"""The initial state of a run that starts from another one (`init_from`): model and methods."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from passerby.errors import UserError
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.training.checkpoint import Checkpoint, load_checkpoint
+from passerby.training.compatibility import require_stage
 from passerby.training.counters import numbered
-from passerby.training.fit import require_stage
 from passerby.types import CameraTable
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """What is taken over: states of the model that was scored there and of all methods, and the cameras it learnt."""
+class InitialState:
+    """States of the tested model and of all methods of the earlier run, and its cameras."""
 
     embedder: dict[str, Tensor]
     methods: dict[str, Tensor]
     cameras: CameraTable
 
 
-def read_start(folder: Path, recipe: Recipe) -> Start:
-    """Read where another run stands at the end of a stage.
+def read_initial_state(folder: Path, recipe: Recipe) -> InitialState:
+    """Read the state of an earlier run at the end of a stage.
 
     Args:
-        folder: of that run.
-        recipe: of the run that goes on from it.
+        folder: of the earlier run.
+        recipe: of the new run.
 
     Raises:
         UserError: no such run, one in the middle of a stage, or one of another network.
@@ -46,28 +46,28 @@ def read_start(folder: Path, recipe: Recipe) -> Start:
     stage = earlier.stages[checkpoint.stage]
     if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(
-            f"init_from: {folder} stands in the middle of {numbered(stage=checkpoint.stage)} ({checkpoint.epoch} of "
-            f"{stage.epochs} epochs are done); finish it with --resume first"
+            f"init_from: {folder} is in the middle of {numbered(stage=checkpoint.stage)} ({checkpoint.epoch} of "
+            f"{stage.epochs} epochs are finished); finish it with --resume first"
         )
     _require_same_network(folder, earlier, recipe)
     cameras = CameraTable.from_plain(checkpoint.cameras or {}, source=f"init_from: {path}")
-    return Start(_scored(checkpoint), checkpoint.methods, cameras)
+    return InitialState(_scored(checkpoint), checkpoint.methods, cameras)
 
 
 def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:
-    theirs, mine = (r.model.model_dump(mode="json", exclude={"weights", "stripes"}) for r in (earlier, recipe))
-    for key, value in theirs.items():
-        if value != mine[key]:
+    before, now = (r.model.model_dump(mode="json", exclude={"weights", "stripes"}) for r in (earlier, recipe))
+    for key, value in before.items():
+        if value != now[key]:
             raise UserError(
-                f"init_from: the model in {folder} has model.{key} {value!r}, this recipe has {mine[key]!r}; its "
-                "weights and autoencoders serve only the network that they were made with"
+                f"init_from: the model in {folder} has model.{key} {value!r}, this recipe has {now[key]!r}; its "
+                "weights and autoencoders fit only the network that they were trained with"
             )
-    theirs, mine = (r.input.model_dump(mode="json") for r in (earlier, recipe))
-    for key, value in theirs.items():
-        if value != mine[key]:
+    before, now = (r.input.model_dump(mode="json") for r in (earlier, recipe))
+    for key, value in before.items():
+        if value != now[key]:
             raise UserError(
-                f"init_from: the model in {folder} was shown images with input.{key} {value!r}, this recipe has "
-                f"{mine[key]!r}; what it has learnt holds for its own images"
+                f"init_from: the model in {folder} was trained with input.{key} {value!r}, this recipe has "
+                f"{now[key]!r}; use the same input settings"
             )
 
 

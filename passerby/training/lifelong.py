@@ -1,4 +1,4 @@
-"""What a lifelong run does at the end of each stage: keep the model, search the vectors of the stage before.
+"""Records of a lifelong run at the end of each stage: its model, memory, and gallery compatibility.
 
 A run is lifelong where its stages learn from different data sets; several stages on one data set are not.
 """
@@ -16,36 +16,36 @@ from passerby.metrics.galleries import merge_sites, search_earlier
 from passerby.models.embedder import save_embedder
 from passerby.recipe.places import public_text
 from passerby.training import distributed, run_log
-from passerby.training.course import course_json, course_of
+from passerby.training.lifelong_results import lifelong_results_json, read_lifelong_results
 from passerby.training.run_log import SearchRecord, StageRecord
 from passerby.training.state import TrainState
 from passerby.training.trainer import Trainer
 from passerby.types import Embeddings
 
 
-class Between:
-    """Follows a lifelong run from stage to stage; in another run, and in all processes but the first, it does nothing.
+class LifelongRecorder:
+    """Records of a lifelong run; without effect in any other run, and in all processes but the first.
 
-    The vectors of the galleries are kept for as long as a resume may need them: those of the stage before. Nothing here
-    changes the run, so it may be done again after a resume.
+    Gallery vectors of the stage before are kept, since a resumed run needs them. No method changes the training, so all
+    may be called again after a resume.
     """
 
     def __init__(self, trainer: Trainer) -> None:
-        self.setup, self.state, self.tell = trainer.setup, trainer.state, trainer.log
+        self.setup, self.state, self.log = trainer.setup, trainer.state, trainer.log
         self.on = trainer.setup.recipe.lifelong and distributed.rank() == 0
         self.unseen: list[Embeddings] = []
 
     @property
     def tests_start(self) -> bool:
-        """Whether the model is to be tested before its first step, which is the present moment."""
+        """Whether the model is to be tested now, before its first step."""
         setup, at = self.setup, self.state.counters
         return at.stage == 0 and at.at_start and setup.recipe.lifelong and setup.recipe.test.start == "auto"
 
     def end(self, seconds: float) -> None:
-        """Note what the stage leaves, and keep its model unless it is the last.
+        """Log duration and memory of the methods, and save the model unless the stage is the last.
 
         Args:
-            seconds: what the methods of the method took after the last epoch.
+            seconds: duration of the methods' work after the last epoch.
 
         """
         if not self.on:
@@ -53,13 +53,13 @@ class Between:
         setup, state = self.setup, self.state
         number, epoch = state.counters.stage + 1, state.counters.epoch
         images = sum(method.stored_images for method in state.all_methods.values())
-        self.tell(StageRecord(number, epoch, state.stage.name, seconds, memory_footprint(state), images))
+        self.log(StageRecord(number, epoch, state.stage.name, seconds, memory_footprint(state), images))
         if number < len(setup.stages) and setup.recipe.engine.keep_stages == "auto":
             path = setup.folder / f"stage-{number}.safetensors"
             save_embedder(state.tested, path, recipe=public_text(setup.recipe))
 
-    def site(self, embeddings: Embeddings) -> None:
-        """Test a data set against the stage before, and keep what the next stage needs."""
+    def test_dataset(self, embeddings: Embeddings) -> None:
+        """Test the gallery compatibility of a data set, and save the gallery vectors for the next stage."""
         if not self.on:
             return
         number, name = self.state.counters.stage, embeddings.dataset
@@ -71,7 +71,7 @@ class Between:
             self.unseen.append(self._queries(embeddings))
 
     def close(self) -> None:
-        """Search the unseen data sets as one, write what is known by now, and let go of what no resume needs."""
+        """Search the unseen data sets as one, write the results so far, and delete vectors of earlier stages."""
         if not self.on:
             return
         setup = self.setup
@@ -79,9 +79,9 @@ class Between:
             self._search("merged", merge_sites(self.unseen))
         self.unseen = []
         tested = [setup.datasets[name].name for name in setup.recipe.tested]
-        course = course_of(setup.stages, tested, run_log.read(setup.folder / "log.jsonl"))
-        if course is not None:
-            write_json(setup.folder / "continual_metrics.json", course_json(course))
+        results = read_lifelong_results(setup.stages, tested, run_log.read(setup.folder / "log.jsonl"))
+        if results is not None:
+            write_json(setup.folder / "continual_metrics.json", lifelong_results_json(results))
         for older in range(1, self.state.counters.stage):
             shutil.rmtree(self._vectors(older, "").parent, ignore_errors=True)
 
@@ -92,22 +92,24 @@ class Between:
         return self.setup.folder / "embeddings" / f"stage-{number}" / f"{name}.npz"
 
     def _queries(self, embeddings: Embeddings) -> Embeddings:
-        """Return the embeddings, queries averaged where the recipe says so, before galleries are exchanged."""
+        """Return the embeddings, with averaged queries where the recipe asks for them."""
         test = self.setup.recipe.test
         return average_queries(embeddings, distance=test.distance) if test.queries == "multi" else embeddings
 
     def _search(self, kind: Literal["earlier gallery", "merged"], table: Embeddings) -> None:
         test, at = self.setup.recipe.test, self.state.counters
-        found = evaluate(
+        scores = evaluate(
             table, cameras=test.cameras, distance=test.distance, device=self.setup.device.type, verification=False
         )
-        record = SearchRecord(at.stage + 1, at.epoch, kind, table.dataset, found.mAP, found.rank(1))
-        self.tell(record)
+        record = SearchRecord(at.stage + 1, at.epoch, kind, table.dataset, scores.mAP, scores.rank(1))
+        self.log(record)
 
 
 def memory_footprint(state: TrainState) -> dict[str, dict[str, int]]:
     """Return the bytes that a run keeps for its methods: those of the previous model, and of each method by name."""
-    methods = {name: held for name, method in state.all_methods.items() if (held := method.memory_footprint())}
+    methods = {
+        name: footprint for name, method in state.all_methods.items() if (footprint := method.memory_footprint())
+    }
     if state.previous_model is None:
         return methods
     return {"previous model": {"model": bytes_of(state.previous_model.state_dict())}, **methods}

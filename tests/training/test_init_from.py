@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from passerby.cli import app
 from passerby.errors import UserError
 from passerby.training import run_log
+from passerby.training.init_from import read_initial_state
 from passerby.training.session import train
-from passerby.training.start import read_start
 from tests.training.runs import interrupt_after, optimiser_hash, run, weights
 
 ONE = ["data.identities=3", "stages=[{train: [market1501], epochs: 1}]"]
@@ -48,7 +48,7 @@ def test_the_teacher_is_the_model_that_was_taken_over(tiny, earlier, tmp_path):
 
 def test_a_running_mean_is_what_is_taken_over(tiny, tmp_path):
     folder = run(tiny(*ONE, "optim.ema_decay=0.9"), tmp_path / "one")
-    start = read_start(folder, tiny())
+    start = read_initial_state(folder, tiny())
     kept = load_file(folder / "embedder.safetensors")
     assert kept.keys() == start.embedder.keys()
     assert all(torch.equal(value, start.embedder[key]) for key, value in kept.items())
@@ -109,7 +109,7 @@ def test_a_folder_without_a_run(tiny, tmp_path):
         (["init_from=NOWHERE"], "which has no last.pt"),
         (["method.ewc={}"], "left nothing that method.ewc could hold on to; start from a run whose method has it"),
         (["method.lwf.heads=1.0"], "left nothing that method.lwf could hold on to"),
-        (["model.backbone=resnet18", CODE], "autoencoders serve only the network that they were made with"),
+        (["model.backbone=resnet18", CODE], "autoencoders fit only the network that they were trained with"),
     ],
 )
 def test_the_command_says_it_in_one_sentence(tiny_file, earlier, tmp_path, changes, sentence):
@@ -125,7 +125,7 @@ def test_a_run_in_the_middle_of_a_stage(tiny, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), tmp_path / "half", watch=[interrupt_after(8)])
     with pytest.raises(
-        UserError, match=r"in the middle of stage 1 \(1 of 2 epochs are done\); finish it with --resume"
+        UserError, match=r"in the middle of stage 1 \(1 of 2 epochs are finished\); finish it with --resume"
     ):
         train(tiny(f"init_from={tmp_path / 'half'}"), tmp_path / "run")
 
@@ -139,7 +139,7 @@ def test_a_run_in_the_middle_of_a_stage(tiny, tmp_path):
 )
 def test_a_run_of_another_network(tiny, earlier, change, sentence):
     with pytest.raises(UserError, match=sentence):
-        read_start(earlier, tiny(change))
+        read_initial_state(earlier, tiny(change))
 
 
 def test_an_autoencoder_of_another_width(tiny, earlier, tmp_path):
@@ -159,8 +159,8 @@ def test_a_run_of_another_method(tiny, tmp_path):
 
 
 def test_a_start_that_was_shown_other_images(tiny, earlier):
-    with pytest.raises(UserError, match=r"was shown images with input\.size \[32, 16\], this recipe has \[64, 32\]"):
-        read_start(earlier, tiny("input.size=[64, 32]"))
+    with pytest.raises(UserError, match=r"was trained with input\.size \[32, 16\], this recipe has \[64, 32\]"):
+        read_initial_state(earlier, tiny("input.size=[64, 32]"))
 
 
 def test_images_of_another_run_are_not_at_hand(tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""Sentences on a run before its first step: what it is about to learn, from what, and where it goes on."""
+"""Messages before the first step of a run: its data, stages, notes, device, and position."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from passerby.scorable import camera_note
 from passerby.training import distributed
 from passerby.training.counters import numbered
 from passerby.training.plan import stage_sentences
-from passerby.training.stages import people_sentences
+from passerby.training.stages import identity_sentences
 from passerby.training.trainer import Trainer
 
 
-def opening(trainer: Trainer) -> list[str]:
-    """Return what is about to be learnt, from what, and how."""
+def start_messages(trainer: Trainer) -> list[str]:
+    """Return sentences on data, stages, weights, methods, schedule and device of a run."""
     setup, loaded = trainer.setup, trainer.state.embedder.loaded
     recipe, datasets = setup.recipe, setup.datasets
     sentences = [*describe_used()]
     sentences += [f"{dataset.name}: {note}" for dataset in datasets.values() for note in dataset.notes]
     for settings, stage in zip(recipe.stages, setup.stages, strict=True):
         sentences += stage_sentences(stage, settings.data)
-        sentences += people_sentences(settings, datasets)
+        sentences += identity_sentences(settings, datasets)
     if loaded is not None:
         sentences.append(f"{recipe.model.weights}: {loaded}")
     notes = [camera_note(datasets[name], recipe.test.cameras) for name in recipe.tested]
@@ -44,37 +44,37 @@ def opening(trainer: Trainer) -> list[str]:
 
 
 def _method_notes(recipe: Recipe) -> list[str]:
-    chosen = {name: settings for stage in recipe.stages for name, settings in stage.method.chosen.items()}
-    return [f"method.{name}: {note}" for name, settings in chosen.items() if (note := settings.note)]
+    methods = {name: settings for stage in recipe.stages for name, settings in stage.method.chosen.items()}
+    return [f"method.{name}: {note}" for name, settings in methods.items() if (note := settings.note)]
 
 
 def position_of(trainer: Trainer) -> str:
-    """Return where a resumed run goes on."""
+    """Return the position of a resumed run, as a sentence."""
     state, stages = trainer.state, len(trainer.setup.stages)
     at = state.counters
     if state.over and at.stage + 1 == stages:
-        return "all epochs are done already: nothing is left to learn, the model is only tested"
-    place = "which is at its end" if state.over else numbered(epoch=at.epoch, batch=at.iteration)
-    return f"going on at {numbered(stage=at.stage)} of {stages}, {place}"
+        return "all epochs are finished already: the model is only tested"
+    position = "at its end" if state.over else numbered(epoch=at.epoch, batch=at.iteration)
+    return f"resuming at {numbered(stage=at.stage)} of {stages}, {position}"
 
 
-def moved(recipe: Recipe) -> str:
-    """Return which data sets that a run goes on with are no longer where they were, and the option that moves them."""
+def missing_folders_hint(recipe: Recipe) -> str:
+    """Return a hint on the option that sets new paths for missing data folders; empty when none is missing."""
     names = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
     keys = {name: f"datasets.{name}" if name in recipe.datasets else "" for name in names}
     places = {name: recipe.dataset(name).model_dump() for name in names}
-    gone = [
+    missing = [
         f"{keys[name]}.{key}".lstrip(".")
         for name, place in places.items()
         for key in ("root", "path")
         if key in place and not Path(str(place[key])).exists()
     ]
-    return f"; if the images have moved, say where they are: --resume {gone[0]}=FOLDER" if gone else ""
+    return f"; if the images have moved, give their new path: --resume {missing[0]}=FOLDER" if missing else ""
 
 
 def require_free(folder: Path) -> None:
-    """Raise `UserError` unless a run can be begun in a folder."""
+    """Raise `UserError` unless a new run can be started in a folder."""
     if (folder / "recipe.yaml").exists():
-        raise UserError(f"{folder} already holds a run; go on with it by --resume, or choose another --out")
+        raise UserError(f"{folder} already holds a run; continue it with --resume, or choose another --out")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file, not a folder")

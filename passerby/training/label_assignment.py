@@ -1,4 +1,4 @@
-"""The labels of an epoch: in an unlabelled stage, pseudo-labels that a method assigns, and losses that fit them."""
+"""Labels of an epoch: in an unlabelled stage, the pseudo-labels of a method, with losses for that many identities."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from passerby.errors import UserError
 from passerby.losses.loss import Loss
 from passerby.training import distributed
 from passerby.training.builder import StageBuilder
-from passerby.training.groupings import Grouping, save_vectors
+from passerby.training.pseudo_labels import PseudoLabels, save_vectors
 from passerby.types import UNKNOWN, Ints
 
 
-def choose_labels(builder: StageBuilder) -> Ints:
-    """Return the labels of the coming epoch: those of the checkpoint, of a method, or of the data, in this order.
+def assign_labels(builder: StageBuilder) -> Ints:
+    """Return the labels of the coming epoch, from the checkpoint, a method, or the data, in this order.
 
-    In an unlabelled stage the losses are made anew for the labels that a method assigns, and all methods get ready.
+    In an unlabelled stage this also rebuilds the losses for the new labels and calls `on_epoch_start` of all methods.
 
     Returns:
         (N,) or (N, V) int64, -1 = not to be used.
@@ -39,7 +39,7 @@ def choose_labels(builder: StageBuilder) -> Ints:
 
 
 def _adopt(builder: StageBuilder, labels: Ints) -> None:
-    """Make the losses for other identities, let the methods get ready, and optimise what is trained now."""
+    """Rebuild losses and optimiser for new labels, and call `on_epoch_start` of the methods."""
     state, at = builder.state, builder.state.counters
     identities = labels if labels.ndim == 1 else labels[:, 0]
     _require_batch(builder, identities)
@@ -58,34 +58,34 @@ def _adopt(builder: StageBuilder, labels: Ints) -> None:
 
 def _require_batch(builder: StageBuilder, identities: Ints) -> None:
     data = builder.state.settings.data
-    wanted, count = data.identities, len(np.unique(identities[identities >= 0]))
-    if count < wanted and data.sampler != "shuffle":
+    needed, count = data.identities, len(np.unique(identities[identities >= 0]))
+    if count < needed and data.sampler != "shuffle":
         raise UserError(
-            f"{builder.state.stage.name}: {count} people were found among its {len(identities):,} images, and a batch "
-            f"needs {wanted} (data.identities); make batches smaller, or the clusters more (a smaller eps)"
+            f"{builder.state.stage.name}: {count} clusters were found in its {len(identities):,} images, and a batch "
+            f"needs {needed} (data.identities); lower data.identities, or find more clusters with a smaller eps"
         )
 
 
 def _begin_at_means(builder: StageBuilder, identities: Ints) -> None:
-    """Let what the losses learn of identities begin at the vectors of the clusters."""
+    """Initialise the identity rows of the losses with the mean vectors of the clusters."""
     losses, device = builder.state.losses.losses, builder.setup.device
-    known = identities >= 0
-    labels = torch.from_numpy(identities[known]).to(device)
+    labelled = identities >= 0
+    labels = torch.from_numpy(identities[labelled]).to(device)
     if not losses:
         return
-    found = builder.context.vectors()
+    embedded = builder.context.vectors()
     for loss in losses.values():
         if isinstance(loss, Loss):
-            vectors = torch.from_numpy(found.vector(loss.settings.feature)[known]).to(device)
+            vectors = torch.from_numpy(embedded.vector(loss.settings.feature)[labelled]).to(device)
             loss.start_rows(vectors, labels)
 
 
 def save_labels(builder: StageBuilder, labels: Ints) -> None:
-    """Keep the labels of an epoch with their images, and what they were read off."""
+    """Write the labels of an epoch with their images, and the clustered vectors."""
     state = builder.state
     evidence = {name: value for method in state.active_methods for name, value in method.evidence().items()}
     train = state.stage.train
-    grouping = Grouping(
+    record = PseudoLabels(
         stage=state.counters.stage + 1,
         epoch=state.counters.epoch + 1,
         labels=labels,
@@ -94,8 +94,8 @@ def save_labels(builder: StageBuilder, labels: Ints) -> None:
         truth=state.stage.truth,
         hidden=train.pid == UNKNOWN,
         curve=evidence.get("curve"),
-        site=np.array(state.stage.sources)[state.stage.origin],
+        dataset=np.array(state.stage.sources)[state.stage.origin],
     )
-    grouping.save(builder.setup.folder)
+    record.save(builder.setup.folder)
     if "vectors" in evidence:
-        save_vectors(builder.setup.folder, grouping, evidence["vectors"])
+        save_vectors(builder.setup.folder, record, evidence["vectors"])

@@ -7,13 +7,13 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.training.run_log import EpochRecord, GradientNorm, GradientRecord, MetricRecord, ScoreRecord, TermRecord
-from passerby.training.track import figures_of, tracked
+from passerby.training.trackers import figures_of, tracked
 
 RECORDS = [
     GradientRecord(1, "plaza", {"softmax": GradientNorm(2.0, 1.0)}),
     EpochRecord(1, "plaza", 1, 2, 1e-3, {"softmax": TermRecord(3.0, 6.0, 2.0)}, 100.0, 0.9, 10.0),
     ScoreRecord(1, 2, "a:b", 0.5, 0.25, 0.75),
-    MetricRecord(stage=1, epoch=1, part="ewc", values={"penalty": 0.5}),
+    MetricRecord(stage=1, epoch=1, method="ewc", values={"penalty": 0.5}),
 ]
 NAMES = ["gradient/softmax", "loss/softmax", "weighted/softmax", "lr", "images_per_second"]
 NAMES += ["a:b/mAP", "a:b/mINP", "a:b/rank1", "ewc/penalty"]

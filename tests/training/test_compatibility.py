@@ -7,7 +7,7 @@ import torch
 
 from passerby.errors import UserError
 from passerby.training.checkpoint import load_checkpoint, parse_checkpoint
-from passerby.training.fit import take_over
+from passerby.training.compatibility import take_over
 from passerby.training.session import Interrupted, train
 from tests.training.runs import interrupt_after
 
@@ -141,7 +141,7 @@ DAMAGE = {
     "exp_avg of parameter 0": reshape,
     "step of parameter 0": widen_step,
     "holds exp_avg_sq, step of parameter 0": forget,
-    "remembers a parameter 999": add_parameter,
+    "has a state of parameter 999": add_parameter,
     "its optimiser has": drop_group,
     "its optimiser has [": twice,
     "'betas' of its optimiser": other_betas,
@@ -166,7 +166,7 @@ def test_what_a_part_stumbles_over_is_told():
     def load(parts):
         raise KeyError("rows")
 
-    with pytest.raises(UserError, match="what its method remembered is damaged"):
+    with pytest.raises(UserError, match="the state of its methods is damaged"):
         take_over({}, load)
 
 
