@@ -21,6 +21,7 @@ from passerby.models.fitting import blocks_beyond, fit_plain, fit_positions, inn
 from passerby.models.osnet import OsnetBackbone
 from passerby.models.surgery import StemPool, Surgery
 from passerby.models.timm_backbone import TimmBackbone
+from passerby.models.transformer_backbones import ClipVitBackbone, SwinBackbone, VitBackbone
 from passerby.models.weights_file import few_names, read_weights
 from passerby.plugins import load_plugins
 from passerby.registry import Table
@@ -39,6 +40,9 @@ BACKBONES: Table[Backbone] = Table(
     {
         "timm": TimmBackbone,
         "osnet": OsnetBackbone,
+        "vit": VitBackbone,
+        "clip_vit": ClipVitBackbone,
+        "swin": SwinBackbone,
     },
 )
 """The families of backbones; where several know a name, the last one builds it."""
