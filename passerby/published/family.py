@@ -96,6 +96,19 @@ class PublishedFamily:
         raise NotImplementedError
 
     @classmethod
+    def accepts(cls, tensors: Mapping[str, Tensor]) -> str | None:
+        """Return the reason why a file can be of the family when a person says so, or None.
+
+        By default that of `recognises`; families with one layout of tensors override it, for files that are guessed to
+        be of another one.
+
+        Args:
+            tensors: those of a file, without wrappers and leading `module.`; some may be missing or broken.
+
+        """
+        return cls.recognises(tensors)
+
+    @classmethod
     def convert(cls, tensors: FileTensors, settings: Settings, *, size: tuple[int, int] | None) -> Imported:
         """Return the model of a file; every tensor that it uses is taken from `tensors`.
 

@@ -149,7 +149,7 @@ def family_name(word: str) -> str:
 
 def _require_family(tensors: FileTensors, word: str) -> tuple[str, str]:
     name = family_name(word)
-    reason = FAMILIES[name].recognises(tensors)
+    reason = FAMILIES[name].accepts(tensors)
     if reason is None:
         others = "; ".join(f"it looks like {other}: {why}" for other, why in reasons_of(tensors).items())
         told = others or f"its tensors are called {few_names(list(tensors), most=5)}"
