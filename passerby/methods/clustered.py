@@ -31,6 +31,8 @@ class ClusteredSettings(BaseMethodSettings):
     """How people are found."""
 
     assigns_labels: ClassVar[bool] = True
+    views: ClassVar[tuple[str, ...]] = ("clusters",)
+    """The names in the log of the views of an image that are clustered, each by itself."""
 
     cluster: AnyClustering = DbscanSettings()
     feature: VectorName = Field("after_neck", description="what is clustered, at unit length")
@@ -66,12 +68,6 @@ class Clustered(Method):
     """
 
     settings: ClusteredSettings
-    views: tuple[str, ...] = ("clusters",)
-    """What each view is called in the log."""
-    eyes = "The network as it is now"
-    """What looks at the images before an epoch, for the drawing."""
-    alone = "an image in no cluster is left out"
-    """What becomes of images in no cluster, for the drawing."""
     eps: Tensor
     earlier: Tensor
     rest: Tensor
@@ -81,15 +77,15 @@ class Clustered(Method):
         super().__init__(settings)
         self.device = "cpu"  # where distances are computed; that of the run once it begins
         self._evidence: dict[str, Floats] = {}
-        self.register_buffer("eps", torch.full((len(self.views),), torch.nan, dtype=torch.float64))
-        self.register_buffer("earlier", torch.empty(len(self.views), 0, dtype=torch.int64))  # (V, M) of the last epoch
+        self.register_buffer("eps", torch.full((len(settings.views),), torch.nan, dtype=torch.float64))
+        self.register_buffer("earlier", torch.empty(len(settings.views), 0, dtype=torch.int64))  # (V, M), last epoch
         self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
         self.register_buffer("tightest", torch.full((), -torch.inf, dtype=torch.float64))  # silhouette so far
 
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Forget the clusters of another stage."""
-        self.eps = torch.full((len(self.views),), torch.nan, dtype=torch.float64)
-        self.earlier = torch.empty(len(self.views), 0, dtype=torch.int64)
+        self.eps = torch.full((len(self.settings.views),), torch.nan, dtype=torch.float64)
+        self.earlier = torch.empty(len(self.settings.views), 0, dtype=torch.int64)
         self.rest.zero_()
         self.tightest.fill_(-torch.inf)
 
@@ -177,12 +173,12 @@ class Clustered(Method):
             }  # nobody known in a cluster
         if view == 0 and self.settings.stop is not None:
             figures |= self._stop_figures(ctx, self.settings.stop, figures)
-        ctx.log_metrics(self.views[view], figures, note=giant_sentence(clusters))
+        ctx.log_metrics(self.settings.views[view], figures, note=giant_sentence(clusters))
 
     def _replaced(self, labels: Ints, view: int) -> Ints | None:
         """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before."""
         if self.earlier.shape[1] != len(labels):
-            self.earlier = torch.full((len(self.views), len(labels)), UNSEEN, device=self.earlier.device)
+            self.earlier = torch.full((len(self.settings.views), len(labels)), UNSEEN, device=self.earlier.device)
         before: Ints = self.earlier[view].cpu().numpy().copy()
         self.earlier[view] = torch.from_numpy(labels)
         return None if (before == UNSEEN).all() else before

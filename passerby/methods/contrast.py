@@ -84,11 +84,6 @@ class Contrast(Clustered, settings_class=ContrastSettings):
         super().__init__(settings)
         self.register_buffer("memory", torch.empty(0, 0))  # (C, D) of unit length
 
-    @property
-    def companions(self) -> dict[str, str]:
-        """See `Method`."""
-        return {"Memory of clusters": "one vector of each, made anew every epoch, moved by every batch"}
-
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Set the memory to the mean directions of the clusters."""
         known = labels >= 0

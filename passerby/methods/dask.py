@@ -18,8 +18,8 @@ from passerby.data.loading import ImageStore
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
-from passerby.methods.method import Adds, Method, frozen
-from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
+from passerby.methods.method import Method, frozen
+from passerby.methods.settings import Adds, BaseMethodSettings, RecipeView, StageView
 from passerby.models.akpnet import AKPNet, resample_colours
 from passerby.types import Batch, Output
 
@@ -52,6 +52,21 @@ class DaskSettings(BaseMethodSettings):
         if not self.steps and not self.weight:
             raise ValueError("with steps: 0 and weight: 0 it does nothing; leave it out")
         return self
+
+    @property
+    def adds_loss(self) -> Adds:
+        """From the second stage on, which sees the colours of the first."""
+        return "later" if self.weight else "never"
+
+    @property
+    def reads_memory(self) -> bool:
+        """Only a method with a weight uses the networks."""
+        return bool(self.weight)
+
+    @property
+    def acts_at_end(self) -> bool:
+        """Only where the stage leaves a network."""
+        return bool(self.steps)
 
     @property
     def idle(self) -> frozenset[str]:
@@ -94,23 +109,6 @@ class Dask(Method, settings_class=DaskSettings):
     def __init__(self, settings: DaskSettings) -> None:
         super().__init__(settings)
         self.networks = nn.ModuleList()
-
-    @property
-    def adds_loss(self) -> Adds:
-        """From the second stage on, which sees the colours of the first."""
-        return "later" if self.settings.weight else "never"
-
-    @property
-    def at_end(self) -> str:
-        """Nothing where the stage leaves no network."""
-        return super().at_end if self.settings.steps else ""
-
-    @property
-    def remembers(self) -> str:
-        """The networks, which a method without a weight does not ask."""
-        if not self.settings.weight:
-            return ""
-        return "a network per earlier site" if self.settings.site == "random" else "a network of the site before"
 
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Check, before anything is trained, what would fail after the last epoch."""

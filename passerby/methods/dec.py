@@ -164,11 +164,6 @@ class Dec(Method, settings_class=DecSettings):
         self.register_buffer("mean", torch.empty(0))  # (D,)
         self.register_buffer("axes", torch.empty(0, 0))  # (D, d)
 
-    @property
-    def companions(self) -> dict[str, str]:
-        """See `Method`."""
-        return {"Centres": "of the clusters; images are pulled to those that they are nearest to"}
-
     def on_stage_start(self, ctx: MethodContext) -> None:
         """See that there are as many axes as are asked for.
 

@@ -21,7 +21,7 @@ from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
 from passerby.methods.encoder import Description, Encoder, describe_encoder, empty_encoder, require_fit, seen_width
-from passerby.methods.method import Adds, Method, frozen
+from passerby.methods.method import Method, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     LOW,
@@ -37,7 +37,7 @@ from passerby.methods.reconstruction import (
     objective,
     rebuilt,
 )
-from passerby.methods.settings import BaseMethodSettings
+from passerby.methods.settings import Adds, BaseMethodSettings
 from passerby.models.embedder import Embedder
 from passerby.types import Batch, Output, Stage
 
@@ -102,6 +102,16 @@ class EbllSettings(BaseMethodSettings):
         return self
 
     @property
+    def adds_loss(self) -> Adds:
+        """From the second stage on, which holds the codes of the first."""
+        return "later" if self.weight else "never"
+
+    @property
+    def acts_at_end(self) -> bool:
+        """Only where the stage leaves codes."""
+        return bool(self.epochs)
+
+    @property
     def idle(self) -> frozenset[str]:
         """The side of convolutions that are none, what only `bce` looks at, and the penalty of an `ae` alone."""
         of_place = {"kernel"} if self.place == "after_pooling" else set()
@@ -125,11 +135,6 @@ class Ebll(Method, settings_class=EbllSettings):
     def __init__(self, settings: EbllSettings) -> None:
         super().__init__(settings)
         self.encoders = nn.ModuleList()
-
-    @property
-    def adds_loss(self) -> Adds:
-        """From the second stage on, which holds the codes of the first."""
-        return "later" if self.settings.weight else "never"
 
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Check, before anything is trained, what would fail after the last epoch."""

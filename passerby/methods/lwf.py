@@ -55,6 +55,16 @@ class LwfSettings(BaseMethodSettings):
         """Only `heads` uses what earlier stages left."""
         return bool(self.heads)
 
+    @property
+    def reads_memory(self) -> bool:
+        """Only `heads` compares with classifiers of earlier stages."""
+        return bool(self.heads)
+
+    @property
+    def acts_at_end(self) -> bool:
+        """Only `heads` keeps a classifier."""
+        return bool(self.heads)
+
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require the classifier that `heads` keeps."""
         if self.heads and "softmax" not in stage.losses.chosen:
@@ -78,16 +88,6 @@ class Lwf(Method, settings_class=LwfSettings):
     def has_state(self) -> bool:
         """Only `heads` asks what earlier stages left."""
         return bool(len(self.kept))
-
-    @property
-    def at_end(self) -> str:
-        """Only `heads` keeps something."""
-        return super().at_end if self.settings.heads else ""
-
-    @property
-    def remembers(self) -> str:
-        """Only `heads` keeps something."""
-        return "the classifiers of earlier stages" if self.settings.heads else ""
 
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Start from the earlier classifiers as they are now."""

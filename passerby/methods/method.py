@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=nn.Module)
 
-Adds = Literal["always", "later", "never"]
-"""In which stages a method adds a loss; later: from the second one on."""
-
 Gathering = Literal["memory", "mean", "mining"]
 """What the rows of all processes are joined for; only `mining` can be kept local, by `engine.mining`."""
 
@@ -83,6 +80,11 @@ class Method(nn.Module):
         self.settings = settings
         self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def overrides(cls, hook: str) -> bool:
+        """Return whether the class defines a hook that does nothing in the contract."""
+        return getattr(cls, hook) is not getattr(Method, hook)
+
     def configure(self, settings: BaseMethodSettings) -> None:
         """Take the settings of another stage."""
         self.settings = settings
@@ -95,31 +97,6 @@ class Method(nn.Module):
     def has_state(self) -> bool:
         """Whether earlier stages have left it something; asked where its settings need that."""
         return True
-
-    @property
-    def at_end(self) -> str:
-        """What it does after the last epoch of a stage, for the drawing; default: the first line of `on_stage_end`."""
-        hook = type(self).on_stage_end
-        if hook is Method.on_stage_end:
-            return ""
-        return (hook.__doc__ or "Acts after the last epoch.").split("\n")[0].removesuffix(".")
-
-    @property
-    def adds_loss(self) -> Adds:
-        """In which stages it adds a loss, for the drawing; default: all, or those after another where it needs that."""
-        if type(self).losses is Method.losses:
-            return "never"
-        return "later" if self.settings.needs_previous_model else "always"
-
-    @property
-    def remembers(self) -> str:
-        """What it keeps of earlier stages beside the model, in a few words for the drawing."""
-        return ""
-
-    @property
-    def companions(self) -> dict[str, str]:
-        """What it keeps beside the network while a stage goes on: titles and a few words, for the drawing."""
-        return {}
 
     @property
     def stored_images(self) -> int:

@@ -143,7 +143,6 @@ class Mmt(Clustered, settings_class=MmtSettings):
     """
 
     settings: MmtSettings
-    eyes = "The mean of what both teachers see"
     step: Tensor
 
     def __init__(self, settings: MmtSettings) -> None:
@@ -152,14 +151,6 @@ class Mmt(Clustered, settings_class=MmtSettings):
         self.teachers = nn.ModuleList()
         self.heads = HeadList()  # of the two students, then of the two teachers
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-    @property
-    def companions(self) -> dict[str, str]:
-        """See `Method`."""
-        return {
-            "Second network": "learns beside the first, from mirrored images",
-            "Two mean teachers": "the running mean of each network teaches the other one",
-        }
 
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Make the second network and both teachers."""

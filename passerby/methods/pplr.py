@@ -131,11 +131,6 @@ class Pplr(Clustered, settings_class=PplrSettings):
         self.necks = nn.ModuleList()
         self.heads = HeadList()  # of the whole, then of each stripe
 
-    @property
-    def companions(self) -> dict[str, str]:
-        """See `Method`."""
-        return {"Necks and classifiers": "of every stripe; their agreement with the whole says how far its labels hold"}
-
     def on_stage_start(self, ctx: MethodContext) -> None:
         """Give each stripe a neck."""
         super().on_stage_start(ctx)

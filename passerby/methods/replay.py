@@ -21,8 +21,8 @@ from passerby.data.samplers import replayed_identities, share_of_each
 from passerby.losses.mix import LossTerm
 from passerby.methods.herding import herd
 from passerby.methods.identity_rows import RowStore
-from passerby.methods.method import Adds, Method
-from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
+from passerby.methods.method import Method
+from passerby.methods.settings import Adds, BaseMethodSettings, RecipeView, StageView
 from passerby.types import Batch, Floats, Ints, Output, Split, Stage
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class ReplaySettings(BaseMethodSettings):
         None, description="DER++: weight of the distance to the embedding as it was stored (0.3); null = plain replay"
     )
 
+    @property
+    def adds_loss(self) -> Adds:
+        """Only the distance of replayed images to their stored embeddings, from the second stage on."""
+        return "later" if self.match is not None else "never"
+
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that each data set has a share of what the memory leaves of a batch."""
         if stage.data.sampler == "shuffle":
@@ -128,11 +133,6 @@ class Replay(Method, settings_class=ReplaySettings):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64))
         self.register_buffer("stored", torch.empty(0, 0))  # (M', D) embeddings of the first M' of them
         self.known = RowStore()  # of each loss with a row per person (I, D): those of the people in the memory
-
-    @property
-    def adds_loss(self) -> Adds:
-        """Only what remembered images are held to, and from the second stage on."""
-        return "later" if self.settings.match is not None else "never"
 
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Join the memory to the images of the stage, as one more source."""

@@ -19,6 +19,10 @@ End = Literal["replaces", "interpolates", "remembers"]
 """What a method does with the final weights of a stage, in the order in which methods do it."""
 
 
+Adds = Literal["always", "later", "never"]
+"""In which stages a method adds a loss; later: from the second one on."""
+
+
 class MethodsView(Protocol):
     """The methods of a stage, by name."""
 
@@ -105,6 +109,23 @@ class BaseMethodSettings(Settings):
     def needs_state(self) -> bool:
         """Whether it does nothing in a stage before which no stage had the method."""
         return False
+
+    @property
+    def adds_loss(self) -> Adds:
+        """In which stages it adds a loss; default: all, or those after another where it needs the previous model."""
+        if not self.method_class.overrides("losses"):
+            return "never"
+        return "later" if self.needs_previous_model else "always"
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether its losses compare with what it kept of earlier stages, beside the previous model."""
+        return False
+
+    @property
+    def acts_at_end(self) -> bool:
+        """Whether it does anything after the last epoch of a stage; default: where it has `on_stage_end`."""
+        return self.method_class.overrides("on_stage_end")
 
     @property
     def note(self) -> str:

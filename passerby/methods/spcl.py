@@ -163,8 +163,6 @@ class Spcl(Clustered, settings_class=SpclSettings):
     """
 
     settings: SpclSettings
-    eyes = "The memory, as batches moved it"
-    alone = "an image in no cluster, or in one that does not last, is a person of its own"
     memory: Tensor
     people: Tensor
     threshold: Tensor
@@ -177,13 +175,6 @@ class Spcl(Clustered, settings_class=SpclSettings):
         self.norms = nn.ModuleList()  # those of the labelled images beside
         self.division: Division | None = None
         self.described: list[str] | None = None  # the network whose norms have a second one
-
-    @property
-    def companions(self) -> dict[str, str]:
-        """See `Method`."""
-        return {
-            "Hybrid memory": "one vector of each unlabelled image and of each known person beside, moved by batches"
-        }
 
     @property
     def bounds(self) -> dict[str, Tensor]:

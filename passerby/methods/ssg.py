@@ -86,6 +86,7 @@ class SsgSettings(ClusteredSettings):
 
     trains_alone: ClassVar[bool] = True
     needs_stripes: ClassVar[int | None] = STRIPES
+    views: ClassVar[tuple[str, ...]] = ("clusters", "clusters of upper halves", "clusters of lower halves")
 
     cluster: AnyClustering = DbscanSettings(eps="share", k1=20, form="reranking")
     feature: VectorName = Field("before_neck", description="what is clustered of the whole body")
@@ -142,7 +143,6 @@ class Ssg(Clustered, settings_class=SsgSettings):
     """
 
     settings: SsgSettings
-    views = ("clusters", "clusters of upper halves", "clusters of lower halves")
     asked: Tensor
 
     def __init__(self, settings: SsgSettings) -> None:

@@ -21,8 +21,8 @@ from passerby.inference.embed import read_inputs
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import Softmax
 from passerby.methods.importance import importance_penalty, mean_magnitude, mean_square, path_importance
-from passerby.methods.method import Adds, Method, frozen
-from passerby.methods.settings import BaseMethodSettings
+from passerby.methods.method import Method, frozen
+from passerby.methods.settings import Adds, BaseMethodSettings
 from passerby.types import Batch, Ints, Output, Stage
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class WeightPenaltySettings(BaseMethodSettings):
     strength: Positive
 
     @property
+    def adds_loss(self) -> Adds:
+        """From the second stage on; the first leaves the reference."""
+        return "later"
+
+    @property
     def needs_state(self) -> bool:
         """Without the weights of an earlier stage there is no penalty."""
         return True
@@ -99,11 +104,6 @@ class WeightPenalty(Method):
         self.register_buffer("reference", torch.empty(0))  # (W,) once a stage is done
         self.register_buffer("importance", torch.empty(0))
         self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
-
-    @property
-    def adds_loss(self) -> Adds:
-        """From the second stage on; the first leaves the reference."""
-        return "later"
 
     @property
     def has_state(self) -> bool:

@@ -6,13 +6,14 @@ without a word being changed here, and what the recipe does not have is not draw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from passerby.methods.method import Method
+from passerby.methods.settings import BaseMethodSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.recipe.stage import PER_STAGE
 from passerby.report.boxes import Box, Column, Panel, draw_panels
+from passerby.report.method_captions import captions, end_caption
 from passerby.report.schedule import falls
 from passerby.report.setting_lines import changed, counted, facts, summary, value_text
 from passerby.report.unlabelled_panels import labels_panel, shared, source_panel
@@ -144,19 +145,16 @@ def _vectors(recipe: Recipe) -> tuple[Box, ...]:
     return before, Box("neck", f"Neck: {value_text(neck)}", (), "network"), after
 
 
-def _methods(stage: StageSettings, number: int) -> dict[str, Method]:
+def _methods(stage: StageSettings, number: int) -> dict[str, BaseMethodSettings]:
     """Return the active methods of a stage: not those that lack a previous model or unlabelled images."""
-    methods = {name: chosen.make() for name, chosen in stage.method.chosen.items()}
-    if stage.labelled:
-        methods = {name: method for name, method in methods.items() if name in stage.active}
     return {
         name: method
-        for name, method in methods.items()
-        if number or not method.settings.needs_previous_model or method.adds_loss != "never"
+        for name, method in (stage.active if stage.labelled else stage.method.chosen).items()
+        if number or not method.needs_previous_model or method.adds_loss != "never"
     }
 
 
-def _with_loss(stage: StageSettings, number: int) -> dict[str, Method]:
+def _with_loss(stage: StageSettings, number: int) -> dict[str, BaseMethodSettings]:
     """Return the methods that add a loss in a stage; those with a previous model add none in the first."""
     now = ("always", "later") if number else ("always",)
     return {name: method for name, method in _methods(stage, number).items() if method.adds_loss in now}
@@ -168,27 +166,29 @@ def _beside(stage: StageSettings, number: int) -> list[tuple[Box, list[str]]]:
     What is left of earlier stages is there from the second stage on.
     """
     methods, losses = _methods(stage, number), _with_loss(stage, number)
-    own = [
+    companions = [
         (Box(f"{name} {title}", title, (text,), "images"), [f"method {name}"] if name in losses else [])
-        for name, method in methods.items()
-        for title, text in method.companions.items()
+        for name in methods
+        for title, text in captions(name).companions.items()
     ]
-    return own if not number else [*own, *_left_over(methods, losses, number)]
+    return companions if not number else [*companions, *_left_over(methods, losses, number)]
 
 
-def _left_over(methods: dict[str, Method], losses: dict[str, Method], number: int) -> list[tuple[Box, list[str]]]:
+def _left_over(
+    methods: Mapping[str, BaseMethodSettings], losses: Mapping[str, BaseMethodSettings], number: int
+) -> list[tuple[Box, list[str]]]:
     """Return the model and the memories that earlier stages left."""
-    asking = [name for name, method in methods.items() if method.settings.uses_previous_model]
-    found = []
-    if asking:
-        lines = (f"the model after stage {number}, frozen", f"used by {', '.join(asking)}")
-        fed = [f"method {name}" for name in asking if name in losses]
-        found.append((Box("teacher", "Previous model", lines, "network"), fed))
+    users = [name for name, method in methods.items() if method.uses_previous_model]
+    boxes = []
+    if users:
+        lines = (f"the model after stage {number}, frozen", f"used by {', '.join(users)}")
+        fed = [f"method {name}" for name in users if name in losses]
+        boxes.append((Box("teacher", "Previous model", lines, "network"), fed))
     for name, method in methods.items():
-        if method.remembers:
-            box = Box(f"memory {name}", f"Memory: {name}", (method.remembers,), "images")
-            found.append((box, [f"method {name}"] if name in losses else []))
-    return found
+        if method.reads_memory:
+            box = Box(f"memory {name}", f"Memory: {name}", (captions(name).memory,), "images")
+            boxes.append((box, [f"method {name}"] if name in losses else []))
+    return boxes
 
 
 def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
@@ -213,11 +213,10 @@ def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:
     """Return the end-of-stage work of the methods, and methods without a loss."""
     boxes = []
     for name, method in _methods(stage, number).items():
-        chosen = stage.method.chosen[name]
-        text = (*summary(chosen), *facts(chosen)) if method.adds_loss == "never" else ()
-        if method.at_end:
-            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (method.at_end, *text), "learning"))
-        elif method.adds_loss == "never" and not method.settings.assigns_labels:
+        text = (*summary(method), *facts(method)) if method.adds_loss == "never" else ()
+        if caption := end_caption(name, method):
+            boxes.append(Box(f"end {name}", f"After the last epoch: {name}", (caption, *text), "learning"))
+        elif method.adds_loss == "never" and not method.assigns_labels:
             boxes.append(Box(f"end {name}", f"method: {name}", text, "learning"))
     return tuple(boxes)
 

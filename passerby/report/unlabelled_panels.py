@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from passerby.clustering.algorithms import KmeansSettings
-from passerby.methods.clustered import Clustered, ClusteredSettings
+from passerby.methods.clustered import ClusteredSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel
+from passerby.report.method_captions import captions
 from passerby.report.setting_lines import facts
 from passerby.settings import Settings
 
@@ -33,49 +34,47 @@ def source_panel(recipe: Recipe) -> Panel:
 
 def labels_panel(stage: StageSettings, *, title: str) -> Panel:
     """Return the panel of pseudo-labels: embed, compare, cluster, assign."""
-    chosen, method = _maker(stage)
-    views = (f"also {', '.join(method.views[1:])}",) if len(method.views) > 1 else ()
-    group = (*facts(chosen.cluster, without=("kind",)), *views)
+    name, method = _clustering(stage)
+    views = method.views[1:]
+    group = (*facts(method.cluster, without=("kind",)), *((f"also {', '.join(views)}",) if views else ()))
     return Panel(
         title,
         (
-            Column("Embed", _looking(stage, method)),
-            Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(chosen)), "value"),)),
-            Column("Cluster", (Box("group", f"Clusters: {chosen.cluster.kind}", group, "learning"),)),
-            Column("Assign", (Box("name", "Pseudo-labels", tuple(_named(stage, chosen, method)), "learning"),)),
+            Column("Embed", _embedding(stage, name)),
+            Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(method)), "value"),)),
+            Column("Cluster", (Box("group", f"Clusters: {method.cluster.kind}", group, "learning"),)),
+            Column("Assign", (Box("name", "Pseudo-labels", tuple(_assigned(stage, name, method)), "learning"),)),
         ),
         (("network", "compare"), ("compare", "group"), ("group", "name")),
     )
 
 
-def _maker(stage: StageSettings) -> tuple[ClusteredSettings, Clustered]:
-    """Return the settings and the name of the method that assigns the pseudo-labels of a stage."""
-    for chosen in stage.method.chosen.values():
-        if isinstance(chosen, ClusteredSettings):
-            method = chosen.make()
-            assert isinstance(method, Clustered)
-            return chosen, method
+def _clustering(stage: StageSettings) -> tuple[str, ClusteredSettings]:
+    """Return the name and the settings of the method that assigns the pseudo-labels of a stage."""
+    for name, method in stage.method.chosen.items():
+        if isinstance(method, ClusteredSettings):
+            return name, method
     raise AssertionError("every unlabelled stage has a method that assigns labels")
 
 
-def _looking(stage: StageSettings, method: Clustered) -> tuple[Box, ...]:
+def _embedding(stage: StageSettings, name: str) -> tuple[Box, ...]:
     images = Box("look", "All images", (*stage.train, "identities not used", "not augmented"))
-    return images, Box("network", method.eyes, (), "network")
+    return images, Box("network", captions(name).embedded_by, (), "network")
 
 
-def _compared(chosen: ClusteredSettings) -> Iterator[str]:
-    yield f"the vector {chosen.feature} of each image"
-    if chosen.cameras != "ignore":
-        spread = " and spread" if chosen.cameras == "standardise" else ""
+def _compared(method: ClusteredSettings) -> Iterator[str]:
+    yield f"the vector {method.feature} of each image"
+    if method.cameras != "ignore":
+        spread = " and spread" if method.cameras == "standardise" else ""
         yield f"without each camera's mean{spread}"
 
 
-def _named(stage: StageSettings, chosen: ClusteredSettings, method: Clustered) -> Iterator[str]:
-    everyone = isinstance(chosen.cluster, KmeansSettings)
-    yield "every image is in a cluster" if everyone else method.alone
+def _assigned(stage: StageSettings, name: str, method: ClusteredSettings) -> Iterator[str]:
+    everyone = isinstance(method.cluster, KmeansSettings)
+    yield "every image is in a cluster" if everyone else captions(name).noise
     if stage.source:
         yield f"identities of {', '.join(stage.source)} keep their labels"
-    if chosen.outliers < 1 and not everyone:
-        yield f"the run stops where more than {100 * chosen.outliers:g} % of the images are noise"
-    if chosen.stop is not None:
-        yield f"the stage ends when clusters have converged: {', '.join(facts(chosen.stop))}"
+    if method.outliers < 1 and not everyone:
+        yield f"the run stops where more than {100 * method.outliers:g} % of the images are noise"
+    if method.stop is not None:
+        yield f"the stage ends when clusters have converged: {', '.join(facts(method.stop))}"

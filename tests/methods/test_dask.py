@@ -251,9 +251,9 @@ def test_dask_with_its_growing_head_is_that_of_the_paper():
     assert (stage.method.affinity.rectified, stage.method.average.alpha) == (False, 0.5)
 
 
-def test_the_drawing_says_what_it_keeps():
-    assert DaskSettings().make().remembers == "a network of the site before"
-    assert DaskSettings(site="random").make().remembers == "a network per earlier site"
-    assert DaskSettings(weight=0).make().remembers == ""
-    assert DaskSettings().make().at_end.startswith("Train a network on how the images of the stage look")
-    assert DaskSettings(steps=0).make().at_end == ""
+def test_it_declares_what_it_adds_and_keeps():
+    for settings in (DaskSettings(), DaskSettings(site="random")):
+        assert (settings.adds_loss, settings.reads_memory, settings.acts_at_end) == ("later", True, True)
+    only_leaves = DaskSettings(weight=0)
+    assert (only_leaves.adds_loss, only_leaves.reads_memory, only_leaves.acts_at_end) == ("never", False, True)
+    assert not DaskSettings(steps=0).acts_at_end

@@ -211,8 +211,8 @@ def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        ({"spcl": {}}, ("Hybrid memory", "is a person of its own", "The memory, as batches moved it")),
-        ({"mmt": {}}, ("Second network", "Two mean teachers", "The mean of what both teachers see")),
+        ({"spcl": {}}, ("Hybrid memory", "is an identity of its own", "The memory, as batches updated it")),
+        ({"mmt": {}}, ("Second network", "Two mean teachers", "The mean of both mean teachers")),
         ({"pseudo": {"stop": {}}, "dec": {}}, ("Centres", "the stage ends when clusters have converged")),
     ],
 )
