@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from passerby.errors import UserError
-from passerby.settings import Settings, build, dump_yaml, merge, override, parse_yaml, read_mapping, read_yaml
+from passerby.settings import (
+    Settings,
+    build,
+    dump_yaml,
+    first_difference,
+    merge,
+    override,
+    parse_yaml,
+    read_mapping,
+    read_yaml,
+)
 
 
 def parse(text):
@@ -329,3 +339,14 @@ LEAF = st.builds(Leaf, margin=st.floats(0, 1e300), count=st.integers(), colour=s
 @given(st.builds(Tree, leaf=LEAF, maybe=st.none() | LEAF, named=st.dictionaries(TEXTS, LEAF, max_size=2), word=TEXTS))
 def test_what_is_dumped_reads_back_equal(tree):
     assert build(Tree, parse(dump_yaml(tree.model_dump(mode="json"))), source="dump") == tree
+
+
+def test_the_first_difference_is_named_with_both_values():
+    class Size(Settings):
+        side: int = 3
+        shape: tuple[int, int] = (1, 2)
+        name: str = "a"
+
+    assert first_difference(Size(), Size()) is None
+    assert first_difference(Size(), Size(shape=(1, 3), name="b")) == ("shape", [1, 2], [1, 3])
+    assert first_difference(Size(side=1), Size(name="b"), without=frozenset({"side"})) == ("name", "a", "b")

@@ -20,7 +20,7 @@ from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError
 from passerby.files import atomic_write, reading, write_json
 from passerby.inference.embed import View, embed, masked_view
-from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.clustered import Clustered, ClusteredSettings, k_distance_curve, unit
 from passerby.npz import read_npz
 from passerby.recipe import Recipe, StageSettings
 from passerby.training import run_log
@@ -133,7 +133,7 @@ def find_identities(
     )
     _write(run, train, clusters, found)
     hidden = np.ones(len(train), np.bool_)
-    curve = method.evidence().get("curve")
+    curve = k_distance_curve(cluster, graph)
     people = splits[0].pid if len(splits) == 1 else train.pid
     final = PseudoLabels(
         *(number, last.epoch + 2, clusters.labels, train.path, train.raw_cam, people, hidden, curve), dataset=site

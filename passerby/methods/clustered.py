@@ -76,7 +76,6 @@ class Clustered(Method):
     def __init__(self, settings: ClusteredSettings) -> None:
         super().__init__(settings)
         self.device = "cpu"  # where distances are computed; that of the run once it begins
-        self._evidence: dict[str, Floats] = {}
         self.register_buffer("eps", torch.full((len(settings.views),), torch.nan, dtype=torch.float64))
         self.register_buffer("earlier", torch.empty(len(settings.views), 0, dtype=torch.int64))  # (V, M), last epoch
         self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
@@ -110,6 +109,8 @@ class Clustered(Method):
         hidden, vectors = hidden_rows(ctx.stage), unit(vectors)
         graph = self.neighbours(vectors[hidden], vectors[~hidden])
         clusters, graph = self.find(vectors[hidden], graph, view=view)
+        if view == 0:
+            ctx.record_clustering(vectors[hidden], curve=k_distance_curve(self.settings.cluster, graph))
         require_usable(clusters, outliers=self.settings.outliers)
         self._tell(ctx, clusters, graph, truth=ctx.stage.truth[hidden], view=view)
         return clusters, graph
@@ -142,19 +143,7 @@ class Clustered(Method):
         clusters = chosen.fit(vectors, graph, eps=None if np.isnan(eps) else eps, device=self.device)
         if clusters.eps is not None:
             self.eps[view] = clusters.eps
-        if view == 0:
-            self._keep_evidence(vectors, graph)
         return clusters, graph
-
-    def _keep_evidence(self, vectors: Floats, graph: SparseRows | None) -> None:
-        self._evidence = {"vectors": vectors}
-        if graph is not None and isinstance(chosen := self.settings.cluster, DbscanSettings):
-            self._evidence["curve"] = k_distances(graph, chosen.min_samples)
-
-    def evidence(self) -> dict[str, Floats]:
-        """Return the vectors that were clustered and, for DBSCAN, their k-distances; they are let go of."""
-        told, self._evidence = self._evidence, {}
-        return told
 
     def _tell(
         self, ctx: MethodContext, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0
@@ -197,6 +186,13 @@ class Clustered(Method):
             note = f"The clusters are at rest: the stage ends after epoch {last} of {planned}."
             ctx.log_metrics("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
         return {"epochs at rest": float(self.rest)}
+
+
+def k_distance_curve(cluster: AnyClustering, graph: SparseRows | None) -> Floats | None:
+    """Return the sorted k-distances (M,) of the graph that DBSCAN clusters; None for other algorithms."""
+    if graph is None or not isinstance(cluster, DbscanSettings):
+        return None
+    return k_distances(graph, cluster.min_samples)
 
 
 def hidden_rows(stage: Stage) -> Bools:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
+from passerby.methods.heads import HasEarlierHeads
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, End
 from passerby.types import Batch, Output, VectorName
@@ -25,44 +26,60 @@ if TYPE_CHECKING:
 Weight = Annotated[float, Field(gt=0)]
 
 
-class FeatureSettings(BaseMethodSettings):
-    """Feature distillation: the vectors of new images stay where the earlier model has them."""
+class DistillationSettings(BaseMethodSettings):
+    """A distance of the vectors of a batch from those of the model of the stage before."""
 
     uses_previous_model: ClassVar[bool] = True
+    transfers: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
 
     weight: Weight = 1.0
-    distance: Literal["cosine", "mse"] = "cosine"
     feature: VectorName = "before_neck"
 
 
-class FeatureDistillation(Method, settings_class=FeatureSettings):
-    """`feature_gap` from the second stage on."""
+class Distillation(Method):
+    """Base of the methods with one loss between the vectors of two models, from the second stage on."""
 
-    settings: FeatureSettings
+    settings: DistillationSettings
+    name: ClassVar[str]
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the loss; none in the first stage."""
         if ctx.previous_model is None:
             return {}
-        chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
-        old, new = (each.vector(chosen.feature) for each in (earlier, out))
-        return {"feature": LossTerm(feature_gap(old, new, distance=chosen.distance), chosen.weight)}
+        vectors = (each.vector(self.settings.feature) for each in (ctx.previous_model.output(ctx, batch), out))
+        return {self.name: LossTerm(self.compare(ctx, batch, *vectors), self.settings.weight)}
+
+    def compare(self, ctx: MethodContext, batch: Batch, old: Tensor, new: Tensor) -> Tensor:
+        """Return the distance () of the vectors (B, D) of the present model from those of the previous one."""
+        raise NotImplementedError
 
 
-class AffinitySettings(BaseMethodSettings):
-    """Affinity distillation: who is near to whom in a batch stays as the earlier model has it."""
+class FeatureSettings(DistillationSettings):
+    """Feature distillation: the vectors of new images stay where the earlier model has them."""
 
-    uses_previous_model: ClassVar[bool] = True
-    needs_previous_model: ClassVar[bool] = True
+    distance: Literal["cosine", "mse"] = "cosine"
 
-    weight: Weight = 1.0
+
+class FeatureDistillation(Distillation, settings_class=FeatureSettings):
+    """`feature_gap` from the second stage on."""
+
+    settings: FeatureSettings
+    name = "feature"
+
+    def compare(self, ctx: MethodContext, batch: Batch, old: Tensor, new: Tensor) -> Tensor:
+        """Return the mean change of the vectors."""
+        return feature_gap(old, new, distance=self.settings.distance)
+
+
+class AffinitySettings(DistillationSettings):
+    """Affinity distillation: the neighbourhoods of a batch stay as the earlier model has them."""
+
     temperature: Weight = 0.1
-    rectified: bool = Field(False, description="mend what the earlier model has wrong (LSTKC)")
-    feature: VectorName = "before_neck"
+    rectified: bool = Field(False, description="correct the affinities that the earlier model has wrong (LSTKC)")
 
 
-class AffinityDistillation(Method, settings_class=AffinitySettings):
+class AffinityDistillation(Distillation, settings_class=AffinitySettings):
     """`affinity_divergence` from the second stage on.
 
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
@@ -71,19 +88,16 @@ class AffinityDistillation(Method, settings_class=AffinitySettings):
     """
 
     settings: AffinitySettings
+    name = "affinity"
 
-    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
-        """Return the loss; none in the first stage."""
-        if ctx.previous_model is None:
-            return {}
-        chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
-        old, new = (each.vector(chosen.feature) for each in (earlier, out))
-        old, new, people = ctx.gather(old, new, batch.identities, use="mining")
-        wanted = affinity(old, temperature=chosen.temperature)
-        if chosen.rectified:
-            wanted = rectified_affinity(wanted, affinity(new, temperature=chosen.temperature), people)
-        loss = affinity_divergence(wanted, new, temperature=chosen.temperature)
-        return {"affinity": LossTerm(loss, chosen.weight)}
+    def compare(self, ctx: MethodContext, batch: Batch, old: Tensor, new: Tensor) -> Tensor:
+        """Return the divergence of the affinities within the gathered batch."""
+        temperature = self.settings.temperature
+        old, new, identities = ctx.gather(old, new, batch.identities, use="mining")
+        target = affinity(old, temperature=temperature)
+        if self.settings.rectified:
+            target = rectified_affinity(target, affinity(new, temperature=temperature), identities)
+        return affinity_divergence(target, new, temperature=temperature)
 
 
 # ---- averages of weights
@@ -167,6 +181,7 @@ class Average(Method, settings_class=AverageSettings):
             alpha = agreement(*(ctx.vectors_of(ctx.stage.train, "before_neck", model=each) for each in models))
         for model in ctx.models:
             blend(model, ctx.previous_model.embedder, alpha=alpha)
-        for part in ctx.active_methods:
-            part.interpolate_heads(ctx, alpha=alpha)
+        for method in ctx.active_methods:
+            if isinstance(method, HasEarlierHeads):
+                method.interpolate_heads(ctx, alpha=alpha)
         ctx.log_metrics("average", {"alpha": alpha})

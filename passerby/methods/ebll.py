@@ -8,7 +8,7 @@ encoders of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import torch
@@ -20,11 +20,11 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
+from passerby.methods.code_quality import code_figures, code_scores, code_warning, collapse_sentence
 from passerby.methods.encoder import Description, Encoder, describe_encoder, empty_encoder, require_fit, seen_width
 from passerby.methods.method import Method, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
-    LOW,
     OBJECTIVES,
     Fit,
     Lesson,
@@ -32,7 +32,6 @@ from passerby.methods.reconstruction import (
     Material,
     Objective,
     learn,
-    led_through,
     measure,
     objective,
     rebuilt,
@@ -51,6 +50,7 @@ class EbllSettings(BaseMethodSettings):
     """Encoder based lifelong learning (Rannen et al., ICCV 2017)."""
 
     uses_previous_model: ClassVar[bool] = True
+    transfers: ClassVar[bool] = True
     reported: ClassVar[tuple[str, ...]] = OBJECTIVES
 
     place: Place = "after_pooling"
@@ -206,47 +206,57 @@ class Ebll(Method, settings_class=EbllSettings):
         return terms
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Train the autoencoders of the stage, tell how good they are, and keep their encoders.
+        """Train the autoencoders of the stage, log their quality, and keep their encoders.
 
         Raises:
             UserError: the code of an autoencoder without a penalty has collapsed.
 
         """
-        chosen = self.settings
-        if not chosen.epochs:
+        settings = self.settings
+        if not settings.epochs:
             return
         model = frozen(ctx.tested)
-        material = Material(
-            model,
-            ctx.stage.train,
-            place=chosen.place,
-            precision=ctx.precision,
-            view=ctx.view(ctx.stage.train),
-        )
-        task_loss = _make_task_loss(chosen, ctx, ctx.stage, model)
-        autoencoders = {name: self._new(ctx) for name in chosen.autoencoders}
-        lessons = [Lesson(one, _loss(chosen, one, name, task_loss)) for name, one in autoencoders.items()]
+        autoencoders, fits = self._train(ctx, model)
+        figures = {
+            key: value
+            for name, fit in fits.items()
+            for key, value in code_figures(settings, autoencoders[name], name, fit)
+        }
+        if (fit := fits.get("ae")) is not None and fit.liveliness < COLLAPSED:
+            ctx.log_metrics("ebll", figures)
+            raise UserError(
+                collapse_sentence(settings, ctx.stage, "ae", fit) + "; the trained model is kept in last.pt"
+            )
+        figures |= code_scores(ctx, model, autoencoders, place=settings.place)
+        notes = [code_warning(settings, ctx.stage, name, fit) for name, fit in fits.items()]
+        ctx.log_metrics("ebll", figures, note=" ".join(note for note in notes if note))
+        self._keep(autoencoders, ctx.device)
+
+    def _train(self, ctx: MethodContext, model: Embedder) -> tuple[dict[Objective, Autoencoder], dict[Objective, Fit]]:
+        """Train an autoencoder for each named loss on the features of a frozen model, and measure it."""
+        settings, train = self.settings, ctx.stage.train
+        material = Material(model, train, place=settings.place, precision=ctx.precision, view=ctx.view(train))
+        task_loss = _make_task_loss(settings, ctx, ctx.stage, model)
+        autoencoders = {name: self._new(ctx) for name in settings.autoencoders}
         learn(
-            lessons,
+            [Lesson(each, _loss(settings, each, name, task_loss)) for name, each in autoencoders.items()],
             material,
-            epochs=chosen.epochs,
-            batch=chosen.batch,
-            lr=chosen.lr,
-            milestones=chosen.milestones,
+            epochs=settings.epochs,
+            batch=settings.batch,
+            lr=settings.lr,
+            milestones=settings.milestones,
             seed=ctx.seed,
         )
-        fits = {name: measure(one.requires_grad_(False), material) for name, one in autoencoders.items()}
-        figures = {key: v for name, fit in fits.items() for key, v in _figures(chosen, autoencoders[name], name, fit)}
-        if fits.get("ae", _LIVELY).liveliness < COLLAPSED:
-            ctx.log_metrics("ebll", figures)
-            raise UserError(_collapse(chosen, ctx.stage, "ae", fits["ae"]) + "; the trained model is kept in last.pt")
-        figures |= _scores(ctx, model, autoencoders, place=chosen.place)
-        notes = [_warning(chosen, ctx.stage, name, fit) for name, fit in fits.items()]
-        ctx.log_metrics("ebll", figures, note=" ".join(note for note in notes if note))
+        fits = {name: measure(each.requires_grad_(False), material) for name, each in autoencoders.items()}
+        return autoencoders, fits
+
+    def _keep(self, autoencoders: Mapping[Objective, Autoencoder], device: torch.device) -> None:
+        """Keep the encoders of the stage, numbered after those of earlier stages."""
         number = 1 + max((encoder.number for encoder in self._all), default=0)
-        for name, one in autoencoders.items():
-            self.encoders.append(frozen(Encoder(one.encoder, chosen.activation, objective=name, number=number)))
-        self.encoders.to(ctx.device)
+        for name, autoencoder in autoencoders.items():
+            encoder = Encoder(autoencoder.encoder, self.settings.activation, objective=name, number=number)
+            self.encoders.append(frozen(encoder))
+        self.encoders.to(device)
 
     def _new(self, ctx: MethodContext) -> Autoencoder:
         """Make an autoencoder whose first weights depend on the stage alone."""
@@ -263,7 +273,7 @@ class Ebll(Method, settings_class=EbllSettings):
         return autoencoder.to(ctx.device)
 
 
-# ---- learning and telling
+# ---- losses of the autoencoders
 
 
 def _make_task_loss(
@@ -294,64 +304,3 @@ def _loss(
         return total if task_loss is None else total + chosen.task * task_loss(reconstruction, rows)
 
     return loss
-
-
-_LIVELY = Fit(error=0.0, variance=1.0, code_variance=1.0, rebuilt_variance=1.0)
-
-
-def _figures(chosen: EbllSettings, autoencoder: Autoencoder, name: Objective, fit: Fit) -> Iterator[tuple[str, float]]:
-    """Yield the loss of an autoencoder by its name, and what it is made of."""
-    error = torch.tensor(fit.error)
-    yield name, float(objective(error, autoencoder, name, strength=chosen.strength, reduction=chosen.reduction))
-    yield f"{name} error", fit.error
-    yield f"{name} code variance", fit.code_variance
-    yield f"{name} variance kept", fit.liveliness
-    yield f"{name} R squared", fit.explained
-
-
-def _scores(
-    ctx: MethodContext, model: Embedder, autoencoders: Mapping[Objective, Autoencoder], *, place: Place
-) -> dict[str, float]:
-    """Return the scores of a model, plain and with each autoencoder in its way."""
-    figures: dict[str, float] = {}
-    for dataset, scores in ctx.scores(model).items():
-        figures[f"{dataset} mAP"], figures[f"{dataset} rank-1"] = scores.mAP, scores.rank(1)
-    for name, autoencoder in autoencoders.items():
-        with led_through(model, autoencoder, place=place):
-            rebuilt_scores = ctx.scores(model)
-        for dataset, scores in rebuilt_scores.items():
-            figures[f"{name} {dataset} mAP reconstructed"] = scores.mAP
-            figures[f"{name} {dataset} rank-1 reconstructed"] = scores.rank(1)
-    return figures
-
-
-def _warning(chosen: EbllSettings, stage: Stage, name: Objective, fit: Fit) -> str:
-    """Return a sentence about a code that keeps little; none when it keeps enough."""
-    if fit.liveliness < COLLAPSED:
-        return f"{_collapse(chosen, stage, name, fit)}. It is kept, and its distance holds next to nothing."
-    if fit.explained >= LOW:
-        return ""
-    return (
-        f"The code {name} of stage {stage.name!r} tells {100 * max(fit.explained, 0):.0f} % of what differs between "
-        "the features of its images (R squared). Where `mAP reconstructed` is far below `mAP`, it protects little: "
-        f"raise method.ebll.code, or {_mending(chosen, name)}."
-    )
-
-
-def _mending(chosen: EbllSettings, name: Objective) -> str:
-    """Return what would make a better code."""
-    longer = f"raise method.ebll.epochs (now {chosen.epochs}) or method.ebll.lr (now {chosen.lr:g})"
-    weaker = f"lower method.ebll.strength (now {chosen.strength:g})"
-    if name == "ae":
-        return longer
-    if chosen.reduction == "sum":
-        return f"{weaker} or set method.ebll.reduction to mean (now sum)"
-    return f"{weaker}, or {longer}"
-
-
-def _collapse(chosen: EbllSettings, stage: Stage, name: Objective, fit: Fit) -> str:
-    return (
-        f"method.ebll: the code {name} of stage {stage.name!r} has collapsed, what is rebuilt from it hardly differs "
-        f"between images ({100 * fit.liveliness:.2g} % of the variance of the features, below {100 * COLLAPSED:g} %; "
-        f"error {fit.error:.4g}, variance {fit.variance:.4g}); {_mending(chosen, name)}"
-    )

@@ -1,12 +1,24 @@
-"""Bias-free classifiers whose number and sizes change while a run goes on, so that a state brings them back."""
+"""Classifiers of earlier stages, and bias-free classifiers whose number and sizes change during a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from passerby.training.context import MethodContext
+
+
+@runtime_checkable
+class HasEarlierHeads(Protocol):
+    """A method with classifiers of earlier stages, which a method that interpolates the weights interpolates too."""
+
+    def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
+        """Set the classifiers of earlier identities to alpha x present + (1 - alpha) x those before the stage."""
+        ...
 
 
 class HeadList(nn.ModuleList):

@@ -31,6 +31,7 @@ class LwfSettings(BaseMethodSettings):
     """Learning without forgetting (Li and Hoiem, ECCV 2016)."""
 
     uses_previous_model: ClassVar[bool] = True
+    transfers: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
 
     ce_dist: Share = Field(0.0, description="weight of the softened cross-entropy of features")

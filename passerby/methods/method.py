@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from passerby.losses.mix import LossTerm
 from passerby.methods.settings import BaseMethodSettings, End
 from passerby.models.embedder import Embedder
-from passerby.types import Batch, Floats, Ints, Output, Stage
+from passerby.types import Batch, Ints, Output, Stage
 
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
@@ -139,22 +139,12 @@ class Method(nn.Module):
         """Return (N,) or (N, V) pseudo-labels of the coming epoch, -1 = leave out; None = this method assigns none."""
         return None
 
-    def evidence(self) -> dict[str, Floats]:
-        """Return what the labels were read off, by name, for pictures: `vectors` (M, D), `curve` (M,).
-
-        Rows are the images of unknown identity, in order; asked once, right after `pseudo_labels`.
-        """
-        return {}
-
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Get ready for an epoch of an unlabelled stage, whose labels have just been made; not called by a resume.
 
         Losses are new by then, their classifiers begin at the mean vectors of the clusters. What learns may be made
         anew here; the optimiser takes it up afterwards, and keeps what it knew of all else.
         """
-
-    def before_batch(self, ctx: MethodContext, batch: Batch) -> None:
-        """See a batch before the network does."""
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return named terms to be added to the loss of this step."""
@@ -165,12 +155,6 @@ class Method(nn.Module):
 
         It is called for each batch, after its backward pass and the step of the optimiser, if it came to one; the
         gradients of the step are still there.
-        """
-
-    def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
-        """Set what it learnt on for earlier stages, beside the model, to alpha x now + (1 - alpha) x before the stage.
-
-        Called by whoever interpolates the model's weights.
         """
 
     def on_stage_end(self, ctx: MethodContext) -> None:

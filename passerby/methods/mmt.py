@@ -27,6 +27,7 @@ from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.heads import HeadList
 from passerby.methods.settings import End, RecipeView, StageView
 from passerby.models.embedder import Embedder, describe_network, load_embedder, load_state, network_of
+from passerby.settings import first_difference
 from passerby.types import Batch, Floats, Ints, Output
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Mmt(Clustered, settings_class=MmtSettings):
         super().on_stage_start(ctx)
         self.step.zero_()
         second = self.settings.second
-        self._make_networks(ctx, second=None if second is None else _read(second, ctx.embedder))
+        self._make_networks(ctx, second=None if second is None else _read_second(second, ctx.embedder))
 
     def _make_networks(self, ctx: MethodContext, *, second: dict[str, Tensor] | None = None) -> None:
         """Make copies of the run's network, the second student and its mean with other weights where there are some."""
@@ -243,18 +244,17 @@ class Mmt(Clustered, settings_class=MmtSettings):
         return found
 
 
-def _read(second: str, first: Embedder) -> dict[str, Tensor]:
+def _read_second(second: str, first: Embedder) -> dict[str, Tensor]:
     """Return the weights of a run or of a file, which must be a network for the same images."""
     path = Path(second)
-    found = load_embedder(path / "embedder.safetensors" if path.is_dir() else path)
-    theirs, mine = (network.input.model_dump(mode="json") for network in (found, first))
-    for key, value in theirs.items():
-        if value != mine[key]:
-            raise UserError(
-                f"method.mmt.second: the network of {second} was shown images with input.{key} {value!r}, this recipe "
-                f"has {mine[key]!r}; both networks see the same images"
-            )
-    return found.state_dict()
+    embedder = load_embedder(path / "embedder.safetensors" if path.is_dir() else path)
+    if difference := first_difference(embedder.input, first.input):
+        name, value, present = difference
+        raise UserError(
+            f"method.mmt.second: the network of {second} was shown images with input.{name} {value!r}, this recipe "
+            f"has {present!r}; both networks see the same images"
+        )
+    return embedder.state_dict()
 
 
 def _mean_of(net: nn.Module) -> nn.Module:

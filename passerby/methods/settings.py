@@ -81,6 +81,9 @@ class BaseMethodSettings(Settings):
 
     uses_previous_model: ClassVar[bool] = False
     """Whether it compares the model with that of the stage before, where there is one."""
+    transfers: ClassVar[bool] = False
+    """Whether its losses also hold for images that another method makes of the batch, such as images in the colours
+    of an earlier data set; see `MethodContext.compute_transferred_losses`."""
     needs_previous_model: ClassVar[bool] = False
     """Whether it does nothing unless a stage came before."""
     assigns_labels: ClassVar[bool] = False

@@ -193,8 +193,7 @@ class Spcl(Clustered, settings_class=SpclSettings):
         self.memory = torch.cat([*([] if known is None else [known]), vectors[hidden]]).to(ctx.device)
         if known is not None and self.settings.norms == "apart":
             self.described = describe_network(ctx.embedder)
-            self.division = Division(ctx.embedder)
-            self.norms = self.division.norms
+            self._divide(ctx)
 
     def looked_at(self, ctx: MethodContext) -> Floats:
         """Return what the memory holds of unlabelled images (M, D), in the rows of a table of all (N, D)."""
@@ -225,11 +224,6 @@ class Spcl(Clustered, settings_class=SpclSettings):
         self.people = torch.cat([known, torch.from_numpy(labels[hidden])]).to(ctx.device)
         return labels
 
-    def before_batch(self, ctx: MethodContext, batch: Batch) -> None:
-        """Say which images of the batch are labelled ones."""
-        if self.division is not None:
-            self.division.others = batch.labels < ctx.stage.train.count_identities
-
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return how well the people of the batch are told from all others."""
         seen, labels = ctx.gather(self.compared(out), batch.labels, use="mean")
@@ -259,8 +253,17 @@ class Spcl(Clustered, settings_class=SpclSettings):
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
         """Put second norms that a checkpoint brought back beside those of the model."""
         if len(self.norms):
-            self.division = Division(ctx.embedder, self.norms)
+            self._divide(ctx, self.norms)
         return stage
+
+    def _divide(self, ctx: MethodContext, norms: nn.ModuleList | None = None) -> None:
+        """Send the labelled images of each batch through second norms, copies of the model's unless given."""
+
+        def labelled() -> Tensor | None:  # a function, which a copy of the model shares: `copy.deepcopy` would copy ctx
+            return None if ctx.batch is None else ctx.batch.labels < ctx.stage.train.count_identities
+
+        self.division = Division(ctx.embedder, labelled, norms)
+        self.norms = self.division.norms
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Leave the batch norms of the new site and let go of the memory."""

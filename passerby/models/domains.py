@@ -7,6 +7,7 @@ domain are sent through second norms, by hooks, until the division is ended.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -26,18 +27,20 @@ class Division:
 
     Args:
         module: the model.
+        others: returns (B,) which images of the present batch are of the other domain; None = none of them.
         norms: the second ones, of the kinds of `second_norms`; None = copies of those of the model.
 
     Attributes:
         norms: the second ones in order, which begin as copies and always learn.
-        others: (B,) which images of the present batch are of the other domain; None = none of them.
 
     """
 
-    def __init__(self, module: nn.Module, norms: nn.ModuleList | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, others: Callable[[], Tensor | None], norms: nn.ModuleList | None = None
+    ) -> None:
         first = batch_norms(module)
         self.norms = second_norms(module) if norms is None else norms
-        self.others: Tensor | None = None
+        self.others = others
         self._handles: list[RemovableHandle] = []
         for norm, second in zip(first, self.norms, strict=True):
             pair = _Pair(self, cast("_BatchNorm", second))
@@ -60,13 +63,15 @@ class _Pair:
     def __init__(self, division: Division, second: _BatchNorm) -> None:
         self.division, self.second = division, second
         self.whole: Tensor | None = None  # the input of the present forward pass
+        self.others: Tensor | None = None
 
     def before(self, norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         """Return what is left for the norm itself; None = all."""
-        (whole,), others = inputs, self.division.others
-        self.whole = whole if norm.training and others is not None and bool(others.any()) else None
-        if self.whole is None or others is None:
+        (whole,), self.whole, self.others = inputs, None, None
+        others = self.division.others() if norm.training else None
+        if others is None or not bool(others.any()):
             return None
+        self.whole, self.others = whole, others
         if bool(others.all()):  # nothing is left: its output is dropped, and its statistics must not move
             norm.eval()
             return None
@@ -74,7 +79,7 @@ class _Pair:
 
     def after(self, norm: nn.Module, _inputs: tuple[Tensor], own: Tensor) -> Tensor | None:
         """Return the output for all images; None = that of the norm itself."""
-        others, whole, self.whole = self.division.others, self.whole, None
+        others, whole, self.whole, self.others = self.others, self.whole, None, None
         if whole is None or others is None:
             return None
         if bool(others.all()):

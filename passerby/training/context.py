@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,15 @@ from passerby.training.forward import compute_losses, forward
 from passerby.training.run_log import MetricRecord, Record
 from passerby.training.setup import Setup
 from passerby.training.state import TrainState
-from passerby.types import Batch, Scores, Split, Stage, VectorName
+from passerby.types import Batch, Floats, Scores, Split, Stage, VectorName
+
+
+@dataclass(frozen=True, eq=False)
+class ClusteredVectors:
+    """The vectors (M, D) of the unlabelled images that pseudo-labels are read from, and their k-distances (M,)."""
+
+    vectors: Floats
+    curve: Floats | None = None
 
 
 class MethodContext:
@@ -28,6 +37,7 @@ class MethodContext:
     def __init__(self, setup: Setup, state: TrainState, evaluator: Evaluator, log: Callable[[Record], None]) -> None:
         self._setup, self._state, self._evaluator, self._log = setup, state, evaluator, log
         self._cache: dict[int, Vectors] | None = None
+        self._clustered: ClusteredVectors | None = None
 
     # ---- the run
 
@@ -60,6 +70,11 @@ class MethodContext:
     def iteration(self) -> int:
         """Number of the present batch in the epoch, from 0."""
         return self._state.counters.iteration
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch of the present step; None between steps."""
+        return self._state.batch
 
     @property
     def seed(self) -> int:
@@ -145,14 +160,23 @@ class MethodContext:
         try:
             yield
         finally:
-            self._cache = None
+            self._cache = self._clustered = None
+
+    def record_clustering(self, vectors: Floats, *, curve: Floats | None = None) -> None:
+        """Record the vectors (M, D) that the coming pseudo-labels are read from, and their k-distances, for figures."""
+        self._clustered = ClusteredVectors(vectors, curve)
+
+    @property
+    def clustered(self) -> ClusteredVectors | None:
+        """The recorded vectors of the coming pseudo-labels; None where no method has recorded any."""
+        return self._clustered
 
     def compute_transferred_losses(self, batch: Batch) -> dict[str, LossTerm]:
-        """Return the losses of a batch that a method has made: of the stage, and of methods with a previous model."""
+        """Return the losses of a batch that a method has made: of the stage, and of methods that transfer."""
         out = forward(self._setup, self._state, batch)
         terms = compute_losses(self._setup, self._state, batch, out)
         for method in self.active_methods:
-            if method.settings.uses_previous_model:
+            if method.settings.transfers:
                 terms |= method.losses(self, batch, out)
         return terms
 

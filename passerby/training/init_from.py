@@ -10,6 +10,7 @@ from torch import Tensor
 from passerby.errors import UserError
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
+from passerby.settings import first_difference
 from passerby.training.checkpoint import Checkpoint, load_checkpoint
 from passerby.training.compatibility import require_stage
 from passerby.training.counters import numbered
@@ -55,20 +56,19 @@ def read_initial_state(folder: Path, recipe: Recipe) -> InitialState:
 
 
 def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:
-    before, now = (r.model.model_dump(mode="json", exclude={"weights", "stripes"}) for r in (earlier, recipe))
-    for key, value in before.items():
-        if value != now[key]:
-            raise UserError(
-                f"init_from: the model in {folder} has model.{key} {value!r}, this recipe has {now[key]!r}; its "
-                "weights and autoencoders fit only the network that they were trained with"
-            )
-    before, now = (r.input.model_dump(mode="json") for r in (earlier, recipe))
-    for key, value in before.items():
-        if value != now[key]:
-            raise UserError(
-                f"init_from: the model in {folder} was trained with input.{key} {value!r}, this recipe has "
-                f"{now[key]!r}; use the same input settings"
-            )
+    """Raise `UserError` unless two recipes have one network and the same input settings."""
+    if difference := first_difference(earlier.model, recipe.model, without=frozenset({"weights", "stripes"})):
+        name, value, present = difference
+        raise UserError(
+            f"init_from: the model in {folder} has model.{name} {value!r}, this recipe has {present!r}; its "
+            "weights and autoencoders fit only the network that they were trained with"
+        )
+    if difference := first_difference(earlier.input, recipe.input):
+        name, value, present = difference
+        raise UserError(
+            f"init_from: the model in {folder} was trained with input.{name} {value!r}, this recipe has "
+            f"{present!r}; use the same input settings"
+        )
 
 
 def _scored(checkpoint: Checkpoint) -> dict[str, Tensor]:

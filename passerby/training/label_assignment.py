@@ -83,8 +83,7 @@ def _begin_at_means(builder: StageBuilder, identities: Ints) -> None:
 def save_labels(builder: StageBuilder, labels: Ints) -> None:
     """Write the labels of an epoch with their images, and the clustered vectors."""
     state = builder.state
-    evidence = {name: value for method in state.active_methods for name, value in method.evidence().items()}
-    train = state.stage.train
+    clustered, train = builder.context.clustered, state.stage.train
     record = PseudoLabels(
         stage=state.counters.stage + 1,
         epoch=state.counters.epoch + 1,
@@ -93,9 +92,9 @@ def save_labels(builder: StageBuilder, labels: Ints) -> None:
         cam=train.raw_cam,
         truth=state.stage.truth,
         hidden=train.pid == UNKNOWN,
-        curve=evidence.get("curve"),
+        curve=None if clustered is None else clustered.curve,
         dataset=np.array(state.stage.sources)[state.stage.origin],
     )
     record.save(builder.setup.folder)
-    if "vectors" in evidence:
-        save_vectors(builder.setup.folder, record, evidence["vectors"])
+    if clustered is not None:
+        save_vectors(builder.setup.folder, record, clustered.vectors)

@@ -21,7 +21,7 @@ from passerby.training.compatibility import require_optimiser, require_state
 from passerby.training.counters import Counters
 from passerby.training.frozen import EMBEDDER, LOSSES, METHODS, Frozen
 from passerby.training.process_state import differing_states, restore_process_state
-from passerby.types import Stage
+from passerby.types import Batch, Stage
 
 
 class StateDict(TypedDict):
@@ -59,6 +59,7 @@ class TrainState:
         previous_model: the model as the stage before left it, while a method of the present stage uses it.
         classes: number of identities that the losses know.
         counters: the position of the run, and what the present epoch has so far.
+        batch: the batch of the present step; None between steps.
         is_updated: whether the optimiser has moved the weights after the present batch.
         frozen: what the present stage does not train; it follows from the recipe, so it is not saved.
 
@@ -76,6 +77,7 @@ class TrainState:
     classes: int = 1
     counters: Counters = field(default_factory=Counters)
     frozen: Frozen = field(default_factory=Frozen)
+    batch: Batch | None = None
     is_updated: bool = False
 
     # ---- views

@@ -73,8 +73,7 @@ class TrainingStep:
     def _backward(self, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
         """Add the gradients of a batch and return the output of the model."""
         state, at = self.state, self.state.counters
-        for method in state.active_methods:
-            method.before_batch(self.context, batch)
+        state.batch = batch
         out = forward(self.setup, state, batch)
         terms = compute_losses(self.setup, state, batch, out)
         for method in state.active_methods:
@@ -111,6 +110,7 @@ class TrainingStep:
     def _end_batch(self, batch: Batch, out: Output) -> None:
         for method in self.state.active_methods:
             method.after_step(self.context, batch, out)
+        self.state.batch = None
 
     def _to_device(self, batch: Batch) -> Batch:
         device = self.setup.device

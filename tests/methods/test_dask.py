@@ -97,6 +97,14 @@ def test_a_batch_is_seen_again_in_earlier_colours(second):
         torch.testing.assert_close(terms[f"dask {name}"].value, term.value, atol=1e-5, rtol=1e-4)
 
 
+def test_only_losses_that_transfer_are_computed_in_earlier_colours(second, monkeypatch):
+    run = second(dask(), "method.affinity={}")
+    batch = some(run)
+    assert {"softmax", "triplet", "affinity"} == set(run.context.compute_transferred_losses(batch))
+    monkeypatch.setattr(type(run.state.methods["affinity"].settings), "transfers", False)
+    assert {"softmax", "triplet"} == set(run.context.compute_transferred_losses(batch))
+
+
 def test_gradients_reach_the_model_and_not_the_network(second):
     run = second(dask())
     networks = run.state.methods["dask"].networks

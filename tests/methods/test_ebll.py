@@ -239,7 +239,7 @@ def test_a_stage_tells_how_good_its_code_is_and_what_the_reconstruction_does_to_
     first, *_, last = told(three)
     assert [bool(record.note) for record in told(three)] == [r.values["ae R squared"] < LOW for r in told(three)]
     share = f"{100 * first.values['ae R squared']:.0f} %"
-    assert f"The code ae of stage 'market1501' tells {share} of what differs between the features" in first.note
+    assert f"The code ae of stage 'market1501' explains {share} of the variance of the features" in first.note
     assert "raise method.ebll.code, or raise method.ebll.epochs (now 30) or method.ebll.lr (now 0.01)" in first.note
     assert [record.stage for record in told(three)] == [1, 2, 3]
     assert first.method == "ebll"

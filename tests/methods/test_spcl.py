@@ -97,14 +97,14 @@ def test_each_kind_of_image_has_statistics_of_its_own():
     images = torch.randn(8, 3, 4, 4) + torch.arange(8).reshape(-1, 1, 1, 1)
     others = torch.tensor([False, True] * 4)
     net, mine, theirs = network(), network(), network()
-    division = Division(net)
-    division.others = others
+    present = [others]
+    division = Division(net, lambda: present[0])
     out = net(images)
     assert torch.allclose(out[~others], mine(images[~others]), atol=1e-5)
     assert torch.allclose(out[others], theirs(images[others]), atol=1e-5)
     assert torch.allclose(net[1].running_mean, mine[1].running_mean)
     assert torch.allclose(division.norms[0].running_mean, theirs[1].running_mean)
-    division.others = torch.ones(8, dtype=torch.bool)
+    present[0] = torch.ones(8, dtype=torch.bool)
     before = state_hash(net.state_dict())
     net(images)
     assert state_hash(net.state_dict()) == before, "a batch of others leaves the new site's statistics alone"
@@ -112,8 +112,7 @@ def test_each_kind_of_image_has_statistics_of_its_own():
 
 def test_other_images_move_statistics_of_their_own_even_where_the_network_was_just_tested():
     net, images = network().eval(), torch.randn(4, 3, 4, 4) + 5
-    division = Division(net)
-    division.others = torch.tensor([True, False, True, False])
+    division = Division(net, lambda: torch.tensor([True, False, True, False]))
     net.train()(images)
     assert not torch.allclose(division.norms[0].running_mean, torch.zeros(4))
 
@@ -121,8 +120,7 @@ def test_other_images_move_statistics_of_their_own_even_where_the_network_was_ju
 def test_at_test_and_afterwards_the_network_is_the_new_sites_and_plain():
     net, plain, images = network(), network(), torch.randn(4, 3, 4, 4)
     names = list(net.state_dict())
-    division = Division(net)
-    division.others = torch.tensor([True, False, True, False])
+    division = Division(net, lambda: torch.tensor([True, False, True, False]))
     assert torch.allclose(net.eval()(images), plain.eval()(images))
     division.end()
     assert [type(module) for module in net] == [type(module) for module in plain]
@@ -165,7 +163,7 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_imag
     unseen = torch.nonzero(hidden).flatten().tolist()
     rows = [unseen[7], *known[1:3], unseen[0], *known[-1:], unseen[23]]  # two are of one known person
     batch = some(run, rows=rows, labels=run.state.counters.labels)
-    method.before_batch(run.context, batch)
+    run.state.batch = batch
     out, before = run.state.embedder(batch.inputs), method.memory.clone()
     loss = method.losses(run.context, batch, out)["memory"].value
     kinds = [rows for rows in (batch.labels < count, batch.labels >= count) if rows.any()]

@@ -94,8 +94,10 @@ def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
     class Listener(Method):
         heard: ClassVar[list[str]] = []
 
-        def before_batch(self, ctx, batch):
-            self.heard.append("look")
+        def losses(self, ctx, batch, out):
+            assert ctx.batch is batch
+            self.heard.append("losses")
+            return {}
 
         def after_step(self, ctx, batch, out):
             assert not torch.is_grad_enabled()
@@ -106,7 +108,8 @@ def test_a_part_is_told_of_every_batch_and_of_every_step(begun, monkeypatch):
     run, batches = begun("engine.grad_accum_steps=2")
     monkeypatch.setattr(TrainState, "active_methods", [Listener(BaseMethodSettings())])
     take(run, batches, count=3)
-    assert Listener.heard == ["look", "batch", "look", "step", "look", "step"]
+    assert Listener.heard == ["losses", "batch", "losses", "step", "losses", "step"]
+    assert run.context.batch is None
 
 
 def test_sums_hold_every_term_as_computed_and_as_added(begun):
