@@ -21,6 +21,7 @@ from passerby.console import bar, with_notes
 from passerby.data.datasets import open_dataset
 from passerby.data.image_files import listing_notes
 from passerby.data.naming import free_name
+from passerby.data.repeated import repeated_note
 from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
 from passerby.errors import UserError
@@ -359,16 +360,24 @@ def embed_places(
     with bar("embedding", console) as advance:
         if places and pattern is not None:
             dataset = open_dataset(site_settings(_one_folder(places), pattern=pattern))
+            _print_notes(dataset.notes, console)
             return embed_all(model, dataset, progress=advance, leave_out=leave_out)
         if places:
             with listing_notes() as listed:
                 table = embed_images(model, places, progress=advance, leave_out=leave_out)
-            for sentence in listed.sentences:
-                console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            assert table.path is not None
+            _print_notes((*listed.sentences, *repeated_note(table.path.tolist())), console)
             return table
         if not (on or data):
             raise UserError("nothing to embed; give images, folders, or a data set by --on or --data")
-        return embed_site(model, chosen_dataset(model.recipe, on=on, data=data, pattern=pattern), progress=advance)
+        dataset = chosen_dataset(model.recipe, on=on, data=data, pattern=pattern)
+        _print_notes(dataset.notes, console)
+        return embed_site(model, dataset, progress=advance)
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def _one_folder(places: Sequence[Path]) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ from passerby.data.readers.table import Csv
 from passerby.data.readers.vehicleid import VehicleID
 from passerby.data.readers.veri import VeRi776
 from passerby.data.readers.viper import VIPeR
+from passerby.data.repeated import repeated_note
 from passerby.errors import UserError
 from passerby.plugins import load_plugins
 from passerby.registry import OneOf, Table
@@ -98,7 +100,8 @@ def dataset_settings(kind: str, root: str, *, masks: str | None = None, pattern:
 def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: Iterable[str] = ()) -> Dataset:
     """Read the data set that `settings` describe.
 
-    Notes say what its folders hold besides images that can be read, and when only some images have a mask.
+    Notes count what its folders hold besides images that can be read, images that are listed more than once, and
+    images without a mask where others have one.
 
     Args:
         settings: one of the kinds.
@@ -117,7 +120,9 @@ def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: I
         by_itself = known.kind if layout is not None and layout.published else dataset.name
         dataset = replace(dataset, name=free_name(by_itself, taken))
     taken_for = (f"{known.place} was taken for kind {known.kind}.",) if known is not settings else ()
-    dataset = replace(dataset, layout=layout, notes=(*taken_for, *dataset.notes, *listed.sentences))
+    paths = chain.from_iterable(split.path.tolist() for split in (dataset.train, dataset.query, dataset.gallery))
+    notes = (*taken_for, *dataset.notes, *listed.sentences, *repeated_note(paths))
+    dataset = replace(dataset, layout=layout, notes=notes)
     bare, count = without_mask((dataset.train, dataset.query, dataset.gallery))
     if settings.masks is not None and len(bare) == count:
         raise UserError(

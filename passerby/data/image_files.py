@@ -55,27 +55,21 @@ def readable_endings() -> tuple[str, ...]:
 
 @dataclass
 class ListingNotes:
-    """Files that listings left out, with the reason, and names that lead to the same file.
+    """Files that listings left out.
 
     Attributes:
         left_out: reason by path.
-        repeated: pairs (first name, further name) of one file.
 
     """
 
     left_out: dict[str, Reason] = field(default_factory=dict)
-    repeated: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Notes for a person; none when nothing was left out or repeated."""
-        found: list[str] = []
-        if self.left_out:
-            found.append(f"Left out: {', '.join(self._reason(reason) for reason in _REASONS if self._paths(reason))}.")
-        if self.repeated:
-            (first, further), count = self.repeated[0], len(self.repeated)
-            found.append(f"Names of files that are listed under another name already: {count:,} ({further} = {first}).")
-        return tuple(found)
+        """Notes for a person; none when nothing was left out."""
+        if not self.left_out:
+            return ()
+        return (f"Left out: {', '.join(self._reason(reason) for reason in _REASONS if self._paths(reason))}.",)
 
     def _paths(self, reason: Reason) -> list[str]:
         return sorted(path for path, why in self.left_out.items() if why == reason)
@@ -150,7 +144,6 @@ def images_below(folder: Path) -> list[str]:
     A folder that is reached by several ways is listed once: where it really is, or by the first of its links.
     """
     names: list[str] = []
-    files: dict[tuple[int, int], list[str]] = {}
     seen: set[tuple[int, int]] = set()
     real, links = [""], list[str]()
     while real or links:
@@ -169,19 +162,8 @@ def images_below(folder: Path) -> list[str]:
                 (links if entry.is_symlink() else real).append(f"{path}/")
             else:
                 names.append(path)
-                device, number = _place(entry.path) if entry.is_symlink() else (place[0], entry.inode())
-                files.setdefault((device, number), []).append(path)
         links.sort()
-    _note_repeated(folder, files)
     return sorted(names)
-
-
-def _note_repeated(folder: Path, files: dict[tuple[int, int], list[str]]) -> None:
-    notes = _NOTES.get()
-    if notes is None:
-        return
-    for first, *others in sorted(sorted(names) for names in files.values() if len(names) > 1):
-        notes.repeated += [(first, name) for name in others if _place(folder / name) == _place(folder / first)]
 
 
 def _left_out(entry: os.DirEntry[str]) -> Reason | None:
@@ -207,10 +189,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise UserError(f"cannot read the folder {folder}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _place(path: Path | str) -> tuple[int, int]:
-    """Return a key that is equal for two paths to the same file or folder."""
+def _place(path: Path) -> tuple[int, int]:
+    """Return a key that is equal for two paths to the same folder."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - DirEntry.path is text
+        status = path.stat()
     except OSError as error:
         raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
     return status.st_dev, status.st_ino

@@ -87,3 +87,11 @@ def test_a_file_is_found_by_either_form_of_its_name(embed, folder, tmp_path):
     (folder / "0.png").rename(folder / "Jos\u00e9.png")
     assert embed(folder / "Jose\u0301.png").exit_code == 0
     assert Embeddings.load(tmp_path / "out.npz").path.tolist() == [f"{folder}/Jos\u00e9.png"]
+
+
+def test_files_named_twice_are_reported_in_one_sentence(embed, folder, tmp_path):
+    (folder / "link.png").symlink_to(folder / "3.png")
+    result = embed(folder / "1.png", folder, folder / "1.png")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("Listed more than once, by the same name, another name or a link: 3 (1.png twice).") == 1
+    assert len(Embeddings.load(tmp_path / "out.npz")) == 11
