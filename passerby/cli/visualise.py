@@ -5,6 +5,7 @@ Nothing heavy is imported up here; `passerby.cli` turns mistakes into sentences.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -118,13 +119,14 @@ def clusters(
     """Draw the predicted identities (clusters) of an unlabelled run."""
     from passerby.report.figure_files import require_ending
     from passerby.report.folder import read_run
-    from passerby.report.predicted_identities import clusters_figure, require_clusterings, with_vectors
+    from passerby.report.predicted_identities import clusters_figure, collapse_notes, require_clusterings, with_vectors
 
     require_ending(out)
     folder = read_run(run)
     found = require_clusterings(folder)
     if show == "features" or order == "doubtful":
         found = with_vectors(folder, found, inference=_with_notes(inference))
+    _warn(collapse_notes(found))
     _save(clusters_figure(found, show=show, order=order, page=page, rows=rows, colour=colour), out)
 
 
@@ -222,6 +224,7 @@ def _subjects(
     out: Path, run: Path | None, embeddings: Path | None, on: str | None, inference: InferenceSettings
 ) -> list[Subject]:
     """Read the embeddings to be drawn, after a check of the device and the output file."""
+    from passerby.metrics.spread import spread_notes
     from passerby.report.figure_files import require_ending, subject_of_file, subjects_of_run
 
     require_ending(out)
@@ -229,11 +232,20 @@ def _subjects(
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if run is not None:
-        return subjects_of_run(run, on=on, inference=_with_notes(inference))
-    assert embeddings is not None
-    if on is not None:
-        raise UserError("--on chooses a data set of a run; an --embeddings file holds one only")
-    return [subject_of_file(embeddings)]
+        subjects = subjects_of_run(run, on=on, inference=_with_notes(inference))
+    else:
+        assert embeddings is not None
+        if on is not None:
+            raise UserError("--on chooses a data set of a run; an --embeddings file holds one only")
+        subjects = [subject_of_file(embeddings)]
+    for subject in subjects:
+        _warn(f"{subject.embeddings.dataset or 'vectors'}: {note}" for note in spread_notes(subject.embeddings.vectors))
+    return subjects
+
+
+def _warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        typer.secho(note, fg="yellow", err=True)
 
 
 def _save(figure: Figure, out: Path) -> None:

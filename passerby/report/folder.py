@@ -81,6 +81,7 @@ class RunFolder:
         records: the log.
         sites: the final scores; empty while the run goes on.
         environment: versions, machine and command.
+        count_damaged: lines of the log that are no records.
 
     """
 
@@ -89,6 +90,7 @@ class RunFolder:
     records: list[Record]
     sites: list[Site]
     environment: dict[str, str]
+    count_damaged: int = 0
 
     @property
     def epochs(self) -> list[EpochRecord]:
@@ -128,6 +130,7 @@ def read_run(path: Path) -> RunFolder:
         path=path,
         recipe=recipe_of_run(path / "recipe.yaml"),
         records=run_log.read(path / "log.jsonl"),
+        count_damaged=run_log.count_damaged(path / "log.jsonl"),
         sites=_sites(path / "scores.json"),
         environment={"command": ""} | {key: _in_words(value) for key, value in environment.items()},
     )

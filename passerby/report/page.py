@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from passerby import __version__
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.files import atomic_write
 from passerby.metrics.chance import RankScores
+from passerby.metrics.spread import spread_notes
 from passerby.recipe import Recipe
 from passerby.recipe.places import public_text, without_folders
 from passerby.reference_results import REFERENCE_NOTE
@@ -110,7 +111,7 @@ def render(
         run=run,
         recipe=run.recipe,
         headlines=_headlines(run, people),
-        warnings=[text for site in run.sites if (text := _warning(site)) is not None],
+        warnings=list(_warnings(run, galleries)),
         people=people,
         progress=progress(run),
         measures=MEASURES,
@@ -154,10 +155,18 @@ def _headlines(run: RunFolder, people: IdentitiesSection | None) -> list[str]:
     return [f"{people.sentences[0]}."]
 
 
-def _warning(site: Site) -> str | None:
-    found = RankScores(site.plain.mAP / 100, site.plain.rank[1] / 100)
-    text = None if site.chance is None else hardly_learnt(found, site.chance)
-    return None if text is None else f"{site.name}: {text}."
+def _warnings(run: RunFolder, galleries: Sequence[Gallery]) -> Iterator[str]:
+    """Yield sentences on scores near chance, collapsed vectors and a damaged log."""
+    for gallery in galleries:
+        site = gallery.site
+        found = RankScores(site.plain.mAP / 100, site.plain.rank[1] / 100)
+        if site.chance is not None and (text := hardly_learnt(found, site.chance)) is not None:
+            yield f"{site.name}: {text}."
+        if gallery.embeddings is not None:
+            yield from (f"{site.name}: {note}." for note in spread_notes(gallery.embeddings.vectors))
+    if run.count_damaged:
+        lines = "1 line" if run.count_damaged == 1 else f"{run.count_damaged:,} lines"
+        yield f"{lines} of log.jsonl cannot be read and {'is' if run.count_damaged == 1 else 'are'} left out below."
 
 
 def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:

@@ -18,6 +18,7 @@ from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.inference.embed import embed
 from passerby.methods.clustered import ClusteredSettings
+from passerby.metrics.spread import spread_notes
 from passerby.report.clusters import (
     SHOWN,
     Card,
@@ -294,11 +295,16 @@ def identities_section(run: RunFolder) -> IdentitiesSection | None:
     wanted = {str(_paths(found)[row]) for some in chosen.values() for card in some for row in _shown(card)}
     images = inline_images(sorted(wanted))
     return IdentitiesSection(
-        sentences=tuple(_sentences(run.path, found)),
+        sentences=(*_sentences(run.path, found), *collapse_notes(found)),
         pictures=tuple(_pictures(found)),
         rows={title: tuple(_row(found, card, images) for card in some) for title, some in chosen.items() if some},
         known=found.known_identities > 0,
     )
+
+
+def collapse_notes(found: Clusterings) -> list[str]:
+    """Return sentences on clustered vectors that are equal or nearly so, where the vectors are there."""
+    return [] if found.table is None else spread_notes(found.table.vectors)
 
 
 def _paths(found: Clusterings) -> np.ndarray:

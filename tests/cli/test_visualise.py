@@ -101,6 +101,19 @@ def refuse(sentence):
     raise UserError(sentence)
 
 
+@pytest.mark.parametrize("command", ["ranks", "features", "distances"])
+def test_collapsed_vectors_are_reported(run, tmp_path, command):
+    table = Embeddings.load(run.folder / "embeddings" / "plaza.npz")
+    table.vectors[:] = 1 + 1e-6 * table.vectors
+    table.save(tmp_path / "flat.npz")
+    found = invoke(command, "--embeddings", tmp_path / "flat.npz", "-o", tmp_path / "picture.png")
+    assert found.exit_code == 0, found.output
+    assert "vectors are nearly equal" in found.output
+    assert "the model has collapsed" in found.output
+    sound = invoke(command, run.folder, "-o", tmp_path / "picture.png")
+    assert "the model has collapsed" not in sound.output
+
+
 def test_the_schedule_of_a_recipe_with_changes(tmp_path):
     found = invoke("schedule", "bag_of_tricks", "optim.milestones=[30]", "-o", tmp_path / "rate.svg")
     assert found.exit_code == 0, found.output

@@ -274,6 +274,15 @@ def test_what_cannot_be_drawn_is_told(run):
         clusters_figure(found, show="features")
 
 
+def test_collapsed_vectors_are_reported(run, tmp_path):
+    assert not any("collapsed" in text for text in identities_section(read_run(run)).sentences)
+    (grouping,) = [each for each in read_groupings(run) if each.epoch == 2]
+    save_vectors(run, grouping, np.ones((COUNT, 4), np.float32))
+    assert identities_section(read_run(run)).sentences[-1].startswith(f"all {COUNT} vectors are equal: the model has")
+    words = ["visualise", "clusters", str(run), "--show", "images", "-o", str(tmp_path / "picture.png")]
+    assert "the model has collapsed" in CliRunner().invoke(app, words).output
+
+
 def test_vectors_that_are_gone_are_made_again_by_the_final_model(run):
     folder = read_run(run)
     found = require_clusterings(folder)

@@ -120,6 +120,24 @@ def test_maps_lie_over_the_best_and_the_worst_list(tmp_path):
     assert "No activation maps: activation maps need the images" in Page(write_report(written.folder).read_text()).text
 
 
+def test_collapsed_vectors_and_a_damaged_log_are_reported(tmp_path):
+    written = write_run(tmp_path)
+    text = Page(write_report(written.folder).read_text()).text
+    assert "collapsed" not in text
+    assert "cannot be read and" not in text
+    written.embeddings.vectors[:] = 1
+    written.embeddings.save(written.folder / "embeddings" / "plaza.npz")
+    with (written.folder / "log.jsonl").open("ab") as file:
+        file.write(b'{"event": "epo')
+    text = Page(write_report(written.folder).read_text()).text
+    count = len(written.embeddings)
+    assert f"plaza: all {count} vectors are equal: the model has collapsed, and any ranking of them is only" in text
+    assert "1 line of log.jsonl cannot be read and is left out below." in text
+    with (written.folder / "log.jsonl").open("ab") as file:
+        file.write(b"\nnothing\n")
+    assert "2 lines of log.jsonl cannot be read and are left out below." in write_report(written.folder).read_text()
+
+
 def test_maps_of_few_cells_are_left_out(tmp_path):
     written = write_run(tmp_path)
     embedder = Embedder(ModelSettings(backbone="test_resnet"), InputSettings(size=(64, 32)))

@@ -60,6 +60,11 @@ VARIANTS = {
     "backgrounds swapped by workers": ["foreground=swap", "data.cache=none", "data.workers=2"],
     "codes": [TWO_STAGES, "method.ebll={code: 8, epochs: 10, lr: 0.01, batch: 16, task: 1.0}"],
     "codes of maps": [TWO_STAGES, "method.ebll={code: 8, epochs: 10, lr: 0.01, batch: 16, place: before_pooling}"],
+    "learnt policy": ["data.augment.policy={kind: rand, operations: 3, magnitude: 12}"],
+    "learnt policy by workers": [
+        *("data.augment={policy: {kind: auto}, jitter: {hue: 0.1}, blur: {}, grayscale: 0.3}", "data.cache=none"),
+        "data.workers=2",
+    ],
     "pooled by masks": ["foreground=pool", "model.pool=gem_learned"],
 }
 
@@ -212,8 +217,9 @@ def test_a_hang_up_that_is_to_be_ignored_is(tiny, tmp_path):
     assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 1
 
 
-def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path):
-    changes, folder = ("stages.0.epochs=4", "evaluate=[]"), tmp_path / "killed"
+@pytest.mark.parametrize("augment", ["{}", "{policy: {kind: trivial}, jitter: {hue: 0.1}, blur: {}, grayscale: 0.3}"])
+def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path, augment):
+    changes, folder = ("stages.0.epochs=4", "evaluate=[]", f"data.augment={augment}"), tmp_path / "killed"
     train_and_kill(tiny_file, changes, folder, when=lambda: lines_of(folder) > 0, pause=float(torch.rand(())) * 0.2)
     assert not (folder / "scores.json").exists()
     assert torch.load(folder / "last.pt", weights_only=True)["epoch"] < 4
