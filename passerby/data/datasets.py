@@ -14,6 +14,7 @@ from typing import Annotated
 from passerby.choices import follow_table
 from passerby.data.image_files import listing_notes
 from passerby.data.naming import folder_name, free_name
+from passerby.data.readers.aicity import AICity
 from passerby.data.readers.auto import Auto
 from passerby.data.readers.cuhk01 import CUHK01
 from passerby.data.readers.cuhk02 import CUHK02
@@ -60,6 +61,7 @@ READERS: Table[ReaderSettings] = Table(
         "mars": MARS,
         "veri776": VeRi776,
         "vehicleid": VehicleID,
+        "aicity": AICity,
         "folder": Folder,
         "images": Images,
         "csv": Csv,

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from passerby.data.image_files import images_below
 from passerby.data.readers import cuhk03, duke, market, veri
+from passerby.data.readers.aicity import AICity, is_aicity
 from passerby.data.readers.cuhk03 import CUHK03
 from passerby.data.readers.duke import DukeMTMC
 from passerby.data.readers.folder import Folder
@@ -25,12 +26,12 @@ from passerby.errors import UserError
 LOOKED_FOR = (
     "Market-1501 or DukeMTMC-reID (bounding_box_train, query, bounding_box_test), MSMT17 (list_train.txt and its kin), "
     "CUHK03-NP (labeled, detected), VeRi-776 (image_train, image_query, image_test), VehicleID (image, "
-    "train_test_split), MARS (bbox_train, bbox_test), "
+    "train_test_split), AI City (image_train, train_label.xml), MARS (bbox_train, bbox_test), "
     "folders train, query and gallery, one folder per person, images named like "
     "0001_c2_000151.jpg, or a .csv file"
 )
 
-Recognised = Market1501 | DukeMTMC | MSMT17 | CUHK03 | VeRi776 | VehicleID | MARS | Folder | Csv
+Recognised = Market1501 | DukeMTMC | MSMT17 | CUHK03 | VeRi776 | VehicleID | AICity | MARS | Folder | Csv
 
 
 class Auto(ReaderSettings):
@@ -41,7 +42,9 @@ class Auto(ReaderSettings):
 
     """
 
-    summary: ClassVar[str] = "whichever of the first four, MARS, VeRi-776, VehicleID, a folder or a table lies there"
+    summary: ClassVar[str] = (
+        "whichever of the first four, MARS, VeRi-776, VehicleID, AI City, a folder or a table lies there"
+    )
     is_public: ClassVar[bool] = False
 
     kind: Literal["auto"] = "auto"
@@ -107,6 +110,8 @@ def layout_of(folder: Path) -> Recognised | None:
         return VeRi776(root=root)
     if is_vehicleid(folder):
         return VehicleID(root=root)
+    if is_aicity(folder):
+        return AICity(root=root)
     if is_mars(folder):
         return MARS(root=root)
     return Folder(root=root) if role_folders(folder) else None

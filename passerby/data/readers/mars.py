@@ -69,8 +69,8 @@ def read_mars(settings: MARS, name: str) -> Dataset:
     if not query:
         raise UserError(f"mars: the lists in {info} name no image of {folder / TEST}")
     notes = (
-        f"{note} Images are compared, not tracklets: the first image of a query tracklet is searched among all images "
-        f"of the others, so {UNLIKE_PUBLISHED}.",
+        f"{note} Scores are of single images, not of tracklets: the first image of a query tracklet is searched among "
+        f"all images of the others, so {UNLIKE_PUBLISHED}.",
         *junk_note(len(listed) + len(tested) - len(without_junk(listed)) - len(everyone)),
     )
     learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))

@@ -25,6 +25,56 @@ MARS = [
 ]
 
 
+AICITY = [(f"{number:06d}.jpg", f"{(number + 1) // 2:04d}", f"c{number % 2 + 1:03d}") for number in range(1, 9)]
+
+
+def write_labels(root, entries):
+    items = "\n".join(f'<Item imageName="{i}" vehicleID="{v}" cameraID="{c}" />' for i, v, c in entries)
+    declared = '<?xml version="1.0" encoding="gb2312"?>'
+    (root / "train_label.xml").write_text(
+        f"{declared}\n<TrainingImages>\n<Items>\n{items}\n</Items>\n</TrainingImages>"
+    )
+
+
+@pytest.fixture
+def aicity(tmp_path, make_images):
+    names = [f"image_train/{image}" for image, _, _ in AICITY]
+    root = make_images(tmp_path / "AIC21", [*names, "image_query/000001.jpg", "image_test/000001.jpg"])
+    write_labels(root, AICITY)
+    return root
+
+
+def test_aicity(aicity):
+    dataset = read(aicity)
+    assert dataset.title == "AIC21 (AI City layout)"
+    assert (dataset.train.count_identities, dataset.query.count_identities, len(dataset.train)) == (2, 2, 4)
+    assert set(dataset.train.pid) | set(dataset.query.pid) == {1, 2, 3, 4}
+    assert set(dataset.train.cam) == {1, 2}
+    assert "identities of query and test images are not public (2 images left out)" in dataset.notes[1]
+    assert len(read(aicity, "aicity", test_share=0.0).train) == 8
+    assert len(read(aicity.parent, "aicity").train) == 4
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([], "holds no entry like <Item"),
+        ([("", "1", "c1")], "item 1: imageName, vehicleID or cameraID is missing"),
+        ([("000009.jpg", "1", "c1")], "item 1: there is no image 000009.jpg in"),
+        ([AICITY[0], AICITY[0]], "item 2: 000001.jpg has two entries"),
+    ],
+)
+def test_labels_of_aicity_that_do_not_fit_are_refused(aicity, entries, sentence):
+    write_labels(aicity, entries)
+    with pytest.raises(UserError, match=sentence):
+        read(aicity)
+
+
+def test_images_of_aicity_without_a_label_are_counted(aicity):
+    write_labels(aicity, AICITY[:6])
+    assert "Images of image_train without an entry in train_label.xml left out: 2." in read(aicity).notes
+
+
 def names_of(split):
     return [path.rpartition("/")[2].partition(".")[0] for path in split.path.tolist()]
 
@@ -100,7 +150,10 @@ def test_mars_with_lists(tmp_path, make_images):
     assert (dataset.train.pid.tolist(), dataset.train.cam.tolist()) == ([1, 1, 3], [1, 2, 1])
     assert names_of(dataset.query) == ["0002C1T0001F001"]
     assert names_of(dataset.gallery) == ["0000C1T0001F001", "0002C3T0001F001", "0002C3T0001F002"]
-    assert any("1 query tracklets of" in note and "Images are compared" in note for note in dataset.notes)
+    assert any(
+        "1 query tracklets of" in note and "Scores are of single images, not of tracklets" in note
+        for note in dataset.notes
+    )
     assert "Junk images (identity -1) left out: 1." in dataset.notes
 
 
