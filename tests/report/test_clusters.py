@@ -276,7 +276,7 @@ def test_what_cannot_be_drawn_is_told(run):
 
 def test_collapsed_vectors_are_reported(run, tmp_path):
     assert not any("collapsed" in text for text in identities_section(read_run(run)).sentences)
-    (grouping,) = [each for each in read_groupings(run) if each.epoch == 2]
+    (grouping,) = [each for each in read_pseudo_labels(run) if each.epoch == 2]
     save_vectors(run, grouping, np.ones((COUNT, 4), np.float32))
     assert identities_section(read_run(run)).sentences[-1].startswith(f"all {COUNT} vectors are equal: the model has")
     words = ["visualise", "clusters", str(run), "--show", "images", "-o", str(tmp_path / "picture.png")]
