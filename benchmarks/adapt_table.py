@@ -39,7 +39,7 @@ ROWS = {
     "SSG + DEC": Row(f"{{ssg: {{{FOUND}}}, dec: {{}}}}", (NONE, "model.stripes=2")),
     "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
     "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
-    "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampling=datasets"), beside=True),
+    "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampler=per_domain"), beside=True),
     "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
     "PPLR": Row(f"{{pplr: {{{FOUND}}}}}", (NONE, "model.stripes=3")),
     "supervised": Row("{}", labelled=True),

@@ -57,8 +57,8 @@ class Tiny:
 # ---- keys and values of recipes: the only place to adapt when they are renamed
 
 SMALL = [
-    "model.weights=none", "model.backbone=test_resnet", "input.size=[32, 16]", "data.identities=4", "data.instances=2",
-    "data.augment.pad=2", "data.workers=0", "test.every=0", "evaluate=[]", "engine.device=cpu",
+    "model.weights=none", "model.backbone=test_resnet", "input.size=[32, 16]",
+    "data.sampler.identities=4", "data.sampler.instances=2", "data.augment.pad=2", "data.workers=0", "test.every=0", "evaluate=[]", "engine.device=cpu",
     "engine.precision=float32", "engine.channels_last=true", "engine.threads=1",
 ]  # fmt: skip
 SHORT = ["stages.{0}.epochs=2", "stages.{0}.iterations=2"]
@@ -66,7 +66,7 @@ DATASET = "{{kind: market1501, root: {root}, masks: {masks}}}"
 DATASETS = ("market1501", "dukemtmc", "msmt17", "cuhk_sysu", "cuhk03")
 TINY = """
 datasets: {{first: {market1501}, second: {dukemtmc}}}
-data: {{identities: 4, instances: 2, augment: {{jitter: {{}}}}}}
+data: {{sampler: {{kind: pk, identities: 4, instances: 2}}, augment: {{jitter: {{}}}}}}
 model: {{last_stride: 1}}
 optim: {{lr: 1.0e-3, warmup_epochs: 1, schedule: constant}}
 stages: [{{train: [first]}}]
@@ -185,7 +185,7 @@ CHANGES = {
     "osnet": ["model.backbone=osnet_x0_25", "model.last_stride=2", "input.size=[64, 32]"],
     "sampler pk_cameras": ["data.sampler=pk_cameras"],
     "joint": ["stages=[{train: [first, second]}]"],
-    "joint, as many of each set": ["stages=[{train: [first, second]}]", "data.sampling=datasets"],
+    "joint, as many of each set": ["stages=[{train: [first, second]}]", "data.sampler=per_domain"],
     **{f"foreground {use}": [f"foreground={use}"] for use in ("mask", "swap", "pool")},
     "augment": ["data.augment={policy: {kind: rand}, grayscale: 0.3, blur: {}}"],
     "sgd, cosine, ema": ["optim={name: sgd, schedule: cosine, flat_epochs: 1, ema_decay: 0.9}"],

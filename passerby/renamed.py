@@ -24,12 +24,18 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "method.ebll.steps": "method.ebll.milestones",
         "test.reliance": "test.background_bias",
         "test.pixels": "test.input_mask",
+        "data.identities": "data.sampler.identities",
+        "data.instances": "data.sampler.instances",
+        "data.sampling": "data.sampler",
     }
 )
 """The former path of each renamed setting, and the present one; `*` is the number of a stage.
 
 A setting of the top level that stages may have too stands here once.
 """
+
+FORMER_KINDS: Mapping[str, str] = MappingProxyType({"datasets": "per_domain", "identities": "pk"})
+"""The values of the former `data.sampling`, and the samplers that draw so."""
 
 _STAGE = re.compile(r"stages\.(\d+)\.")
 
@@ -49,3 +55,40 @@ def present_path(path: str) -> str | None:
     if (now := RENAMED.get(f"stages.*.{rest}")) is not None:
         return now.replace("*", found[1])
     return None if (now := RENAMED.get(rest)) is None else f"{found[0]}{now}"
+
+
+_FORMER_DATA: Mapping[str, object] = MappingProxyType(
+    {"identities": 16, "instances": 4, "sampling": "identities", "sampler": "pk"}
+)
+"""The keys of `data` that became `data.sampler`, with their former defaults."""
+
+
+def present_data(data: Mapping[str, object], base: Mapping[str, object] = MappingProxyType({})) -> dict[str, object]:
+    """Return the `data` of a stored recipe with its former keys on batches as one `sampler`.
+
+    Args:
+        data: as an earlier version wrote it, of the top level or of a stage; what is written as today stays.
+        base: for a stage, the `data` of the top level as an earlier version wrote it.
+
+    >>> present_data({"identities": 8, "sampling": "datasets", "workers": 0})
+    {'workers': 0, 'sampler': {'kind': 'per_domain', 'identities': 8, 'instances': 4, 'across_cameras': False}}
+    >>> present_data({"sampler": "shuffle"}, {"identities": 32})
+    {'sampler': {'kind': 'shuffle', 'size': 128}}
+    """
+    former = {key: data[key] for key in _FORMER_DATA if key in data}
+    if not former or isinstance(data.get("sampler"), Mapping):
+        return dict(data)
+    whole = {**_FORMER_DATA, **{key: base[key] for key in _FORMER_DATA if key in base}, **former}
+    rest = {key: value for key, value in data.items() if key not in _FORMER_DATA}
+    return {**rest, "sampler": _present_sampler(whole)}
+
+
+def _present_sampler(former: Mapping[str, object]) -> dict[str, object]:
+    """Return the sampler that draws as former keys said."""
+    identities, instances, kind = former["identities"], former["instances"], former["sampler"]
+    if kind == "shuffle" and isinstance(identities, int) and isinstance(instances, int):
+        return {"kind": "shuffle", "size": identities * instances}
+    groups = {"identities": identities, "instances": instances}
+    if former["sampling"] == "datasets":
+        return {"kind": "per_domain", **groups, "across_cameras": kind == "pk_cameras"}
+    return {"kind": kind, **groups}

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from passerby.bounded import DEEPEST, BoundedLoader, require_short
 from passerby.errors import UserError, did_you_mean
 from passerby.registry import OneOf
-from passerby.renamed import present_path
+from passerby.renamed import FORMER_KINDS, present_path
 from passerby.types.vectors import FORMER_NAMES
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -150,13 +150,18 @@ def read_mapping(path: Path) -> dict[str, Plain]:
 
 
 def read_yaml(
-    path: Path, find: Callable[[str, Path], Path | dict[str, Plain]], *, _seen: tuple[Path, ...] = ()
+    path: Path,
+    find: Callable[[str, Path], Path | dict[str, Plain]],
+    *,
+    spell: Callable[[dict[str, Plain]], dict[str, Plain]] = dict,
+    _seen: tuple[Path, ...] = (),
 ) -> dict[str, Plain]:
     """Read a YAML file and everything it extends, nearest last.
 
     Args:
         path: the file.
         find: maps the word after `extends:` and the folder of the extending file to a file, or to what one would hold.
+        spell: writes words that stand for a mapping as that mapping, in what is extended.
 
     """
     path = path.resolve()
@@ -169,19 +174,22 @@ def read_yaml(
     if not isinstance(parent, str):
         raise UserError(f"{path}: 'extends' takes one file name, got {parent!r}")
     base = find(parent, path.parent)
-    return merge(read_yaml(base, find, _seen=(*_seen, path)) if isinstance(base, Path) else base, data)
+    extended = read_yaml(base, find, spell=spell, _seen=(*_seen, path)) if isinstance(base, Path) else base
+    return merge(spell(extended), data)
 
 
 def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Plain]:
     """Lay `changes` over `base`: mappings merge by key unless they are of another `kind`, anything else replaces.
 
-    A `null` stays in the result, because it must also take away what the settings would have by default; `build` makes
-    of it what the setting means by it.
+    A word in the place of a mapping with a `kind` changes the kind alone. A `null` stays in the result, because it must
+    also take away what the settings would have by default; `build` makes of it what the setting means by it.
 
     >>> merge({"losses": {"softmax": {}, "center": {}}}, {"losses": {"center": None}})
     {'losses': {'softmax': {}, 'center': None}}
     >>> merge({"kind": "dbscan", "eps": 0.5}, {"kind": "kmeans", "k": 100})
     {'kind': 'kmeans', 'k': 100}
+    >>> merge({"sampler": {"kind": "pk", "identities": 32}}, {"sampler": "pk_cameras"})
+    {'sampler': {'kind': 'pk_cameras', 'identities': 32}}
     """
     another = {"kind"} <= base.keys() & changes.keys() and base["kind"] != changes["kind"]
     merged = {} if another else dict(base)
@@ -189,6 +197,8 @@ def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Pla
         old = merged.get(key)
         if isinstance(value, dict):
             merged[key] = merge(old if isinstance(old, dict) else {}, value)
+        elif isinstance(value, str) and isinstance(old, dict) and "kind" in old:
+            merged[key] = {**old, "kind": value}
         else:
             merged[key] = value
     return merged
@@ -389,7 +399,7 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
             return f"{where} is {detail['input']!r}, allowed: {detail['ctx']['expected']}{hint}"
         case "union_tag_invalid":
             allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
-            hint = did_you_mean(detail["ctx"]["tag"], allowed)
+            hint = _renamed(detail["ctx"]["tag"], allowed) or did_you_mean(detail["ctx"]["tag"], allowed)
             return f"{where}.kind is {detail['ctx']['tag']!r}, allowed: {detail['ctx']['expected_tags']}{hint}"
         case "union_tag_not_found":
             kinds = [one.model_fields["kind"].default for one in _settings_at(kind, detail["loc"])]
@@ -400,8 +410,8 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
 
 
 _SYNONYMS = {
-    "learning_rate": "lr", "base_lr": "lr", "wd": "weight_decay", "batch_size": "identities", "num_epochs": "epochs",
-    "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
+    "learning_rate": "lr", "base_lr": "lr", "wd": "weight_decay", "num_epochs": "epochs",
+    "batch_size": "data.sampler.identities", "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
     "architecture": "backbone", "optimizer": "optim", "optimiser": "optim", "pretrained": "weights", "loss": "losses",
     "dataset": "datasets", "gpu": "device", "amp": "precision", "tensorboard": "track", "fp16": "precision",
 }  # fmt: skip
@@ -410,13 +420,15 @@ _SYNONYMS = {
 
 def _renamed(value: object, allowed: Sequence[str]) -> str:
     """Return how a value of an earlier version is called today, where that is allowed."""
-    name = FORMER_NAMES.get(str(value))
+    name = FORMER_NAMES.get(str(value)) or FORMER_KINDS.get(str(value))
     return f"; it is called {name!r} now" if name in allowed else ""
 
 
 def _hint(kind: type[Settings], word: str, known: Sequence[str]) -> str:
     """Return where an unknown key may belong: a synonym, the same name elsewhere, the nearest name, or all names."""
     name = _SYNONYMS.get(word, word)
+    if "." in name:
+        return f"; did you mean {name}?"
     if name in known:
         return f"; did you mean {name!r}?"
     if places := sorted(set(paths_of(kind, name)), key=_depth):

@@ -87,7 +87,11 @@ def masks(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TINY = {
     "input": {"size": [32, 16]},
-    "data": {"identities": 4, "instances": 2, "workers": 0, "augment": {"pad": 2, "jitter": {}}},
+    "data": {
+        "sampler": {"kind": "pk", "identities": 4, "instances": 2},
+        "workers": 0,
+        "augment": {"pad": 2, "jitter": {}},
+    },
     "model": {"backbone": "test_resnet", "last_stride": 1},
     "optim": {"lr": 1e-3, "warmup_epochs": 1, "schedule": "constant"},
     "stages": [{"train": ["market1501"], "epochs": 2}],

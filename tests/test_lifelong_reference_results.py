@@ -45,8 +45,8 @@ PUBLISHED = {
     "order_1-lstkc": [(54.7, 76.0), (81.1, 83.4), (49.4, 66.2), (20.0, 43.2), (44.7, 46.5)],
 }
 COMMON = {
-    "input.size": [256, 128], "input.interpolation": "bicubic", "data.identities": 32, "data.instances": 4,
-    "data.sampler": "pk_cameras",
+    "input.size": [256, 128], "input.interpolation": "bicubic",
+    "data.sampler.kind": "pk_cameras", "data.sampler.identities": 32, "data.sampler.instances": 4,
     "data.augment.flip": 0.5, "data.augment.pad": 10, "data.augment.erase.probability": 0.5,
     "model.backbone": "resnet50.tv_in1k", "model.last_stride": 1, "model.pool": "gem", "model.neck": "bnneck",
     "losses.softmax.smoothing": 0.0, "losses.triplet.form": "soft", "losses.triplet.distance": "euclidean_norm",

@@ -109,14 +109,19 @@ def test_overrides_reach_everything(name, override, look):
         ({"input": {"size": [4, 128]}}, "input.size.0 is 4"),
         ({"optim": {"schedule": "cosine", "gamma": 0.5}}, "gamma has no effect with schedule: cosine"),
         (
-            {"data": {"sampling": "datasets"}, "stages": [{"train": ["auto"]}, {"train": ["msmt17"]}]},
-            "data.sampling: datasets has no effect: no stage trains on several data sets jointly",
+            {"data": {"sampler": "per_domain"}, "stages": [{"train": ["auto"]}, {"train": ["msmt17"]}]},
+            "data.sampler: per_domain has no effect: no stage trains on several data sets jointly",
         ),
         (
-            {"data": {"sampling": "datasets", "identities": 5}, "stages": [{"train": ["auto", "msmt17"]}]},
-            "5 people of a batch (data.identities) evenly among 2 data sets (auto, msmt17), which cannot be done",
+            {"data": {"sampler": {"kind": "per_domain", "identities": 5}}, "stages": [{"train": ["auto", "msmt17"]}]},
+            "5 people of a batch (data.sampler.identities) evenly among 2 data sets (auto, msmt17), which cannot",
         ),
-        ({"data": {"sampling": "dataset"}}, "data.sampling is 'dataset'"),
+        ({"data": {"sampler": "pk_camera"}}, "data.sampler.kind is 'pk_camera', allowed: "),
+        ({"data": {"sampler": "datasets"}}, "; it is called 'per_domain' now"),
+        (
+            {"data": {"sampler": {"kind": "shuffle", "identities": 8}}},
+            "identities has no effect with kind: shuffle, which draws images and no groups of them; set data.sampler=",
+        ),
         (
             {"engine": {"ghost_batch_size": 8}, "optim": {"batch_norm": "freeze_stats"}},
             "engine.ghost_batch_size has no effect: optim.batch_norm keeps the statistics of every stage",
@@ -169,7 +174,7 @@ def test_a_mistake_in_a_shared_part_is_told_once():
     assert found == "here: optim: gamma has no effect with schedule: constant"
 
 
-@given(st.sampled_from(["optim.lr=1", "engine.seed=5", "stages.0.epochs=2", "data.identities=8"]), st.data())
+@given(st.sampled_from(["optim.lr=1", "engine.seed=5", "stages.0.epochs=2", "data.sampler.identities=8"]), st.data())
 def test_overrides_of_different_keys_may_come_in_any_order(one, data):
     other = data.draw(st.sampled_from(["model.pool=avg", "test.every=3", "input.size=[64, 32]"]))
     assert load_recipe("small", [one, other]) == load_recipe("small", [other, one])
@@ -269,7 +274,7 @@ def test_the_changes_of_a_recipe_read_back_to_it(name):
         ("optim.learning_rate=1", "unknown key optim.learning_rate; did you mean 'lr'?"),
         ("seed=1", "did you mean engine.seed?"),
         ("epochs=3", "did you mean stages.0.epochs?"),
-        ("batch_size=3", "data.identities"),
+        ("batch_size=3", "data.sampler.identities"),
         ("losses.tripplet.weight=2", "did you mean 'triplet'?"),
     ],
 )
@@ -287,9 +292,12 @@ def test_changes_are_those_of_the_top_level_without_what_stages_inherit():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["data.instances=1"], "losses.triplet compares images of one person, and data.instances: 1"),
-        (["data.instances=1", "losses.softmax=null", "losses.triplet.form=soft"], "would always be 0"),
-        (["data.instances=1", "losses={triplet: null, circle: {}}"], "losses.circle compares images of one person"),
+        (["data.sampler.instances=1"], "losses.triplet compares images of one person, and data.sampler.instances: 1"),
+        (["data.sampler.instances=1", "losses.softmax=null", "losses.triplet.form=soft"], "would always be 0"),
+        (
+            ["data.sampler.instances=1", "losses={triplet: null, circle: {}}"],
+            "losses.circle compares images of one person",
+        ),
         (["losses={softmax: null, triplet: null, center: {}}"], "nothing in center tells people apart"),
         (["losses.softmax.weight=0", "losses.triplet.weight=0"], "nothing in softmax, triplet tells people apart"),
     ],
@@ -302,8 +310,8 @@ def test_losses_that_can_teach_nothing_are_refused(changes, told):
 @pytest.mark.parametrize(
     "changes",
     [
-        ["data.instances=1", "losses.triplet=null"],
-        ["data.instances=1", "losses={softmax: null, triplet: {anchors: all}}"],
+        ["data.sampler.instances=1", "losses.triplet=null"],
+        ["data.sampler.instances=1", "losses={softmax: null, triplet: {anchors: all}}"],
         ["losses={triplet: null, center: {}}"],
     ],
 )

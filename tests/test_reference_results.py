@@ -77,7 +77,7 @@ ROWS = {
         "baseline", {"stages.0.train": ["market1501"]}, {"market1501": (85.8, 94.2, 90.10)}
     ),
     "market1501/resnet50-02": market("resnet50-01", {}, 85.8, 94.2, 90.10, reranked=(94.2, 95.0)),
-    "market1501/resnet50-03": market("resnet50-01", {"data.identities": 32}, 85.0, 93.8, 89.97),
+    "market1501/resnet50-03": market("resnet50-01", {"data.sampler.identities": 32}, 85.0, 93.8, 89.97),
     "market1501/resnet50-04": market("resnet50-01", {"losses.arcface": ARCFACE}, 70.9, 89.2, 81.01),
     "market1501/resnet50-05": market("resnet50-01", {"losses.triplet.weight": 2.0}, 86.5, 94.1, 90.30),
     "market1501/resnet50-07": market("resnet50-01", {"losses.triplet.weight": 10.0}, 84.4, 92.6, 88.50),
@@ -150,7 +150,7 @@ ROWS = {
 """The tables, row by row. Two rows that are one run twice differ in the seed."""
 
 BASELINE = {
-    "input.size": [256, 128], "data.identities": 16, "data.instances": 4, "data.augment.flip": 0.5,
+    "input.size": [256, 128], "data.sampler.identities": 16, "data.sampler.instances": 4, "data.augment.flip": 0.5,
     "data.augment.pad": 10, "data.augment.erase.probability": 0.5, "data.augment.jitter": None,
     "model.backbone": "resnet50.tv_in1k", "model.weights": "pretrained", "model.last_stride": 1, "model.neck": "bnneck",
     "model.ibn": "none", "model.attention": "none", "model.non_local": "none", "model.pool": "avg",
@@ -291,7 +291,7 @@ def test_a_row_trains(name, sites, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("joint")])
 def test_a_joint_row_trains_on_all_and_is_tested_on_each(name, sites, tmp_path):
-    recipe = load_recipe(name, [f"root={sites}", *TINY, "data.identities=18"])
+    recipe = load_recipe(name, [f"root={sites}", *TINY, "data.sampler.identities=18"])
     results = train(recipe, tmp_path)
     assert [result.dataset for result in results] == THREE
     scores = json.loads((tmp_path / "scores.json").read_text())

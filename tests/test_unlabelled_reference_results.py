@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from passerby.data.samplers.per_domain import PerDomainSettings
 from passerby.recipe import load_recipe
 from passerby.reference_results import ReferenceResult, shipped_rows
 from passerby.training import run_log
@@ -49,7 +50,7 @@ SAYS = {
     "pplr": {"cluster": DBSCAN | {"eps": 0.5}, "neighbours": 20, "trust": 0.5, "from_epoch": 5, "triplet": 1.0},
 }
 COMMON = {
-    "input.size": [256, 128], "data.identities": 16, "data.instances": 4, "data.augment.flip": 0.5,
+    "input.size": [256, 128], "data.sampler.identities": 16, "data.sampler.instances": 4, "data.augment.flip": 0.5,
     "data.augment.pad": 10, "data.augment.erase.probability": 0.5, "model.backbone": "resnet50.tv_in1k",
     "model.weights": "pretrained", "model.last_stride": 1, "model.neck": "bnneck", "model.pool": "avg",
     "optim.name": "adam", "optim.lr": 3.5e-4, "optim.weight_decay": 5e-4, "optim.schedule": "multistep",
@@ -104,7 +105,7 @@ def test_a_row_learns_the_new_site_without_labels_by_its_method(source, site, me
     assert (last.optim.name, last.optim.schedule, last.optim.lr) == rates.get(method, ("adam", "multistep", 3.5e-4))
     assert recipe.model.pool == ("gem_learned" if method == "contrast" else "avg")
     as_published = method in ("contrast", "spcl", "mmt", "pplr")
-    assert recipe.data.sampler == ("pk_cameras" if as_published else "pk")
+    assert bool(recipe.data.sampler.without_cameras) == as_published
     assert recipe.input.interpolation == ("bicubic" if as_published else "bilinear")
     seen = {"pplr": ((384, 128), 3), "ssg": ((256, 128), 2)}.get(method, ((256, 128), None))
     assert (recipe.input.size, recipe.model.stripes) == seen
@@ -116,7 +117,7 @@ def test_a_row_has_its_source_first_or_beside(source, site, method):
     if method == "spcl":
         (stage,) = recipe.stages
         assert stage.source == (source,)
-        assert (recipe.data.sampling, recipe.data.identities, recipe.data.instances) == ("datasets", 32, 4)
+        assert recipe.data.sampler == PerDomainSettings(identities=32, instances=4, across_cameras=True)
         return
     first, last = recipe.stages
     alone = load_recipe(f"uda/{source}_{site}-source_only")
@@ -124,7 +125,7 @@ def test_a_row_has_its_source_first_or_beside(source, site, method):
     assert (first.train, first.labelled, last.source) == ((source,), True, ())
     shared = {"method": alone.stages[0].method, "data": alone.stages[0].data}
     assert first.model_copy(update=shared) == alone.stages[0]
-    assert (recipe.data.identities, recipe.data.instances) == BATCHES[method]
+    assert (recipe.data.sampler.identities, recipe.data.sampler.instances) == BATCHES[method]
     assert recipe.tested == (source, site)
 
 
@@ -132,7 +133,7 @@ def test_a_row_has_its_source_first_or_beside(source, site, method):
 def test_a_row_without_a_source_begins_with_imagenet(source, site, method):
     recipe = load_recipe(name_of(source, site, method))
     assert (len(recipe.stages), recipe.init_from, recipe.model.weights) == (1, None, "pretrained")
-    assert (recipe.data.identities, recipe.data.instances) == BATCHES[method]
+    assert (recipe.data.sampler.identities, recipe.data.sampler.instances) == BATCHES[method]
 
 
 @pytest.mark.parametrize(("source", "site"), PAIRS)

@@ -18,6 +18,8 @@ from passerby.adaptation.folder import site_settings
 from passerby.clustering.algorithms import USUAL
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.naming import folder_name
+from passerby.data.samplers.pk import PkSettings
+from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Progress, Trained, load_trained
 from passerby.errors import UserError, did_you_mean
@@ -93,10 +95,16 @@ def adaptation(
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
     found = first_look(trained, recipe, dataset.train, inference=inference, progress=progress)
-    if any(change.partition("=")[0] in ("data", "data.identities") for change in overrides):
+    if any(change.partition("=")[0] in ("data", "data.sampler.identities") for change in overrides):
         return recipe
-    people = max(2, min(trained.recipe.stages[-1].data.identities, found.count // 2))
-    return _changed(data, [f"data.identities={people}", *overrides], folder)
+    people = max(2, min(_groups(trained.recipe).identities, found.count // 2))
+    return _changed(data, [f"data.sampler.identities={people}", *overrides], folder)
+
+
+def _groups(earlier: Recipe) -> GroupSamplerSettings:
+    """Return a sampler that draws groups of images from one data set as the last stage of a run did."""
+    sampler = earlier.stages[-1].data.sampler.for_one_dataset()
+    return sampler if isinstance(sampler, GroupSamplerSettings) else PkSettings()
 
 
 def _finished(source: Path) -> Trained:
@@ -147,8 +155,8 @@ def _plain_recipe(
     model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("model", "engine"))
     last = earlier.stages[-1]
     data, foreground = last.data.model_dump(mode="json"), last.foreground.model_dump(mode="json")
-    batch = last.data.identities * last.data.instances
-    iterations = int(np.clip(len(dataset.train) // batch, FEWEST_BATCHES, MOST_BATCHES))
+    sampler = _groups(earlier)
+    iterations = int(np.clip(len(dataset.train) // sampler.batch_size, FEWEST_BATCHES, MOST_BATCHES))
     cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
     kind = METHODS[method]
     tested = len(dataset.query) and len(dataset.gallery) and not _untested(dataset, earlier)
@@ -156,7 +164,7 @@ def _plain_recipe(
         "description": f"{source} adapted to {dataset.name} without labels",
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "input": kept["input"],
-        "data": {**data, "sampling": "identities"},
+        "data": {**data, "sampler": sampler.model_dump(mode="json")},
         "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else foreground,
         "model": {**model, "weights": "none", "stripes": kind.needs_stripes},
         "losses": dict.fromkeys(("softmax", "triplet"), None if kind.trains_alone else {}),

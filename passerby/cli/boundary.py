@@ -67,7 +67,9 @@ def explain(error: BaseException) -> str | None:
     loading = isinstance(error, RuntimeError | ImportError)
     if isinstance(error, MemoryError) or (loading and any(text in words for text in _NO_MEMORY)):
         detail = f" ({first_line(error)})" if str(error) else ""
-        advice = "a smaller --batch or data.identities, or a smaller file, needs less, and --device cpu may have more"
+        advice = (
+            "a smaller --batch or batch of data.sampler, or a smaller file, needs less, and --device cpu may have more"
+        )
         return f"out of memory; {advice}{detail}"
     if isinstance(error, OSError | RuntimeError) and any(word in words for word in _NO_SHARED_MEMORY):
         return (

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -32,7 +32,8 @@ from passerby.data.foreground import (
     mean_colour,
     swap_background,
 )
-from passerby.data.samplers import SamplerKind
+from passerby.data.samplers.pk import PkSettings
+from passerby.data.samplers.table import AnySampler
 from passerby.data.transforms import AugmentSettings, augment, augment_with_mask, mix_seeds, training_transform
 from passerby.errors import UserError, first_line
 from passerby.inputs import InputSettings
@@ -51,16 +52,8 @@ _NO_FOREGROUND = ForegroundSettings()
 class DataSettings(Settings):
     """Sampling, caching and augmentation of images."""
 
-    identities: Annotated[int, Field(ge=2)] = Field(16, description="P, number of identities in a batch")
-    instances: Annotated[int, Field(ge=1)] = Field(4, description="K, number of images of each identity")
-    sampling: Literal["identities", "datasets"] = Field(
-        "identities", description="with several data sets: all identities alike, or equally many of each set per batch"
-    )
-    sampler: SamplerKind = Field(
-        "pk",
-        description="images of a person: pk deals all of them; pk_cameras takes one and the others from other cameras, "
-        "and all people equally often (the published code of MMT, SpCL, ClusterContrast, PPLR, LSTKC); shuffle draws "
-        "any images, identities x instances to a batch",
+    sampler: AnySampler = Field(
+        PkSettings(), description="how the images of a batch are drawn; a kind alone keeps the size of the batch"
     )
     cache: Literal["auto", "memory", "none"] = Field(
         "auto", description="place of decoded images; auto: memory while a set needs < 2 GiB"
@@ -69,6 +62,11 @@ class DataSettings(Settings):
         4, description="number of reading processes without a cache, at most one per processor"
     )
     augment: AugmentSettings = AugmentSettings()
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _spelled_out(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
 
 
 def prepare(pixels: Pixels, inputs: InputSettings) -> Tensor:

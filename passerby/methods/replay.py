@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.data.joining import join
-from passerby.data.samplers import replayed_identities, share_of_each
+from passerby.data.samplers.parts import replayed_identities
+from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.losses.mix import LossTerm
 from passerby.methods.herding import herd
 from passerby.methods.identity_rows import RowStore
@@ -104,11 +105,12 @@ class ReplaySettings(BaseMethodSettings):
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that each data set has a share of what the memory leaves of a batch."""
-        if stage.data.sampler == "shuffle":
+        sampler = stage.data.sampler
+        if not isinstance(sampler, GroupSamplerSettings):
             raise ValueError("method.replay has a share of the people of a batch; set data.sampler to pk or pk_cameras")
-        if stage.data.sampling == "datasets" and len(stage.train) + len(stage.source) > 1:
-            recalled = replayed_identities(stage.data.identities, self.share)
-            share_of_each(stage.data.identities - recalled, stage.train)
+        if len(stage.train) + len(stage.source) > 1:
+            recalled = replayed_identities(sampler.identities, self.share)
+            sampler.with_identities(sampler.identities - recalled).check(stage.train)
 
 
 class Replay(Method, settings_class=ReplaySettings):

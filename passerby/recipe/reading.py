@@ -87,7 +87,7 @@ def _described(data: dict[str, Plain], changed: dict[str, Plain], overrides: Seq
 
 
 def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:
-    return read_yaml(found, find_recipe) if isinstance(found, Path) else found
+    return read_yaml(found, find_recipe, spell=_with_words_spelled) if isinstance(found, Path) else found
 
 
 def _shipped(name: str) -> Path | dict[str, Plain] | None:
@@ -107,6 +107,8 @@ def _of_row(name: str, row: ReferenceRow) -> dict[str, Plain]:
 def _changed(data: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
     for assignment in overrides:
         before = _with_defaults(data)
+        if ".data.sampler." in assignment.partition("=")[0]:
+            _spell_stage_samplers(before)
         data = override(before, assignment)
         if assignment.partition(".")[0].partition("=")[0] in PER_STAGE:
             _require_effect(assignment, before, data)
@@ -161,11 +163,37 @@ def _with_defaults(data: dict[str, Plain]) -> dict[str, Plain]:
     data = copy.deepcopy(data)
     data.setdefault("losses", {"softmax": {}, "triplet": {}})
     data.setdefault("stages", [{"train": ["auto"]}])
-    stages = data["stages"]
+    return _with_words_spelled(data)
+
+
+def _with_words_spelled(data: dict[str, Plain]) -> dict[str, Plain]:
+    """Return the same data with mappings in the place of the words that stand for one, for changes to merge with."""
+    data = copy.deepcopy(data)
+    stages = data.get("stages")
     for level in (data, *(stages if isinstance(stages, list) else ())):
         if isinstance(level, dict) and isinstance(use := level.get("foreground"), str):
             level["foreground"] = {"use": use}
+    if isinstance(images := data.setdefault("data", {}), dict):
+        _spell_sampler(images)
     return data
+
+
+def _spell_stage_samplers(data: dict[str, Plain]) -> None:
+    """Write samplers that stages give by their kind alone as mappings, for an override that reaches into one."""
+    stages, base = data["stages"], data["data"]
+    for stage in stages if isinstance(stages, list) else ():
+        images = stage.get("data") if isinstance(stage, dict) else None
+        if isinstance(images, dict) and isinstance(images.get("sampler"), str) and isinstance(base, dict):
+            images["sampler"] = merge({"sampler": base["sampler"]}, {"sampler": images["sampler"]})["sampler"]
+
+
+def _spell_sampler(data: dict[str, Plain]) -> None:
+    """Write the sampler of the top level as a mapping with its kind."""
+    sampler = data.setdefault("sampler", {})
+    if isinstance(sampler, str):
+        data["sampler"] = {"kind": sampler}
+    elif isinstance(sampler, dict):
+        data["sampler"] = {"kind": "pk", **sampler}
 
 
 def _completed(data: dict[str, Plain]) -> Plain:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
+from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.losses.mix import LossSettings, default_losses
 from passerby.methods.settings import BaseMethodSettings
 from passerby.optim import OptimSettings
@@ -87,18 +88,18 @@ class StageSettings(Settings):
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
-        if self.data.sampler == "shuffle" and self.data.sampling == "datasets":
-            raise ValueError("data.sampling: datasets has no effect with data.sampler: shuffle; leave it out")
+        sampler = self.data.sampler
         for name in self.losses.of_pairs:
-            if self.data.sampler == "shuffle":
+            if not isinstance(sampler, GroupSamplerSettings):
                 raise ValueError(
-                    f"losses.{name} compares images of one person, and data.sampler: shuffle draws any images; "
+                    f"losses.{name} compares images of one person, and data.sampler: {sampler.kind} draws any images; "
                     f"set data.sampler to pk, or losses.{name} to null"
                 )
-            if self.data.instances == 1:
+            if sampler.instances == 1:
                 raise ValueError(
-                    f"losses.{name} compares images of one person, and data.instances: 1 draws one image of each into "
-                    f"a batch, so it would always be 0; set data.instances to 2 or more, or losses.{name} to null"
+                    f"losses.{name} compares images of one person, and data.sampler.instances: 1 draws one image of "
+                    "each into a batch, so it would always be 0; set data.sampler.instances to 2 or more, or "
+                    f"losses.{name} to null"
                 )
         return self
 

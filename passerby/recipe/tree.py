@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from passerby.data.datasets import READERS, DatasetSettings, dataset_settings, open_dataset
 from passerby.data.foreground import ForegroundSettings
 from passerby.data.loading import DataSettings
-from passerby.data.samplers import share_of_each
 from passerby.errors import did_you_mean
 from passerby.inputs import InputSettings
 from passerby.losses.mix import LossSettings, default_losses
@@ -91,12 +90,13 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        divided = [stage for stage in self.stages if stage.data.sampling == "datasets"]
+        divided = [stage for stage in self.stages if stage.data.sampler.shares_evenly]
         if divided and all(len(stage.shown) == 1 for stage in divided):
-            raise ValueError("data.sampling: datasets has no effect: no stage trains on several data sets jointly")
-        for stage in divided:
+            kind = divided[0].data.sampler.kind
+            raise ValueError(f"data.sampler: {kind} has no effect: no stage trains on several data sets jointly")
+        for stage in self.stages:
             if len(stage.shown) > 1:
-                share_of_each(stage.data.identities, stage.shown)
+                stage.data.sampler.check(stage.shown)
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.methods.settings import BaseMethodSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.recipe.stage import PER_STAGE
@@ -18,7 +19,6 @@ from passerby.report.schedule import falls
 from passerby.report.setting_lines import changed, counted, facts, summary, value_text
 from passerby.report.unlabelled_panels import labels_panel, shared, source_panel
 from passerby.settings import Settings
-from passerby.training.plan import SAMPLING
 from passerby.types import VECTOR_NAMES
 
 WIDE, NARROW = 1100.0, 360.0
@@ -26,7 +26,7 @@ WIDE, NARROW = 1100.0, 360.0
 # What boxes tell in words of their own. Everything else that is not as usual is listed by its name, so that a setting
 # that is added is drawn; what changes nothing that is learnt or measured is left to the recipe.
 _GROUPS = ("input", "data", "model", "losses", "optim", "method", "test", "engine")
-_DATA = ("identities", "instances", "augment", "sampling", "sampler", "cache", "workers")
+_DATA = ("augment", "sampler", "cache", "workers")
 _ENGINE = ("seed", "device", "precision", "channels_last", "threads", "track")
 _OPTIM = (
     *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "milestones", "gamma"),
@@ -94,24 +94,19 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     data = stage.data
     sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
     known = "identities known" if stage.labelled else "identities are clusters"
-    size = data.identities * data.instances
+    sampler = data.sampler
     beside = (Box("beside", "Source images", (*stage.source, "identities known")),) if stage.source else ()
-    joint = (SAMPLING[data.sampling],) if len(stage.shown) > 1 and data.sampler != "shuffle" else ()
+    joint = (sampler.sharing,) if len(stage.shown) > 1 else ()
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} identities of each set",)
     steps = tuple(facts(data.augment))
-    batches = (
-        f"{size} images in random order"
-        if data.sampler == "shuffle"
-        else f"{data.identities} identities × {data.instances} images = {size}",
-        *(("images of an identity from several cameras",) if data.sampler == "pk_cameras" else ()),
-        *changed(data, without=_DATA),
-    )
+    batches = (*sampler.describe(), *changed(data, without=_DATA))
+    drawn = "P × K batches" if isinstance(sampler, GroupSamplerSettings) else "Batches"
     return (
         Box("data", "Training images", (*sites, known, *first)),
         *beside,
         *_other_boxes(recipe, stage),
-        Box("sampler", "Batches" if data.sampler == "shuffle" else "P × K batches", (*batches, *joint, *length)),
+        Box("sampler", drawn, (*batches, *joint, *length)),
         Box("augment", "Augmentation" if steps else "No augmentation", steps),
     )
 

@@ -36,7 +36,6 @@ from passerby.report.palette import data_uri
 from passerby.report.predicted_identities import IdentitiesSection, identities_section
 from passerby.report.ranked_lists import describe
 from passerby.report.schedule import rate_curve
-from passerby.training.plan import SAMPLING
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 2.5 MB
 
@@ -134,7 +133,7 @@ def render(
         scale=scale_uri(),
         alternatives=_ALTERNATIVES,
         curves=_curves(run, galleries),
-        shares=shares(run.epochs, batch_sizes=[s.data.identities * s.data.instances for s in run.recipe.stages]),
+        shares=shares(run.epochs, batch_sizes=[stage.data.sampler.batch_size for stage in run.recipe.stages]),
         sampling=_sampling(run.recipe),
         drawings={name: _drawing(run, width) for name, width in (("wide", WIDE), ("narrow", NARROW))},
         sources=sources(run.recipe),
@@ -145,7 +144,7 @@ def render(
 
 def _sampling(recipe: Recipe) -> str:
     """Return how the first joint stage draws its data sets, in words."""
-    return next((SAMPLING[stage.data.sampling] for stage in recipe.stages if len(stage.shown) > 1), "")
+    return next((stage.data.sampler.sharing for stage in recipe.stages if len(stage.shown) > 1), "")
 
 
 def _headlines(run: RunFolder, people: IdentitiesSection | None) -> list[str]:

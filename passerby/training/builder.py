@@ -62,7 +62,7 @@ class StageBuilder:
             self._make_methods(number)
         take_over(checkpoint.methods, self._restore_methods)
         self._enter(checkpoint.stage, extended=not checkpoint.ended)
-        require_place(checkpoint, state.stage, state.settings.data, accumulate=recipe.engine.grad_accum_steps)
+        require_place(checkpoint, state.stage, state.settings.data.sampler, accumulate=recipe.engine.grad_accum_steps)
         if checkpoint.classes is not None:
             if not checkpoint.ended:
                 losses, dimension = state.settings.losses, state.embedder.dimension

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from passerby.data.loading import DataSettings
+from passerby.data.samplers.sampler import SamplerSettings
 from passerby.errors import UserError
 from passerby.losses.mix import LossMix, LossSettings
 from passerby.training.checkpoint import Checkpoint, is_number
@@ -30,9 +30,9 @@ def require_stage(checkpoint: Checkpoint, epochs: list[int]) -> None:
         )
 
 
-def require_place(checkpoint: Checkpoint, stage: Stage, data: DataSettings, *, accumulate: int) -> None:
+def require_place(checkpoint: Checkpoint, stage: Stage, sampler: SamplerSettings, *, accumulate: int) -> None:
     """Raise `UserError` unless the batch and the labels of a checkpoint are those of the stage."""
-    count = count_batches(stage, data)
+    count = count_batches(stage, sampler)
     if checkpoint.iteration >= max(count, 1) or checkpoint.iteration % accumulate:
         batch = numbered(batch=checkpoint.iteration)
         raise UserError(f"{SOURCE} stands before {batch}, where no epoch of {count:,} stops")

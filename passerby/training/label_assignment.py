@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.loss import Loss
@@ -57,12 +58,12 @@ def _adopt(builder: StageBuilder, labels: Ints) -> None:
 
 
 def _require_batch(builder: StageBuilder, identities: Ints) -> None:
-    data = builder.state.settings.data
-    needed, count = data.identities, len(np.unique(identities[identities >= 0]))
-    if count < needed and data.sampler != "shuffle":
+    sampler, count = builder.state.settings.data.sampler, len(np.unique(identities[identities >= 0]))
+    if isinstance(sampler, GroupSamplerSettings) and count < sampler.identities:
         raise UserError(
             f"{builder.state.stage.name}: {count} clusters were found in its {len(identities):,} images, and a batch "
-            f"needs {needed} (data.identities); lower data.identities, or find more clusters with a smaller eps"
+            f"needs {sampler.identities} (data.sampler.identities); lower data.sampler.identities, or find more "
+            "clusters with a smaller eps"
         )
 
 

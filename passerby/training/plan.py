@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from passerby.data.loading import DataSettings
-from passerby.data.samplers import (
-    dataset_batches,
-    group_batches,
-    interleave,
-    replayed_identities,
-    require_even_shares,
-    require_identities,
-    shuffled_batches,
-)
+from passerby.data.samplers.parts import interleave, replayed_identities
+from passerby.data.samplers.sampler import EpochImages, GroupSamplerSettings, SamplerSettings
 from passerby.errors import UserError
 from passerby.training.run_log import DrawnRecord
 from passerby.types import UNKNOWN, Bools, Ints, Split, Stage
 
 
-def count_batches(stage: Stage, settings: DataSettings) -> int:
+def count_batches(stage: Stage, sampler: SamplerSettings) -> int:
     """Return the length of an epoch: what the stage says, or all its new images by the size of a batch.
 
     Labelled images beside unlabelled ones do not count, as little as those of a memory.
@@ -29,41 +22,57 @@ def count_batches(stage: Stage, settings: DataSettings) -> int:
     if stage.iterations is not None:
         return stage.iterations
     new = stage.fresh if stage.labelled else stage.train.pid == UNKNOWN
-    return max(1, int(new.sum()) // (settings.identities * settings.instances))
+    return max(1, int(new.sum()) // sampler.batch_size)
 
 
-def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, settings: DataSettings) -> Ints:
-    """Plan one epoch by the sampling that the settings name.
+def images_of(stage: Stage, labels: Ints) -> EpochImages:
+    """Return the images of a stage as a sampler sees them, with labels (N,), -1 = not to be used."""
+    return EpochImages(labels, stage.train.cam, stage.origin, stage.sources)
+
+
+def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, sampler: SamplerSettings) -> Ints:
+    """Plan one epoch.
 
     Args:
         stage: what is learnt from.
         labels: (N,) identity of each image in this epoch, -1 = not to be used.
         generator: source of randomness.
-        settings: the size of batches, and how data sets share them.
+        sampler: how images are drawn.
 
     Returns:
-        (count, P * K) rows.
+        (count, B) rows.
 
     Raises:
-        UserError: too few people for a batch.
+        UserError: too few people or images for a batch.
 
     """
-    instances, count = settings.instances, count_batches(stage, settings)
-    if settings.sampler == "shuffle":
-        return shuffled_batches(labels, generator, size=settings.identities * instances, count=count)
-    cam = stage.train.cam if settings.sampler == "pk_cameras" else None
+    images, count = images_of(stage, labels), count_batches(stage, sampler)
+    if not isinstance(sampler, GroupSamplerSettings):
+        return sampler.plan(images, generator, count=count)
     if not stage.labelled:
-        drawn = lone_together(labels, stage.origin, generator, instances=instances)
-        cam = None if cam is None else _apart(cam, drawn != labels)
-        labels = drawn
+        images = _lone_drawn_together(images, generator, instances=sampler.instances)
     if not stage.recalled:
-        return _plan_new(stage, labels, generator, settings=settings, identities=settings.identities, cam=cam)
-    old = np.where(stage.fresh, -1, labels)
-    recalled = min(len(np.unique(old[old >= 0])), replayed_identities(settings.identities, stage.recalled))
-    new = np.where(stage.fresh, labels, -1)
-    plan = _plan_new(stage, new, generator, settings=settings, identities=settings.identities - recalled, cam=cam)
-    again = group_batches(old, generator, identities=recalled, instances=instances, count=count, cam=cam)
-    return interleave(plan, again, instances=instances)
+        return sampler.plan(images, generator, count=count)
+    return _plan_with_memory(stage, images, generator, sampler=sampler, count=count)
+
+
+def _plan_with_memory(
+    stage: Stage, images: EpochImages, generator: np.random.Generator, *, sampler: GroupSamplerSettings, count: int
+) -> Ints:
+    """Plan an epoch in which a share of the identities of each batch comes from the last source, a memory."""
+    old = np.where(stage.fresh, -1, images.labels)
+    recalled = min(len(np.unique(old[old >= 0])), replayed_identities(sampler.identities, stage.recalled))
+    new = replace(images, labels=np.where(stage.fresh, images.labels, -1), sources=images.sources[:-1])
+    plan = sampler.with_identities(sampler.identities - recalled).plan(new, generator, count=count)
+    of_memory = sampler.for_one_dataset().with_identities(recalled)
+    again = of_memory.plan(replace(images, labels=old), generator, count=count)
+    return interleave(plan, again, instances=sampler.instances)
+
+
+def _lone_drawn_together(images: EpochImages, generator: np.random.Generator, *, instances: int) -> EpochImages:
+    """Return images with labels and cameras by which those that are the only ones of their label are grouped."""
+    labels = lone_together(images.labels, images.origin, generator, instances=instances)
+    return replace(images, labels=labels, cam=_apart(images.cam, labels != images.labels))
 
 
 def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *, instances: int) -> Ints:
@@ -98,51 +107,20 @@ def _apart(cam: Ints, lone: Bools) -> Ints:
     return apart
 
 
-def _plan_new(
-    stage: Stage,
-    labels: Ints,
-    generator: np.random.Generator,
-    *,
-    settings: DataSettings,
-    identities: int,
-    cam: Ints | None,
-) -> Ints:
-    """Plan what is drawn of the new images, so many people a batch."""
-    instances, count = settings.instances, count_batches(stage, settings)
-    sources = stage.sources[:-1] if stage.recalled else stage.sources
-    if settings.sampling == "datasets":
-        return dataset_batches(
-            labels,
-            stage.origin,
-            generator,
-            sources=sources,
-            identities=identities,
-            instances=instances,
-            count=count,
-            cam=cam,
-        )
-    return group_batches(labels, generator, identities=identities, instances=instances, count=count, cam=cam)
-
-
-def require_cameras(stages: Sequence[tuple[Stage, DataSettings]]) -> None:
+def require_cameras(stages: Sequence[tuple[Stage, SamplerSettings]]) -> None:
     """Raise `UserError` when images of other cameras are to be preferred and no stage knows two cameras."""
-    drawing = [stage for stage, settings in stages if settings.sampler == "pk_cameras"]
-    if drawing and all(stage.train.count_cameras < 2 for stage in drawing):
+    preferring = [(stage, sampler) for stage, sampler in stages if sampler.without_cameras]
+    if preferring and all(stage.train.count_cameras < 2 for stage, _ in preferring):
+        sampler = preferring[0][1]
         raise UserError(
-            "data.sampler: pk_cameras has no effect: no stage has training images from two known cameras; set it to pk"
+            f"data.sampler: {sampler.kind} prefers images from other cameras, which has no effect: no stage has "
+            f"training images from two known cameras; set {sampler.without_cameras}"
         )
 
 
-def require_batch(stage: Stage, settings: DataSettings) -> None:
-    """Raise `UserError` when the people of a labelled stage do not fill a batch."""
-    if settings.sampler == "shuffle":
-        shuffled_batches(
-            stage.train.pid, np.random.default_rng(0), size=settings.identities * settings.instances, count=1
-        )
-    elif settings.sampling == "datasets":
-        require_even_shares(stage.train.pid, stage.origin, sources=stage.sources, identities=settings.identities)
-    else:
-        require_identities(stage.train.pid, identities=settings.identities)
+def require_batch(stage: Stage, sampler: SamplerSettings) -> None:
+    """Raise `UserError` when the people or images of a labelled stage do not fill a batch."""
+    sampler.require_images(images_of(stage, stage.train.pid))
 
 
 def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:
@@ -156,29 +134,21 @@ def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:
     }
 
 
-SAMPLING = {
-    "identities": "all identities alike",
-    "datasets": "an equal share of each data set in every batch",
-}
-"""How the people of a joint batch are chosen, in words."""
-
-
-def stage_sentences(stage: Stage, settings: DataSettings) -> list[str]:
+def stage_sentences(stage: Stage, sampler: SamplerSettings) -> list[str]:
     """Say what a stage learns from: how many images, people and cameras, of joined data sets each by itself."""
     whole = _counts(stage.train)
     if len(stage.sources) == 1:
         return [f"{stage.name}: {whole}, {stage.epochs} epochs"]
     rows = [np.flatnonzero(stage.origin == number) for number in range(len(stage.sources))]
-    parts = [f"{name} {_counts(stage.train.select(own))}" for name, own in zip(stage.sources, rows, strict=True)]
-    found = [
-        f"{stage.name}: {' + '.join(parts)}, jointly, {SAMPLING[settings.sampling]}: {whole} in all, "
-        f"{stage.epochs} epochs"
+    parts = [f"{name} {_counts(stage.train.select(of_set))}" for name, of_set in zip(stage.sources, rows, strict=True)]
+    sentences = [
+        f"{stage.name}: {' + '.join(parts)}, jointly, {sampler.sharing}: {whole} in all, {stage.epochs} epochs"
     ]
-    if settings.sampling == "datasets":
-        share = count_batches(stage, settings) * settings.identities * settings.instances / len(stage.sources)
-        times = ", ".join(f"{name} {share / len(own):.2g}" for name, own in zip(stage.sources, rows, strict=True))
-        found.append(f"{stage.name}: how often an epoch shows each image on average: {times} times")
-    return found
+    if sampler.shares_evenly:
+        share = count_batches(stage, sampler) * sampler.batch_size / len(stage.sources)
+        times = ", ".join(f"{name} {share / len(of_set):.2g}" for name, of_set in zip(stage.sources, rows, strict=True))
+        sentences.append(f"{stage.name}: how often an epoch shows each image on average: {times} times")
+    return sentences
 
 
 def _counts(split: Split) -> str:

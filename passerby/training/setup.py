@@ -11,8 +11,7 @@ from typing import Literal
 import torch
 
 from passerby.data.joining import number_cameras
-from passerby.data.loading import DataSettings
-from passerby.data.samplers import columns_of_rank
+from passerby.data.samplers.sampler import SamplerSettings
 from passerby.data.transforms import mix_seeds
 from passerby.device import Precision, find_device
 from passerby.errors import UserError
@@ -122,9 +121,9 @@ def make_setup(
         if settings.foreground.use != "none":
             require_masks(stage.train, stage.name)
         if stage.labelled:
-            require_batch(stage, settings.data)
-    require_cameras([(stage, settings.data) for settings, stage in zip(recipe.stages, stages, strict=True)])
-    batches = [_count_images(settings.data) for settings in recipe.stages]
+            require_batch(stage, settings.data.sampler)
+    require_cameras([(stage, settings.data.sampler) for settings, stage in zip(recipe.stages, stages, strict=True)])
+    batches = [_count_images(settings.data.sampler) for settings in recipe.stages]
     for batch in batches:
         _require_whole_groups(recipe.engine, batch)
     device = choose_device(recipe.engine)
@@ -195,9 +194,9 @@ def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.dev
         raise UserError("engine.ghost_batch_size: this model has no batch norm; leave it out")
 
 
-def _count_images(data: DataSettings) -> int:
+def _count_images(sampler: SamplerSettings) -> int:
     """Return how many images of a batch each process sees."""
-    columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
+    columns = sampler.columns(rank=distributed.rank(), world=distributed.world())
     return int(columns.stop - columns.start)
 
 
@@ -205,11 +204,11 @@ def _require_no_statistics(recipe: Recipe, settings: StageSettings, embedder: Em
     """Raise `UserError` when batch norms would take their statistics from one image."""
     learning = settings.optim.batch_norm == "train"
     if learning and recipe.engine.batch_norm == "local" and batch_norms(embedder):
-        data, world = settings.data, distributed.world()
+        sampler, world = settings.data.sampler, distributed.world()
         raise UserError(
-            f"each of {world} processes sees one image of a batch ({data.identities} identities x {data.instances}), "
-            "and a batch norm needs two or more; raise data.identities or data.instances, use fewer processes, or set "
-            "engine.batch_norm to synchronised (GPUs) or optim.batch_norm to freeze_stats"
+            f"each of {world} processes sees one image of a batch of {sampler.batch_size} (data.sampler), and a batch "
+            "norm needs two or more; make the batch larger, use fewer processes, or set engine.batch_norm to "
+            "synchronised (GPUs) or optim.batch_norm to freeze_stats"
         )
 
 

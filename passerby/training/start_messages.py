@@ -23,7 +23,7 @@ def start_messages(trainer: Trainer) -> list[str]:
     sentences = [*describe_used()]
     sentences += [f"{dataset.name}: {note}" for dataset in datasets.values() for note in dataset.notes]
     for settings, stage in zip(recipe.stages, setup.stages, strict=True):
-        sentences += stage_sentences(stage, settings.data)
+        sentences += stage_sentences(stage, settings.data.sampler)
         sentences += identity_sentences(settings, datasets)
     if loaded is not None:
         sentences.append(f"{recipe.model.weights}: {loaded}")

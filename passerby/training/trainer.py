@@ -17,7 +17,6 @@ import torch
 from ignite.engine import Engine, Events
 
 from passerby.data.loading import EpochKey, ImageStore, training_batches
-from passerby.data.samplers import columns_of_rank
 from passerby.data.transforms import mix_seeds
 from passerby.methods.method import END_OF_STAGE
 from passerby.models.embedder import Embedder
@@ -116,7 +115,7 @@ class Trainer:
         masks = None if settings.foreground.use == "none" else state.stage.train.mask_path
         store = ImageStore(state.stage.train.path, setup.recipe.input, cache=settings.data.cache, masks=masks)
         store.require_readable()
-        count, accumulate = count_batches(state.stage, settings.data), setup.recipe.engine.grad_accum_steps
+        count, accumulate = count_batches(state.stage, settings.data.sampler), setup.recipe.engine.grad_accum_steps
 
         def step(_: Engine, batch: Batch) -> None:
             with setup.threads.step(len(batch)):
@@ -158,12 +157,12 @@ class Trainer:
         """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
         recipe, state = self.setup.recipe, self.state
         data, seed = state.settings.data, recipe.engine.seed
-        columns = columns_of_rank(data.identities, data.instances, rank=distributed.rank(), world=distributed.world())
+        columns = data.sampler.columns(rank=distributed.rank(), world=distributed.world())
         while True:
             labels, at = self.assign_labels(), state.counters
             generator = np.random.default_rng([seed, at.stage, at.epoch])
             identities = labels if labels.ndim == 1 else labels[:, 0]
-            plan = plan_epoch(state.stage, identities, generator, settings=data)
+            plan = plan_epoch(state.stage, identities, generator, sampler=data.sampler)
             self._drawn = drawn(plan, state.stage)
             yield from training_batches(
                 store,

@@ -151,11 +151,11 @@ def test_a_folder_whose_test_cannot_be_scored_is_adapted_to_without_it(source, t
 
 def test_batches_are_as_small_as_the_people_who_were_found(source, yard, tiny):
     recipe = adaptation(source, yard, overrides=SMALL)
-    assert recipe.data.identities == PEOPLE // 2
+    assert recipe.data.sampler.identities == PEOPLE // 2
     assert recipe.input == tiny().input
     assert recipe.optim.lr == pytest.approx(tiny().optim.lr / 3)
     assert recipe.method.contrast.cameras == "standardise"
-    assert adaptation(source, yard, overrides=[*SMALL, "data.identities=3"]).data.identities == 3
+    assert adaptation(source, yard, overrides=[*SMALL, "data.sampler.identities=3"]).data.sampler.identities == 3
 
 
 @pytest.mark.parametrize("method", methods())

@@ -33,8 +33,8 @@ TINY = (
     "model.last_stride=2",
     "model.weights=none",
     "input.size=[32, 16]",
-    "data.identities=4",
-    "data.instances=2",
+    "data.sampler.identities=4",
+    "data.sampler.instances=2",
     "stages.0.epochs=2",
     "engine.precision=float32",
     "data.augment.pad=2",
@@ -332,7 +332,7 @@ def test_weights_of_another_shape_are_told(site: Path, tmp_path: Path) -> None:
         ("stages.0.epochs=0", "greater than or equal to 1"),
         ("engine.precision=fp16", "fp16 is for GPUs"),
         ("model.weights=/no/such.pth", "no weights file"),
-        ("data.identities=40", "the training images show 8"),
+        ("data.sampler.identities=40", "the training images show 8"),
         ("losses.softmax", "write key=value"),
         ("losses.triplet.weight=-1", "losses.triplet.weight: got -1, allowed: a number of at least 0, or 'learned'"),
         ("losses.softmax.weight=learnt", "did you mean 'learned'?"),
@@ -346,10 +346,10 @@ def test_recipe_mistakes(site: Path, tmp_path: Path, change: str, sentence: str)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (["data.sampling=datasets"], "data.sampling: datasets has no effect: no stage trains on several data sets"),
-        (["data.sampling=sites"], "data.sampling is 'sites'"),
-        ([*JOINED, "data.sampling=datasets", "data.identities=5"], "set data.identities to 4 or 6"),
-        ([*JOINED, "data.sampling=datasets", "data.identities=20"], "the training images of one show 8; set"),
+        (["data.sampler=per_domain"], "data.sampler: per_domain has no effect: no stage trains on several data sets"),
+        (["data.sampler=sites"], "data.sampler.kind is 'sites'"),
+        ([*JOINED, "data.sampler=per_domain", "data.sampler.identities=5"], "set data.sampler.identities to 4 or 6"),
+        ([*JOINED, "data.sampler=per_domain", "data.sampler.identities=20"], "the training images of one show 8; set"),
         (["stages.0.train=[auto, auto]"], "train names a data set twice: auto, auto"),
     ],
 )
@@ -655,7 +655,7 @@ def test_a_pattern_is_taken_wherever_a_folder_is_read(trained: Path, tmp_path: P
         assert run("embed", trained, *words, *told, "-o", tmp_path / "v.npz").exit_code == 0
         assert set(Embeddings.load(tmp_path / "v.npz").cam.tolist()) == {0, 1}
     folder = tmp_path / "run"
-    found = run("train", "small", *TINY, "data.identities=2", "--data", people, *told, "--out", folder)
+    found = run("train", "small", *TINY, "data.sampler.identities=2", "--data", people, *told, "--out", folder)
     assert found.exit_code == 0, found.output
     assert list(json.loads((folder / "scores.json").read_text())) == ["people"]
     bare = refused("segment", "train", people, *told, "--out", tmp_path / "s.safetensors")

@@ -47,7 +47,8 @@ def recipe_with(tiny, name, number, *overrides):
     return tiny(
         f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
         "evaluate=[]", f"method={json.dumps({name: told, **beside})}",
-        *(["model.stripes=2"] if name in ("pplr", "ssg") else []), f"data.identities={2 if unknown else 3}", *overrides,
+        *(["model.stripes=2"] if name in ("pplr", "ssg") else []),
+        f"data.sampler.identities={2 if unknown else 3}", *overrides,
     )  # fmt: skip
 
 

@@ -32,7 +32,9 @@ def unknown(tiny, tmp_path):
     def begin(*overrides, stage=""):
         stages = f"stages=[{{train: [other], labelled: false, epochs: 3{stage}}}]"
         alone = "losses={softmax: null, triplet: null}"
-        run = make_trainer(tiny(stages, alone, "data.identities=2", "evaluate=[]", *overrides), tmp_path / "run")
+        run = make_trainer(
+            tiny(stages, alone, "data.sampler.identities=2", "evaluate=[]", *overrides), tmp_path / "run"
+        )
         run.open_stage(0)
         run.assign_labels()
         run.state.embedder.train()

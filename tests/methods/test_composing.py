@@ -34,7 +34,9 @@ def test_the_scored_model_is_the_average_whatever_the_stage_leaves(tiny, tmp_pat
     for alpha in (0.001, 0.999):
         method = json.dumps({"average": {"alpha": alpha}, **beside})
         train(
-            tiny(stages, f"method={method}", "data.identities=2", "evaluate=[]", "optim.warmup_epochs=0", change),
+            tiny(
+                stages, f"method={method}", "data.sampler.identities=2", "evaluate=[]", "optim.warmup_epochs=0", change
+            ),
             tmp_path / str(alpha),
         )
     before = model_of(tmp_path / "0.001", "stage-1.safetensors")
@@ -46,7 +48,7 @@ def test_the_scored_model_is_the_average_whatever_the_stage_leaves(tiny, tmp_pat
 
 
 def test_the_divergence_behind_ce_dist_is_told(tiny, tmp_path):
-    train(tiny(TWO, "method={lwf: {ce_dist: 1.0}}", "data.identities=3", "evaluate=[]"), tmp_path / "run")
+    train(tiny(TWO, "method={lwf: {ce_dist: 1.0}}", "data.sampler.identities=3", "evaluate=[]"), tmp_path / "run")
     records = run_log.read(tmp_path / "run" / "log.jsonl")
     (told,) = [record for record in run_log.metrics(records) if record.method == "lwf"]
     above, whole = told.values["ce_dist above its least value"], run_log.epochs(records)[-1].terms["ce_dist"].value
@@ -56,7 +58,10 @@ def test_the_divergence_behind_ce_dist_is_told(tiny, tmp_path):
 def test_more_centres_than_images_in_clusters_are_refused(tiny, tmp_path):
     method = json.dumps({"pseudo": CLUSTER, "dec": {"k": 23, "restarts": 1}})
     recipe = tiny(
-        UNLABELLED.replace("epochs: 1, lab", "epochs: 2, lab"), f"method={method}", "evaluate=[]", "data.identities=2"
+        UNLABELLED.replace("epochs: 1, lab", "epochs: 2, lab"),
+        f"method={method}",
+        "evaluate=[]",
+        "data.sampler.identities=2",
     )
     from passerby.methods import dec
 

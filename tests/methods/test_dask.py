@@ -163,7 +163,9 @@ def test_the_pooling_is_weighted_in_the_second_look_too(tiny, masks, tmp_path):
 
 @pytest.mark.parametrize(("whose", "count"), [("last", 1), ("random", 3)])
 def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, whose, count):
-    run = make_trainer(tiny(THREE, "data.identities=3", "evaluate=[]", dask(f"site: {whose}")), tmp_path / "run")
+    run = make_trainer(
+        tiny(THREE, "data.sampler.identities=3", "evaluate=[]", dask(f"site: {whose}")), tmp_path / "run"
+    )
     method, told = None, []
     run.context._log = told.append
     for number in range(3):

@@ -22,7 +22,7 @@ from passerby.types import Output, Split
 from tests.methods.steps import some
 
 CODE = "method.ebll={code: 8, epochs: 30, lr: 0.01, batch: 16}"
-PEOPLE = "data.identities=3"  # as many as the second site has
+PEOPLE = "data.sampler.identities=3"  # as many as the second site has
 THREE = (
     "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}, {train: [market1501], epochs: 1, name: c}]"
 )

@@ -83,7 +83,7 @@ def grown(tiny, tmp_path):
             for name, loss in zip(("market1501", "other", "market1501"), losses, strict=True)
         )
         run = make_trainer(
-            tiny(f"stages=[{legs}]", "data.identities=2", "evaluate=[]", f"method.grow.new={new}"), tmp_path
+            tiny(f"stages=[{legs}]", "data.sampler.identities=2", "evaluate=[]", f"method.grow.new={new}"), tmp_path
         )
         begun, ended = [], []
         for number in range(3):
@@ -140,7 +140,7 @@ def test_a_first_stage_without_a_classifier_is_no_obstacle(grown):
 
 def test_rows_survive_a_checkpoint_in_the_stage_without_a_classifier(tiny, tmp_path):
     three = "stages=[{train: [market1501]}, {train: [other], losses: {softmax: null}}, {train: [market1501]}]"
-    recipe = tiny(three, "data.identities=2", "evaluate=[]", "method.grow={}")
+    recipe = tiny(three, "data.sampler.identities=2", "evaluate=[]", "method.grow={}")
     run = make_trainer(recipe, tmp_path)
     run.open_stage(0)
     run.state.methods["grow"].on_stage_end(run.context)

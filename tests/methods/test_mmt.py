@@ -59,7 +59,7 @@ STAGE = (
 
 
 def mmt(tiny, *changes):
-    return tiny(*STAGE, "data.identities=2", "method.mmt={cluster: {kind: kmeans, k: 3}}", *changes)
+    return tiny(*STAGE, "data.sampler.identities=2", "method.mmt={cluster: {kind: kmeans, k: 3}}", *changes)
 
 
 def test_the_stage_leaves_the_mean_and_not_the_network_that_learnt(tiny, tmp_path):

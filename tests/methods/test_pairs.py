@@ -57,8 +57,8 @@ class Left:
         self.run = make_trainer(
             tiny(
                 f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
-                "evaluate=[]", f"method={json.dumps(method)}", "data.identities=2", "optim.lr=0.01",
-                "optim.warmup_epochs=0", "data.instances=2", *changes,
+                "evaluate=[]", f"method={json.dumps(method)}", "data.sampler.identities=2", "optim.lr=0.01",
+                "optim.warmup_epochs=0", "data.sampler.instances=2", *changes,
                 *(["model.stripes=2"] if {"pplr", "ssg"} & set(names) else []),
             ),
             folder,
@@ -172,7 +172,7 @@ def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_pa
     unknown = ", labelled: false, iterations: 1" if "mmt" in names else ""
     recipe = tiny(
         f"stages=[{{train: [market1501], epochs: 1, iterations: 2}}, {{train: [other], epochs: 1{unknown}}}]",
-        "evaluate=[]", f"method={json.dumps({name: SETTINGS[name] for name in names})}", "data.identities=2",
+        "evaluate=[]", f"method={json.dumps({name: SETTINGS[name] for name in names})}", "data.sampler.identities=2",
         "optim.lr=0.01", "optim.warmup_epochs=0",
     )  # fmt: skip
     train(recipe, tmp_path / "whole")

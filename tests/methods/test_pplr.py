@@ -54,7 +54,7 @@ def test_agreement_is_the_overlap_of_neighbours():
 def pplr(tiny, *changes):
     return tiny(
         "stages=[{train: [other], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}",
-        "evaluate=[]", "data.identities=2", "method.pplr={cluster: {kind: kmeans, k: 3}}", *changes,
+        "evaluate=[]", "data.sampler.identities=2", "method.pplr={cluster: {kind: kmeans, k: 3}}", *changes,
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def test_a_third_stage_has_both_memories(second):
 
 
 def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
-    recipe = tiny(*TWO_SITES, "data.identities=3", "method.replay={identities: 3, share: 0.34, choose: far}")
+    recipe = tiny(*TWO_SITES, "data.sampler.identities=3", "method.replay={identities: 3, share: 0.34, choose: far}")
     train(recipe, tmp_path / "run")
     records = run_log.read(tmp_path / "run" / "log.jsonl")
     first, last = (record for record in records if isinstance(record, run_log.MetricRecord))
@@ -146,7 +146,7 @@ def test_stages_without_stored_vectors_get_them_later(second):
         (["method.replay.share=1"], "method.replay.share is 1"),
         (
             [
-                "stages=[{train: [market1501, other]}]", "data.sampling=datasets", "method.replay.share=0.3",
+                "stages=[{train: [market1501, other]}]", "data.sampler=per_domain", "method.replay.share=0.3",
             ],
             "divides the 3 people of a batch",
         ),

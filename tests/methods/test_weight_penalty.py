@@ -16,7 +16,7 @@ from tests.methods.steps import some
 from tests.training.test_loop import PLAIN
 
 SITES = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 2}]"
-TWO_SITES = [SITES, "data.identities=2", "evaluate=[]"]
+TWO_SITES = [SITES, "data.sampler.identities=2", "evaluate=[]"]
 
 
 @pytest.fixture

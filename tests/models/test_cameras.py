@@ -123,7 +123,7 @@ def test_another_run_takes_over_the_vectors_of_the_cameras_that_both_know():
 def test_a_run_that_starts_from_another_learns_the_cameras_of_its_own_images(tiny, tmp_path):
     train(tiny(MODEL, "stages.0.epochs=1"), tmp_path / "one")
     start, data = f"init_from={tmp_path / 'one'}", ("stages=[{train: [other], epochs: 1}]", "evaluate=[other]")
-    train(tiny(MODEL, *data, "data.identities=3", start), tmp_path / "two")
+    train(tiny(MODEL, *data, "data.sampler.identities=3", start), tmp_path / "two")
     assert load_checkpoint(tmp_path / "two" / "last.pt").cameras == {"other": [1, 2]}
 
 

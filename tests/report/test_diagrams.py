@@ -150,12 +150,12 @@ def test_a_schedule_is_told_as_it_runs():
 
 
 @pytest.mark.parametrize(
-    ("sampling", "told"), [("identities", "all identities alike"), ("datasets", "an equal share of each data set")]
+    ("sampler", "text"), [("pk", "all identities alike"), ("per_domain", "an equal share of each data set")]
 )
-def test_joint_training_tells_how_it_draws(sampling, told):
+def test_joint_training_tells_how_it_draws(sampler, text):
     stages = [{"train": ["plaza", "msmt17"], "epochs": 3}]
-    assert told in words(draw(plain_recipe(stages=stages, data={"sampling": sampling})))
-    assert told not in words(draw(plain_recipe()))
+    assert text in words(draw(plain_recipe(stages=stages, data={"sampler": sampler})))
+    assert text not in words(draw(plain_recipe()))
 
 
 def test_names_are_escaped():

@@ -30,7 +30,7 @@ def test_epochs_of_a_stage_are_summed():
 
 
 def test_the_page_shows_them(tmp_path):
-    recipe = plain_recipe(stages=[{"train": ["plaza", "msmt17"], "epochs": 1}], data={"sampling": "datasets"})
+    recipe = plain_recipe(stages=[{"train": ["plaza", "msmt17"], "epochs": 1}], data={"sampler": "per_domain"})
     written = write_run(tmp_path, recipe=recipe)
     assert "drawn from each data set" not in write_report(written.folder).read_text()
     record = epoch(1, {"<plaza>": DrawnRecord(6400, 200), "msmt17": DrawnRecord(6400, 200)})

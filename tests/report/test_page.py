@@ -304,10 +304,10 @@ def test_notes_show_code_instead_of_backticks(tmp_path):
 
 def test_a_run_of_one_stage_is_set_beside_another(tmp_path):
     written = write_run(tmp_path / "a")
-    other = write_run(tmp_path / "b", recipe=plain_recipe(data={"identities": 8}))
+    other = write_run(tmp_path / "b", recipe=plain_recipe(data={"sampler": {"identities": 8}}))
     text = Page(write_report(written.folder, against=other.folder).read_text()).text
     assert "Comparison of runs" in text
-    assert "data.identities=8 (here 16)" in text
+    assert "data.sampler.identities=8 (here 16)" in text
     again = write_run(tmp_path / "c", recipe=plain_recipe(engine={"seed": 1}))
     text = Page(write_report(written.folder, against=again.folder).read_text()).text
     assert "Both runs have the same recipe" in text

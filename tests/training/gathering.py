@@ -5,7 +5,7 @@ import json
 from passerby.losses.mix import LossSettings
 from passerby.recipe import MethodSettings
 
-SGD = ["optim.name=sgd", "optim.lr=0.01", "optim.warmup_epochs=0", "evaluate=[]", "data.identities=2"]
+SGD = ["optim.name=sgd", "optim.lr=0.01", "optim.warmup_epochs=0", "evaluate=[]", "data.sampler.identities=2"]
 NO_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", *SGD]
 STILL_NORMS = ["optim.batch_norm=freeze_stats", *SGD]
 """Of a network with maps, which stripes are cut from; its statistics are those of each process otherwise."""
@@ -53,14 +53,14 @@ METHODS = {
     "contrast": unknown(contrast=KMEANS),
     "spcl": unknown(spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}),
     "spcl beside": unknown(
-        "data.identities=4",
+        "data.sampler.identities=4",
         stage=BESIDE,
         spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}, "norms": "shared"},
     ),
     "mmt": unknown(mmt=KMEANS),
     "pplr": unknown("model.stripes=2", network=STILL_NORMS, pplr=KMEANS),
     "ssg": unknown("model.stripes=2", network=STILL_NORMS, ssg=KMEANS),
-    "dec": unknown("data.identities=4", stage=BESIDE, pseudo=KMEANS, dec={}),
+    "dec": unknown("data.sampler.identities=4", stage=BESIDE, pseudo=KMEANS, dec={}),
     "dec of a batch": unknown(pseudo=KMEANS, dec={"scope": "batch"}),
 }
 CASES = {

@@ -30,7 +30,7 @@ VARIANTS = {
         "optim.warmup_epochs=0",
         "engine.grad_accum_steps=2",
     ],
-    "joint": [*NO_BATCH_NORM, JOINT, "data.sampling=datasets", "optim.name=sgd", "optim.lr=0.05"],
+    "joint": [*NO_BATCH_NORM, JOINT, "data.sampler=per_domain", "optim.name=sgd", "optim.lr=0.05"],
     "batch norm": ["test.every=1"],
     "running mean": ["optim.ema_decay=0.8", "stages.0.epochs=1"],
     "clusters": [

@@ -14,8 +14,8 @@ from passerby.training.init_from import read_initial_state
 from passerby.training.session import train
 from tests.training.runs import interrupt_after, optimiser_hash, run, weights
 
-ONE = ["data.identities=3", "stages=[{train: [market1501], epochs: 1}]"]
-OTHER = ["data.identities=3", "stages=[{train: [other], epochs: 1}]"]
+ONE = ["data.sampler.identities=3", "stages=[{train: [market1501], epochs: 1}]"]
+OTHER = ["data.sampler.identities=3", "stages=[{train: [other], epochs: 1}]"]
 CODE = "method.ebll={code: 8, epochs: 10, lr: 0.01, batch: 16}"
 
 
@@ -63,7 +63,7 @@ LATER = "stages=[{train: [other], epochs: 1}, {train: [market1501], epochs: 1, m
 
 
 def test_a_part_that_only_a_later_stage_names_is_taken_over_too(tiny, earlier, tmp_path):
-    recipe = tiny("data.identities=3", LATER, f"init_from={earlier}")
+    recipe = tiny("data.sampler.identities=3", LATER, f"init_from={earlier}")
     folder, broken = run(recipe, tmp_path / "run"), tmp_path / "broken"
     first, second = run_log.epochs(run_log.read(folder / "log.jsonl"))
     assert ("code 1 ae" in first.terms, "code 1 ae" in second.terms) == (False, True)

@@ -20,7 +20,7 @@ from tests.training.runs import run, weights
 
 SEQUENCE = [
     "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1}]",
-    "data.identities=3",
+    "data.sampler.identities=3",
     "test.rerank=null",
     "method.lwf={tr_dist: 1.0, heads: 1.0}",
 ]

@@ -44,7 +44,7 @@ def test_what_was_changed_is_told_once_and_what_cannot_matter_not_at_all(overrid
 def test_the_change_of_a_table_counts_from_the_stage_that_learnt_a_set(tiny):
     known = json.loads((Path(__file__).parents[1] / "oracles_data" / "continual_metrics.json").read_text())
     matrix, table = known["R_mAP_rows_after_stage_cols_dataset"], known["table_report"]
-    recipe = tiny("stages=[{train: [market1501], epochs: 2}, {train: [other], epochs: 2}]", "data.identities=3")
+    recipe = tiny("stages=[{train: [market1501], epochs: 2}, {train: [other], epochs: 2}]", "data.sampler.identities=3")
     records = [
         ScoreRecord(stage, epoch, name, share / 100, 0.0, 0.0)
         for stage, row in enumerate(matrix[:2], start=1)

@@ -26,7 +26,7 @@ TWO_STAGES = (
 )
 
 SITES = TWO_STAGES.replace("train: [market1501], name: again", "train: [other]").replace("triplet: null", "triplet: {}")
-TWO_SITES = [SITES, "data.identities=2", "evaluate=[]"]
+TWO_SITES = [SITES, "data.sampler.identities=2", "evaluate=[]"]
 
 VARIANTS = {
     "plain": [],
@@ -35,7 +35,7 @@ VARIANTS = {
     # At 32x16 the last map is 1x1, where torch 2.15's bf16 gradient of a stride-2 convolution is garbage on a CPU.
     "bf16": ["engine.precision=bf16", "input.size=[64, 32]", "model.last_stride=1"],
     "two stages": [TWO_STAGES],
-    "joint": [JOINT, "data.sampling=datasets"],
+    "joint": [JOINT, "data.sampler=per_domain"],
     "uncached": ["data.cache=none"],
     "workers": ["data.cache=none", "data.workers=2"],
     "sgd": ["optim.name=sgd", "optim.lr=0.01"],
@@ -231,7 +231,7 @@ def test_killed_at_any_moment_and_resumed(tiny, tiny_file, tmp_path, augment):
 THREE_STAGES = (
     "stages=[{train: [market1501], epochs: 2}, {train: [other], epochs: 2},"
     " {train: [market1501], name: again, epochs: 2}]",
-    "data.identities=3",
+    "data.sampler.identities=3",
     "test.rerank=null",
     "method={lwf: {tr_dist: 1.0, heads: 1.0}, average: {}}",
 )

@@ -111,12 +111,12 @@ def test_no_reranking_is_a_choice(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sampling", "images", "batches"), [("identities", (48, 24), (9, None)), ("datasets", (36, 36), (9, 9))]
+    ("sampler", "images", "batches"), [("pk", (48, 24), (9, None)), ("per_domain", (36, 36), (9, 9))]
 )
-def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp_path, sampling, images, batches):
+def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp_path, sampler, images, batches):
     said = []
     folder = tmp_path / "run"
-    train(tiny(JOINT, f"data.sampling={sampling}", "test.every=1"), folder, say=said.append)
+    train(tiny(JOINT, f"data.sampler={sampler}", "test.every=1"), folder, say=said.append)
     records = run_log.read(folder / "log.jsonl")
     assert [r.dataset for r in run_log.scores(records)] == ["market1501", "other"] * 2
     for record in run_log.epochs(records):
@@ -124,7 +124,7 @@ def test_joint_training_scores_each_set_alone_and_records_what_it_drew(tiny, tmp
         drawn = record.drawn.values()
         assert sum(r.images for r in drawn) == 72
         for found, about, exactly in zip(drawn, images, batches, strict=True):
-            assert found.images == about if sampling == "datasets" else abs(found.images - about) <= 12
+            assert found.images == about if sampler == "per_domain" else abs(found.images - about) <= 12
             assert exactly in (None, found.batches)
     for name, people in (("market1501", 6), ("other", 3)):
         found = Embeddings.load(folder / "embeddings" / f"{name}.npz")
@@ -190,9 +190,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_epoch(tiny, 
 
 
 def test_too_few_people_are_told_before_anything_is_written(tiny, tmp_path):
-    said = refusal(tiny("data.identities=7"), tmp_path / "run")
+    said = refusal(tiny("data.sampler.identities=7"), tmp_path / "run")
     assert said == (
-        "data.identities asks for batches of 7 people, the training images show 6; set data.identities to 6 or less"
+        "data.sampler.identities asks for batches of 7 people, the training images show 6; set data.sampler.identities "
+        "to 6 or less"
     )
     assert not (tmp_path / "run").exists()
 
@@ -237,7 +238,7 @@ def test_a_gpu_that_is_not_there_is_told(tiny, tmp_path):
 
 def test_one_image_per_process_is_too_few_for_a_batch_norm(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("passerby.training.distributed.world", lambda: 4)
-    one = ["data.instances=1", "losses.triplet=null"]
+    one = ["data.sampler.instances=1", "losses.triplet=null"]
     with pytest.raises(UserError, match=r"each of 4 processes sees one image of a batch \(4 identities x 1\)"):
         make_trainer(tiny(*one), tmp_path)
     make_trainer(tiny(*one, "optim.batch_norm=freeze_stats"), tmp_path)

@@ -9,15 +9,15 @@ from passerby.training.session import train
 from passerby.training.trainer import make_trainer
 from tests.training.runs import run, run_interrupted, weights
 
-PLAIN = "data: {instances: 1, identities: 6, augment: {flip: 0, pad: 0, jitter: null, erase: null}}"
+PLAIN = "data: {sampler: {instances: 1, identities: 6}, augment: {flip: 0, pad: 0, jitter: null, erase: null}}"
 LOSS = "losses: {triplet: null}"
 TWO = f"stages=[{{train: [market1501], epochs: 1, {PLAIN}, {LOSS}}}, {{train: [market1501], name: b, epochs: 1}}]"
 
 
 def test_a_stage_completes_its_data_from_the_top_level(tiny):
-    first, second = tiny(TWO, "data.identities=5").stages
-    assert (first.data.identities, first.data.instances, first.data.augment.flip) == (6, 1, 0)
-    assert (second.data.identities, second.data.instances, second.data.augment.flip) == (5, 2, 0.5)
+    first, second = tiny(TWO, "data.sampler.identities=5").stages
+    assert (first.data.sampler.identities, first.data.sampler.instances, first.data.augment.flip) == (6, 1, 0)
+    assert (second.data.sampler.identities, second.data.sampler.instances, second.data.augment.flip) == (5, 2, 0.5)
 
 
 def test_a_recipe_with_own_data_reads_back(tiny):
@@ -29,7 +29,7 @@ def test_a_recipe_with_own_data_reads_back(tiny):
 
 def test_an_override_that_reaches_no_stage_is_refused(tiny):
     with pytest.raises(UserError, match="every stage has a value of its own"):
-        tiny("stages.0.data.identities=3", "data.identities=5")
+        tiny("stages.0.data.sampler.identities=3", "data.sampler.identities=5")
 
 
 def test_workers_may_differ_in_stages_too(tiny):

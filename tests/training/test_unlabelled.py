@@ -51,7 +51,7 @@ METHODS = {
 
 
 def recipe_of(tiny, name="pseudo", *more, stage=""):
-    return tiny(STAGES % stage, *METHODS[name], "evaluate=[]", "data.identities=2", *more)
+    return tiny(STAGES % stage, *METHODS[name], "evaluate=[]", "data.sampler.identities=2", *more)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -67,7 +67,7 @@ def test_broken_off_anywhere_ends_alike(tiny, tmp_path, name):
 @pytest.fixture(scope="module")
 def beside(tiny, tmp_path_factory):
     """A run that shows known people beside unknown ones, its recipe and its folder."""
-    recipe = recipe_of(tiny, "pseudo", "data.sampling=datasets", stage=", source: [market1501], iterations: 4")
+    recipe = recipe_of(tiny, "pseudo", "data.sampler=per_domain", stage=", source: [market1501], iterations: 4")
     return recipe, run(recipe, tmp_path_factory.mktemp("beside") / "run")
 
 
@@ -171,13 +171,15 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
     assert optimiser_hash(broken) == optimiser_hash(whole)
     train(recipe, broken, start="resume")  # it is over, and stays so
     assert optimiser_hash(broken) == optimiser_hash(whole)
-    further = tiny("stages=[{train: [other], epochs: 1}]", f"init_from={whole}", "evaluate=[]", "data.identities=2")
+    further = tiny(
+        "stages=[{train: [other], epochs: 1}]", f"init_from={whole}", "evaluate=[]", "data.sampler.identities=2"
+    )
     assert run(further, tmp_path / "further").is_dir()
 
 
 def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
     with pytest.raises(UserError, match=r"other: 3 clusters were found in its 24 images, and a batch needs 4"):
-        train(recipe_of(tiny, "pseudo", "data.identities=4"), tmp_path / "run")
+        train(recipe_of(tiny, "pseudo", "data.sampler.identities=4"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
