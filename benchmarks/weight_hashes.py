@@ -58,7 +58,8 @@ class Tiny:
 
 SMALL = [
     "model.weights=none", "model.backbone=test_resnet", "input.size=[32, 16]",
-    "data.sampler.identities=4", "data.sampler.instances=2", "data.augment.pad=2", "data.workers=0", "test.every=0", "evaluate=[]", "engine.device=cpu",
+    "data.sampler.identities=4", "data.sampler.instances=2", "data.augment.pad=2",
+    "data.workers=0", "test.every=0", "evaluate=[]", "engine.device=cpu",
     "engine.precision=float32", "engine.channels_last=true", "engine.threads=1",
 ]  # fmt: skip
 SHORT = ["stages.{0}.epochs=2", "stages.{0}.iterations=2"]

@@ -411,7 +411,8 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
 
 _SYNONYMS = {
     "learning_rate": "lr", "base_lr": "lr", "wd": "weight_decay", "num_epochs": "epochs",
-    "batch_size": "data.sampler.identities", "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
+    "batch_size": "data.sampler.identities",
+    "max_epochs": "epochs", "num_workers": "workers", "random_seed": "seed", "image_size": "size", "arch": "backbone",
     "architecture": "backbone", "optimizer": "optim", "optimiser": "optim", "pretrained": "weights", "loss": "losses",
     "dataset": "datasets", "gpu": "device", "amp": "precision", "tensorboard": "track", "fp16": "precision",
 }  # fmt: skip

@@ -20,7 +20,10 @@ from tests.training.runs import weights
 
 PACKAGE = Path(passerby.__file__).parent
 PAGES = PACKAGE.parent / "docs" / "extend"
-OWN = ("loss", "dataset", "backbone", "method")
+OWN = ("loss", "dataset", "backbone", "method", "sampler")
+
+
+ONE_CAMERA = "data: {sampler: {kind: one_camera, size: 8}}, losses: {triplet: null}"
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def test_own_files_serve_a_run_of_two_stages_that_is_killed_and_resumed(site, ti
     words = (
         f"datasets={{mine: {{kind: square, root: {site}}}}}",
         "losses={softmax: {}, triplet: {}, length: {}}",
-        f"stages=[{{train: [mine], epochs: {epochs}}}, {{train: [mine], name: again, epochs: {epochs}}}]",
+        f"stages=[{{train: [mine], epochs: {epochs}}}, {{train: [mine], name: again, epochs: {epochs}, {ONE_CAMERA}}}]",
         "method.steady={decay: 0.8}",
         *("evaluate=[mine]", "engine.threads=1", "model={backbone: strided_small, last_stride: 2}"),
     )

@@ -19,7 +19,8 @@ from passerby.training.session import train
 NAMES = sorted(shipped_recipes())
 TINY = [
     "model.weights=none", "model.backbone=test_resnet", "input.size=[32, 16]",
-    "data.sampler.identities=6", "data.sampler.instances=4", "data.augment.pad=2", "stages.0.epochs=1", "test.rerank.k1=6", "test.rerank.k2=2", "engine.device=cpu",
+    "data.sampler.identities=6", "data.sampler.instances=4", "data.augment.pad=2",
+    "stages.0.epochs=1", "test.rerank.k1=6", "test.rerank.k2=2", "engine.device=cpu",
     "engine.precision=float32",
 ]  # fmt: skip
 """Two steps of 6 x 4 images."""

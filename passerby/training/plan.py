@@ -25,7 +25,7 @@ def count_batches(stage: Stage, sampler: SamplerSettings) -> int:
     return max(1, int(new.sum()) // sampler.batch_size)
 
 
-def images_of(stage: Stage, labels: Ints) -> EpochImages:
+def epoch_images(stage: Stage, labels: Ints) -> EpochImages:
     """Return the images of a stage as a sampler sees them, with labels (N,), -1 = not to be used."""
     return EpochImages(labels, stage.train.cam, stage.origin, stage.sources)
 
@@ -46,7 +46,7 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, sa
         UserError: too few people or images for a batch.
 
     """
-    images, count = images_of(stage, labels), count_batches(stage, sampler)
+    images, count = epoch_images(stage, labels), count_batches(stage, sampler)
     if not isinstance(sampler, GroupSamplerSettings):
         return sampler.plan(images, generator, count=count)
     if not stage.labelled:
@@ -120,7 +120,7 @@ def require_cameras(stages: Sequence[tuple[Stage, SamplerSettings]]) -> None:
 
 def require_batch(stage: Stage, sampler: SamplerSettings) -> None:
     """Raise `UserError` when the people or images of a labelled stage do not fill a batch."""
-    sampler.require_images(images_of(stage, stage.train.pid))
+    sampler.require_images(epoch_images(stage, stage.train.pid))
 
 
 def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:

@@ -154,7 +154,7 @@ def test_a_path_follows_the_gradient_without_the_penalty(tiny, tmp_path, strengt
     stage, method = run.state.stage.train, run.state.methods["si"]
     weights = flat(run.state.embedder.parameters()).detach()
     method.reference, method.importance = weights + 0.01, torch.full_like(weights, 2.0)  # as if a stage lay behind
-    plan = plan_epoch(run.state.stage, stage.pid, np.random.default_rng(0), settings=run.setup.recipe.data)
+    plan = plan_epoch(run.state.stage, stage.pid, np.random.default_rng(0), sampler=run.setup.recipe.data.sampler)
     store = ImageStore(stage.path, run.setup.recipe.input)
     batches = training_batches(
         store, plan, labels=stage.pid, cam=stage.cam, settings=run.setup.recipe.data, place=EpochKey(0, 0, 0)

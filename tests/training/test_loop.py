@@ -9,7 +9,7 @@ from ignite.engine import Events
 from safetensors.torch import load_file
 
 from passerby.data.loading import EpochKey, ImageStore, training_batches
-from passerby.data.samplers import identity_batches
+from passerby.data.samplers.pk import identity_batches
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm, total
 from passerby.methods.method import Method

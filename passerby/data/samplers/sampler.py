@@ -84,7 +84,13 @@ class SamplerSettings(Settings):
         raise NotImplementedError
 
     def require_images(self, images: EpochImages) -> None:
-        """Raise `UserError` unless the images fill a batch."""
+        """Raise `UserError` unless the images fill a batch; default: when there are fewer than a batch has."""
+        usable = int((images.labels >= 0).sum())
+        if usable < self.batch_size:
+            raise UserError(
+                f"data.sampler: {self.kind} draws batches of {self.batch_size} images, and there are {usable}; make "
+                "them smaller"
+            )
 
     def check(self, datasets: Sequence[str]) -> None:
         """Raise `UserError` unless a batch can be drawn from so many data sets jointly; `datasets` are their names."""
