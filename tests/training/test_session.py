@@ -239,7 +239,7 @@ def test_a_gpu_that_is_not_there_is_told(tiny, tmp_path):
 def test_one_image_per_process_is_too_few_for_a_batch_norm(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("passerby.training.distributed.world", lambda: 4)
     one = ["data.sampler.instances=1", "losses.triplet=null"]
-    with pytest.raises(UserError, match=r"each of 4 processes sees one image of a batch \(4 identities x 1\)"):
+    with pytest.raises(UserError, match=r"each of 4 processes sees one image of a batch of 4 \(data.sampler\), and"):
         make_trainer(tiny(*one), tmp_path)
     make_trainer(tiny(*one, "optim.batch_norm=freeze_stats"), tmp_path)
     make_trainer(tiny(*one, "model.backbone=test_vit", "model.last_stride=2", "model.neck=none"), tmp_path)
