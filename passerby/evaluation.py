@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.distances.kreciprocal import rerank as rerank_distances
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.distances.units import unit_rows
@@ -25,6 +26,7 @@ from passerby.metrics.verification import RATES, PairCounts
 from passerby.types import (
     UNKNOWN,
     Bools,
+    CameraNorm,
     Cameras,
     Embeddings,
     Floats,
@@ -119,6 +121,7 @@ def evaluate(
     queries: Queries = "single",
     distance: Metric = "cosine",
     rerank: Rerank | None = None,
+    camera_norm: CameraNorm = "none",
     count_ranks: int = 50,
     device: str = "cpu",
     verification: bool = True,
@@ -134,19 +137,22 @@ def evaluate(
         distance: `cosine`, or `euclidean` (no normalisation).
         rerank: parameters of k-reciprocal re-ranking, or None for the plain distance. With `cosine` the vectors are
             normalised before.
+        camera_norm: what is taken out of the vectors of each camera before they are compared, by the statistics of the
+            query and gallery images without their labels. With `cosine` the vectors are normalised before.
         count_ranks: length of the CMC row, >= 1.
         device: where the matrix products run, e.g. `cpu` or `cuda`.
         verification: whether to find the true-positive rates, for about a tenth more time; NaN without.
 
     Raises:
-        UserError: no query or gallery rows, no valid query, a device that is not there, or `multi` with `ignore`, where
-            the averaged images would be looked for themselves.
+        UserError: no query or gallery rows, no valid query, a device that is not there, `multi` with `ignore`, where
+            the averaged images would be looked for themselves, or `camera_norm` where no camera is known.
 
     """
     if count_ranks < 1:
         raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
     query, gallery = _roles(embeddings)
     cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
+    embeddings = without_camera_effects(embeddings, camera_norm=camera_norm, distance=distance)
     if queries == "multi":
         if cameras == "ignore":
             raise UserError(MULTI_NEEDS_CAMERAS)
@@ -181,8 +187,37 @@ def evaluate(
             flip=embeddings.flip,
             queries=queries,
             input_mask=embeddings.input_mask,
+            camera_norm=camera_norm,
         ),
     )
+
+
+def without_camera_effects(
+    embeddings: Embeddings, *, camera_norm: CameraNorm, distance: Metric = "cosine"
+) -> Embeddings:
+    """Return embeddings with the vectors of query and gallery normalised per camera; see `normalise_cameras`.
+
+    Args:
+        embeddings: rows with role `query` and `gallery`, those of unknown identity included; other rows stay.
+        camera_norm: what is taken out.
+        distance: what will compare them: for `cosine` the vectors are normalised before.
+
+    Raises:
+        UserError: no camera is known.
+
+    """
+    if camera_norm == "none":
+        return embeddings
+    rows = np.flatnonzero(embeddings.role != "")
+    if not (embeddings.cam[rows] != UNKNOWN).any():
+        raise UserError(
+            f"camera_norm: {camera_norm!r} needs to know the camera of each image, and none is known; leave it at "
+            "'none', or give cameras in the names of files or in a table"
+        )
+    vectors = embeddings.vectors.copy()
+    chosen = unit_rows(vectors[rows]) if distance == "cosine" else vectors[rows]
+    vectors[rows] = normalise_cameras(chosen, embeddings.cam[rows], how=camera_norm)
+    return replace(embeddings, vectors=vectors)
 
 
 def explain_skipped(embeddings: Embeddings, *, cameras: Cameras = "standard") -> Skipped:

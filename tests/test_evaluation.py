@@ -273,3 +273,30 @@ def test_one_vector_at_the_end_of_float32_is_scored(rerank):
     role = np.array(["query", "gallery"] * 12)
     table = Embeddings(vectors, np.repeat(np.arange(6), 4), np.tile([0, 1, 2, 3], 6), role)
     assert 0 < evaluate(table, rerank=rerank).mAP < 1
+
+
+def camera_table(*, shift):
+    """Make eight people seen by three cameras, two of which add something to all their vectors."""
+    people = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
+    vectors = np.concatenate([people, people + np.float32(shift), people - np.float32(shift)])
+    return Embeddings(vectors, [*range(8)] * 3, np.repeat([0, 1, 2], 8), np.repeat(["query", "gallery"], [8, 16]))
+
+
+def test_the_effect_of_cameras_costs_nothing_with_camera_norm_and_the_protocol_names_it():
+    table = camera_table(shift=np.linspace(-4, 4, 16))
+    plain = evaluate(table, distance="euclidean")
+    assert plain.mAP < 0.95
+    assert plain.protocol.camera_norm == "none"
+    for how in ("centre", "standardise"):
+        scores = evaluate(table, camera_norm=how, distance="euclidean")
+        assert scores.mAP == 1
+        assert scores.protocol.camera_norm == how
+        with pytest.raises(UserError, match="camera_norm"):
+            scores.protocol.require_like(plain.protocol)
+    assert plain.mAP <= evaluate(table, camera_norm="auto", distance="euclidean").mAP
+
+
+def test_camera_norm_is_refused_where_no_camera_is_known():
+    table = replace(camera_table(shift=0), cam=np.full(24, -1))
+    with pytest.raises(UserError, match="needs to know the camera of each image"):
+        evaluate(table, camera_norm="auto")

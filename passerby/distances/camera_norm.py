@@ -23,10 +23,7 @@ from typing import Literal
 import numpy as np
 
 from passerby.distances.units import unit_rows
-from passerby.types import UNKNOWN, Doubles, Floats, Ints
-
-CameraNorm = Literal["none", "centre", "standardise", "auto"]
-"""What is taken out of the vectors of each camera: nothing, its mean, its mean and spread, or what is certain of it."""
+from passerby.types import UNKNOWN, CameraNorm, Doubles, Floats, Ints
 
 SMALLEST_SPREAD = 1e-3
 """Of the standard deviations within a camera, against dimensions in which it has none."""

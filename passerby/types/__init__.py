@@ -8,7 +8,7 @@ from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, requi
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split
-from passerby.types.scores import Cameras, Protocol, Queries, Rerank, Scores, camera_rule
+from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule
 from passerby.types.training import Batch, Inputs, Output, Stage
 from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
 
@@ -18,6 +18,7 @@ __all__ = [
     "VECTOR_NAMES",
     "Batch",
     "Bools",
+    "CameraNorm",
     "CameraTable",
     "Cameras",
     "Dataset",

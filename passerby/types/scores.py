@@ -23,6 +23,9 @@ def camera_rule(query: Split, gallery: Split, cameras: Cameras) -> Cameras:
     return cameras if known else "ignore"
 
 
+CameraNorm = Literal["none", "centre", "standardise", "auto"]
+"""What is taken out of the vectors of each camera: nothing, its mean, its mean and spread, or its shrunk mean."""
+
 Queries = Literal["single", "multi"]
 """`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""
 
@@ -66,6 +69,7 @@ class Protocol:
         flip: whether vectors are means over the image and its mirror image.
         queries: see `Queries`.
         input_mask: how the person mask was applied to the images.
+        camera_norm: what was taken out of the vectors of each camera, by statistics of the query and the gallery.
 
     """
 
@@ -81,6 +85,7 @@ class Protocol:
     flip: bool = False
     queries: Queries = "single"
     input_mask: InputMask = "none"
+    camera_norm: CameraNorm = "none"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming the differing fields, unless the protocols agree apart from `apart_from`."""

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from passerby.adaptation.recipe import adaptation, methods, require_adaptation
 from passerby.cli import app
 from passerby.clustering.algorithms import GraphClustering
-from passerby.clustering.cameras import without_cameras
 from passerby.data.datasets import open_dataset
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError
 from passerby.inference.embed import WHOLE, embed, masked_view
@@ -198,7 +198,7 @@ def test_masks_are_used_as_in_the_source_and_missed_in_a_sentence(tiny, masks, t
     kept = Embeddings.load(vectors_file(tmp_path / "out", 1)).vectors
     views = (masked_view(split.masks, "foreground"), WHOLE)
     seen = [embed(trained.embedder, Split.of_paths(split.path), view=view) for view in views]
-    cosine = [(unit(without_cameras(found, split.cam, spread="even")) * kept).sum(1).min() for found in seen]
+    cosine = [(unit(normalise_cameras(found, split.cam, how="standardise")) * kept).sum(1).min() for found in seen]
     assert cosine[0] > 0.999 > cosine[1]
 
 

@@ -1,5 +1,6 @@
 """What methods that find people by clustering share."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 import torch
 
 from passerby.clustering.algorithms import DbscanSettings
-from passerby.clustering.cameras import without_cameras
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.methods.clustered import beside_known, unit
 from passerby.methods.pseudo import PseudoSettings
 from passerby.types import Split, Stage
+
+centred = partial(normalise_cameras, how="centre")
+standardised = partial(normalise_cameras, how="standardise")
 
 
 def test_what_a_camera_adds_to_all_its_images_is_taken_out():
@@ -18,15 +22,15 @@ def test_what_a_camera_adds_to_all_its_images_is_taken_out():
     people, cam = generator.normal(size=(40, 6)).astype(np.float32), np.arange(40) % 4
     shift = generator.normal(size=(4, 6)).astype(np.float32) * 50
     spread = generator.uniform(1, 9, size=(4, 6)).astype(np.float32)
-    assert np.allclose(without_cameras(people + shift[cam], cam), without_cameras(people, cam), atol=1e-4)
-    even = without_cameras(people, cam, spread="even")
-    assert np.allclose(without_cameras(people * spread[cam] + shift[cam], cam, spread="even"), even, atol=1e-4)
+    assert np.allclose(centred(people + shift[cam], cam), centred(people, cam), atol=1e-4)
+    even = standardised(people, cam)
+    assert np.allclose(standardised(people * spread[cam] + shift[cam], cam), even, atol=1e-4)
     assert np.allclose(even[cam == 2].std(axis=0), 1, atol=1e-4)
-    assert not np.allclose(without_cameras(people * spread[cam], cam), without_cameras(people, cam), atol=0.1)
+    assert not np.allclose(centred(people * spread[cam], cam), centred(people, cam), atol=0.1)
 
 
 def test_a_camera_of_one_image_has_nothing_of_its_own():
-    assert np.isfinite(without_cameras(np.ones((3, 2), np.float32), np.array([0, 1, -1]), spread="even")).all()
+    assert np.isfinite(standardised(np.ones((3, 2), np.float32), np.array([0, 1, -1]))).all()
 
 
 def test_clusters_are_numbered_after_known_people():
