@@ -17,7 +17,9 @@ from torch import Tensor
 from passerby.errors import UserError, did_you_mean
 from passerby.models.backbone import Backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
+from passerby.models.clip_resnet import ClipResnetBackbone
 from passerby.models.fitting import blocks_beyond, fit_plain, fit_positions, inner, new_to
+from passerby.models.mgn import MgnBackbone
 from passerby.models.osnet import OsnetBackbone
 from passerby.models.surgery import StemPool, Surgery
 from passerby.models.timm_backbone import TimmBackbone
@@ -43,6 +45,8 @@ BACKBONES: Table[Backbone] = Table(
         "vit": VitBackbone,
         "clip_vit": ClipVitBackbone,
         "swin": SwinBackbone,
+        "mgn": MgnBackbone,
+        "clip_resnet": ClipResnetBackbone,
     },
 )
 """The families of backbones; where several know a name, the last one builds it."""

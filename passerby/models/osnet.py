@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.errors import UserError
-from passerby.models.backbone import Backbone
+from passerby.models.backbone import Backbone, require_kind
 from passerby.models.surgery import Surgery
+from passerby.settings import Settings
 
 Layout = Literal["plain", "searched"]
 Place = Literal["nowhere", "residual", "sum"]
@@ -208,10 +210,19 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+class OsnetArchitecture(Settings):
+    """Architecture settings of an OSNet."""
+
+    width: Annotated[float, Field(gt=0, le=4)] | None = Field(
+        None, description="factor of all channels, for widths that have no name; null = as the name says"
+    )
+
+
 class OsnetBackbone(Backbone):
     """An OSNet by torchreid's name; its `head` is the layer `fc`, so that vectors are the published ones."""
 
     summary: ClassVar[str] = f"OSNet: {', '.join(OSNETS)}"
+    settings_class: ClassVar[type[Settings]] = OsnetArchitecture
 
     @classmethod
     def names(cls) -> Sequence[str]:
@@ -219,9 +230,11 @@ class OsnetBackbone(Backbone):
         return tuple(OSNETS)
 
     @classmethod
-    def build(cls, name: str, size: tuple[int, int], *, pretrained: bool) -> OSNet:
+    def build_as(cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool) -> OSNet:
         """Build an OSNet, for images of any size."""
-        return OSNet(OSNETS[name])
+        width = require_kind(architecture, OsnetArchitecture).width
+        design = OSNETS[name]
+        return OSNet(design if width is None else replace(design, width=width))
 
     @classmethod
     def require_pretrained(cls, name: str) -> None:

@@ -13,6 +13,7 @@ from passerby.inputs import InputSettings
 from passerby.models.embedder import ModelSettings
 from passerby.models.pooling import PoolKind
 from passerby.published.family import Imported, PublishedFamily, PublishedScore
+from passerby.published.mgn import MGN_WITHOUT_INFLUENCE, convert_mgn, is_mgn, shares_of, stored_input
 from passerby.published.resnets import below, ibn_kind, place_non_local, resnet_name, stem_width, width_setting
 from passerby.published.tensors import FileTensors
 from passerby.settings import Settings
@@ -42,11 +43,17 @@ class FastReid(PublishedFamily):
     )
     scores: ClassVar[tuple[PublishedScore, ...]] = ()
     settings_class: ClassVar[type[Settings]] = FastReidChoices
-    without_influence: ClassVar[tuple[str, ...]] = (r"heads\.weight", r"heads\.classifier\..*", r"pixel_(mean|std)")
+    without_influence: ClassVar[tuple[str, ...]] = (
+        r"heads\.weight",
+        r"heads\.classifier\..*",
+        *MGN_WITHOUT_INFLUENCE,
+    )
 
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> str | None:
         """Return the reason: a ResNet below `backbone.` and a head with a norm."""
+        if is_mgn(tensors) and "heads_extra_bn_b1.weight" not in tensors:
+            return "it has the branches of an MGN"
         if "backbone.layer1.0.conv1.weight" in tensors and "heads.bottleneck.0.running_mean" in tensors:
             return "it has backbone.layer1 and heads.bottleneck"
         return None
@@ -55,6 +62,8 @@ class FastReid(PublishedFamily):
     def convert(cls, tensors: FileTensors, settings: Settings, *, size: tuple[int, int] | None) -> Imported:
         """Return the model of a file: last stride 1, fast-reid's stem pooling, neck."""
         assert isinstance(settings, FastReidChoices)
+        if is_mgn(tensors):
+            return _mgn(tensors, settings, size)
         body = tensors.take_below("backbone.")
         non_local = any(key.startswith("NL_") for key in body)
         learned = "heads.pool_layer.p" in tensors
@@ -76,7 +85,20 @@ class FastReid(PublishedFamily):
             state["pool.p"] = tensors.take("heads.pool_layer.p")
         state |= below("backbone.body.", place_non_local(body))
         usual = (384, 128) if learned else (256, 128)
-        return Imported(model, InputSettings(size=size or usual, interpolation="bicubic"), state, "after_neck")
+        inputs = _input(tensors, size or usual)
+        return Imported(model, inputs, state, "after_neck")
+
+
+def _mgn(tensors: FileTensors, settings: FastReidChoices, size: tuple[int, int] | None) -> Imported:
+    inputs = _input(tensors, size or (384, 128))
+    pool = _pool(settings, non_local=False)
+    return convert_mgn(tensors, inputs, stem_pool="fastreid", pool=pool)
+
+
+def _input(tensors: FileTensors, size: tuple[int, int]) -> InputSettings:
+    mean, std = shares_of((123.675, 116.28, 103.53)), shares_of((58.395, 57.12, 57.375))
+    usual = {"size": size, "interpolation": "bicubic", "mean": mean, "std": std}
+    return stored_input(tensors, InputSettings.model_validate(usual))
 
 
 def _pool(settings: FastReidChoices, *, non_local: bool) -> PoolKind:

@@ -11,6 +11,9 @@ from torch import Tensor
 from passerby.errors import UserError
 from passerby.published.tensors import FileTensors
 
+STEM = "conv1.weight"
+"""First tensor of a ResNet."""
+
 _NAMES = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
 _BASIC_NAMES = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 
@@ -27,6 +30,11 @@ def resnet_name(tensors: FileTensors, prefix: str = "") -> str:
     if blocks not in names:
         raise UserError(f"{tensors.source} holds a ResNet of {blocks} blocks; known: {', '.join(map(str, names))}")
     return names[blocks]
+
+
+def is_resnet(keys: Mapping[str, Tensor]) -> bool:
+    """Whether names are those of a ResNet at the top level."""
+    return STEM in keys and "layer1.0.conv1.weight" in keys and "layer4.0.conv1.weight" in keys
 
 
 def stem_width(tensors: FileTensors, key: str) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from passerby.published.clip_reid import ClipReidViT
+from passerby.published.clipreid_rn50 import ClipReidResnet
 from passerby.published.family import PublishedFamily
 from passerby.published.fastreid import FastReid
+from passerby.published.imagenet import IbnNet, TimmFamily, Torchvision
+from passerby.published.luperson import Luperson
 from passerby.published.part_tokens import PartTokenViT
 from passerby.published.solider import Solider
 from passerby.published.strong_baseline import StrongBaseline
+from passerby.published.torchreid import Torchreid
 from passerby.published.transreid import TransReid
 from passerby.published.transreid_ssl import PersonViT, TransReidSsl
 from passerby.registry import Table
@@ -24,6 +28,12 @@ FAMILIES: Table[PublishedFamily] = Table(
         "pass": PartTokenViT,
         "clipreid": ClipReidViT,
         "solider": Solider,
+        "torchreid": Torchreid,
+        "clipreid_rn50": ClipReidResnet,
+        "luperson": Luperson,
+        "ibn_net": IbnNet,
+        "torchvision": Torchvision,
+        "timm": TimmFamily,
     },
 )
 """The families of published models, in the order in which they are listed."""
