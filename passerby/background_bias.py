@@ -1,8 +1,8 @@
 """Background bias: the same test on whole images, on the person alone, and on the background alone.
 
-In the pictures of places the person is covered with the mean colour, a little beyond the edge, so no colour of the
-clothes is left; the outline and what the mask leaves out (often bags) are. A figure there is to be read beside the one
-of a random order, and as an upper bound on what the place alone gives away.
+In background-only images the person is covered with the mean colour, slightly beyond the edge of the mask, so that no
+colour of the clothes remains; the outline remains, and objects outside the mask, often bags. The scores are therefore
+upper bounds, to be compared with the chance level.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class BackgroundBias:
     """Scores of one test set for whole images, the person alone and the background alone.
 
     Attributes:
-        whole, foreground, background: all of each image, the person alone, all but the person.
-        chance: what a random order gives.
-        examples: images to show beside the figures.
+        whole, foreground, background: scores of whole images, of the person alone, of the background alone.
+        chance: chance level, the mean scores of a random order.
+        examples: images for reports.
 
     """
 
@@ -78,15 +78,15 @@ class BackgroundBias:
         """Restore an object from the values of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is something else.
+            KeyError, TypeError, ValueError: missing or invalid values.
 
         """
         whole, foreground, background, chance = (_figures(entry[name]) for name in (*SHOWN, "chance"))
         examples = entry["examples"]
         if not isinstance(examples, list):
             raise TypeError(f"expected a list, got {type(examples).__name__}")
-        shown = tuple(Example(str(example["image"]), str(example["mask"])) for example in examples)
-        return cls(whole, foreground, background, chance, shown)
+        parsed = tuple(Example(str(example["image"]), str(example["mask"])) for example in examples)
+        return cls(whole, foreground, background, chance, parsed)
 
 
 def _figures(value: object) -> RankScores:
@@ -103,15 +103,15 @@ def measure_background_bias(
     score: Callable[[Embeddings], Scores],
     cameras: Cameras,
 ) -> BackgroundBias:
-    """Test a model on whole images, on people alone and on places alone.
+    """Test a model on whole images, on the person alone and on the background alone.
 
     Args:
-        dataset: the site.
-        tested: its embeddings as the recipe tests them, which are not made again; where they were pooled by the mask,
-            the others are too.
-        embed: embeds query and gallery of the site in another view.
+        dataset: the test set.
+        tested: its embeddings as the recipe tests them, which are reused; where pooling is weighted by the mask, that
+            of the other views is too.
+        embed: embeds query and gallery in another view.
         score: scores embeddings.
-        cameras: the rule of the test, for the figures of a random order.
+        cameras: the camera rule of the test, for the chance level.
 
     Raises:
         UserError: a test image has no mask.
@@ -121,18 +121,18 @@ def measure_background_bias(
     if bare:
         raise UserError(
             f"a mask is missing for {len(bare):,} of {count:,} test images of {dataset.name} (first: {bare[0]}), and "
-            "background bias needs them all; `passerby segment apply` makes masks"
+            "background bias needs all of them; `passerby segment apply` makes masks"
         )
     masks = np.concatenate([dataset.query.masks, dataset.gallery.masks])
     pooling: Literal["plain", "weighted"] = "weighted" if tested.input_mask == "weighted" else "plain"
-    views = {shown: View(masks, shown, pooling) for shown in SHOWN}
+    views = {name: View(masks, name, pooling) for name in SHOWN}
     if pooling == "plain":
         views["whole"] = WHOLE
-    found = {
-        shown: _row(score(tested if view.input_mask == tested.input_mask else embed(view)))
-        for shown, view in views.items()
+    scores = {
+        name: _row(score(tested if view.input_mask == tested.input_mask else embed(view)))
+        for name, view in views.items()
     }
-    return BackgroundBias(**found, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
+    return BackgroundBias(**scores, chance=chance_of(dataset, cameras=cameras), examples=_examples(dataset))
 
 
 def chance_of(dataset: Dataset, *, cameras: Cameras) -> RankScores:
@@ -147,11 +147,11 @@ def _row(scores: Scores) -> RankScores:
 
 def _examples(dataset: Dataset) -> tuple[Example, ...]:
     """Choose queries of different identities with a large mask."""
-    chosen: dict[int, Example] = {}
+    examples: dict[int, Example] = {}
     query = dataset.query
     for path, mask, pid in zip(query.path.tolist(), query.masks.tolist(), query.pid.tolist(), strict=True):
-        if pid not in chosen and decode_mask(mask).mean() >= _VISIBLE:
-            chosen[pid] = Example(path, mask)
-        if len(chosen) == _COUNT_EXAMPLES:
+        if pid not in examples and decode_mask(mask).mean() >= _VISIBLE:
+            examples[pid] = Example(path, mask)
+        if len(examples) == _COUNT_EXAMPLES:
             break
-    return tuple(chosen.values())
+    return tuple(examples.values())

@@ -1,7 +1,7 @@
-"""YAML of bounded size: a few hundred bytes of aliases could otherwise stand for gigabytes.
+"""YAML of bounded size: a few hundred bytes of aliases could otherwise expand to gigabytes.
 
-Recipes are read from files, from the command line and from inside of models that strangers made, so every one of them
-is measured before it is built. The bounds lie far above the largest recipe that is shipped.
+Recipes are read from files, from the command line and from model files of unknown origin, so the size of each is
+checked before it is built. The bounds are far above the largest shipped recipe.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def require_short(text: str) -> None:
     """Refuse text that is too long to be parsed.
 
     Raises:
-        yaml.MarkedYAMLError: it is.
+        yaml.MarkedYAMLError: the text is too long.
 
     """
     if len(text) > MOST_CHARACTERS:
@@ -47,7 +47,7 @@ class BoundedLoader(yaml.SafeLoader):
         """Compose the whole document, and count its nodes, aliases expanded, before it is built."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None and _count(node, {}) > MOST_NODES:
-            problem = f"its aliases (*name) stand for more than {MOST_NODES:,} values"
+            problem = f"its aliases (*name) expand to more than {MOST_NODES:,} values"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node
 
@@ -59,15 +59,15 @@ class BoundedLoader(yaml.SafeLoader):
         return str(super().construct_scalar(node))
 
 
-def _count(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Return how many nodes one stands for; one that holds itself stands for more than any bound."""
-    known = counted.get(id(node))
-    if known is not None:
-        return known
-    counted[id(node)] = MOST_NODES + 1  # until it is known: only a node below itself meets this
+def _count(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return the number of nodes below and including a node; one that contains itself exceeds every bound."""
+    size = sizes.get(id(node))
+    if size is not None:
+        return size
+    sizes[id(node)] = MOST_NODES + 1  # until it is known: read only for a node that contains itself
     if isinstance(node, yaml.MappingNode):
-        below = [one for pair in node.value for one in pair]
+        children = [child for pair in node.value for child in pair]
     else:
-        below = node.value if isinstance(node, yaml.SequenceNode) else []
-    counted[id(node)] = 1 + sum(_count(one, counted) for one in below)
-    return counted[id(node)]
+        children = node.value if isinstance(node, yaml.SequenceNode) else []
+    sizes[id(node)] = 1 + sum(_count(child, sizes) for child in children)
+    return sizes[id(node)]

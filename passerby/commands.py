@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from passerby.adaptation.clusters import find_identities
-from passerby.adaptation.folder import site_settings
+from passerby.adaptation.folder import folder_settings
 from passerby.adaptation.recipe import adaptation, require_adaptation
 from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.console import bar, with_notes
@@ -359,7 +359,7 @@ def embed_places(
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
     with bar("embedding", console) as advance:
         if places and pattern is not None:
-            dataset = open_dataset(site_settings(_one_folder(places), pattern=pattern))
+            dataset = open_dataset(folder_settings(_one_folder(places), pattern=pattern))
             _print_notes(dataset.notes, console)
             return embed_all(model, dataset, progress=advance, leave_out=leave_out)
         if places:

@@ -41,7 +41,7 @@ def bar(text: str, console: Console) -> Iterator[Advance]:
     """Show a progress bar during the block, which reports by the callable that it receives."""
     with make_progress(console) as progress:
         task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield lambda count, total: progress.update(task, completed=count, total=total)
 
 
 def duration(seconds: float) -> str:

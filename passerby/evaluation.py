@@ -1,7 +1,7 @@
 """Embeddings to scores: selection of queries, exclusion of images, ranking metrics.
 
-Gallery images of unknown identity (pid -1) are dropped; identities that no query has (pid 0 in Market-1501) stay as
-distractors. Queries that can find nothing are not valid and do not count.
+Gallery images of unknown identity (pid -1) are dropped; identities without a query (pid 0 in Market-1501) stay as
+distractors. Queries without a match in the gallery are not valid and do not count.
 
 A query of several images is the mean of all images of its identity and camera, those of the gallery included: the
 standard rule leaves these out of the query's list, so nothing leaks. Market-1501 has one query image per person and
@@ -69,14 +69,14 @@ class Skipped:
         return len(self.unknown) + len(self.absent) + len(self.left_out)
 
     def __str__(self) -> str:
-        """One sentence with the counts, and the way out where there is one."""
+        """One sentence with the counts, and a remedy where there is one."""
         if not self.count:
             return f"all {self.count_query} queries can be scored"
-        own = "an image of the query's own camera" if self.cameras == "standard" else "the query's own file"
+        exclusion = "an image of the query's own camera" if self.cameras == "standard" else "the query's own file"
         reasons = [
             f"{len(self.unknown)} have no known identity (pid -1)" if len(self.unknown) else "",
             f"{len(self.absent)} have an identity that never occurs in the gallery" if len(self.absent) else "",
-            f"{len(self.left_out)} match nothing but {own}" if len(self.left_out) else "",
+            f"{len(self.left_out)} match nothing but {exclusion}" if len(self.left_out) else "",
         ]
         hint = "; cameras='ignore' would count those" if len(self.left_out) and self.cameras == "standard" else ""
         return f"of {self.count_query} queries, " + " and ".join(filter(None, reasons)) + hint
@@ -96,22 +96,22 @@ def average_queries(embeddings: Embeddings, *, distance: Metric = "cosine") -> E
     >>> average_queries(table).vectors.tolist()
     [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    known = embeddings.pid != UNKNOWN
-    query = np.flatnonzero((embeddings.role == "query") & known)
-    rows = np.flatnonzero((embeddings.role != "") & known)
+    labelled = embeddings.pid != UNKNOWN
+    query = np.flatnonzero((embeddings.role == "query") & labelled)
+    rows = np.flatnonzero((embeddings.role != "") & labelled)
     if not len(query):
         return embeddings
-    people = np.stack([embeddings.pid, embeddings.cam], axis=1)  # (N, 2)
-    _, group = np.unique(people[rows], axis=0, return_inverse=True)
+    identity_and_camera = np.stack([embeddings.pid, embeddings.cam], axis=1)  # (N, 2)
+    _, group = np.unique(identity_and_camera[rows], axis=0, return_inverse=True)
     order = np.argsort(group, kind="stable")
     vectors = embeddings.vectors[rows[order]]
     if distance == "cosine":
         vectors = unit_rows(vectors)
     count = np.bincount(group)
     means = np.add.reduceat(vectors, np.cumsum(count) - count, axis=0) / count[:, None].astype(np.float32)
-    changed = embeddings.vectors.copy()
-    changed[query] = means[group[np.searchsorted(rows, query)]]
-    return replace(embeddings, vectors=changed)
+    averaged = embeddings.vectors.copy()
+    averaged[query] = means[group[np.searchsorted(rows, query)]]
+    return replace(embeddings, vectors=averaged)
 
 
 def evaluate(

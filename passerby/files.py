@@ -39,8 +39,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        kept = " (the earlier file of that name is untouched)" if path.exists() else ""
-        raise UserError(f"cannot write {path}: {reason(error)}{kept}") from error
+        suffix = " (the earlier file of that name is untouched)" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {reason(error)}{suffix}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -80,22 +80,22 @@ def write_file(path: str | Path, content: bytes | str) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Return in words why the system refused."""
+    """Return the reason of a failed file operation, in words."""
     return "the disk is full" if error.errno in _NO_ROOM else (error.strerror or first_line(error)).lower()
 
 
 @contextlib.contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[None]:
-    """Turn whatever goes wrong in the block, which reads one file, into one sentence with the file's name.
+    """Convert any exception of the block, which reads one file, to a `UserError` with the name of the file.
 
-    Libraries raise a dozen kinds of exceptions for a file that is damaged or foreign, or was never meant to be read.
+    Libraries raise many kinds of exceptions for a damaged file or one of another format.
 
     Args:
         path: the file.
-        kind: what it should be, for example "a readable .npz of plain arrays".
+        kind: the expected content, for example "a readable .npz of plain arrays".
 
     Raises:
-        UserError: always in place of what was raised; one that was raised inside keeps its words.
+        UserError: in place of any exception; one raised in the block is passed on.
 
     """
     try:
@@ -112,14 +112,14 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         raise UserError(f"{path} is not {kind} ({first_line(error)})") from error
 
 
-# ---- what killed writers leave behind
+# ---- temporary files of killed processes
 
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)\.part")
 
 
 @functools.cache
 def _machine() -> str:
-    """Return 8 hex digits for where process numbers mean the same: the host and, on Linux, the space of its numbers."""
+    """Return 8 hex digits that identify the scope of process numbers: the host and, on Linux, the PID namespace."""
     space = ""
     with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link to nothing
@@ -132,10 +132,10 @@ def _sweep_once(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the half-written files of a folder whose writers are dead; those of other machines stay."""
+    """Remove the incomplete files of dead processes from a folder; those of other machines stay."""
     for file in folder.iterdir():
-        found = _PART.fullmatch(file.name)
-        if found and found[1] == _machine() and not _lives(int(found[2])):
+        match = _PART.fullmatch(file.name)
+        if match and match[1] == _machine() and not _lives(int(match[2])):
             with contextlib.suppress(OSError):
                 file.unlink()
 

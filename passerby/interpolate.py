@@ -37,9 +37,9 @@ def interpolate(
     """Evaluate alpha x new + (1 - alpha) x old for several alphas, batch-norm statistics included.
 
     Args:
-        old, new: two models of one architecture, one of which was trained on from the other; only then does the way
-            between them make sense.
-        datasets: where to test, by the protocol of the new one's recipe.
+        old, new: two models of one architecture, one trained from the other; between unrelated weights, interpolation
+            has no meaning.
+        datasets: the test sets, evaluated by the protocol of the new model's recipe.
         alphas: weights of the new model, each in [0, 1].
         progress: called with (searches done, searches in all).
 
@@ -51,12 +51,12 @@ def interpolate(
     """
     require_alphas(alphas)
     _require_alike(old, new)
-    test, found = new.recipe.test, []
+    test, results = new.recipe.test, []
     for number, alpha in enumerate(alphas):
         mixed = replace(new, embedder=copy.deepcopy(new.embedder))
         blend(mixed.embedder, old.embedder, alpha=alpha)
         scores = {}
-        for place, dataset in enumerate(datasets, start=1):
+        for position, dataset in enumerate(datasets, start=1):
             table = embed_site(mixed, dataset)
             scores[dataset.name] = evaluate(
                 table,
@@ -67,9 +67,9 @@ def interpolate(
                 verification=False,
             )
             if progress is not None:
-                progress(number * len(datasets) + place, len(alphas) * len(datasets))
-        found.append(Interpolated(alpha, scores))
-    return found
+                progress(number * len(datasets) + position, len(alphas) * len(datasets))
+        results.append(Interpolated(alpha, scores))
+    return results
 
 
 def read_alphas(text: str) -> list[float]:
@@ -106,8 +106,8 @@ def load_pair(old: Path, new: Path, *, inference: InferenceSettings = AUTOMATIC)
 
 
 def _require_alike(old: Trained, new: Trained) -> None:
-    left, right = ({k: tuple(v.shape) for k, v in each.embedder.state_dict().items()} for each in (old, new))
-    different = sorted(set(left.items()) ^ set(right.items()))
+    old_shapes, new_shapes = ({k: tuple(v.shape) for k, v in each.embedder.state_dict().items()} for each in (old, new))
+    different = sorted(set(old_shapes.items()) ^ set(new_shapes.items()))
     if different:
         raise UserError(
             f"{old.source} and {new.source} are built differently (first: {different[0][0]}), so their weights cannot "

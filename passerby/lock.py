@@ -1,8 +1,8 @@
 """A lock on a run folder or an output file, which one process at a time may write.
 
-The lock is one of the operating system on a small file, so it ends with the process that holds it, however that ends.
-The file says who holds it. On a network file system the lock holds between machines only where the system has locks;
-without any, and on Windows, nothing is locked.
+The lock is one of the operating system on a small file, so it ends with its process in any case. The file describes the
+process. On a network file system the lock works between machines only where the system supports locks; without support,
+and on Windows, nothing is locked.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def locked(folder: Path, *, file: str = "", command: str) -> Iterator[None]:
     Args:
         folder: the folder.
         file: the name of the file; `""` = the folder as a whole.
-        command: what the process does, for whoever is refused.
+        command: the command of this process, for the error message of others.
 
     Raises:
         UserError: another process holds the lock, or the folder cannot be made.
 
     """
-    made = _make(folder)
+    created = _make(folder)
     name = f".{file}.lock" if file else ".lock"
     try:
         with _holding(folder / name, folder / file, command):
             yield
     finally:
-        for each in made:  # rmdir leaves alone what holds something
+        for each in created:  # rmdir leaves alone what holds something
             with contextlib.suppress(OSError):
                 each.rmdir()
 
@@ -70,7 +70,7 @@ def _holding(path: Path, target: Path, command: str) -> Iterator[None]:
     key = os.path.realpath(path)
     with _guard:
         if key in _held:
-            raise UserError(f"{target} is in use by this process; wait until it is done, or choose another place")
+            raise UserError(f"{target} is in use by this process; wait until it ends, or choose another folder or file")
         _held.add(key)
     try:
         file = _acquire(path, target)
@@ -103,7 +103,7 @@ def _acquire(path: Path, target: Path) -> IO[str] | None:
             holder = _holder(file)
             file.close()
             raise UserError(
-                f"{target} is in use by {holder}; wait until it is done, or choose another place"
+                f"{target} is in use by {holder}; wait until it ends, or choose another folder or file"
             ) from error
         except OSError:  # a file system without locks
             file.close()

@@ -30,5 +30,5 @@ def safetensors_text(path: str | Path, name: str) -> str:
     """
     texts = safetensors_texts(path)
     if name not in texts:
-        raise UserError(f"{path} carries no {name!r}; it was written by another program, or cut by one")
+        raise UserError(f"{path} contains no {name!r}; it was written or modified by another program")
     return texts[name]

@@ -1,4 +1,4 @@
-"""Reading .npz files of any origin: plain arrays only, and no more bytes than such a file can honestly hold."""
+"""Reading .npz files of any origin: plain arrays only, and a bounded number of bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_npz(path: str | Path, *, kind: str) -> Arrays:
 
     Args:
         path: the file.
-        kind: what it should be, for the sentence that says that it is not.
+        kind: the expected content, for error messages.
 
     Raises:
         UserError: not an .npz, objects in it, or a small file that would unpack to very much.

@@ -1,7 +1,6 @@
-"""Optimisers, learning-rate schedules and the running mean of the weights.
+"""Optimisers, learning-rate schedules and the exponential moving average (EMA) of the weights.
 
-A schedule is a pure function of the global step, so resuming is exact. Settings, schedule and construction stand
-together because a schedule means nothing without its base rate.
+A schedule is a pure function of the step, so resuming is exact.
 """
 
 from __future__ import annotations
@@ -22,13 +21,15 @@ from passerby.settings import Settings
 
 
 class GroupSettings(Settings):
-    """Parameters with a learning rate and a weight decay of their own."""
+    """Learning rate and weight decay of a group of parameters."""
 
     match: Annotated[str, Field(min_length=1)] = Field(
         description="pattern of names of parameters, such as backbone.*, neck.*, losses.*, method.NAME.*"
     )
     lr_scale: Annotated[float, Field(gt=0)] = Field(1.0, description="factor of the learning rate")
-    weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="null = that of the optimiser")
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="weight decay of the group; null = that of the optimiser"
+    )
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
@@ -44,32 +45,40 @@ class OptimSettings(Settings):
     up linearly by step from `warmup_factor` of the rate.
     """
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = 3.5e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="for sgd")
-    schedule: Literal["multistep", "cosine", "constant"] = "multistep"
-    warmup_epochs: Annotated[float, Field(ge=0)] = 10
-    warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field((40, 70), description="epochs, for multistep")
-    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="factor at each milestone, for multistep")
-    flat_epochs: Annotated[float, Field(ge=0)] = Field(0, description="epochs at the full rate, for cosine")
-    min_lr: Annotated[float, Field(ge=0)] = Field(7e-7, description="the learning rate at which cosine ends")
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimiser")
+    lr: Annotated[float, Field(gt=0)] = Field(3.5e-4, description="learning rate after the warm-up")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(5e-4, description="weight decay")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum, for sgd")
+    schedule: Literal["multistep", "cosine", "constant"] = Field("multistep", description="learning-rate schedule")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(10, description="length of the linear warm-up in epochs")
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.01, description="factor of the learning rate at the first step of the warm-up"
+    )
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (40, 70), description="epochs at which the learning rate is reduced, for multistep"
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="factor of the learning rate at each milestone, for multistep"
+    )
+    flat_epochs: Annotated[float, Field(ge=0)] = Field(
+        0, description="epochs at the full learning rate before the decay, for cosine"
+    )
+    min_lr: Annotated[float, Field(ge=0)] = Field(7e-7, description="learning rate at the end of cosine")
     freeze_backbone_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="optimiser steps at the start of the stage in which the backbone is frozen"
     )
     batch_norm: Literal["train", "freeze_stats", "freeze_all"] = Field(
-        "train", description="freeze_stats: running statistics stand still and are used; freeze_all: scale, shift too"
+        "train", description="freeze_stats: running statistics are frozen and used; freeze_all: scale and shift too"
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="test a running mean of the weights that keeps this share of itself at each step, e.g. 0.999"
+        None, description="decay of the EMA of the weights, which is the tested model, e.g. 0.999; null = no EMA"
     )
 
     groups: tuple[GroupSettings, ...] = Field(
-        (), description="parameters with a learning rate and a weight decay of their own; the first that matches counts"
+        (), description="groups with their own learning rate and weight decay; the first that matches applies"
     )
     layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="factor of the learning rate from one layer of the backbone to the one below it, e.g. 0.75"
+        None, description="layer-wise decay: factor of the learning rate from a layer to the one below, e.g. 0.75"
     )
 
     @model_validator(mode="after")
@@ -89,8 +98,8 @@ class OptimSettings(Settings):
         return bool(getattr(self, field) == type(self).model_fields[field].default)
 
 
-def rate(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: int) -> float:
-    """Return the learning rate of one step.
+def learning_rate_at(settings: OptimSettings, step: int, *, steps_per_epoch: int, epochs: int) -> float:
+    """Return the learning rate at a step.
 
     With W warm-up steps, e the epoch of the step, s = max(delay, floor(W / steps_per_epoch)) and
     T = epochs - max(ceil(W / steps_per_epoch), delay), the cosine is
@@ -147,15 +156,15 @@ def stretched(settings: OptimSettings, factor: float) -> dict[str, float | list[
 
 
 def selects(patterns: Sequence[str], name: str) -> bool:
-    """Whether patterns select a name: the last that matches decides, and one that begins with `!` takes it out again.
+    """Whether patterns select a name: the last matching pattern decides, and one with a leading `!` excludes the name.
 
-    `*` stands for any characters, dots among them; `?` and `[...]` are those of file names.
+    `*` matches any characters, dots included; `?` and `[...]` are those of file names.
 
     >>> [selects(["*", "!losses.*"], name) for name in ("backbone.conv1.weight", "losses.softmax.weight")]
     [True, False]
     """
-    found = [pattern for pattern in patterns if fnmatchcase(name, pattern.removeprefix("!"))]
-    return bool(found) and not found[-1].startswith("!")
+    matches = [pattern for pattern in patterns if fnmatchcase(name, pattern.removeprefix("!"))]
+    return bool(matches) and not matches[-1].startswith("!")
 
 
 def make_optimiser(
@@ -171,26 +180,30 @@ def make_optimiser(
 
     Args:
         settings: which optimiser.
-        parameters: all that may learn, by name.
+        parameters: all trainable parameters, by name.
         scales: further factors of the learning rate, by name.
-        no_weight_decay: the parameters among them that weight decay leaves alone.
+        no_weight_decay: parameters without weight decay.
 
     """
-    spared = {id(parameter) for parameter in no_weight_decay}
-    found: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, settings.weight_decay): []}
+    without_decay = {id(parameter) for parameter in no_weight_decay}
+    members_of: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, settings.weight_decay): []}
     for name, parameter in parameters.items():
         if parameter.requires_grad:
-            own = next((group for group in settings.groups if selects([group.match], name)), None)
-            scale = scales.get(name, 1.0) * (1.0 if own is None else own.lr_scale)
-            decay = settings.weight_decay if own is None or own.weight_decay is None else own.weight_decay
-            found.setdefault((scale, 0.0 if id(parameter) in spared else decay), []).append(parameter)
+            group_settings = next((group for group in settings.groups if selects([group.match], name)), None)
+            scale = scales.get(name, 1.0) * (1.0 if group_settings is None else group_settings.lr_scale)
+            decay = (
+                settings.weight_decay
+                if group_settings is None or group_settings.weight_decay is None
+                else group_settings.weight_decay
+            )
+            members_of.setdefault((scale, 0.0 if id(parameter) in without_decay else decay), []).append(parameter)
     groups: list[dict[str, object]] = [
         {"params": members, "lr": settings.lr * scale, "lr_scale": scale, "weight_decay": decay}
-        for (scale, decay), members in found.items()
+        for (scale, decay), members in members_of.items()
         if members
     ]
     if not groups:
-        raise UserError("nothing learns: all parameters are frozen; shorten the list of `freeze`")
+        raise UserError("all parameters are frozen, so nothing can be trained; remove patterns from `freeze`")
     match settings.name:
         case "adam":
             return torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
@@ -202,47 +215,47 @@ def make_optimiser(
             )
 
 
-def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
-    """Give every parameter group a learning rate, times its own factor where it has one."""
+def set_lr(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate of every parameter group, times the factor of the group."""
     for group in optimiser.param_groups:
         group["lr"] = value * group.get("lr_scale", 1.0)
 
 
-def base_rate(optimiser: torch.optim.Optimizer) -> float:
-    """Return the learning rate of the last step before the factors of groups."""
+def base_lr(optimiser: torch.optim.Optimizer) -> float:
+    """Return the learning rate of the last step, without the factors of groups."""
     group = optimiser.param_groups[0]
     return float(group["lr"] / group.get("lr_scale", 1.0))
 
 
-# ---- the running mean of the weights
+# ---- EMA of the weights
 
 
-def kept_share(decay: float, step: int) -> float:
-    """Return how much of a running mean stays at its update number `step` (from 0): min(decay, (1 + t) / (10 + t)).
+def effective_decay(decay: float, step: int) -> float:
+    """Return the decay of the EMA at update `step` (t, from 0): min(decay, (1 + t) / (10 + t)).
 
-    Without this warm-up a short run would be ruled by the weights it began with.
+    Without this warm-up the initial weights would dominate the EMA of a short run.
 
-    >>> [kept_share(0.999, step) for step in (0, 80, 100_000)]
+    >>> [effective_decay(0.999, step) for step in (0, 80, 100_000)]
     [0.1, 0.9, 0.999]
     """
     return min(decay, (1 + step) / (10 + step))
 
 
 def make_average(module: nn.Module, *, decay: float) -> AveragedModel:
-    """Return a copy of a module that follows it as a running mean, one `update_parameters` at a time.
+    """Return the EMA of a module, which `update_parameters` updates.
 
-    The statistics of batch norms are averaged like the weights they belong to; whole numbers are copied. The first
-    update copies everything.
+    The statistics of batch norms are averaged like the weights; whole numbers are copied. The first update copies
+    everything.
 
     Args:
-        module: what is averaged.
-        decay: share of the mean that stays, in (0, 1), once it is warm; see `kept_share`.
+        module: the module.
+        decay: decay in (0, 1) after the warm-up; see `effective_decay`.
 
     """
 
     def update(means: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
         if means[0].is_floating_point():
-            torch._foreach_lerp_(list(means), list(values), 1 - kept_share(decay, int(count)))
+            torch._foreach_lerp_(list(means), list(values), 1 - effective_decay(decay, int(count)))
         else:
             torch._foreach_copy_(list(means), list(values))
 

@@ -1,7 +1,7 @@
 """Shipped recipes and reference rows: rows of published tables with their results, by name.
 
-A reference row is a recipe, or another row, with overrides as on the command line. Its results were published elsewhere
-and never measured with passerby. Nothing heavy is imported here, so that lists are printed at once.
+A reference row is a recipe, or another row, with overrides as on the command line. Its results were published
+elsewhere, not measured with passerby. This module imports no heavy libraries, so that lists are printed at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REFERENCE_NOTE = "Reference results are taken from published or earlier work, no
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Points = Annotated[float, Field(ge=-100, le=100)]
-Loss = Annotated[float, Field(ge=0)]
+LossValue = Annotated[float, Field(ge=0)]
 
 
 class Figures(Settings):
@@ -34,7 +34,7 @@ class Figures(Settings):
 
 
 class ReferenceResult(Settings):
-    """The reference results on one data set, in percent, as far as a table has them; `mean` is that of mAP and rank-1.
+    """Published results on one data set, in percent; `mean` is that of mAP and rank-1.
 
     The losses of an autoencoder (`ae`, `ae_l1`, `ae_l2`) are numbers as they are, and lower is better.
     """
@@ -46,15 +46,15 @@ class ReferenceResult(Settings):
     )
     mean: Percent | None = None
     reranked: Figures | None = Field(None, description="with k-reciprocal re-ranking")
-    ae: Loss | None = Field(None, description="reconstruction error of the autoencoder trained on the data set")
-    ae_l1: Loss | None = Field(None, description="ae with the penalty on the sizes of the weights")
-    ae_l2: Loss | None = Field(None, description="ae with the penalty on the squares of the weights")
+    ae: LossValue | None = Field(None, description="reconstruction error of the autoencoder trained on the data set")
+    ae_l1: LossValue | None = Field(None, description="ae with the penalty on the sizes of the weights")
+    ae_l2: LossValue | None = Field(None, description="ae with the penalty on the squares of the weights")
 
     @property
     def losses(self) -> dict[str, float]:
         """The reference losses of an autoencoder, by name."""
-        found = {"ae": self.ae, "ae_l1": self.ae_l1, "ae_l2": self.ae_l2}
-        return {name: value for name, value in found.items() if value is not None}
+        losses = {"ae": self.ae, "ae_l1": self.ae_l1, "ae_l2": self.ae_l2}
+        return {name: value for name, value in losses.items() if value is not None}
 
 
 class ReferenceRow(Settings):
@@ -135,19 +135,23 @@ def compare(
     >>> [(c.figure, round(c.difference, 1)) for c in compare(ReferenceResult(mAP=80), Figures(mAP=81, rank1=90), None)]
     [('mAP', 1.0)]
     """
-    found = [Comparison("mAP", reference.mAP, plain.mAP)]
+    comparisons = [Comparison("mAP", reference.mAP, plain.mAP)]
     if reference.rank1 is not None:
-        found.append(Comparison("rank-1", reference.rank1, plain.rank1))
+        comparisons.append(Comparison("rank-1", reference.rank1, plain.rank1))
     if reference.forgetting is not None and forgetting is not None:
-        found.append(Comparison("forgetting", reference.forgetting, forgetting))
+        comparisons.append(Comparison("forgetting", reference.forgetting, forgetting))
     if reference.mean is not None:
-        found.append(Comparison("mean", reference.mean, (plain.mAP + plain.rank1) / 2))
+        comparisons.append(Comparison("mean", reference.mean, (plain.mAP + plain.rank1) / 2))
     if reference.reranked is not None and reranked is not None:
-        found.append(Comparison("re-ranked mAP", reference.reranked.mAP, reranked.mAP))
-        found.append(Comparison("re-ranked rank-1", reference.reranked.rank1, reranked.rank1))
-    told = losses or {}
-    found += [Comparison(f"{n} (loss)", value, told[n], digits=4) for n, value in reference.losses.items() if n in told]
-    return found
+        comparisons.append(Comparison("re-ranked mAP", reference.reranked.mAP, reranked.mAP))
+        comparisons.append(Comparison("re-ranked rank-1", reference.reranked.rank1, reranked.rank1))
+    measured_losses = losses or {}
+    comparisons += [
+        Comparison(f"{name} (loss)", value, measured_losses[name], digits=4)
+        for name, value in reference.losses.items()
+        if name in measured_losses
+    ]
+    return comparisons
 
 
 class Reference(Settings):
@@ -200,9 +204,9 @@ def read_rows(path: Path) -> dict[str, ReferenceRow]:
     rows: dict[str, ReferenceRow] = {}
     for name, entry in read_mapping(path).items():
         row = build(ReferenceRow, _mapping(entry, f"{path}, {name}"), source=f"{path}, {name}")
-        known = (*rows, *shipped_files())
-        if row.based_on not in known:
-            hint = did_you_mean(row.based_on, known)
+        names = (*rows, *shipped_files())
+        if row.based_on not in names:
+            hint = did_you_mean(row.based_on, names)
             raise UserError(
                 f"{path}, {name}: based_on is {row.based_on!r}, neither a shipped recipe nor a reference row above"
                 f"{hint}"

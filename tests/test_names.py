@@ -20,9 +20,9 @@ SAME_MEANING = {
 """Names that several modules define with one meaning."""
 
 TO_BE_RENAMED = {
-    "Choice", "Count", "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Prepared", "Row", "Share",
-    "Shot", "Site", "Weight", "agreement", "average", "changed", "changes", "cover", "describe", "embed_all",
-    "numbered", "place", "require_whole", "widen",
+    "Count", "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Row", "Share",
+    "Shot", "Weight", "agreement", "average", "changed", "changes", "embed_all",
+    "numbered", "place", "require_whole",
 }  # fmt: skip
 """Names with several meanings that still wait for better ones; none may be added."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from passerby.optim import OptimSettings, kept_share, make_average, make_optimiser, rate, set_rate
+from passerby.optim import OptimSettings, effective_decay, learning_rate_at, make_average, make_optimiser, set_lr
 
 ORACLE = json.loads((Path(__file__).parent / "oracles_data" / "lr_schedule.json").read_text())
 
@@ -25,7 +25,7 @@ def test_cosine_equals_the_published_schedule(name):
     )  # fmt: skip
 
     def at(step):
-        return rate(settings, step, steps_per_epoch=per_epoch, epochs=epochs)
+        return learning_rate_at(settings, step, steps_per_epoch=per_epoch, epochs=epochs)
 
     found = [at(epoch * per_epoch) for epoch in range(epochs)]
     assert found == pytest.approx(wanted["lr_at_first_iter_of_epoch"], rel=1e-6)
@@ -39,7 +39,7 @@ def test_multistep_counts_epochs_of_the_stage():
     settings = OptimSettings(
         lr=wanted["base"], milestones=(40, 90), warmup_epochs=2000 / 202, warmup_factor=wanted["warmup_factor"]
     )
-    found = [rate(settings, epoch * 202, steps_per_epoch=202, epochs=120) for epoch in range(120)]
+    found = [learning_rate_at(settings, epoch * 202, steps_per_epoch=202, epochs=120) for epoch in range(120)]
     assert found[:40] == pytest.approx(wanted["lr_at_first_iter_of_epoch"][:40], rel=1e-6)
     assert found[40:90] == pytest.approx([3.5e-5] * 50)  # the published code falls 9 epochs later
     assert found[90:] == pytest.approx([3.5e-6] * 30)
@@ -56,7 +56,9 @@ def test_a_rate_stays_between_its_ends(schedule, per_epoch, epochs, warmup, dela
         min_lr=0.0 if schedule == "cosine" else 7e-7,
         flat_epochs=delay if schedule == "cosine" else 0,
     )  # fmt: skip
-    found = [rate(settings, step, steps_per_epoch=per_epoch, epochs=epochs) for step in range(per_epoch * epochs)]
+    found = [
+        learning_rate_at(settings, step, steps_per_epoch=per_epoch, epochs=epochs) for step in range(per_epoch * epochs)
+    ]
     assert all(0 <= value <= 1 + 1e-12 for value in found)
     warm = round(warmup * per_epoch)
     rising = found[: warm if schedule == "constant" else 0]
@@ -67,7 +69,7 @@ def test_a_rate_stays_between_its_ends(schedule, per_epoch, epochs, warmup, dela
 
 
 def test_no_warm_up():
-    assert rate(OptimSettings(warmup_epochs=0), 0, steps_per_epoch=1, epochs=1) == 3.5e-4
+    assert learning_rate_at(OptimSettings(warmup_epochs=0), 0, steps_per_epoch=1, epochs=1) == 3.5e-4
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_the_optimiser_holds_what_wants_a_gradient(name, kind):
     assert {id(p) for p in group["params"]} == {id(p) for p in (*modules[0].parameters(), modules[1].weight)}
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
     assert name != "sgd" or group["momentum"] == 0.9
-    set_rate(optimiser, 0.125)
+    set_lr(optimiser, 0.125)
     assert group["lr"] == 0.125
 
 
@@ -114,7 +116,7 @@ def test_some_parameters_are_spared_the_decay(name):
     )
     assert [[id(p) for p in g["params"]] for g in optimiser.param_groups] == [[id(module.weight)], [id(module.bias)]]
     assert [g["weight_decay"] for g in optimiser.param_groups] == [0.25, 0.0]
-    set_rate(optimiser, 0.125)
+    set_lr(optimiser, 0.125)
     assert [g["lr"] for g in optimiser.param_groups] == [0.125, 0.125]
 
 
@@ -140,8 +142,8 @@ def test_a_running_mean_equals_the_slow_loop():
 
 
 def test_a_running_mean_warms_up():
-    shares = [kept_share(0.999, step) for step in range(20_000)]
+    shares = [effective_decay(0.999, step) for step in range(20_000)]
     assert shares[0] == 0.1
     assert shares == sorted(shares)
     assert shares[-1] == 0.999
-    assert kept_share(0.05, 0) == 0.05
+    assert effective_decay(0.05, 0) == 0.05

@@ -10,7 +10,7 @@ from passerby.data.readers.folder import Folder
 from passerby.data.transforms import EraseSettings
 from passerby.errors import UserError
 from passerby.losses.triplet import TripletSettings
-from passerby.optim import never_falls, rate
+from passerby.optim import learning_rate_at, never_falls
 from passerby.recipe import (
     Recipe,
     RerankSettings,
@@ -244,7 +244,10 @@ def test_epochs_stretch_the_schedule(name, epochs):
         assert after.epochs == epochs
         assert never_falls(after.optim, epochs) == never_falls(before.optim, before.epochs)
         if epochs > 3:  # milestones are whole epochs
-            late = [rate(s.optim, int(s.epochs * 990), steps_per_epoch=1000, epochs=s.epochs) for s in (before, after)]
+            late = [
+                learning_rate_at(s.optim, int(s.epochs * 990), steps_per_epoch=1000, epochs=s.epochs)
+                for s in (before, after)
+            ]
             assert late[0] == pytest.approx(late[1], rel=0.35) or max(late) < 0.1 * after.optim.lr
     assert "changed: epochs=" in stretched.description
     assert make_recipe(parse_yaml(stretched.dump(), source="dump"), source="dump") == stretched

@@ -1,4 +1,4 @@
-"""The clusters of a folder: by the source model before adaptation, and by the adapted model in the end."""
+"""Clusters of the images of a folder: by the source model before adaptation, and by the adapted model after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from passerby.training.run_log import MetricRecord
 from passerby.types import Floats, Ints, Split
 
 
-def first_look(
+def cluster_source(
     trained: Trained,
     recipe: Recipe,
     train: Split,
@@ -40,48 +40,48 @@ def first_look(
     """Cluster the images by the source model, before the first step, on the device of the recipe.
 
     Raises:
-        UserError: an image that cannot be read, not more images than k1, or clusters of which nothing can be learnt.
+        UserError: an image that cannot be read, not more images than k1, or clusters that training cannot use.
 
     """
-    _, chosen = _how(recipe)
-    seeing = _on_device(trained, inference, recipe)
-    method = _part(chosen, {}, device=seeing.device)
+    _, settings = _clustering_of(recipe)
+    model = _on_device(trained, inference, recipe)
+    method = _make_method(settings, {}, device=model.device)
     view = masked_view(train.masks, recipe.trained_input_mask)
-    clusters, _ = method.find(_vectors(seeing, method, train, view=view, progress=progress))
-    require_usable(clusters, outliers=chosen.outliers)
+    clusters, _ = method.find(_vectors(model, method, train, view=view, progress=progress))
+    require_usable(clusters, outliers=settings.outliers)
     return clusters
 
 
-def _how(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
+def _clustering_of(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
     """Return the last unlabelled stage of a recipe and its clustering method."""
     for stage in reversed(recipe.stages):
-        for chosen in stage.method.chosen.values() if not stage.labelled else ():
-            if isinstance(chosen, ClusteredSettings):
-                return stage, chosen
-    raise UserError("nobody can be found: no stage of the recipe is labelled: false with a method that clusters")
+        for settings in stage.method.chosen.values() if not stage.labelled else ():
+            if isinstance(settings, ClusteredSettings):
+                return stage, settings
+    raise UserError("no identities can be found: no stage is labelled: false with a method that clusters")
 
 
 def _on_device(trained: Trained, inference: InferenceSettings, recipe: Recipe) -> Trained:
     """Return the model on the device, and in the precision, that a recipe trains in."""
     engine = recipe.engine
-    chosen = replace(inference, device=engine.device, precision="auto")
-    embedder = trained.embedder.to(chosen.torch_device())
-    return replace(trained, embedder=embedder, recipe=recipe, inference=chosen)
+    resolved = replace(inference, device=engine.device, precision="auto")
+    embedder = trained.embedder.to(resolved.torch_device())
+    return replace(trained, embedder=embedder, recipe=recipe, inference=resolved)
 
 
-def _part(chosen: ClusteredSettings, told: Mapping[str, float], *, device: str) -> Clustered:
+def _make_method(settings: ClusteredSettings, bounds: Mapping[str, float], *, device: str) -> Clustered:
     """Return the method with the bounds of an earlier clustering."""
-    method = chosen.make()
+    method = settings.make()
     assert isinstance(method, Clustered)
     method.device = device
     for name, bound in method.bounds.items():
-        bound.fill_(told.get(name, np.nan))
+        bound.fill_(bounds.get(name, np.nan))
     return method
 
 
 def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, progress: Progress | None) -> Floats:
     """Return the vectors (N, D) of the images as the method compares them."""
-    found = embed(
+    vectors = embed(
         trained.embedder,
         train,
         vector=method.settings.feature,
@@ -92,7 +92,7 @@ def _vectors(trained: Trained, method: Clustered, train: Split, *, view: View, p
         notify=trained.inference.notify,
         view=view,
     )
-    return unit(method.evened(found, train.cam))
+    return unit(method.evened(vectors, train.cam))
 
 
 def find_identities(
@@ -106,21 +106,21 @@ def find_identities(
     """
     trained = load_trained(run, inference=InferenceSettings(device="cpu"))
     trained = _on_device(trained, inference, trained.recipe)
-    stage, chosen = _how(trained.recipe)
+    stage, settings = _clustering_of(trained.recipe)
     number = trained.recipe.stages.index(stage) + 1
     datasets = (number_cameras(trained.recipe.open_dataset(name), trained.cameras) for name in stage.train)
-    splits = [dataset.train for dataset in datasets]
-    train, site = join(splits), np.repeat(stage.train, [len(split) for split in splits])
+    splits = [datasets_of_rows.train for datasets_of_rows in datasets]
+    train, origin = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
-    method = _part(chosen, last.values, device=trained.device)
+    method = _make_method(settings, last.values, device=trained.device)
     view = masked_view(train.masks, trained.recipe.trained_input_mask)
     vectors = _vectors(trained, method, train, view=view, progress=progress)
     clusters, graph = method.find(vectors)
-    cluster = chosen.cluster
+    cluster = settings.cluster
     doubt = None
     if isinstance(cluster, DbscanSettings) and graph is not None:
         doubt = measure_doubt(cluster, vectors, graph, clusters)
-    found = ClusterSummary(
+    summary = ClusterSummary(
         site=stage.title,
         images=len(clusters),
         clusters=clusters.count,
@@ -131,25 +131,25 @@ def find_identities(
         giant=giant_sentence(clusters),
         truth=against_truth(clusters.labels, train.pid),
     )
-    _write(run, train, clusters, found)
+    _write(run, train, clusters, summary)
     hidden = np.ones(len(train), np.bool_)
     curve = k_distance_curve(cluster, graph)
-    people = splits[0].pid if len(splits) == 1 else train.pid
+    identities = splits[0].pid if len(splits) == 1 else train.pid
     final = PseudoLabels(
-        *(number, last.epoch + 2, clusters.labels, train.path, train.raw_cam, people, hidden, curve), dataset=site
+        *(number, last.epoch + 2, clusters.labels, train.path, train.raw_cam, identities, hidden, curve), dataset=origin
     )
     final.save(run)
     save_vectors(run, final, vectors)
-    return found
+    return summary
 
 
 def _last_epoch(run: Path, stage: int) -> MetricRecord:
     """Return the clustering record of the last epoch of a stage, counted from 1."""
     records = run_log.metrics(run_log.read(run / "log.jsonl"))
-    found = [record for record in records if record.stage == stage and record.method == "clusters"]
-    if not found:
+    matching = [record for record in records if record.stage == stage and record.method == "clusters"]
+    if not matching:
         raise UserError(f"no clustering records in {run}/log.jsonl; rerun adapt into a new folder")
-    return found[-1]
+    return matching[-1]
 
 
 def _stability(file: Path, labels: Ints) -> float | None:
@@ -157,18 +157,18 @@ def _stability(file: Path, labels: Ints) -> float | None:
         return None
     with reading(file, kind := "clusters as a run writes them"):
         before = np.asarray(read_npz(file, kind=kind)["labels"], np.int64)
-    people = before if before.ndim == 1 else before[:, 0]
-    return agreement(people[: len(labels)], labels).rand  # what is beside stands after the unlabelled images
+    earlier = before if before.ndim == 1 else before[:, 0]
+    return agreement(earlier[: len(labels)], labels).rand  # source images follow the unlabelled ones
 
 
-def _write(run: Path, train: Split, clusters: Clusters, found: ClusterSummary) -> None:
+def _write(run: Path, train: Split, clusters: Clusters, summary: ClusterSummary) -> None:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["path", "cluster"])
     table.writerows(zip(train.path.tolist(), clusters.labels.tolist(), strict=True))
     with atomic_write(run / "clusters.csv") as file:
         file.write(text.getvalue().encode())
-    write_json(run / "clusters.json", _without_nan({**asdict(found), "sentences": found.sentences()}))
+    write_json(run / "clusters.json", _without_nan({**asdict(summary), "sentences": summary.sentences()}))
 
 
 def _without_nan(values: dict[str, object]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from passerby.data.readers.roles import role_folders
 from passerby.errors import UserError
 
 
-def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSettings:
+def folder_settings(folder: Path, *, pattern: str | None = None) -> DatasetSettings:
     """Return the reader settings of a folder: a recognised layout, a pattern, or plain images.
 
     Raises:
@@ -23,14 +23,15 @@ def site_settings(folder: Path, *, pattern: str | None = None) -> DatasetSetting
     place = existing_folder(str(folder), kind="adapt", expected="a folder of images")
     if pattern is not None:
         return Folder(root=str(folder), pattern=pattern, test_share=None if role_folders(place) else 0.0)
-    places = [place, *(place / name for name in folder_names(place))]
-    known = [found for one in places if (found := layout_of(one)) is not None and _is_whole(found)]
-    if len(known) > 1:
-        listed = ", ".join(f"{found.kind} in {found.place}" for found in known)
+    candidates = [place, *(place / name for name in folder_names(place))]
+    layouts = [layout_of(candidate) for candidate in candidates]
+    recognised = [layout for layout in layouts if layout is not None and _is_whole(layout)]
+    if len(recognised) > 1:
+        listed = ", ".join(f"{layout.kind} in {layout.place}" for layout in recognised)
         raise UserError(f"adapt: {folder} holds several data sets ({listed}); name one of them")
-    return known[0] if known else Images(root=str(folder))
+    return recognised[0] if recognised else Images(root=str(folder))
 
 
-def _is_whole(found: Recognised) -> bool:
+def _is_whole(settings: Recognised) -> bool:
     """Whether a folder has training, query and gallery images, so that test images must be kept apart."""
-    return not isinstance(found, Folder) or {"query", "gallery"} <= {*role_folders(Path(found.root))}
+    return not isinstance(settings, Folder) or {"query", "gallery"} <= {*role_folders(Path(settings.root))}

@@ -1,7 +1,7 @@
 """The recipe that adapts a finished run to a folder of unlabelled images.
 
-Before anything is written the source model clusters the folder once: what cannot work is refused there, and batches are
-made as small as the clusters are few.
+Before anything is written, the source model clusters the folder once: unusable clusters are refused, and the number of
+identities in a batch is limited to half the number of clusters.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import cast
 
 import numpy as np
 
-from passerby.adaptation.clusters import first_look
-from passerby.adaptation.folder import site_settings
+from passerby.adaptation.clusters import cluster_source
+from passerby.adaptation.folder import folder_settings
 from passerby.clustering.algorithms import USUAL
 from passerby.data.datasets import DatasetSettings, open_dataset, without_mask
 from passerby.data.naming import folder_name
@@ -39,8 +39,8 @@ FEWEST_BATCHES, MOST_BATCHES = 20, 400
 
 def methods() -> list[str]:
     """Return the names of the methods that cluster, the default first."""
-    found = [name for name, kind in METHODS.items() if issubclass(kind, ClusteredSettings)]
-    return sorted(found, key=lambda name: name != DEFAULT_CLUSTERING)
+    names = [name for name, kind in METHODS.items() if issubclass(kind, ClusteredSettings)]
+    return sorted(names, key=lambda name: name != DEFAULT_CLUSTERING)
 
 
 def adaptation(
@@ -56,49 +56,49 @@ def adaptation(
 ) -> Recipe:
     """Return the recipe that adapts a finished run to the unlabelled images of a folder.
 
-    A folder in the layout of a public data set gives its training images, without their labels, and is tested on.
+    Of a folder in the layout of a public data set, the training images are used without labels, and the rest for tests.
 
     Args:
         source: folder of the finished run.
         folder: of the images, at any depth.
         method: one of `methods`.
-        pattern: how file names tell cameras, as in `kind: folder`.
+        pattern: template of the file names with {camera}, as in `kind: folder`.
         overrides: `key=value`.
-        inference: how the source model looks at them; on the device of the recipe (engine.device) in any case.
-        progress: called with (images done, of how many) while the source model looks at them.
-        say: called with what a person should know of the recipe.
+        inference: settings of embedding by the source model, on the device of the recipe (engine.device).
+        progress: called with (images done, all images) during embedding.
+        say: called with notes on the recipe.
 
     Raises:
-        UserError: no finished run, no images, fewer than k1, an unknown method or setting, or nobody to be found.
+        UserError: no finished run, no images, fewer than k1, an unknown method or setting, or no usable clusters.
 
     """
     if method not in methods():
-        known = ", ".join(methods())
-        raise UserError(f"--method {method}: it is one of {known}{did_you_mean(method, methods())}")
+        allowed = ", ".join(methods())
+        raise UserError(f"--method {method}: it is one of {allowed}{did_you_mean(method, methods())}")
     trained = _finished(source)
-    site, name = site_settings(folder, pattern=pattern), folder_name(folder)
-    dataset = open_dataset(site, name)
+    settings, name = folder_settings(folder, pattern=pattern), folder_name(folder)
+    dataset = open_dataset(settings, name)
     if not len(dataset.train):
-        raise UserError(f"{folder} holds no training images; name the folder of the images that are to be learnt from")
-    data = _plain_recipe(trained.recipe, source, site, dataset, method=method)
+        raise UserError(f"{folder} holds no training images; name the folder of the images to adapt to")
+    data = _plain_recipe(trained.recipe, source, settings, dataset, method=method)
     recipe = _changed(data, overrides, folder)
     if recipe.foreground.use == "none" and trained.recipe.stages[-1].foreground.use != "none":
         say(
             f"{source} was trained with foreground: {trained.recipe.stages[-1].foreground.use}, and masks of {folder} "
-            "are missing, so whole images are learnt from; `passerby segment apply` makes masks"
+            "are missing, so training uses whole images; `passerby segment apply` makes masks"
         )
     if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
         say(f"{name}: not tested, since {reason}")
     for tested in recipe.tested:
         require_scorable(recipe.open_dataset(tested), cameras=recipe.test.cameras, queries=recipe.test.queries)
-    read_initial_state(source, recipe)  # refuses another network or input size before anything is looked at
+    read_initial_state(source, recipe)  # refuses another network or input size before anything is embedded
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
-    found = first_look(trained, recipe, dataset.train, inference=inference, progress=progress)
+    clusters = cluster_source(trained, recipe, dataset.train, inference=inference, progress=progress)
     if any(change.partition("=")[0] in ("data", "data.sampler.identities") for change in overrides):
         return recipe
-    people = max(2, min(_groups(trained.recipe).identities, found.count // 2))
-    return _changed(data, [f"data.sampler.identities={people}", *overrides], folder)
+    identities = max(2, min(_groups(trained.recipe).identities, clusters.count // 2))
+    return _changed(data, [f"data.sampler.identities={identities}", *overrides], folder)
 
 
 def _groups(earlier: Recipe) -> GroupSamplerSettings:
@@ -109,7 +109,7 @@ def _groups(earlier: Recipe) -> GroupSamplerSettings:
 
 def _finished(source: Path) -> Trained:
     if not (source / "recipe.yaml").is_file():
-        raise UserError(f"{source} is no run; name the folder of a finished run, as `passerby train` writes it")
+        raise UserError(f"{source} is not a run; name the folder of a finished run, as `passerby train` writes it")
     return load_trained(source, inference=InferenceSettings(device="cpu"))
 
 
@@ -122,26 +122,26 @@ def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> 
 def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> Recipe:
     """Return the recipe of a run in `out` to resume, if it adapts this source to this folder.
 
-    A source or a folder that is no longer where it was may have moved: the recipe that is returned says where they are.
-    Whether the images are the same is found by their fingerprint when the run goes on.
+    A missing source or folder may have moved: the returned recipe has the new paths. The fingerprint of the images is
+    checked when the run is resumed.
 
     Raises:
-        UserError: it adapts something else that is still there.
+        UserError: it adapts another source, or to another folder, that still exists.
 
     """
-    (name, *_), begun = recipe.stages[-1].train, Path(str(recipe.init_from))
-    site = Path(recipe.dataset(name).place)
-    same_source = begun.resolve() == source.resolve()
-    same_folder = folder.resolve() in (site.resolve(), site.resolve().parent)
-    if (not same_source and begun.exists()) or (not same_folder and site.exists()):
-        raise UserError(f"{out} adapts {begun} to {site}; go on with these, or choose another --out")
-    moved = {} if same_source else {"init_from": str(source)}
+    (name, *_), present_source = recipe.stages[-1].train, Path(str(recipe.init_from))
+    present_folder = Path(recipe.dataset(name).place)
+    same_source = present_source.resolve() == source.resolve()
+    same_folder = folder.resolve() in (present_folder.resolve(), present_folder.resolve().parent)
+    if (not same_source and present_source.exists()) or (not same_folder and present_folder.exists()):
+        raise UserError(f"{out} adapts {present_source} to {present_folder}; name these, or choose another --out")
+    paths = {} if same_source else {"init_from": str(source)}
     if not same_folder:
         key = recipe.dataset(name).place_key
-        inner = folder / site.name
-        moved[f"datasets.{name}.{key}"] = str(inner if inner.exists() else folder)
+        inner = folder / present_folder.name
+        paths[f"datasets.{name}.{key}"] = str(inner if inner.exists() else folder)
     data = cast("dict[str, Plain]", recipe.model_dump(mode="json"))
-    for path, value in moved.items():
+    for path, value in paths.items():
         data = override(data, f"{path}={json.dumps(value)}")
     return make_recipe(data, source=f"the recipe of {out}")
 
@@ -149,10 +149,10 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
 def _plain_recipe(
     earlier: Recipe, source: Path, site: DatasetSettings, dataset: Dataset, *, method: str
 ) -> dict[str, Plain]:
-    """Return the recipe as plain data: network and input settings of the source, the rest chosen for the folder."""
-    kept = parse_yaml(earlier.dump(), source=str(source))
-    assert isinstance(kept, dict)
-    model, engine = (cast("dict[str, Plain]", kept[name]) for name in ("model", "engine"))
+    """Return the recipe as plain data: network and input settings of the source, the rest fitted to the folder."""
+    source_recipe = parse_yaml(earlier.dump(), source=str(source))
+    assert isinstance(source_recipe, dict)
+    model, engine = (cast("dict[str, Plain]", source_recipe[name]) for name in ("model", "engine"))
     last = earlier.stages[-1]
     data, foreground = last.data.model_dump(mode="json"), last.foreground.model_dump(mode="json")
     sampler = _groups(earlier)
@@ -163,7 +163,7 @@ def _plain_recipe(
     return {
         "description": f"{source} adapted to {dataset.name} without labels",
         "datasets": {dataset.name: site.model_dump(mode="json")},
-        "input": kept["input"],
+        "input": source_recipe["input"],
         "data": {**data, "sampler": sampler.model_dump(mode="json")},
         "foreground": {} if without_mask((dataset.train, dataset.query, dataset.gallery))[0] else foreground,
         "model": {**model, "weights": "none", "stripes": kind.needs_stripes},
@@ -173,7 +173,12 @@ def _plain_recipe(
         "init_from": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
         "evaluate": [dataset.name] if tested else [],
-        "test": {**cast("dict[str, Plain]", kept["test"]), "every": 0, "input_mask": "auto", "background_bias": "off"},
+        "test": {
+            **cast("dict[str, Plain]", source_recipe["test"]),
+            "every": 0,
+            "input_mask": "auto",
+            "background_bias": "off",
+        },
         "engine": {name: engine[name] for name in ("seed", "device", "precision", "channels_last", "threads")},
     }
 
@@ -187,5 +192,5 @@ def _untested(dataset: Dataset, earlier: Recipe) -> str:
 
 def _optim(earlier: OptimSettings) -> dict[str, Plain]:
     """Return optimiser settings with a third of the source's learning rate, decaying to 0."""
-    kept = {name: getattr(earlier, name) for name in ("name", "weight_decay", "momentum")}
-    return {**kept, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "flat_epochs": 0}
+    copied = {name: getattr(earlier, name) for name in ("name", "weight_decay", "momentum")}
+    return {**copied, "lr": earlier.lr / 3, "schedule": "cosine", "warmup_epochs": 1, "flat_epochs": 0}

@@ -1,8 +1,8 @@
 """Speed of training while other processes keep cores busy, compared with training alone.
 
-Medians of five measurements each. How threads wait is fixed when torch is loaded, and the command line bounds the spin
-unless the environment says otherwise. So `GOMP_SPINCOUNT=300000 passerby bench busy --threads 2` is what torch does by
-itself on two cores.
+Medians of five measurements each. The spin of waiting threads is fixed when torch is loaded, and the command line
+bounds it unless the environment sets it. `GOMP_SPINCOUNT=300000 passerby bench busy --threads 2` measures torch's own
+default on two cores.
 """
 
 from __future__ import annotations
@@ -86,21 +86,21 @@ def bench_busy(
 
     """
     keep_memory()
-    chosen = SHAPES[shape]
-    trainer, batch = make_step_run(chosen, bf16=False), make_batch(chosen)
+    settings = SHAPES[shape]
+    trainer, batch = make_step_run(settings, bf16=False), make_batch(settings)
     settle, seconds = (1.0, 0.2) if quick else (20.0, 5.0)
     measured = []
     for busy in LOADS:
-        held = make_threads(threads)
-        with busy_processes(busy), in_use(held):
-            speeds = measure(lambda: trainer.step(batch, count=1), held, len(batch), settle, seconds)
-        measured.append((busy, speeds, held.count))
-    alone = statistics.median(measured[0][1])
+        pool = make_threads(threads)
+        with busy_processes(busy), in_use(pool):
+            speeds = measure(lambda: trainer.step(batch, count=1), pool, len(batch), settle, seconds)
+        measured.append((busy, speeds, pool.count))
+    unloaded = statistics.median(measured[0][1])
     rows = tuple(
-        BusyRow(busy, (speed := statistics.median(speeds)), min(speeds), max(speeds), speed / alone, count)
+        BusyRow(busy, (speed := statistics.median(speeds)), min(speeds), max(speeds), speed / unloaded, count)
         for busy, speeds, count in measured
     )
-    return BusyTable(f"training beside busy processes, {chosen}, threads {threads}", machine(), rows)
+    return BusyTable(f"training beside busy processes, {settings}, threads {threads}", machine(), rows)
 
 
 def measure(
@@ -124,21 +124,21 @@ def measure(
     """
     speeds = []
     for length in (settle, *(seconds,) * ROUNDS):
-        began, done = clock(), 0
+        began, count = clock(), 0
         while clock() - began < length:
             with threads.step(images):
                 step()
-            done += images
-        speeds.append(done / (clock() - began))
+            count += images
+        speeds.append(count / (clock() - began))
     return speeds[1:]
 
 
-def print_busy(found: BusyTable, console: Console) -> None:
+def print_busy(results: BusyTable, console: Console) -> None:
     """Print a table."""
     table = Table(
-        *("busy processes", "images/s", "range", "of alone", "threads"), title=found.title, caption=found.machine
+        *("busy processes", "images/s", "range", "of alone", "threads"), title=results.title, caption=results.machine
     )
-    for row in found.rows:
+    for row in results.rows:
         spread = f"{row.slowest:.1f} to {row.fastest:.1f}"
         table.add_row(str(row.busy), f"{row.speed:.1f}", spread, f"{row.of_alone:.2f}", str(row.threads))
     console.print(table)

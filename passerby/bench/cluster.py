@@ -1,7 +1,8 @@
 """Speed of clustering on the sparse graph, compared with the usual dense computation in Python.
 
-The peer holds (N, N) matrices: all distances, their order, the encoding, its expansion and the Jaccard distances, and
-clusters on the last. Its part after the neighbours is timed apart, because before them both wait for a matrix product.
+The dense computation holds (N, N) matrices: all distances, their order, the encoding, its expansion and the Jaccard
+distances, and clusters on the last. The steps after the neighbour search are also timed separately, because the matrix
+product before them is common to both.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.rerank import dense_jaccard, expanded
-from passerby.bench.sites import Site, Size, make_features
+from passerby.bench.sites import Size, SizeName, make_features
 from passerby.clustering.algorithms import Clusters, DbscanSettings
 from passerby.distances.jaccard import jaccard_graph
 from passerby.distances.kreciprocal import encode_set, nearest_neighbours
@@ -28,18 +29,18 @@ SPARSE_AFTER = "sparse graph and DBSCAN, after the neighbours"
 DENSE = "dense Python and DBSCAN, whole"
 DENSE_AFTER = "dense Python and DBSCAN, after the neighbours"
 
-TRAIN_SIZES: dict[Site, Size] = {
+TRAIN_SIZES: dict[SizeName, Size] = {
     "market1501": Size(0, 12936, 751, 6, distractors=0.0),
     "msmt17": Size(0, 32621, 1041, 15, distractors=0.0),
 }
 EPS = 0.6
-CHOSEN = DbscanSettings(eps=EPS)
-COUNT_HALF = round(CHOSEN.k1 / 2) + 1
+SETTINGS = DbscanSettings(eps=EPS)
+COUNT_HALF = round(SETTINGS.k1 / 2) + 1
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """Vectors (N, D), and the neighbours that the timed stages start from (made when first asked for)."""
+class ClusterInput:
+    """Vectors (N, D), and the inputs of the timed stages, computed on first use."""
 
     vectors: Floats
 
@@ -51,8 +52,8 @@ class Prepared:
     @cached_property
     def neighbours(self) -> Neighbours:
         """The k1 nearest of every image, distances as they are."""
-        found = nearest_neighbours((self.side,), CHOSEN.k1, metric="cosine")
-        return Neighbours(found.row, found.square, np.ones_like(found.largest))
+        nearest = nearest_neighbours((self.side,), SETTINGS.k1, metric="cosine")
+        return Neighbours(nearest.row, nearest.square, np.ones_like(nearest.largest))
 
     @cached_property
     def unit(self) -> Floats:
@@ -61,7 +62,7 @@ class Prepared:
         return unit
 
 
-def bench_cluster(*, quick: bool = False, site: Site = "market1501") -> BenchTable:
+def bench_cluster(*, quick: bool = False, site: SizeName = "market1501") -> BenchTable:
     """Measure at the size of a training set (`quick`: an eighth of it in every direction).
 
     The dense peer needs minutes and gigabytes at the size of Market-1501, and is left out at that of MSMT17.
@@ -79,13 +80,13 @@ def bench_cluster(*, quick: bool = False, site: Site = "market1501") -> BenchTab
         contenders = [Contender(NEIGHBOURS, _neighbours, 1), Contender(SPARSE, _sparse, 1, measure_peak=True)]
     title = (
         f"clustering at {site} size, {size.count_gallery:,} x {size.dims:,}, "
-        f"k1={CHOSEN.k1} k2={CHOSEN.k2} eps={CHOSEN.eps} min_samples={CHOSEN.min_samples}"
+        f"k1={SETTINGS.k1} k2={SETTINGS.k2} eps={SETTINGS.eps} min_samples={SETTINGS.min_samples}"
     )
     return contest(title, tuple(contenders), make=partial(_prepare, size), warm=_warm)
 
 
-def _prepare(size: Size) -> Prepared:
-    return Prepared(make_features(size).vectors)
+def _prepare(size: Size) -> ClusterInput:
+    return ClusterInput(make_features(size).vectors)
 
 
 def _warm() -> None:
@@ -94,35 +95,35 @@ def _warm() -> None:
     _dense(prepared)
 
 
-def _neighbours(prepared: Prepared) -> Neighbours:
-    return nearest_neighbours((prepared.side,), CHOSEN.k1, metric="cosine")
+def _neighbours(prepared: ClusterInput) -> Neighbours:
+    return nearest_neighbours((prepared.side,), SETTINGS.k1, metric="cosine")
 
 
-def _sparse(prepared: Prepared) -> Clusters:
-    return CHOSEN.fit(prepared.vectors)
+def _sparse(prepared: ClusterInput) -> Clusters:
+    return SETTINGS.fit(prepared.vectors)
 
 
-def _sparse_after(prepared: Prepared) -> Clusters:
+def _sparse_after(prepared: ClusterInput) -> Clusters:
     rows = encode_set(
-        (prepared.side,), prepared.neighbours, count=CHOSEN.k1, count_half=COUNT_HALF, k2=CHOSEN.k2, metric="cosine"
+        (prepared.side,), prepared.neighbours, count=SETTINGS.k1, count_half=COUNT_HALF, k2=SETTINGS.k2, metric="cosine"
     )
-    return CHOSEN.fit(prepared.vectors, jaccard_graph(rows, at_most=EPS))
+    return SETTINGS.fit(prepared.vectors, jaccard_graph(rows, at_most=EPS))
 
 
-def _dense(prepared: Prepared) -> Clusters:
+def _dense(prepared: ClusterInput) -> Clusters:
     squares = 2 - 2 * (prepared.unit @ prepared.unit.T)
     return _dense_clusters(dense_distances(prepared.unit, np.argsort(squares, axis=1)))
 
 
-def _dense_after(prepared: Prepared) -> Clusters:
+def _dense_after(prepared: ClusterInput) -> Clusters:
     return _dense_clusters(dense_distances(prepared.unit, prepared.neighbours.row))
 
 
 def _dense_clusters(distances: Floats) -> Clusters:
     from sklearn.cluster import DBSCAN
 
-    found = DBSCAN(eps=EPS, min_samples=CHOSEN.min_samples, metric="precomputed").fit(distances)
-    return Clusters(found.labels_)
+    dbscan = DBSCAN(eps=EPS, min_samples=SETTINGS.min_samples, metric="precomputed").fit(distances)
+    return Clusters(dbscan.labels_)
 
 
 def dense_distances(unit: Floats, order: Ints) -> Floats:
@@ -135,8 +136,8 @@ def dense_distances(unit: Floats, order: Ints) -> Floats:
     """
     encoding = np.zeros((len(unit), len(unit)), np.float32)
     for i in range(len(unit)):
-        members = expanded(order, i, count=CHOSEN.k1, count_half=COUNT_HALF)
+        members = expanded(order, i, count=SETTINGS.k1, count_half=COUNT_HALF)
         weights = np.exp(2 * (unit[members] @ unit[i]) - 2)
         encoding[i, members] = weights / weights.sum()
-    distances = dense_jaccard(encoding, order[:, : CHOSEN.k2], len(unit))
+    distances = dense_jaccard(encoding, order[:, : SETTINGS.k2], len(unit))
     return np.maximum(distances, 0, out=distances)

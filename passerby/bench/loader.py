@@ -23,9 +23,9 @@ from passerby.types import Ints, Split
 
 CACHED = "passerby, cached in memory"
 UNCACHED = "passerby, decoding each time, no workers"
-PROCESSES = "passerby, decoding each time, 2 processes that read ahead"
-THREADS = "passerby, files in order without augmentation, 2 threads that read ahead"
-ALONE = "passerby, files in order without augmentation, no threads"
+PROCESSES = "passerby, decoding each time, 2 prefetching processes"
+THREADS = "passerby, files in order without augmentation, 2 prefetching threads"
+SINGLE_THREAD = "passerby, files in order without augmentation, no threads"
 PIL = "PIL and torchvision transforms, as public toolkits do, no workers"
 STEP = "ResNet-18 step, bf16, on the same images"
 BATCH = 64
@@ -44,7 +44,7 @@ class Epoch:
 
 
 def make_epoch(count: int) -> Epoch:
-    """Draw a site of people once and plan `count` batches over it."""
+    """Render a small site once, and plan `count` batches of its images."""
     folder = Path(gettempdir()) / "passerby-bench-people"
     root = make_site(folder, "plaza", seed=0, size=SiteSize(count_train=60, count_test=4, images_per_identity=12))
     images = open_dataset(dataset_settings("market1501", str(root)), "people").train
@@ -91,7 +91,7 @@ def _in_order(epoch: Epoch, workers: int) -> None:
         pass
 
 
-def _alone(epoch: Epoch) -> None:
+def _single_thread(epoch: Epoch) -> None:
     _in_order(epoch, 0)
 
 
@@ -110,20 +110,20 @@ def _steps(epoch: Epoch) -> None:
 
 
 def bench_loader(*, quick: bool = False) -> BenchTable:
-    """Measure loading 16 batches of 64 generated people at 128x64 (`quick`: 4 batches)."""
+    """Measure loading 16 batches of 64 synthetic images at 128x64 (`quick`: 4 batches)."""
     count = 4 if quick else 16
     contenders = (
         Contender(STEP, _steps, 2),
         Contender(CACHED, _cached, 3, against=STEP),
         Contender(UNCACHED, _uncached, 3, against=STEP),
         Contender(PROCESSES, _processes, 3, against=UNCACHED),
-        Contender(ALONE, _alone, 3, against=STEP),
-        Contender(THREADS, _threads, 3, against=ALONE),
+        Contender(SINGLE_THREAD, _single_thread, 3, against=STEP),
+        Contender(THREADS, _threads, 3, against=SINGLE_THREAD),
         Contender(PIL, _pil, 2, against=STEP),
     )
-    title = f"loading {count} batches of {BATCH} people, 128x64"
+    title = f"loading {count} batches of {BATCH} images, 128x64"
     return contest(title, contenders, make=partial(make_epoch, count), warm=_warm)
 
 
 def _warm() -> None:
-    """Nothing is compiled here; the first of the rounds warms the libraries up."""
+    """Nothing is compiled here; the first round warms up the libraries."""

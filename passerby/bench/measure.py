@@ -1,7 +1,7 @@
 """Time and memory of several implementations of one task, on one machine, in one run.
 
-Times are the best of a few rounds in which the contenders take turns, so that a busy machine disturbs all alike; what
-counts is their ratio. Memory is measured in a fresh process per contender, as what it needs above its input.
+Times are the best of a few rounds in which the contenders alternate, so that other load disturbs all alike; read their
+ratios. Memory is measured in a fresh process per contender, above that of its input.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BenchRow:
     """One contender.
 
     Attributes:
-        name: what was run.
+        name: name of the implementation.
         seconds: best time.
         against: the contender it is compared to, `""` = none.
         ratio: seconds / seconds of `against`, or None.
@@ -49,7 +49,7 @@ class BenchTable:
     """Measured values; `to_json()` has only plain values.
 
     Attributes:
-        title: what was measured, at which size.
+        title: task and size.
         machine: processor, threads and versions.
         rows: one per contender.
 
@@ -70,7 +70,7 @@ class BenchTable:
 
 @dataclass(frozen=True)
 class Contender(Generic[Problem]):
-    """One way to do it.
+    """One implementation.
 
     Attributes:
         name: shown in the table.
@@ -91,7 +91,7 @@ class Contender(Generic[Problem]):
 def contest(
     title: str, contenders: tuple[Contender[Problem], ...], *, make: Callable[[], Problem], warm: Callable[[], object]
 ) -> BenchTable:
-    """Time the contenders on `make()` in turns, then measure the memory of each in a process of its own.
+    """Time the contenders on `make()` alternately, and measure the memory of each in a separate process.
 
     Args:
         title: of the table.
@@ -132,7 +132,7 @@ def _peak_in_fresh_process(
 
 
 def _peak(run: Callable[[Problem], object], make: Callable[[], Problem], warm: Callable[[], object]) -> float:
-    """Return MB by which the resident memory grew over what it was once the input was there."""
+    """Return the growth of the resident memory above that of the input, in MB."""
     warm()
     problem = make()
     before = resident_mb(forget_peak=True)
@@ -150,10 +150,10 @@ def resident_mb(*, forget_peak: bool = False) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def print_bench(found: BenchTable, console: Console) -> None:
+def print_bench(results: BenchTable, console: Console) -> None:
     """Print a table: seconds, the ratio to the contender it is compared to, and memory above the input."""
-    table = Table("", "seconds", "ratio", "of", "MB above the input", title=found.title, caption=found.machine)
-    for row in found.rows:
+    table = Table("", "seconds", "ratio", "of", "MB above the input", title=results.title, caption=results.machine)
+    for row in results.rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         peak = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
         table.add_row(row.name, f"{row.seconds:.3f}", ratio, row.against, peak)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from passerby.bench.measure import BenchTable, Contender, contest
-from passerby.bench.sites import SIZES, Features, Site, Size, make_features
+from passerby.bench.sites import SIZES, Features, Size, SizeName, make_features
 from passerby.compiled import compiled
 from passerby.distances.pairwise import pairwise, rows_per_block
 from passerby.metrics.ranking import Ranking, average_precision, rank_matches
@@ -49,7 +49,7 @@ class HeldDistances:
             yield start, torch.from_numpy(self.values[start : start + rows])
 
 
-def bench_ranking(*, quick: bool = False, site: Site = "market1501") -> BenchTable:
+def bench_ranking(*, quick: bool = False, site: SizeName = "market1501") -> BenchTable:
     """Measure ranking at the size of a test set (`quick`: an eighth of it in every direction).
 
     The peers that sort need the whole matrix and its order in memory, and are left out at the size of MSMT17.

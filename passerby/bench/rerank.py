@@ -1,7 +1,7 @@
 """Speed of sparse k-reciprocal re-ranking, compared with the usual dense computation in Python.
 
-What both share, the matrix products and the order of the neighbours, is made beforehand and not timed in the stage; the
-peak memory is that of the whole computation above the vectors.
+The matrix products and the order of the neighbours, common to both, are computed beforehand and not timed; the peak
+memory is that of the whole computation above the vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
-from passerby.bench.sites import SIZES, Features, Site, Size, make_features
+from passerby.bench.sites import SIZES, Features, Size, SizeName, make_features
 from passerby.distances.kreciprocal import RerankedDistances, encode_set, nearest_neighbours, rerank
 from passerby.distances.pairwise import PairwiseDistances, ScaledVectors, empty_block, pairwise, vectors_on
 from passerby.distances.reciprocal import Neighbours
@@ -30,8 +30,8 @@ K1, K2, WEIGHT = 20, 6, 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """ScaledVectors, and what the timed stages start from (made when first asked for)."""
+class RerankInput:
+    """Vectors, and the inputs of the timed stages, computed on first use."""
 
     features: Features
 
@@ -90,7 +90,7 @@ class CopiedSquares:
             yield start, buffer[: len(rows)].copy_(rows)
 
 
-def bench_rerank(*, quick: bool = False, site: Site = "market1501") -> BenchTable:
+def bench_rerank(*, quick: bool = False, site: SizeName = "market1501") -> BenchTable:
     """Measure re-ranking at the size of a test set (`quick`: an eighth of it in every direction).
 
     The dense peer needs about 10 GB and two minutes at the size of Market-1501, and is left out at that of MSMT17.
@@ -108,12 +108,12 @@ def bench_rerank(*, quick: bool = False, site: Site = "market1501") -> BenchTabl
     return contest(title, tuple(contenders), make=partial(_prepare, size), warm=_warm)
 
 
-def _prepare(size: Size) -> Prepared:
-    return Prepared(make_features(size))
+def _prepare(size: Size) -> RerankInput:
+    return RerankInput(make_features(size))
 
 
 def _warm() -> None:
-    prepared = Prepared(make_features(TINY))
+    prepared = RerankInput(make_features(TINY))
     _whole(prepared)
     _sparse(prepared)
 
@@ -122,18 +122,18 @@ def _consume(source: RerankedDistances) -> float:
     return float(sum(block[0, 0] for _, block in source.blocks()))
 
 
-def _whole(prepared: Prepared) -> float:
+def _whole(prepared: RerankInput) -> float:
     features = prepared.features
     return _consume(rerank(features.query, features.gallery, parameters=Rerank(K1, K2, WEIGHT)))
 
 
-def _products(prepared: Prepared) -> Neighbours:
+def _products(prepared: RerankInput) -> Neighbours:
     for _ in pairwise(prepared.features.query, prepared.features.gallery, metric="euclidean").blocks():
         pass
     return nearest_neighbours(prepared.sides, K1 + 1, metric="euclidean")
 
 
-def _sparse(prepared: Prepared) -> float:
+def _sparse(prepared: RerankInput) -> float:
     neighbours, count_query = prepared.neighbours, prepared.features.count_query
     half = round(K1 / 2) + 1
     rows = encode_set(prepared.sides, neighbours, count=K1 + 1, count_half=half, k2=K2, metric="euclidean")
@@ -149,7 +149,7 @@ def _sparse(prepared: Prepared) -> float:
     )
 
 
-def _dense(prepared: Prepared) -> Floats:
+def _dense(prepared: RerankInput) -> Floats:
     return dense_reranked(prepared.all_squares, prepared.order, prepared.features.count_query)
 
 

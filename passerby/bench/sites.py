@@ -1,4 +1,4 @@
-"""Random vectors in the shape of well-known test sets: as many images, identities and cameras, in loose clusters."""
+"""Random vectors with the counts of well-known test sets: images, identities and cameras, in loose clusters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.types import Floats, Ints, Split
 
-Site = Literal["market1501", "msmt17"]
+SizeName = Literal["market1501", "msmt17"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Size:
         return f"{self.count_query:,} x {self.count_gallery:,} x {self.dims:,}"
 
 
-SIZES: dict[Site, Size] = {
+SIZES: dict[SizeName, Size] = {
     "market1501": Size(3368, 15913, 750, 6, distractors=0.176),
     "msmt17": Size(11659, 82161, 3060, 15, distractors=0.0),
 }
@@ -87,7 +87,7 @@ class Features:
 
     @cached_property
     def product(self) -> torch.Tensor:
-        """(Q, G) room for a whole matrix product, touched once."""
+        """(Q, G) buffer of a whole matrix product, written once."""
         return torch.zeros(self.shape)
 
     @cached_property
@@ -102,8 +102,8 @@ def make_features(size: Size) -> Features:
     rng = np.random.default_rng(0)
     count = size.count_query + size.count_gallery
     pid = rng.integers(1, size.count_identities + 1, count)
-    nobody = (rng.random(count) < size.distractors) & (np.arange(count) >= size.count_query)
-    pid[nobody] = 0
+    distractor = (rng.random(count) < size.distractors) & (np.arange(count) >= size.count_query)
+    pid[distractor] = 0
     centres = rng.standard_normal((size.count_identities + 1, size.dims), dtype=np.float32) * np.float32(0.5)
     centres[0] = 0
     vectors = np.empty((count, size.dims), np.float32)

@@ -46,10 +46,10 @@ def data_describe(
     folder: Folder, kind: KindName = "auto", masks: MasksFolder = None, pattern: PatternText = None
 ) -> None:
     """Print the counts of images, identities and cameras of a data set."""
-    from passerby.data.check import describe
+    from passerby.data.check import describe_dataset
     from passerby.data.datasets import dataset_settings, open_dataset
 
-    typer.echo(describe(open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))))
+    typer.echo(describe_dataset(open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))))
 
 
 @data_app.command("make")

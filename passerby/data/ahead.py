@@ -1,7 +1,7 @@
-"""Read ahead: threads prepare what comes next while the network runs, and give it in order.
+"""Prefetching: threads prepare the next items while the network runs, and return them in order.
 
 Decoders and resizing release Python's lock, so threads read files in parallel; unlike processes they need no shared
-memory. What draws random numbers stays with the caller, because threads share torch's generator.
+memory. Random numbers are drawn by the caller, because threads share torch's generator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_THREADS = 8
 
 
 def available_cpus() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -37,8 +37,8 @@ def ahead(task: Callable[[Item], T], items: Iterable[Item], *, workers: int, dep
     Args:
         task: may run in several threads at once.
         items: in the order of the results.
-        workers: threads; 0 = no thread, each result is made when it is asked for.
-        depth: results that are prepared before they are asked for, >= 1.
+        workers: threads; 0 = no thread, each result is computed on demand.
+        depth: number of results prepared in advance, >= 1.
 
     >>> list(ahead(abs, [-3, 1, -2], workers=2, depth=2))
     [3, 1, 2]
@@ -62,7 +62,7 @@ def ahead(task: Callable[[Item], T], items: Iterable[Item], *, workers: int, dep
 
 def has_shared_memory(count_bytes: int) -> bool:
     """Whether processes can hand over so many bytes by shared memory; containers often have 64 MB, or none at all."""
-    if not os.path.isdir(SHARED_MEMORY):  # noqa: PTH112 - another system, which has its own way
+    if not os.path.isdir(SHARED_MEMORY):  # noqa: PTH112 - not Linux
         return True
     try:
         return os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free >= count_bytes

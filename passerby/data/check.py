@@ -47,24 +47,24 @@ class SkippedQueries:
 
 
 def skipped_queries(query: Split, gallery: Split, *, cameras: Cameras) -> SkippedQueries:
-    """Find the queries for which no gallery image can count as a match.
+    """Return the queries for which no gallery image can count as a match.
 
     Cameras are compared as numbers, so two unknown cameras (-1) count as the same one, unless no camera is known.
     """
     cameras = camera_rule(query, gallery, cameras)
     if cameras == "standard":
-        query_place, gallery_place = query.cam.tolist(), gallery.cam.tolist()
+        query_group, gallery_group = query.cam.tolist(), gallery.cam.tolist()
     else:
-        query_place, gallery_place = query.path.tolist(), gallery.path.tolist()
+        query_group, gallery_group = query.path.tolist(), gallery.path.tolist()
     query_pid, gallery_pid = query.pid.tolist(), gallery.pid.tolist()
-    images, left_out = Counter(gallery_pid), Counter(zip(gallery_pid, gallery_place, strict=True))
-    present = np.array([images[pid] > 0 for pid in query_pid], dtype=np.bool_)
-    kept = [images[pid] - left_out[pid, place] for pid, place in zip(query_pid, query_place, strict=True)]
-    found, known = np.array(kept, dtype=np.int64) > 0, query.pid != UNKNOWN
+    images, left_out = Counter(gallery_pid), Counter(zip(gallery_pid, gallery_group, strict=True))
+    is_present = np.array([images[pid] > 0 for pid in query_pid], dtype=np.bool_)
+    remaining = [images[pid] - left_out[pid, place] for pid, place in zip(query_pid, query_group, strict=True)]
+    has_match, is_known = np.array(remaining, dtype=np.int64) > 0, query.pid != UNKNOWN
     return SkippedQueries(
-        unknown=np.flatnonzero(~known),
-        absent=np.flatnonzero(known & ~present),
-        same_camera=np.flatnonzero(known & present & ~found),
+        unknown=np.flatnonzero(~is_known),
+        absent=np.flatnonzero(is_known & ~is_present),
+        same_camera=np.flatnonzero(is_known & is_present & ~has_match),
     )
 
 
@@ -102,8 +102,8 @@ class CheckReport:
     """Results of a check.
 
     Attributes:
-        dataset: what was looked at.
-        cameras: the rule that queries were tried with.
+        dataset: the checked data set.
+        cameras: the camera rule of the check.
         splits: train, query, gallery.
         per_camera: one entry per camera.
         sizes: of the images, None when none can be read.
@@ -142,17 +142,17 @@ class CheckReport:
     def problems(self) -> tuple[str, ...]:
         """Sentences on faults that make training or evaluation impossible."""
         train, query, gallery = self.dataset.train, self.dataset.query, self.dataset.gallery
-        found: list[str] = []
+        sentences: list[str] = []
         if not len(train) and not len(query) and not len(gallery):
-            found.append("There is no image.")
+            sentences.append("There is no image.")
         if len(query) and len(gallery) and self.skipped.count == len(query):
-            found.append(f"No query can be evaluated: {_why_skipped(self)}.")
+            sentences.append(f"No query can be evaluated: {_why_skipped(self)}.")
         if train.count_identities == 1:
-            found.append("Training has one identity only; telling people apart needs two.")
+            sentences.append("Training has one identity only; it needs two or more.")
         if self.broken:
             some_of = _examples([f"{file.path} {file.fault}" for file in self.broken])
-            found.append(f"{_count(len(self.broken), 'file')} cannot be used: {some_of}.")
-        return tuple(found)
+            sentences.append(f"{_count(len(self.broken), 'file')} cannot be used: {some_of}.")
+        return tuple(sentences)
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -179,11 +179,11 @@ def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) ->
     every = (train, query, gallery)
     paths = list(dict.fromkeys(path for split in every for path in split.path.tolist()))
     threads = reading_threads()
-    found = ahead(partial(inspect_file, decode=decode), paths, workers=threads, depth=4 * max(1, threads))
-    files = dict(zip(paths, found, strict=True))
+    inspected = ahead(partial(inspect_file, decode=decode), paths, workers=threads, depth=4 * max(1, threads))
+    files = dict(zip(paths, inspected, strict=True))
     readable = [file for file in files.values() if not file.fault]
     tested = set(query.pid.tolist()) | set(gallery.pid.tolist())
-    images, places = _images_per_identity(train), _cameras_per_identity(train)
+    images, cameras_per_identity = _images_per_identity(train), _cameras_per_identity(train)
     return CheckReport(
         dataset=dataset,
         cameras=cameras,
@@ -203,8 +203,8 @@ def check_dataset(dataset: Dataset, *, cameras: Cameras, decode: bool = True) ->
         lonely=tuple(pid for pid, count in images.items() if count == 1),
         one_camera=tuple(
             pid
-            for pid, seen in places.items()
-            if images[pid] > 1 and len(seen) == 1 and UNKNOWN not in seen and train.count_cameras > 1
+            for pid, cameras_of in cameras_per_identity.items()
+            if images[pid] > 1 and len(cameras_of) == 1 and UNKNOWN not in cameras_of and train.count_cameras > 1
         ),
         without_mask=_without_mask(every),
         skipped=skipped_queries(query, gallery, cameras=cameras),
@@ -216,11 +216,11 @@ def _images_per_identity(split: Split) -> Mapping[int, int]:
 
 
 def _cameras_per_identity(split: Split) -> Mapping[int, set[int]]:
-    places: dict[int, set[int]] = {}
+    cameras: dict[int, set[int]] = {}
     for pid, cam in zip(split.pid.tolist(), split.cam.tolist(), strict=True):
         if pid != UNKNOWN:
-            places.setdefault(pid, set()).add(cam)
-    return dict(sorted(places.items()))
+            cameras.setdefault(pid, set()).add(cam)
+    return dict(sorted(cameras.items()))
 
 
 def _camera_facts(dataset: Dataset) -> tuple[CameraFacts, ...]:
@@ -229,9 +229,9 @@ def _camera_facts(dataset: Dataset) -> tuple[CameraFacts, ...]:
     test_cam = np.concatenate([dataset.query.cam, dataset.gallery.cam])
     facts: list[CameraFacts] = []
     for cam in sorted({*train.cam.tolist(), *test_cam.tolist()}):
-        learnt, tested = train.pid[train.cam == cam], test_pid[test_cam == cam]
-        people = [len(np.unique(pids[pids != UNKNOWN])) for pids in (learnt, tested)]
-        facts.append(CameraFacts(cam, people[0], len(learnt), people[1], len(tested)))
+        trained, tested = train.pid[train.cam == cam], test_pid[test_cam == cam]
+        counts = [len(np.unique(pids[pids != UNKNOWN])) for pids in (trained, tested)]
+        facts.append(CameraFacts(cam, counts[0], len(trained), counts[1], len(tested)))
     return tuple(facts)
 
 
@@ -264,61 +264,61 @@ def _examples(words: Sequence[str]) -> str:
 
 def _why_skipped(report: CheckReport) -> str:
     skipped, path = report.skipped, report.dataset.query.path
-    place = "the camera of the query" if report.cameras == "standard" else "the query's own file"
+    exclusion = "the camera of the query" if report.cameras == "standard" else "the query's own file"
     reasons = [
         (skipped.unknown, "of unknown identity"),
         (skipped.absent, "with no image of the identity in the gallery"),
-        (skipped.same_camera, f"with gallery images of the identity only in {place}"),
+        (skipped.same_camera, f"with gallery images of the identity only in {exclusion}"),
     ]
-    told = [f"{len(rows):,} {reason} (such as {path[rows[0]]})" for rows, reason in reasons if len(rows)]
+    parts = [f"{len(rows):,} {reason} (such as {path[rows[0]]})" for rows, reason in reasons if len(rows)]
     hint = "; `cameras: ignore` counts images of the same camera" if len(skipped.same_camera) else ""
-    return ", ".join(told) + (hint if report.cameras == "standard" else "")
+    return ", ".join(parts) + (hint if report.cameras == "standard" else "")
 
 
 def _training_warnings(report: CheckReport) -> list[str]:
     train = report.dataset.train
     unknown = int((train.pid == UNKNOWN).sum())
-    found: list[str] = []
+    sentences: list[str] = []
     if not len(train):
-        found.append("There is nothing to train on.")
+        sentences.append("There is nothing to train on.")
     if unknown:
-        found.append(
+        sentences.append(
             f"{_count(unknown, 'training image')} of unknown identity: only training without labels uses these."
         )
     if report.lonely:
         numbers = _examples([str(pid) for pid in report.lonely])
-        found.append(
+        sentences.append(
             f"{_count(len(report.lonely), 'training identity')} with a single image, which has no pair: {numbers}."
         )
     if report.one_camera:
         numbers = _examples([str(pid) for pid in report.one_camera])
-        found.append(
+        sentences.append(
             f"{_count(len(report.one_camera), 'training identity')} seen by one camera only, which gives no pair "
             f"across cameras: {numbers}."
         )
-    return found
+    return sentences
 
 
 def _test_warnings(report: CheckReport) -> list[str]:
     query, gallery = report.dataset.query, report.dataset.gallery
     unknown = int((gallery.pid == UNKNOWN).sum())
-    found: list[str] = []
+    sentences: list[str] = []
     if len(query) and not len(gallery):
-        found.append("There is no gallery, so nothing can be evaluated.")
+        sentences.append("There is no gallery, so nothing can be evaluated.")
     if len(gallery) and not len(query):
-        found.append("There is no query, so nothing can be evaluated.")
+        sentences.append("There is no query, so nothing can be evaluated.")
     if len(gallery) and 0 < report.skipped.count < len(query):
         count = f"{report.skipped.count:,} of {_count(len(query), 'query')}"
-        found.append(f"{count} would be left out of an evaluation: {_why_skipped(report)}.")
+        sentences.append(f"{count} would be left out of an evaluation: {_why_skipped(report)}.")
     if unknown:
-        found.append(f"{_count(unknown, 'gallery image')} of unknown identity: an evaluation leaves these out.")
+        sentences.append(f"{_count(unknown, 'gallery image')} of unknown identity: an evaluation leaves these out.")
     if report.leaked:
         numbers = _examples([str(pid) for pid in report.leaked])
-        found.append(
+        sentences.append(
             f"{_count(len(report.leaked), 'identity')} both in training and in the test, so scores are "
             f"inflated: {numbers}."
         )
-    return found
+    return sentences
 
 
 def _content_warnings(report: CheckReport) -> list[str]:
@@ -327,23 +327,27 @@ def _content_warnings(report: CheckReport) -> list[str]:
         (report.leaked_duplicates, "Training and test files with the same image"),
         (report.contradictions, "Images with two identities"),
     )
-    found = [f"{what}: {len(same):,} ({_examples([f'{a} = {b}' for a, b in same])})." for same, what in pairs if same]
+    sentences = [
+        f"{title}: {len(paths):,} ({_examples([f'{a} = {b}' for a, b in paths])})." for paths, title in pairs if paths
+    ]
     if report.small:
-        found.append(
+        sentences.append(
             f"{_count(len(report.small), 'image')} with a side below {SMALL} pixels: {_examples(report.small)}."
         )
     if report.animated:
-        found.append(
+        sentences.append(
             f"{_count(len(report.animated), 'file')} with several frames or pages, of which the first one is used: "
             f"{_examples(report.animated)}."
         )
     if report.without_mask:
-        found.append(f"{_count(len(report.without_mask), 'image')} without a mask: {_examples(report.without_mask)}.")
-    return found
+        sentences.append(
+            f"{_count(len(report.without_mask), 'image')} without a mask: {_examples(report.without_mask)}."
+        )
+    return sentences
 
 
-def describe(dataset: Dataset) -> str:
-    """Return a short table of the three splits, below the notes of the reader."""
+def describe_dataset(dataset: Dataset) -> str:
+    """Return a short table of the three splits, with the notes of the reader."""
     rows = [
         f"  {name:8}{len(split):>8,}{split.count_identities:>12,}{split.count_cameras:>9,}{_count_masks(split):>8,}"
         for name, split in (("train", dataset.train), ("query", dataset.query), ("gallery", dataset.gallery))
@@ -359,12 +363,12 @@ def _count_masks(split: Split) -> int:
 
 def render_check(report: CheckReport) -> str:
     """Return the report as plain text."""
-    titles = ("camera", "train people", "images", "test people", "images")
+    titles = ("camera", "train ids", "images", "test ids", "images")
     cameras = [
         (f.cam, f"{f.train_identities:,}", f"{f.train_images:,}", f"{f.test_identities:,}", f"{f.test_images:,}")
         for f in report.per_camera
     ]
-    lines = [describe(report.dataset), ""]
+    lines = [describe_dataset(report.dataset), ""]
     lines += ["  " + "".join(f"{cell:>14}" for cell in row) for row in (titles, *cameras)]
     if report.sizes is not None:
         sides = (("width", report.sizes.width), ("height", report.sizes.height))

@@ -73,7 +73,7 @@ READERS: Table[ReaderSettings] = Table(
 follow_table(READERS)
 
 DatasetSettings = Annotated[ReaderSettings, OneOf(READERS)]
-"""Any data set, told by its `kind`."""
+"""Settings of any reader, selected by `kind`."""
 
 
 def dataset_settings(kind: str, root: str, *, masks: str | None = None, pattern: str | None = None) -> DatasetSettings:
@@ -81,12 +81,12 @@ def dataset_settings(kind: str, root: str, *, masks: str | None = None, pattern:
 
     Args:
         kind: one of `READERS`.
-        root: the folder that has the layout, or the one above it; for `csv` the file.
+        root: the folder with the layout, or its parent; for `csv` the file.
         masks: the folder of the foreground masks; None = `masks` inside or beside the folder.
-        pattern: template of the file names, which makes a `folder` of `auto`; None = the names of the kind.
+        pattern: template of the file names, for `auto` and `folder`; None = the names of the kind.
 
     Raises:
-        UserError: the kind is not known, or its names follow no pattern.
+        UserError: an unknown kind, or one that takes no pattern.
 
     """
     load_plugins()
@@ -94,34 +94,36 @@ def dataset_settings(kind: str, root: str, *, masks: str | None = None, pattern:
     if pattern is None:
         return reader.model_validate({reader.place_key: root, "masks": masks})
     if kind not in ("auto", "folder") or root.lower().endswith(".csv"):
-        what = f"kind {kind}" if kind not in ("auto", "folder") else "a table"
-        raise UserError(f"a pattern ({pattern!r}) says how files are named in kind folder; {what} is read without one")
+        subject = f"kind {kind}" if kind not in ("auto", "folder") else "a table"
+        raise UserError(
+            f"a pattern ({pattern!r}) says how files are named in kind folder; {subject} is read without one"
+        )
     return Folder(root=root, masks=masks, pattern=pattern)
 
 
 def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: Iterable[str] = ()) -> Dataset:
     """Read the data set that `settings` describe.
 
-    Notes count what its folders hold besides images that can be read, images that are listed more than once, and
+    Notes count files that are not readable images, images that are listed more than once, and
     images without a mask where others have one.
 
     Args:
-        settings: one of the kinds.
-        name: how recipes and reports are to call it; None = after its place, see `passerby.data.naming`.
-        taken: names that other data sets have, for one that is called after its place.
+        settings: settings of a reader.
+        name: name in recipes and reports; None = derived from its path, see `passerby.data.naming`.
+        taken: names of other data sets, which a derived name avoids.
 
     Raises:
-        UserError: it is not there or not as expected, or the folder of masks that was given fits no image.
+        UserError: a missing or unexpected folder, or a folder of masks that fits no image.
 
     """
     with listing_notes() as listed:
-        known = settings.resolve()
-        dataset = known.read(name or folder_name(Path(known.place)))
-    layout = _layout(known, dataset)
+        resolved = settings.resolve()
+        dataset = resolved.read(name or folder_name(Path(resolved.place)))
+    layout = _layout(resolved, dataset)
     if name is None:
-        by_itself = known.kind if layout is not None and layout.published else dataset.name
+        by_itself = resolved.kind if layout is not None and layout.published else dataset.name
         dataset = replace(dataset, name=free_name(by_itself, taken))
-    taken_for = (f"{known.place} was taken for kind {known.kind}.",) if known is not settings else ()
+    taken_for = (f"{resolved.place} was recognised as kind {resolved.kind}.",) if resolved is not settings else ()
     paths = chain.from_iterable(split.path.tolist() for split in (dataset.train, dataset.query, dataset.gallery))
     notes = (*taken_for, *dataset.notes, *listed.sentences, *repeated_note(paths))
     dataset = replace(dataset, layout=layout, notes=notes)
@@ -137,7 +139,7 @@ def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: I
 
 
 def _layout(settings: ReaderSettings, dataset: Dataset) -> Layout | None:
-    """Return the layout of a public data set; notes say where its counts are not those of the release."""
+    """Return the layout of a public data set, and whether its counts are those of the release; None for others."""
     if not settings.is_public:
         return None
     unlike = any(UNLIKE_PUBLISHED in note for note in dataset.notes)
@@ -145,7 +147,7 @@ def _layout(settings: ReaderSettings, dataset: Dataset) -> Layout | None:
 
 
 def without_mask(splits: Iterable[Split]) -> tuple[list[str], int]:
-    """Return the images of some splits that have no mask, and how many images there are in all."""
+    """Return the images without a mask of some splits, and the number of all images."""
     bare: list[str] = []
     count = 0
     for split in splits:

@@ -1,4 +1,4 @@
-"""The pixels of an image file: RGB bytes as a person sees them in a viewer, whatever the file holds.
+"""Decoding of image files to RGB bytes, as an image viewer shows them.
 
 Notable: JPEG files go through libjpeg-turbo, everything else through Pillow. The orientation that a camera wrote is
 applied; transparent pixels get `BACKGROUND`; grey values of 16 bits and of floating point are brought to 8 bits;
@@ -94,7 +94,7 @@ def decode_bytes(content: bytes, *, least: tuple[int, int] = (0, 0)) -> Pixels:
     """Decode the content of an image file into (H, W, 3) uint8 RGB; `least` as in `decode`.
 
     Raises:
-        Exception: whatever the decoders raise, `ContentError` with a text for people among them.
+        Exception: whatever the decoders raise, and `ContentError` with a readable text.
 
     """
     if content[:2] == b"\xff\xd8":
@@ -142,12 +142,14 @@ def read_size(content: bytes) -> tuple[int, int]:
     """
     with open_bounded(content) as image:
         width, height = image.size
-        lies = image.getexif().get(_ORIENTATION, 1) > 4 and image.format != "TIFF"  # Pillow turns TIFF files itself
-        return (height, width) if lies else (width, height)
+        is_rotated = (
+            image.getexif().get(_ORIENTATION, 1) > 4 and image.format != "TIFF"
+        )  # Pillow turns TIFF files itself
+        return (height, width) if is_rotated else (width, height)
 
 
 def count_frames(content: bytes) -> int:
-    """Return how many frames an image file holds, 1 unless it is an animation or has several pages."""
+    """Return the number of frames or pages of an image file."""
     if content[:2] == b"\xff\xd8":
         return 1
     with open_bounded(content) as image:

@@ -20,27 +20,27 @@ def same_content(
         files: the inspected file of every path.
 
     """
-    held: dict[bytes, str] = {}
+    paths: dict[bytes, str] = {}
     for path in (path for split in first for path in split.path.tolist()):
-        held.setdefault(files[path].digest, path)
-    held.pop(b"", None)
-    others = (path for split in second for path in split.path.tolist())
-    return tuple((held[files[path].digest], path) for path in others if files[path].digest in held)
+        paths.setdefault(files[path].digest, path)
+    paths.pop(b"", None)
+    other_paths = (path for split in second for path in split.path.tolist())
+    return tuple((paths[files[path].digest], path) for path in other_paths if files[path].digest in paths)
 
 
 def contradictions(splits: Iterable[Split], files: Mapping[str, ImageFile]) -> tuple[tuple[str, str], ...]:
     """Return pairs of paths whose files are equal and whose known identities are not."""
-    held: dict[bytes, tuple[str, int]] = {}
-    found: list[tuple[str, str]] = []
+    earlier_by_digest: dict[bytes, tuple[str, int]] = {}
+    pairs: list[tuple[str, str]] = []
     for split in splits:
         for path, pid in zip(split.path.tolist(), split.pid.tolist(), strict=True):
             digest = files[path].digest
             if pid == UNKNOWN or not digest:
                 continue
-            earlier, earlier_pid = held.setdefault(digest, (path, pid))
+            earlier, earlier_pid = earlier_by_digest.setdefault(digest, (path, pid))
             if earlier_pid != pid:
-                found.append((earlier, path))
-    return tuple(found)
+                pairs.append((earlier, path))
+    return tuple(pairs)
 
 
 # ---- cheaply, between data sets
@@ -52,15 +52,15 @@ SAMPLE = 200
 
 def by_size(paths: Iterable[str]) -> dict[int, list[str]]:
     """Return the files of each size in bytes, without empty and inaccessible ones."""
-    found: dict[int, list[str]] = {}
+    files: dict[int, list[str]] = {}
     for path in paths:
         try:
             size = Path(path).stat().st_size
         except OSError:
             continue  # whoever reads the image tells what is wrong
         if size:
-            found.setdefault(size, []).append(path)
-    return found
+            files.setdefault(size, []).append(path)
+    return files
 
 
 def shared_file(first: Mapping[int, list[str]], second: Mapping[int, list[str]]) -> tuple[str, str] | None:
@@ -78,21 +78,23 @@ def shared_file(first: Mapping[int, list[str]], second: Mapping[int, list[str]])
         found = shared_file(second, first)
         return found and (found[1], found[0])
     alike = sorted((path, size) for size in first.keys() & second.keys() for path in first[size])
-    left = SAMPLE
+    budget = SAMPLE
     for path, size in sorted(_spread(alike), key=lambda pair: len(second[pair[1]])):
         name = Path(path).name
-        others = sorted(second[size], key=lambda other: Path(other).name != name)[: min(left, _OF_ONE_SIZE)]
-        own = _digest(path) if others else b""
-        for other in others if own else ():
-            if _digest(other) == own:
-                return path, other
-        left -= len(others)
+        candidates = sorted(second[size], key=lambda candidate: Path(candidate).name != name)[
+            : min(budget, _OF_ONE_SIZE)
+        ]
+        digest = _digest(path) if candidates else b""
+        for candidate in candidates if digest else ():
+            if _digest(candidate) == digest:
+                return path, candidate
+        budget -= len(candidates)
     return None
 
 
 def _spread(pairs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     count = min(len(pairs), SAMPLE)
-    return [pairs[place * len(pairs) // count] for place in range(count)]
+    return [pairs[index * len(pairs) // count] for index in range(count)]
 
 
 def _digest(path: str) -> bytes:

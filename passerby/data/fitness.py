@@ -14,22 +14,24 @@ def uses(dataset: Dataset, *, count_scored: int) -> tuple[str, ...]:
 
     """
     train, query, gallery = dataset.train, dataset.query, dataset.gallery
-    known = int((train.pid != UNKNOWN).sum())
-    found: list[str] = []
+    labelled = int((train.pid != UNKNOWN).sum())
+    sentences: list[str] = []
     if train.count_identities > 1:
-        found.append(f"training with labels: {known:,} images, {train.count_identities:,} identities (passerby train)")
+        sentences.append(
+            f"training with labels: {labelled:,} images, {train.count_identities:,} identities (passerby train)"
+        )
     if count_scored:
-        found.append(f"evaluation: queries {count_scored:,}, gallery images {len(gallery):,} (passerby evaluate)")
+        sentences.append(f"evaluation: queries {count_scored:,}, gallery images {len(gallery):,} (passerby evaluate)")
     if len(train):
-        found.append(f"adaptation without labels: {len(train):,} images (passerby adapt)")
+        sentences.append(f"adaptation without labels: {len(train):,} images (passerby adapt)")
     if count := len(train) + len(query) + len(gallery):
-        found.append(f"embedding, search and clustering: {count:,} images (passerby embed)")
+        sentences.append(f"embedding, search and clustering: {count:,} images (passerby embed)")
     if len(train) and not len(query) and not len(gallery):
-        found.append(_missing_test(known))
-    return tuple(found)
+        sentences.append(_missing_test(labelled))
+    return tuple(sentences)
 
 
-def _missing_test(known: int) -> str:
-    if known:
+def _missing_test(labelled: int) -> str:
+    if labelled:
         return "no evaluation: add folders query and gallery, or let identities be drawn by test_share of kind folder"
     return "no evaluation and no training with labels: identities are unknown; where names hold them, give --pattern"

@@ -25,13 +25,13 @@ from passerby.settings import Settings
 Use = Literal["none", "mask", "swap", "pool"]
 """`mask`: backgrounds are removed; `swap`: exchanged with another image's; `pool`: pooling is weighted by the mask."""
 
-_STREAM = 1  # apart from the seeds of the augmentation, which therefore is the same with and without masks
+_STREAM = 1  # separate from the seeds of the augmentation, which is thus equal with and without masks
 
 
-def cover(image: Tensor, hidden: Tensor, colour: Tensor) -> Tensor:
+def fill_masked(image: Tensor, hidden: Tensor, colour: Tensor) -> Tensor:
     """Return an image (3, H, W) uint8 in which `colour` (3,) stands wherever `hidden` (1, H, W) is not 0.
 
-    >>> cover(torch.zeros(3, 1, 2, dtype=torch.uint8), torch.tensor([[[1, 0]]]), torch.tensor([7, 8, 9]))[:, 0]
+    >>> fill_masked(torch.zeros(3, 1, 2, dtype=torch.uint8), torch.tensor([[[1, 0]]]), torch.tensor([7, 8, 9]))[:, 0]
     tensor([[7, 0],
             [8, 0],
             [9, 0]], dtype=torch.uint8)
@@ -39,11 +39,10 @@ def cover(image: Tensor, hidden: Tensor, colour: Tensor) -> Tensor:
     return torch.where(hidden.bool(), colour.to(image.dtype).reshape(3, 1, 1), image)
 
 
-def widen(mask: Tensor) -> Tensor:
-    """Return masks (..., H, W) uint8 grown by a 64th of their height, at least 1 pixel, to every side.
+def dilate_mask(mask: Tensor) -> Tensor:
+    """Return masks (..., H, W) uint8 dilated by a 64th of their height, at least 1 pixel, to every side.
 
-    Along the edge of a person, pixels mix both sides; whoever hides a person without this margin leaves a rim in the
-    colours of the clothes.
+    Pixels along the edge mix person and background; without this margin a rim in the colours of the clothes remains.
     """
     reach = max(1, mask.shape[-2] // 64)
     grown = torch.nn.functional.max_pool2d(mask.float(), 2 * reach + 1, stride=1, padding=reach)
@@ -51,17 +50,17 @@ def widen(mask: Tensor) -> Tensor:
 
 
 def without_person(image: Tensor, mask: Tensor) -> Tensor:
-    """Return an image (3, H, W) uint8 whose person is painted over from the left and the right, row by row.
+    """Return an image (3, H, W) uint8 in which the background replaces the person, interpolated along each row.
 
     Each hidden pixel is the linear mix of the nearest background pixels of its row; where a whole row is hidden, the
-    mean colour of the background. That leaves a smear, which tells that somebody was there but not what they wear.
+    mean colour of the background. The smear shows the position of the person, but not the clothes.
 
     Args:
         image: (3, H, W) uint8.
         mask: (1, H, W) uint8 in {0, 1}, 1 = person; widened before.
 
     """
-    hidden = widen(mask)[0].bool().numpy()
+    hidden = dilate_mask(mask)[0].bool().numpy()
     if not hidden.any() or hidden.all():
         return image
     width = hidden.shape[1]
@@ -69,20 +68,20 @@ def without_person(image: Tensor, mask: Tensor) -> Tensor:
     left = np.maximum.accumulate(np.where(hidden, -1, columns), axis=1)[hidden]  # nearest background, -1 = none
     right = np.minimum.accumulate(np.where(hidden, width, columns)[:, ::-1], axis=1)[:, ::-1][hidden]  # width = none
     start, end = np.where(left < 0, right, left), np.where(right >= width, left, right)
-    nothing = start >= width
+    is_full_row = start >= width
     start, end = start.clip(0, width - 1), end.clip(0, width - 1)
-    rows, here = np.nonzero(hidden)
-    share = ((here - start) / np.maximum(end - start, 1)).astype(np.float32)
+    rows, column = np.nonzero(hidden)
+    weight = ((column - start) / np.maximum(end - start, 1)).astype(np.float32)
     pixels = image.numpy()
-    painted = pixels[:, rows, start] * (1 - share) + pixels[:, rows, end] * share  # (3, hidden pixels)
-    painted[:, nothing] = pixels[:, ~hidden].mean(axis=1, keepdims=True)
+    painted = pixels[:, rows, start] * (1 - weight) + pixels[:, rows, end] * weight  # (3, hidden pixels)
+    painted[:, is_full_row] = pixels[:, ~hidden].mean(axis=1, keepdims=True)
     filled = pixels.copy()
     filled[:, hidden] = np.rint(painted)
     return torch.from_numpy(filled)
 
 
 def swap_background(image: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor) -> Tensor:
-    """Put the person of one image before the background of another, whose own person is painted over.
+    """Combine the person of one image with the background of another, whose person is painted over.
 
     Args:
         image: (3, H, W) uint8, whose person is kept.
@@ -138,10 +137,10 @@ class ForegroundSettings(Settings):
 def decode_mask(path: str | Path) -> npt.NDArray[np.uint8]:
     """Read a mask file into (H, W) uint8, 1 = person.
 
-    Black and white in whatever way: 1 bit, grey values 0 and 1, or grey values of which 128 and more are person.
+    Accepted: 1 bit per pixel, grey values 0 and 1, or grey values of which 128 and more are person.
 
     Raises:
-        UserError: missing, no image, or grey values between, of which nobody knows what they mean.
+        UserError: missing, no image, or ambiguous grey values.
 
     """
     content = read_content(path, what="mask")
@@ -184,7 +183,7 @@ def mean_colour(inputs: InputSettings) -> Tensor:
 
 
 def draw_partner(row: int, count: int, *, chance: float, seeds: tuple[int, ...]) -> int | None:
-    """Draw whether the background of an image is changed, and the row of another image; None = it is not.
+    """Return the row of a random other image whose background replaces that of an image; None = no change.
 
     Args:
         row: of the image, which is never drawn.
@@ -196,5 +195,5 @@ def draw_partner(row: int, count: int, *, chance: float, seeds: tuple[int, ...])
     generator = np.random.default_rng(mix_seeds(*seeds, _STREAM))
     if generator.random() >= chance or count < 2:
         return None
-    other = int(generator.integers(count - 1))
-    return other + (other >= row)
+    partner = int(generator.integers(count - 1))
+    return partner + (partner >= row)

@@ -33,7 +33,7 @@ class ImageFile:
 
 
 def inspect_file(path: str, *, decode: bool = True) -> ImageFile:
-    """Inspect one file; a fault is an answer, not an exception.
+    """Inspect one file; a fault is returned, not raised.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""One table of images from several, in which equal numbers of different tables mean different people and cameras."""
+"""One table of images from several, in which equal numbers of different tables are different identities and cameras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from passerby.types import UNKNOWN, CameraTable, Dataset, Ints, Split
 
 
 def join(splits: list[Split]) -> Split:
-    """Put splits one after another; pid and cam become 0..C-1, equal only within one split, and unknown stays -1.
+    """Concatenate splits; pid and cam become 0..C-1, disjoint between splits, and unknown stays -1.
 
     `raw_cam` keeps the camera numbers of the data sets, for reports.
     """
@@ -20,8 +20,8 @@ def join(splits: list[Split]) -> Split:
         mask_path = np.concatenate(blank)
     return Split(
         path=np.concatenate([split.path for split in splits]),
-        pid=_apart([split.pid for split in splits]),
-        cam=_apart([split.cam for split in splits]),
+        pid=_relabel([split.pid for split in splits]),
+        cam=_relabel([split.cam for split in splits]),
         mask_path=mask_path,
         raw_cam=np.concatenate([split.raw_cam for split in splits]),
         cam_row=np.concatenate([split.cam_row for split in splits]),
@@ -35,13 +35,13 @@ def number_cameras(dataset: Dataset, table: CameraTable, *, name: str | None = N
     return replace(dataset, **{part: replace(split, cam_row=rows[part]) for part, split in splits.items()})
 
 
-def _apart(columns: list[Ints]) -> Ints:
-    """Relabel each column from its sorted values, every column after the numbers of the one before."""
+def _relabel(columns: list[Ints]) -> Ints:
+    """Relabel each column from its sorted values, starting after the numbers of the column before."""
     relabelled, offset = [], 0
     for column in columns:
         names, numbers = np.unique(column[column != UNKNOWN], return_inverse=True)
-        fresh = np.full(len(column), UNKNOWN, dtype=np.int64)
-        fresh[column != UNKNOWN] = numbers + offset
-        relabelled.append(fresh)
+        numbered = np.full(len(column), UNKNOWN, dtype=np.int64)
+        numbered[column != UNKNOWN] = numbers + offset
+        relabelled.append(numbered)
         offset += len(names)
     return np.concatenate(relabelled)

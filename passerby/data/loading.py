@@ -25,9 +25,9 @@ from passerby.data.ahead import ahead, available_cpus, has_shared_memory, readin
 from passerby.data.decoding import Pixels, decode
 from passerby.data.foreground import (
     ForegroundSettings,
-    cover,
     decode_mask,
     draw_partner,
+    fill_masked,
     fit_mask,
     mean_colour,
     swap_background,
@@ -243,7 +243,7 @@ class _TrainingBatches(Dataset[_Loaded]):
         partner = draw_partner(row, len(self.store), chance=self.foreground.chance, seeds=seeds)
         if partner is not None and mask.any():
             if self.foreground.use == "mask":
-                image = cover(image, mask == 0, mean_colour(self.store.inputs))
+                image = fill_masked(image, mask == 0, mean_colour(self.store.inputs))
             else:
                 image = swap_background(image, mask, *self.store.with_mask(partner))
         return image, mask

@@ -1,7 +1,7 @@
-"""File names: those that are no text, and the two ways in which Unicode writes an accented letter.
+"""File names: invalid UTF-8, and the two Unicode forms of accented letters.
 
-`é` is one character (form NFC, as most programs write it) or `e` and an accent (NFD, as macOS writes it). Both look
-alike and are meant alike, so identities are compared in NFC, and a file is found by either form of its name.
+`é` is one character (form NFC, as most programs write it) or `e` and an accent (NFD, as macOS writes it). Identities
+are compared in NFC, and a file is found by either form of its name.
 """
 
 from __future__ import annotations

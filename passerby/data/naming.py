@@ -1,8 +1,8 @@
-"""The name of a data set that is given by its place alone.
+"""The default name of a data set, derived from its path.
 
-A released data set, with the counts of its release, has the name of its kind (`market1501`). Any other is called after
-the folder that has the layout, or after the table. Where that folder only has the name of a release
-(`Market-1501-v15.09.15`) or a word such as `images`, the name is that of the folder above it, unless it says no more.
+A released data set, with the counts of its release, has the name of its kind (`market1501`). Any other has the name of
+the folder with the layout, or of the table. Where that is the name of a release (`Market-1501-v15.09.15`) or a generic
+word such as `images`, the name is that of the parent folder, unless that is generic too.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def folder_name(place: Path) -> str:
     if place.suffix.lower() == ".csv":
         return place.stem
     names = [name for name in (place.name, place.parent.name) if name]
-    return next((name for name in names if not _says_little(name)), names[0] if names else "images")
+    return next((name for name in names if not _is_generic(name)), names[0] if names else "images")
 
 
-def _says_little(name: str) -> bool:
+def _is_generic(name: str) -> bool:
     return RELEASED.fullmatch(name.lower()) is not None or is_container(name)
 
 
@@ -47,4 +47,4 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     used = set(taken)
     if name not in used:
         return name
-    return next(found for number in range(2, len(used) + 3) if (found := f"{name}-{number}") not in used)
+    return next(candidate for number in range(2, len(used) + 3) if (candidate := f"{name}-{number}") not in used)

@@ -1,7 +1,6 @@
 """Training augmentation on uint8 tensors: learnt policies, colours, blur, flip, pad and crop, random erasing.
 
-Each image draws from a seed of its own, so a batch looks the same whoever loads it: one process, eight workers or a
-resumed run.
+Each image has its own seed, so a batch is the same for one process, several workers and a resumed run.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ class PolicySettings(Settings):
 
     def step(self, inputs: InputSettings) -> v2.Transform:
         """Return the transform; pixels from outside the image have the mean colour."""
-        fill: list[float] = [float(value) for value in _mean_bytes(inputs)]
+        fill: list[float] = [float(level) for level in _mean_bytes(inputs)]
         if self.kind == "auto":
             return v2.AutoAugment(fill=fill)
         if self.kind == "trivial":
             return v2.TrivialAugmentWide(fill=fill)
         operations, magnitude = (
-            usual if chosen is None else chosen for chosen, usual in ((self.operations, 2), (self.magnitude, 9))
+            default if chosen is None else chosen for chosen, default in ((self.operations, 2), (self.magnitude, 9))
         )
         return v2.RandAugment(operations, magnitude, fill=fill)
 
@@ -64,7 +63,7 @@ class PolicySettings(Settings):
 class BlurSettings(Settings):
     """Gaussian blur."""
 
-    probability: Share = 0.5
+    probability: Share = Field(0.5, description="probability of blurring an image")
     sigma: tuple[Sigma, Sigma] = Field((0.1, 2.0), description="least and largest standard deviation in pixels")
 
     @model_validator(mode="after")
@@ -74,7 +73,7 @@ class BlurSettings(Settings):
         return self
 
     def step(self, inputs: InputSettings) -> v2.Transform:
-        """Return the transform; its window holds two standard deviations to either side, and is inside the image."""
+        """Return the transform; its window covers two standard deviations to either side, limited by the image."""
         reach = min(math.ceil(2 * self.sigma[1]), min(inputs.size) - 1)
         return v2.GaussianBlur(2 * reach + 1, self.sigma)
 
@@ -83,18 +82,20 @@ class JitterSettings(Settings):
     """Random colour changes (torchvision's ColorJitter), each a half-range around no change."""
 
     probability: Share = Field(1.0, description="probability of changing an image")
-    brightness: Annotated[float, Field(ge=0)] = 0.2
-    contrast: Annotated[float, Field(ge=0)] = 0.15
-    saturation: Annotated[float, Field(ge=0)] = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    brightness: Annotated[float, Field(ge=0)] = Field(0.2, description="half-range of the brightness factor around 1")
+    contrast: Annotated[float, Field(ge=0)] = Field(0.15, description="half-range of the contrast factor around 1")
+    saturation: Annotated[float, Field(ge=0)] = Field(0.0, description="half-range of the saturation factor around 1")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="half-range of the hue shift, of a full turn")
 
 
 class EraseSettings(Settings):
     """Random erasing (Zhong et al., AAAI 2020), filled with the mean colour before normalisation."""
 
-    probability: Share = 0.5
+    probability: Share = Field(0.5, description="probability of erasing a rectangle")
     area: tuple[Share, Share] = Field((0.02, 0.4), description="least and largest share of the image that is erased")
-    aspect: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.3, 3.3)
+    aspect: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        (0.3, 3.3), description="least and largest ratio of height to width of the erased rectangle"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -114,10 +115,10 @@ class AugmentSettings(Settings):
     policy: PolicySettings | None = Field(
         None, description="learnt augmentation policy: auto, rand or trivial; null = none"
     )
-    jitter: JitterSettings | None = None
+    jitter: JitterSettings | None = Field(None, description="random colour changes; null = none")
     grayscale: Share = Field(0.0, description="probability of conversion to grey")
-    blur: BlurSettings | None = None
-    erase: EraseSettings | None = EraseSettings()
+    blur: BlurSettings | None = Field(None, description="Gaussian blur; null = none")
+    erase: EraseSettings | None = Field(EraseSettings(), description="random erasing; null = none")
 
 
 def training_transform(settings: AugmentSettings, inputs: InputSettings) -> v2.Compose:
@@ -138,9 +139,14 @@ def _colour_steps(settings: AugmentSettings, inputs: InputSettings) -> list[torc
     if settings.policy is not None:
         steps.append(_sometimes(settings.policy.step(inputs), settings.policy.probability))
     if settings.jitter is not None:
-        chosen = settings.jitter
-        jitter = v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
-        steps.append(_sometimes(jitter, chosen.probability))
+        settings_of_jitter = settings.jitter
+        jitter = v2.ColorJitter(
+            settings_of_jitter.brightness,
+            settings_of_jitter.contrast,
+            settings_of_jitter.saturation,
+            settings_of_jitter.hue,
+        )
+        steps.append(_sometimes(jitter, settings_of_jitter.probability))
     if settings.grayscale:
         steps.append(v2.RandomGrayscale(settings.grayscale))
     if settings.blur is not None:
@@ -149,7 +155,7 @@ def _colour_steps(settings: AugmentSettings, inputs: InputSettings) -> list[torc
 
 
 def _sometimes(step: torch.nn.Module, probability: float) -> torch.nn.Module:
-    """Apply a step with a probability; 1 draws no number, so that later draws are as without the choice."""
+    """Apply a step with a probability; for 1 no number is drawn, so that later draws are unchanged."""
     return step if probability == 1 else v2.RandomApply([step], probability)
 
 
@@ -189,14 +195,14 @@ def augment(transform: v2.Compose, image: Tensor, *, seed: int) -> Tensor:
 def augment_with_mask(transform: v2.Compose, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
     """Apply `transform` to an image (3, H, W) as `augment` does, and its flips and crops to the mask (1, H, W) too.
 
-    Colours change in the image only, and so does erasing: the mask says where the person is, seen or not. Around the
-    image there is no person. A policy turns and shears, which torchvision does not do to masks; recipes refuse it.
+    Colour changes and erasing leave the mask as it is. Padding of the mask is background. A policy rotates and shears,
+    which torchvision does not apply to masks; recipes refuse it.
     """
-    moved = tv_tensors.Mask(mask)
+    changed_mask = tv_tensors.Mask(mask)
     with seeded(seed):
         for step in transform.transforms:
             if isinstance(step, v2.RandomErasing):
                 image = step(image)
             else:
-                image, moved = step(image, moved)
-    return image, moved.as_subclass(Tensor)
+                image, changed_mask = step(image, changed_mask)
+    return image, changed_mask.as_subclass(Tensor)

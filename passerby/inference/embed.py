@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passerby.data.foreground import cover, mean_colour, widen
+from passerby.data.foreground import dilate_mask, fill_masked, mean_colour
 from passerby.data.loading import masked_batches, plain_batches
 from passerby.device import THREADS, FittingBatch, Precision
 from passerby.errors import UserError
@@ -290,7 +290,7 @@ def _shown(
     colour = mean_colour(model.input)
     for images, masks in masked_batches(paths, view.masks, model.input, size=size, workers=workers):
         if view.visible != "whole":
-            images = cover(images, masks == 0 if view.visible == "foreground" else widen(masks), colour)
+            images = fill_masked(images, masks == 0 if view.visible == "foreground" else dilate_mask(masks), colour)
         yield images, masks if view.pooling == "weighted" else None
 
 

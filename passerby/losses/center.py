@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from passerby.losses.loss import BaseLossSettings, Loss
-from passerby.losses.mining import widen
+from passerby.losses.mining import to_full_precision
 from passerby.losses.weights import Weight
 from passerby.types import Output, VectorName
 
@@ -34,7 +34,7 @@ def center_loss(x: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
     >>> center_loss(torch.tensor([[1.0, 0.0], [0.0, 4.0]]), torch.tensor([1, 0]), torch.zeros(2, 2)).item()
     8.5
     """
-    return (widen(x) - centres[labels]).square().sum(dim=1).mean()
+    return (to_full_precision(x) - centres[labels]).square().sum(dim=1).mean()
 
 
 def moved_centres(x: Tensor, labels: Tensor, centres: Tensor, *, rate: float = 0.5) -> Tensor:
@@ -53,7 +53,7 @@ def moved_centres(x: Tensor, labels: Tensor, centres: Tensor, *, rate: float = 0
     >>> moved_centres(x, labels, torch.zeros(3, 1)).tolist()
     [[1.0], [2.5], [0.0]]
     """
-    away = centres[labels] - widen(x)  # (B, D)
+    away = centres[labels] - to_full_precision(x)  # (B, D)
     return centres.index_add(0, labels, away, alpha=-2 * rate / len(x))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, Loss
-from passerby.losses.mining import complete_anchors, widen
+from passerby.losses.mining import complete_anchors, to_full_precision
 from passerby.types import Output, VectorName
 
 
@@ -42,7 +42,7 @@ def circle_loss(
     >>> round(circle_loss(x, torch.tensor([0, 0, 1]), scale=2.0).item(), 4)  # ln(1 + exp(-0.25))
     0.5759
     """
-    directions = F.normalize(widen(x))
+    directions = F.normalize(to_full_precision(x))
     similar = directions @ directions.T  # (B, B)
     same = labels[:, None] == labels[None, :]  # (B, B)
     itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
@@ -81,5 +81,7 @@ class Circle(Loss):
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,)."""
-        chosen = self.settings
-        return circle_loss(self.vectors(out), labels, margin=chosen.margin, scale=chosen.scale, anchors=chosen.anchors)
+        settings = self.settings
+        return circle_loss(
+            self.vectors(out), labels, margin=settings.margin, scale=settings.scale, anchors=settings.anchors
+        )

@@ -123,5 +123,5 @@ def classifiers(losses: nn.ModuleDict) -> dict[str, nn.Linear]:
 
 def identity_rows(losses: nn.ModuleDict) -> dict[str, Tensor]:
     """Return the identity rows of each loss that has some, (C, D) without gradients, by name."""
-    found = {name: loss.identity_rows() for name, loss in losses.items() if isinstance(loss, Loss)}
-    return {name: rows.detach() for name, rows in found.items() if rows is not None}
+    each_rows = {name: loss.identity_rows() for name, loss in losses.items() if isinstance(loss, Loss)}
+    return {name: rows.detach() for name, rows in each_rows.items() if rows is not None}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, ClassifierLoss
-from passerby.losses.mining import widen
+from passerby.losses.mining import to_full_precision
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.types import Output, VectorName
 
@@ -28,7 +28,7 @@ _EDGE = 1 - 1e-7  # the angle has no gradient at cosines of 1 and -1
 
 def cosines(x: Tensor, weight: Tensor) -> Tensor:
     """Return the cosines (B, C) between features x (B, D) and class weights (C, D)."""
-    return F.linear(F.normalize(widen(x)), F.normalize(weight))
+    return F.linear(F.normalize(to_full_precision(x)), F.normalize(weight))
 
 
 def arcface_logits(

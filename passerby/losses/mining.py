@@ -17,14 +17,14 @@ square of that, 2 - 2 cos, in [0, 4]. The last two order pairs alike but give a 
 _FLOOR = 1e-12  # a root has no gradient at 0
 
 
-def widen(x: Tensor) -> Tensor:
-    """Return x in float32 when it is narrower."""
+def to_full_precision(x: Tensor) -> Tensor:
+    """Return x in float32 if it is float16 or bfloat16."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def pair_distances(x: Tensor, *, distance: Distance = "euclidean") -> Tensor:
     """Return all distances (B, B) of the rows of x (B, D), with a gradient everywhere."""
-    x = widen(x)
+    x = to_full_precision(x)
     if distance != "euclidean":
         x = nn.functional.normalize(x)
     squares = x.square().sum(dim=1)
@@ -61,8 +61,8 @@ def softly_hardest(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
     same = labels[:, None] == labels[None, :]  # (B, B)
     toward = distances.masked_fill(~same, -torch.inf).softmax(dim=1)
-    alone = same.all(dim=1)
+    has_no_negative = same.all(dim=1)
     # a softmax over nothing is not a number, so that row runs over everything and is replaced afterwards
-    away = (-distances).masked_fill(same & ~alone[:, None], -torch.inf).softmax(dim=1)
+    away = (-distances).masked_fill(same & ~has_no_negative[:, None], -torch.inf).softmax(dim=1)
     negative = (away * distances).sum(dim=1)
-    return (toward * distances).sum(dim=1), negative.masked_fill(alone, torch.inf)
+    return (toward * distances).sum(dim=1), negative.masked_fill(has_no_negative, torch.inf)

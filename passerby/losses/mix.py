@@ -23,7 +23,7 @@ class LossTerm:
 
     Attributes:
         value: () the loss without its weight.
-        weight: what it is multiplied with.
+        weight: factor in the sum.
         log_variance: () the s of a learnt weight, of which `weight` is then the present value; None when it is fixed.
 
     """
@@ -51,17 +51,17 @@ class LossSettings(ChoiceSettings):
     @property
     def features(self) -> dict[str, VectorName]:
         """Which vector each loss that is present trains: `before_neck` or `after_neck`."""
-        return {name: chosen.feature for name, chosen in self.chosen.items()}
+        return {name: loss.feature for name, loss in self.chosen.items()}
 
     @property
     def of_pairs(self) -> tuple[str, ...]:
         """The losses that are 0, without a gradient, for a batch in which no identity has two images."""
-        return tuple(name for name, chosen in self.chosen.items() if chosen.needs_positives)
+        return tuple(name for name, loss in self.chosen.items() if loss.needs_positives)
 
     @property
-    def apart(self) -> tuple[str, ...]:
-        """The losses with a weight that can move identities away from each other."""
-        return tuple(n for n, chosen in self.chosen.items() if chosen.separates_identities and chosen.weight != 0)
+    def separating_losses(self) -> tuple[str, ...]:
+        """The losses with a weight that separate identities from each other."""
+        return tuple(n for n, loss in self.chosen.items() if loss.separates_identities and loss.weight != 0)
 
 
 def default_losses() -> LossSettings:
@@ -82,9 +82,9 @@ class LossMix(nn.Module):
     def __init__(self, settings: LossSettings, *, dimension: int, classes: int) -> None:
         super().__init__()
         self.losses = nn.ModuleDict(
-            {name: chosen.make(dimension=dimension, classes=classes) for name, chosen in settings.chosen.items()}
+            {name: loss.make(dimension=dimension, classes=classes) for name, loss in settings.chosen.items()}
         )
-        weights = {name: chosen.weight for name, chosen in settings.chosen.items()}
+        weights = {name: loss.weight for name, loss in settings.chosen.items()}
         self.weights = {name: weight for name, weight in weights.items() if weight != "learned"}
         self.log_variances = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(())) for name, weight in weights.items() if weight == "learned"}
@@ -92,9 +92,9 @@ class LossMix(nn.Module):
 
     def forward(self, out: Output, labels: Tensor) -> dict[str, LossTerm]:
         """Return one term per loss; images with label -1 take no part."""
-        known = labels >= 0
-        if not bool(known.all()):
-            out, labels = _rows(out, known), labels[known]
+        labelled = labels >= 0
+        if not bool(labelled.all()):
+            out, labels = _rows(out, labelled), labels[labelled]
         return {name: self._term(name, loss(out, labels)) for name, loss in self.losses.items()}
 
     @property

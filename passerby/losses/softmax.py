@@ -1,6 +1,6 @@
 """Identity classification: a linear layer over the training identities and a label-smoothed cross-entropy.
 
-The classifier lives here and not in the model, so that a new stage can bring a new one and an export needs none.
+The classifier belongs to the loss and not to the model, so that each stage has its own and an exported model has none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, ClassifierLoss
-from passerby.losses.mining import widen
+from passerby.losses.mining import to_full_precision
 from passerby.types import Output, VectorName
 
 
@@ -30,7 +30,7 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float =
     >>> smoothed_cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).item()  # ln 4
     1.3862943649291992
     """
-    return F.cross_entropy(widen(logits), labels, label_smoothing=smoothing)
+    return F.cross_entropy(to_full_precision(logits), labels, label_smoothing=smoothing)
 
 
 class SoftmaxSettings(BaseLossSettings):
@@ -38,8 +38,8 @@ class SoftmaxSettings(BaseLossSettings):
 
     has_classifier: ClassVar[bool] = True
 
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    feature: VectorName = Field("after_neck", description="what the classifier sees")
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="label smoothing")
+    feature: VectorName = Field("after_neck", description="feature that is classified")
 
     def make(self, *, dimension: int, classes: int) -> Softmax:
         """Build the loss for features of `dimension` and `classes` identities."""

@@ -49,8 +49,8 @@ def triplet_loss(
     >>> triplet_loss(x, labels, margin=2.0, form="pull").item()
     1.5
     """
-    mine = softly_hardest if form == "weighted" else hardest
-    positive, negative = mine(pair_distances(x, distance=distance), labels)
+    select_pairs = softly_hardest if form == "weighted" else hardest
+    positive, negative = select_pairs(pair_distances(x, distance=distance), labels)
     gap = positive - negative  # (B,)
     losses = F.softplus(gap) if form in ("soft", "weighted") else (gap + margin).relu()
     if form == "pull":
@@ -64,11 +64,15 @@ def triplet_loss(
 class TripletSettings(BaseLossSettings):
     """Triplet loss."""
 
-    form: Form = "hard"
-    margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for the forms hard and pull")
-    distance: Distance = "euclidean"
-    feature: VectorName = Field("before_neck", description="what is compared")
-    anchors: Literal["valid", "all"] = "valid"
+    form: Form = Field(
+        "hard", description="hard: hinge of the hardest pairs; soft: soft margin; weighted: soft mining; pull: hard + p"
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(0.3, description="margin, for the forms hard and pull")
+    distance: Distance = Field("euclidean", description="distance between features")
+    feature: VectorName = Field("before_neck", description="feature that is compared")
+    anchors: Literal["valid", "all"] = Field(
+        "valid", description="valid: anchors with a positive and a negative; all: every image"
+    )
 
     @property
     def idle(self) -> frozenset[str]:
@@ -99,12 +103,12 @@ class Triplet(Loss):
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,)."""
-        chosen = self.settings
+        settings = self.settings
         return triplet_loss(
             self.vectors(out),
             labels,
-            form=chosen.form,
-            margin=chosen.margin,
-            distance=chosen.distance,
-            anchors=chosen.anchors,
+            form=settings.form,
+            margin=settings.margin,
+            distance=settings.distance,
+            anchors=settings.anchors,
         )

@@ -1,8 +1,8 @@
 """Weight of a loss in the sum: a number, or learnt together with the network.
 
-A learnt weight is exp(-s), with s / 2 added to the sum so that it cannot flee to nothing. At the optimum it is
-1 / (2 L): a loss that shrinks counts more and more. A loss that can reach 0, such as a triplet with a margin, would
-thus draw s to minus infinity and the sum with it; `LIMIT` is what stops that.
+A learnt weight is exp(-s), with s / 2 added to the sum so that it cannot vanish. At the optimum it is 1 / (2 L), so the
+weight of a falling loss grows. A loss that can reach 0, such as a triplet with a margin, would drive s to minus
+infinity, and the sum with it; `LIMIT` bounds s.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.losses.mining import widen
+from passerby.losses.mining import to_full_precision
 
 Place = Literal["after_pooling", "before_pooling"]
 Activation = Literal["sigmoid", "none"]
@@ -54,7 +54,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the code (B, S) or (B, S, h, w)."""
-        code: Tensor = self.encoder(widen(x))
+        code: Tensor = self.encoder(to_full_precision(x))
         return code.sigmoid() if self.activation == "sigmoid" else code
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from passerby.clustering.algorithms import KmeansSettings
 from passerby.errors import UserError
-from passerby.losses.mining import widen
+from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import hidden_rows, unit
 from passerby.methods.method import Method
@@ -40,7 +40,7 @@ def log_assignment(z: Tensor, centres: Tensor, *, alpha: float = 1.0) -> Tensor:
     >>> log_assignment(torch.zeros(1, 1), torch.tensor([[0.0], [1.0]])).exp()
     tensor([[0.6667, 0.3333]])
     """
-    z, centres = widen(z), widen(centres)
+    z, centres = to_full_precision(z), to_full_precision(centres)
     products = z @ centres.T
     squared = z.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1) - 2 * products  # (B, K)
     return F.log_softmax(-(alpha + 1) / 2 * torch.log1p(squared.clamp_min(0) / alpha), dim=1)
@@ -220,7 +220,7 @@ class Dec(Method, settings_class=DecSettings):
         mine = self.taking_part[index]
         if not bool(mine.any()):
             return {"dec": LossTerm(vectors.sum() * 0, self.settings.weight)}
-        z = self._projected(F.normalize(widen(vectors[mine])))
+        z = self._projected(F.normalize(to_full_precision(vectors[mine])))
         log_q = log_assignment(z, self.centres, alpha=self.settings.alpha)
         whole = self.settings.scope == "dataset"
         p = self.target[index[mine]] if whole else target_distribution(log_q.detach().exp())

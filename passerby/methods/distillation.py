@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from passerby.losses.mining import complete_anchors, hardest, pair_distances, widen
+from passerby.losses.mining import complete_anchors, hardest, pair_distances, to_full_precision
 
 Scale = Literal["none", "squared"]
 """Whether a softened cross-entropy is multiplied by its temperature squared, which undoes what the temperature does to
@@ -38,8 +38,8 @@ def softened_cross_entropy(old: Tensor, new: Tensor, *, temperature: float = 10.
     >>> round(softened_cross_entropy(torch.zeros(1, 4), torch.zeros(1, 4)).item(), 4)  # ln 4
     1.3863
     """
-    wanted = (widen(old).detach() / temperature).softmax(dim=1)
-    loss = -(wanted * (widen(new) / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+    wanted = (to_full_precision(old).detach() / temperature).softmax(dim=1)
+    loss = -(wanted * (to_full_precision(new) / temperature).log_softmax(dim=1)).sum(dim=1).mean()
     return loss * temperature**2 if scale == "squared" else loss
 
 
@@ -79,7 +79,7 @@ def feature_gap(old: Tensor, new: Tensor, *, distance: Literal["cosine", "mse"] 
     >>> feature_gap(torch.eye(2), torch.eye(2)).item(), feature_gap(torch.eye(2), -torch.eye(2)).item()
     (0.0, 2.0)
     """
-    old, new = widen(old).detach(), widen(new)
+    old, new = to_full_precision(old).detach(), to_full_precision(new)
     if distance == "mse":
         return F.mse_loss(new, old)
     return (1 - F.cosine_similarity(new, old, dim=1)).mean()
@@ -96,7 +96,7 @@ def affinity(x: Tensor, *, temperature: float = 0.1) -> Tensor:
         temperature: T > 0.
 
     """
-    directions = F.normalize(widen(x))
+    directions = F.normalize(to_full_precision(x))
     return (directions @ directions.T / temperature).softmax(dim=1)
 
 
@@ -109,7 +109,7 @@ def affinity_divergence(wanted: Tensor, new: Tensor, *, temperature: float = 0.1
         temperature: as in `affinity`.
 
     """
-    directions = F.normalize(widen(new))
+    directions = F.normalize(to_full_precision(new))
     found = (directions @ directions.T / temperature).log_softmax(dim=1)
     return F.kl_div(found, wanted.detach(), reduction="batchmean")
 

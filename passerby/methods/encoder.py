@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.errors import UserError
-from passerby.losses.mining import widen
+from passerby.losses.mining import to_full_precision
 from passerby.methods.autoencoder import Activation, Place
 from passerby.methods.reconstruction import Objective, looked_at
 from passerby.models.embedder import Embedder
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     def forward(self, out: Output) -> Tensor:
         """Return the code (B, S) or (B, S, h, w) of what a model said."""
-        code: Tensor = self.layer(widen(looked_at(out, place=self.place)))
+        code: Tensor = self.layer(to_full_precision(looked_at(out, place=self.place)))
         return code.sigmoid() if self.activation == "sigmoid" else code
 
 

@@ -18,7 +18,7 @@ from passerby.device import Precision
 from passerby.inference.embed import WHOLE, View, autocast, embed_by, read_inputs
 from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
 from passerby.models.embedder import Embedder
-from passerby.optim import set_rate
+from passerby.optim import set_lr
 from passerby.types import Floats, Inputs, Output, Split
 
 Objective = Literal["ae", "ae_l1", "ae_l2"]
@@ -178,7 +178,7 @@ def learn(
     optimisers = [torch.optim.Adam(lesson.autoencoder.parameters(), lr=lr, fused=True) for lesson in lessons]
     for epoch in range(epochs):
         for optimiser in optimisers:
-            set_rate(optimiser, lr * 0.1 ** sum(epoch >= at for at in milestones))
+            set_lr(optimiser, lr * 0.1 ** sum(epoch >= at for at in milestones))
         order = torch.randperm(len(material), generator=generator)
         mirrored = torch.rand(len(material), generator=generator) < 0.5
         for rows in order.split(batch):

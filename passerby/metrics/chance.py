@@ -1,4 +1,4 @@
-"""The chance level: the figures that a random order of the gallery gives on average."""
+"""The chance level: the expected scores of a random order of the gallery."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def chance_level(allowed: Relevance) -> RankScores:
     """Return the mean figures over all orders of the gallery, for the queries that can be scored (at least one)."""
     matches = np.diff(allowed.match_start)
     valid = matches > 0
-    matches, kept = matches[valid], allowed.kept[valid]
-    return RankScores(float(expected_ap(matches, kept).mean()), float((matches / kept).mean()))
+    matches, length = matches[valid], allowed.kept[valid]
+    return RankScores(float(expected_ap(matches, length).mean()), float((matches / length).mean()))
 
 
-def expected_ap(matches: Ints, kept: Ints) -> Doubles:
+def expected_ap(matches: Ints, length: Ints) -> Doubles:
     """Return the expected average precision (Q,) of a random order of a list.
 
     Args:
-        matches: (Q,) right images of each query, >= 1.
-        kept: (Q,) images on its list, >= `matches`.
+        matches: (Q,) number of matches of each query, >= 1.
+        length: (Q,) length of its list, >= `matches`.
 
     Reference: Bestgen, "Exact Expected Average Precision of the Random Baseline for System Evaluation", PBML 2015.
 
     >>> expected_ap(np.array([1, 2]), np.array([2, 2]))
     array([0.75, 1.  ])
     """
-    harmonic = np.cumsum(1 / np.arange(1, int(kept.max(initial=1)) + 1))[kept - 1]
-    spread = (matches - 1) / np.maximum(kept - 1, 1)
-    result: Doubles = (harmonic + spread * (kept - harmonic)) / kept
+    harmonic = np.cumsum(1 / np.arange(1, int(length.max(initial=1)) + 1))[length - 1]
+    spread = (matches - 1) / np.maximum(length - 1, 1)
+    result: Doubles = (harmonic + spread * (length - harmonic)) / length
     return result

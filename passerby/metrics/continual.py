@@ -1,7 +1,7 @@
 """Lifelong metrics: forgetting and transfer from the matrix of scores of a sequence of stages.
 
-Everything is a function of the matrix R (T, T): row t holds the scores after stage t on the site of every stage, so
-below the diagonal is what is left of earlier sites, on it what was just learnt, and above it what was never taught.
+Everything is a function of the matrix R (T, T): row t holds the scores after stage t on the data set of every stage.
+Below the diagonal are the scores on earlier data sets, on it those just after training, above it those before.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from passerby.types import Doubles
 
 @dataclass(frozen=True, eq=False)
 class Continual:
-    """The figures of a sequence, in the unit of the matrix.
+    """The metrics of a sequence of stages, in the unit of the matrix.
 
     Attributes:
-        seen: (T,) mean over the sites of the stages so far, after each stage.
-        average: the last of them: mean over all sites after the last stage.
-        forgetting: mean loss of the earlier sites from their best time before the end; None when T = 1.
-        backward: mean change of the earlier sites since they were learnt; negative = forgotten. None when T = 1.
-        forward: mean gain over the start on sites not yet learnt, None without a start or when T = 1.
-        intransigence: (T,) what a model of each site alone has more than this one just after learning it, or None.
+        seen: (T,) mean over the data sets of the stages so far, after each stage.
+        average: mean over all data sets after the last stage.
+        forgetting: mean drop of the earlier data sets from their best score before the end; None when T = 1.
+        backward: mean change of the earlier data sets since their stage; negative = forgotten. None when T = 1.
+        forward: mean gain over the start on data sets before their stage, None without a start or when T = 1.
+        intransigence: (T,) score of a model of each data set alone, minus that of this one just after its stage, or
+            None.
 
     """
 
@@ -37,20 +38,19 @@ class Continual:
 
 
 def continual_metrics(matrix: Doubles, *, start: Doubles | None = None, alone: Doubles | None = None) -> Continual:
-    """Read the measures of forgetting and transfer off a matrix of scores.
+    """Compute forgetting and transfer from a matrix of scores.
 
     Args:
-        matrix: (T, T) scores after stage t (rows) on the site of stage j (columns), the greater the better.
-        start: (T,) scores of the model before the first stage on each site, for the forward transfer.
-        alone: (T,) scores of a model trained on each site alone, for the intransigence.
+        matrix: (T, T) scores after stage t (rows) on the data set of stage j (columns), the greater the better.
+        start: (T,) scores of the model before the first stage on each data set, for the forward transfer.
+        alone: (T,) scores of a model trained on each data set alone, for the intransigence.
 
     Raises:
         UserError: shapes that do not fit, or a value that is not finite.
 
     Reference: Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, equations 2 to 4;
     Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, section 3 (forgetting, intransigence).
-    Differs from the papers: a start at random has no meaning in re-identification, so `start` is whatever the first
-    stage began with.
+    Differs from the papers: `start` is the initial model of the first stage, not a random one.
 
     >>> found = continual_metrics(np.array([[80.0, 20.0], [60.0, 70.0]]), start=np.array([1.0, 5.0]))
     >>> found.average, found.forgetting, found.backward, found.forward
@@ -63,15 +63,15 @@ def continual_metrics(matrix: Doubles, *, start: Doubles | None = None, alone: D
             _check(name, row, (count,))
     learnt, last = np.diag(matrix), matrix[-1]
     seen = np.array([matrix[t, : t + 1].mean() for t in range(count)])
-    several = count > 1
+    is_sequence = count > 1
     best = np.array([matrix[j:-1, j].max() for j in range(count - 1)])
     before = np.array([matrix[j - 1, j] for j in range(1, count)])
     return Continual(
         seen=seen,
         average=float(seen[-1]),
-        forgetting=float((best - last[:-1]).mean()) if several else None,
-        backward=float((last - learnt)[:-1].mean()) if several else None,
-        forward=float((before - start[1:]).mean()) if several and start is not None else None,
+        forgetting=float((best - last[:-1]).mean()) if is_sequence else None,
+        backward=float((last - learnt)[:-1].mean()) if is_sequence else None,
+        forward=float((before - start[1:]).mean()) if is_sequence and start is not None else None,
         intransigence=None if alone is None else alone - learnt,
     )
 

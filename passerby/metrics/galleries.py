@@ -12,12 +12,12 @@ from passerby.types import UNKNOWN, Embeddings, Ints
 
 
 def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
-    """Put sites together into one search, their people and cameras kept apart even where their numbers agree.
+    """Merge data sets into one search, with disjoint identities and cameras.
 
-    Every query is then looked for among the images of all sites, which is harder than the mean over the sites tells.
+    Every query is then searched among the images of all data sets, which is harder than in each alone.
 
     Args:
-        sites: the embeddings of one model, at least one.
+        sites: the embeddings of one model on each data set, at least one.
 
     Raises:
         UserError: none given, or vectors that cannot be compared.
@@ -28,14 +28,14 @@ def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
     ('a + b', [0, 0, 1, 1], [0, 1, 2, 3])
     """
     if not sites:
-        raise UserError("there is no site to merge")
+        raise UserError("there is no data set to merge")
     _require_one_space(sites)
     paths = [site.path for site in sites if site.path is not None]
     return replace(
         sites[0],
         vectors=np.concatenate([site.vectors for site in sites]),
-        pid=_apart([site.pid for site in sites]),
-        cam=_apart([site.cam for site in sites]),
+        pid=_relabel([site.pid for site in sites]),
+        cam=_relabel([site.cam for site in sites]),
         role=np.concatenate([site.role for site in sites]),
         path=np.concatenate(paths) if len(paths) == len(sites) else None,
         dataset=" + ".join(site.dataset for site in sites),
@@ -43,17 +43,17 @@ def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
 
 
 def search_earlier(new: Embeddings, old: Embeddings) -> Embeddings:
-    """Return the queries of one model with the gallery of an earlier one, as when a new model meets stored vectors.
+    """Return the queries of one model with the gallery of an earlier one, as for a gallery of stored vectors.
 
     Args:
-        new: of the present model; its queries are taken.
-        old: of the earlier one; its gallery is taken.
+        new: embeddings of the present model, for the queries.
+        old: embeddings of the earlier model, for the gallery.
 
     Returns:
-        The joined table, whose feature says that the gallery is an earlier model's.
+        The joined table; its `feature` names the earlier model.
 
     Raises:
-        UserError: vectors of different lengths, or of different sites.
+        UserError: vectors of different lengths, or of different data sets.
 
     Reference: Shen et al., "Towards Backward-Compatible Representation Learning", CVPR 2020 (the cross test).
 
@@ -76,21 +76,21 @@ def search_earlier(new: Embeddings, old: Embeddings) -> Embeddings:
 
 def _require_one_space(tables: Sequence[Embeddings]) -> None:
     first = tables[0]
-    for other in tables[1:]:
-        if first.vectors.shape[1] != other.vectors.shape[1]:
-            lengths = f"{first.vectors.shape[1]} and {other.vectors.shape[1]}"
+    for table in tables[1:]:
+        if first.vectors.shape[1] != table.vectors.shape[1]:
+            lengths = f"{first.vectors.shape[1]} and {table.vectors.shape[1]}"
             raise UserError(f"vectors of {lengths} numbers cannot be compared")
         for name in ("feature", "flip", "input_mask"):
-            mine, theirs = getattr(first, name), getattr(other, name)
-            if mine != theirs:
-                raise UserError(f"vectors that differ in {name} ({mine} and {theirs}) cannot be compared")
+            expected, value = getattr(first, name), getattr(table, name)
+            if expected != value:
+                raise UserError(f"vectors that differ in {name} ({expected} and {value}) cannot be compared")
 
 
-def _apart(columns: Sequence[Ints]) -> Ints:
+def _relabel(columns: Sequence[Ints]) -> Ints:
     """Renumber each column from 0 after the numbers of the one before; unknown stays unknown."""
-    found, offset = [], 0
+    relabelled, offset = [], 0
     for column in columns:
         names, numbers = np.unique(column, return_inverse=True)
-        found.append(np.where(column == UNKNOWN, UNKNOWN, numbers + offset))
+        relabelled.append(np.where(column == UNKNOWN, UNKNOWN, numbers + offset))
         offset += len(names)
-    return np.concatenate(found)
+    return np.concatenate(relabelled)

@@ -80,7 +80,7 @@ def _require_same_shape(source: DistanceSource, relevance: Relevance) -> None:
     """Raise `ValueError` unless both have the same shape; compiled loops do not check bounds."""
     if source.shape != (relevance.count_query, relevance.count_gallery):
         expected = (relevance.count_query, relevance.count_gallery)
-        raise ValueError(f"distances have shape {source.shape}, relevance speaks of {expected}")
+        raise ValueError(f"distances have shape {source.shape}, relevance has {expected}")
     for rows in (relevance.match_row, relevance.left_out_row):
         if len(rows) and not 0 <= rows.min() <= rows.max() < relevance.count_gallery:
             raise ValueError(f"relevance names gallery rows outside 0..{relevance.count_gallery - 1}")

@@ -39,7 +39,7 @@ def _require_labels(stages: Sequence[StageSettings]) -> None:
             continue
         if not stage.losses.chosen:
             raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")
-        if not stage.losses.apart:
+        if not stage.losses.separating_losses:
             raise ValueError(
                 f"losses: nothing in {', '.join(stage.losses.chosen)} tells people apart (center only draws images "
                 "together, a weight of 0 does nothing); add softmax or triplet"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from passerby.background_bias import BackgroundBias, Example
 from passerby.data.decoding import decode
-from passerby.data.foreground import cover, decode_mask, fit_mask, mean_colour, widen
+from passerby.data.foreground import decode_mask, dilate_mask, fill_masked, fit_mask, mean_colour
 from passerby.data.loading import prepare
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
@@ -70,7 +70,11 @@ def _triple(example: Example, inputs: InputSettings) -> Triple | None:
     colour = mean_colour(inputs)
     if inputs.colour == "bgr":
         colour = colour.flip(0)
-    return Triple(_inline(image), _inline(cover(image, mask == 0, colour)), _inline(cover(image, widen(mask), colour)))
+    return Triple(
+        _inline(image),
+        _inline(fill_masked(image, mask == 0, colour)),
+        _inline(fill_masked(image, dilate_mask(mask), colour)),
+    )
 
 
 def _inline(image: Tensor) -> str:

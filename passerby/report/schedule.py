@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from passerby.optim import OptimSettings, rate
+from passerby.optim import OptimSettings, learning_rate_at
 from passerby.recipe import Recipe
 from passerby.report.curves import epochs_below
 from passerby.report.palette import QUIET, look, style
@@ -116,7 +116,7 @@ def _still(recipe: Recipe) -> Iterator[str]:
 def _draw_stage(panel: Axes, recipe: Recipe, number: int, *, start: int) -> None:
     stage = recipe.stages[number]
     steps = np.arange(stage.epochs * _STEPS_DRAWN)
-    y = [rate(stage.optim, int(s), steps_per_epoch=_STEPS_DRAWN, epochs=stage.epochs) for s in steps]
+    y = [learning_rate_at(stage.optim, int(s), steps_per_epoch=_STEPS_DRAWN, epochs=stage.epochs) for s in steps]
     panel.plot(start + steps / _STEPS_DRAWN, y, color=look(0).colour)
     if number:
         panel.axvline(start, color=QUIET, linewidth=1.2)

@@ -74,20 +74,20 @@ def predict(segmenter: Segmenter, images: list[Pixels], fitting: FittingBatch | 
         logits = (fitting or FittingBatch()).run(lambda part: segmenter(batch[part].to(device)).cpu(), len(batch))
     sizes = [pixels.shape[:2] for pixels in images]
     full = (
-        nn.functional.interpolate(one[None], size=size, mode="bilinear", align_corners=False)
-        for one, size in zip(logits, sizes, strict=True)
+        nn.functional.interpolate(logit[None], size=size, mode="bilinear", align_corners=False)
+        for logit, size in zip(logits, sizes, strict=True)
     )
     return [(mask[0, 0] > 0).numpy().astype(np.uint8) for mask in full]
 
 
 def _places(names: list[str]) -> dict[str, str]:
-    places = {name: str(Path(name).with_suffix(".png")) for name in names}
-    taken: dict[str, str] = {}
-    for name, place in places.items():
-        if place in taken:
-            raise UserError(f"segment: {taken[place]} and {name} would share the mask {place}; rename one of them")
-        taken[place] = name
-    return places
+    targets = {name: str(Path(name).with_suffix(".png")) for name in names}
+    owner: dict[str, str] = {}
+    for name, target in targets.items():
+        if target in owner:
+            raise UserError(f"segment: {owner[target]} and {name} would share the mask {target}; rename one of them")
+        owner[target] = name
+    return targets
 
 
 def _write(path: Path, mask: Pixels) -> None:

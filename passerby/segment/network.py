@@ -21,23 +21,23 @@ from passerby.settings import Settings, build
 _KEY = "passerby_segmenter"
 
 
-def overlap(found: Tensor, wanted: Tensor) -> Tensor:
+def overlap(predicted: Tensor, target: Tensor) -> Tensor:
     """Return the intersection over union (B,) of masks (B, 1, H, W) of 0 and 1; two empty masks overlap fully.
 
     >>> overlap(torch.tensor([[[[1, 1, 0]]]]), torch.tensor([[[[0, 1, 1]]]]))
     tensor([0.3333])
     """
-    found, wanted = found.bool(), wanted.bool()
-    both, either = (found & wanted).sum(dim=(1, 2, 3)), (found | wanted).sum(dim=(1, 2, 3))
+    predicted, target = predicted.bool(), target.bool()
+    both, either = (predicted & target).sum(dim=(1, 2, 3)), (predicted | target).sum(dim=(1, 2, 3))
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
-def dice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return one minus the Dice coefficient of the probabilities, the mean over images.
 
     Args:
         logits: (B, 1, H, W), above 0 = person.
-        wanted: (B, 1, H, W) of 0 and 1.
+        target: (B, 1, H, W) of 0 and 1.
 
     Reference: Milletari et al., "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation",
     3DV 2016.
@@ -46,9 +46,9 @@ def dice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     empty mask has a gradient.
 
     """
-    found, wanted = logits.float().sigmoid(), wanted.float()
-    both = (found * wanted).sum(dim=(1, 2, 3))
-    total = found.sum(dim=(1, 2, 3)) + wanted.sum(dim=(1, 2, 3))
+    predicted, target = logits.float().sigmoid(), target.float()
+    both = (predicted * target).sum(dim=(1, 2, 3))
+    total = predicted.sum(dim=(1, 2, 3)) + target.sum(dim=(1, 2, 3))
     return (1 - (2 * both + 1) / (total + 1)).mean()
 
 
@@ -91,15 +91,15 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W), values 0 to 255 in any dtype, to logits (B, 1, H, W), above 0 = person."""
-        seen = [self.stem((images.to(self.mean.dtype) - self.mean) / self.std)]
+        skips = [self.stem((images.to(self.mean.dtype) - self.mean) / self.std)]
         for step in self.down:
-            seen.append(step(seen[-1]))
-        found = seen.pop()
+            skips.append(step(skips[-1]))
+        features = skips.pop()
         for step in self.up:
-            beside = seen.pop()
-            found = nn.functional.interpolate(found, size=beside.shape[2:], mode="nearest")
-            found = step(torch.cat([found, beside], dim=1))
-        logits: Tensor = self.head(found)
+            skip = skips.pop()
+            features = nn.functional.interpolate(features, size=skip.shape[2:], mode="nearest")
+            features = step(torch.cat([features, skip], dim=1))
+        logits: Tensor = self.head(features)
         return logits
 
 
@@ -116,9 +116,9 @@ class Origin(Settings):
 
     Attributes:
         trained_on: name of the data set.
-        count_images: images it learnt from.
-        count_held_out: images it was scored on.
-        apart_by: whether the held-out images show other people, or are only other images.
+        count_images: number of training images.
+        count_held_out: number of held-out images.
+        apart_by: unit of the split: `people` or `images`.
         overlap: mean intersection over union on the held-out images, in [0, 1].
 
     """
@@ -135,9 +135,9 @@ def save_segmenter(segmenter: Segmenter, path: str | Path, *, origin: Origin) ->
     from safetensors.torch import save
 
     state = {key: value.detach().contiguous().cpu() for key, value in segmenter.state_dict().items()}
-    described = {"settings": segmenter.settings.model_dump(mode="json"), "origin": origin.model_dump(mode="json")}
+    metadata = {"settings": segmenter.settings.model_dump(mode="json"), "origin": origin.model_dump(mode="json")}
     with atomic_write(path) as file:
-        file.write(save(state, {_KEY: json.dumps(described)}))
+        file.write(save(state, {_KEY: json.dumps(metadata)}))
 
 
 def load_segmenter(path: str | Path) -> tuple[Segmenter, Origin]:
@@ -150,8 +150,8 @@ def load_segmenter(path: str | Path) -> tuple[Segmenter, Origin]:
     path = Path(path)
     state = read_weights(path)
     try:
-        described = json.loads(safetensors_texts(path)[_KEY])
-        settings, origin = dict(described["settings"]), dict(described["origin"])
+        metadata = json.loads(safetensors_texts(path)[_KEY])
+        settings, origin = dict(metadata["settings"]), dict(metadata["origin"])
     except Exception as error:  # safetensors raises its own kinds
         raise UserError(f"{path} is not a segmenter; `passerby segment train` makes one") from error
     with reading(path, "a segmenter that fits into this program"):

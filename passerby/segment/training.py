@@ -1,4 +1,4 @@
-"""Teaching the segmenter from the masks of a data set, and scoring it on people it has not seen."""
+"""Training of the segmenter on the masks of a data set, and its evaluation on held-out identities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from passerby.segment.network import Origin, Segmenter, SegmenterSettings, dice_
 from passerby.types import UNKNOWN, Bools, Dataset, Ints, Split
 
 HELD_OUT = 0.1
-"""Share of the people, or without known people of the images, that are kept for the score."""
+"""Share of the identities, or of the images where no identity is known, that is held out for evaluation."""
 
 _BATCH = 32
 _RATE = 4e-3
@@ -44,14 +44,14 @@ def open_masked(folder: str, *, kind: str, masks: str | None, pattern: str | Non
     except UserError:
         if pattern is not None:
             raise
-        place = Path(folder).expanduser()
-        relative = images_below(place) if kind == "auto" and place.is_dir() else []
+        root = Path(folder).expanduser()
+        relative = images_below(root) if kind == "auto" and root.is_dir() else []
         if not relative:
             raise
-        found = find_masks(relative, place, masks=masks)
-        nobody = np.full(len(relative), UNKNOWN)
+        mask_paths = find_masks(relative, root, masks=masks)
+        unknown = np.full(len(relative), UNKNOWN)
         paths = np.array([f"{folder}/{path}" for path in relative])
-        split = Split(paths, nobody, nobody, mask_path=np.array(found))
+        split = Split(paths, unknown, unknown, mask_path=np.array(mask_paths))
         note = "Read as images of unknown identity."
         dataset = Dataset(folder_name(Path(folder)), split, Split.empty(), Split.empty(), (note,))
     if not len(masked(dataset.train)):
@@ -69,7 +69,7 @@ def masked(split: Split) -> Split:
 
 @dataclass(frozen=True)
 class TrainedSegmenter:
-    """A trained segmenter and where it comes from."""
+    """A trained segmenter and its origin."""
 
     segmenter: Segmenter
     origin: Origin
@@ -86,15 +86,15 @@ def train_on_masks(
 ) -> TrainedSegmenter:
     """Train a segmenter on the masked training images of a data set; its test images are not used.
 
-    Adam with a rate that rises over the first twentieth of the steps and falls with a cosine; cross-entropy plus Dice.
+    AdamW with a warm-up over the first twentieth of the steps and cosine decay; cross-entropy plus Dice.
     On the CPU, with as many threads as before, the same seed gives the same network.
 
     Args:
         dataset: with masks.
         settings: of the network.
-        epochs: how often each image is seen, >= 1.
-        seed: of the weights, the order, the augmentation and the choice of the held-out people.
-        device: where it is trained, as in `InferenceSettings`.
+        epochs: number of epochs, >= 1.
+        seed: of the weights, the order, the augmentation and the held-out identities.
+        device: as in `InferenceSettings`.
         progress: called with (steps done, all steps).
 
     Raises:
@@ -103,22 +103,20 @@ def train_on_masks(
     """
     split = masked(dataset.train)
     if len(split) < 2:
-        raise UserError(
-            f"{dataset.name} has {len(split)} training image with a mask; two are the least to learn and score"
-        )
-    kept, apart_by = hold_out(split.pid, seed=seed)
-    learnt, asked = split.select(~kept), split.select(kept)
+        raise UserError(f"{dataset.name} has {len(split)} training image with a mask; at least two are needed")
+    is_held_out, apart_by = hold_out(split.pid, seed=seed)
+    trained, tested = split.select(~is_held_out), split.select(is_held_out)
     torch.manual_seed(mix_seeds(seed))
-    where = find_device(device)
-    segmenter = Segmenter(settings).to(where).to(memory_format=torch.channels_last)
-    store = ImageStore(learnt.path, settings.input, masks=learnt.mask_path)
+    target = find_device(device)
+    segmenter = Segmenter(settings).to(target).to(memory_format=torch.channels_last)
+    store = ImageStore(trained.path, settings.input, masks=trained.mask_path)
     optimiser = torch.optim.AdamW(segmenter.parameters(), lr=_RATE, weight_decay=1e-4)
     count = epochs * math.ceil(len(store) / _BATCH)
     segmenter.train()
     for step, (images, masks) in enumerate(_batches(store, epochs=epochs, seed=seed)):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * min((step + 1) / (0.05 * count), 1) * (1 + math.cos(math.pi * step / count)) / 2
-        images, masks = images.to(where), masks.to(where)
+        images, masks = images.to(target), masks.to(target)
         logits = segmenter(images.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.binary_cross_entropy_with_logits(logits, masks.float()) + dice_loss(logits, masks)
         optimiser.zero_grad(set_to_none=True)
@@ -127,32 +125,32 @@ def train_on_masks(
         if progress is not None:
             progress(step + 1, count)
     segmenter.eval()
-    scored = float(np.mean(score_segmenter(segmenter, asked)))
+    score = float(np.mean(score_segmenter(segmenter, tested)))
     origin = Origin(
         trained_on=dataset.name,
-        count_images=len(learnt),
-        count_held_out=len(asked),
+        count_images=len(trained),
+        count_held_out=len(tested),
         apart_by=apart_by,
-        overlap=scored,
+        overlap=score,
     )
     return TrainedSegmenter(segmenter, origin)
 
 
 def hold_out(pid: Ints, *, seed: int) -> tuple[Bools, str]:
-    """Choose the images (N,) to be scored on: those of a tenth of the people, or a tenth of the images.
+    """Return the held-out images (N,): those of a tenth of the identities, or a tenth of the images.
 
     Returns:
-        (N,) which are held out, neither none nor all, and by what they are kept apart: `people` or `images`.
+        (N,) whether an image is held out, neither none nor all, and the unit of the split: `people` or `images`.
 
     """
     generator = np.random.default_rng(seed)
-    people = np.unique(pid[pid != UNKNOWN])
-    if len(people) >= 2:
-        chosen = generator.permutation(people)[: max(1, round(HELD_OUT * len(people)))]
-        return np.isin(pid, chosen), "people"
-    kept = np.zeros(len(pid), dtype=np.bool_)
-    kept[generator.permutation(len(pid))[: max(1, round(HELD_OUT * len(pid)))]] = True
-    return kept, "images"
+    identities = np.unique(pid[pid != UNKNOWN])
+    if len(identities) >= 2:
+        identities_held_out = generator.permutation(identities)[: max(1, round(HELD_OUT * len(identities)))]
+        return np.isin(pid, identities_held_out), "people"
+    is_held_out = np.zeros(len(pid), dtype=np.bool_)
+    is_held_out[generator.permutation(len(pid))[: max(1, round(HELD_OUT * len(pid)))]] = True
+    return is_held_out, "images"
 
 
 def score_segmenter(segmenter: Segmenter, split: Split) -> Sequence[float]:
@@ -169,9 +167,9 @@ def score_segmenter(segmenter: Segmenter, split: Split) -> Sequence[float]:
 
 
 def _batches(store: ImageStore, *, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield augmented images and masks; each image from a seed of its own."""
-    chosen = AugmentSettings(flip=0.5, pad=store.inputs.size[0] // 20, jitter=_JITTER, erase=None)
-    transform = training_transform(chosen, store.inputs)
+    """Yield augmented images and masks; each image has its own seed."""
+    augmentation = AugmentSettings(flip=0.5, pad=store.inputs.size[0] // 20, jitter=_JITTER, erase=None)
+    transform = training_transform(augmentation, store.inputs)
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(store))
         for start in range(0, len(order), _BATCH):

@@ -18,7 +18,7 @@ from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.mix import LossTerm, total
 from passerby.models.groups import batch_norms
-from passerby.optim import rate, set_rate
+from passerby.optim import learning_rate_at, set_lr
 from passerby.training import distributed
 from passerby.training.context import MethodContext
 from passerby.training.counters import numbered
@@ -98,7 +98,9 @@ class TrainingStep:
     def _optimise(self, done: int, *, per_epoch: int) -> None:
         """Move the weights after `done` steps, and what follows them."""
         state, settings = self.state, self.state.settings
-        set_rate(state.optimiser, rate(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs))
+        set_lr(
+            state.optimiser, learning_rate_at(settings.optim, done, steps_per_epoch=per_epoch, epochs=settings.epochs)
+        )
         state.scaler.unscale_(state.optimiser)  # methods read the gradients of the step
         state.scaler.step(state.optimiser)
         state.scaler.update()

@@ -20,7 +20,7 @@ from passerby.data.loading import EpochKey, ImageStore, training_batches
 from passerby.data.transforms import mix_seeds
 from passerby.methods.method import END_OF_STAGE
 from passerby.models.embedder import Embedder
-from passerby.optim import base_rate
+from passerby.optim import base_lr
 from passerby.recipe import Recipe
 from passerby.training import distributed
 from passerby.training.builder import StageBuilder
@@ -183,7 +183,7 @@ class Trainer:
             title=state.stage.name,
             epoch=state.counters.epoch + 1,
             epochs=state.settings.epochs,
-            lr=base_rate(state.optimiser),
+            lr=base_lr(state.optimiser),
             terms={
                 name: TermRecord(value / count, weighted / count, weight)
                 for name, (value, weighted, weight) in state.counters.sums.items()

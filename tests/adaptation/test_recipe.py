@@ -119,7 +119,7 @@ def test_a_run_goes_on_with_the_same_source_and_folder_only(adapted, source, yar
     assert adapt(source, yard, out, "--resume").exit_code == 0
     assert (out / "clusters.csv").read_bytes() == before
     said = refused(adapt(source, paint(tmp_path / "court"), out, "--resume"))
-    assert said == f"{out} adapts {source} to {yard}; go on with these, or choose another --out"
+    assert said == f"{out} adapts {source} to {yard}; name these, or choose another --out"
 
 
 def test_a_run_goes_on_where_its_source_and_its_folder_have_moved_to(adapted, source, yard, tmp_path):
@@ -180,8 +180,8 @@ def test_masks_are_used_as_in_the_source_and_missed_in_a_sentence(tiny, masks, t
     bare = adaptation(source, yard, overrides=SMALL, say=said.append)
     assert bare.foreground.use == "none"
     assert said == [
-        f"{source} was trained with foreground: mask, and masks of {yard} are missing, so whole images are learnt "
-        "from; `passerby segment apply` makes masks"
+        f"{source} was trained with foreground: mask, and masks of {yard} are missing, so training uses whole "
+        "images; `passerby segment apply` makes masks"
     ]
     assert "a mask is missing for 30 of 30 training images of 'yard'" in refused(
         adapt(source, yard, tmp_path / "out", *SMALL, "foreground=mask")
@@ -237,7 +237,7 @@ def test_places_that_hold_nothing_are_told(source, yard, tmp_path):
     assert "no image (" in refused(adapt(source, tmp_path / "empty", tmp_path / "out"))
     assert "gone does not exist" in refused(adapt(source, tmp_path / "gone", tmp_path / "out"))
     for place in (tmp_path / "gone", yard):
-        assert refused(adapt(place, yard, tmp_path / "out")).startswith(f"{place} is no run; name the folder")
+        assert refused(adapt(place, yard, tmp_path / "out")).startswith(f"{place} is not a run; name the folder")
 
 
 def test_a_source_that_stopped_half_way_is_refused(tiny, yard, tmp_path):

@@ -13,7 +13,7 @@ from passerby.bench import ranking as bench
 from passerby.bench import rerank as bench_rerank_module
 from passerby.bench.measure import Contender, contest, resident_mb
 from passerby.bench.ranking import TINY
-from passerby.bench.rerank import K1, K2, WEIGHT, Prepared, dense_reranked
+from passerby.bench.rerank import K1, K2, WEIGHT, RerankInput, dense_reranked
 from passerby.bench.sites import SIZES, Size, make_features
 from passerby.distances.kreciprocal import rerank
 from passerby.metrics.ranking import average_precision
@@ -74,7 +74,7 @@ def test_the_peers_of_ranking_find_the_same():
 
 
 def test_the_dense_peer_finds_the_same():
-    prepared = Prepared(make_features(SMALL))
+    prepared = RerankInput(make_features(SMALL))
     source = rerank(prepared.features.query, prepared.features.gallery, parameters=Rerank(K1, K2, WEIGHT))
     ours = np.concatenate([block.numpy().copy() for _, block in source.blocks()])
     dense = dense_reranked(prepared.all_squares, prepared.order, prepared.features.count_query)

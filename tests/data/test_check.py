@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from passerby.data.check import CameraFacts, SplitFacts, check_dataset, describe, render_check, skipped_queries
+from passerby.data.check import CameraFacts, SplitFacts, check_dataset, describe_dataset, render_check, skipped_queries
 from passerby.types import Dataset, Split
 
 
@@ -49,7 +49,7 @@ def test_the_report_as_text(site):
         "  query          1           1        1       0",
         "  gallery        2           2        2       0",
         "",
-        "          camera  train people        images   test people        images",
+        "          camera     train ids        images      test ids        images",
         "               1             2             2             2             2",
         "               2             2             2             1             1",
         "  width 20 to 20 pixels, median 20",
@@ -63,7 +63,7 @@ def test_the_report_as_text(site):
         "",
         "  no problem and no warning",
     ]
-    assert render_check(check(site)).startswith(describe(site))
+    assert render_check(check(site)).startswith(describe_dataset(site))
 
 
 def test_problems_and_warnings_are_told_in_the_text(site):
@@ -72,7 +72,7 @@ def test_problems_and_warnings_are_told_in_the_text(site):
     assert text.splitlines()[-6:] == [
         "",
         "  1 problem:",
-        "    Training has one identity only; telling people apart needs two.",
+        "    Training has one identity only; it needs two or more.",
         "",
         "  1 warning:",
         "    There is no query, so nothing can be evaluated.",
@@ -131,7 +131,7 @@ def test_an_empty_set():
 
 def test_one_identity_cannot_be_learnt(site):
     report = check(replace(site, train=site.train.select(site.train.pid == 1)))
-    assert report.problems == ("Training has one identity only; telling people apart needs two.",)
+    assert report.problems == ("Training has one identity only; it needs two or more.",)
 
 
 def test_no_valid_query(site):

@@ -63,13 +63,13 @@ def test_auto_says_what_it_found(tmp_path, make_images):
     make_images(tmp_path / "mine", ["train/1/c1.jpg"])
     dataset = open_dataset(Auto(root=str(tmp_path)), "x")
     assert (dataset.name, len(dataset.train)) == ("x", 1)
-    assert dataset.notes == (f"{tmp_path}/mine was taken for kind folder.",)
+    assert dataset.notes == (f"{tmp_path}/mine was recognised as kind folder.",)
 
 
 def test_auto_reads_a_table(tmp_path):
     (tmp_path / "list.csv").write_text("path,pid,cam,role\n1.jpg,1,2,train\n")
     dataset = open_dataset(Auto(root=f"{tmp_path}/list.csv"), "x")
-    assert dataset.notes == (f"{tmp_path}/list.csv was taken for kind csv.",)
+    assert dataset.notes == (f"{tmp_path}/list.csv was recognised as kind csv.",)
 
 
 def test_reading_needs_no_torch():

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from passerby.data.foreground import (
     ForegroundSettings,
-    cover,
     decode_mask,
+    dilate_mask,
     draw_partner,
+    fill_masked,
     fit_mask,
     mean_colour,
     swap_background,
-    widen,
     without_person,
 )
 from passerby.errors import UserError
@@ -33,17 +33,17 @@ def box(top, bottom, left, right, size=(32, 16)):
 
 def test_covering_keeps_the_rest():
     image, mask, colour = random_image(), box(4, 20, 3, 9), torch.tensor([1, 2, 3], dtype=torch.uint8)
-    covered = cover(image, mask, colour)
+    covered = fill_masked(image, mask, colour)
     assert covered[:, mask[0] == 1].unique(dim=1).tolist() == [[1], [2], [3]]
     assert torch.equal(covered[:, mask[0] == 0], image[:, mask[0] == 0])
     assert covered.dtype == torch.uint8
 
 
 def test_widening_goes_a_64th_to_every_side():
-    assert torch.equal(widen(box(10, 12, 5, 7)), box(9, 13, 4, 8))
-    wide = widen(box(50, 60, 20, 30, size=(128, 64)))
+    assert torch.equal(dilate_mask(box(10, 12, 5, 7)), box(9, 13, 4, 8))
+    wide = dilate_mask(box(50, 60, 20, 30, size=(128, 64)))
     assert torch.equal(wide, box(48, 62, 18, 32, size=(128, 64)))
-    assert torch.equal(widen(torch.stack([box(10, 12, 5, 7)] * 2))[1], box(9, 13, 4, 8))
+    assert torch.equal(dilate_mask(torch.stack([box(10, 12, 5, 7)] * 2))[1], box(9, 13, 4, 8))
 
 
 def brute_force_painting(image, hidden):
@@ -71,7 +71,7 @@ def brute_force_painting(image, hidden):
 def test_a_person_is_painted_over_from_both_sides(mask):
     image = random_image()
     painted = without_person(image, mask)
-    wanted = brute_force_painting(image, widen(mask)[0].bool().numpy())
+    wanted = brute_force_painting(image, dilate_mask(mask)[0].bool().numpy())
     assert (painted.double() - wanted).abs().max() <= 0.51
     assert not torch.equal(painted, image)
 

@@ -69,5 +69,5 @@ def test_what_cannot_be_compared_is_told():
         search_earlier(one, replace(one, vectors=one.vectors[:, :4]))
     with pytest.raises(UserError, match="differ in flip"):
         merge_sites([one, replace(one, flip=True)])
-    with pytest.raises(UserError, match="no site to merge"):
+    with pytest.raises(UserError, match="no data set to merge"):
         merge_sites([])

@@ -182,5 +182,5 @@ def test_only_the_file_itself_is_left_out_without_cameras():
 
 def test_distances_of_other_images_are_refused():
     allowed = relevance(columns([1], [0]), columns([2, 1, 3], [1, 1, 1]))
-    with pytest.raises(ValueError, match=r"shape \(1, 2\), relevance speaks of \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), relevance has \(1, 3\)"):
         rank_matches(Given([[0.0, 1.0]]), allowed)

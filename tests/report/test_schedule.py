@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from passerby.optim import OptimSettings, rate
+from passerby.optim import OptimSettings, learning_rate_at
 from passerby.recipe import load_recipe
 from passerby.report.schedule import phases, rate_curve
 from tests.report.conftest import plain_recipe
@@ -21,7 +21,7 @@ def test_the_rate_is_the_schedule_of_every_stage():
         assert x[0] == start
         assert x[-1] < start + stage.epochs
         at = len(x) // 2
-        assert y[at] == rate(stage.optim, at, steps_per_epoch=len(x) // stage.epochs, epochs=stage.epochs)
+        assert y[at] == learning_rate_at(stage.optim, at, steps_per_epoch=len(x) // stage.epochs, epochs=stage.epochs)
 
 
 SCHEDULES = [
@@ -49,7 +49,7 @@ def test_the_words_of_each_phase_are_true(chosen):
     assert all(before.end == after.begin for before, after in pairwise(found))
     for phase in found:
         steps = range(round(phase.begin * per_epoch), round(phase.end * per_epoch))
-        rates = np.array([rate(optim, step, steps_per_epoch=per_epoch, epochs=epochs) for step in steps])
+        rates = np.array([learning_rate_at(optim, step, steps_per_epoch=per_epoch, epochs=epochs) for step in steps])
         if phase.words.startswith("warm-up"):
             assert (np.diff(rates) > 0).mean() > 0.9  # but where a step falls into the warm-up
         elif phase.words.startswith("falling"):

@@ -214,7 +214,7 @@ def test_what_cannot_be_learnt_from(site, masks, tmp_path):
     only = tmp_path / "only/bounding_box_train"
     only.mkdir(parents=True)
     shutil.copy(masks / "bounding_box_train/0002_c1s1_000001_00.png", only)
-    assert "two are the least" in told("segment", "train", site, "--masks", only.parent, *out)
+    assert "at least two are needed" in told("segment", "train", site, "--masks", only.parent, *out)
 
 
 def test_what_masks_cannot_be_made_for(file, site, tmp_path):

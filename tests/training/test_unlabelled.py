@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from passerby.errors import UserError
-from passerby.optim import rate
+from passerby.optim import learning_rate_at
 from passerby.training import run_log
 from passerby.training.pseudo_labels import labels_file
 from passerby.training.session import train
@@ -163,7 +163,7 @@ def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(ti
     (stop,) = (record for record in run_log.metrics(records) if record.method == "stop")
     assert stop.values == {"last epoch": 2.0, "planned": 5.0}
     planned = recipe.stages[1].optim
-    assert run_log.epochs(records)[-1].lr == rate(planned, 5, steps_per_epoch=3, epochs=5) > planned.min_lr
+    assert run_log.epochs(records)[-1].lr == learning_rate_at(planned, 5, steps_per_epoch=3, epochs=5) > planned.min_lr
     metrics = json.loads((whole / "continual_metrics.json").read_text())
     assert len(metrics["stages"]) == 2
     broken = run_interrupted(recipe, tmp_path / "broken", steps=[2, 5])
