@@ -123,7 +123,8 @@ def losses(course: LifelongResults, *, other: LifelongResults | None = None, nam
 
     """
     for stage in range(2, len(course.stages) + 1):
-        found = [_change(course, stage, site, other, name) for site in course.learnt_before(stage)]
+        earlier = [site for site in course.learnt_before(stage) if site not in course.trained[stage - 1]]
+        found = [_change(course, stage, site, other, name) for site in earlier]
         if found:
             yield f"Training on {course.stages[stage - 1]} {', and '.join(found)}."
 
@@ -165,7 +166,10 @@ def _lost(course: LifelongResults, stage: int, site: str) -> float:
 def _summary(course: LifelongResults) -> Iterator[str]:
     found = course.figures("mAP")
     if found is None:
-        yield "Forgetting and transfer are not defined, because not every stage has exactly one evaluated data set."
+        yield (
+            "Forgetting and transfer are not defined, because not every stage has exactly one evaluated data set, or "
+            "one is trained on again after another."
+        )
     elif found.forgetting is not None:
         kept = "have lost" if found.forgetting >= 0 else "have won"
         yield (

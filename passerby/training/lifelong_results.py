@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Literal, cast
 
 import numpy as np
@@ -83,26 +84,48 @@ class LifelongResults:
     costs: tuple[StageCost, ...]
 
     @property
+    def last_stages(self) -> dict[str, int] | None:
+        """The data sets in the order of training, each with the last of its stages, from 0.
+
+        Stages that follow one another on one data set count as one. None unless each stage has a single data set, no
+        data set is trained on again after another one, and all are tested.
+        """
+        order = [names[0] for names in self.trained if len(names) == 1]
+        without_repeats = [name for name, _ in groupby(order)]
+        once = len(order) == len(self.trained) and len(set(without_repeats)) == len(without_repeats)
+        if not order or not once or not set(order) <= set(self.datasets):
+            return None
+        return {name: stage for stage, name in enumerate(order)}
+
+    @property
     def sites(self) -> tuple[str, ...] | None:
-        """The data set of each stage; None unless each has a single one, all differ, and all are tested."""
-        single = tuple(names[0] for names in self.trained if len(names) == 1)
-        fit = len(single) == len(self.trained) == len(set(single)) and set(single) <= set(self.datasets)
-        return single if fit and single else None
+        """The data sets in the order of training; None where `last_stages` is."""
+        return None if self.last_stages is None else tuple(self.last_stages)
 
     def figures(self, measure: Measure, *, expert_scores: Mapping[str, float] | None = None) -> Continual | None:
-        """Return the measures of forgetting and transfer, or None where stages and data sets do not go together.
+        """Return the measures of forgetting and transfer, from the last stage on each data set.
+
+        None where `last_stages` is.
 
         Args:
             measure: mAP or rank-1.
             expert_scores: score of a model trained on each data set alone, in percent, for the intransigence.
 
         """
-        if self.sites is None:
+        if self.last_stages is None:
             return None
-        columns = [self.datasets.index(name) for name in self.sites]
-        experts = None if expert_scores is None else np.array([expert_scores[name] for name in self.sites])
+        columns = [self.datasets.index(name) for name in self.last_stages]
+        experts = None if expert_scores is None else np.array([expert_scores[name] for name in self.last_stages])
         start = None if self.start is None else self.start[measure][columns]
-        return continual_metrics(self.matrix[measure][:, columns], start=start, alone=experts)
+        matrix = self.matrix[measure][np.ix_(list(self.last_stages.values()), columns)]
+        return continual_metrics(matrix, start=start, alone=experts)
+
+    def seen_average(self, measure: Measure) -> Doubles | None:
+        """Return the mean over the data sets trained on so far after each stage (T,); None where `last_stages` is."""
+        if self.last_stages is None:
+            return None
+        columns = [[self.datasets.index(name) for name in self.learnt_before(t + 2)] for t in range(len(self.stages))]
+        return np.array([row[learnt].mean() for row, learnt in zip(self.matrix[measure], columns, strict=True)])
 
     def unseen_average(self, measure: Measure) -> Doubles | None:
         """Return the mean over the unseen data sets after each stage (T,), each searched by itself."""
@@ -201,7 +224,7 @@ def _measure_json(results: LifelongResults, measure: Measure) -> dict[str, objec
         "start": _list(None if results.start is None else results.start[measure]),
         "unseen_merged": _list(None if results.merged is None else results.merged[measure]),
         "unseen_avg": _list(results.unseen_average(measure)),
-        "seen_avg": None if figures is None else figures.seen.tolist(),
+        "seen_avg": _list(results.seen_average(measure)),
         "average": None if figures is None else figures.average,
         "forgetting": None if figures is None else figures.forgetting,
         "backward_transfer": None if figures is None else figures.backward,

@@ -10,6 +10,7 @@ from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.metrics.galleries import search_earlier
 from passerby.models.embedder import load_embedder
+from passerby.report.lifelong import losses
 from passerby.training import run_log
 from passerby.training.lifelong_results import lifelong_results_from_json, lifelong_results_json, read_lifelong_results
 from passerby.training.run_log import EpochRecord, ScoreRecord, SearchRecord, StageRecord
@@ -110,13 +111,30 @@ def test_without_a_start_there_is_no_forward_transfer():
 
 
 @pytest.mark.parametrize(
-    "stages", [[stage("plaza", "campus"), stage("station")], [stage("plaza"), stage("plaza")], [stage("quarry")]]
+    "stages",
+    [
+        [stage("plaza", "campus"), stage("station")],
+        [stage("plaza"), stage("campus"), stage("plaza")],
+        [stage("quarry")],
+    ],
 )
 def test_stages_that_do_not_go_with_data_sets_have_no_figures(stages):
     course = read_lifelong_results(stages, TESTED, RECORDS)
     assert course.sites is None
     assert course.figures("mAP") is None
     assert lifelong_results_json(course)["mAP"]["forgetting"] is None
+
+
+def test_stages_on_one_data_set_count_as_one():
+    course = read_lifelong_results([stage("plaza"), stage("plaza"), stage("campus")], TESTED, RECORDS)
+    assert course.sites == ("plaza", "campus")
+    found = course.figures("mAP")  # from the rows of the second and the third stage
+    assert (found.forgetting, found.backward) == pytest.approx((10, -10))
+    assert (found.average, found.forward) == pytest.approx((56, 70))
+    assert course.seen_average("mAP") == pytest.approx([82, 60, 56])
+    assert lifelong_results_json(course)["mAP"]["seen_avg"] == pytest.approx([82, 60, 56])
+    only = read_lifelong_results([stage("plaza"), stage("plaza")], TESTED, RECORDS)
+    assert (only.figures("mAP").average, only.figures("mAP").forgetting) == (60, None)
 
 
 def test_known_people_beside_are_no_second_site_of_a_stage():
@@ -189,3 +207,23 @@ def test_what_is_tested_between_does_not_matter(sequence, tiny, tmp_path):
     assert not torch.equal(
         *(load_embedder(sequence / f).neck.weight for f in ("stage-1.safetensors", "embedder.safetensors"))
     )
+
+
+def test_a_run_of_two_stages_on_the_first_data_set_measures_forgetting(tiny, tmp_path):
+    stages = [
+        "{train: [market1501], epochs: 1}",
+        "{train: [market1501], name: again, epochs: 1}",
+        "{train: [other], epochs: 1}",
+    ]
+    settings = (f"stages=[{', '.join(stages)}]", "data.sampler.identities=3", "test.rerank=null")
+    folder = run(tiny(*settings), tmp_path / "run")
+    written = json.loads((folder / "continual_metrics.json").read_text())
+    matrix = np.array(written["mAP"]["matrix"])
+    assert matrix.shape == (3, 2)
+    assert written["mAP"]["forgetting"] == pytest.approx(matrix[1, 0] - matrix[2, 0])
+    assert written["mAP"]["forward_transfer"] == pytest.approx(matrix[1, 1] - written["mAP"]["start"][1])
+    assert written["mAP"]["seen_avg"] == pytest.approx([matrix[0, 0], matrix[1, 0], matrix[2].mean()])
+    galleries = [(gallery["stage"], gallery["dataset"]) for gallery in written["earlier_gallery"]]
+    assert galleries == [(2, "market1501"), (3, "market1501")]
+    (sentence,) = losses(lifelong_results_from_json(written, source="it"))
+    assert sentence.startswith("Training on other ")
