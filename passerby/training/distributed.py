@@ -1,11 +1,8 @@
-"""Several processes, one run: what is summed, what is gathered, and who writes.
-
-Gradients are averaged after the backward pass instead of by a wrapper around the model, because classifiers, memories
-and autoencoders that live outside the model must be averaged too, and because stages come and go.
-"""
+"""Several processes, one run: what is summed, what is gathered, and who writes; `averaging` averages gradients."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -31,8 +28,17 @@ def start() -> bool:
 
 def stop() -> None:
     """Leave the other processes."""
+    gradient_group.cache_clear()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         idist.finalize()
+
+
+@functools.cache
+def gradient_group() -> torch.distributed.ProcessGroup:
+    """Return the process group of gradients, made by the first call; every process must ask."""
+    group = torch.distributed.new_group()
+    assert isinstance(group, torch.distributed.ProcessGroup)
+    return group
 
 
 def wait() -> None:
@@ -57,24 +63,6 @@ def any_of(flag: bool) -> bool:
     flags = torch.tensor([float(flag)], device="cuda" if torch.cuda.is_available() else "cpu")
     torch.distributed.all_reduce(flags)
     return bool(flags.item())
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes, where one without counts as 0; two messages in all.
-
-    A parameter that has a gradient in no process keeps none, so that the optimiser passes it over as it does in one
-    process: a gradient of 0 would leave it to weight decay and momentum.
-    """
-    wanting = [p for p in parameters if p.requires_grad]
-    if world() == 1 or not wanting:
-        return
-    has_gradient = torch.tensor([float(p.grad is not None) for p in wanting], device=wanting[0].device)
-    torch.distributed.all_reduce(has_gradient)
-    learning = [p for p, count in zip(wanting, has_gradient.tolist(), strict=True) if count]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-    average(gradients)
-    for parameter, gradient in zip(learning, gradients, strict=True):
-        parameter.grad = gradient
 
 
 def ranks_where(flag: bool, device: torch.device) -> list[int]:

@@ -20,6 +20,7 @@ from passerby.losses.mix import LossTerm, total
 from passerby.models.groups import batch_norms
 from passerby.optim import learning_rate_at, set_lr
 from passerby.training import distributed
+from passerby.training.averaging import GradientAveraging
 from passerby.training.context import MethodContext
 from passerby.training.counters import numbered
 from passerby.training.forward import compute_losses, forward
@@ -35,6 +36,7 @@ class TrainingStep:
 
     def __init__(self, setup: Setup, state: TrainState, context: MethodContext) -> None:
         self.setup, self.state, self.context = setup, state, context
+        self.averaging = GradientAveraging()
 
     def __call__(self, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None = None) -> None:
         """Do one forward and backward pass, and the optimiser's step when enough batches are together.
@@ -61,24 +63,39 @@ class TrainingStep:
         batch = self._to_device(batch)
         with _frozen(self._not_trained(done)):
             out = self._backward(batch, count=count, first_step=first_step)
-            if (at.iteration + 1) % accumulate and at.iteration + 1 < count:
+            if not self._is_last(count):
                 self._end_batch(batch, out)
                 return
-            distributed.average_gradients(p for module in state.modules for p in module.parameters())
         self._optimise(done, per_epoch=per_epoch)
         state.is_updated = True
         self._end_batch(batch, out)
         state.optimiser.zero_grad(set_to_none=True)  # only now: methods may read the gradients of the step
 
+    def _is_last(self, count: int) -> bool:
+        """Whether the optimiser's step follows the present batch of `count` in the epoch."""
+        done = self.state.counters.iteration + 1
+        return done % self.setup.recipe.engine.grad_accum_steps == 0 or done >= count
+
     def _backward(self, batch: Batch, *, count: int, first_step: Callable[[GradientRecord], None] | None) -> Output:
-        """Add the gradients of a batch and return the output of the model."""
+        """Add the gradients of a batch, averaged over processes after the last batch of a step; return the output."""
         state, at = self.state, self.state.counters
         state.batch = batch
-        out = forward(self.setup, state, batch)
-        terms = compute_losses(self.setup, state, batch, out)
-        for method in state.active_methods:
-            terms |= method.losses(self.context, batch, out)
-        loss = total(terms)
+        computed: list[tuple[Output, dict[str, LossTerm]]] = []
+
+        def compute() -> Tensor:
+            out = forward(self.setup, state, batch)
+            terms = compute_losses(self.setup, state, batch, out)
+            for method in state.active_methods:
+                terms |= method.losses(self.context, batch, out)
+            computed.append((out, terms))
+            return total(terms)
+
+        loss = self.averaging.loss(
+            compute,
+            (parameter for module in state.modules for parameter in module.parameters()),
+            backward="averages" if self._is_last(count) else "accumulates",
+        )
+        out, terms = computed.pop()
         self._add_losses(loss, terms)
         if not loss.requires_grad:
             raise UserError(

@@ -31,6 +31,18 @@ VARIANTS = {
         "engine.grad_accum_steps=2",
     ],
     "joint": [*NO_BATCH_NORM, JOINT, "data.sampler=per_domain", "optim.name=sgd", "optim.lr=0.05"],
+    "backbone frozen at first": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "optim.freeze_backbone_steps=3",
+    ],
+    "backbone frozen in a stage": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "stages=[{train: [market1501], epochs: 1, freeze: ['backbone.*']}, {train: [market1501], epochs: 1}]",
+    ],
     "batch norm": ["test.every=1"],
     "running mean": ["optim.ema_decay=0.8", "stages.0.epochs=1"],
     "clusters": [
@@ -52,6 +64,15 @@ VARIANTS = {
 }
 
 
+AS_IN_ONE = [
+    "gathered",
+    "accumulated",
+    "joint",
+    "clusters",
+    "images",
+    "backbone frozen at first",
+    "backbone frozen in a stage",
+]
 BROKEN_OFF = {"batch norm": 3, "running mean": 3, "mean teachers": 2}
 """Variants that are also stopped before so many batches are done, and gone on with."""
 
@@ -79,7 +100,7 @@ def test_every_process_refuses_what_is_refused(ranks):
     assert ranks[0]["refused"] == ranks[1]["refused"]
 
 
-@pytest.mark.parametrize("variant", ["gathered", "accumulated", "joint", "clusters", "images"])
+@pytest.mark.parametrize("variant", AS_IN_ONE)
 def test_a_step_of_two_equals_a_step_of_one(two, tiny, tmp_path, variant):
     train(tiny(*VARIANTS[variant]), tmp_path / "one")
     at_the_start = make_trainer(tiny(*VARIANTS[variant]), tmp_path / "start").state.embedder.state_dict()

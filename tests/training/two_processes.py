@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,12 +30,23 @@ def train_in_two(
         broken_off: variants that are also stopped in a batch, counted from 1, and gone on with.
 
     """
+    in_two(_train, recipe, out, variants, broken_off or {})
+
+
+def in_two(function: Callable[..., dict[str, object]], recipe: Path, out: Path, *args: object) -> None:
+    """Call `function(rank, recipe, out, *args)` in two processes that have joined, and write `out/rank0.json`, ...
+
+    Args:
+        function: at the top of a module; returns what is written.
+        recipe: passed on.
+        out: a folder.
+        args: passed on.
+
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [
-        CONTEXT.Process(target=_train, args=(rank, port, recipe, out, variants, broken_off or {})) for rank in range(2)
-    ]
+    processes = [CONTEXT.Process(target=_join, args=(function, rank, port, recipe, out, *args)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -43,16 +55,24 @@ def train_in_two(
     assert [process.exitcode for process in processes] == [0, 0]
 
 
-def _train(
-    rank: int, port: int, recipe: Path, out: Path, variants: dict[str, list[str]], broken_off: dict[str, int]
+def _join(
+    function: Callable[..., dict[str, object]], rank: int, port: int, recipe: Path, out: Path, *args: object
 ) -> None:
-    """Train every variant and write one file per process."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in told.items()}
+    settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in settings.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
     distributed.start()
-    found = {}
+    (out / f"rank{rank}.json").write_text(json.dumps(function(rank, recipe, out, *args)))
+    distributed.wait()
+    distributed.stop()
+
+
+def _train(
+    rank: int, recipe: Path, out: Path, variants: dict[str, list[str]], broken_off: dict[str, int]
+) -> dict[str, object]:
+    """Train every variant and return what each ended with."""
+    found: dict[str, object] = {}
     for name, overrides in variants.items():
         runs = []
         train(load_recipe(str(recipe), overrides), out / name, watch=[lambda run, _, runs=runs: runs.append(run)])
@@ -76,9 +96,7 @@ def _train(
         train(load_recipe(str(recipe), overrides), out / name)
     except UserError as error:
         found["refused"] = str(error)
-    (out / f"rank{rank}.json").write_text(json.dumps(found))
-    distributed.wait()
-    distributed.stop()
+    return found
 
 
 def spoil(rank: int) -> Watch:
