@@ -14,6 +14,10 @@ class UserError(ValueError):
     """A mistake in the input (recipe, folder, file, argument), described in one clear sentence."""
 
 
+class OtherProcessError(RuntimeError):
+    """The end of a run because another of its processes failed, whose own error says why; nothing is printed."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest known word, or `""` when nothing is near.
 

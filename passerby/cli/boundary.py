@@ -6,6 +6,8 @@
 | 70 | a bug in passerby, said to be one |
 | 130 | Ctrl-C |
 
+Of several processes of a run only the first that fails prints its sentence; the others end with 2.
+
 With the environment variable PASSERBY_TRACEBACK=1 the traceback stands above the sentence.
 """
 
@@ -22,7 +24,7 @@ from typing import TextIO
 import typer
 
 from passerby.cli.output import GuardedOutput
-from passerby.errors import UserError, first_line
+from passerby.errors import OtherProcessError, UserError, first_line
 from passerby.files import reason
 
 TRACEBACK = "PASSERBY_TRACEBACK"
@@ -46,6 +48,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         typer.secho(str(error) or "interrupted", fg="yellow", err=True)
         return INTERRUPTED
+    if isinstance(error, OtherProcessError):
+        return BAD_INPUT
     sentence = explain(error)
     if sentence is not None:
         typer.secho(f"Error: {sentence}", fg="red", err=True)

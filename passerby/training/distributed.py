@@ -11,6 +11,7 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.distributed.distributed_c10d import _get_default_store
 
 from passerby.processes import gather_rows as gather_rows
 from passerby.processes import rank as rank
@@ -23,6 +24,7 @@ def start() -> bool:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
         return False
     idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+    gradient_group()  # now: it could not be made any more, and would be waited for, once a process has failed
     return True
 
 
@@ -31,6 +33,20 @@ def stop() -> None:
     gradient_group.cache_clear()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         idist.finalize()
+
+
+def is_first_failure() -> bool:
+    """Whether nothing has failed in another process before; each process that fails asks once."""
+    try:
+        return int(_get_default_store().add("passerby/failures", 1)) == 1
+    except RuntimeError:  # the process that keeps the counter has failed and gone
+        return False
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error says that another process did not answer."""
+    lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+    return isinstance(error, RuntimeError) and lost
 
 
 @functools.cache

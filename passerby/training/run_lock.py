@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from passerby.errors import UserError
+from passerby.errors import OtherProcessError, UserError
 from passerby.lock import locked
 from passerby.training import distributed
 from passerby.training.environment import command_line
@@ -19,6 +19,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
     Raises:
         UserError: another run goes on there, or the folder cannot be made.
+        OtherProcessError: the same, in all processes but the first.
 
     """
     with contextlib.ExitStack() as stack:
@@ -29,5 +30,5 @@ def run_lock(folder: Path) -> Iterator[None]:
             except UserError as error:
                 refusal = error
         if distributed.any_of(refusal is not None):
-            raise refusal or UserError(f"{folder} cannot be used, as process 0 says")
+            raise refusal or OtherProcessError(f"process 0 cannot use {folder}")
         yield

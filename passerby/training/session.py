@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from passerby.errors import UserError
+from passerby.errors import OtherProcessError, UserError
 from passerby.files import atomic_write, write_json
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
@@ -53,6 +53,7 @@ def train(
 
     Raises:
         UserError: anything that the person can mend; what is already written stays.
+        OtherProcessError: another process of the run failed first, when `torchrun` started this one.
         Interrupted: Ctrl-C; the state is saved first.
 
     """
@@ -68,9 +69,32 @@ def train(
         if not (folder / "last.pt").exists():
             raise
         raise Interrupted(f"stopped; all finished epochs are saved in {folder}") from interruption
+    except Exception as error:
+        if joined:
+            _require_first_failure(error, folder)
+        raise
     finally:
         if joined:
             distributed.stop()
+
+
+def _require_first_failure(error: Exception, folder: Path) -> None:
+    """Replace an error that only follows from that of another process, or from its sudden end.
+
+    Raises:
+        OtherProcessError: another process has failed before.
+        UserError: another process is gone and has said nothing.
+
+    """
+    if isinstance(error, OtherProcessError):
+        return
+    if not distributed.is_first_failure():
+        raise OtherProcessError("another process of the run has failed; its error says why") from error
+    if distributed.is_lost_connection(error):
+        raise UserError(
+            "another process of the run has ended without an error; perhaps the system ended it for lack of memory; "
+            f"the last saved state is kept in {folder}, and --resume goes on from there"
+        ) from error
 
 
 def _prepare(

@@ -43,25 +43,32 @@ def in_two(function: Callable[..., dict[str, object]], recipe: Path, out: Path, 
         args: passed on.
 
     """
+    assert start_two(_join, function, recipe, out, *args) == [0, 0]
+
+
+def start_two(function: Callable[..., None], *args: object) -> list[int | None]:
+    """Call `function(rank, *args)` in two processes that `torchrun` could have started; return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [CONTEXT.Process(target=_join, args=(function, rank, port, recipe, out, *args)) for rank in range(2)]
+    processes = [CONTEXT.Process(target=_start, args=(rank, port, function, *args)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(240)
         process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
+    return [process.exitcode for process in processes]
 
 
-def _join(
-    function: Callable[..., dict[str, object]], rank: int, port: int, recipe: Path, out: Path, *args: object
-) -> None:
+def _start(rank: int, port: int, function: Callable[..., None], *args: object) -> None:
     settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in settings.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
+    function(rank, *args)
+
+
+def _join(rank: int, function: Callable[..., dict[str, object]], recipe: Path, out: Path, *args: object) -> None:
     distributed.start()
     (out / f"rank{rank}.json").write_text(json.dumps(function(rank, recipe, out, *args)))
     distributed.wait()
