@@ -23,7 +23,15 @@ from passerby.data.image_files import listing_notes
 from passerby.data.naming import free_name
 from passerby.data.repeated import repeated_note
 from passerby.device import InferenceSettings, find_device
-from passerby.encoders import Model, chosen_dataset, embed_all, embed_images, embed_site, load_model
+from passerby.encoders import (
+    UNGIVEN,
+    GivenCamera,
+    Model,
+    embed_dataset,
+    embed_images,
+    load_model,
+    select_dataset,
+)
 from passerby.errors import UserError
 from passerby.evaluation import evaluate, explain_skipped, scores_json
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
@@ -49,7 +57,7 @@ from passerby.training.session import Interrupted, train
 from passerby.training.start_messages import require_free
 from passerby.training.trackers import tracked
 from passerby.training.trainer import Watch
-from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
+from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores, SplitName
 
 
 def train_seeds(
@@ -248,14 +256,16 @@ def evaluate_run(
     flip: Literal["on", "off"] | None = None,
     rerank: bool,
     background_bias: Literal["measure", "skip"] = "skip",
+    cameras_of: str | None = None,
     console: Console,
 ) -> Result:
     """Evaluate a trained model on a data set: that of the recipe, one by name, or a folder.
 
-    What is None in `cameras`, `queries` and `flip` is as the recipe says.
+    What is None in `cameras`, `queries` and `flip` is as the recipe says; for `cameras_of` see `embed_dataset`.
     """
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     test = model.recipe.test if model.recipe else TestSettings()
-    dataset = chosen_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
+    dataset = select_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
     rule = cameras or test.cameras
@@ -265,7 +275,7 @@ def evaluate_run(
     if flip is not None:
         model = model.with_flip(flip == "on")
     with bar(f"embedding {dataset.name}", console) as advance:
-        embeddings = embed_site(model, dataset, progress=advance)
+        embeddings = embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, say=say)
     wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
     score = partial(
         evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance, device=model.device
@@ -277,7 +287,7 @@ def evaluate_run(
         found = measure_background_bias(
             dataset,
             embeddings,
-            embed=lambda view: embed_site(model, dataset, progress=advance, view=view),
+            embed=lambda view: embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, view=view),
             score=score,
             cameras=rule,
         )
@@ -323,7 +333,7 @@ def interpolate_models(
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
     datasets: list[Dataset] = []
     for name in names:
-        dataset = chosen_dataset(later.recipe, on=name, data=data, pattern=pattern)
+        dataset = select_dataset(later.recipe, on=name, data=data, pattern=pattern)
         datasets.append(replace(dataset, name=free_name(dataset.name, [other.name for other in datasets])))
     for dataset in datasets:
         require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
@@ -347,32 +357,63 @@ def embed_places(
     on: str | None,
     data: str | None,
     pattern: str | None = None,
+    splits: Sequence[SplitName] = (),
+    camera: GivenCamera = UNGIVEN,
     leave_out: Callable[[str], None] | None = None,
     console: Console,
 ) -> Embeddings:
-    """Embed images and folders of images, or query and gallery of a data set.
+    """Embed images and folders of images, or splits of a data set.
 
-    `pattern` says how names below one folder, or below that of the data set, tell identities and cameras. `leave_out`
-    is called with a sentence for each image among `places` that cannot be read; None = it is refused.
+    Args:
+        model: makes the vectors.
+        places: images and folders; none = a data set.
+        on: name of the data set in the recipe, or its kind.
+        data: its folder.
+        pattern: template of the file names below the one folder, or below that of the data set.
+        splits: of the data set; none = query and gallery, or all images of one folder with a pattern.
+        camera: that of the images, for a model that uses cameras.
+        leave_out: called with a sentence for each image among `places` that cannot be read; None = it is refused.
+        console: where notes and progress go.
+
     """
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
+    if splits and not (on or data):
+        raise UserError("--split chooses splits of a data set; give it by --on or --data")
+    if camera.number is not None and not places:
+        raise UserError("--camera is that of loose images; a data set has cameras of its own (see --cameras-of)")
     with bar("embedding", console) as advance:
         if places and pattern is not None:
             dataset = open_dataset(folder_settings(_one_folder(places), pattern=pattern))
             _print_notes(dataset.notes, console)
-            return embed_all(model, dataset, progress=advance, leave_out=leave_out)
+            return embed_dataset(
+                model,
+                dataset,
+                splits=("train", "query", "gallery"),
+                cameras_of=camera.dataset,
+                progress=advance,
+                leave_out=leave_out,
+                say=say,
+            )
         if places:
             with listing_notes() as listed:
-                table = embed_images(model, places, progress=advance, leave_out=leave_out)
+                table = embed_images(model, places, camera=camera, progress=advance, leave_out=leave_out, say=say)
             assert table.path is not None
             _print_notes((*listed.sentences, *repeated_note(table.path.tolist())), console)
             return table
         if not (on or data):
             raise UserError("nothing to embed; give images, folders, or a data set by --on or --data")
-        dataset = chosen_dataset(model.recipe, on=on, data=data, pattern=pattern)
+        dataset = select_dataset(model.recipe, on=on, data=data, pattern=pattern)
         _print_notes(dataset.notes, console)
-        return embed_site(model, dataset, progress=advance)
+        return embed_dataset(
+            model,
+            dataset,
+            splits=splits or ("query", "gallery"),
+            cameras_of=camera.dataset,
+            progress=advance,
+            say=say,
+        )
 
 
 def _print_notes(notes: Sequence[str], console: Console) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passerby.device import AUTOMATIC, InferenceSettings
-from passerby.encoders import Trained, embed_site, load_trained
+from passerby.encoders import Trained, embed_dataset, load_trained
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.methods.consolidation import blend
@@ -57,7 +57,7 @@ def interpolate(
         blend(mixed.embedder, old.embedder, alpha=alpha)
         scores = {}
         for position, dataset in enumerate(datasets, start=1):
-            table = embed_site(mixed, dataset)
+            table = embed_dataset(mixed, dataset)
             scores[dataset.name] = evaluate(
                 table,
                 cameras=test.cameras,

@@ -13,7 +13,7 @@ from passerby.data.readers.pattern import Pattern, compile_pattern
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.distances.units import cosine_of
-from passerby.encoders import Model, require_whole
+from passerby.encoders import GivenCamera, Model, require_maskless
 from passerby.errors import UserError
 from passerby.types import UNKNOWN, Embeddings, Floats, Ints, Words
 
@@ -57,6 +57,7 @@ def search_all(
     count: int,
     threshold: float | None = None,
     other_than: Ints | None = None,
+    cam: Ints | None = None,
 ) -> list[list[SearchHit]]:
     """Find the rows of a table that are most like each of some images, nearest first, ties by row.
 
@@ -67,15 +68,16 @@ def search_all(
         count: answers per image at most.
         threshold: the largest cosine distance that is accepted; None = all.
         other_than: (Q,) cameras whose rows are left out for each image; None = none.
+        cam: (Q,) rows of the images in the camera table of the model, -1 = unknown; None = all unknown.
 
     Raises:
         UserError: an image that cannot be read, or vectors of another model.
 
     """
-    require_whole(model)
+    require_maskless(model)
     if model.flip != table.flip:
         model = model.with_flip(table.flip)
-    vectors = model.vectors(images)
+    vectors = model.vectors(images, cam=cam)
     if vectors.shape[1] != table.vectors.shape[1]:
         raise UserError(
             f"the table holds vectors of {table.vectors.shape[1]} numbers, this model makes {vectors.shape[1]}; "
@@ -111,26 +113,38 @@ def _nearest(
     return np.concatenate(rows), np.concatenate(distances)
 
 
-def image_distance(model: Model, first: Path, second: Path) -> float:
+def image_distance(model: Model, first: Path, second: Path, *, cam: Ints | None = None) -> float:
     """Return the cosine distance in [0, 2] between two images.
+
+    Args:
+        model: makes the vectors.
+        first: a file.
+        second: another file.
+        cam: (2,) rows of the images in the camera table of the model, -1 = unknown; None = both unknown.
 
     Raises:
         UserError: an image that cannot be read, or a model that needs masks.
 
     """
-    require_whole(model)
-    one, other = model.vectors(np.array([str(first), str(second)]))
+    require_maskless(model)
+    one, other = model.vectors(np.array([str(first), str(second)]), cam=cam)
     return max(0.0, 1 - cosine_of(one, other))
 
 
 def _require_same_model(model: Model, table: Embeddings) -> None:
-    """Embed one image of the table again, where its file is still there, and refuse vectors of another model."""
+    """Embed one image of the table again, where its file is still there, and refuse vectors of another model.
+
+    A model that uses cameras is tried where the table is of a data set whose cameras it learnt.
+    """
     if table.path is None or table.input_mask != "none":
+        return
+    rows = model.cameras.rows(table.dataset, table.cam)
+    if model.cameras.count and (rows == UNKNOWN).any():
         return
     row = next((row for row, path in enumerate(table.path[:FEW].tolist()) if Path(path).is_file()), None)
     if row is None:
         return
-    cosine = cosine_of(model.vectors(table.path[[row]])[0], table.vectors[row])
+    cosine = cosine_of(model.vectors(table.path[[row]], cam=rows[[row]])[0], table.vectors[row])
     if cosine < SAME:
         raise UserError(
             f"the table was made by another model, or {table.path[row]} has changed: seen by this model it lies "
@@ -166,6 +180,39 @@ def query_cameras(table: Embeddings, images: Words, *, camera: str | None = None
         return np.full(len(images), _number(camera, words))
     rows = {str(Path(path).resolve()): int(cam) for path, cam in zip(paths, table.cam, strict=True) if path}
     return np.array([_camera_of(str(path), rows, words, template) for path in images], np.int64)
+
+
+def model_cameras(
+    model: Model, table: Embeddings, images: Words, *, camera: str | None = None, dataset: str | None = None
+) -> Ints:
+    """Return the row (Q,) of each image in the camera table of a model, -1 = unknown.
+
+    Args:
+        model: as loaded.
+        table: in which an image may be, with its camera.
+        images: (Q,) files.
+        camera: number of the camera of all images; None = that of the row of the table, or of the file name.
+        dataset: the training data set that has the camera; None = that of the table, or the only one there is.
+
+    Raises:
+        UserError: a camera or data set that the model did not learn.
+
+    """
+    if not model.cameras.count:
+        GivenCamera(None, dataset).dataset_of(model)
+        return np.full(len(images), UNKNOWN)
+    if dataset is None and table.dataset in model.cameras.datasets:
+        dataset = table.dataset
+    if camera is not None:
+        if not camera.isascii() or not camera.isdecimal():
+            raise UserError(f"--camera {camera}: the model learnt cameras by numbers ({model.cameras})")
+        return GivenCamera(int(camera), dataset).rows(model, np.full(len(images), int(camera)))
+    paths = np.full(len(table), "") if table.path is None else table.path
+    rows = {str(Path(path).resolve()): int(cam) for path, cam in zip(paths, table.cam, strict=True) if path}
+    words = [_camera(str(path), None) for path in images]
+    named = [int(word) if word.isascii() and word.isdecimal() and len(word) <= 18 else UNKNOWN for word in words]
+    cam = [rows.get(str(Path(path).resolve()), number) for path, number in zip(images, named, strict=True)]
+    return GivenCamera(None, dataset).rows(model, np.array(cam, np.int64))
 
 
 def _camera_of(path: str, rows: dict[str, int], words: dict[str, int], template: Pattern | None) -> int:

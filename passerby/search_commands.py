@@ -8,12 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.encoders import Model, images_of
+from passerby.encoders import UNGIVEN, GivenCamera, Model, images_of
 from passerby.errors import UserError
 from passerby.report.figure_files import require_ending, save_figure
 from passerby.report.list_figures import Strip, draw_strips
 from passerby.report.ranked_lists import RankedList, Shot
-from passerby.retrieval import ELSEWHERE, SearchHit, image_distance, query_cameras, require_threshold, search_all
+from passerby.retrieval import (
+    ELSEWHERE,
+    SearchHit,
+    image_distance,
+    model_cameras,
+    query_cameras,
+    require_threshold,
+    search_all,
+)
 from passerby.types import UNKNOWN, Embeddings
 
 MOST_DRAWN = 50
@@ -44,8 +52,9 @@ class SearchOptions:
         count: answers per image at most.
         threshold: the largest cosine distance that is accepted; None = all.
         cameras: `all`, or `other` than the image's own.
-        camera: of all images, for `other`; None = as names or the table tell.
+        camera: of all images, for `other` and for a model that uses cameras; None = as names or the table tell.
         pattern: how names tell cameras, for `other`; None = as in c2 or cam2.
+        cameras_of: training data set that has the camera, for a model that uses cameras; None = that of the table.
 
     """
 
@@ -54,6 +63,7 @@ class SearchOptions:
     cameras: str = "all"
     camera: str | None = None
     pattern: str | None = None
+    cameras_of: str | None = None
 
 
 def search_table(model: Model, table: Embeddings, place: Path, options: SearchOptions) -> list[Answer]:
@@ -64,7 +74,8 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
 
     """
     require_threshold(options.threshold)
-    if options.cameras == "all" and (options.camera is not None or options.pattern is not None):
+    unused = options.pattern is not None or (options.camera is not None and not model.cameras.count)
+    if options.cameras == "all" and unused:
         raise UserError("--camera and --pattern set the query's camera for --other-cameras; add --other-cameras")
     listed = images_of(place)
     if not listed:
@@ -73,7 +84,15 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
     cameras = None
     if options.cameras == "other":
         cameras = query_cameras(table, images, camera=options.camera, pattern=options.pattern)
-    found = search_all(model, table, images, count=options.count, threshold=options.threshold, other_than=cameras)
+    found = search_all(
+        model,
+        table,
+        images,
+        count=options.count,
+        threshold=options.threshold,
+        other_than=cameras,
+        cam=model_cameras(model, table, images, camera=options.camera, dataset=options.cameras_of),
+    )
     told = [ELSEWHERE] * len(images) if cameras is None else cameras.tolist()
     known = [None if camera == ELSEWHERE else camera for camera in told]
     return [
@@ -143,12 +162,22 @@ class Verdict:
         return {**asdict(self), "same": self.same}
 
 
-def verify_images(model: Model, first: Path, second: Path, *, threshold: float | None = None) -> Verdict:
+def verify_images(
+    model: Model, first: Path, second: Path, *, threshold: float | None = None, camera: GivenCamera = UNGIVEN
+) -> Verdict:
     """Compare two images and, with a threshold, decide between same and different person.
+
+    Args:
+        model: makes the vectors.
+        first: a file.
+        second: another file.
+        threshold: largest cosine distance of one person; None = no decision.
+        camera: that of both images or of each, for a model that uses cameras.
 
     Raises:
         UserError: an image that cannot be read, or a threshold that is no cosine distance.
 
     """
     require_threshold(threshold)
-    return Verdict(image_distance(model, first, second), threshold)
+    cam = camera.rows(model, camera.fill(np.full(2, UNKNOWN)))
+    return Verdict(image_distance(model, first, second, cam=cam), threshold)

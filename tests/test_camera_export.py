@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from passerby.data.datasets import open_dataset
-from passerby.encoders import embed_site, load_model
+from passerby.encoders import embed_dataset, load_model
 from passerby.errors import UserError
 from passerby.exporting import export
 from passerby.models.embedder import Embedder, save_embedder
@@ -47,9 +47,9 @@ def test_both_files_give_the_vectors_of_a_data_set_with_its_cameras(run, tiny):
     dataset = open_dataset(tiny().dataset("market1501"), "market1501")
     torch_model, onnx_model = load_model(run), load_model(run / "model.onnx")
     assert onnx_model.cameras == torch_model.cameras == TABLE
-    ours, theirs = embed_site(torch_model, dataset), embed_site(onnx_model, dataset)
+    ours, theirs = embed_dataset(torch_model, dataset), embed_dataset(onnx_model, dataset)
     np.testing.assert_allclose(ours.vectors, theirs.vectors, atol=1e-4)
-    elsewhere = embed_site(onnx_model, dataclasses.replace(dataset, name="elsewhere"))
+    elsewhere = embed_dataset(onnx_model, dataclasses.replace(dataset, name="elsewhere"))
     assert np.abs(elsewhere.vectors - theirs.vectors).max() > 1e-2
 
 

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from passerby.cli import app
-from passerby.encoders import chosen_dataset
+from passerby.encoders import select_dataset
 from passerby.errors import UserError
 from passerby.interpolate import interpolate, load_pair, read_alphas
 from tests.training.runs import run
@@ -23,7 +23,7 @@ def folder(tiny, tmp_path_factory):
 def test_the_ends_are_the_models_themselves(folder):
     old, new = load_pair(folder / "stage-1.safetensors", folder)
     before = {name: value.clone() for name, value in new.embedder.state_dict().items()}
-    dataset = chosen_dataset(new.recipe, on="market1501", data=None)
+    dataset = select_dataset(new.recipe, on="market1501", data=None)
     found = interpolate(old, new, datasets=[dataset], alphas=[0, 0.5, 1])
     course = json.loads((folder / "continual_metrics.json").read_text())["mAP"]["matrix"]
     first, middle, last = (row.scores["market1501"].mAP for row in found)

@@ -21,8 +21,8 @@ SAME_MEANING = {
 
 TO_BE_RENAMED = {
     "Count", "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Row", "Share",
-    "Shot", "Weight", "agreement", "average", "changed", "changes", "embed_all",
-    "numbered", "place", "require_whole",
+    "Shot", "Weight", "agreement", "average", "changed", "changes",
+    "numbered", "place",
 }  # fmt: skip
 """Names with several meanings that still wait for better ones; none may be added."""
 

@@ -10,7 +10,7 @@ import pytest
 from passerby.errors import UserError
 from passerby.retrieval import query_cameras, search, search_all
 from passerby.search_commands import SearchOptions, search_table, verify_images
-from passerby.types import Embeddings
+from passerby.types import NO_CAMERAS, Embeddings
 
 
 def test_no_distance_is_below_0(tmp_path):
@@ -19,8 +19,8 @@ def test_no_distance_is_below_0(tmp_path):
     blank = np.full(len(vectors), "")
     table = Embeddings(vectors, np.full(len(vectors), -1), np.full(len(vectors), -1), blank)
     for row in range(0, len(vectors), 10):
-        looked = lambda _, row=row: 3 * vectors[row : row + 1]  # noqa: E731
-        model = SimpleNamespace(recipe=None, flip=False, device="cpu", vectors=looked)
+        looked = lambda _, row=row, **__: 3 * vectors[row : row + 1]  # noqa: E731
+        model = SimpleNamespace(recipe=None, flip=False, device="cpu", cameras=NO_CAMERAS, vectors=looked)
         (first, *_) = search(model, table, tmp_path / "x.jpg", count=3)
         assert first.row == row
         assert not f"{first.distance:.4f}".startswith("-")
@@ -37,7 +37,7 @@ def vectors_by_name(paths, **_):
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-MODEL = SimpleNamespace(recipe=None, flip=False, device="cpu", vectors=vectors_by_name)
+MODEL = SimpleNamespace(recipe=None, flip=False, device="cpu", cameras=NO_CAMERAS, vectors=vectors_by_name)
 
 
 def table_of(names=NAMES, cam=(1, 2, 3, 2)):

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from passerby.device import InferenceSettings
 from passerby.distances.units import cosine_of
-from passerby.encoders import Model, embed_images, embed_site, require_whole
+from passerby.encoders import GivenCamera, Model, embed_dataset, embed_images, require_maskless
 from passerby.encoders import load_model as load_any_model
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays
 from passerby.recipe import Recipe
-from passerby.retrieval import SearchHit, search_all
-from passerby.types import Dataset, Embeddings, Floats
+from passerby.retrieval import SearchHit, model_cameras, search_all
+from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, SplitName
 
 Image = str | Path | npt.NDArray[np.uint8] | Tensor
 """A file, or uint8 RGB pixels (H, W, 3) or (3, H, W)."""
@@ -45,29 +45,41 @@ class Encoder:
         """The device that distances are computed on, for example `cpu`."""
         return self.model.device
 
-    def __call__(self, images: ImageArrays | Sequence[Image]) -> Floats:
+    def __call__(
+        self,
+        images: ImageArrays | Sequence[Image],
+        *,
+        cam: int | Sequence[int] | None = None,
+        cameras_of: str | None = None,
+    ) -> Floats:
         """Return the vectors of images, as the recipe tests them.
 
         Args:
             images: files, or uint8 RGB of any size, of numpy or torch: (N, H, W, 3), (N, 3, H, W), or a list of single
                 images.
+            cam: camera of all images, or N cameras, as the training data set numbers them, -1 = unknown; None = all
+                unknown. Of no effect for a model that uses no cameras.
+            cameras_of: the training data set that has the cameras; None = the only one.
 
         Returns:
             (N, D) float32, not normalised.
 
         Raises:
-            UserError: an image that cannot be read, or a model that needs foreground masks.
+            UserError: an image that cannot be read, a model that needs foreground masks, or an unknown camera that the
+                model refuses.
 
         """
+        camera = GivenCamera(cam, cameras_of)
+        rows = camera.rows(self.model, camera.fill(np.full(len(images), UNKNOWN)))
         if isinstance(images, np.ndarray | Tensor):
-            return self.model.embed(images)
+            return self.model.embed(images, cam=rows)
         paths = [str(image) for image in images if isinstance(image, str | Path)]
         if not paths:
-            return self.model.embed([image for image in images if not isinstance(image, str | Path)])
+            return self.model.embed([image for image in images if not isinstance(image, str | Path)], cam=rows)
         if len(paths) != len(images):
             raise UserError(f"{len(paths)} of {len(images)} images are files and the others arrays; give one kind")
-        require_whole(self.model)
-        return self.model.vectors(np.array(paths))
+        require_maskless(self.model)
+        return self.model.vectors(np.array(paths), cam=rows)
 
 
 def load_model(
@@ -92,34 +104,71 @@ def embed(
     encoder: Encoder,
     source: Dataset | str | Path | Sequence[str | Path],
     *,
+    splits: Sequence[SplitName] | None = None,
+    cam: int | None = None,
+    cameras_of: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Embeddings:
-    """Return a table of vectors: of the query and gallery of a data set, or of image files and folders.
+    """Return a table of vectors: of splits of a data set, or of image files and folders.
 
     Args:
         encoder: as loaded by `load_model`.
         source: a data set, or files and folders, which are searched at any depth.
+        splits: of a data set: any of `train`, `query` and `gallery`; None = query and gallery.
+        cam: camera of all loose images, for a model that uses cameras; None = those in the file names, where
+            `cameras_of` is given, or else unknown. A data set has cameras of its own.
+        cameras_of: the training data set that has the cameras; None = the one that `source` is called
+            after, or the only one.
         progress: called with (images done, N).
+        say: called with notes on the data and on unknown cameras; None drops them.
 
     Raises:
-        UserError: no image, or one that cannot be read.
+        UserError: no image, one that cannot be read, an unknown camera that the model refuses, or an argument that has
+            no effect.
 
     """
     if isinstance(source, Dataset):
-        return embed_site(encoder.model, source, progress=progress)
-    places = [source] if isinstance(source, str | Path) else source
-    return embed_images(encoder.model, [Path(place) for place in places], progress=progress)
+        if cam is not None:
+            raise UserError("cam is that of loose images; a data set has cameras of its own (see cameras_of)")
+        if say is not None:
+            for note in source.notes:
+                say(f"{source.name}: {note}")
+        splits = ("query", "gallery") if splits is None else splits
+        return embed_dataset(encoder.model, source, splits=splits, cameras_of=cameras_of, progress=progress, say=say)
+    if splits is not None:
+        raise UserError("splits are those of a data set; files and folders have none")
+    places = [Path(place) for place in ([source] if isinstance(source, str | Path) else source)]
+    return embed_images(encoder.model, places, camera=GivenCamera(cam, cameras_of), progress=progress, say=say)
 
 
-def distance(encoder: Encoder, first: Image, second: Image) -> float:
-    """Return the cosine distance in [0, 2] between two images, each a file or uint8 RGB pixels.
+def distance(
+    encoder: Encoder,
+    first: Image,
+    second: Image,
+    *,
+    cam: tuple[int, int] | None = None,
+    cameras_of: str | None = None,
+) -> float:
+    """Return the cosine distance in [0, 2] between two images.
+
+    Args:
+        encoder: as loaded by `load_model`.
+        first: a file or uint8 RGB pixels.
+        second: another.
+        cam: their cameras, for a model that uses cameras; see `Encoder`.
+        cameras_of: the training data set that has the cameras; None = the only one.
 
     Raises:
         UserError: an image that cannot be read, or a model that needs foreground masks.
 
     """
-    one, other = (encoder([image])[0] for image in (first, second))
-    return max(0.0, 1 - cosine_of(one, other))
+    cameras = (None, None) if cam is None else cam
+    left, right = (
+        encoder([image], cam=number, cameras_of=cameras_of)[0]
+        for image, number in zip((first, second), cameras, strict=True)
+    )
+    return max(0.0, 1 - cosine_of(left, right))
 
 
 def search(
@@ -129,6 +178,8 @@ def search(
     *,
     count: int = 10,
     threshold: float | None = None,
+    cam: int | None = None,
+    cameras_of: str | None = None,
 ) -> list[list[SearchHit]]:
     """Return the rows of a table that are most similar to each image file, nearest first, ties by row.
 
@@ -138,6 +189,9 @@ def search(
         images: Q files.
         count: largest number of rows per image.
         threshold: largest cosine distance that is accepted; None = no limit.
+        cam: camera of all images, for a model that uses cameras; None = that of the row of the table that holds the
+            image, or in its file name, where the table or `cameras_of` names a training data set.
+        cameras_of: the training data set that has the cameras; None = that of the table, or the only one.
 
     Returns:
         Q lists, each of at most `count` rows with file, identity, camera and cosine distance in [0, 2].
@@ -147,4 +201,5 @@ def search(
 
     """
     files = np.array([str(image) for image in images])
-    return search_all(encoder.model, table, files, count=count, threshold=threshold)
+    rows = model_cameras(encoder.model, table, files, camera=None if cam is None else str(cam), dataset=cameras_of)
+    return search_all(encoder.model, table, files, count=count, threshold=threshold, cam=rows)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from passerby.cli.options import (
+    CamerasOf,
     CamerasRule,
     DataFolder,
     Device,
@@ -60,6 +61,7 @@ def evaluate(
         Literal["on", "off"] | None,
         typer.Option(help="average with the vector of the mirrored image; default: as the recipe"),
     ] = None,
+    cameras_of: CamerasOf = None,
     said: InputSaid = None,
     json_file: JsonFile = None,
     *,
@@ -88,14 +90,15 @@ def evaluate(
             flip=flip,
             rerank=rerank,
             background_bias="measure" if background_bias else "skip",
+            cameras_of=cameras_of,
             console=console,
         )
     else:
         assert embeddings is not None
-        if flip or background_bias or masks or pattern:
+        if flip or background_bias or masks or pattern or cameras_of:
             raise UserError(
-                "--flip, --background-bias, --masks and --pattern need the images, so give a run folder instead of "
-                "--embeddings"
+                "--flip, --background-bias, --masks, --pattern and --cameras-of need the images, so give a run folder "
+                "instead of --embeddings"
             )
         result = evaluate_vectors(
             embeddings,
@@ -124,7 +127,19 @@ def embed(
         str | None, typer.Option(help="a data set instead of images: its query and gallery", show_default=False)
     ] = None,
     data: DataFolder = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="split of the data set: train, query or gallery; repeat for several; default: query and gallery",
+            show_default=False,
+        ),
+    ] = None,
     pattern: PatternText = None,
+    camera: Annotated[
+        int | None,
+        typer.Option(help="camera of all images, for a model that uses cameras", show_default=False),
+    ] = None,
+    cameras_of: CamerasOf = None,
     strict: Annotated[bool, typer.Option("--strict", help="stop at the first image that cannot be read")] = False,
     said: InputSaid = None,
     *,
@@ -132,6 +147,7 @@ def embed(
 ) -> None:
     """Embed images into vectors; unreadable images are skipped and listed, with exit code 1."""
     from passerby.commands import embed_places, open_model
+    from passerby.encoders import GivenCamera, read_split_names
 
     console = make_console()
     model = open_model(run, said or [], console, inference=inference)
@@ -142,6 +158,8 @@ def embed(
         on=on,
         data=data,
         pattern=pattern,
+        splits=read_split_names(split or ()),
+        camera=GivenCamera(camera, cameras_of),
         leave_out=None if strict else damaged.append,
         console=console,
     )
@@ -170,6 +188,7 @@ def search(
             help="camera of the query image, if neither the .npz nor the file name gives it", show_default=False
         ),
     ] = None,
+    cameras_of: CamerasOf = None,
     pattern: Annotated[
         str | None, typer.Option(help="pattern of the camera in file names, for example '{cam}/*'", show_default=False)
     ] = None,
@@ -191,7 +210,7 @@ def search(
 
     if picture is not None:
         require_ending(picture)
-    options = SearchOptions(count, threshold, "other" if other_cameras else "all", camera, pattern)
+    options = SearchOptions(count, threshold, "other" if other_cameras else "all", camera, pattern, cameras_of)
     model = open_model(run, said or [], make_console(), inference=inference)
     vectors = Embeddings.load(table)
     for note in spread_notes(vectors.vectors):
@@ -213,6 +232,14 @@ def verify(
     first: Annotated[Path, typer.Argument(help="an image", show_default=False)],
     second: Annotated[Path, typer.Argument(help="another image", show_default=False)],
     threshold: Threshold = None,
+    camera: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="camera of both images, for a model that uses cameras; give it twice for one of each",
+            show_default=False,
+        ),
+    ] = None,
+    cameras_of: CamerasOf = None,
     said: InputSaid = None,
     json_file: JsonFile = None,
     *,
@@ -220,10 +247,12 @@ def verify(
 ) -> None:
     """Compare two images: their cosine distance and, with a threshold, the decision same or different person."""
     from passerby.commands import open_model
+    from passerby.encoders import GivenCamera
     from passerby.search_commands import verify_images
 
     model = open_model(run, said or [], make_console(), inference=inference)
-    verdict = verify_images(model, first, second, threshold=threshold)
+    numbers = camera[0] if camera and len(camera) == 1 else camera
+    verdict = verify_images(model, first, second, threshold=threshold, camera=GivenCamera(numbers, cameras_of))
     typer.echo(verdict)
     if json_file is not None:
         write_json(json_file, verdict.to_json())

@@ -61,6 +61,13 @@ Threshold = Annotated[
     float | None, typer.Option(help="cosine distance up to which two images show the same person", show_default=False)
 ]
 
+CamerasOf = Annotated[
+    str | None,
+    typer.Option(
+        help="training data set whose cameras the images have, for a model that uses cameras", show_default=False
+    ),
+]
+
 
 def import_files(files: list[Path] | None) -> None:
     """Run the files that a person names by --import; nothing is loaded when there are none."""

@@ -92,10 +92,10 @@ def _subject(run: RunFolder, name: str, inference: InferenceSettings) -> Subject
 
 def _embedded(run: RunFolder, name: str, inference: InferenceSettings) -> Embeddings:
     """Embed query and gallery of a data set of a run."""
-    from passerby.encoders import embed_site, load_trained  # what draws embeddings that are there needs no network
+    from passerby.encoders import embed_dataset, load_trained  # what draws embeddings that are there needs no network
 
     try:
-        return embed_site(load_trained(run.path, inference=inference), run.recipe.open_dataset(name))
+        return embed_dataset(load_trained(run.path, inference=inference), run.recipe.open_dataset(name))
     except UserError as error:
         raise UserError(
             f"{run.path} holds no embeddings of {name}, and it cannot be embedded again: {error}"

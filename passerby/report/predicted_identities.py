@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from passerby.clustering.algorithms import DbscanSettings
 from passerby.clustering.cameras import evened
 from passerby.device import AUTOMATIC, InferenceSettings
-from passerby.encoders import load_trained, require_whole
+from passerby.encoders import load_trained, require_maskless
 from passerby.errors import UserError
 from passerby.files import read_json
 from passerby.inference.embed import embed
@@ -152,7 +152,7 @@ def with_vectors(run: RunFolder, found: Clusterings, *, inference: InferenceSett
     split = Split(last.path, last.truth, last.cam).select(last.hidden)
     try:
         trained = load_trained(run.path, inference=inference)
-        require_whole(trained)
+        require_maskless(trained)
         vectors = embed(
             trained.embedder,
             split,

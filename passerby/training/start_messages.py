@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from passerby.errors import UserError
+from passerby.inference.embed import tested_split
+from passerby.models.embedder import Embedder
 from passerby.optim import never_falls
 from passerby.plugins import describe_used
 from passerby.recipe import Recipe
@@ -12,8 +14,10 @@ from passerby.scorable import camera_note
 from passerby.training import distributed
 from passerby.training.counters import numbered
 from passerby.training.plan import stage_sentences
+from passerby.training.setup import Setup
 from passerby.training.stages import identity_sentences
 from passerby.training.trainer import Trainer
+from passerby.types import unknown_cameras_note
 
 
 def start_messages(trainer: Trainer) -> list[str]:
@@ -29,6 +33,7 @@ def start_messages(trainer: Trainer) -> list[str]:
         sentences.append(f"{recipe.model.weights}: {loaded}")
     notes = [camera_note(datasets[name], recipe.test.cameras) for name in recipe.tested]
     sentences += [note for note in notes if note]
+    sentences += _unknown_cameras(setup, trainer.state.embedder)
     sentences += _method_notes(recipe)
     sentences += [
         f"{settings.title}: the schedule does not lower the learning rate within {settings.epochs} epochs; the option "
@@ -41,6 +46,17 @@ def start_messages(trainer: Trainer) -> list[str]:
     )
     sentences += [setup.probe_note] if setup.probe_note else []
     return sentences
+
+
+def _unknown_cameras(setup: Setup, embedder: Embedder) -> list[str]:
+    """Return sentences on images of cameras that the model does not learn."""
+    shown = [(stage.name, stage.train.cam_row) for stage in setup.stages]
+    shown += [(name, tested_split(setup.datasets[name]).cam_row) for name in setup.recipe.tested]
+    notes = [
+        (name, unknown_cameras_note(rows, embedder.cameras, unknown=embedder.backbone.unknown_camera))
+        for name, rows in shown
+    ]
+    return [f"{name}: {note}" for name, note in notes if note]
 
 
 def _method_notes(recipe: Recipe) -> list[str]:

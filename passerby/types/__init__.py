@@ -4,10 +4,10 @@ Columns, not lists of tuples: filters are one line, loader workers share the mem
 folder to the features to the report. Nothing here imports torch at run time, so reading a folder stays quick.
 """
 
-from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, require_known_cameras
+from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, require_known_cameras, unknown_cameras_note
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
-from passerby.types.images import Dataset, Layout, Split
+from passerby.types.images import Dataset, Layout, Split, SplitName
 from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule
 from passerby.types.training import Batch, Inputs, Output, Stage
 from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
@@ -35,6 +35,7 @@ __all__ = [
     "Rerank",
     "Scores",
     "Split",
+    "SplitName",
     "Stage",
     "UnknownCamera",
     "VectorName",
@@ -43,4 +44,5 @@ __all__ = [
     "present_name",
     "read_input_mask",
     "require_known_cameras",
+    "unknown_cameras_note",
 ]

@@ -91,3 +91,15 @@ def require_known_cameras(rows: Ints, table: CameraTable, *, unknown: UnknownCam
             f"embedding of each camera and none for unknown ones (known cameras: {table}); give the camera of the "
             "images by --camera, or where several data sets were learnt also --cameras-of"
         )
+
+
+def unknown_cameras_note(rows: Ints, table: CameraTable, *, unknown: UnknownCamera) -> str | None:
+    """Return a sentence on images (N,) of unknown cameras that a model embeds all the same, or None.
+
+    The arguments are those of `require_known_cameras`.
+    """
+    count = int((rows == UNKNOWN).sum())
+    if not table.count or not count or unknown == "refuse":
+        return None
+    instead = "no camera embedding is" if unknown == "zero" else "the mean of the camera embeddings is"
+    return f"the camera of {count:,} of {len(rows):,} images is unknown to the model, so {instead} added"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 import numpy as np
 
 from passerby.types.columns import UNKNOWN, Bools, Ints, Words, column, rows_of
+
+SplitName = Literal["train", "query", "gallery"]
 
 
 @dataclass(frozen=True, eq=False)

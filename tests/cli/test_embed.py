@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby import commands, encoders
+from passerby import commands
 from passerby.cli import app
 from passerby.data.decoding import decode
-from passerby.types import Embeddings
+from passerby.encoders import embedding
+from passerby.types import NO_CAMERAS, Embeddings
 
 
 def mean_colours(paths, *, progress=None, **_):
@@ -23,9 +24,12 @@ def mean_colours(paths, *, progress=None, **_):
 
 @pytest.fixture
 def embed(monkeypatch, tmp_path):
-    model = SimpleNamespace(recipe=None, feature="after_neck", flip=False, notes=(), vectors=mean_colours)
+    model = SimpleNamespace(
+        recipe=None, feature="after_neck", flip=False, notes=(), cameras=NO_CAMERAS, unknown_camera="refuse"
+    )
+    model.vectors = mean_colours
     monkeypatch.setattr(commands, "open_model", lambda *_, **__: model)
-    monkeypatch.setattr(encoders, "CHUNK", 3)
+    monkeypatch.setattr(embedding, "CHUNK", 3)
 
     def run(*arguments):
         return CliRunner().invoke(app, ["embed", "run", *map(str, arguments), "--out", str(tmp_path / "out.npz")])

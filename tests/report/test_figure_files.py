@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from passerby.device import InferenceSettings
-from passerby.encoders import embed_site, load_trained
+from passerby.encoders import embed_dataset, load_trained
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.inputs import InputSettings
@@ -50,7 +50,7 @@ def test_a_data_set_without_embeddings_is_embedded_by_the_final_model(tmp_path, 
     save_embedder(embedder, written.folder / "embedder.safetensors", recipe=plain_recipe(root=str(site)).dump())
     (subject,) = subjects_of_run(written.folder, inference=InferenceSettings(device="cpu", batch=3, workers=0))
     trained = load_trained(written.folder)
-    expected = embed_site(trained, trained.recipe.open_dataset("plaza"))
+    expected = embed_dataset(trained, trained.recipe.open_dataset("plaza"))
     assert subject.embeddings.fingerprint == expected.fingerprint
     np.testing.assert_allclose(subject.embeddings.vectors, expected.vectors, atol=1e-5)
 

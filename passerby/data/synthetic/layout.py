@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from passerby.data.synthetic.shot import BoxQuality, Session
+from passerby.types import SplitName
 
-SplitName = Literal["train", "query", "gallery"]
 Role = Literal["train", "test", "alone"]
 
 ROOTS = {"plaza": "Market-1501-v15.09.15", "campus": "DukeMTMC-reID", "station": "MSMT17_V1"}

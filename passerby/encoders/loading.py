@@ -1,0 +1,68 @@
+"""Find a trained model in a run folder or a file, and load it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from passerby.device import AUTOMATIC, InferenceSettings
+from passerby.encoders.model import Model, Trained, TrainedOnnx
+from passerby.errors import UserError
+from passerby.inference.onnx import load_onnx
+from passerby.metadata import safetensors_text
+from passerby.models.embedder import load_embedder
+from passerby.plugins import require_used
+from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
+from passerby.recipe.places import public_text
+
+
+def load_model(path: str | Path, given: Sequence[str] = (), *, inference: InferenceSettings = AUTOMATIC) -> Model:
+    """Load whatever makes vectors: a run folder, an `embedder.safetensors`, or an ONNX file of any program.
+
+    Args:
+        path: where it is; a file that ends in .onnx is ONNX.
+        given: `key=value` of `OnnxSettings`, for an ONNX file of another program.
+        inference: on which device it runs, and how many images at a time.
+
+    Raises:
+        UserError: there is no finished model, or one that cannot be used; a device that is not there.
+
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".onnx":
+        if given:
+            raise UserError(f"--input {given[0]} is for ONNX files of other programs; {path} knows its own input")
+        return load_trained(path, inference=inference)
+    network = load_onnx(path, given, device=inference.device)
+    if network.recipe is None:
+        return TrainedOnnx(network, None, inference)
+    return TrainedOnnx(network, recipe_from_text(network.recipe, source=f"the recipe in {path}"), inference)
+
+
+def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) -> Trained:
+    """Load the model of a run folder, or an `embedder.safetensors` by itself, onto a device.
+
+    Raises:
+        UserError: there is no finished model, or no such device.
+
+    """
+    path, device = Path(path), inference.torch_device()
+    file = path / "embedder.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        unfinished = path.is_dir() and (path / "last.pt").exists()
+        hint = f"; the run is not finished, go on with: passerby train --resume --out {path}" if unfinished else ""
+        raise UserError(f"no trained model at {file}{hint}")
+    require_used(file.parent)
+    embedder = load_embedder(file).to(device)
+    recipe = _recipe_of(file)
+    inference.network_precision(recipe.engine.precision)  # refuses what the device cannot do before images are read
+    return Trained(embedder, recipe, file, recipe.test.flip, inference=inference)
+
+
+def _recipe_of(file: Path) -> Recipe:
+    """Return the recipe of a model; where that of the folder around it is the same, that one, which has all paths."""
+    inside = recipe_from_text(safetensors_text(file, "recipe"), source=f"the recipe in {file}")
+    beside = file.with_name("recipe.yaml")
+    if beside.is_file() and public_text(whole := recipe_of_run(beside)) == public_text(inside):
+        return whole
+    return inside
