@@ -1,7 +1,8 @@
 """Reading weights of any program: tensors by name, without executing code from the file.
 
 Beside tensors and plain Python, checkpoints of other programs hold a few harmless things: numpy's numbers, the
-arguments of a script, paths. Numbers and paths are read as plain values, by functions of this file.
+arguments of a script, paths, tables of settings. They are read as plain values, by functions of this file, so that the
+packages that wrote them are neither needed nor run.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +121,28 @@ def _harmless() -> list[Callable[..., object] | tuple[Callable[..., object], str
     scalars = [(_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     systems, places = ("Posix", "Windows", "PurePosix", "PureWindows"), ("pathlib", "pathlib._local")
     paths = [(_path, f"{module}.{system}Path") for module in places for system in systems]
-    return [np.dtype, *dict.fromkeys(numbers), *scalars, *paths, argparse.Namespace]
+    tables = [(_Table, name) for name in _TABLES]
+    return [np.dtype, *dict.fromkeys(numbers), *scalars, *paths, *tables, argparse.Namespace]
+
+
+class _Table:
+    """Stands for the classes of `_TABLES`: making one gives a plain dictionary."""
+
+    def __new__(cls, *items: object) -> OrderedDict[object, object]:  # type: ignore[misc]  # that is its purpose
+        return OrderedDict()
+
+
+_TABLES = (
+    "yacs.config.CfgNode",
+    "fvcore.common.config.CfgNode",
+    "fastreid.config.config.CfgNode",
+    "detectron2.config.config.CfgNode",
+    "easydict.EasyDict",
+    "addict.addict.Dict",
+    "mmcv.utils.config.ConfigDict",
+    "mmengine.config.config.ConfigDict",
+)
+"""Dictionaries of settings, by the names under which checkpoints hold them."""
 
 
 def _number(dtype: np.dtype[np.generic], content: bytes) -> object:

@@ -3,6 +3,8 @@
 import argparse
 import collections
 import pathlib
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder, load_embedder, save_embedder
-from passerby.models.weights_file import read_weights
+from passerby.models.weights_file import read_table, read_weights
 from passerby.recipe import load_recipe
 from passerby.segment.network import Segmenter, SegmenterSettings, load_segmenter
 
@@ -45,6 +47,39 @@ def test_a_number_as_earlier_versions_of_numpy_write_it(tmp_path):
     assert b"numpy._core.multiarray" in written
     (tmp_path / "w.pth").write_bytes(written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
     assert list(read_weights(tmp_path / "w.pth")) == ["a", "b"]
+
+
+class CfgNode(dict):
+    """A table of settings as yacs has it: a dictionary with attributes of its own."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.__dict__["frozen"] = True
+
+
+@pytest.mark.parametrize("module", ["yacs.config", "fvcore.common.config", "fastreid.config.config"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tables_of_settings_are_read_without_the_package_that_wrote_them(tmp_path, monkeypatch, module, zipped):
+    assert module not in sys.modules
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:depth]), types.ModuleType(parts[depth - 1]))
+    monkeypatch.setattr(sys.modules[module], "CfgNode", CfgNode, raising=False)
+    monkeypatch.setattr(CfgNode, "__module__", module)
+    table = CfgNode({"MODEL": CfgNode({"HEADS": [1, 2]}), "ids": np.int64(3)})
+    torch.save({"state_dict": STATE, "cfg": table}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    monkeypatch.undo()
+    assert list(read_weights(tmp_path / "w.pth")) == ["a", "b"]
+
+
+def test_of_a_teacher_and_a_student_the_teacher_is_taken_and_named(tmp_path):
+    other = {name: value + 1 for name, value in STATE.items()}
+    torch.save({"student": other, "teacher": STATE, "optimizer": {}, "epoch": 3}, tmp_path / "w.pth")
+    table = read_table(tmp_path / "w.pth")
+    assert torch.equal(table.tensors["a"], STATE["a"])
+    assert table.notes == ("the weights are those of 'teacher'; student in the same file are not used",)
+    torch.save({"student": other}, tmp_path / "w.pth")
+    assert torch.equal(read_table(tmp_path / "w.pth").tensors["a"], other["a"])
 
 
 class Bomb:
