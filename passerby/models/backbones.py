@@ -7,7 +7,7 @@ a person days.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -119,6 +119,7 @@ class Loaded:
         kept: tensors of blocks that the file does not know; they have their initial values.
         unused: tensors of the file that have no place, classifiers left out.
         resampled: tables of positions that were made for another size of images.
+        notes: sentences on how the file is meant to be used, where the network is used in another way.
 
     """
 
@@ -126,12 +127,13 @@ class Loaded:
     kept: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say all of it in one line."""
         parts = {"keep their initial values": self.kept, "unused": self.unused, "resampled": self.resampled}
         told = [f"{len(names)} {what} ({few_names(names)})" for what, names in parts.items() if names]
-        return ", ".join([f"{self.count_matched} tensors match", *told])
+        return "; ".join([", ".join([f"{self.count_matched} tensors match", *told]), *self.notes])
 
 
 def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
@@ -144,10 +146,29 @@ def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
         UserError: no such file, not a weights file, missing tensors, tensors of another shape, or layers too many.
 
     """
+    return fit_tensors(backbone, _plain_keys(read_weights(path), path), source=str(path))
+
+
+def fit_tensors(
+    backbone: Backbone, tensors: Mapping[str, Tensor], *, source: str, optional: Collection[str] = ()
+) -> Loaded:
+    """Load tensors by the names of the network into a backbone, every tensor or nothing; see `load_backbone`.
+
+    Args:
+        backbone: the backbone.
+        tensors: by name.
+        source: how error texts call them.
+        optional: tensors of the network that keep their initial values where they are missing.
+
+    Raises:
+        UserError: missing tensors, tensors of another shape, or layers too many.
+
+    """
     body = backbone.body
-    found = fit_plain(_plain_keys(read_weights(path), path), body)
+    found = fit_plain(tensors, body)
     resampled = fit_positions(found, body)
-    wanted, kept = body.state_dict(), new_to(found, body)
+    wanted = body.state_dict()
+    kept = new_to(found, body) | (set(optional) & wanted.keys() - found.keys())
     matched = {key: value for key, value in found.items() if key in wanted and key not in kept}
     unused = tuple(sorted(k for k in found if k not in matched and k not in _CLASSIFIERS))
     odd = {
@@ -160,7 +181,7 @@ def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
         count = len(matched) - len(odd["of another shape"])
         told = "; ".join(f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys)
         hint = f"; the file was written with {' and '.join(beyond)}" if beyond else ""
-        raise UserError(f"{path} does not fit the backbone: {count} of {len(wanted)} tensors match; {told}{hint}")
+        raise UserError(f"{source} does not fit the backbone: {count} of {len(wanted)} tensors match; {told}{hint}")
     body.load_state_dict(matched, strict=False)
     return Loaded(len(matched), tuple(k for k in wanted if k in kept), unused, resampled)
 

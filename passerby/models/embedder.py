@@ -7,7 +7,7 @@ therefore prepares its images in the same way, wherever it runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +20,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
 from passerby.metadata import safetensors_texts
+from passerby.models.backbone import Backbone
 from passerby.models.backbones import Loaded, load_backbone, make_backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.groups import fixed_statistics
@@ -62,6 +63,7 @@ class Embedder(nn.Module):
         settings: the network.
         input_settings: what its images look like.
         load: whether to load the weights that the settings name; off when a checkpoint follows.
+        loader: function that loads the file of weights that the settings name into a backbone.
         cameras: those of the training images; kept, as the attribute `cameras`, only where the backbone uses cameras.
 
     Reference: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPR Workshops 2019.
@@ -77,6 +79,7 @@ class Embedder(nn.Module):
         input_settings: InputSettings,
         *,
         load: bool = True,
+        loader: Callable[[Backbone, str], Loaded] = load_backbone,
         cameras: CameraTable = NO_CAMERAS,
     ) -> None:
         super().__init__()
@@ -111,7 +114,7 @@ class Embedder(nn.Module):
         for name, values in (("mean", input_settings.mean), ("std", input_settings.std)):
             self.register_buffer(name, 255 * torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
         if load and settings.weights not in ("none", "pretrained"):
-            self.loaded = load_backbone(self.backbone, settings.weights)
+            self.loaded = loader(self.backbone, settings.weights)
 
     @property
     def dimension(self) -> int:

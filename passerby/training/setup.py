@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from passerby.errors import UserError
 from passerby.inference.embed import DTYPES, View, masked_view, tested_split, tested_view
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
+from passerby.published.starts import load_start
 from passerby.recipe import EngineSettings, Recipe, StageSettings
 from passerby.scorable import require_scorable
 from passerby.threads import Threads, fixed_threads, make_threads
@@ -132,6 +134,7 @@ def make_setup(
         recipe.model,
         recipe.input,
         load=recipe.init_from is None and weights != "from a checkpoint",
+        loader=partial(load_start, model=recipe.model, size=recipe.input.size),
         cameras=cameras,
     ).to(device)
     _require_known_cameras(embedder, stages, [datasets[name] for name in recipe.tested])
