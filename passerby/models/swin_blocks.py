@@ -41,10 +41,11 @@ def shift_mask(size: tuple[int, int], window: int, shift: int) -> Tensor:
 
     Places that the shift brought together from opposite borders do not attend to each other.
     """
-    regions = torch.zeros(1, *size, 1)
-    stretches = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-    for number, (rows, columns) in enumerate((rows, columns) for rows in stretches for columns in stretches):
-        regions[:, rows, columns] = number
+    stretches = []  # 0 before the last window, 1 in it, 2 where the roll brought what was at the other border
+    for side in size:
+        place = torch.arange(side)
+        stretches.append((place >= side - window).long() + (place >= side - shift).long())
+    regions = (3 * stretches[0][:, None] + stretches[1])[None, :, :, None]  # (1, h, w, 1)
     cut = to_windows(regions, window)[..., 0]  # (count, T)
     return torch.where(cut[:, None] == cut[:, :, None], 0.0, -100.0)
 
@@ -79,7 +80,10 @@ class WindowAttention(nn.Module):
         if mask is not None:
             bias = (bias + mask[:, None].to(bias.dtype)).repeat(total // len(mask), 1, 1, 1)
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.to(queries.dtype))
-        return cast("Tensor", self.proj(attended.transpose(1, 2).reshape(total, places, width)))
+        attended = attended.transpose(1, 2)
+        if torch.compiler.is_exporting():  # in a graph the attention lays its output out otherwise than when it runs
+            attended = attended.clone(memory_format=torch.contiguous_format)
+        return cast("Tensor", self.proj(attended.reshape(total, places, width)))
 
 
 class ShiftedWindows(nn.Module):

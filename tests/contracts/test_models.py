@@ -7,7 +7,7 @@ import torch
 
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings, load_embedder, save_embedder
-from passerby.types import Inputs
+from passerby.types import CameraTable, Inputs
 from tests.test_recipes import tiny_bottlenecks
 
 given = Inputs.of_images
@@ -25,8 +25,27 @@ FAMILIES = {
     "swin_tiny_patch4_window7_224": (2, 1),
     "osnet_x0_25": (4, 2),
     "osnet_ain_x0_25": (4, 2),
+    "vit plain": (4, 2),
+    "vit cameras, jigsaw, overlapping": (5, 2),
+    "vit part tokens": (4, 2),
+    "vit stem": (4, 2),
+    "clip_vit cameras": (4, 2),
+    "swin plain": (8, 4),
+    "swin semantic": (8, 4),
 }
 """Backbone and the map that it makes of 64 x 32 pixels, ResNets with last stride 1."""
+SMALL = {"width": 16, "depth": 2, "heads": 2}
+ARCHITECTURES = {
+    "vit plain": {**SMALL, "pool": "gem", "drop_path": 0.1},
+    "vit cameras, jigsaw, overlapping": {**SMALL, "cameras": True, "jigsaw": {}, "stride": 12},
+    "vit part tokens": {**SMALL, "part_tokens": 3},
+    "vit stem": {**SMALL, "stem": "ics"},
+    "clip_vit cameras": {**SMALL, "cameras": True, "projection": 8},
+    "swin plain": {"width": 4, "depths": [2, 2], "heads": [1, 2], "drop_path": 0.1},
+    "swin semantic": {"width": 4, "depths": [2, 2], "heads": [1, 2], "semantic_weight": 0.2},
+}
+"""Settings of families whose names leave something open."""
+CAMERAS = CameraTable(("market1501",), ((1, 2, 3),))
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
@@ -34,7 +53,10 @@ every_family = pytest.mark.parametrize("name", FAMILIES)
 def make(name, *, neck="bnneck", seed=0):
     torch.manual_seed(seed)
     stride = 1 if "resnet" in name else 2
-    return Embedder(ModelSettings(backbone=name, last_stride=stride, neck=neck), InputSettings(size=SIZE))
+    settings = ModelSettings(
+        backbone=name.split()[0], architecture=ARCHITECTURES.get(name, {}), last_stride=stride, neck=neck
+    )
+    return Embedder(settings, InputSettings(size=SIZE), cameras=CAMERAS)
 
 
 def images(count=3, dtype=torch.uint8):
