@@ -134,6 +134,7 @@ class ClipVisionTransformer(nn.Module):
         num_features: D of a token, the channels of the map.
         dimension: length D + P of the vector: the class token after the last norm, and its projection.
         grid: (h, w) of the patches.
+        first_rows: rows of the table of positions before those of the patches.
 
     Raises:
         UserError: images smaller than a patch.
@@ -150,7 +151,7 @@ class ClipVisionTransformer(nn.Module):
             raise UserError(f"input.size {size} is smaller than a patch of {settings.patch} pixels")
         self.settings, width = settings, settings.width
         self.grid = patch_grid(size, patch=settings.patch, stride=settings.stride)
-        self.num_features, self.dimension = width, width + settings.projection
+        self.num_features, self.dimension, self.first_rows = width, width + settings.projection, 1
         scale = float(width**-0.5)
         self.conv1 = nn.Conv2d(3, width, settings.patch, stride=settings.stride, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))

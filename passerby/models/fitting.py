@@ -10,6 +10,9 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from passerby.models.blocks import NonLocal
+from passerby.models.clip_vit import ClipVisionTransformer
+from passerby.models.fitting_tokens import SIDE_INFORMATION, fit_positions_of, fit_tokens
+from passerby.models.vit import VisionTransformer
 
 
 def fit_positions(found: dict[str, Tensor], body: Any) -> tuple[str, ...]:
@@ -19,6 +22,8 @@ def fit_positions(found: dict[str, Tensor], body: Any) -> tuple[str, ...]:
         The name of the table, if it had to be resampled.
 
     """
+    if isinstance(body, VisionTransformer | ClipVisionTransformer):
+        return fit_positions_of(found, body)
     table, own = found.get("pos_embed"), getattr(body, "pos_embed", None)
     if table is None or not isinstance(own, Tensor) or table.ndim != 3 or table.shape == own.shape:
         return ()
@@ -45,6 +50,7 @@ def fit_plain(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]
 
     """
     own = _own_names(body)
+    found = fit_tokens(found, body)
     fitted = {next((k.replace(old, new, 1) for old, new in own if k.startswith(old)), k): v for k, v in found.items()}
     wanted = body.state_dict()
     for key in (k for k in wanted if ".BN." in k):
@@ -68,7 +74,9 @@ def _own_names(body: nn.Module) -> list[tuple[str, str]]:
 def new_to(found: Mapping[str, Tensor], body: nn.Module) -> set[str]:
     """Return the names of the tensors of blocks that `body` has and a file does not know at all."""
     unknown = set(_BLOCKS) - _blocks_of(found)
-    new = {key for key in body.state_dict() if unknown & set(key.split("."))}
+    added = (*SIDE_INFORMATION, "gem")
+    begun = {part for part in added if not any(key.startswith(f"{part}.") for key in found)}
+    new = {key for key in body.state_dict() if unknown & set(key.split(".")) or key.partition(".")[0] in begun}
     if "IN" in unknown:  # an instance norm in the stem has the name of the batch norm that it replaces
         stems = [
             name for name, module in body.named_modules() if name in _STEMS and isinstance(module, nn.InstanceNorm2d)

@@ -80,6 +80,7 @@ class VisionTransformer(nn.Module):
         dimension: length of the vector: D, more with the jigsaw module (1 + parts) D or concatenated part tokens 2 D.
         grid: (h, w) of the patches.
         prefix: number of tokens before the patches.
+        first_rows: rows of the table of positions before those of the patches.
 
     Raises:
         UserError: images smaller than a patch, or a number of patches that does not suit the jigsaw module.
@@ -99,6 +100,7 @@ class VisionTransformer(nn.Module):
         self.settings, width = settings, settings.width
         self.grid = patch_grid(size, patch=settings.patch, stride=settings.stride)
         self.num_features, self.prefix, self.dimension = width, 1 + settings.part_tokens, count_numbers(settings)
+        self.first_rows = 0 if settings.part_tokens else 1
         self.patch_embed = (
             LinearStem(width, patch=settings.patch, stride=settings.stride)
             if settings.stem == "linear"

@@ -1,0 +1,75 @@
+"""Files of weights as starts of vision transformers: other grids, jigsaw branches, cameras, the tower of a CLIP."""
+
+import pytest
+import timm
+import torch
+
+from passerby.errors import UserError
+from passerby.models.backbones import load_backbone, make_backbone
+from passerby.types import Inputs
+
+WIDTHS = {"width": 64, "depth": 6, "heads": 2, "mlp_ratio": 3.0}
+CLIP = {"width": 8, "depth": 2, "heads": 2, "projection": 6}
+
+
+def timm_file(path, size=(64, 64)):
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=3, img_size=size)
+    torch.save(network.state_dict(), path)
+    return network.state_dict()
+
+
+def make(name, size=(64, 32), **architecture):
+    return make_backbone(name, size, architecture=architecture)
+
+
+def test_a_vit_of_timm_begins_a_vit_with_overlapping_patches(tmp_path):
+    state = timm_file(tmp_path / "w.pth")
+    backbone = make("vit", **WIDTHS, stride=12)
+    loaded = load_backbone(backbone, tmp_path / "w.pth")
+    assert (loaded.resampled, loaded.kept, loaded.unused) == (("pos_embed",), (), ())
+    assert backbone.body.grid == (5, 2)
+    assert torch.equal(backbone.body.pos_embed[:, 0], state["pos_embed"][:, 0])
+    assert torch.equal(backbone.body.blocks[5].mlp.fc2.weight, state["blocks.5.mlp.fc2.weight"])
+
+
+def test_both_jigsaw_branches_begin_with_the_last_block(tmp_path):
+    state = timm_file(tmp_path / "w.pth")
+    architecture = {**WIDTHS, "cameras": True, "jigsaw": {}}
+    backbone = make_backbone("vit", (64, 32), architecture=architecture, count_cameras=3)
+    loaded = load_backbone(backbone, tmp_path / "w.pth")
+    assert loaded.kept == ("sie_embed.pairs.weight",)
+    assert loaded.unused == ()
+    for branch in (backbone.body.b1, backbone.body.b2):
+        assert torch.equal(branch[0].attn.qkv.weight, state["blocks.5.attn.qkv.weight"])
+        assert torch.equal(branch[1].bias, state["norm.bias"])
+
+
+def test_cameras_of_other_data_begin_anew(tmp_path):
+    torch.manual_seed(0)
+    architecture = {**WIDTHS, "cameras": True}
+    source, target = (make_backbone("vit", (64, 32), architecture=architecture, count_cameras=3) for _ in range(2))
+    before = target.body.sie_embed.pairs.weight.clone()
+    torch.save(source.body.state_dict(), tmp_path / "w.pth")
+    assert load_backbone(target, tmp_path / "w.pth").kept == ("sie_embed.pairs.weight",)
+    assert torch.equal(target.body.sie_embed.pairs.weight, before)
+    assert torch.equal(target.body.cls_token, source.body.cls_token)
+    plain = make_backbone("vit", (64, 32), architecture=WIDTHS)
+    with pytest.raises(UserError, match=r"written with embeddings of cameras \(SIE\)"):
+        load_backbone(plain, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("prefix", ["visual.", "image_encoder.", ""])
+def test_the_image_tower_of_a_clip_in_half_precision(tmp_path, prefix):
+    torch.manual_seed(0)
+    source, target = make("clip_vit", (64, 64), **CLIP), make("clip_vit", **CLIP)
+    file = {f"{prefix}{key}": value.half() for key, value in source.body.state_dict().items()}
+    text = {"transformer.resblocks.0.ln_1.weight": torch.ones(4), "ln_final.weight": torch.ones(4)} if prefix else {}
+    torch.save(file | text, tmp_path / "w.pth")
+    loaded = load_backbone(target, tmp_path / "w.pth")
+    assert loaded.resampled == ("positional_embedding",)
+    assert loaded.unused == tuple(sorted(f"text.{key}" for key in text))
+    assert target.body.conv1.weight.dtype == torch.float32
+    torch.testing.assert_close(target.body.proj, source.body.proj, atol=1e-3, rtol=1e-3)
+    images = Inputs.of_images(torch.randn(2, 3, 64, 32))
+    assert torch.isfinite(target(images)[1]).all()
