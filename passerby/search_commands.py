@@ -12,7 +12,7 @@ from passerby.encoders import UNGIVEN, GivenCamera, Model, images_of
 from passerby.errors import UserError
 from passerby.report.figure_files import require_ending, save_figure
 from passerby.report.list_figures import Strip, draw_strips
-from passerby.report.ranked_lists import RankedList, Shot
+from passerby.report.ranked_lists import ListImage, RankedList
 from passerby.retrieval import (
     ELSEWHERE,
     SearchHit,
@@ -127,10 +127,10 @@ def draw_answers(answers: Sequence[Answer], path: Path) -> None:
     for answer in answers[:MOST_DRAWN]:
         camera = UNKNOWN if answer.camera is None else answer.camera
         shots = tuple(
-            Shot(one.path, one.pid, one.cam, rank, "found", caption=f"{rank}:  {one.distance:.3f}")
+            ListImage(one.path, one.pid, one.cam, rank, "found", caption=f"{rank}:  {one.distance:.3f}")
             for rank, one in enumerate(answer.found, start=1)
         )
-        query = Shot(answer.query, UNKNOWN, camera, 0, "query")
+        query = ListImage(answer.query, UNKNOWN, camera, 0, "query")
         words = (
             f"{Path(answer.query).name}: {len(shots) or 'no'} image{'' if len(shots) == 1 else 's'} by cosine distance"
         )

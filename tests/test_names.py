@@ -20,9 +20,9 @@ SAME_MEANING = {
 """Names that several modules define with one meaning."""
 
 TO_BE_RENAMED = {
-    "Count", "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Row", "Share",
-    "Shot", "Weight", "agreement", "average", "changed", "changes",
-    "numbered", "place",
+    "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Share",
+    "Weight", "agreement", "average", "changes",
+    "numbered",
 }  # fmt: skip
 """Names with several meanings that still wait for better ones; none may be added."""
 

@@ -169,13 +169,13 @@ def attention(
 ) -> None:
     """Draw activation maps on the images of ranked lists."""
     from passerby.encoders import load_trained
-    from passerby.report.attention import attention_figure, require_whole
+    from passerby.report.attention import attention_figure, require_unmasked
     from passerby.report.list_figures import queries_of_kinds
     from passerby.report.ranked_lists import rank_for
 
     subject = _subjects(out, run, None, on, inference)[0]
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
-    require_whole(table)
+    require_unmasked(table)
     trained = load_trained(run, inference=_with_notes(inference))
     found = queries_of_kinds(
         table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance, device=trained.device

@@ -1,6 +1,7 @@
 """Activation maps: contributions to the similarity with the query, or norms of the last feature map.
 
-A map shows what a vector is made of, not why a person was recognised; it has as many cells as the network's last map.
+A map shows the contribution of each position to a vector, not the reason of a match; its resolution is that of the last
+feature map.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from passerby.inference.embed import autocast
 from passerby.models.embedder import Embedder
 from passerby.report.list_figures import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
-from passerby.report.ranked_lists import RankedList, describe
+from passerby.report.ranked_lists import RankedList, describe_list
 from passerby.types import Embeddings, Floats, Inputs, Output, VectorName
 
 MapKind = Literal["similarity", "norm"]
@@ -38,8 +39,8 @@ _COLOURS, _COVER = "viridis", 0.6
 _BELOW = 0.62  # inches, for the colour bar
 
 EXPLAINED: dict[MapKind, str] = {
-    "similarity": "share of each place in the similarity to the query",
-    "norm": "strength of the network's last map",
+    "similarity": "contribution of each position to the similarity with the query",
+    "norm": "norm of the last feature map",
 }
 
 
@@ -80,13 +81,13 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
 
 @contextmanager
 def _watched(embedder: Embedder) -> Iterator[list[Tensor]]:
-    """For a network that pools its own tokens, collect what enters the last block, (B, tokens, C); else nothing.
+    """Collect the input of the last block, (B, tokens, C), of a network that pools its own tokens; else nothing.
 
-    Behind the last block it would be too late: a network that reads its class token alone looks at no other there.
+    The output of the last block would not do: a network that reads its class token alone uses no other token there.
     """
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
     if not embedder.backbone.pools_itself:
-        yield seen
+        yield inputs
         return
     body: Any = embedder.backbone.body
     norm = getattr(body.blocks[-1], "norm1", None) if hasattr(body, "blocks") else None
@@ -94,9 +95,9 @@ def _watched(embedder: Embedder) -> Iterator[list[Tensor]]:
         raise UserError(
             f"{embedder.settings.backbone!r} pools tokens in its own way; only maps of kind 'norm' are known"
         )
-    handle = norm.register_forward_hook(lambda _, __, made: seen.append(made))
+    handle = norm.register_forward_hook(lambda _, __, output: inputs.append(output))
     try:
-        yield seen
+        yield inputs
     finally:
         handle.remove()
 
@@ -114,7 +115,7 @@ class Maps:
     Attributes:
         values: by file name, (h, w) in [0, 1]: 1 is the highest value of the image, 0 is nothing, or the lowest
             for `norm`.
-        kind: which maps.
+        kind: the kind of maps.
 
     """
 
@@ -124,7 +125,7 @@ class Maps:
     @property
     def covers(self) -> dict[str, Pixels]:
         """The images under their maps, by file name."""
-        return {path: cover(decode(path), values) for path, values in self.values.items()}
+        return {path: overlay_map(decode(path), values) for path, values in self.values.items()}
 
     @property
     def count_cells(self) -> int:
@@ -138,15 +139,15 @@ class Maps:
         return f"{height} × {width} cells"
 
 
-def require_whole(table: Embeddings) -> None:
-    """Raise `UserError` unless vectors are of whole images, which is all that a map can be laid over."""
+def require_unmasked(table: Embeddings) -> None:
+    """Raise `UserError` unless vectors are of whole images, over which maps can be drawn."""
     if table.input_mask != "none":
         raise UserError(f"activation maps need embeddings made with test.input_mask=none, got {table.input_mask!r}")
 
 
 def maps_of(
     embedder: Embedder,
-    found: RankedList,
+    ranked: RankedList,
     *,
     kind: MapKind = "similarity",
     feature: VectorName = "after_neck",
@@ -157,7 +158,7 @@ def maps_of(
 
     Args:
         embedder: the model that made the list.
-        found: the list; images that are not there are left out.
+        ranked: the list; images that are not there are left out.
         kind: `similarity` or `norm`.
         feature: which vector the list was ordered by.
         inference: batch size and readers; the device is that of the model.
@@ -167,23 +168,23 @@ def maps_of(
         UserError: the query's image is not there, or no other is.
 
     """
-    paths = list(dict.fromkeys(shot.path for shot in (found.query, *found.shots)))
+    paths = list(dict.fromkeys(shot.path for shot in (ranked.query, *ranked.shots)))
     read = ahead(read_shot, paths, workers=inference.workers, depth=inference.workers + 1)
     pixels = {path: image for path, image in zip(paths, read, strict=True) if image is not None}
-    if found.query.path not in pixels or len(pixels) < 2:
-        where = f", for example {found.query.path}" if found.query.path else "; the embeddings name no files"
+    if ranked.query.path not in pixels or len(pixels) < 2:
+        where = f", for example {ranked.query.path}" if ranked.query.path else "; the embeddings name no files"
         raise UserError(f"activation maps need the images of the list, and they cannot be read{where}")
     images = torch.stack([prepare(image, embedder.input) for image in pixels.values()])
     was_training, device, fitting = embedder.training, embedder.mean.device, FittingBatch(inference.notify)
     embedder.eval()
     try:
         with autocast(device, precision):
-            query = images[[list(pixels).index(found.query.path)]].to(device)
+            query = images[[list(pixels).index(ranked.query.path)]].to(device)
             make = _map_maker(embedder, query, kind=kind, feature=feature)
             raw = torch.cat([_in_parts(make, part, device, fitting) for part in images.split(inference.batch)])
     finally:
         embedder.train(was_training)
-    values = [_to_unit(one, lowest=float(one.min()) if kind == "norm" else 0.0) for one in raw.numpy()]
+    values = [_to_unit(each, lowest=float(each.min()) if kind == "norm" else 0.0) for each in raw.numpy()]
     return Maps(dict(zip(pixels, values, strict=True)), kind)
 
 
@@ -212,8 +213,8 @@ def _to_unit(values: Floats, *, lowest: float) -> Floats:
     return np.asarray(above / max(float(above.max()), 1e-12), np.float32)
 
 
-def cover(pixels: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
-    """Lay a map (h, w) in [0, 1] over an image (H, W, 3), which turns grey so that colour belongs to the map alone."""
+def overlay_map(pixels: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
+    """Return an image (H, W, 3), converted to grey, with a map (h, w) in [0, 1] drawn over it in colour."""
     size = (pixels.shape[1], pixels.shape[0])
     fine = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
     colours = mpl.colormaps[_COLOURS](fine)[..., :3]
@@ -230,15 +231,15 @@ def attention_figure(
     inference: InferenceSettings = AUTOMATIC,
     precision: Precision = "float32",
 ) -> Figure:
-    """Draw ranked lists twice, as they are and under their activation maps, with a scale below.
+    """Draw ranked lists twice, without and with activation maps, with a colour scale below.
 
     The arguments are those of `maps_of`.
     """
     strips, cells = [], ""
-    for found in lists:
-        maps = maps_of(embedder, found, kind=kind, feature=feature, inference=inference, precision=precision)
+    for ranked in lists:
+        maps = maps_of(embedder, ranked, kind=kind, feature=feature, inference=inference, precision=precision)
         cells = maps.cells
-        strips += [Strip(found, describe(found)), Strip(found, "", covers=maps.covers)]
+        strips += [Strip(ranked, describe_list(ranked)), Strip(ranked, "", covers=maps.covers)]
     figure = draw_strips(strips, below=_BELOW)
     width, height = figure.get_size_inches()
     with style():

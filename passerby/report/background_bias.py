@@ -23,42 +23,42 @@ _SCALE = 2  # small inputs are drawn larger, their pixels to be seen
 
 @dataclass(frozen=True)
 class Triple:
-    """The addresses of one image as it was shown: whole, the person alone, the background alone."""
+    """The addresses of the views of one image: whole, the person alone, the background alone."""
 
     whole: str
     foreground: str
     background: str
 
 
-def background_bias_rows(found: BackgroundBias) -> list[tuple[str, RankScores]]:
+def background_bias_rows(bias: BackgroundBias) -> list[tuple[str, RankScores]]:
     """Return the rows of the table with their titles."""
     return [
-        ("whole images", found.whole),
-        ("the person alone", found.foreground),
-        ("the background alone", found.background),
-        ("nothing (a random order)", found.chance),
+        ("whole images", bias.whole),
+        ("the person alone", bias.foreground),
+        ("the background alone", bias.background),
+        ("nothing (a random order)", bias.chance),
     ]
 
 
-def background_bias_sentence(found: BackgroundBias) -> str:
+def background_bias_sentence(bias: BackgroundBias) -> str:
     """Return the interpretation of the figures, in plain words."""
     text = (
-        f"Shown only the background, the model still finds the right person first for "
-        f"{of_hundred(100 * found.background.rank1)} queries (a random order: {of_hundred(100 * found.chance.rank1)})"
+        f"With the background alone, the first image found shows the right person for "
+        f"{of_hundred(100 * bias.background.rank1)} queries (a random order: {of_hundred(100 * bias.chance.rank1)})"
     )
-    gained, possible = found.background.mAP - found.chance.mAP, found.whole.mAP - found.chance.mAP
-    if found.whole.hardly_above(found.chance):
-        return f"{text}; but on whole images, too, it is hardly better than a random order."
+    gained, possible = bias.background.mAP - bias.chance.mAP, bias.whole.mAP - bias.chance.mAP
+    if bias.whole.hardly_above(bias.chance):
+        return f"{text}; but whole images, too, are hardly better than a random order."
     if gained >= 0.5 * possible:
-        return f"{text}: it has learnt places, not people."
+        return f"{text}: the features describe backgrounds more than persons."
     if gained >= 0.15 * possible:
-        return f"{text}: in part it knows people by the places where they stand."
-    return f"{text}: it looks at people, not at places."
+        return f"{text}: the features describe the background in part."
+    return f"{text}: the features describe persons, not backgrounds."
 
 
-def triples(found: BackgroundBias, inputs: InputSettings) -> list[Triple]:
-    """Return the examples as the model was shown them; those whose files are gone are left out."""
-    return [triple for example in found.examples if (triple := _triple(example, inputs)) is not None]
+def triples(bias: BackgroundBias, inputs: InputSettings) -> list[Triple]:
+    """Return the examples as inputs of the model; those with missing files are left out."""
+    return [triple for example in bias.examples if (triple := _triple(example, inputs)) is not None]
 
 
 def _triple(example: Example, inputs: InputSettings) -> Triple | None:

@@ -44,8 +44,8 @@ class Card:
         title: its number, or that it is none.
         rows: (n,) its images among those that were clustered, the nearest to its mean first.
         away: (n,) their cosine distances to the mean, in [0, 2]; NaN where there are no vectors.
-        cameras: how many known cameras they are from.
-        people: known identities and how many images of each, most frequent first.
+        cameras: number of known cameras.
+        people: known identities with their numbers of images, most frequent first.
         about: a caption in place of the usual one.
 
     """
@@ -73,7 +73,7 @@ class Card:
         return ", ".join(words)
 
     def chosen(self, count: int = SHOWN) -> Ints:
-        """Return the positions in `rows` that are shown: evenly from the nearest to the farthest."""
+        """Return the positions in `rows` of the shown images, evenly from the nearest to the farthest."""
         places: Ints = np.unique(
             np.linspace(0, len(self.rows) - 1, min(count, len(self.rows))).round().astype(np.int64)
         )
@@ -95,60 +95,64 @@ def cards(grouping: PseudoLabels, vectors: Floats | None, *, order: Order = "lar
     """Return the clusters, largest first or those of the largest spread, or the images in none as one card.
 
     Args:
-        grouping: who was taken for one person.
-        vectors: (M, D) of the clustered images; None = they are not kept.
-        order: what comes first; ties go to the cluster that was found first.
+        grouping: the pseudo-labels.
+        vectors: (M, D) of the clustered images; None = not available.
+        order: order of the clusters; ties by number.
 
     """
     labels = grouping.clusters
     if order == "outside":
         rows = np.flatnonzero(labels == NOISE)
         return [replace(_card(grouping, "In no cluster", rows, None), people=())] if len(rows) else []
-    found = [
+    cards_of_clusters = [
         _card(grouping, f"Cluster {number}", np.flatnonzero(labels == number), vectors)
         for number in range(labels.max(initial=NOISE) + 1)
     ]
-    return sorted(found, key=lambda card: -len(card.rows) if order == "largest" else -np.nan_to_num(card.spread))
+    return sorted(
+        cards_of_clusters, key=lambda card: -len(card.rows) if order == "largest" else -np.nan_to_num(card.spread)
+    )
 
 
-def _card(grouping: PseudoLabels, title: str, rows: Ints, vectors: Floats | None) -> Card:
+def _card(labels: PseudoLabels, title: str, rows: Ints, vectors: Floats | None) -> Card:
     away = np.full(len(rows), np.nan)
     if vectors is not None:
-        own = unit(vectors[rows])
-        away = 1 - own.astype(np.float64) @ unit(own.mean(axis=0, keepdims=True))[0]
+        normalised = unit(vectors[rows])
+        away = 1 - normalised.astype(np.float64) @ unit(normalised.mean(axis=0, keepdims=True))[0]
         rows, away = rows[(order := np.argsort(away, kind="stable"))], away[order]
-    pids = grouping.truth[grouping.hidden][rows]
+    pids = labels.truth[labels.hidden][rows]
     people, counts = np.unique(pids[pids != UNKNOWN], return_counts=True)
     ranked = sorted(zip(people.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
-    return Card(title, rows, away, _count_cameras(grouping, rows), tuple(ranked))
+    return Card(title, rows, away, _count_cameras(labels, rows), tuple(ranked))
 
 
-def _count_cameras(grouping: PseudoLabels, rows: Ints) -> int:
+def _count_cameras(labels: PseudoLabels, rows: Ints) -> int:
     """Return the number of known cameras of some clustered images; cameras of two data sets are distinct."""
-    cam = grouping.cam[grouping.hidden][rows]
-    site = np.full(len(rows), "") if grouping.dataset is None else grouping.dataset[grouping.hidden][rows]
-    return len({(name, camera) for name, camera in zip(site.tolist(), cam.tolist(), strict=True) if camera != UNKNOWN})
+    cam = labels.cam[labels.hidden][rows]
+    dataset = np.full(len(rows), "") if labels.dataset is None else labels.dataset[labels.hidden][rows]
+    return len(
+        {(name, camera) for name, camera in zip(dataset.tolist(), cam.tolist(), strict=True) if camera != UNKNOWN}
+    )
 
 
 # ---- pages of thumbnails
 
 
-def thumbnails(grouping: PseudoLabels, found: Sequence[Card]) -> Figure:
+def thumbnails(labels: PseudoLabels, shown_cards: Sequence[Card]) -> Figure:
     """Draw clusters as rows of images, sorted by distance from the mean.
 
     Where identities are known, every person of a cluster has a frame of its own colour and line, the most frequent one
     first: a row with a single kind of frame is right.
     """
-    width, height = _LEFT + SHOWN * _WIDTH + 0.1, max(len(found), 1) * _TALL + 0.35
-    path, truth, cam = (column[grouping.hidden] for column in (grouping.path, grouping.truth, grouping.cam))
+    width, height = _LEFT + SHOWN * _WIDTH + 0.1, max(len(shown_cards), 1) * _TALL + 0.35
+    path, truth, cam = (column[labels.hidden] for column in (labels.path, labels.truth, labels.cam))
     with style():
         figure = Figure(figsize=(width, height), facecolor="white")
         hint = "nearest to the mean of the cluster      →      farthest from it (numbers: cosine distance)"
-        if any(np.isfinite(card.away).all() for card in found):
+        if any(np.isfinite(card.away).all() for card in shown_cards):
             figure.text(
                 (_LEFT + SHOWN * _WIDTH / 2) / width, 1 - 0.16 / height, hint, ha="center", va="center", fontsize=8
             )
-        for number, card in enumerate(found):
+        for number, card in enumerate(shown_cards):
             top = height - 0.3 - number * _TALL
             _describe(figure, card, x=0.1 / width, y=(top - 0.08) / height)
             for column, place in enumerate(card.chosen()):
@@ -195,11 +199,11 @@ def _write_below(panel: Axes, *, cam: int, away: float) -> None:
 
 def frame_of(card: Card, pid: int) -> Frame:
     """Return colour and line of the frame of a person in a cluster; unknown people have a thin grey one."""
-    place = next((number for number, (known, _) in enumerate(card.people) if known == pid), None)
-    if place is None:
+    position = next((number for number, (identity, _) in enumerate(card.people) if identity == pid), None)
+    if position is None:
         return RULE, "-"
-    chosen = LOOKS[min(place, _NAMED - 1)]
-    return chosen.colour, chosen.line
+    look_of_identity = LOOKS[min(position, _NAMED - 1)]
+    return look_of_identity.colour, look_of_identity.line
 
 
 # ---- the radius
@@ -220,13 +224,13 @@ def radius_curve(curve: Floats, *, eps: float, nearest: int) -> Figure:
         panel.plot(np.arange(1, len(curve) + 1), curve, color=BLUE)
         words = (
             f"radius eps {eps:.3g}: {inside:,} of {len(curve):,} images have at least\n"
-            f"{nearest} images within it, themselves counted; clusters form around these.\n"
+            f"{nearest} images within it (core points, themselves counted).\n"
             "Jaccard distance: 0 = the same neighbours, 1 = none in common"
         )
         panel.axhline(eps, color=ORANGE, linestyle="--", label=words)
         panel.axvline(inside, color=QUIET, linestyle=":", linewidth=1)
         panel.set(xlim=(0, len(curve)), ylim=(0, 1.02))
-        panel.set_xlabel("images, from the most crowded to the loneliest")
+        panel.set_xlabel("images, sorted by the distance")
         panel.set_ylabel(f"Jaccard distance\nto the {_ordinal(nearest)} nearest image")
         figure.legend(loc="outside lower left", fontsize=8.5)
     return figure
@@ -234,27 +238,27 @@ def radius_curve(curve: Floats, *, eps: float, nearest: int) -> Figure:
 
 # ---- over the epochs
 
-_LEARNT = "epochs learnt"
+_LEARNT = "epochs trained"
 _FLOWS: dict[Move, tuple[str, str, str]] = {
-    "kept": ("stayed with their cluster", BLUE, ""),
-    "merged": ("their cluster was taken up by another", SKY, "///"),
-    "split": ("left their cluster for another", PURPLE, "\\\\\\"),
-    "found": ("came into a cluster from none", GREEN, "..."),
-    "lost": ("fell out of their cluster", ORANGE, "xx"),
-    "outside": ("in no cluster before and after", RULE, ""),
+    "kept": ("same cluster", BLUE, ""),
+    "merged": ("cluster merged into another", SKY, "///"),
+    "split": ("moved to another cluster", PURPLE, "\\\\\\"),
+    "found": ("from noise into a cluster", GREEN, "..."),
+    "lost": ("from a cluster into noise", ORANGE, "xx"),
+    "outside": ("noise before and after", RULE, ""),
 }
 
 
-def flow_shares(groupings: Sequence[PseudoLabels]) -> Doubles:
+def flow_shares(pseudo_labels: Sequence[PseudoLabels]) -> Doubles:
     """Return (E - 1, 6) the fractions of images per transition in `MOVES` between consecutive groupings."""
-    labels = [grouping.clusters for grouping in groupings]
-    counts = [np.bincount(moves(before, after), minlength=len(MOVES)) for before, after in pairwise(labels)]
-    return np.array(counts, np.float64).reshape(-1, len(MOVES)) / max(len(labels[0]), 1)
+    clusters = [epoch_labels.clusters for epoch_labels in pseudo_labels]
+    counts = [np.bincount(moves(before, after), minlength=len(MOVES)) for before, after in pairwise(clusters)]
+    return np.array(counts, np.float64).reshape(-1, len(MOVES)) / max(len(clusters[0]), 1)
 
 
-def flow_figure(groupings: Sequence[PseudoLabels]) -> Figure:
+def flow_figure(pseudo_labels: Sequence[PseudoLabels]) -> Figure:
     """Draw the cluster transitions of every epoch: stayed, merged, split, from noise, into noise."""
-    shares, ends = 100 * flow_shares(groupings), [grouping.learnt for grouping in groupings[1:]]
+    shares, ends = 100 * flow_shares(pseudo_labels), [epoch_labels.learnt for epoch_labels in pseudo_labels[1:]]
     with style():
         figure, (panel,) = panels(1, height=3.9)
         floor = np.zeros(len(ends))
@@ -294,26 +298,26 @@ _AGREEMENTS = {
 }
 
 
-def _title_of(found: Sequence[MetricRecord]) -> str:
+def _title_of(records: Sequence[MetricRecord]) -> str:
     """Return the title of the panel of agreements."""
-    names = {name for record in found for name in record.values if name in _AGREEMENTS}
-    apart = ["silhouette"] if "silhouette" in names else []
-    titles = [*(["agreement"] if names - {"silhouette"} or not apart else []), *apart]
+    names = {name for record in records for name in record.values if name in _AGREEMENTS}
+    separate = ["silhouette"] if "silhouette" in names else []
+    titles = [*(["agreement"] if names - {"silhouette"} or not separate else []), *separate]
     return f"{' and '.join(titles)} (1 = best)"
 
 
-def epoch_curves(found: Sequence[MetricRecord], *, known_identities: int = 0) -> Figure:
+def epoch_curves(records: Sequence[MetricRecord], *, known_identities: int = 0) -> Figure:
     """Draw the number of predicted identities, the fraction of noise, and the agreement measures over the epochs.
 
     Args:
-        found: the clustering records, in order.
+        records: the clustering records, in order.
         known_identities: number of true identities, if known; drawn as a line.
 
     """
-    x = [record.epoch for record in found]
+    x = [record.epoch for record in records]
     with style():
         figure, (people, outside, agreed) = panels(3, height=6.2)
-        _curve(people, x, [record.values["people"] for record in found], 0)
+        _curve(people, x, [record.values["people"] for record in records], 0)
         people.set_title(
             f"predicted identities (dotted: {known_identities:,} true ones)"
             if known_identities
@@ -322,16 +326,16 @@ def epoch_curves(found: Sequence[MetricRecord], *, known_identities: int = 0) ->
         if known_identities:
             people.axhline(known_identities, color=INK, linestyle=":", linewidth=1.2)
         people.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        people.set_ylim(0, 1.18 * max(known_identities, *(record.values["people"] for record in found)))
-        _curve(outside, x, [100 * record.values["share in no cluster"] for record in found], 1)
+        people.set_ylim(0, 1.18 * max(known_identities, *(record.values["people"] for record in records)))
+        _curve(outside, x, [100 * record.values["share in no cluster"] for record in records], 1)
         outside.set_title("images in no cluster")
         outside.set_ylim(0, 100)
         outside.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
         for number, (name, words) in enumerate(_AGREEMENTS.items()):
-            mine = [record for record in found if name in record.values]
-            if mine:
-                _curve(agreed, [r.epoch for r in mine], [r.values[name] for r in mine], number, label=words)
-        agreed.set_title(_title_of(found))
+            measured = [record for record in records if name in record.values]
+            if measured:
+                _curve(agreed, [r.epoch for r in measured], [r.values[name] for r in measured], number, label=words)
+        agreed.set_title(_title_of(records))
         agreed.set_ylim(min(0.0, agreed.get_ylim()[0]), 1.02)
         epochs_below(agreed)
         agreed.set_xlabel(_LEARNT)
@@ -341,8 +345,10 @@ def epoch_curves(found: Sequence[MetricRecord], *, known_identities: int = 0) ->
 
 
 def _curve(panel: Axes, x: Sequence[float], y: Sequence[float], number: int, *, label: str = "") -> None:
-    chosen = look(number)
-    (line,) = panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, label=label or "_")
+    series_look = look(number)
+    (line,) = panel.plot(
+        x, y, color=series_look.colour, linestyle=series_look.line, marker=series_look.marker, label=label or "_"
+    )
     line.set_clip_on(False)  # a mark on the edge is drawn whole
     line.set_markevery(max(1, len(x) // 30))
 

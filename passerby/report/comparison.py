@@ -9,10 +9,10 @@ from statistics import fmean, stdev
 
 from passerby.errors import UserError
 from passerby.recipe.changes import PLACES, Change, changes
-from passerby.report.folder import RunFolder, Site, read_run
+from passerby.report.folder import DatasetResult, RunFolder, read_run
 
 SEED = "engine.seed"
-FIGURES: dict[str, Callable[[Site], float | None]] = {
+FIGURES: dict[str, Callable[[DatasetResult], float | None]] = {
     "mAP": lambda site: site.plain.mAP,
     "rank-1": lambda site: site.plain.rank[1],
     "mINP": lambda site: site.plain.mINP,
@@ -73,8 +73,8 @@ class Repeats:
         if len(sites) < len(self.runs):
             return {}
         columns = {name: [read(site) for site in sites] for name, read in FIGURES.items()}
-        known = {name: [v for v in values if v is not None] for name, values in columns.items()}
-        return {name: Spread.of(values) for name, values in known.items() if len(values) == len(sites)}
+        present = {name: [v for v in values if v is not None] for name, values in columns.items()}
+        return {name: Spread.of(values) for name, values in present.items() if len(values) == len(sites)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
         UserError: no run folder, or a run without scores.
 
     """
-    runs = [read_run(path) for given in paths for path in _run_folders(given)]
+    runs = [read_run(path) for path_or_parent in paths for path in _run_folders(path_or_parent)]
     for run in runs:
         if not run.sites:
             raise UserError(f"{run.path} has no scores.json with scores; finish the run, or leave it out")

@@ -24,40 +24,44 @@ def loss_curves(records: Sequence[Record]) -> Figure:
 
     Values are as computed, before the weight; a weight other than 1 stands in the panel's title.
     """
-    found = run_log.epochs(records)
-    names = list(dict.fromkeys(name for record in found for name in record.terms))
+    epochs = run_log.epochs(records)
+    names = list(dict.fromkeys(name for record in epochs for name in record.terms))
     with style():
         figure, axes = panels(max(len(names), 1), height=0.8 + 1.2 * max(len(names), 1))
         for number, (name, panel) in enumerate(zip(names, axes, strict=False)):
-            mine = [record for record in found if name in record.terms]
-            for stage in sorted({record.stage for record in mine}):  # apart: the classifier of each stage is another
-                points = [(place(found, r.stage, r.epoch), r.terms[name].value) for r in mine if r.stage == stage]
+            of_loss = [record for record in epochs if name in record.terms]
+            for stage in sorted(
+                {record.stage for record in of_loss}
+            ):  # separate lines: each stage has its own classifier
+                points = [
+                    (epoch_position(epochs, r.stage, r.epoch), r.terms[name].value) for r in of_loss if r.stage == stage
+                ]
                 _line(panel, *zip(*points, strict=True), number=number, label=name)
-            panel.set_title(_loss_title(found, name))
-            panel.set_ylim(bottom=min(0.0, *(record.terms[name].value for record in mine)))
-            _mark_stages(panel, found)
+            panel.set_title(_loss_title(epochs, name))
+            panel.set_ylim(bottom=min(0.0, *(record.terms[name].value for record in of_loss)))
+            _mark_stages(panel, epochs)
         epochs_below(axes[-1])
     return figure
 
 
-def _loss_title(found: Sequence[EpochRecord], name: str) -> str:
-    weight = [record.terms[name] for record in found if name in record.terms][-1].weight
+def _loss_title(epochs: Sequence[EpochRecord], name: str) -> str:
+    weight = [record.terms[name] for record in epochs if name in record.terms][-1].weight
     return name if abs(weight - 1) < 1e-6 else f"{name} (weight {weight:.3g})"
 
 
 def score_curves(records: Sequence[Record]) -> Figure:
     """Draw mAP and rank-1 of each data set at every evaluation, in percent, without re-ranking."""
-    found, epochs = run_log.scores(records), run_log.epochs(records)
-    names = list(dict.fromkeys(record.dataset for record in found))
+    scores, epochs = run_log.scores(records), run_log.epochs(records)
+    names = list(dict.fromkeys(record.dataset for record in scores))
     with style():
         figure, (panel,) = panels(1, height=3.2 + 0.22 * max(len(names) - 1, 0))  # a line of the legend for each
         for number, name in enumerate(names):
-            mine = [record for record in found if record.dataset == name]
-            x = [place(epochs, record.stage, record.epoch) for record in mine]
+            of_dataset = [record for record in scores if record.dataset == name]
+            x = [epoch_position(epochs, record.stage, record.epoch) for record in of_dataset]
             dollars = name.replace("$", r"\$")  # or matplotlib would take what is between two of them for a formula
             of = f", {dollars}" if len(names) > 1 else ""
-            _line(panel, x, [100 * r.rank1 for r in mine], number=2 * number, label=f"rank-1{of}")
-            _line(panel, x, [100 * r.mAP for r in mine], number=2 * number + 1, label=f"mAP{of}")
+            _line(panel, x, [100 * r.rank1 for r in of_dataset], number=2 * number, label=f"rank-1{of}")
+            _line(panel, x, [100 * r.mAP for r in of_dataset], number=2 * number + 1, label=f"mAP{of}")
         _percent_axis(panel, from_zero=True)
         _mark_stages(panel, epochs)
         epochs_below(panel)
@@ -82,16 +86,18 @@ def cmc_curve(plain: Scores, reranked: Scores | None = None, *, ranks: int = 20)
     return figure
 
 
-def place(found: Sequence[EpochRecord], stage: int, epoch: int) -> int:
+def epoch_position(epochs: Sequence[EpochRecord], stage: int, epoch: int) -> int:
     """Return the epoch counted over all stages; one before the present may have ended before its last epoch."""
-    lengths = {record.stage: record.epoch for record in found}
+    lengths = {record.stage: record.epoch for record in epochs}
     return epoch + sum(length for number, length in lengths.items() if number < stage)
 
 
 def _line(panel: Axes, x: Sequence[float], y: Sequence[float], *, number: int, label: str) -> None:
-    chosen = look(number)
+    series_look = look(number)
     every = max(1, len(x) // _MANY)
-    (line,) = panel.plot(x, y, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, label=label)
+    (line,) = panel.plot(
+        x, y, color=series_look.colour, linestyle=series_look.line, marker=series_look.marker, label=label
+    )
     line.set_markevery(every)
     line.set_clip_on(False)  # a mark on the edge is drawn whole
 
@@ -115,6 +121,6 @@ def epochs_below(panel: Axes) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _mark_stages(panel: Axes, found: Sequence[EpochRecord]) -> None:
-    for stage in sorted({record.stage for record in found})[1:]:
-        panel.axvline(place(found, stage, 0) + 0.5, color=QUIET, linewidth=0.8, linestyle=":")
+def _mark_stages(panel: Axes, epochs: Sequence[EpochRecord]) -> None:
+    for stage in sorted({record.stage for record in epochs})[1:]:
+        panel.axvline(epoch_position(epochs, stage, 0) + 0.5, color=QUIET, linewidth=0.8, linestyle=":")

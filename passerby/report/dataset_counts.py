@@ -11,7 +11,7 @@ from passerby.types import Dataset, Split
 
 
 @dataclass(frozen=True)
-class Count:
+class SplitCount:
     """Counts of images, identities and cameras of a split."""
 
     split: str
@@ -22,24 +22,24 @@ class Count:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it lies on disk now.
+    """A data set in its present state on disk.
 
     Attributes:
-        name: as the recipe calls it or after its folder, with its layout.
-        use: what the run does with it.
+        name: as in the recipe or after its folder, with its layout.
+        use: training, test, or both.
         counts: per split; empty when it cannot be read any more.
-        notes: sentences a person must see.
+        notes: notes of the reader.
 
     """
 
     name: str
     use: str
-    counts: tuple[Count, ...]
+    counts: tuple[SplitCount, ...]
     notes: tuple[str, ...]
 
 
 def sources(recipe: Recipe) -> list[Source]:
-    """Read every data set of a recipe again; one that is gone gets a sentence instead of counts."""
+    """Read every data set of a recipe again; a missing one has a note instead of counts."""
     trained = dict.fromkeys(name for stage in recipe.stages for name in stage.train)
     return [_source(recipe, name, list(trained)) for name in dict.fromkeys((*trained, *recipe.tested))]
 
@@ -48,12 +48,14 @@ def _source(recipe: Recipe, name: str, trained: Sequence[str]) -> Source:
     learnt, tested = name in trained, name in recipe.tested
     use = "training and test" if learnt and tested else "training" if learnt else "test"
     try:
-        found = recipe.open_dataset(name)
+        dataset = recipe.open_dataset(name)
     except UserError as error:
         return Source(name, use, (), (f"It cannot be read any more: {error}.",))
-    return Source(found.title, use, _counts(found), found.notes)
+    return Source(dataset.title, use, _counts(dataset), dataset.notes)
 
 
-def _counts(dataset: Dataset) -> tuple[Count, ...]:
+def _counts(dataset: Dataset) -> tuple[SplitCount, ...]:
     splits: dict[str, Split] = {"train": dataset.train, "query": dataset.query, "gallery": dataset.gallery}
-    return tuple(Count(name, len(split), split.count_identities, split.count_cameras) for name, split in splits.items())
+    return tuple(
+        SplitCount(name, len(split), split.count_identities, split.count_cameras) for name, split in splits.items()
+    )

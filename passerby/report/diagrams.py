@@ -16,7 +16,7 @@ from passerby.recipe.stage import PER_STAGE
 from passerby.report.boxes import Box, Column, Panel, draw_panels
 from passerby.report.method_captions import captions, end_caption
 from passerby.report.schedule import falls
-from passerby.report.setting_lines import changed, counted, facts, summary, value_text
+from passerby.report.setting_lines import changed_settings, counted, facts, summary, value_text
 from passerby.report.unlabelled_panels import labels_panel, shared, source_panel
 from passerby.settings import Settings
 from passerby.types import VECTOR_NAMES
@@ -100,7 +100,7 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     length = () if stage.iterations is None else (f"{stage.iterations} batches in an epoch",)
     first = () if stage.identities is None else (f"the first {stage.identities} identities of each set",)
     steps = tuple(facts(data.augment))
-    batches = (*sampler.describe(), *changed(data, without=_DATA))
+    batches = (*sampler.describe(), *changed_settings(data, without=_DATA))
     drawn = "P × K batches" if isinstance(sampler, GroupSamplerSettings) else "Batches"
     return (
         Box("data", "Training images", (*sites, known, *first)),
@@ -115,7 +115,7 @@ def _other_boxes(recipe: Recipe, stage: StageSettings) -> Iterator[Box]:
     """Yield a box for each group of settings that differs from the defaults and is in no other box."""
     for name in type(recipe).model_fields:
         group = getattr(stage if name in PER_STAGE else recipe, name)
-        if name not in _GROUPS and isinstance(group, Settings) and (lines := tuple(changed(group))):
+        if name not in _GROUPS and isinstance(group, Settings) and (lines := tuple(changed_settings(group))):
             yield Box(f"group {name}", name.replace("_", " ").capitalize(), lines)
 
 
@@ -126,7 +126,10 @@ def _network(recipe: Recipe, number: int) -> tuple[Box, ...]:
         return first, *_vectors(recipe)
     begun = ("weights",) if recipe.init_from is not None else ()  # those of the other run
     others = facts(model, without=("backbone", "pool", "neck", *begun))
-    pixels = (f"input {height} × {width} px, {recipe.input.colour}", *changed(recipe.input, without=("size", "colour")))
+    pixels = (
+        f"input {height} × {width} px, {recipe.input.colour}",
+        *changed_settings(recipe.input, without=("size", "colour")),
+    )
     start = () if recipe.init_from is None else (f"initialised from {recipe.init_from}",)
     backbone = Box("backbone", model.backbone, (*pixels, *others, *start), "network")
     return backbone, Box("pool", f"Pooling: {value_text(model.pool)}", (), "network"), *_vectors(recipe)
@@ -223,11 +226,16 @@ def _learning(recipe: Recipe, stage: StageSettings, number: int) -> tuple[Box, .
     count = len(_losses(stage, number))
     mean = (f"EMA {value_text(optim.ema_decay)}", "evaluated in place of the last weights")
     average = (Box("average", "EMA of the weights", mean, "learning"),) if optim.ema_decay is not None else ()
-    steps = tuple(changed(recipe.engine, without=_ENGINE))
+    steps = tuple(changed_settings(recipe.engine, without=_ENGINE))
     return (
         Box("sum", "Sum" if count > 1 else "Total", (f"of {counted(count, 'weighted term')}",), "learning"),
         *((Box("step", "Step", steps, "learning"),) if steps else ()),
-        Box("optimiser", f"Optimiser: {optim.name}", (decay, *momentum, *changed(optim, without=_OPTIM)), "learning"),
+        Box(
+            "optimiser",
+            f"Optimiser: {optim.name}",
+            (decay, *momentum, *changed_settings(optim, without=_OPTIM)),
+            "learning",
+        ),
         Box("schedule", f"Learning rate: {optim.schedule}", tuple(_schedule(stage)), "learning"),
         *average,
         *_ends(stage, number),
@@ -280,7 +288,8 @@ def _test(recipe: Recipe) -> Panel:
             ),
             Column("Search", tuple(compare)),
             Column(
-                "Scores", (Box("scores", "mAP, rank-k, mINP", (*every, *both, *changed(test, without=_TEST)), "test"),)
+                "Scores",
+                (Box("scores", "mAP, rank-k, mINP", (*every, *both, *changed_settings(test, without=_TEST)), "test"),),
             ),
         ),
         (("tested", "trained"), ("trained", "distance"), (compare[-1].key, "scores")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from passerby.console import duration
 from passerby.metrics.chance import RankScores
-from passerby.report.folder import RunFolder, Site
+from passerby.report.folder import DatasetResult, RunFolder
 from passerby.types import InputMask
 
 MEASURES = {
@@ -42,7 +42,7 @@ def of_hundred(percent: float) -> str:
     return f"{percent:.0f} of 100"
 
 
-def headline(site: Site, *, count_sites: int) -> str:
+def headline(site: DatasetResult, *, count_sites: int) -> str:
     """Return the result on one data set as a sentence."""
     on = f"On {site.name}, for" if count_sites > 1 else "For"
     text = f"{on} {of_hundred(site.plain.rank[1])} queries the first image found shows the same person"
@@ -53,30 +53,30 @@ def headline(site: Site, *, count_sites: int) -> str:
     return f"{text}; with re-ranking, for {of_hundred(site.reranked.rank[1])}."
 
 
-def hardly_learnt(found: RankScores, chance: RankScores) -> str | None:
+def hardly_learnt(scores: RankScores, chance: RankScores) -> str | None:
     """Return a warning where scores are hardly above those of a random order, else None."""
-    if not found.hardly_above(chance):
+    if not scores.hardly_above(chance):
         return None
     return (
-        f"mAP {100 * found.mAP:.1f} % is hardly above that of a random order ({100 * chance.mAP:.1f} %): the model has "
-        "hardly learnt to tell these identities apart"
+        f"mAP {100 * scores.mAP:.1f} % is hardly above that of a random order ({100 * chance.mAP:.1f} %): the model "
+        "hardly separates these identities"
     )
 
 
 def progress(run: RunFolder) -> str:
-    """Return how far the run has come, as a sentence."""
-    found = run.epochs
+    """Return the progress of a run, as a sentence."""
+    epochs = run.epochs
     planned = sum(stage.epochs for stage in run.recipe.stages)
-    if not found:
+    if not epochs:
         return "No epoch is finished yet."
-    seconds = sum(record.seconds for record in found)
-    images = sum(record.images_per_second * record.seconds for record in found) / max(seconds, 1e-9)
-    waiting = 1 - sum(record.busy * record.seconds for record in found) / max(seconds, 1e-9)
+    seconds = sum(record.seconds for record in epochs)
+    images = sum(record.images_per_second * record.seconds for record in epochs) / max(seconds, 1e-9)
+    waiting = 1 - sum(record.busy * record.seconds for record in epochs) / max(seconds, 1e-9)
     stages = f" in {len(run.recipe.stages)} stages" if len(run.recipe.stages) > 1 else ""
-    done = len(found)
-    of = "" if done == planned else f" of {planned}"
+    finished = len(epochs)
+    of = "" if finished == planned else f" of {planned}"
     return (
-        f"Trained for {done}{of} {'epoch' if planned == 1 else 'epochs'}{stages} in {duration(seconds)}, "
+        f"Trained for {finished}{of} {'epoch' if planned == 1 else 'epochs'}{stages} in {duration(seconds)}, "
         f"{images:,.0f} images per second, {100 * waiting:.0f} % of the time waiting for images."
     )
 

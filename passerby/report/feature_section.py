@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import load_trained
 from passerby.errors import UserError
-from passerby.report.attention import maps_of, require_whole, scale_image
+from passerby.report.attention import maps_of, require_unmasked, scale_image
 from passerby.report.figure_files import Picture, picture_of
 from passerby.report.folder import RunFolder
 from passerby.report.list_section import Gallery, inline, inline_images
@@ -43,10 +43,10 @@ class Attended:
     """A ranked list under its activation maps.
 
     Attributes:
-        words: which list it is.
+        words: description of the list.
         found: the list.
-        images, covers: addresses by file name, as they are and under their maps.
-        cells: how fine the maps are.
+        images, covers: addresses by file name, without and with maps.
+        cells: resolution of the maps.
 
     """
 
@@ -65,10 +65,12 @@ def feature_plates(galleries: Sequence[Gallery], *, device: str = "cpu") -> list
         device: where distances are computed.
 
     """
-    shown = [gallery for gallery in galleries if gallery.embeddings is not None]
-    most = max(_POINTS // max(len(shown), 1), _FEWEST_POINTS)
-    plates = [_plate(gallery, heading=len(shown) > 1, most=most, device=device) for gallery in shown]
-    return [*plates, *_together(shown)] if len(shown) > 1 else plates
+    with_embeddings = [gallery for gallery in galleries if gallery.embeddings is not None]
+    most = max(_POINTS // max(len(with_embeddings), 1), _FEWEST_POINTS)
+    plates = [
+        _plate(gallery, heading=len(with_embeddings) > 1, most=most, device=device) for gallery in with_embeddings
+    ]
+    return [*plates, *_together(with_embeddings)] if len(with_embeddings) > 1 else plates
 
 
 def _plate(gallery: Gallery, *, heading: bool, most: int, device: str) -> Plate:
@@ -128,7 +130,7 @@ def attended_lists(
 def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) -> Iterator[Attended]:
     assert gallery.embeddings is not None
     assert gallery.plain is not None
-    require_whole(gallery.embeddings)
+    require_unmasked(gallery.embeddings)
     trained, protocol = load_trained(run.path, inference=inference), gallery.site.protocol
     on = f" of {gallery.site.name}" if len(run.sites) > 1 else ""
     for kind in ("best", "worst"):

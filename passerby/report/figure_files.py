@@ -22,7 +22,7 @@ _DOTS = 200  # per inch, for PNG: sharp in print
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: where its bytes are, what it shows for those who cannot see it, and its caption."""
+    """A figure on the page: its address, alternative text and caption."""
 
     source: str
     alternative: str
@@ -73,7 +73,7 @@ def subjects_of_run(folder: Path, *, on: str | None = None, inference: Inference
     run = read_run(folder)
     names = [site.name for site in run.sites]
     if not names:
-        why = "was tested on no data set" if not run.recipe.tested else "is not finished; go on with --resume"
+        why = "was tested on no data set" if not run.recipe.tested else "is not finished; continue it with --resume"
         raise UserError(f"there are no vectors to draw: the run in {folder} {why}")
     if on is not None and on not in names:
         raise UserError(f"--on {on}: {folder} was tested on {', '.join(names)}{did_you_mean(on, names)}")
@@ -103,10 +103,10 @@ def _embedded(run: RunFolder, name: str, inference: InferenceSettings) -> Embedd
 
 
 def require_ending(path: Path) -> None:
-    """Raise `UserError` unless the file's ending names a kind of picture that can be written."""
+    """Raise `UserError` unless the file's ending is a supported figure format."""
     if path.suffix.lower() not in ENDINGS:
         hint = did_you_mean(path.suffix.lower(), ENDINGS) if path.suffix else ""
-        raise UserError(f"{path}: a picture is written as {', '.join(ENDINGS)}, by the ending of its name{hint}")
+        raise UserError(f"{path}: a figure is written as {', '.join(ENDINGS)}, by the ending of its name{hint}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

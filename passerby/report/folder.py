@@ -21,7 +21,7 @@ from passerby.types import Protocol, Rerank, present_name, read_input_mask
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """The figures of one evaluation, in percent (0..100); None where a rate is not defined."""
 
     mAP: float
@@ -31,26 +31,26 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Site:
+class DatasetResult:
     """The results of a run on one data set.
 
     Attributes:
         name: the data set.
         plain, reranked: the figures; `reranked` is None when the recipe switches re-ranking off.
-        protocol: how the plain ones were produced.
+        protocol: protocol of the plain ones.
         count_valid: queries that could be scored.
         rerank: the parameters of the re-ranked ones.
         reference: the reference results of the recipe here; None without any.
         background_bias: the same test on people and on backgrounds alone, where it was made.
         forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
-        losses: of the autoencoder that it left, by name; None when it left none.
-        chance: the figures of a random order; None in a file of an earlier version.
+        losses: of its autoencoder, by name; None without one.
+        chance: the chance level; None in a file of an earlier version.
 
     """
 
     name: str
-    plain: Row
-    reranked: Row | None
+    plain: ScoreRow
+    reranked: ScoreRow | None
     protocol: Protocol
     count_valid: int
     rerank: Rerank | None
@@ -73,7 +73,7 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class RunFolder:
-    """A run as it lies on disk.
+    """The contents of a run folder.
 
     Attributes:
         path: the folder.
@@ -88,7 +88,7 @@ class RunFolder:
     path: Path
     recipe: Recipe
     records: list[Record]
-    sites: list[Site]
+    sites: list[DatasetResult]
     environment: dict[str, str]
     count_damaged: int = 0
 
@@ -117,11 +117,11 @@ def read_run(path: Path) -> RunFolder:
     """Read a run folder, finished or not.
 
     Raises:
-        UserError: it is no run folder, or one of its files is broken.
+        UserError: not a run folder, or one of its files is damaged.
 
     """
     if not path.is_dir():
-        raise UserError(f"{path} is not a folder; a report is made of a run folder, which `passerby train` writes")
+        raise UserError(f"{path} is not a folder; a report needs a run folder, as `passerby train` writes it")
     if not (path / "recipe.yaml").is_file():
         raise UserError(f"{path} holds no recipe.yaml, so it is not a run folder as `passerby train` writes it")
     require_used(path)
@@ -144,23 +144,23 @@ def _in_words(value: object) -> str:
 
 
 def _optional(path: Path) -> dict[str, object]:
-    found = read_json(path) if path.is_file() else {}
-    if not isinstance(found, dict):
-        raise UserError(f"{path} must hold a JSON object, got a {type(found).__name__}")
-    return found
+    entries = read_json(path) if path.is_file() else {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{path} must hold a JSON object, got a {type(entries).__name__}")
+    return entries
 
 
-def _sites(path: Path) -> list[Site]:
+def _sites(path: Path) -> list[DatasetResult]:
     entries = _optional(path).items()
     with reading(path, "scores as `passerby train` writes them"):
         return [_site(name, entry) for name, entry in entries]
 
 
-def _site(name: str, entry: object) -> Site:
-    found = _mapping(entry)
-    plain, protocol = _mapping(found["plain"]), _mapping(_mapping(found["plain"])["protocol"])
-    reranked = _mapping(found["reranked"]) if "reranked" in found else None
-    return Site(
+def _site(name: str, entry: object) -> DatasetResult:
+    fields = _mapping(entry)
+    plain, protocol = _mapping(fields["plain"]), _mapping(_mapping(fields["plain"])["protocol"])
+    reranked = _mapping(fields["reranked"]) if "reranked" in fields else None
+    return DatasetResult(
         name=name,
         plain=_row(plain),
         reranked=None if reranked is None else _row(reranked),
@@ -179,10 +179,10 @@ def _site(name: str, entry: object) -> Site:
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
-        reference=_reference(found["reference"]) if "reference" in found else None,
-        background_bias=_background_bias(found),
-        forgetting=_float(found["forgetting"]) if "forgetting" in found else None,
-        losses={n: _float(value) for n, value in _mapping(found["losses"]).items()} if "losses" in found else None,
+        reference=_reference(fields["reference"]) if "reference" in fields else None,
+        background_bias=_background_bias(fields),
+        forgetting=_float(fields["forgetting"]) if "forgetting" in fields else None,
+        losses={n: _float(value) for n, value in _mapping(fields["losses"]).items()} if "losses" in fields else None,
         chance=_chance(_mapping(plain["chance"])) if "chance" in plain else None,
     )
 
@@ -195,7 +195,7 @@ def _reference(entry: object) -> Reference:
     return build(Reference, cast("dict[str, Plain]", _mapping(entry)), source="reference")
 
 
-def _figures(row: Row) -> Figures:
+def _figures(row: ScoreRow) -> Figures:
     return Figures(mAP=row.mAP, rank1=row.rank[1])
 
 
@@ -203,12 +203,12 @@ def _rerank(entry: dict[str, object]) -> Rerank:
     return Rerank(k1=_int(entry["k1"]), k2=_int(entry["k2"]), weight=_float(entry["weight"]))
 
 
-def _row(entry: dict[str, object]) -> Row:
+def _row(entry: dict[str, object]) -> ScoreRow:
     verified = _mapping(entry["tpr_at_fpr"])
     missing = {"1", "5", "10"} - _mapping(entry["cmc"]).keys()
     if missing:
         raise KeyError(f"cmc {min(missing, key=int)} is missing")
-    return Row(
+    return ScoreRow(
         mAP=_float(entry["mAP"]),
         mINP=_float(entry["mINP"]),
         rank={int(k): _float(value) for k, value in _mapping(entry["cmc"]).items()},

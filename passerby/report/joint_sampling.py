@@ -9,7 +9,7 @@ from passerby.training.run_log import DrawnRecord, EpochRecord
 
 
 @dataclass(frozen=True)
-class Share:
+class DrawnShare:
     """The images that one stage has drawn from one of its data sets.
 
     Attributes:
@@ -30,16 +30,16 @@ class Share:
     count_batches: int
 
 
-def shares(found: Sequence[EpochRecord], *, batch_sizes: Sequence[int]) -> list[Share]:
-    """Sum what the log says of each joint stage; empty when no stage joined data sets.
+def shares(epochs: Sequence[EpochRecord], *, batch_sizes: Sequence[int]) -> list[DrawnShare]:
+    """Return the sums over the epochs of each joint stage; empty when no stage joined data sets.
 
     Args:
-        found: the epochs of a run.
+        epochs: the epochs of a run.
         batch_sizes: images in a batch of each stage, of all processes together.
 
     """
     joint: dict[tuple[int, str], list[dict[str, DrawnRecord]]] = {}
-    for record in found:
+    for record in epochs:
         if record.drawn:
             joint.setdefault((record.stage, record.title), []).append(record.drawn)
     return [
@@ -47,11 +47,11 @@ def shares(found: Sequence[EpochRecord], *, batch_sizes: Sequence[int]) -> list[
     ]
 
 
-def _of_stage(title: str, drawn: Sequence[dict[str, DrawnRecord]], batch_size: int) -> list[Share]:
+def _of_stage(title: str, drawn: Sequence[dict[str, DrawnRecord]], batch_size: int) -> list[DrawnShare]:
     images = {name: sum(epoch[name].images for epoch in drawn) for name in drawn[0]}
     batches = {name: sum(epoch[name].batches for epoch in drawn) for name in drawn[0]}
     total = sum(images.values())
     return [
-        Share(title, name, images[name], 100 * images[name] / total, batches[name], total // batch_size)
+        DrawnShare(title, name, images[name], 100 * images[name] / total, batches[name], total // batch_size)
         for name in images
     ]

@@ -67,21 +67,21 @@ def lifelong_section(
         UserError: runs that cannot be compared.
 
     """
-    course = lifelong_results(run)
-    if course is None:
+    results = lifelong_results(run)
+    if results is None:
         if experts:
             raise UserError(
                 f"{run.path} has no continual_metrics.json, so there are no stages to compare with --expert runs"
             )
         return None
-    other = None if against is None else _comparable(run, course, against)
+    other = None if against is None else _comparable(run, results, against)
     name = "" if against is None else against.resolve().name
     return LifelongSection(
-        sentences=[*losses(course, other=other, name=name), *_summary(course)],
-        galleries=list(stored_vectors(course)),
-        pictures=_pictures(course),
-        figures=_figures(course, _alone(run, course, experts) if experts else None),
-        costs=_costs(course),
+        sentences=[*losses(results, other=other, name=name), *_summary(results)],
+        galleries=list(stored_vectors(results)),
+        pictures=_pictures(results),
+        figures=_figures(results, _expert_scores(run, results, experts) if experts else None),
+        costs=_costs(results),
     )
 
 
@@ -98,98 +98,101 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
         UserError: runs that cannot be compared.
 
     """
-    course, path = lifelong_results(run), run.path / "continual_metrics.json"
-    if course is None or course.sites is None:
+    results, path = lifelong_results(run), run.path / "continual_metrics.json"
+    if results is None or results.sites is None:
         return
-    alone, written = _alone(run, course, experts), cast("dict[str, dict[str, object]]", read_json(path))
+    expert_scores, entries = (
+        _expert_scores(run, results, experts),
+        cast("dict[str, dict[str, object]]", read_json(path)),
+    )
     for measure in MEASURES:
-        found = course.figures(measure, expert_scores=alone[measure])
-        assert found is not None
-        assert found.intransigence is not None
-        written[measure]["intransigence"] = dict(zip(course.sites, found.intransigence.tolist(), strict=True))
-    write_json(path, written)
+        figures = results.figures(measure, expert_scores=expert_scores[measure])
+        assert figures is not None
+        assert figures.intransigence is not None
+        entries[measure]["intransigence"] = dict(zip(results.sites, figures.intransigence.tolist(), strict=True))
+    write_json(path, entries)
 
 
 # ---- words
 
 
-def losses(course: LifelongResults, *, other: LifelongResults | None = None, name: str = "") -> Iterator[str]:
+def losses(results: LifelongResults, *, other: LifelongResults | None = None, name: str = "") -> Iterator[str]:
     """Yield the change of mAP by each stage on the data sets of earlier stages, in points.
 
     Args:
-        course: the run.
+        results: the run.
         other: another run over the same stages, for comparison.
         name: name of the other run.
 
     """
-    for stage in range(2, len(course.stages) + 1):
-        earlier = [site for site in course.learnt_before(stage) if site not in course.trained[stage - 1]]
-        found = [_change(course, stage, site, other, name) for site in earlier]
-        if found:
-            yield f"Training on {course.stages[stage - 1]} {', and '.join(found)}."
+    for stage in range(2, len(results.stages) + 1):
+        earlier = [dataset for dataset in results.learnt_before(stage) if dataset not in results.trained[stage - 1]]
+        changes = [_change(results, stage, dataset, other, name) for dataset in earlier]
+        if changes:
+            yield f"Training on {results.stages[stage - 1]} {', and '.join(changes)}."
 
 
-def _change(course: LifelongResults, stage: int, site: str, other: LifelongResults | None, name: str) -> str:
-    lost = _lost(course, stage, site)
-    text = f"cost {site} {lost:.1f} mAP points" if lost >= 0 else f"gave {site} {-lost:.1f} mAP points"
+def _change(results: LifelongResults, stage: int, dataset: str, other: LifelongResults | None, name: str) -> str:
+    lost = _lost(results, stage, dataset)
+    text = f"cost {dataset} {lost:.1f} mAP points" if lost >= 0 else f"gave {dataset} {-lost:.1f} mAP points"
     if other is None:
         return text
-    theirs = _lost(other, stage, site)
-    beside = f"{theirs:.1f} lost" if theirs >= 0 else f"{-theirs:.1f} won"
-    return f"{text} ({beside} in {name}: {_beside(lost, theirs)})"
+    other_loss = _lost(other, stage, dataset)
+    comparison = f"{other_loss:.1f} lost" if other_loss >= 0 else f"{-other_loss:.1f} won"
+    return f"{text} ({comparison} in {name}: {_compare_losses(lost, other_loss)})"
 
 
-def _beside(lost: float, theirs: float) -> str:
+def _compare_losses(lost: float, other_loss: float) -> str:
     """Return the comparison of two losses in points; negative = gained.
 
-    >>> _beside(1.0, 3.0), _beside(3.0, 1.0), _beside(-3.0, -1.0), _beside(-1.0, -3.0)
+    >>> _compare_losses(1.0, 3.0), _compare_losses(3.0, 1.0), _compare_losses(-3.0, -1.0), _compare_losses(-1.0, -3.0)
     ('2.0 saved', '2.0 more lost', '2.0 more won', '2.0 fewer won')
-    >>> _beside(-1.0, 2.0), _beside(2.0, -1.0), _beside(1.0, 1.0)
+    >>> _compare_losses(-1.0, 2.0), _compare_losses(2.0, -1.0), _compare_losses(1.0, 1.0)
     ('3.0 better', '3.0 worse', 'the same')
     """
-    points = abs(theirs - lost)
+    points = abs(other_loss - lost)
     if f"{points:.1f}" == "0.0":
         return "the same"
     better, worse = "better", "worse"
-    if lost >= 0 and theirs >= 0:
+    if lost >= 0 and other_loss >= 0:
         better, worse = "saved", "more lost"
-    elif lost < 0 and theirs < 0:
+    elif lost < 0 and other_loss < 0:
         better, worse = "more won", "fewer won"
-    return f"{points:.1f} {better if lost < theirs else worse}"
+    return f"{points:.1f} {better if lost < other_loss else worse}"
 
 
-def _lost(course: LifelongResults, stage: int, site: str) -> float:
-    before, after = course.matrix["mAP"][stage - 2 : stage, course.datasets.index(site)]
+def _lost(results: LifelongResults, stage: int, dataset: str) -> float:
+    before, after = results.matrix["mAP"][stage - 2 : stage, results.datasets.index(dataset)]
     return float(before - after)
 
 
-def _summary(course: LifelongResults) -> Iterator[str]:
-    found = course.figures("mAP")
-    if found is None:
+def _summary(results: LifelongResults) -> Iterator[str]:
+    figures = results.figures("mAP")
+    if figures is None:
         yield (
             "Forgetting and transfer are not defined, because not every stage has exactly one evaluated data set, or "
             "one is trained on again after another."
         )
-    elif found.forgetting is not None:
-        kept = "have lost" if found.forgetting >= 0 else "have won"
+    elif figures.forgetting is not None:
+        change = "have lost" if figures.forgetting >= 0 else "have won"
         yield (
-            f"At the end, earlier data sets {kept} {abs(found.forgetting):.1f} mAP points on average against their "
-            f"best value, and the average over all data sets is {found.average:.1f} %."
+            f"At the end, earlier data sets {change} {abs(figures.forgetting):.1f} mAP points on average against their "
+            f"best value, and the average over all data sets is {figures.average:.1f} %."
         )
 
 
-def stored_vectors(course: LifelongResults) -> Iterator[str]:
+def stored_vectors(results: LifelongResults) -> Iterator[str]:
     """Yield a sentence on gallery compatibility with stored vectors, for each earlier data set."""
-    last = len(course.stages)
-    for found in course.galleries:
-        if found.stage != last:
+    last = len(results.stages)
+    for gallery in results.galleries:
+        if gallery.stage != last:
             continue
-        old, mixed, new = (figures["mAP"] for figures in (found.old, found.mixed, found.new))
+        old, mixed, new = (figures["mAP"] for figures in (gallery.old, gallery.mixed, gallery.new))
         gain = new - mixed
         advice = f"embed the gallery again (+{gain:.1f})" if gain > _SMALL else "keep the stored vectors"
         yield (
-            f"{found.dataset}: the new model reaches mAP {mixed:.1f} % on vectors stored before "
-            f"{course.stages[last - 1]}, {new:.1f} % on its own vectors; "
+            f"{gallery.dataset}: the new model reaches mAP {mixed:.1f} % on vectors stored before "
+            f"{results.stages[last - 1]}, {new:.1f} % on its own vectors; "
             f"the previous model reached {old:.1f} %. Advice: {advice}."
         )
 
@@ -198,27 +201,27 @@ def stored_vectors(course: LifelongResults) -> Iterator[str]:
 
 
 def _figures(
-    course: LifelongResults, expert_scores: dict[Measure, dict[str, float]] | None
+    results: LifelongResults, expert_scores: dict[Measure, dict[str, float]] | None
 ) -> list[tuple[str, str, str]]:
-    found = [
-        course.figures(measure, expert_scores=None if expert_scores is None else expert_scores[measure])
+    metrics = [
+        results.figures(measure, expert_scores=None if expert_scores is None else expert_scores[measure])
         for measure in MEASURES
     ]
     rows: list[tuple[str, list[float | None]]] = []
-    if None not in found:
-        defined = [each for each in found if each is not None]
+    if None not in metrics:
+        defined = [each for each in metrics if each is not None]
         rows += [
             ("average over the data sets trained on", [each.average for each in defined]),
             ("forgetting: loss against the best earlier value", [each.forgetting for each in defined]),
             ("backward transfer: change since the data set was trained on", [each.backward for each in defined]),
             ("forward transfer: gain over the initial model before training on it", [each.forward for each in defined]),
         ]
-        for number, site in enumerate(course.sites or ()):
+        for number, dataset in enumerate(results.sites or ()):
             experts = [None if each.intransigence is None else float(each.intransigence[number]) for each in defined]
-            rows.append((f"intransigence on {site}: gap to a model trained on it alone", experts))
-    unseen = [course.unseen_average(measure) for measure in MEASURES]
+            rows.append((f"intransigence on {dataset}: gap to a model trained on it alone", experts))
+    unseen = [results.unseen_average(measure) for measure in MEASURES]
     rows.append(("unseen data sets, mean", [None if row is None else float(row[-1]) for row in unseen]))
-    merged = [None if course.merged is None else float(course.merged[measure][-1]) for measure in MEASURES]
+    merged = [None if results.merged is None else float(results.merged[measure][-1]) for measure in MEASURES]
     rows.append(("unseen data sets, merged gallery", merged))
     return [
         (name, *("–" if value is None else f"{value:.1f}" for value in row))  # type: ignore[misc]
@@ -227,12 +230,12 @@ def _figures(
     ]
 
 
-def _costs(course: LifelongResults) -> list[tuple[str, str, str, str, str]]:
+def _costs(results: LifelongResults) -> list[tuple[str, str, str, str, str]]:
     rows = []
-    for name, cost in zip(course.stages, course.costs, strict=True):
-        held = [f"{part} {inner}" for part, found in cost.memory_footprint.items() for inner in found]
+    for name, cost in zip(results.stages, results.costs, strict=True):
+        memories = [f"{method} {inner}" for method, sizes in cost.memory_footprint.items() for inner in sizes]
         size = megabytes(cost.bytes)
-        rows.append((name, duration(cost.seconds), ", ".join(held) or "nothing", size, f"{cost.images:,}"))
+        rows.append((name, duration(cost.seconds), ", ".join(memories) or "nothing", size, f"{cost.images:,}"))
     return rows
 
 
@@ -247,91 +250,96 @@ def megabytes(count: int) -> str:
     return f"{count / 1e3:,.1f} kB" if count < 1_000_000 else f"{count / 1e6:,.1f} MB"
 
 
-def _comparable(run: RunFolder, course: LifelongResults, against: Path) -> LifelongResults:
-    """Return the course of another run that went through the same stages, tested in the same way."""
+def _comparable(run: RunFolder, results: LifelongResults, against: Path) -> LifelongResults:
+    """Return the results of another run over the same stages and test sets."""
     other = read_run(against)
     if against.resolve() == run.path.resolve():
         raise UserError(f"--against {against}: it is the same run; give another run over the same stages")
-    found = lifelong_results(other)
-    if found is None:
+    other_results = lifelong_results(other)
+    if other_results is None:
         raise UserError(f"--against {against}: it has no continual_metrics.json; it must be a run of several stages")
-    for word, mine, theirs in (
-        ("stages", course.trained, found.trained),
-        ("tested data sets", course.datasets, found.datasets),
+    for word, expected, actual in (
+        ("stages", results.trained, other_results.trained),
+        ("tested data sets", results.datasets, other_results.datasets),
     ):
-        if mine != theirs:
-            raise UserError(f"--against {against}: its {word} differ ({theirs} instead of {mine})")
+        if expected != actual:
+            raise UserError(f"--against {against}: its {word} differ ({actual} instead of {expected})")
     _require_alike(run, other)
-    return found
+    return other_results
 
 
-def _alone(run: RunFolder, course: LifelongResults, experts: Sequence[Path]) -> dict[Measure, dict[str, float]]:
+def _expert_scores(
+    run: RunFolder, lifelong: LifelongResults, experts: Sequence[Path]
+) -> dict[Measure, dict[str, float]]:
     """Return the scores of single-data-set models on their data set."""
-    alone: dict[Measure, dict[str, float]] = {"mAP": {}, "rank1": {}}
+    scores: dict[Measure, dict[str, float]] = {"mAP": {}, "rank1": {}}
     for folder in experts:
         expert = read_run(folder)
-        learnt = {name for stage in expert.recipe.stages for name in stage.train}
-        found = [site for site in expert.sites if site.name in learnt]
-        if len(learnt) != 1 or not found:
+        trained = {name for stage in expert.recipe.stages for name in stage.train}
+        results = [site for site in expert.sites if site.name in trained]
+        if len(trained) != 1 or not results:
             raise UserError(
                 f"--expert {folder}: it must be a finished run that is trained and evaluated on exactly one data set"
             )
         _require_alike(run, expert)
-        alone["mAP"][found[0].name], alone["rank1"][found[0].name] = found[0].plain.mAP, found[0].plain.rank[1]
-    if missing := [site for site in course.sites or () if site not in alone["mAP"]]:
+        scores["mAP"][results[0].name], scores["rank1"][results[0].name] = (
+            results[0].plain.mAP,
+            results[0].plain.rank[1],
+        )
+    if missing := [site for site in lifelong.sites or () if site not in scores["mAP"]]:
         raise UserError(f"--expert: no run is trained on {', '.join(missing)} alone; give one for each data set")
-    return alone
+    return scores
 
 
 def _require_alike(run: RunFolder, other: RunFolder) -> None:
-    mine = {site.name: site.protocol for site in run.sites}
+    protocols = {site.name: site.protocol for site in run.sites}
     for site in other.sites:
-        if site.name in mine:
-            mine[site.name].require_like(site.protocol)
+        if site.name in protocols:
+            protocols[site.name].require_like(site.protocol)
 
 
 # ---- pictures
 
 
-def _pictures(course: LifelongResults) -> list[Picture]:
+def _pictures(results: LifelongResults) -> list[Picture]:
     pictures = []
     for measure in MEASURES:
-        rows = [f"after {n}: {', '.join(_cells(course, measure, t))}" for t, n in enumerate(course.stages)]
+        rows = [f"after {n}: {', '.join(_cells(results, measure, t))}" for t, n in enumerate(results.stages)]
         alt = f"{_NAMES[measure]} in percent, {'; '.join(rows)}."
         caption = f"{_NAMES[measure]} on every data set after every stage; the frame marks the data set of the stage"
-        pictures.append(picture_of(heat_map(course, measure), alt, caption))
-    if len(course.stages) > 1:
+        pictures.append(picture_of(heat_map(results, measure), alt, caption))
+    if len(results.stages) > 1:
         alt = "The mAP of each data set over the stages; the values are in the matrix."
         caption = "The mAP of each data set over the stages; the largest mark is at its own stage"
-        pictures.append(picture_of(site_curves(course, "mAP"), alt, caption))
+        pictures.append(picture_of(site_curves(results, "mAP"), alt, caption))
     return pictures
 
 
-def _cells(course: LifelongResults, measure: Measure, stage: int) -> list[str]:
-    row = course.matrix[measure][stage]
-    return [f"{name} {value:.1f}" for name, value in zip(course.datasets, row, strict=True)]
+def _cells(results: LifelongResults, measure: Measure, stage: int) -> list[str]:
+    row = results.matrix[measure][stage]
+    return [f"{name} {value:.1f}" for name, value in zip(results.datasets, row, strict=True)]
 
 
-def heat_map(course: LifelongResults, measure: Measure) -> Figure:
-    """Draw the scores after each stage (rows) on each site (columns), numbers in the cells, the start on top.
+def heat_map(results: LifelongResults, measure: Measure) -> Figure:
+    """Draw the scores after each stage (rows) on each data set (columns), numbers in the cells, the start on top.
 
-    The colours grow lighter with the score in one direction, so they can be told apart by any eye and in grey print.
+    The lightness of the colours rises with the score, for colour-blind readers and grey print.
     """
-    matrix, names = course.matrix[measure], [f"after {name}" for name in course.stages]
-    if course.start is not None:
-        matrix, names = np.vstack([course.start[measure], matrix]), ["at the start", *names]
-    first = len(names) - len(course.stages)
+    matrix, names = results.matrix[measure], [f"after {name}" for name in results.stages]
+    if results.start is not None:
+        matrix, names = np.vstack([results.start[measure], matrix]), ["at the start", *names]
+    first = len(names) - len(results.stages)
     with style():
-        figure, (panel,) = panels(1, width=1.6 + 0.95 * len(course.datasets), height=1.0 + 0.5 * len(names))
+        figure, (panel,) = panels(1, width=1.6 + 0.95 * len(results.datasets), height=1.0 + 0.5 * len(names))
         high = max(float(matrix.max()), 1.0)
         panel.pcolormesh(matrix, cmap="cividis", vmin=0, vmax=high, edgecolors="white", linewidth=1.5)
         _numbers(panel, matrix, high)
-        for stage, trained in enumerate(course.trained):
-            for site in set(trained) & set(course.datasets):
-                corner = course.datasets.index(site) + 0.04, stage + first + 0.05
+        for stage, trained in enumerate(results.trained):
+            for dataset in set(trained) & set(results.datasets):
+                corner = results.datasets.index(dataset) + 0.04, stage + first + 0.05
                 panel.add_patch(Rectangle(corner, 0.92, 0.9, fill=False, edgecolor="white", linewidth=3.6))
                 panel.add_patch(Rectangle(corner, 0.92, 0.9, fill=False, edgecolor=INK, linewidth=1.6))
-        _name_cells(panel, [_plain(n) for n in names], [_column(course, n) for n in course.datasets])
+        _name_cells(panel, [_plain(n) for n in names], [_column(results, n) for n in results.datasets])
     return figure
 
 
@@ -352,30 +360,38 @@ def _name_cells(panel: Axes, rows: Sequence[str], columns: Sequence[str]) -> Non
     panel.spines[:].set_visible(False)
 
 
-def _column(course: LifelongResults, name: str) -> str:
-    return _plain(f"{name}\n(unseen)" if name in course.unseen else name)
+def _column(results: LifelongResults, name: str) -> str:
+    return _plain(f"{name}\n(unseen)" if name in results.unseen else name)
 
 
 def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # or matplotlib would take what is between two of them for a formula
 
 
-def site_curves(course: LifelongResults, measure: Measure) -> Figure:
-    """Draw the score of each site over the stages, from the start where it was tested."""
-    first = 1 if course.start is None else 0
-    ticks = [*(["start"] if first == 0 else []), *course.stages]
+def site_curves(results: LifelongResults, measure: Measure) -> Figure:
+    """Draw the score of each data set over the stages, from the start where it was tested."""
+    first = 1 if results.start is None else 0
+    ticks = [*(["start"] if first == 0 else []), *results.stages]
     with style():
         figure, (panel,) = panels(1)
-        for number, name in enumerate(course.datasets):
-            values = course.matrix[measure][:, number]
-            if course.start is not None:
-                values = np.concatenate([course.start[measure][[number]], values])
-            x, chosen = np.arange(first, len(course.stages) + 1), look(number)
-            label = _plain(f"{name} (unseen)" if name in course.unseen else name)
-            panel.plot(x, values, color=chosen.colour, linestyle=chosen.line, marker=chosen.marker, label=label)
-            learnt = [stage for stage, trained in enumerate(course.trained, start=1) if name in trained]
-            panel.plot(learnt, values[np.array(learnt, int) - first], chosen.marker, color=chosen.colour, markersize=11)
-        panel.set_xticks(range(first, len(course.stages) + 1), [_plain(tick) for tick in ticks])
+        for number, name in enumerate(results.datasets):
+            values = results.matrix[measure][:, number]
+            if results.start is not None:
+                values = np.concatenate([results.start[measure][[number]], values])
+            x, series_look = np.arange(first, len(results.stages) + 1), look(number)
+            label = _plain(f"{name} (unseen)" if name in results.unseen else name)
+            panel.plot(
+                x, values, color=series_look.colour, linestyle=series_look.line, marker=series_look.marker, label=label
+            )
+            trained_stages = [stage for stage, trained in enumerate(results.trained, start=1) if name in trained]
+            panel.plot(
+                trained_stages,
+                values[np.array(trained_stages, int) - first],
+                series_look.marker,
+                color=series_look.colour,
+                markersize=11,
+            )
+        panel.set_xticks(range(first, len(results.stages) + 1), [_plain(tick) for tick in ticks])
         panel.set_xlabel("after stage")
         panel.set_ylim(bottom=0)
         panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))

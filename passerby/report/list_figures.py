@@ -21,7 +21,16 @@ from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.report.palette import INK, QUIET, RIGHT, WRONG, style
-from passerby.report.ranked_lists import Kind, LeftOut, Mark, RankedList, Shot, choose_queries, describe, rank_for
+from passerby.report.ranked_lists import (
+    Kind,
+    LeftOut,
+    ListImage,
+    Mark,
+    RankedList,
+    choose_queries,
+    describe_list,
+    rank_for,
+)
 from passerby.types import Cameras, Embeddings, Rerank
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,9 +66,9 @@ class Strip:
 
     Attributes:
         found: the list.
-        words: what stands above it.
-        heading: what stands above that, once for all rows that follow; `""` for none.
-        covers: pictures (H, W, 3) to draw instead of the files, by file name.
+        words: text above the row.
+        heading: heading above the text, once for all rows that follow; `""` for none.
+        covers: images (H, W, 3) to draw instead of the files, by file name.
 
     """
 
@@ -85,7 +94,7 @@ def ranks_figure(
 
     Args:
         embeddings: rows with role `query` and `gallery`; images are shown where `path` leads to them.
-        kinds: which queries, by the average precision of the plain ranking.
+        kinds: kinds of queries, by the average precision of the plain ranking.
         count: queries of each kind, >= 1, each of another person.
         k: images of each list, >= 1.
         cameras: as in `evaluate`.
@@ -98,7 +107,9 @@ def ranks_figure(
         UserError: no query can be scored, or count or k below 1.
 
     """
-    chosen = queries_of_kinds(embeddings, kinds=kinds, count=count, cameras=cameras, distance=distance, device=device)
+    queries_by_kind = queries_of_kinds(
+        embeddings, kinds=kinds, count=count, cameras=cameras, distance=distance, device=device
+    )
 
     def lists(queries: Sequence[int], how: Rerank | None) -> list[RankedList]:
         return rank_for(
@@ -113,15 +124,15 @@ def ranks_figure(
         )
 
     strips: list[Strip] = []
-    for kind, queries in chosen.items():
+    for kind, queries in queries_by_kind.items():
         again = lists(queries, rerank) if rerank else None
         for number, plain in enumerate(lists(queries, None)):
             heading = HEADINGS[kind] if number == 0 else ""
             if again is None:
-                strips.append(Strip(plain, describe(plain), heading))
+                strips.append(Strip(plain, describe_list(plain), heading))
             else:
-                strips.append(Strip(plain, f"Plain. {describe(plain)}", heading))
-                strips.append(Strip(again[number], f"With re-ranking. {describe(again[number], short=True)}"))
+                strips.append(Strip(plain, f"Plain. {describe_list(plain)}", heading))
+                strips.append(Strip(again[number], f"With re-ranking. {describe_list(again[number], short=True)}"))
     return draw_strips(strips)
 
 
@@ -147,7 +158,7 @@ def queries_of_kinds(
 
 def draw_lists(lists: Sequence[RankedList]) -> Figure:
     """Draw one list per row: the query at the left, then the images found, nearest first."""
-    return draw_strips([Strip(found, describe(found)) for found in lists])
+    return draw_strips([Strip(ranked, describe_list(ranked)) for ranked in lists])
 
 
 def draw_strips(strips: Sequence[Strip], *, below: float = 0.0) -> Figure:
@@ -184,7 +195,7 @@ def _write_above(figure: Figure, strip: Strip, *, top: float, width: float, heig
         figure.text(left, y / height, strip.words, va="top", fontsize=9)
 
 
-def draw_shot(panel: Axes, shot: Shot, *, cover: Pixels | None = None) -> None:
+def draw_shot(panel: Axes, shot: ListImage, *, cover: Pixels | None = None) -> None:
     """Draw one image with its frame, sign and word; `cover` is drawn in its place where there is one."""
     pixels = read_shot(shot.path) if cover is None else cover
     panel.set_axis_off()

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from passerby.evaluation import average_queries, evaluate, explain_skipped
-from passerby.report.folder import RunFolder, Site
+from passerby.report.folder import DatasetResult, RunFolder
 from passerby.report.list_figures import HEADINGS, SEED, Pixels, read_shot
 from passerby.report.palette import data_uri
-from passerby.report.ranked_lists import Kind, RankedList, Shot, choose_queries, rank_for
+from passerby.report.ranked_lists import Kind, ListImage, RankedList, choose_queries, rank_for
 from passerby.types import Embeddings, Rerank, Scores
 
 _HEIGHT = 144  # pixels: sharp at the size shown, and about 3 kB
@@ -51,7 +51,7 @@ class Gallery:
 
     """
 
-    site: Site
+    site: DatasetResult
     embeddings: Embeddings | None
     plain: Scores | None
     reranked: Scores | None
@@ -60,7 +60,7 @@ class Gallery:
     notes: tuple[str, ...]
 
 
-def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8, device: str = "cpu") -> Gallery:
+def gallery_of(run: RunFolder, site: DatasetResult, *, count: int = 3, k: int = 8, device: str = "cpu") -> Gallery:
     """Choose and draw the ranked lists of one data set.
 
     Args:
@@ -85,33 +85,33 @@ def gallery_of(run: RunFolder, site: Site, *, count: int = 3, k: int = 8, device
     if site.rerank is not None:
         reranked = score(rerank=site.rerank)
     sections = _sections(embeddings, plain, site, count=count, k=k, device=device)
-    wanted = _paths(sections)
-    images = inline_images(wanted)
-    notes = [_missing(wanted, images)] if len(images) < len(wanted) or not wanted else []
+    paths_shown = _paths(sections)
+    images = inline_images(paths_shown)
+    notes = [_missing(paths_shown, images)] if len(images) < len(paths_shown) or not paths_shown else []
     skipped = explain_skipped(embeddings, cameras=protocol.cameras)
     if skipped.count:
         notes.append(f"Queries that are not scored: {skipped}.")
     return Gallery(site, embeddings, plain, reranked, sections, images, tuple(notes))
 
 
-def _without_lists(site: Site, note: str) -> Gallery:
+def _without_lists(site: DatasetResult, note: str) -> Gallery:
     return Gallery(site, None, None, None, (), {}, (note,))
 
 
 def _sections(
-    embeddings: Embeddings, scores: Scores, site: Site, *, count: int, k: int, device: str
+    embeddings: Embeddings, scores: Scores, site: DatasetResult, *, count: int, k: int, device: str
 ) -> tuple[Section, ...]:
-    chosen: dict[Kind, list[int]] = {
+    queries_by_kind: dict[Kind, list[int]] = {
         kind: choose_queries(
             scores, kind=kind, count=count, pid=embeddings.query.pid, generator=np.random.default_rng(SEED)
         )
         for kind in HEADINGS
     }
-    everyone = [query for queries in chosen.values() for query in queries]
+    all_queries = [query for queries in queries_by_kind.values() for query in queries]
     protocol = site.protocol
 
     def lists(queries: Sequence[int], rerank: Rerank | None) -> dict[int, RankedList]:
-        found = rank_for(
+        ranked = rank_for(
             embeddings,
             queries,
             k=k,
@@ -121,24 +121,24 @@ def _sections(
             left_out="show",
             device=device,
         )
-        return dict(zip(queries, found, strict=True))
+        return dict(zip(queries, ranked, strict=True))
 
-    plain = lists(everyone, None)
-    reranked = lists(everyone, site.rerank) if site.rerank is not None else {}
-    changed = {query: found for query, found in reranked.items() if found.shots != plain[query].shots}
+    plain = lists(all_queries, None)
+    reranked = lists(all_queries, site.rerank) if site.rerank is not None else {}
+    changed = {query: ranked for query, ranked in reranked.items() if ranked.shots != plain[query].shots}
     return tuple(
         Section(
             HEADINGS[kind],
             tuple(Exhibit(plain[q], changed.get(q)) for q in queries),
         )
-        for kind, queries in chosen.items()
+        for kind, queries in queries_by_kind.items()
     )
 
 
 def _paths(sections: Sequence[Section]) -> list[str]:
     """Return the files of all images that are shown, each once; none where the embeddings name no files."""
     lists = [e for section in sections for exhibit in section.exhibits for e in (exhibit.plain, exhibit.reranked) if e]
-    shots: list[Shot] = [shot for found in lists for shot in (found.query, *found.shots)]
+    shots: list[ListImage] = [shot for ranked in lists for shot in (ranked.query, *ranked.shots)]
     return list(dict.fromkeys(shot.path for shot in shots if shot.path))
 
 
@@ -158,11 +158,11 @@ def inline(pixels: Pixels) -> str:
     return data_uri(buffer.getvalue(), kind="jpeg")
 
 
-def _missing(wanted: Sequence[str], images: dict[str, str]) -> str:
-    if not wanted:
-        return "The embeddings name no image files, so the lists are shown without pictures."
-    gone = [path for path in wanted if path not in images]
+def _missing(paths: Sequence[str], images: dict[str, str]) -> str:
+    if not paths:
+        return "The embeddings name no image files, so the lists are shown without images."
+    missing = [path for path in paths if path not in images]
     return (
-        f"{len(gone)} of the {len(wanted)} images of the lists cannot be read, the first being {gone[0]}; "
+        f"{len(missing)} of the {len(paths)} images of the lists cannot be read, the first being {missing[0]}; "
         "they have moved or were deleted since the run."
     )

@@ -28,13 +28,13 @@ from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.explanations import MEASURES, cameras_rule, hardly_learnt, headline, input_mask_rule, progress
 from passerby.report.feature_section import attended_lists, feature_plates, scale_uri
 from passerby.report.figure_files import Picture, picture_of
-from passerby.report.folder import Row, RunFolder, Site, read_run
+from passerby.report.folder import DatasetResult, RunFolder, ScoreRow, read_run
 from passerby.report.joint_sampling import shares
 from passerby.report.lifelong import LifelongSection, keep_intransigence, lifelong_section
 from passerby.report.list_section import Gallery, gallery_of
 from passerby.report.palette import data_uri
 from passerby.report.predicted_identities import IdentitiesSection, identities_section
-from passerby.report.ranked_lists import describe
+from passerby.report.ranked_lists import describe_list
 from passerby.report.schedule import rate_curve
 
 _LISTS = 10  # of each kind on one page, shared by the data sets: it stays below about 2.5 MB
@@ -56,19 +56,18 @@ def write_report(
 ) -> Path:
     """Write `report.html` into a run folder and return where it is.
 
-    The file is all there is: pictures are inside, and nothing is fetched. A run that is still going on gets a report of
-    what there is so far; images that have moved are named in a sentence instead of shown.
+    The file is self-contained: figures are inside, and nothing is fetched. The report of an unfinished run covers its
+    present state; missing images are named in a note.
 
     Args:
         folder: of the run.
-        against: another run, whose scores and settings are set beside those of this one; of a run of several stages,
-            one over the same stages.
-        experts: runs that learn one site each, to be set beside it; what they have more also goes into its
+        against: another run for comparison; for a run of several stages, one over the same stages.
+        experts: runs on one data set each, for the intransigence, which is also written to the run's
             `continual_metrics.json`.
-        inference: how activation maps are made; images are ranked on the same device.
+        inference: settings of activation maps; images are ranked on the same device.
 
     Raises:
-        UserError: it is no run folder, one of its files is broken, or the runs cannot be compared.
+        UserError: not a run folder, a damaged file, or runs that cannot be compared.
 
     """
     run = read_run(folder)
@@ -120,7 +119,7 @@ def render(
         compared=FIGURES,
         cards=_cards,
         rows=_rows,
-        describe=describe,
+        describe=describe_list,
         cameras_rule=cameras_rule,
         galleries=galleries,
         input_mask_rule=input_mask_rule,
@@ -196,7 +195,7 @@ def _drawing(run: RunFolder, width: float) -> str:
     return data_uri(draw(run.recipe, width=width).encode(), kind="svg+xml")
 
 
-def _cards(site: Site) -> list[tuple[str, float, float | None]]:
+def _cards(site: DatasetResult) -> list[tuple[str, float, float | None]]:
     """Return (measure, plain, re-ranked) of the three figures that are shown large."""
     reranked = site.reranked
     return [
@@ -206,7 +205,7 @@ def _cards(site: Site) -> list[tuple[str, float, float | None]]:
     ]
 
 
-def _rows(site: Site) -> list[tuple[str, Row]]:
+def _rows(site: DatasetResult) -> list[tuple[str, ScoreRow]]:
     rows = [("plain", site.plain)]
     return rows if site.reranked is None else [*rows, ("re-ranked", site.reranked)]
 

@@ -1,6 +1,6 @@
 """Distances of same-identity and different-identity pairs, and their separation by a threshold.
 
-All pairs of the protocol are counted on a fine grid, block by block; the whole table of distances never exists.
+All pairs of the protocol are counted on a fine grid, block by block, without a whole distance matrix.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pairs:
         other_own: (COUNT_STEPS,) pairs of different people from the same camera.
         threshold: the distance below which 1 % of the pairs of different people lie.
         tpr: share of the pairs of the same person below it.
-        metric: which distance.
+        metric: the distance.
 
     """
 
@@ -55,7 +55,7 @@ class Pairs:
     def overlap(self) -> float:
         """The lowest balanced error rate of a threshold.
 
-        0: a threshold parts them; 0.5: none is better than a coin.
+        0: a threshold separates them; 0.5: none is better than chance.
         """
         missed = 1 - np.concatenate([[0], np.cumsum(self.same)]) / self.same.sum()
         accepted = np.concatenate([[0], np.cumsum(self.different)]) / self.different.sum()
@@ -91,10 +91,10 @@ def count_pairs(
     source = pairwise(query.vectors, gallery.vectors, metric=distance) if len(query) and len(gallery) else None
     bounds = source.bounds if source is not None else (0.0, 1.0)
     every = _counted(query, gallery, cameras=cameras, distance=distance, bounds=bounds, device=device)
-    own = np.zeros(COUNT_STEPS, np.int64)
+    same_camera = np.zeros(COUNT_STEPS, np.int64)
     for cam in np.unique(query.cam[query.cam != UNKNOWN]):
-        mine = query.select(query.cam == cam), gallery.select(gallery.cam == cam)
-        own += _counted(*mine, cameras="ignore", distance=distance, bounds=bounds, device=device).different
+        of_camera = query.select(query.cam == cam), gallery.select(gallery.cam == cam)
+        same_camera += _counted(*of_camera, cameras="ignore", distance=distance, bounds=bounds, device=device).different
     if not every.same.any() or not every.different.any():
         missing = "different people" if every.same.any() else "the same person"
         raise UserError(f"distances within and between people need both, but there is no pair of {missing}")
@@ -102,8 +102,8 @@ def count_pairs(
     return Pairs(
         edges=offset + np.linspace(*bounds, COUNT_STEPS + 1),
         same=every.same,
-        other=every.different - own,
-        other_own=own,
+        other=every.different - same_camera,
+        other_own=same_camera,
         threshold=offset + float(every.thresholds(np.array([FPR]))[0]),
         tpr=float(every.rates(np.array([FPR]))[0]),
         metric=distance,
@@ -134,7 +134,7 @@ def _columns(table: Embeddings) -> Split:
 
 def distances_figure(pairs: Pairs) -> Figure:
     """Draw the distance distributions of same-identity and different-identity pairs."""
-    first, last = _shown(pairs)
+    first, last = _range_shown(pairs)
     edges = np.linspace(pairs.edges[first], pairs.edges[last], _BARS + 1)
     series = (
         ("same person, other cameras", pairs.same, BLUE, "-"),
@@ -162,8 +162,8 @@ def distances_figure(pairs: Pairs) -> Figure:
     return figure
 
 
-def _shown(pairs: Pairs) -> tuple[int, int]:
-    """Return the steps of the grid between which there are pairs, with a little room."""
+def _range_shown(pairs: Pairs) -> tuple[int, int]:
+    """Return the range of steps of the grid with pairs, with a margin."""
     filled = np.flatnonzero(pairs.same + pairs.different)
     room = max(1, (filled[-1] - filled[0]) // 50)
     return max(int(filled[0] - room), 0), min(int(filled[-1] + 1 + room), COUNT_STEPS)

@@ -1,6 +1,6 @@
-"""The colours and the look of every picture: fit for colour-blind readers, for print, and for a white page.
+"""Colours and styles of all figures, suitable for colour-blind readers, print, and a white page.
 
-A series is told apart three times over, by colour, by line style and by marker, so that none of them is needed alone.
+Series differ in colour, line style and marker, so that none of them is needed alone.
 
 Reference: Okabe and Ito, "Color Universal Design", 2008 (the palette).
 """
@@ -45,7 +45,7 @@ LOOKS = (
 
 
 def look(number: int) -> Look:
-    """Return the look of the series with this number, from 0; after the last one they begin again."""
+    """Return the style of the series with this number, from 0; the styles repeat after the last one."""
     return LOOKS[number % len(LOOKS)]
 
 
@@ -60,7 +60,7 @@ def mark_of(number: int) -> tuple[str, str, bool]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the report's style inside the block; the reader's own matplotlib settings come back after it."""
+    """Apply the report's style inside the block, and restore matplotlib's settings after it."""
     with mpl.rc_context(
         {
             "font.family": "sans-serif",

@@ -84,21 +84,28 @@ class Clusterings:
 
 def read_clusterings(run: RunFolder) -> Clusterings | None:
     """Read the clusterings of a run's last unlabelled stage; None without any."""
-    groupings = read_pseudo_labels(run.path)
-    if not groupings:
+    pseudo_labels = read_pseudo_labels(run.path)
+    if not pseudo_labels:
         return None
-    stage = groupings[-1].stage
-    mine = [grouping for grouping in groupings if grouping.stage == stage]
+    stage = pseudo_labels[-1].stage
+    of_stage = [epoch_labels for epoch_labels in pseudo_labels if epoch_labels.stage == stage]
     metrics = [r for r in run_log.metrics(run.records) if r.stage == stage and r.method == "clusters"]
-    metrics += _final_metrics(run.path, mine[-1], metrics)
+    metrics += _final_metrics(run.path, of_stage[-1], metrics)
     path = vectors_file(run.path, stage)
     table = Embeddings.load(path) if path.is_file() else None
-    if table is not None and len(table) != int(mine[-1].hidden.sum()):
+    if table is not None and len(table) != int(of_stage[-1].hidden.sum()):
         table = None
     settings = run.recipe.stages[stage - 1].method.chosen.values()
-    clustering = [chosen.cluster for chosen in settings if isinstance(chosen, ClusteredSettings)]
-    dbscan = next((one for one in clustering if isinstance(one, DbscanSettings)), None)
-    return Clusterings(mine, metrics, table, None if dbscan is None else dbscan.min_samples)
+    clustering = [method.cluster for method in settings if isinstance(method, ClusteredSettings)]
+    dbscan = next(
+        (
+            settings_of_clusters
+            for settings_of_clusters in clustering
+            if isinstance(settings_of_clusters, DbscanSettings)
+        ),
+        None,
+    )
+    return Clusterings(of_stage, metrics, table, None if dbscan is None else dbscan.min_samples)
 
 
 def _final_metrics(folder: Path, final: PseudoLabels, metrics: list[MetricRecord]) -> list[MetricRecord]:
@@ -108,16 +115,16 @@ def _final_metrics(folder: Path, final: PseudoLabels, metrics: list[MetricRecord
     entry = read_json(folder / "clusters.json")
     entry = entry if isinstance(entry, dict) else {}
     truth = entry.get("truth")
-    known = truth if isinstance(truth, dict) else {}
+    truth_figures = truth if isinstance(truth, dict) else {}
     figures = {
         "people": entry.get("clusters", entry.get("people")),  # `people` in files of earlier versions
         "share in no cluster": entry.get("noise"),
         "eps": metrics[-1].values.get("eps"),
         "silhouette": entry.get("silhouette"),
         "agreement with the epoch before": entry.get("stability"),
-        "adjusted Rand index": known.get("rand"),
-        "purity": known.get("purity"),
-        "pairwise F": known.get("f"),
+        "adjusted Rand index": truth_figures.get("rand"),
+        "purity": truth_figures.get("purity"),
+        "pairwise F": truth_figures.get("f"),
     }
     values = {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
     if not {"people", "share in no cluster"} <= values.keys():
@@ -127,27 +134,27 @@ def _final_metrics(folder: Path, final: PseudoLabels, metrics: list[MetricRecord
 
 def require_clusterings(run: RunFolder) -> Clusterings:
     """Return the clusterings of a run, or raise `UserError`."""
-    found = read_clusterings(run)
-    if found is None:
-        raise UserError(f"{run.path} keeps no clusters: it has no stage that is labelled: false, or none has begun")
-    return found
+    clusterings = read_clusterings(run)
+    if clusterings is None:
+        raise UserError(f"{run.path} has no clusters: no stage with labelled: false has started")
+    return clusterings
 
 
-def with_vectors(run: RunFolder, found: Clusterings, *, inference: InferenceSettings = AUTOMATIC) -> Clusterings:
+def with_vectors(run: RunFolder, clusterings: Clusterings, *, inference: InferenceSettings = AUTOMATIC) -> Clusterings:
     """Return clusterings with vectors: those of the run folder or, without any, of the final model.
 
     Args:
         run: the run.
-        found: read from it.
+        clusterings: read from it.
         inference: how the model is run.
 
     Raises:
         UserError: neither the vectors nor the final model and the images are there.
 
     """
-    if found.table is not None:
-        return found
-    last, stage = found.last, run.recipe.stages[found.last.stage - 1]
+    if clusterings.table is not None:
+        return clusterings
+    last, stage = clusterings.last, run.recipe.stages[clusterings.last.stage - 1]
     settings = next(each for each in stage.method.chosen.values() if isinstance(each, ClusteredSettings))
     split = Split(last.path, last.truth, last.cam).select(last.hidden)
     try:
@@ -168,7 +175,7 @@ def with_vectors(run: RunFolder, found: Clusterings, *, inference: InferenceSett
         ) from error
     vectors = evened(vectors, split.cam, how=settings.cameras)
     table = Embeddings(vectors, split.pid, split.cam, np.full(len(split), ""), split.path)
-    return replace(found, table=table)
+    return replace(clusterings, table=table)
 
 
 # ---- one picture
@@ -177,7 +184,7 @@ Show = Literal["images", "epochs", "moves", "radius", "features"]
 
 
 def clusters_figure(
-    found: Clusterings,
+    clusterings: Clusterings,
     *,
     show: Show,
     order: Order = "largest",
@@ -188,7 +195,7 @@ def clusters_figure(
     """Draw one figure of the clusters.
 
     Args:
-        found: read from a run.
+        clusterings: read from a run.
         show: images of clusters, curves over the epochs, transitions, the radius, or a projection.
         order, page, rows: which images, where `show` is images.
         colour: the column that colours the points, where `show` is features.
@@ -199,37 +206,40 @@ def clusters_figure(
     """
     match show:
         case "images":
-            return _page_of(found, order=order, page=page, rows=rows)
+            return _page_of(clusterings, order=order, page=page, rows=rows)
         case "epochs":
             return epoch_curves(
-                _needed(found.metrics, "no clustering records in log.jsonl"), known_identities=found.known_identities
+                _needed(clusterings.metrics, "no clustering records in log.jsonl"),
+                known_identities=clusterings.known_identities,
             )
         case "moves":
-            if len(found.groupings) < 2:
+            if len(clusterings.groupings) < 2:
                 raise UserError("transitions need at least two epochs")
-            return flow_figure(found.groupings)
+            return flow_figure(clusterings.groupings)
         case "radius":
-            if found.last.curve is None or found.eps is None or found.nearest is None:
+            if clusterings.last.curve is None or clusterings.eps is None or clusterings.nearest is None:
                 raise UserError("there is no radius: these clusters were not found by dbscan")
-            return radius_curve(found.last.curve, eps=found.eps, nearest=found.nearest)
+            return radius_curve(clusterings.last.curve, eps=clusterings.eps, nearest=clusterings.nearest)
         case "features":
-            table = found.table
+            table = clusterings.table
             if table is None:
                 raise UserError("the run folder does not hold the vectors of the clustered images")
-            if colour == "identity" and not found.known_identities:
+            if colour == "identity" and not clusterings.known_identities:
                 raise UserError("these images have no identity labels to colour by; use --colour cluster or camera")
-            return features_figure(project_clusters(table, found.last.clusters, site=found.site), colour=colour)
+            return features_figure(
+                project_clusters(table, clusterings.last.clusters, site=clusterings.site), colour=colour
+            )
 
 
-def _page_of(found: Clusterings, *, order: Order, page: int, rows: int) -> Figure:
-    vectors = None if found.table is None else found.table.vectors
-    every = cards(found.last, vectors, order=order)
+def _page_of(clusterings: Clusterings, *, order: Order, page: int, rows: int) -> Figure:
+    vectors = None if clusterings.table is None else clusterings.table.vectors
+    every = cards(clusterings.last, vectors, order=order)
     if order == "outside":
         every = [part for card in every for part in card.divided(SHOWN)]
     count = -(-len(every) // rows)
     if page > count:
         raise UserError(f"there are {count} pages of {rows} rows, so there is no page {page}")
-    return thumbnails(found.last, every[(page - 1) * rows : page * rows])
+    return thumbnails(clusterings.last, every[(page - 1) * rows : page * rows])
 
 
 def _needed(metrics: list[MetricRecord], problem: str) -> list[MetricRecord]:
@@ -253,7 +263,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClusterRow:
     """One cluster on the page."""
 
     title: str
@@ -275,102 +285,118 @@ class IdentitiesSection:
 
     sentences: tuple[str, ...]
     pictures: tuple[Picture, ...]
-    rows: dict[str, tuple[Row, ...]]
+    rows: dict[str, tuple[ClusterRow, ...]]
     known: bool
 
 
 def identities_section(run: RunFolder) -> IdentitiesSection | None:
     """Return the section on predicted identities; None without an unlabelled stage."""
-    found = read_clusterings(run)
-    if found is None:
+    clusterings = read_clusterings(run)
+    if clusterings is None:
         return None
-    vectors = None if found.table is None else found.table.vectors
-    largest = cards(found.last, vectors)
-    chosen = {"The largest clusters": largest[:_CARDS]}
+    vectors = None if clusterings.table is None else clusterings.table.vectors
+    largest = cards(clusterings.last, vectors)
+    sections = {"The largest clusters": largest[:_CARDS]}
     if vectors is not None:
-        seen = {card.title for card in largest[:_CARDS]}
-        doubtful = [card for card in cards(found.last, vectors, order="doubtful") if card.title not in seen]
-        chosen["The other clusters with the largest spread"] = doubtful[:_CARDS]
-    chosen["Images in no cluster"] = cards(found.last, None, order="outside")
-    wanted = {str(_paths(found)[row]) for some in chosen.values() for card in some for row in _shown(card)}
-    images = inline_images(sorted(wanted))
+        shown_titles = {card.title for card in largest[:_CARDS]}
+        doubtful = [
+            card for card in cards(clusterings.last, vectors, order="doubtful") if card.title not in shown_titles
+        ]
+        sections["The other clusters with the largest spread"] = doubtful[:_CARDS]
+    sections["Images in no cluster"] = cards(clusterings.last, None, order="outside")
+    paths = {
+        str(_paths(clusterings)[row])
+        for cards_shown in sections.values()
+        for card in cards_shown
+        for row in _rows_shown(card)
+    }
+    images = inline_images(sorted(paths))
     return IdentitiesSection(
-        sentences=(*_sentences(run.path, found), *collapse_notes(found)),
-        pictures=tuple(_pictures(found)),
-        rows={title: tuple(_row(found, card, images) for card in some) for title, some in chosen.items() if some},
-        known=found.known_identities > 0,
+        sentences=(*_sentences(run.path, clusterings), *collapse_notes(clusterings)),
+        pictures=tuple(_pictures(clusterings)),
+        rows={
+            title: tuple(_row(clusterings, card, images) for card in cards_shown)
+            for title, cards_shown in sections.items()
+            if cards_shown
+        },
+        known=clusterings.known_identities > 0,
     )
 
 
-def collapse_notes(found: Clusterings) -> list[str]:
+def collapse_notes(clusterings: Clusterings) -> list[str]:
     """Return sentences on clustered vectors that are equal or nearly so, where the vectors are there."""
-    return [] if found.table is None else spread_notes(found.table.vectors)
+    return [] if clusterings.table is None else spread_notes(clusterings.table.vectors)
 
 
-def _paths(found: Clusterings) -> np.ndarray:
-    return found.last.path[found.last.hidden]
+def _paths(clusterings: Clusterings) -> np.ndarray:
+    return clusterings.last.path[clusterings.last.hidden]
 
 
-def _shown(card: Card) -> list[int]:
+def _rows_shown(card: Card) -> list[int]:
     count = SHOWN if np.isfinite(card.away).all() else _OUTSIDE
     return [int(row) for row in card.rows[card.chosen(count)]]
 
 
-def _row(found: Clusterings, card: Card, images: dict[str, str]) -> Row:
-    paths, truth, cam = _paths(found), *(column[found.last.hidden] for column in (found.last.truth, found.last.cam))
+def _row(clusterings: Clusterings, card: Card, images: dict[str, str]) -> ClusterRow:
+    paths, truth, cam = (
+        _paths(clusterings),
+        *(column[clusterings.last.hidden] for column in (clusterings.last.truth, clusterings.last.cam)),
+    )
     away = dict(zip(card.rows.tolist(), card.away.tolist(), strict=True))
     thumbnails = []
-    for row in _shown(card):
+    for row in _rows_shown(card):
         colour, line = frame_of(card, int(truth[row]))
         kind = {"-": "solid", "--": "dashed", "-.": "dotted"}.get(str(line), "double")
         person = f"person {truth[row]}" if truth[row] != UNKNOWN else ""
         word = person or ("" if np.isnan(away[row]) else f"{away[row]:.2f}")
         camera = "" if cam[row] == UNKNOWN else f"camera {cam[row]}"
         thumbnails.append(Thumbnail(images.get(str(paths[row]), ""), colour, kind, word, camera))
-    return Row(card.title, card.sentence(shown=len(thumbnails)), tuple(thumbnails))
+    return ClusterRow(card.title, card.sentence(shown=len(thumbnails)), tuple(thumbnails))
 
 
-def _sentences(folder: Path, found: Clusterings) -> Iterator[str]:
+def _sentences(folder: Path, clusterings: Clusterings) -> Iterator[str]:
     if (folder / "clusters.json").is_file():
         entry = read_json(folder / "clusters.json")
         if isinstance(entry, dict) and isinstance(entry.get("sentences"), list):
             yield from map(str, entry["sentences"])
             return
-    clusters = found.last.clusters
+    clusters = clusterings.last.clusters
     outside = 100 * float((clusters < 0).mean())
-    people = clusters.max(initial=-1) + 1
-    yield f"{people:,} people in {len(clusters):,} images, {outside:.1f} % of which are in no cluster"
+    identities = clusters.max(initial=-1) + 1
+    yield f"{identities:,} predicted identities in {len(clusters):,} images, {outside:.1f} % of which are in no cluster"
 
 
-def _pictures(found: Clusterings) -> Iterator[Picture]:
-    if found.metrics:
-        last = ", ".join(f"{name} {value:.3g}" for name, value in found.metrics[-1].values.items())
+def _pictures(clusterings: Clusterings) -> Iterator[Picture]:
+    if clusterings.metrics:
+        last = ", ".join(f"{name} {value:.3g}" for name, value in clusterings.metrics[-1].values.items())
         alt = f"Predicted identities, images in no cluster and agreement over the epochs; at the end {last}."
         caption = "Predicted identities per epoch, and agreement with the epoch before"
-        yield picture_of(epoch_curves(found.metrics, known_identities=found.known_identities), alt, caption)
-    if len(found.groupings) > 1:
+        yield picture_of(epoch_curves(clusterings.metrics, known_identities=clusterings.known_identities), alt, caption)
+    if len(clusterings.groupings) > 1:
         alt = "Fractions of images per epoch that stayed in their cluster, changed it, entered one or left one."
         caption = "Cluster transitions per epoch: the clustering has converged when all images stay"
-        yield picture_of(flow_figure(found.groupings), alt, caption)
-    if found.last.curve is not None and found.eps is not None and found.nearest is not None:
-        alt = f"Distances to the nearest images in ascending order, and the radius {found.eps:.3g}."
+        yield picture_of(flow_figure(clusterings.groupings), alt, caption)
+    if clusterings.last.curve is not None and clusterings.eps is not None and clusterings.nearest is not None:
+        alt = f"Distances to the nearest images in ascending order, and the radius {clusterings.eps:.3g}."
         caption = "Images sorted by k-NN distance, and the DBSCAN radius: images left of the mark form clusters"
-        yield picture_of(radius_curve(found.last.curve, eps=found.eps, nearest=found.nearest), alt, caption)
-    yield from _planes(found)
+        yield picture_of(
+            radius_curve(clusterings.last.curve, eps=clusterings.eps, nearest=clusterings.nearest), alt, caption
+        )
+    yield from _planes(clusterings)
 
 
-def _planes(found: Clusterings) -> Iterator[Picture]:
-    if found.table is None:
+def _planes(clusterings: Clusterings) -> Iterator[Picture]:
+    if clusterings.table is None:
         return
     try:
-        projection = project_clusters(found.table, found.last.clusters, most=_POINTS, site=found.site)
+        projection = project_clusters(clusterings.table, clusterings.last.clusters, most=_POINTS, site=clusterings.site)
     except UserError:  # too few images, or all alike: the thumbnails show as much
         return
     caption = "t-SNE of the images, coloured by the largest clusters"
     yield picture_of(features_figure(projection, colour="cluster"), "Images on a plane, marked by cluster.", caption)
-    if found.known_identities:
+    if clusterings.known_identities:
         caption = "The same points, coloured by true identity"
         yield picture_of(features_figure(projection), "The same points, marked by person.", caption)
-    elif (found.table.cam != UNKNOWN).any():
+    elif (clusterings.table.cam != UNKNOWN).any():
         caption = "The same points, coloured by camera: groups of one camera indicate clusters of places"
         yield picture_of(features_figure(projection, colour="camera"), "The same points, by camera.", caption)

@@ -1,7 +1,7 @@
 """A t-SNE projection of features, coloured by identity, camera or data set.
 
-Only neighbourhoods may be read off such a picture: distances between far groups, sizes of groups and empty space mean
-nothing. What a picture can only suggest, whether features follow the camera, is therefore counted as well.
+Only neighbourhoods have a meaning in such a figure: distances between far groups, sizes of groups and empty space have
+none. Camera bias, which a figure can only suggest, is therefore measured as well.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Projection:
     """Projected images with their columns.
 
     Attributes:
-        xy: (N, 2) where t-SNE puts them.
+        xy: (N, 2) positions by t-SNE.
         pid, cam, site: (N,) identity, camera and name of the data set.
-        vectors: (N, D) what was projected, of unit length where the distance is cosine.
-        count_all: images of known identity, or of any when they are drawn by cluster, there were to choose from.
+        vectors: (N, D) projected vectors, of unit length where the distance is cosine.
+        count_all: number of images before sampling.
         cluster: (N,) cluster, -1 = none; None where there are no clusters.
 
     """
@@ -55,28 +55,28 @@ class Projection:
 
 
 def choose_identities(pid: Ints, *, most: int, generator: np.random.Generator) -> Ints:
-    """Return ascending rows of whole people drawn at random, `most` rows at most; of a single larger one, a part.
+    """Return ascending rows of randomly drawn identities, whole ones, `most` rows at most; a part of a larger one.
 
     >>> choose_identities(np.array([7, 8, 8, 7, 9]), most=3, generator=np.random.default_rng(1))
     array([0, 3])
     """
     if len(pid) <= most:
         return np.arange(len(pid))
-    people, number = np.unique(pid, return_inverse=True)
-    order = generator.permutation(len(people))
+    identities, number = np.unique(pid, return_inverse=True)
+    order = generator.permutation(len(identities))
     sizes = np.bincount(number)[order]
-    taken = order[np.cumsum(sizes) <= most]
-    if not len(taken):
+    drawn = order[np.cumsum(sizes) <= most]
+    if not len(drawn):
         return np.flatnonzero(number == order[0])[:most]
-    return np.flatnonzero(np.isin(number, taken))
+    return np.flatnonzero(np.isin(number, drawn))
 
 
 def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric = "cosine") -> Projection:
-    """Put the images of one or more data sets on one plane by t-SNE; the same vectors give the same picture.
+    """Project the images of one or more data sets by t-SNE; the same vectors give the same projection.
 
     Args:
         sites: vectors of one model; images of unknown identity are not drawn.
-        most: images in all, drawn by whole people, an equal share for each data set.
+        most: number of images, drawn by whole identities, an equal share for each data set.
         distance: `cosine` normalises the vectors before.
 
     Raises:
@@ -87,26 +87,28 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
 
     """
     if len({site.vectors.shape[1] for site in sites}) > 1:
-        raise UserError("vectors of different lengths cannot be drawn in one picture; they are of different models")
+        raise UserError("vectors of different lengths cannot be drawn in one figure; they are of different models")
     generator = np.random.default_rng(_SEED)
-    known = [site.select(site.pid != UNKNOWN) for site in sites]
-    chosen = [site.select(choose_identities(site.pid, most=most // len(sites), generator=generator)) for site in known]
-    count = sum(map(len, chosen))
+    labelled = [site.select(site.pid != UNKNOWN) for site in sites]
+    drawn = [
+        site.select(choose_identities(site.pid, most=most // len(sites), generator=generator)) for site in labelled
+    ]
+    count = sum(map(len, drawn))
     if count < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images of known identity, got {count}")
-    vectors = _compared(np.concatenate([site.vectors for site in chosen]), distance)
+    vectors = _compared(np.concatenate([site.vectors for site in drawn]), distance)
     return Projection(
         xy=_on_a_plane(vectors),
-        pid=np.concatenate([site.pid for site in chosen]),
-        cam=np.concatenate([site.cam for site in chosen]),
-        site=np.repeat([site.dataset or "vectors" for site in chosen], list(map(len, chosen))),
+        pid=np.concatenate([site.pid for site in drawn]),
+        cam=np.concatenate([site.cam for site in drawn]),
+        site=np.repeat([site.dataset or "vectors" for site in drawn], list(map(len, drawn))),
         vectors=vectors,
-        count_all=sum(map(len, known)),
+        count_all=sum(map(len, labelled)),
     )
 
 
 def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST, site: Words | None = None) -> Projection:
-    """Put clustered images on a plane as `project` does, by cosine distance; identities need not be known.
+    """Project clustered images by cosine distance, as `project`; identities need not be known.
 
     Args:
         table: vectors of the images.
@@ -121,20 +123,20 @@ def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST, sit
     if len(table) < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images, got {len(table)}")
     rows = _choose_clusters(clusters, most=most)
-    chosen = table.select(rows)
-    vectors = _compared(chosen.vectors, "cosine")
-    names = np.full(len(chosen), table.dataset or "vectors") if site is None else site[rows]
+    drawn = table.select(rows)
+    vectors = _compared(drawn.vectors, "cosine")
+    names = np.full(len(drawn), table.dataset or "vectors") if site is None else site[rows]
     xy = _on_a_plane(vectors)
-    return Projection(xy, chosen.pid, chosen.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
+    return Projection(xy, drawn.pid, drawn.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
 
 
 def _choose_clusters(clusters: Ints, *, most: int) -> Ints:
     """Return ascending rows of whole clusters and of as large a share of the images in none, `most` at most."""
     generator, share = np.random.default_rng(_SEED), min(1.0, most / len(clusters))
     inside, outside = np.flatnonzero(clusters >= 0), np.flatnonzero(clusters < 0)
-    alone = generator.choice(outside, int(share * len(outside)), replace=False)
-    whole = choose_identities(clusters[inside], most=most - len(alone), generator=generator)
-    return np.sort(np.concatenate([inside[whole], alone]))
+    drawn_noise = generator.choice(outside, int(share * len(outside)), replace=False)
+    drawn_clusters = choose_identities(clusters[inside], most=most - len(drawn_noise), generator=generator)
+    return np.sort(np.concatenate([inside[drawn_clusters], drawn_noise]))
 
 
 def _compared(vectors: Floats, distance: Metric) -> Floats:
@@ -153,7 +155,7 @@ def _on_a_plane(vectors: Floats) -> Doubles:
 
 
 def features_figure(projection: Projection, *, colour: Colouring = "identity") -> Figure:
-    """Draw a projection; groups differ in colour and in shape, and their names stand below.
+    """Draw a projection; groups differ in colour and in shape, with a legend below.
 
     Args:
         projection: made by `project`.
@@ -165,8 +167,8 @@ def features_figure(projection: Projection, *, colour: Colouring = "identity") -
     with style():
         figure = Figure(figsize=(4.8, 4.9), layout="constrained", facecolor="white")
         panel = figure.subplots()
-        rest = ~np.any([rows for _, rows in groups], axis=0) if groups else np.ones(len(projection), np.bool_)
-        for label, rows, marker in _unnamed(projection, rest, colour):
+        unnamed = ~np.any([rows for _, rows in groups], axis=0) if groups else np.ones(len(projection), np.bool_)
+        for label, rows, marker in _unnamed(projection, unnamed, colour):
             panel.plot(*projection.xy[rows].T, marker, color="#b5b5b5", markersize=3, label=label)
         for number, (name, rows) in enumerate(groups):
             _draw_group(panel, projection.xy[rows], number=number, name=name, large=colour in ("identity", "cluster"))
@@ -188,23 +190,26 @@ _TITLES: dict[Colouring, str] = {
 }
 
 
-def _unnamed(projection: Projection, rest: Bools, colour: Colouring) -> Iterator[tuple[str, Bools, str]]:
+def _unnamed(projection: Projection, unnamed: Bools, colour: Colouring) -> Iterator[tuple[str, Bools, str]]:
     """Yield words, rows (N,) and marker of the points that belong to no named group, where there are some."""
-    found = [(_others(projection, rest, colour), rest, ".")]
+    groups = [(_others(projection, unnamed, colour), unnamed, ".")]
     if colour == "cluster" and projection.cluster is not None:
         outside = projection.cluster < 0
-        found = [(_others(projection, rest & ~outside, colour), rest & ~outside, "."), ("in no cluster", outside, "x")]
-    yield from (each for each in found if each[1].any())
+        groups = [
+            (_others(projection, unnamed & ~outside, colour), unnamed & ~outside, "."),
+            ("in no cluster", outside, "x"),
+        ]
+    yield from (each for each in groups if each[1].any())
 
 
-def _others(projection: Projection, rest: Bools, colour: Colouring) -> str:
+def _others(projection: Projection, unnamed: Bools, colour: Colouring) -> str:
     if colour == "cluster" and projection.cluster is not None:
-        return f"other clusters ({len(np.unique(projection.cluster[rest]))})"
-    return "of unknown camera" if colour == "camera" else f"other people ({_people(projection, rest)})"
+        return f"other clusters ({len(np.unique(projection.cluster[unnamed]))})"
+    return "of unknown camera" if colour == "camera" else f"other people ({_people(projection, unnamed)})"
 
 
 def _columns(groups: Sequence[tuple[str, Bools]]) -> int:
-    """Return how many names of this length stand side by side."""
+    """Return the number of legend columns for names of this length."""
     return max(1, min(4, 64 // (6 + max((len(name) for name, _ in groups), default=20))))
 
 
@@ -224,18 +229,18 @@ def _people(projection: Projection, rows: Bools) -> int:
 
 def _groups(projection: Projection, colour: Colouring) -> list[tuple[str, Bools]]:
     """Return the groups that are named, with their rows (N,)."""
-    several = len(np.unique(projection.site)) > 1
+    has_several = len(np.unique(projection.site)) > 1
     if colour == "cluster":
         return _largest_clusters(projection)
     if colour == "dataset":
         return [(str(name), projection.site == name) for name in np.unique(projection.site)]
     values, word = (projection.cam, "camera") if colour == "camera" else (projection.pid, "person")
-    known = values != UNKNOWN
-    keys = sorted(set(zip(projection.site[known].tolist(), values[known].tolist(), strict=True)))
+    is_known = values != UNKNOWN
+    keys = sorted(set(zip(projection.site[is_known].tolist(), values[is_known].tolist(), strict=True)))
     if colour == "identity":
         keys = _drawn_identities(projection, keys)
     return [
-        (f"{site}, {word} {value}" if several else f"{word} {value}", (projection.site == site) & (values == value))
+        (f"{site}, {word} {value}" if has_several else f"{word} {value}", (projection.site == site) & (values == value))
         for site, value in keys
     ]
 
@@ -306,15 +311,15 @@ def camera_pull(projection: Projection, *, device: str = "cpu") -> CameraPull | 
         None where there is no choice: a single camera, or a single person.
 
     """
-    other = (projection.pid[:, None] != projection.pid) | (projection.site[:, None] != projection.site)  # (N, N)
+    is_other = (projection.pid[:, None] != projection.pid) | (projection.site[:, None] != projection.site)  # (N, N)
     same_camera = (projection.cam[:, None] == projection.cam) & (projection.site[:, None] == projection.site)
-    usable = other.any(axis=1)
+    usable = is_other.any(axis=1)
     if not usable.any() or bool(same_camera.all()):
         return None
     nearest = np.zeros(len(projection), np.int64)
     for start, block in pairwise(projection.vectors, projection.vectors, metric="euclidean", device=device).blocks():
         rows = slice(start, start + len(block))
-        nearest[rows] = np.where(other[rows], block.cpu().numpy(), np.inf).argmin(axis=1)
+        nearest[rows] = np.where(is_other[rows], block.cpu().numpy(), np.inf).argmin(axis=1)
     observed = same_camera[np.arange(len(projection)), nearest]
-    expected = (same_camera & other).sum(axis=1) / np.maximum(other.sum(axis=1), 1)
+    expected = (same_camera & is_other).sum(axis=1) / np.maximum(is_other.sum(axis=1), 1)
     return CameraPull(float(observed[usable].mean()), float(expected[usable].mean()))

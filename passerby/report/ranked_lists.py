@@ -1,7 +1,7 @@
 """Ranked lists of queries, with the relevance of each image.
 
-A list is as the protocol scores it: junk is no part of it, and images that the rule leaves out (same person, same
-camera) have no rank and are in it only where they are asked for.
+A list is that of the protocol: it has no images of unknown identity, and images that the camera rule leaves out (same
+person, same camera) have no rank and are shown on request only.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Mark = Literal["query", "found", "same", "other", "own camera", "own file"]
 
 
 @dataclass(frozen=True)
-class Shot:
+class ListImage:
     """One image of a list.
 
     Attributes:
         path: the file, `""` when unknown.
         pid, cam: as in `Split`.
-        rank: place in the list from 1; 0 for the query and for what the rule leaves out.
+        rank: rank in the list from 1; 0 for the query and for images that the rule leaves out.
         mark: `same` or `other` person than the query; `own camera` or `own file` where the rule leaves the image out;
-            `found` where nobody is known.
-        caption: what stands below the image in place of the mark.
+            `found` where identities are unknown.
+        caption: text below the image in place of the mark.
 
     """
 
@@ -52,7 +52,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class RankedList:
-    """The answer to one query.
+    """The ranked list of one query.
 
     Attributes:
         query: the image that was searched for.
@@ -62,8 +62,8 @@ class RankedList:
 
     """
 
-    query: Shot
-    shots: tuple[Shot, ...]
+    query: ListImage
+    shots: tuple[ListImage, ...]
     hits: tuple[int, ...]
     count: int
 
@@ -131,23 +131,23 @@ def rank_for(
     if outside or k < 1:
         raise UserError(f"ranked lists need k >= 1 and queries from 0 to {len(query) - 1}, got k={k} and {outside}")
     rows = np.asarray(queries, dtype=np.int64)
-    chosen = query.select(rows)
-    allowed = relevance(_columns(chosen), _columns(gallery), cameras=cameras)
+    selected = query.select(rows)
+    allowed = relevance(_columns(selected), _columns(gallery), cameras=cameras)
     # re-ranking looks at all queries, so only the plain distances may be made for the chosen ones alone
     if rerank is None:
         distances = _take(
-            pairwise(chosen.vectors, gallery.vectors, metric=distance, device=device), np.arange(len(rows))
+            pairwise(selected.vectors, gallery.vectors, metric=distance, device=device), np.arange(len(rows))
         )
     else:
         source = rerank_distances(query.vectors, gallery.vectors, parameters=rerank, metric=distance, device=device)
         distances = _take(source, rows)
     lists = []
     for line in range(len(rows)):
-        own = allowed.left_out_row[allowed.left_out_start[line] : allowed.left_out_start[line + 1]]
+        left_out_rows = allowed.left_out_row[allowed.left_out_start[line] : allowed.left_out_start[line + 1]]
         matches = allowed.match_row[allowed.match_start[line] : allowed.match_start[line + 1]]
         order = np.argsort(distances[line], kind="stable")
-        marks = _Marks(order, right=np.isin(order, matches), own=np.isin(order, own), cameras=cameras)
-        lists.append(_list(chosen, line, gallery, marks=marks, k=k, left_out=left_out))
+        marks = _Marks(order, right=np.isin(order, matches), own=np.isin(order, left_out_rows), cameras=cameras)
+        lists.append(_list(selected, line, gallery, marks=marks, k=k, left_out=left_out))
     return lists
 
 
@@ -167,26 +167,26 @@ class _Marks:
 
 
 def _list(
-    chosen: Embeddings, line: int, gallery: Embeddings, *, marks: _Marks, k: int, left_out: LeftOut
+    queries: Embeddings, line: int, gallery: Embeddings, *, marks: _Marks, k: int, left_out: LeftOut
 ) -> RankedList:
     rank = np.cumsum(~marks.own)  # of the places that are not left out
     listed = np.flatnonzero(~marks.own) if left_out == "hide" else np.arange(len(marks.order))
     first_right = np.flatnonzero(marks.right)[:1]
-    shown = [*listed[:k], *(place for place in first_right if place not in listed[:k])]
+    positions = [*listed[:k], *(place for place in first_right if place not in listed[:k])]
     return RankedList(
-        query=_shot(chosen, line, rank=0, mark="query"),
+        query=_shot(queries, line, rank=0, mark="query"),
         shots=tuple(
             _shot(gallery, int(marks.order[at]), rank=0 if marks.own[at] else int(rank[at]), mark=marks.of(int(at)))
-            for at in shown
+            for at in positions
         ),
         hits=tuple(int(hit) for hit in rank[marks.right]),
         count=int((~marks.own).sum()),
     )
 
 
-def _shot(table: Embeddings, row: int, *, rank: int, mark: Mark) -> Shot:
+def _shot(table: Embeddings, row: int, *, rank: int, mark: Mark) -> ListImage:
     path = "" if table.path is None else str(table.path[row])
-    return Shot(path, int(table.pid[row]), int(table.cam[row]), rank, mark)
+    return ListImage(path, int(table.pid[row]), int(table.cam[row]), rank, mark)
 
 
 def _columns(table: Embeddings) -> Split:
@@ -196,19 +196,19 @@ def _columns(table: Embeddings) -> Split:
 
 def _take(source: DistanceSource, rows: Ints) -> Floats:
     """Return the chosen rows (R, G) of a source."""
-    taken = np.empty((len(rows), source.shape[1]), np.float32)
+    distances = np.empty((len(rows), source.shape[1]), np.float32)
     for start, block in source.blocks():
         inside = (rows >= start) & (rows < start + len(block))
-        taken[inside] = block.cpu().numpy()[rows[inside] - start]
-    return taken
+        distances[inside] = block.cpu().numpy()[rows[inside] - start]
+    return distances
 
 
-def describe(found: RankedList, *, short: bool = False) -> str:
+def describe_list(ranked: RankedList, *, short: bool = False) -> str:
     """Return one line about a list: who (not when `short`), how well, and where the first right image is."""
-    who = "" if short else f"Person {found.query.pid}, camera {found.query.cam}: "
-    if not found.hits:
-        return f"{who}no right image in the gallery."
-    if found.hits[-1] == len(found.hits):
-        return f"{who}AP 100 %, all {len(found.hits)} right images come first."
-    rest = "the only right image" if len(found.hits) == 1 else f"the first of {len(found.hits)} right images"
-    return f"{who}AP {100 * found.ap:.0f} %, {rest} is at rank {found.hits[0]} of {found.count}."
+    subject = "" if short else f"Person {ranked.query.pid}, camera {ranked.query.cam}: "
+    if not ranked.hits:
+        return f"{subject}no right image in the gallery."
+    if ranked.hits[-1] == len(ranked.hits):
+        return f"{subject}AP 100 %, all {len(ranked.hits)} right images come first."
+    position = "the only right image" if len(ranked.hits) == 1 else f"the first of {len(ranked.hits)} right images"
+    return f"{subject}AP {100 * ranked.ap:.0f} %, {position} is at rank {ranked.hits[0]} of {ranked.count}."

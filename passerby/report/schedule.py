@@ -23,7 +23,7 @@ _LINE, _PANEL = 0.19, 3.0  # inches
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a stage in which the rate does one thing; epochs count from the start of the stage."""
+    """A phase of the schedule of a stage; epochs count from the start of the stage."""
 
     words: str
     begin: float
@@ -37,8 +37,8 @@ def phases(optim: OptimSettings, *, epochs: int) -> list[Phase]:
     ['full rate 0.00035', '0.1 × full rate = 3.5e-05']
     """
     warm = min(optim.warmup_epochs, epochs)
-    found = [Phase(f"warm-up from {optim.warmup_factor * optim.lr:.3g} to the full rate", 0, warm)] if warm else []
-    return [*found, *(phase for phase in _after(optim, warm, epochs) if phase.end > phase.begin)]
+    warm_up = [Phase(f"warm-up from {optim.warmup_factor * optim.lr:.3g} to the full rate", 0, warm)] if warm else []
+    return [*warm_up, *(phase for phase in _after(optim, warm, epochs) if phase.end > phase.begin)]
 
 
 def _after(optim: OptimSettings, warm: float, epochs: int) -> Iterator[Phase]:
@@ -68,8 +68,10 @@ def falls(optim: OptimSettings, *, epochs: int) -> bool:
 
 def rate_curve(recipe: Recipe) -> Figure:
     """Draw the learning rate of every stage as the recipe's schedule gives it, its phases named below the picture."""
-    named = [(number, phase) for number, stage in enumerate(recipe.stages) for phase in _of_stage(recipe, number)]
-    listed = named if len(named) <= _MOST_PHASES else []
+    numbered_phases = [
+        (number, phase) for number, stage in enumerate(recipe.stages) for phase in _of_stage(recipe, number)
+    ]
+    listed = numbered_phases if len(numbered_phases) <= _MOST_PHASES else []
     lines = [f"{n}: {_description(recipe, number, phase)}" for n, (number, phase) in enumerate(listed, start=1)]
     lines += list(_still(recipe))
     height = _PANEL + _LINE * len(lines) + 0.06
@@ -110,7 +112,7 @@ def _still(recipe: Recipe) -> Iterator[str]:
     for number, stage in enumerate(recipe.stages, start=1):
         if count := stage.optim.freeze_backbone_steps:
             begins = f"stage {number}, " if len(recipe.stages) > 1 else ""
-            yield f"{begins}for the first {count} steps the backbone stands still"
+            yield f"{begins}the backbone is frozen for the first {count} steps"
 
 
 def _draw_stage(panel: Axes, recipe: Recipe, number: int, *, start: int) -> None:

@@ -17,7 +17,7 @@ def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
 
 
-def changed(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+def changed_settings(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield one line for each setting that differs from its default, except some names."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)

@@ -626,7 +626,7 @@ def test_search_writes_what_it_finds(trained: Path, site: Path, tmp_path: Path) 
 def test_search_refuses_a_picture_of_no_kind_before_it_looks(trained: Path, site: Path, tmp_path: Path) -> None:
     found = run("search", tmp_path / "no.npz", site, "--run", trained, "--picture", tmp_path / "x.gif")
     assert found.exit_code == 2
-    assert "a picture is written as .png, .svg, .pdf" in found.output
+    assert "a figure is written as .png, .svg, .pdf" in found.output
 
 
 def test_verify_compares_two_images(trained: Path, site: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
-from passerby.report.attention import attention_figure, contributions, cover, maps_of, scale_image
+from passerby.report.attention import attention_figure, contributions, maps_of, overlay_map, scale_image
 from passerby.report.ranked_lists import rank_for
 from passerby.types import Inputs
 
@@ -102,7 +102,7 @@ def test_a_list_is_drawn_with_and_without_its_maps_in_the_same_frames(lists):
     assert marks == [*each[0], *each[0], *each[1], *each[1]]
     words = [label.get_text() for panel in figure.axes for label in panel.get_xticklabels()]
     assert [word for word in words if word in ("none", "low", "high")] == ["none", "high"]
-    assert any("similarity to the query" in text.get_text() and "cells" in text.get_text() for text in figure.texts)
+    assert any("similarity with the query" in text.get_text() and "cells" in text.get_text() for text in figure.texts)
 
 
 def test_without_images_it_is_refused(lists):
@@ -114,7 +114,7 @@ def test_without_images_it_is_refused(lists):
 def test_colour_is_of_the_map_alone():
     pixels = np.zeros((8, 4, 3), np.uint8)
     pixels[..., 0] = 200
-    low, high = (cover(pixels, np.full((2, 2), value, np.float32)).reshape(-1, 3) for value in (0, 1))
+    low, high = (overlay_map(pixels, np.full((2, 2), value, np.float32)).reshape(-1, 3) for value in (0, 1))
     assert (low == low[0]).all()
     assert low[0].astype(int).sum() < high[0].astype(int).sum()  # the scale is told apart without colour
     scale = scale_image().astype(int).sum(axis=2)[0]

@@ -177,7 +177,7 @@ def test_what_was_found_in_the_end_is_drawn_with_the_epochs(run):
     }
     curves, flow = clusters_figure(found, show="epochs"), clusters_figure(found, show="moves")
     assert curves.axes[0].lines[0].get_xdata()[-1] == 2
-    assert curves.axes[2].get_xlabel() == flow.axes[0].get_xlabel() == "epochs learnt"
+    assert curves.axes[2].get_xlabel() == flow.axes[0].get_xlabel() == "epochs trained"
 
 
 def test_a_picture_says_how_many_images_it_shows_and_their_cameras():
@@ -233,7 +233,7 @@ def test_groupings_are_read_back(run):
 def test_the_page_shows_whom_it_took_for_one_person(run):
     text = write_report(run).read_text()
     assert "Predicted identities (clusters)" in text
-    assert "2 people in 12 images, 16.7 % of which are in no cluster." in text
+    assert "2 predicted identities in 12 images, 16.7 % of which are in no cluster." in text
     for word in ("The largest clusters", "Images in no cluster", "person 5", "camera 2"):
         assert word in text
     assert "The most doubtful" not in text, "both clusters stand among the largest"
@@ -252,7 +252,7 @@ def test_a_run_with_labels_has_no_such_section(tmp_path):
     (tmp_path / "recipe.yaml").write_text(plain_recipe().dump())
     assert read_clusterings(read_run(tmp_path)) is None
     assert "Whom it took" not in write_report(tmp_path).read_text()
-    with pytest.raises(UserError, match="keeps no clusters"):
+    with pytest.raises(UserError, match="has no clusters"):
         require_clusterings(read_run(tmp_path))
 
 

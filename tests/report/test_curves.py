@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from passerby.evaluation import evaluate
-from passerby.report.curves import cmc_curve, loss_curves, place, score_curves
+from passerby.report.curves import cmc_curve, epoch_position, loss_curves, score_curves
 from passerby.report.folder import read_run
 from passerby.report.palette import LOOKS, svg_text
 from passerby.training.run_log import EpochRecord, ScoreRecord
@@ -87,7 +87,7 @@ def test_an_empty_log_is_drawn_as_an_empty_panel():
 
 def test_a_stage_that_ended_early_is_as_long_as_it_was():
     found = [epoch_record(stage, epoch) for stage, epoch in ((1, 1), (1, 2), (2, 1))]  # of 5 epochs each
-    assert [place(found, record.stage, record.epoch) for record in found] == [1, 2, 3]
+    assert [epoch_position(found, record.stage, record.epoch) for record in found] == [1, 2, 3]
 
 
 def epoch_record(stage, epoch):

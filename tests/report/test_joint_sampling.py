@@ -2,7 +2,7 @@
 
 import re
 
-from passerby.report.joint_sampling import Share, shares
+from passerby.report.joint_sampling import DrawnShare, shares
 from passerby.report.page import write_report
 from passerby.training import run_log
 from passerby.training.run_log import DrawnRecord, EpochRecord
@@ -21,10 +21,10 @@ def test_epochs_of_a_stage_are_summed():
         epoch(1, {"a": DrawnRecord(20, 4), "c": DrawnRecord(20, 4)}, stage=3),
     ]
     assert shares(found, batch_sizes=[10, 10, 10]) == [
-        Share("leg 1", "a", 64, 80.0, 8, 8),
-        Share("leg 1", "b", 16, 20.0, 5, 8),
-        Share("leg 3", "a", 20, 50.0, 4, 4),
-        Share("leg 3", "c", 20, 50.0, 4, 4),
+        DrawnShare("leg 1", "a", 64, 80.0, 8, 8),
+        DrawnShare("leg 1", "b", 16, 20.0, 5, 8),
+        DrawnShare("leg 3", "a", 20, 50.0, 4, 4),
+        DrawnShare("leg 3", "c", 20, 50.0, 4, 4),
     ]
     assert shares([epoch(1, {})], batch_sizes=[10, 10, 10]) == []
 

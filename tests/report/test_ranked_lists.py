@@ -5,7 +5,7 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.report.ranked_lists import choose_queries, describe, rank_for
+from passerby.report.ranked_lists import choose_queries, describe_list, rank_for
 from tests.report.conftest import PEOPLE, RERANK
 
 
@@ -32,7 +32,7 @@ def test_the_first_right_image_follows_a_list_without_one(run):
     found = rank_for(flipped, [0], k=2)[0]
     assert [shot.rank for shot in found.shots] == [1, 2, found.hits[0]]
     assert [shot.right for shot in found.shots] == [False, False, True]
-    assert f"at rank {found.hits[0]} of 28" in describe(found)
+    assert f"at rank {found.hits[0]} of 28" in describe_list(found)
 
 
 def test_chosen_queries_are_the_extremes_and_of_different_people(run):

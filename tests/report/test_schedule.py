@@ -91,4 +91,4 @@ def test_very_many_phases_are_drawn_without_words():
 def test_a_backbone_that_stands_still_is_told():
     recipe = load_recipe("small", ["optim.freeze_backbone_steps=30"])
     words = [text.get_text() for text in rate_curve(recipe).texts]
-    assert words.count("for the first 30 steps the backbone stands still") == 1
+    assert words.count("the backbone is frozen for the first 30 steps") == 1

@@ -13,7 +13,8 @@ from tests.training.runs import weights as weights_of
 
 TWO_ON_ONE = (
     "stages=[{train: [market1501], name: head, epochs: 1, freeze: ['*', '!losses.softmax.*'],"
-    " data: {sampler: shuffle, augment: {flip: 0, pad: 0, jitter: null, erase: null}}, losses: {triplet: null}},"
+    " data: {sampler: {kind: shuffle, size: 8},"
+    " augment: {flip: 0, pad: 0, jitter: null, erase: null}}, losses: {triplet: null}},"
     " {train: [market1501], name: all, epochs: 1}]"
 )
 """A stage that trains a classifier only, then one that trains everything, on one data set."""
