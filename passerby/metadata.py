@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from passerby.errors import UserError
@@ -32,3 +33,21 @@ def safetensors_text(path: str | Path, name: str) -> str:
     if name not in texts:
         raise UserError(f"{path} contains no {name!r}; it was written or modified by another program")
     return texts[name]
+
+
+def with_safetensors_text(path: str | Path, name: str, text: str) -> bytes:
+    """Return the content of a .safetensors with one more text, in place of one of that name; tensors stay as they are.
+
+    Raises:
+        UserError: not such a file.
+
+    """
+    texts = {**safetensors_texts(path), name: text}
+    with reading(path, "a .safetensors file"):
+        content = Path(path).read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(texts.items()))
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(encoded).to_bytes(8, "little") + encoded + content[8 + length :]

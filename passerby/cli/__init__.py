@@ -22,6 +22,7 @@ from passerby.cli.boundary import (
     report,
     require_working_directory,
 )
+from passerby.cli.calibration import calibration_app
 from passerby.cli.data import data_app
 from passerby.cli.models import models_app
 from passerby.cli.options import ImportedFiles, import_files
@@ -77,6 +78,7 @@ def options(
 
 app.add_typer(training_app)
 app.add_typer(models_app)
+app.add_typer(calibration_app)
 app.add_typer(published_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")

@@ -53,6 +53,14 @@ JsonFile = Annotated[
     typer.Option("--json", help="also write the results as JSON", callback=file_to_write, show_default=False),
 ]
 CamerasRule = Literal["standard", "ignore"]
+CameraNormRule = Annotated[
+    Literal["none", "centre", "standardise", "auto"],
+    typer.Option(
+        "--camera-norm",
+        help="take each camera's mean (centre) and spread (standardise) out of the vectors, or what of the mean the "
+        "number of people supports (auto)",
+    ),
+]
 QueriesRule = Literal["single", "multi"]
 KindName = Annotated[str, typer.Option("--kind", help="kind of data set, see `passerby data list`")]
 Folder = Annotated[str, typer.Argument(help="the folder of images (for csv: the file)", show_default=False)]

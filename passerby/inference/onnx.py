@@ -218,11 +218,7 @@ def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> 
 
 def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, device: str = "cpu") -> OnnxModel:
     """Open an ONNX embedder from a file or from its bytes; `source` is how error texts call it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError("reading ONNX files needs the extra `export`: pip install 'passerby[export]'") from error
-    wanted = choose_providers(onnxruntime.get_available_providers(), device)
+    wanted = choose_providers(_available_providers(), device)
     session = _open(graph, source, wanted)
     written = session.get_modelmeta().custom_metadata_map
     described = _described(written, source) if "passerby" in written else None
@@ -235,6 +231,27 @@ def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, de
         model = _foreign(session, entry, _settings(entry, given, source), source)
     reason = explain_fallback(session.get_providers(), wanted, device)
     return model if reason is None else replace(model, notes=(*model.notes, f"{source} {reason}"))
+
+
+def _available_providers() -> list[str]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("reading ONNX files needs the extra `export`: pip install 'passerby[export]'") from error
+    return list(onnxruntime.get_available_providers())
+
+
+def onnx_texts(path: Path) -> dict[str, str]:
+    """Return the texts in the metadata of an ONNX file by name.
+
+    Raises:
+        UserError: not such a file, or onnxruntime is not installed.
+
+    """
+    if not path.is_file():
+        raise UserError(f"no ONNX file {path}")
+    _available_providers()
+    return dict(_open(path, str(path), ["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map)
 
 
 def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> InferenceSession:

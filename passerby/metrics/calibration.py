@@ -14,13 +14,19 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from passerby.distances.camera_norm import normalise_cameras
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
+from passerby.settings import Settings
 from passerby.types import UNKNOWN, CameraNorm, Doubles, Embeddings, Floats, Ints
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Distance = Annotated[float, Field(ge=-1e-6, le=2 + 1e-6)]
 
 RATES = (1e-2, 1e-3, 1e-4)
 """The false accept rates that are calibrated."""
@@ -33,63 +39,42 @@ _MARGIN = 4.0
 """Pairs are kept up to so many times the largest rate, because drawn identities move the threshold."""
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """The threshold of one rate.
+class Threshold(Settings):
+    """The threshold of one rate."""
 
-    Attributes:
-        rate: false accept rate.
-        distance: largest cosine distance in [0, 2] at which no more than that share of the impostor pairs is accepted.
-        low, high: bounds of the 95 % interval of `distance`.
-        accepted: share of the pairs of one identity in two cameras within it; NaN without such pairs.
-
-    """
-
-    rate: float
-    distance: float
-    low: float
-    high: float
-    accepted: float
+    rate: Rate = Field(description="false accept rate")
+    distance: Distance = Field(
+        description="largest cosine distance at which no more than that share of the impostor pairs is accepted"
+    )
+    low: Distance = Field(description="lower bound of the 95 % interval of the distance")
+    high: Distance = Field(description="upper bound of the 95 % interval of the distance")
+    accepted: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="share of the pairs of one identity in two cameras within the distance; null without such pairs"
+    )
 
 
-@dataclass(frozen=True)
-class PairThresholds:
-    """The thresholds of the images of some pairs of cameras.
+class PairThresholds(Settings):
+    """The thresholds of the images of some pairs of cameras."""
 
-    Attributes:
-        cameras: the two cameras; None = all pairs together.
-        count_impostors, count_genuine: pairs of images of different identities, and of one.
-        thresholds: of the rates that the number of pairs supports.
-        unsupported: the other rates.
-
-    """
-
-    cameras: tuple[int, int] | None
-    count_impostors: int
-    count_genuine: int
-    thresholds: tuple[Threshold, ...]
-    unsupported: tuple[float, ...]
+    cameras: tuple[int, int] | None = Field(description="the two cameras; null = all pairs of cameras together")
+    count_impostors: int = Field(description="pairs of images of different identities")
+    count_genuine: int = Field(description="pairs of images of one identity")
+    thresholds: tuple[Threshold, ...] = Field(description="of the rates that the number of pairs supports")
+    unsupported: tuple[Rate, ...] = Field(description="the other rates")
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Thresholds of a model on a labelled data set.
+class Calibration(Settings):
+    """Thresholds of a model on a labelled data set."""
 
-    Attributes:
-        dataset: its name.
-        count_identities, count_images: that were compared.
-        camera_norm: how the effects of cameras were taken out of the vectors before.
-        pooled: the thresholds over all pairs of cameras.
-        by_cameras: those of each pair of cameras.
-
-    """
-
-    dataset: str
-    count_identities: int
-    count_images: int
-    camera_norm: CameraNorm
-    pooled: PairThresholds
-    by_cameras: tuple[PairThresholds, ...]
+    dataset: str = Field(description="name of the data set")
+    files: str = Field(description="fingerprint of its images")
+    feature: str = Field(description="name of the vector of the model")
+    flip: bool = Field(description="whether each vector is averaged with that of the mirror image")
+    camera_norm: CameraNorm = Field(description="how the effects of cameras were taken out of the vectors before")
+    count_identities: int = Field(description="identities that were compared")
+    count_images: int = Field(description="images that were compared")
+    pooled: PairThresholds = Field(description="thresholds over all pairs of cameras")
+    by_cameras: tuple[PairThresholds, ...] = Field((), description="thresholds of each pair of cameras")
 
     def distance(self, rate: float) -> float:
         """Return the threshold of a false accept rate over all pairs of cameras.
@@ -178,10 +163,18 @@ def calibrate(
         chosen = (impostors.of(pair), genuine.of(pair), counts[:, list(pair)])
         row = _thresholds(pair, *chosen, draws, rates, apart=True)
         names = (int(images.cameras[pair[0]]), int(images.cameras[pair[1]]))
-        by_cameras.append(
-            PairThresholds(names, row.count_impostors, row.count_genuine, row.thresholds, row.unsupported)
-        )
-    return Calibration(embeddings.dataset, len(counts), len(images.vectors), camera_norm, pooled, tuple(by_cameras))
+        by_cameras.append(row.model_copy(update={"cameras": names}))
+    return Calibration(
+        dataset=embeddings.dataset,
+        files=embeddings.fingerprint,
+        feature=embeddings.feature,
+        flip=embeddings.flip,
+        camera_norm=camera_norm,
+        count_identities=len(counts),
+        count_images=len(images.vectors),
+        pooled=pooled,
+        by_cameras=tuple(by_cameras),
+    )
 
 
 def _images(embeddings: Embeddings, camera_norm: CameraNorm) -> _Images:
@@ -250,19 +243,33 @@ def _thresholds(
     """Return the thresholds of pairs of images; `counts` (P, C) are the images of each identity and camera."""
     total = _count_impostors(counts, np.ones(len(counts)), apart=apart)
     supported = [rate for rate in rates if rate * total >= FEWEST_ERRORS - 1e-9]
-    weights = [draw[impostors.first] * draw[impostors.second] for draw in draws] if supported else []
-    totals = [_count_impostors(counts, draw, apart=apart) for draw in draws] if supported else []
-    sums = [np.cumsum(weight) for weight in weights]
+    drawn = _drawn_limits(impostors, counts, draws if supported else draws[:0], supported, apart=apart)  # (R, rates)
     edge = (1 - CONFIDENCE) / 2
     thresholds = []
-    for rate in supported:
+    for place, rate in enumerate(supported):
         distance = _limit(impostors.distance, np.arange(1, len(impostors.distance) + 1), rate * total)
-        drawn = [_limit(impostors.distance, s, rate * t) for s, t in zip(sums, totals, strict=True) if t]
-        low, high = np.quantile(drawn, [edge, 1 - edge])
-        accepted = float((genuine.distance <= distance).mean()) if len(genuine.distance) else math.nan
-        thresholds.append(Threshold(rate, distance, float(low), float(high), accepted))
-    unsupported = tuple(rate for rate in rates if rate not in supported)
-    return PairThresholds(cameras, int(total), len(genuine.distance), tuple(thresholds), unsupported)
+        low, high = np.quantile(drawn[:, place], [edge, 1 - edge])
+        accepted = float((genuine.distance <= distance).mean()) if len(genuine.distance) else None
+        threshold = Threshold(rate=rate, distance=distance, low=float(low), high=float(high), accepted=accepted)
+        thresholds.append(threshold)
+    return PairThresholds(
+        cameras=cameras,
+        count_impostors=int(total),
+        count_genuine=len(genuine.distance),
+        thresholds=tuple(thresholds),
+        unsupported=tuple(rate for rate in rates if rate not in supported),
+    )
+
+
+def _drawn_limits(impostors: _Pairs, counts: Doubles, draws: Ints, rates: Sequence[float], *, apart: bool) -> Doubles:
+    """Return the thresholds (R, rates) of identities drawn anew; a pair counts as often as both are drawn."""
+    limits = []
+    for draw in draws:
+        total = _count_impostors(counts, draw, apart=apart)
+        if total:  # with few identities all that are drawn may be one
+            accepted = np.cumsum(draw[impostors.first] * draw[impostors.second])
+            limits.append([_limit(impostors.distance, accepted, rate * total) for rate in rates])
+    return np.array(limits)
 
 
 def _limit(distances: Doubles, accepted: Ints, allowed: float) -> float:

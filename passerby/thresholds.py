@@ -1,0 +1,113 @@
+"""Calibrated thresholds in model files: the distance up to which two images show the same person.
+
+A threshold belongs to a model, a vector, a way of preparing images and the kind of images that it was found on. So it
+is stored in the file of the model, with the name of the data set; used on another one it may let through far more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from passerby.errors import UserError
+from passerby.files import atomic_write, reading
+from passerby.metadata import safetensors_texts, with_safetensors_text
+from passerby.metrics.calibration import Calibration
+from passerby.settings import build
+
+KEY = "calibration"
+"""Name of the text in the metadata of a file."""
+
+
+def model_file(path: Path) -> Path:
+    """Return the file of a model: that of a run folder, or the path itself."""
+    return path / "embedder.safetensors" if path.is_dir() else path
+
+
+def write_calibration(path: Path, calibration: Calibration) -> Path:
+    """Store a calibration in the file of a model, in place of an earlier one, and return the file.
+
+    Args:
+        path: a run folder, a .safetensors, or an .onnx file.
+        calibration: of that model.
+
+    Raises:
+        UserError: a file that holds no such text.
+
+    """
+    file, text = model_file(path), calibration.model_dump_json()
+    is_onnx = file.suffix.lower() == ".onnx"
+    content = _with_onnx_text(file, text) if is_onnx else with_safetensors_text(file, KEY, text)
+    with atomic_write(file) as opened:
+        opened.write(content)
+    return file
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """Return the calibration in the file of a model, or None where it has none.
+
+    Raises:
+        UserError: no such file, or a calibration that cannot be read.
+
+    """
+    file = model_file(path)
+    if file.suffix.lower() == ".onnx":
+        text = _onnx_text(file)
+    elif file.suffix.lower() == ".safetensors":
+        text = safetensors_texts(file).get(KEY)
+    else:
+        return None
+    if text is None:
+        return None
+    with reading(file, "a model with a calibration that can be read"):
+        data = dict(json.loads(text))
+    return build(Calibration, data, source=f"the calibration in {file}")
+
+
+def accepted_distance(path: Path, rate: float) -> tuple[float, Calibration]:
+    """Return the threshold of a model at a false accept rate, with the calibration that it stems from.
+
+    Raises:
+        UserError: the model is not calibrated, or not for this rate.
+
+    """
+    calibration = read_calibration(path)
+    if calibration is None:
+        raise UserError(
+            f"{path} is not calibrated, so no distance belongs to a false accept rate; calibrate it on labelled "
+            f"images of your cameras: passerby calibrate {path} --data FOLDER"
+        )
+    return calibration.distance(rate), calibration
+
+
+def domain_note(calibration: Calibration, dataset: str) -> str | None:
+    """Return a sentence where thresholds are used on another data set than they were found on, else None."""
+    if not dataset or dataset == calibration.dataset:
+        return None
+    return (
+        f"the threshold was calibrated on {calibration.dataset or 'another data set'} and is used on {dataset}; on "
+        "images of another kind false accepts can be many times more frequent: calibrate on images of these cameras"
+    )
+
+
+def _onnx_text(file: Path) -> str | None:
+    from passerby.inference.onnx import onnx_texts
+
+    return onnx_texts(file).get(KEY)
+
+
+def _with_onnx_text(file: Path, text: str) -> bytes:
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError(
+            "storing a calibration in an ONNX file needs the extra `export`: pip install 'passerby[export]'"
+        ) from error
+    with reading(file, "an ONNX file"):
+        model = onnx.load(file)
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    added = model.metadata_props.add()
+    added.key, added.value = KEY, text
+    return bytes(model.SerializeToString())
