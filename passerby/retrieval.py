@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,13 @@ import torch
 
 from passerby.data.readers.cameras import camera_of
 from passerby.data.readers.pattern import Pattern, compile_pattern
+from passerby.distances.camera_norm import camera_statistics
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
-from passerby.distances.units import cosine_of
+from passerby.distances.units import cosine_of, unit_rows
 from passerby.encoders import GivenCamera, Model, require_maskless
 from passerby.errors import UserError
-from passerby.types import UNKNOWN, Embeddings, Floats, Ints, Words
+from passerby.types import UNKNOWN, CameraNorm, Embeddings, Floats, Ints, Words
 
 SAME = 0.98
 """Cosine of two vectors of one image, above which they are one model's, in whatever precision and program."""
@@ -58,6 +59,8 @@ def search_all(
     threshold: float | None = None,
     other_than: Ints | None = None,
     cam: Ints | None = None,
+    camera_norm: CameraNorm = "none",
+    table_cam: Ints | None = None,
 ) -> list[list[SearchHit]]:
     """Find the rows of a table that are most like each of some images, nearest first, ties by row.
 
@@ -69,9 +72,11 @@ def search_all(
         threshold: the largest cosine distance that is accepted; None = all.
         other_than: (Q,) cameras whose rows are left out for each image; None = none.
         cam: (Q,) rows of the images in the camera table of the model, -1 = unknown; None = all unknown.
+        camera_norm: what is taken out of the vectors of each camera, by the statistics of the table.
+        table_cam: (Q,) cameras of the images, as the table numbers them, for `camera_norm`; None = unknown.
 
     Raises:
-        UserError: an image that cannot be read, or vectors of another model.
+        UserError: an image that cannot be read, vectors of another model, or `camera_norm` on a table without cameras.
 
     """
     require_maskless(model)
@@ -84,6 +89,7 @@ def search_all(
             "embed the images with this model"
         )
     _require_same_model(model, table)
+    vectors, table = _without_camera_effects(vectors, table, camera_norm=camera_norm, cam=table_cam)
     rows, distances = _nearest(vectors, table, count=count, other_than=other_than, device=model.device)
     limit = np.inf if threshold is None else threshold
     paths = np.full(len(table), "") if table.path is None else table.path
@@ -95,6 +101,21 @@ def search_all(
         ]
         for answer in zip(rows, distances, strict=True)
     ]
+
+
+def _without_camera_effects(
+    vectors: Floats, table: Embeddings, *, camera_norm: CameraNorm, cam: Ints | None
+) -> tuple[Floats, Embeddings]:
+    """Return vectors (Q, D) and a table normalised by the statistics of the table."""
+    if camera_norm == "none":
+        return vectors, table
+    if (table.cam == UNKNOWN).all():
+        raise UserError(f"camera norm {camera_norm!r} needs the cameras of the images, and the .npz has none")
+    units = unit_rows(table.vectors)
+    statistics = camera_statistics(units, table.cam, how=camera_norm)
+    cameras = np.full(len(vectors), UNKNOWN) if cam is None else cam
+    normalised = replace(table, vectors=statistics.apply(units, table.cam))
+    return statistics.apply(unit_rows(vectors), cameras), normalised
 
 
 def _nearest(
@@ -213,6 +234,17 @@ def model_cameras(
     named = [int(word) if word.isascii() and word.isdecimal() and len(word) <= 18 else UNKNOWN for word in words]
     cam = [rows.get(str(Path(path).resolve()), number) for path, number in zip(images, named, strict=True)]
     return GivenCamera(None, dataset).rows(model, np.array(cam, np.int64))
+
+
+def guess_query_cameras(table: Embeddings, images: Words, *, pattern: str | None = None) -> Ints:
+    """Return the camera (Q,) of each image as `query_cameras` does, with -1 where neither table nor name holds it."""
+    cameras = []
+    for image in images:
+        try:
+            cameras.append(int(query_cameras(table, np.array([image]), pattern=pattern)[0]))
+        except UserError:
+            cameras.append(UNKNOWN)
+    return np.array(cameras, np.int64)
 
 
 def _camera_of(path: str, rows: dict[str, int], words: dict[str, int], template: Pattern | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,15 @@ from passerby.report.ranked_lists import ListImage, RankedList
 from passerby.retrieval import (
     ELSEWHERE,
     SearchHit,
+    guess_query_cameras,
     image_distance,
     model_cameras,
     query_cameras,
     require_threshold,
     search_all,
 )
-from passerby.types import UNKNOWN, Embeddings
+from passerby.thresholds import accepted_distance, domain_note
+from passerby.types import UNKNOWN, CameraNorm, Embeddings
 
 MOST_DRAWN = 50
 """Queries on one picture."""
@@ -55,6 +57,8 @@ class SearchOptions:
         camera: of all images, for `other` and for a model that uses cameras; None = as names or the table tell.
         pattern: how names tell cameras, for `other`; None = as in c2 or cam2.
         cameras_of: training data set that has the camera, for a model that uses cameras; None = that of the table.
+        accept: the false accept rate that the threshold belongs to; None = it was given as a distance.
+        camera_norm: what is taken out of the vectors of each camera, by the statistics of the table.
 
     """
 
@@ -64,6 +68,34 @@ class SearchOptions:
     camera: str | None = None
     pattern: str | None = None
     cameras_of: str | None = None
+    accept: float | None = None
+    camera_norm: CameraNorm = "none"
+
+
+def calibrated(options: SearchOptions, run: Path, table: Embeddings) -> tuple[SearchOptions, list[str]]:
+    """Return options with the threshold that a model has at the rate `accept`, and notes about it.
+
+    Raises:
+        UserError: the model is not calibrated for that rate, or a threshold or camera norm is given beside it.
+
+    """
+    if options.accept is None:
+        return options, []
+    _require_no_threshold(options.threshold)
+    distance, calibration = accepted_distance(run, options.accept)
+    if options.camera_norm not in ("none", calibration.camera_norm):
+        raise UserError(
+            f"the model is calibrated with camera norm {calibration.camera_norm!r}, so --camera-norm "
+            f"{options.camera_norm} does not fit its thresholds; calibrate it with that one"
+        )
+    note = domain_note(calibration, table.dataset)
+    chosen = replace(options, threshold=distance, camera_norm=calibration.camera_norm)
+    return chosen, [] if note is None else [note]
+
+
+def _require_no_threshold(threshold: float | None) -> None:
+    if threshold is not None:
+        raise UserError("--accept finds the threshold of a false accept rate; leave out --threshold")
 
 
 def search_table(model: Model, table: Embeddings, place: Path, options: SearchOptions) -> list[Answer]:
@@ -84,6 +116,9 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
     cameras = None
     if options.cameras == "other":
         cameras = query_cameras(table, images, camera=options.camera, pattern=options.pattern)
+    table_cameras = cameras
+    if options.camera_norm != "none" and cameras is None:
+        table_cameras = guess_query_cameras(table, images, pattern=options.pattern)
     found = search_all(
         model,
         table,
@@ -92,6 +127,8 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
         threshold=options.threshold,
         other_than=cameras,
         cam=model_cameras(model, table, images, camera=options.camera, dataset=options.cameras_of),
+        camera_norm=options.camera_norm,
+        table_cam=table_cameras,
     )
     told = [ELSEWHERE] * len(images) if cameras is None else cameras.tolist()
     known = [None if camera == ELSEWHERE else camera for camera in told]
@@ -160,6 +197,26 @@ class Verdict:
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
         return {**asdict(self), "same": self.same}
+
+
+def decision_threshold(run: Path, threshold: float | None, accept: float | None) -> float | None:
+    """Return the threshold of a decision: as given, or that of a false accept rate in the calibration of a model.
+
+    Raises:
+        UserError: both are given, the model is not calibrated for the rate, or its calibration has a camera norm, which
+            two images alone do not have.
+
+    """
+    if accept is None:
+        return threshold
+    _require_no_threshold(threshold)
+    distance, calibration = accepted_distance(run, accept)
+    if calibration.camera_norm != "none":
+        raise UserError(
+            f"the model is calibrated with camera norm {calibration.camera_norm!r}, which needs many images of each "
+            "camera; to compare two images, calibrate it with --camera-norm none"
+        )
+    return distance
 
 
 def verify_images(

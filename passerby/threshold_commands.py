@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from passerby.console import bar
-from passerby.encoders import Model, chosen_dataset, embed_site
+from passerby.encoders import Model, embed_dataset, select_dataset
 from passerby.metrics.calibration import RATES, Calibration, PairThresholds, calibrate
 from passerby.types import CameraNorm, Embeddings
 
@@ -42,11 +42,11 @@ def calibrate_model(
         UserError: no such data set, or one without enough impostor pairs; see `calibrate`.
 
     """
-    dataset = chosen_dataset(model.recipe, on=on, data=data, pattern=pattern)
+    dataset = select_dataset(model.recipe, on=on, data=data, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
     with bar(f"embedding {dataset.name}", console) as advance:
-        embeddings = embed_site(model, dataset, progress=advance)
+        embeddings = embed_dataset(model, dataset, progress=advance)
     return calibrate(embeddings, rates=rates, camera_norm=camera_norm)
 
 

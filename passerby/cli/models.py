@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from passerby.cli.options import (
+    AcceptRate,
+    CameraNormRule,
     CamerasOf,
     CamerasRule,
     DataFolder,
@@ -179,6 +181,8 @@ def search(
     run: Annotated[Path, typer.Option(help="the run or model file that produced the .npz", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="maximum number of results")] = 10,
     threshold: Threshold = None,
+    accept: AcceptRate = None,
+    camera_norm: CameraNormRule = "none",
     other_cameras: Annotated[
         bool, typer.Option("--other-cameras", help="exclude gallery images of the query's camera")
     ] = False,
@@ -205,19 +209,32 @@ def search(
     from passerby.commands import open_model
     from passerby.metrics.spread import spread_notes
     from passerby.report.figure_files import require_ending
-    from passerby.search_commands import SearchOptions, answers_json, draw_answers, search_table
+    from passerby.search_commands import SearchOptions, answers_json, calibrated, draw_answers, search_table
     from passerby.types import Embeddings
 
     if picture is not None:
         require_ending(picture)
-    options = SearchOptions(count, threshold, "other" if other_cameras else "all", camera, pattern, cameras_of)
+    options = SearchOptions(
+        count,
+        threshold,
+        "other" if other_cameras else "all",
+        camera,
+        pattern,
+        cameras_of,
+        accept=accept,
+        camera_norm=camera_norm,
+    )
     model = open_model(run, said or [], make_console(), inference=inference)
     vectors = Embeddings.load(table)
     for note in spread_notes(vectors.vectors):
         typer.echo(note, err=True)
+    options, notes = calibrated(options, run, vectors)
+    for note in notes:
+        typer.echo(note, err=True)
     answers = search_table(model, vectors, image, options)
     for answer in answers:
-        lines = answer.lines() or ["     nothing within the threshold" if threshold is not None else "     nothing"]
+        nobody = "     nobody here" if accept is not None else "     nothing within the threshold"
+        lines = answer.lines() or [nobody if options.threshold is not None else "     nothing"]
         typer.echo("\n".join([answer.query, *lines] if len(answers) > 1 else lines))
     if picture is not None:
         draw_answers(answers, picture)
@@ -232,6 +249,7 @@ def verify(
     first: Annotated[Path, typer.Argument(help="an image", show_default=False)],
     second: Annotated[Path, typer.Argument(help="another image", show_default=False)],
     threshold: Threshold = None,
+    accept: AcceptRate = None,
     camera: Annotated[
         list[int] | None,
         typer.Option(
@@ -248,11 +266,12 @@ def verify(
     """Compare two images: their cosine distance and, with a threshold, the decision same or different person."""
     from passerby.commands import open_model
     from passerby.encoders import GivenCamera
-    from passerby.search_commands import verify_images
+    from passerby.search_commands import decision_threshold, verify_images
 
     model = open_model(run, said or [], make_console(), inference=inference)
+    limit = decision_threshold(run, threshold, accept)
     numbers = camera[0] if camera and len(camera) == 1 else camera
-    verdict = verify_images(model, first, second, threshold=threshold, camera=GivenCamera(numbers, cameras_of))
+    verdict = verify_images(model, first, second, threshold=limit, camera=GivenCamera(numbers, cameras_of))
     typer.echo(verdict)
     if json_file is not None:
         write_json(json_file, verdict.to_json())

@@ -76,6 +76,11 @@ CamerasOf = Annotated[
     ),
 ]
 
+AcceptRate = Annotated[
+    float | None,
+    typer.Option(help="false accept rate, e.g. 1e-3: the threshold that `calibrate` found for it", show_default=False),
+]
+
 
 def import_files(files: list[Path] | None) -> None:
     """Run the files that a person names by --import; nothing is loaded when there are none."""
