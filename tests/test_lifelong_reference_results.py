@@ -48,7 +48,7 @@ COMMON = {
     "input.size": [256, 128], "input.interpolation": "bicubic",
     "data.sampler.kind": "pk_cameras", "data.sampler.identities": 32, "data.sampler.instances": 4,
     "data.augment.flip": 0.5, "data.augment.pad": 10, "data.augment.erase.probability": 0.5,
-    "model.backbone": "resnet50.tv_in1k", "model.last_stride": 1, "model.pool": "gem", "model.neck": "bnneck",
+    "model.backbone": "resnet50.tv_in1k", "model.last_stride": 1, "model.pool": "gem_learned", "model.neck": "bnneck",
     "losses.softmax.smoothing": 0.0, "losses.triplet.form": "soft", "losses.triplet.distance": "euclidean_norm",
     "losses.triplet.feature": "before_neck", "optim.name": "sgd", "optim.lr": 8e-3, "optim.momentum": 0.9,
     "optim.weight_decay": 1e-4, "optim.schedule": "multistep", "optim.warmup_epochs": 10.0,
