@@ -53,7 +53,8 @@ class DataSettings(Settings):
     """Sampling, caching and augmentation of images."""
 
     sampler: AnySampler = Field(
-        PkSettings(), description="how the images of a batch are drawn; a kind alone keeps the size of the batch"
+        PkSettings(),
+        description="sampler, which draws the batches; a kind alone, such as pk_cameras, keeps the other settings",
     )
     cache: Literal["auto", "memory", "none"] = Field(
         "auto", description="place of decoded images; auto: memory while a set needs < 2 GiB"
@@ -63,7 +64,7 @@ class DataSettings(Settings):
     )
     augment: AugmentSettings = AugmentSettings()
 
-    @field_validator("sampler", mode="before")
+    @field_validator("sampler", mode="before", json_schema_input_type=AnySampler | str)
     @classmethod
     def _spelled_out(cls, value: object) -> object:
         return {"kind": value} if isinstance(value, str) else value
