@@ -61,6 +61,7 @@ class CenterSettings(BaseLossSettings):
     """Center loss."""
 
     separates_identities: ClassVar[bool] = False
+    has_memory: ClassVar[bool] = True
 
     weight: Weight = 5e-4
     lr: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learning rate of the centres")
@@ -83,11 +84,11 @@ class Center(Loss):
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch, against the centres before it; labels (B,) in [0, C)."""
-        vectors = self.vectors(out)
-        loss = center_loss(vectors, labels, self.centres)
-        if self.training:
-            self.centres = moved_centres(vectors.detach(), labels, self.centres, rate=self.settings.lr)
-        return loss
+        return center_loss(self.vectors(out), labels, self.centres)
+
+    def update_memory(self, out: Output, labels: Tensor) -> None:
+        """Move the centres."""
+        self.centres = moved_centres(self.vectors(out).detach(), labels, self.centres, rate=self.settings.lr)
 
     def identity_rows(self) -> Tensor:
         """Return the centres (C, D)."""

@@ -26,6 +26,9 @@ class BaseLossSettings(Settings):
     has_classifier: ClassVar[bool] = False
     """Whether the module is a `ClassifierLoss`."""
 
+    has_memory: ClassVar[bool] = False
+    """Whether the module overrides `update_memory`."""
+
     @property
     def needs_positives(self) -> bool:
         """Whether the loss is 0, without a gradient, for a batch in which no identity has two images."""
@@ -53,6 +56,17 @@ class Loss(nn.Module):
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,) in [0, C)."""
         raise NotImplementedError
+
+    def update_memory(self, out: Output, labels: Tensor) -> None:
+        """Move what the loss keeps of its identities by the batch of all processes.
+
+        Called after `forward` in training mode, without gradients. The settings' `has_memory` is true.
+
+        Args:
+            out: of the batch; `forward` may see that of this process only (`engine.mining: local`).
+            labels: (B,) int64 in [0, C).
+
+        """
 
     def vectors(self, out: Output) -> Tensor:
         """Return the vectors (B, D) that the loss is computed on."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from passerby.choices import ChoiceSettings
-from passerby.losses.loss import BaseLossSettings
+from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.table import LOSSES
 from passerby.losses.weights import LIMIT, learned_share
 from passerby.registry import Table
@@ -86,16 +86,32 @@ class LossMix(nn.Module):
         )
         weights = {name: loss.weight for name, loss in settings.chosen.items()}
         self.weights = {name: weight for name, weight in weights.items() if weight != "learned"}
+        self.has_memory = any(chosen.has_memory for chosen in settings.chosen.values())
         self.log_variances = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(())) for name, weight in weights.items() if weight == "learned"}
         )
 
-    def forward(self, out: Output, labels: Tensor) -> dict[str, LossTerm]:
-        """Return one term per loss; images with label -1 take no part."""
-        labelled = labels >= 0
-        if not bool(labelled.all()):
-            out, labels = _rows(out, labelled), labels[labelled]
-        return {name: self._term(name, loss(out, labels)) for name, loss in self.losses.items()}
+    def forward(
+        self, out: Output, labels: Tensor, *, joint: tuple[Output, Tensor] | None = None
+    ) -> dict[str, LossTerm]:
+        """Return one term per loss; images with label -1 take no part.
+
+        Args:
+            out: the vectors that the losses are computed on.
+            labels: (B,) int64.
+            joint: output and labels of all processes, which move the memories of losses; None: `out` has them already.
+
+        """
+        out, labels = _labelled(out, labels)
+        terms = {name: self._term(name, loss(out, labels)) for name, loss in self.losses.items()}
+        if self.training and self.has_memory:
+            self._update_memories(*((out, labels) if joint is None else _labelled(*joint)))
+        return terms
+
+    @torch.no_grad()
+    def _update_memories(self, out: Output, labels: Tensor) -> None:
+        for loss in self.losses.values():
+            cast("Loss", loss).update_memory(out, labels)
 
     @property
     def no_weight_decay(self) -> list[nn.Parameter]:
@@ -109,6 +125,12 @@ class LossMix(nn.Module):
         with torch.no_grad():  # not a clamp in the graph, where an s at the limit would have no gradient to return by
             log_variance.clamp_(-LIMIT, LIMIT)
         return LossTerm(value, math.exp(-log_variance.item()), log_variance)
+
+
+def _labelled(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
+    """Leave out images with label -1."""
+    labelled = labels >= 0
+    return (out, labels) if bool(labelled.all()) else (_rows(out, labelled), labels[labelled])
 
 
 def _rows(out: Output, rows: Tensor) -> Output:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from passerby.losses.mix import LossTerm
 from passerby.training import distributed
 from passerby.training.setup import Setup
@@ -17,8 +19,19 @@ def forward(setup: Setup, state: TrainState, batch: Batch) -> Output:
 
 
 def compute_losses(setup: Setup, state: TrainState, batch: Batch, out: Output) -> dict[str, LossTerm]:
-    """Return the losses of the stage for an output, in float32 and over the batches of all processes."""
-    local = setup.recipe.engine.mining == "local"
-    seen, labels = (out, batch.identities) if local else distributed.gather(out, batch.identities)
-    terms: dict[str, LossTerm] = state.losses(seen, labels)
+    """Return the losses of the stage for an output, in float32, over the batches of all processes or of this one.
+
+    What losses keep of identities, such as centres, moves by the batches of all processes in any case, or it would be
+    another one in each process.
+    """
+    labels, local = batch.identities, setup.recipe.engine.mining == "local"
+    terms: dict[str, LossTerm]
+    if not local:
+        terms = state.losses(*distributed.gather(out, labels))
+        return terms
+    joint = None
+    if state.losses.has_memory:
+        with torch.no_grad():
+            joint = distributed.gather(out, labels)
+    terms = state.losses(out, labels, joint=joint)
     return terms

@@ -38,7 +38,7 @@ def make(name, *, dtype=torch.float32, seed=0):
     loss = VARIANTS[name].make(dimension=DIMENSION, classes=CLASSES)
     for parameter in loss.parameters():
         torch.nn.init.normal_(parameter)
-    return loss.to(dtype).eval()  # what a loss remembers of a batch, such as centres, it remembers in training mode
+    return loss.to(dtype).eval()
 
 
 def output(*, dtype=torch.float32, count=8, seed=0):
@@ -54,6 +54,17 @@ def rows(out, order):
 @pytest.mark.parametrize("name", LOSSES)
 def test_it_is_known_which_vector_it_trains(name):
     assert build(LossSettings, {name: {}}, source="test").features[name] in ("after_neck", "before_neck")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_memory_is_moved_by_a_function_of_its_own_and_not_by_the_loss(name):
+    loss = make(name).train()
+    before = {key: value.clone() for key, value in loss.state_dict().items()}
+    loss(output(), LABELS)
+    assert all(torch.equal(value, before[key]) for key, value in loss.state_dict().items())
+    loss.update_memory(output(), LABELS)
+    moved = any(not torch.equal(value, before[key]) for key, value in loss.state_dict().items())
+    assert moved == loss.settings.has_memory
 
 
 @pytest.mark.parametrize("name", LOSSES)

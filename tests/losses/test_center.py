@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passerby.losses.center import CenterSettings, center_loss, moved_centres
+from passerby.losses.mix import LossMix, LossSettings
 from passerby.types import Output
 from tests import loss_oracles
 
@@ -63,9 +64,11 @@ def test_each_training_batch_moves_the_centres_and_no_other():
     loss = CenterSettings().make(dimension=3, classes=4).double()
     loss.load_state_dict({"centres": of("centers")})
     x = of("x").requires_grad_()
-    loss.eval()(output(x), LABELS)
+    mix = LossMix(LossSettings(center=CenterSettings()), dimension=3, classes=4)
+    loss = mix.losses["center"] = loss
+    mix.eval()(output(x), LABELS)
     assert torch.equal(loss.state_dict()["centres"], of("centers"))
-    value = loss.train()(output(x), LABELS)
+    value = mix.train()(output(x), LABELS)["center"].value
     torch.testing.assert_close(loss.state_dict()["centres"], of("bot_centers_after_sgd_lr05"), atol=1e-7, rtol=1e-6)
     assert value.item() == pytest.approx(ORACLE["torch_mean_sq"])  # against the centres before the batch
     value.backward()
@@ -77,7 +80,7 @@ def test_each_training_batch_moves_the_centres_and_no_other():
 def test_centres_come_to_the_means():
     loss = CenterSettings().make(dimension=3, classes=4).double()
     for _ in range(200):
-        loss(output(of("x")), LABELS)
+        loss.update_memory(output(of("x")), LABELS)
     means = torch.stack([of("x")[label == LABELS].mean(dim=0) for label in range(3)])
     torch.testing.assert_close(loss.centres[:3], means)
 
@@ -87,4 +90,15 @@ def test_the_settings_choose_the_vector_and_the_rate(feature):
     loss = CenterSettings(feature=feature, lr=0.25).make(dimension=3, classes=4)
     out, before = output(torch.ones(6, 3), torch.full((6, 3), 2.0)), loss.centres.clone()
     assert loss(out, LABELS) == center_loss(getattr(out, feature), LABELS, before)
+    loss.update_memory(out, LABELS)
     assert torch.equal(loss.centres, moved_centres(getattr(out, feature), LABELS, before, rate=0.25))
+
+
+def test_the_images_of_all_processes_move_the_centres_and_only_known_ones():
+    mix, out = LossMix(LossSettings(center=CenterSettings()), dimension=3, classes=4), output(of("x").float())
+    before, unknown = mix.losses["center"].centres.clone(), LABELS.clone()
+    unknown[0] = -1
+    terms = mix(output(torch.ones(2, 3)), torch.tensor([3, 3]), joint=(out, unknown))
+    assert torch.equal(terms["center"].value, center_loss(torch.ones(2, 3), torch.tensor([3, 3]), before))
+    after = moved_centres(out.before_neck[1:], LABELS[1:], before)
+    assert torch.equal(mix.losses["center"].centres, after)

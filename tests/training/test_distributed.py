@@ -61,6 +61,13 @@ VARIANTS = {
     ],
     "mean teachers": [UNLABELLED[0], "method.mmt={cluster: {kind: kmeans, k: 5}}", "evaluate=[]"],
     "local": ["engine.mining=local", "stages.0.epochs=1"],
+    "centres": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "engine.mining=local",
+        "losses={triplet: null, center: {weight: 0.05}}",
+    ],
 }
 
 
@@ -72,6 +79,7 @@ AS_IN_ONE = [
     "images",
     "backbone frozen at first",
     "backbone frozen in a stage",
+    "centres",
 ]
 BROKEN_OFF = {"batch norm": 3, "running mean": 3, "mean teachers": 2}
 """Variants that are also stopped before so many batches are done, and gone on with."""
@@ -137,6 +145,15 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all_with_the_sentence(ran
 def test_local_mining_is_something_else(two):
     one, other = (load_file(two / name / "embedder.safetensors") for name in ("local", "batch norm"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_centres_move_by_the_images_of_all_processes_where_each_mines_alone(two, tiny, tmp_path):
+    train(tiny(*VARIANTS["centres"]), tmp_path / "one")
+    together, alone = (
+        torch.load(folder / "last.pt", weights_only=True)["losses"]["losses.center.centres"]
+        for folder in (two / "centres", tmp_path / "one")
+    )
+    assert float((together - alone).abs().max()) < 1e-5
 
 
 def test_scores_equal_those_of_one_process(two, tiny):
