@@ -19,9 +19,11 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "optim.ema": "optim.ema_decay",
         "engine.accumulate": "engine.grad_accum_steps",
         "engine.batch_norm_group": "engine.ghost_batch_size",
+        "engine.tensorboard": "engine.track",
         "losses.center.rate": "losses.center.lr",
         "method.average.share": "method.average.alpha",
         "method.ebll.steps": "method.ebll.milestones",
+        "method.ebll.loss": "method.ebll.autoencoders",
         "test.reliance": "test.background_bias",
         "test.pixels": "test.input_mask",
         "data.identities": "data.sampler.identities",
@@ -36,6 +38,20 @@ A setting of the top level that stages may have too stands here once.
 
 FORMER_KINDS: Mapping[str, str] = MappingProxyType({"datasets": "per_domain", "identities": "pk"})
 """The values of the former `data.sampling`, and the samplers that draw so."""
+
+FORMER_VALUES: Mapping[str, Mapping[object, str | list[str]]] = MappingProxyType(
+    {
+        "test.input_mask": {"whole": "none"},
+        "engine.track": {False: "none", True: "tensorboard"},
+        "method.ebll.autoencoders": {
+            "ae": ["ae"],
+            "ae_l1": ["ae_l1"],
+            "ae_l2": ["ae_l2"],
+            "all": ["ae", "ae_l1", "ae_l2"],
+        },
+    }
+)
+"""By the present path of a setting, its former values and the present ones that stored recipes are read by."""
 
 _STAGE = re.compile(r"stages\.(\d+)\.")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from passerby.device import AUTOMATIC, InferenceSettings
@@ -36,7 +37,9 @@ def load_model(path: str | Path, given: Sequence[str] = (), *, inference: Infere
     network = load_onnx(path, given, device=inference.device)
     if network.recipe is None:
         return TrainedOnnx(network, None, inference)
-    return TrainedOnnx(network, recipe_from_text(network.recipe, source=f"the recipe in {path}"), inference)
+    notes: list[str] = []
+    recipe = recipe_from_text(network.recipe, source=f"the recipe in {path}", notify=notes.append)
+    return TrainedOnnx(replace(network, notes=(*network.notes, *notes)), recipe, inference)
 
 
 def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) -> Trained:
@@ -54,14 +57,15 @@ def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) 
         raise UserError(f"no trained model at {file}{hint}")
     require_used(file.parent)
     embedder = load_embedder(file).to(device)
-    recipe = _recipe_of(file)
+    notes: list[str] = []
+    recipe = _recipe_of(file, notes.append)
     inference.network_precision(recipe.engine.precision)  # refuses what the device cannot do before images are read
-    return Trained(embedder, recipe, file, recipe.test.flip, inference=inference)
+    return Trained(embedder, recipe, file, recipe.test.flip, tuple(notes), inference)
 
 
-def _recipe_of(file: Path) -> Recipe:
+def _recipe_of(file: Path, notify: Callable[[str], None]) -> Recipe:
     """Return the recipe of a model; where that of the folder around it is the same, that one, which has all paths."""
-    inside = recipe_from_text(safetensors_text(file, "recipe"), source=f"the recipe in {file}")
+    inside = recipe_from_text(safetensors_text(file, "recipe"), source=f"the recipe in {file}", notify=notify)
     beside = file.with_name("recipe.yaml")
     if beside.is_file() and public_text(whole := recipe_of_run(beside)) == public_text(inside):
         return whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -124,17 +124,39 @@ def _require_effect(assignment: str, before: dict[str, Plain], after: dict[str, 
         )
 
 
-def recipe_from_text(text: str, overrides: Sequence[str] = (), *, source: str) -> Recipe:
-    """Read a resolved recipe, as runs and models of this or an earlier version carry it, and apply `key=value`."""
-    data = in_present_words(parse_yaml(text, source=source))
+def recipe_from_text(
+    text: str, overrides: Sequence[str] = (), *, source: str, notify: Callable[[str], None] | None = None
+) -> Recipe:
+    """Read a resolved recipe, as runs and models of this or an earlier version carry it, and apply `key=value`.
+
+    Args:
+        text: YAML.
+        overrides: `key=value` of a person, in the words of today.
+        source: name of the recipe in messages.
+        notify: called with a sentence where it was translated from the words of an earlier version; None drops it.
+
+    Raises:
+        UserError: no recipe, or one with a mistake.
+
+    """
+    data = parse_yaml(text, source=source)
     if not isinstance(data, dict):
         raise UserError(f"{source} carries no recipe")
-    return make_recipe(_changed(data, overrides), source=source)
+    return make_recipe(_changed(_translated(data, source, notify), overrides), source=source)
 
 
-def recipe_of_run(file: Path) -> Recipe:
-    """Read the recipe.yaml of a run folder, which an earlier version may have written."""
-    return make_recipe(cast("dict[str, Plain]", in_present_words(read_mapping(file))), source=f"recipe {file}")
+def recipe_of_run(file: Path, *, notify: Callable[[str], None] | None = None) -> Recipe:
+    """Read the recipe.yaml of a run folder, which an earlier version may have written; see `recipe_from_text`."""
+    source = f"recipe {file}"
+    return make_recipe(_translated(read_mapping(file), source, notify), source=source)
+
+
+def _translated(data: dict[str, Plain], source: str, notify: Callable[[str], None] | None) -> dict[str, Plain]:
+    """Return a stored recipe in the words of today."""
+    translation = in_present_words(data)
+    if notify is not None and (note := translation.note(source)) is not None:
+        notify(note)
+    return translation.data
 
 
 def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:

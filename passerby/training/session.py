@@ -108,7 +108,7 @@ def _prepare(
         trainer = make_trainer(recipe, folder, log=log)
         return trainer, None, start_messages(trainer)
     others = require_used(folder)
-    begun = recipe_from_text(checkpoint.recipe, source=str(folder / "last.pt"))
+    begun = recipe_from_text(checkpoint.recipe, source=str(folder / "last.pt"), notify=others.append)
     require_stage(checkpoint, [stage.epochs for stage in recipe.stages])
     changes = allow_changes(begun, recipe, checkpoint)
     try:
