@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passerby.cli.options import file_to_write, make_console
+from passerby.cli.options import file_to_write
 from passerby.errors import UserError
 
 if TYPE_CHECKING:
+    from passerby.published.family import PublishedFamily
     from passerby.published.importing import PublishedModel
 
 published_app = typer.Typer()
@@ -19,7 +20,9 @@ published_app = typer.Typer()
 
 @published_app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="a published file: .pth, .pt, .tar, .bin, .safetensors")],
+    file: Annotated[
+        str, typer.Argument(help="a published file: .pth, .pt, .tar, .bin, .safetensors, or hf://OWNER/NAME/FILE")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="the .safetensors to write", callback=file_to_write)],
     family: Annotated[
         str | None,
@@ -44,34 +47,52 @@ def import_model(
     typer.echo(out)
 
 
-@published_app.command("models")
-def list_models() -> None:
+catalogue_app = typer.Typer(invoke_without_command=True, help="List the families of published models.")
+published_app.add_typer(catalogue_app, name="models")
+
+
+@catalogue_app.callback()
+def list_models(ctx: typer.Context) -> None:
     """List the families of published models that `passerby import` reads, with licences and where to get them."""
-    from rich.table import Table
+    if ctx.invoked_subcommand is None:
+        from passerby.published.table import FAMILIES
 
-    from passerby.published.table import FAMILIES
+        typer.echo("\n\n".join(describe_family(name, kind) for name, kind in FAMILIES.items()))
+        typer.echo("\nScores are the authors' own, not measured here. Nothing is downloaded by itself.")
 
-    table = Table("family", "models", "code", "weights", "size", "published scores (theirs)", "download")
-    for name, kind in FAMILIES.items():
-        scores = "\n".join(map(str, kind.scores))
-        table.add_row(name, kind.summary, kind.code_licence, kind.weights_licence, kind.sizes, scores, kind.download)
-    make_console().print(table)
+
+def describe_family(name: str, kind: type[PublishedFamily]) -> str:
+    """Return the facts of a family in a few lines: models, licences, size, scores, what to download, settings."""
+    settings = {key: field.default for key, field in kind.settings_class.model_fields.items()}
+    lines = [
+        f"images    {kind.sizes}",
+        f"licence   code {kind.code_licence}; weights {kind.weights_licence}",
+        f"download  {kind.download}",
+        *(f"{'scores' if number == 0 else '':9} {score}" for number, score in enumerate(kind.scores)),
+        *([f"--set     {', '.join(f'{key}={_word(value)}' for key, value in settings.items())}"] if settings else []),
+    ]
+    return "\n".join([f"{name}  {kind.summary}", *(f"    {line}" for line in lines)])
 
 
 def describe_published(model: PublishedModel) -> list[str]:
     """Return what was made of a published file, line by line."""
     embedder, imported = model.embedder, model.imported
     height, width = embedder.input.size
-    settings = ", ".join(f"{key}={value}" for key, value in model.settings.model_dump(mode="json").items())
+    chosen = {key: value for key, value in model.settings.model_dump(mode="json").items() if key not in imported.idle}
+    settings = ", ".join(f"{key}={_word(value)}" for key, value in chosen.items())
     mean, std = embedder.input.mean, embedder.input.std
     return [
         f"family: {model.family} ({model.reason})",
         f"settings: {settings or 'none'}",
         f"network: {imported.model.backbone}, {sum(p.numel() for p in embedder.parameters()):,} parameters",
         f"images: {height}x{width}, {embedder.input.interpolation}, mean {_list(mean)}, std {_list(std)}",
-        f"vector: {imported.vector}, {embedder.dimension} numbers",
+        f"vector: {imported.vector}, {embedder.dimension} numbers, {imported.distance} distance",
         *model.notes,
     ]
+
+
+def _word(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _list(values: tuple[float, ...]) -> str:

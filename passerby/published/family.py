@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -30,6 +30,8 @@ class Imported:
         vector: which of its vectors is the published one.
         notes: sentences that a person must see.
         cameras: those of the training images, for a network that uses cameras.
+        distance: by which the published scores compare vectors.
+        idle: names of settings that have no effect on this file.
 
     """
 
@@ -39,6 +41,8 @@ class Imported:
     vector: VectorName
     notes: tuple[str, ...] = ()
     cameras: CameraTable = NO_CAMERAS
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    idle: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from passerby.errors import UserError, did_you_mean
+from passerby.errors import UserError, did_you_mean, first_line
 from passerby.models.embedder import Embedder, load_state, save_embedder
 from passerby.models.weights_file import few_names, read_table
 from passerby.published.family import Imported, PublishedFamily
+from passerby.published.hub import local_file
 from passerby.published.table import FAMILIES
 from passerby.published.tensors import FileTensors
 from passerby.recipe import Recipe, TestSettings
@@ -48,7 +49,7 @@ class PublishedModel:
             description=f"a published model of the family {self.family}",
             model=self.imported.model,
             input=self.embedder.input,
-            test=TestSettings(feature=self.imported.vector),
+            test=TestSettings(feature=self.imported.vector, distance=self.imported.distance),
         )
 
     def save(self, path: str | Path) -> None:
@@ -66,23 +67,27 @@ def read_published(
     """Read a published file, without running code from it.
 
     Args:
-        path: .pth, .pt, .bin, .tar or .safetensors.
+        path: .pth, .pt, .bin, .tar or .safetensors, or `hf://owner/name/file`.
         family: a name in `FAMILIES`; None = recognised by the names of the tensors.
         overrides: `key=value` of the family's `settings_class`.
         size: (H, W) of the images; None = as published.
 
     Raises:
         UserError: not a weights file, one of another family, of several or of none, a tensor that the family does not
-            know or that is missing, or an unknown setting.
+            know or that is missing, or a setting that is unknown or without effect.
 
     """
+    path = local_file(path)
     table = read_table(path)
     tensors = FileTensors(without_module(table.tensors, source=str(path)), source=str(path))
     name, reason = recognise_family(tensors) if family is None else _require_family(tensors, family)
     kind = FAMILIES[name]
     settings = family_settings(kind, overrides)
-    imported = kind.convert(tensors, settings, size=size)
+    imported = _convert(kind, tensors, settings, size=size, name=name)
     tensors.require_all_used(kind.without_influence, family=name)
+    for assignment in overrides:
+        if assignment.partition("=")[0] in imported.idle:
+            raise UserError(f"--set {assignment} has no effect on {path}; leave it out")
     if size is not None and imported.input.size != size:
         imported = replace(imported, input=imported.input.model_copy(update={"size": size}))
     return PublishedModel(
@@ -175,7 +180,35 @@ def embedder_of(imported: Imported, *, source: str) -> Embedder:
 
     """
     embedder = Embedder(imported.model, imported.input, load=False, cameras=imported.cameras)
-    counters = {key for key in embedder.state_dict() if key.endswith("num_batches_tracked")}
-    missing = dict.fromkeys(counters - imported.state.keys(), torch.tensor(0))
-    load_state(embedder, imported.state | missing, source=source)
+    wanted, state = embedder.state_dict(), imported.state
+    missing = [key for key in wanted if key not in state]
+    counters = {key: torch.tensor(0) for key in missing if key.endswith("num_batches_tracked")}
+    shapes = [
+        f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
+        for key, value in state.items()
+        if key in wanted and value.shape != wanted[key].shape
+    ]
+    odd = {
+        "missing": [key for key in missing if key not in counters],
+        "of another shape": shapes,
+        "without a place": [key for key in state if key not in wanted],
+    }
+    told = [f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys]
+    if told:
+        raise UserError(f"{source} does not fit {imported.model.backbone!r}: {'; '.join(told)}")
+    load_state(embedder, state | counters, source=source)
     return embedder.eval()
+
+
+def _convert(
+    kind: type[PublishedFamily], tensors: FileTensors, settings: Settings, *, size: tuple[int, int] | None, name: str
+) -> Imported:
+    try:
+        return kind.convert(tensors, settings, size=size)
+    except UserError:
+        raise
+    except Exception as error:  # tensors without the dimensions, or of the sizes, that any file of the family has
+        raise UserError(
+            f"{tensors.source}: the names are those of {name}, but the shapes of its tensors do not fit together "
+            f"({first_line(error)})"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -27,11 +28,15 @@ class Luperson(PublishedFamily):
     """
 
     summary: ClassVar[str] = "LUPerson: MoCo starts (ResNet-50/101), and MGN fine-tuned from them"
-    code_licence: ClassVar[str] = "MIT"
-    weights_licence: ClassVar[str] = "none stated"
+    code_licence: ClassVar[str] = "none stated"
+    weights_licence: ClassVar[str] = "none stated; LUPerson itself is for research only"
     sizes: ClassVar[str] = "256x128; MGN 384x128"
     download: ClassVar[str] = "lup_moco_r50.pth, ..., linked in the README of github.com/DengpanFu/LUPerson"
-    scores: ClassVar[tuple[PublishedScore, ...]] = ()
+    scores: ClassVar[tuple[PublishedScore, ...]] = (
+        PublishedScore("MGN R50", "Market-1501", 91.12, 96.26),
+        PublishedScore("MGN R50", "MSMT17", 66.06, 85.08),
+        PublishedScore("MGN R50", "DukeMTMC-reID", 82.27, 90.35),
+    )
     settings_class: ClassVar[type[Settings]] = StrideChoices
     without_influence: ClassVar[tuple[str, ...]] = (
         r"encoder_k\..*",
@@ -72,4 +77,5 @@ def _mgn(tensors: FileTensors, size: tuple[int, int] | None) -> Imported:
     inputs = stored_input(
         tensors, InputSettings(size=size or (384, 128), interpolation="bicubic", mean=_MEAN, std=_STD)
     )
-    return convert_mgn(tensors, inputs, stem_pool="torchvision", pool="gem")
+    imported = convert_mgn(tensors, inputs, stem_pool="torchvision", pool="gem")
+    return replace(imported, idle=frozenset({"last_stride"}))

@@ -12,6 +12,7 @@ from passerby.models.backbones import BACKBONES, Loaded, fit_tensors, load_backb
 from passerby.models.embedder import ModelSettings
 from passerby.models.weights_file import read_table
 from passerby.published.family import Imported
+from passerby.published.hub import local_file
 from passerby.published.importing import reasons_of, without_module
 from passerby.published.table import FAMILIES
 from passerby.published.tensors import FileTensors
@@ -29,7 +30,7 @@ def load_start(backbone: Backbone, path: str | Path, *, model: ModelSettings, si
 
     Args:
         backbone: the backbone that the settings built.
-        path: the file.
+        path: the file, or `hf://owner/name/file`.
         model: the settings.
         size: (H, W) of the images, for tables of positions.
 
@@ -37,7 +38,8 @@ def load_start(backbone: Backbone, path: str | Path, *, model: ModelSettings, si
         UserError: see `load_backbone`; the text adds which settings the file is for, where they are known.
 
     """
-    described = _described(Path(path))
+    path = local_file(path)
+    described = _described(path)
     if described is not None:
         return _load(backbone, path, None, described, model)
     table = read_table(path)

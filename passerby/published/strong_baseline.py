@@ -34,6 +34,7 @@ class StrongBaseline(PublishedFamily):
     scores: ClassVar[tuple[PublishedScore, ...]] = (
         PublishedScore("ResNet-50", "Market-1501", 85.9, 94.5),
         PublishedScore("ResNet-50", "DukeMTMC-reID", 76.4, 86.4),
+        PublishedScore("SE-ResNet-50", "Market-1501", 86.3, 94.4),
     )
     without_influence: ClassVar[tuple[str, ...]] = (r"classifier\..*", r"base\.fc\..*")
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 from pydantic import Field, JsonValue
 from torch import Tensor
 
-from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import ModelSettings
 from passerby.models.osnet import OSNETS
@@ -23,7 +22,7 @@ _PLAIN, _SEARCHED = "conv2.0.conv2a.conv1.weight", "conv2.0.conv2.0.layers.0.con
 class TorchreidChoices(Settings):
     """What is no key of torchreid's files."""
 
-    last_stride: Literal["auto", "1", "2"] = Field(
+    last_stride: Literal["auto", 1, 2] = Field(
         "auto", description="of a ResNet's last stage; auto: 1 with a layer fc (resnet50_fc512), else 2 (resnet50)"
     )
 
@@ -40,7 +39,13 @@ class Torchreid(PublishedFamily):
     weights_licence: ClassVar[str] = "none stated"
     sizes: ClassVar[str] = "256x128"
     download: ClassVar[str] = "osnet_*.pth, linked in the model zoo of github.com/KaiyangZhou/deep-person-reid"
-    scores: ClassVar[tuple[PublishedScore, ...]] = ()
+    scores: ClassVar[tuple[PublishedScore, ...]] = (
+        PublishedScore("osnet_x1_0", "Market-1501", 82.6, 94.2),
+        PublishedScore("osnet_x0_25", "Market-1501", 75.0, 91.2),
+        PublishedScore("osnet_x1_0", "MSMT17", 43.8, 74.9),
+        PublishedScore("osnet_ain_x1_0 trained on all of MSMT17", "Market-1501", 43.3, 70.1),
+        PublishedScore("resnet50_fc512", "Market-1501", 75.3, 90.8),
+    )
     settings_class: ClassVar[type[Settings]] = TorchreidChoices
     without_influence: ClassVar[tuple[str, ...]] = (r"classifier\..*",)
 
@@ -61,9 +66,14 @@ class Torchreid(PublishedFamily):
         is_osnet = _PLAIN in tensors or _SEARCHED in tensors
         body = tensors.take_below("", but=r"classifier\..*")
         model = _osnet(tensors) if is_osnet else _resnet(tensors, body, settings)
-        if is_osnet and settings.last_stride != "auto":
-            raise UserError("--set last_stride: an OSNet has no last stride; leave it out")
-        return Imported(model, InputSettings(size=size or (256, 128)), below("backbone.body.", body), "before_neck")
+        return Imported(
+            model,
+            InputSettings(size=size or (256, 128)),
+            below("backbone.body.", body),
+            "before_neck",
+            distance="cosine" if _SEARCHED in tensors else "euclidean",
+            idle=frozenset({"last_stride"} if is_osnet else ()),
+        )
 
 
 def _osnet(tensors: FileTensors) -> ModelSettings:
@@ -80,10 +90,10 @@ def _resnet(tensors: FileTensors, body: Mapping[str, Tensor], settings: Torchrei
     has_layer = "fc.0.weight" in tensors
     if has_layer:
         architecture["fc"] = int(tensors["fc.0.weight"].shape[0])
-    stride = settings.last_stride if settings.last_stride != "auto" else "1" if has_layer else "2"
+    usual: Literal[1, 2] = 1 if has_layer else 2
     return ModelSettings(
         backbone=resnet_name(tensors),
-        last_stride=1 if stride == "1" else 2,
+        last_stride=usual if settings.last_stride == "auto" else settings.last_stride,
         ibn=ibn_kind(body),
         neck="none",
         architecture=architecture,

@@ -1,0 +1,61 @@
+"""`passerby import` and `passerby models`."""
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from passerby.cli import app
+from passerby.encoders import load_model
+from passerby.models.osnet import OSNETS, OSNet
+from passerby.published.table import FAMILIES
+
+run = CliRunner()
+
+
+@pytest.fixture
+def published(tmp_path):
+    torch.save({"state_dict": OSNet(OSNETS["osnet_x0_25"]).state_dict(), "epoch": 3}, tmp_path / "osnet.pth.tar")
+    return tmp_path / "osnet.pth.tar"
+
+
+def test_import_says_what_it_made_and_the_file_embeds(published, tmp_path):
+    out = tmp_path / "model.safetensors"
+    result = run.invoke(app, ["import", str(published), "--size", "64x32", "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        "family: torchreid (it has conv2.0.conv2a.conv1.weight, a stream of an OSNet)",
+        "settings: none",
+        "network: osnet_x0_25, 201,864 parameters",
+        "images: 64x32, bilinear, mean 0.485/0.456/0.406, std 0.229/0.224/0.225",
+        "vector: before_neck, 512 numbers, euclidean distance",
+        str(out),
+    ]
+    assert load_model(out).embed(np.zeros((2, 70, 40, 3), np.uint8)).shape == (2, 512)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["-o", "model.onnx"], "import writes a file that ends in .safetensors, got model.onnx"),
+        (["-o", "m.safetensors", "--size", "64"], "--size 64: write height x width, for example 256x128"),
+        (["-o", "m.safetensors", "--as", "fastreid"], "is no file of the family fastreid; it looks like torchreid"),
+        (["-o", "m.safetensors", "--set", "heads=4"], "unknown key heads; known here: last_stride"),
+    ],
+)
+def test_mistakes_are_one_sentence(published, tmp_path, monkeypatch, options, told):
+    monkeypatch.chdir(tmp_path)
+    result = run.invoke(app, ["import", str(published), *options])
+    assert result.exit_code == 2
+    assert told in result.output.replace("\n", " ")
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_models_lists_every_family_with_its_licences():
+    result = run.invoke(app, ["models"])
+    assert result.exit_code == 0
+    for name, kind in FAMILIES.items():
+        assert f"{name}  {kind.summary}" in result.output
+        assert f"code {kind.code_licence}; weights {kind.weights_licence}" in result.output
+        assert all(str(score) in result.output for score in kind.scores)
+    assert "Nothing is downloaded by itself." in result.output
