@@ -108,8 +108,11 @@ def _groups(earlier: Recipe) -> GroupSamplerSettings:
 
 
 def _finished(source: Path) -> Trained:
-    if not (source / "recipe.yaml").is_file():
-        raise UserError(f"{source} is not a run; name the folder of a finished run, as `passerby train` writes it")
+    if not source.is_file() and not (source / "recipe.yaml").is_file():
+        raise UserError(
+            f"{source} is not a run; name the folder of a finished run, as `passerby train` writes it, or a model file "
+            "(.safetensors), as `passerby import` writes it"
+        )
     return load_trained(source, inference=InferenceSettings(device="cpu"))
 
 

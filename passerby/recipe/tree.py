@@ -48,7 +48,9 @@ class Recipe(Settings):
         "names out again: ['*', '!losses.*'] trains the losses only",
     )
     init_from: str | None = Field(
-        None, description="folder of a run at the end of a stage: go on from its model and what its methods remember"
+        None,
+        description="folder of a run at the end of a stage: go on from its model and what its methods remember; or a "
+        "model file (.safetensors): go on from its model, neck included",
     )
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = Field(
         default_factory=lambda: (StageSettings(train=("auto",)),)

@@ -1,4 +1,4 @@
-"""The initial state of a run that starts from another one (`init_from`): model and methods."""
+"""The initial state of a run that starts from another run or from a model file (`init_from`): model and methods."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from passerby.errors import UserError
+from passerby.inputs import InputSettings
+from passerby.models.embedder import ModelSettings, load_embedder
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text
 from passerby.settings import first_difference
@@ -19,7 +21,7 @@ from passerby.types import CameraTable
 
 @dataclass(frozen=True, eq=False)
 class InitialState:
-    """States of the tested model and of all methods of the earlier run, and its cameras."""
+    """States of the tested model and of all methods of the earlier run, and its cameras; a file has no methods."""
 
     embedder: dict[str, Tensor]
     methods: dict[str, Tensor]
@@ -27,19 +29,23 @@ class InitialState:
 
 
 def read_initial_state(folder: Path, recipe: Recipe) -> InitialState:
-    """Read the state of an earlier run at the end of a stage.
+    """Read the state of an earlier run at the end of a stage, or of a model file.
 
     Args:
-        folder: of the earlier run.
+        folder: of the earlier run, or a model file (.safetensors).
         recipe: of the new run.
 
     Raises:
         UserError: no such run, one in the middle of a stage, or one of another network.
 
     """
+    if folder.is_file():
+        embedder = load_embedder(folder)
+        _require_same_network(folder, embedder.settings, embedder.input, recipe)
+        return InitialState(embedder.state_dict(), {}, embedder.cameras)
     path = folder / "last.pt"
     if not path.is_file():
-        raise UserError(f"init_from: no run in {folder}, which has no last.pt")
+        raise UserError(f"init_from: no run in {folder}, which has no last.pt; give a run folder or a .safetensors")
     require_used(folder)
     checkpoint = load_checkpoint(path)
     earlier = recipe_from_text(checkpoint.recipe, source=f"init_from: the recipe in {path}")
@@ -50,20 +56,20 @@ def read_initial_state(folder: Path, recipe: Recipe) -> InitialState:
             f"init_from: {folder} is in the middle of {numbered(stage=checkpoint.stage)} ({checkpoint.epoch} of "
             f"{stage.epochs} epochs are finished); finish it with --resume first"
         )
-    _require_same_network(folder, earlier, recipe)
+    _require_same_network(folder, earlier.model, earlier.input, recipe)
     cameras = CameraTable.from_plain(checkpoint.cameras or {}, source=f"init_from: {path}")
     return InitialState(_scored(checkpoint), checkpoint.methods, cameras)
 
 
-def _require_same_network(folder: Path, earlier: Recipe, recipe: Recipe) -> None:
-    """Raise `UserError` unless two recipes have one network and the same input settings."""
-    if difference := first_difference(earlier.model, recipe.model, without=frozenset({"weights", "stripes"})):
+def _require_same_network(folder: Path, model: ModelSettings, inputs: InputSettings, recipe: Recipe) -> None:
+    """Raise `UserError` unless an earlier model has the network and the input settings of a recipe."""
+    if difference := first_difference(model, recipe.model, without=frozenset({"weights", "stripes"})):
         name, value, present = difference
         raise UserError(
             f"init_from: the model in {folder} has model.{name} {value!r}, this recipe has {present!r}; its "
             "weights and autoencoders fit only the network that they were trained with"
         )
-    if difference := first_difference(earlier.input, recipe.input):
+    if difference := first_difference(inputs, recipe.input):
         name, value, present = difference
         raise UserError(
             f"init_from: the model in {folder} was trained with input.{name} {value!r}, this recipe has "

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,6 +228,16 @@ def test_what_cannot_work_is_one_sentence_and_nothing_is_written(source, tmp_pat
     folder = paint(tmp_path / "court", **painted)
     assert said in refused(adapt(source, folder, tmp_path / "out", *words))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_file_is_adapted_like_its_run(source, yard, tmp_path):
+    file = Path(shutil.copy(source / "embedder.safetensors", tmp_path / "model.safetensors"))
+    recipe, whole = (adaptation(place, yard, overrides=SMALL) for place in (file, source))
+    assert recipe.init_from == str(file)
+    assert (recipe.model, recipe.input, recipe.optim) == (whole.model, whole.input, whole.optim)
+    found = adapt(file, yard, tmp_path / "out", *SMALL, "stages.0.epochs=1")
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "out" / "embedder.safetensors").exists()
 
 
 def test_places_that_hold_nothing_are_told(source, yard, tmp_path):

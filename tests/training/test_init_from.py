@@ -1,6 +1,7 @@
 """A run that starts where another one ended."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,7 +96,24 @@ def test_a_run_whose_code_collapsed_still_serves_as_a_start(tiny, tmp_path):
     assert len(run_log.metrics(run_log.read(folder / "log.jsonl"))) == 1
 
 
+def test_a_model_file_is_a_start_without_methods(tiny, earlier, tmp_path):
+    file = Path(shutil.copy(earlier / "embedder.safetensors", tmp_path / "model.safetensors"))
+    start = read_initial_state(file, tiny())
+    assert start.methods == {}
+    kept = load_file(file)
+    assert kept.keys() == start.embedder.keys()
+    assert all(torch.equal(value, start.embedder[key]) for key, value in kept.items())
+    folder = run(tiny(*OTHER, "method.lwf.tr_dist=1.0", f"init_from={file}"), tmp_path / "run")
+    teacher = torch.load(folder / "last.pt")["previous_model"]
+    assert all(torch.equal(value, teacher[f"embedder.{key}"]) for key, value in kept.items())
+
+
 # ---- mistakes
+
+
+def test_a_model_file_of_another_network_is_refused(tiny, earlier):
+    with pytest.raises(UserError, match=r"init_from: the model in .*embedder.safetensors has model.neck 'bnneck'"):
+        read_initial_state(earlier / "embedder.safetensors", tiny("model.neck=none"))
 
 
 def test_a_folder_without_a_run(tiny, tmp_path):
