@@ -64,13 +64,13 @@ def present_path(path: str) -> str | None:
     >>> present_path("stages.0.beside"), present_path("optim.lr")
     ('stages.0.source', None)
     """
-    found = _STAGE.match(path)
-    if found is None:
+    stage = _STAGE.match(path)
+    if stage is None:
         return RENAMED.get(path)
-    rest = path[found.end() :]
+    rest = path[stage.end() :]
     if (now := RENAMED.get(f"stages.*.{rest}")) is not None:
-        return now.replace("*", found[1])
-    return None if (now := RENAMED.get(rest)) is None else f"{found[0]}{now}"
+        return now.replace("*", stage[1])
+    return None if (now := RENAMED.get(rest)) is None else f"{stage[0]}{now}"
 
 
 _FORMER_DATA: Mapping[str, object] = MappingProxyType(
@@ -100,7 +100,7 @@ def present_data(data: Mapping[str, object], base: Mapping[str, object] = Mappin
 
 
 def _present_sampler(former: Mapping[str, object]) -> dict[str, object]:
-    """Return the sampler that draws as former keys said."""
+    """Return the sampler that draws as the former keys did."""
     identities, instances, kind = former["identities"], former["instances"], former["sampler"]
     if kind == "shuffle" and isinstance(identities, int) and isinstance(instances, int):
         return {"kind": "shuffle", "size": identities * instances}

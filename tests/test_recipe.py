@@ -108,7 +108,10 @@ def test_overrides_reach_everything(name, override, look):
         ({"datasets": {"a": {"kind": "foldr", "root": "x"}}}, "did you mean 'folder'?"),
         ({"datasets": {"a": {"kind": "csv"}}}, "path is missing"),
         ({"stages": [{"train": ["auto"], "identities": 1}]}, "stages.0.identities is 1"),
-        ({"stages": [{"train": ["auto"], "identities": 5, "labelled": False}]}, "identities chooses people by their"),
+        (
+            {"stages": [{"train": ["auto"], "identities": 5, "labelled": False}]},
+            "identities has no effect with labelled: false",
+        ),
         ({"engine": {"precision": "bf61"}}, "engine.precision is 'bf61', allowed: "),
         ({"input": {"size": [4, 128]}}, "input.size.0 is 4"),
         ({"optim": {"schedule": "cosine", "gamma": 0.5}}, "gamma has no effect with schedule: cosine"),
@@ -118,7 +121,7 @@ def test_overrides_reach_everything(name, override, look):
         ),
         (
             {"data": {"sampler": {"kind": "per_domain", "identities": 5}}, "stages": [{"train": ["auto", "msmt17"]}]},
-            "5 people of a batch (data.sampler.identities) evenly among 2 data sets (auto, msmt17), which cannot",
+            "5 identities of a batch (data.sampler.identities) evenly among 2 data sets (auto, msmt17), which cannot",
         ),
         ({"data": {"sampler": "pk_camera"}}, "data.sampler.kind is 'pk_camera', allowed: "),
         ({"data": {"sampler": "datasets"}}, "; it is called 'per_domain' now"),
@@ -299,11 +302,11 @@ def test_changes_are_those_of_the_top_level_without_what_stages_inherit():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["data.sampler.instances=1"], "losses.triplet compares images of one person, and data.sampler.instances: 1"),
+        (["data.sampler.instances=1"], "losses.triplet compares images of an identity, and data.sampler.instances: 1"),
         (["data.sampler.instances=1", "losses.softmax=null", "losses.triplet.form=soft"], "would always be 0"),
         (
             ["data.sampler.instances=1", "losses={triplet: null, circle: {}}"],
-            "losses.circle compares images of one person",
+            "losses.circle compares images of an identity",
         ),
         (["losses={softmax: null, triplet: null, center: {}}"], "nothing in center tells people apart"),
         (["losses.softmax.weight=0", "losses.triplet.weight=0"], "nothing in softmax, triplet tells people apart"),

@@ -1,4 +1,4 @@
-"""The typed tree of a run. What its classes list is all that exists; there is no other registry."""
+"""The typed tree of settings of a run."""
 
 from passerby.recipe.method import MethodSettings
 from passerby.recipe.protocol import EngineSettings, RerankSettings, TestSettings

@@ -1,4 +1,4 @@
-"""What differs between two recipes, setting by setting."""
+"""Differences of two recipes, setting by setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLACES = (
     "root", "masks", "datasets", "description", "reference", "reference_results", "data.cache", "data.workers",
     "engine.device", "engine.track", "engine.threads",
 )  # fmt: skip
-"""Settings that say where things are, and on what machine they are learnt from."""
+"""Settings of places and of the machine, which change nothing that is trained."""
 
 
 _STAGE = re.compile(r"^stages\.\d+\.")
@@ -40,9 +40,9 @@ def changes(before: Recipe, after: Recipe, *, ignore: Sequence[str] = ()) -> lis
         ignore: settings, or groups of them, that may differ.
 
     """
-    found = list(differences(before.model_dump(mode="json"), after.model_dump(mode="json"), ignore=ignore))
-    top = {change.key: change for change in found}
-    return [change for change in found if not _inherited(change, top)]
+    differing = list(differences(before.model_dump(mode="json"), after.model_dump(mode="json"), ignore=ignore))
+    top = {change.key: change for change in differing}
+    return [change for change in differing if not _inherited(change, top)]
 
 
 def differences(before: object, after: object, path: str = "", *, ignore: Sequence[str] = ()) -> Iterator[Change]:
@@ -68,7 +68,7 @@ def differences(before: object, after: object, path: str = "", *, ignore: Sequen
 
 
 def _inherited(change: Change, top: dict[str, Change]) -> bool:
-    """Whether a stage only took a change over from the top level."""
+    """Whether a change of a stage is inherited from the top level."""
     stage, _, rest = change.key.partition(".")
     above = top.get(rest.partition(".")[2])
     return stage == "stages" and above is not None and above.after == change.after

@@ -1,4 +1,4 @@
-"""How a model is tested, and how the arithmetic is done."""
+"""Settings of evaluation, of the protocol that is stamped on scores, and of computation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class RerankSettings(Settings):
 
     @property
     def parameters(self) -> Rerank:
-        """The same as the core type that evaluation takes."""
+        """The same as the core type of evaluation."""
         return Rerank(self.k1, self.k2, self.weight)
 
 
 class TestSettings(Settings):
-    """How the model is tested; every value is part of the protocol that is stamped on the scores."""
+    """Settings of evaluation; every value is part of the protocol that is stamped on the scores."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
@@ -61,7 +61,7 @@ def _device_name(name: str) -> str:
 
 
 class EngineSettings(Settings):
-    """How the arithmetic is done."""
+    """Settings of computation."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     device: Annotated[str, AfterValidator(_device_name)] = Field(

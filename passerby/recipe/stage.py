@@ -1,4 +1,4 @@
-"""One leg of a run."""
+"""A stage of a run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PER_STAGE = ("data", "foreground", "optim", "losses", "method", "freeze")
 
 
 class StageSettings(Settings):
-    """One leg of a run; what it leaves out comes from the same keys of the recipe's top level."""
+    """A stage of a run; settings that it leaves out come from the same keys of the recipe's top level."""
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
     name: str | None = Field(None, description="how the log calls it; default: its data sets")
-    labelled: bool = Field(True, description="false: nothing of the people is used, a method assigns labels")
+    labelled: bool = Field(True, description="false: identities are not used, a method assigns pseudo-labels")
     source: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
     identities: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="learn from the first so many people of each data set, by their numbers; null = all"
+        None, description="number of identities of each data set to train on, those with the lowest numbers; null = all"
     )
     epochs: Annotated[int, Field(ge=1)] = 120
     iterations: Annotated[int, Field(ge=1)] | None = Field(
@@ -58,7 +58,7 @@ class StageSettings(Settings):
         if len(set(self.train)) != len(self.train):
             raise ValueError(f"train names a data set twice: {', '.join(self.train)}")
         if self.identities is not None and not self.labelled:
-            raise ValueError("identities chooses people by their numbers, which labelled: false does not look at")
+            raise ValueError("identities has no effect with labelled: false, which uses no identities")
         return self
 
     @model_validator(mode="after")
@@ -73,9 +73,9 @@ class StageSettings(Settings):
 
     @property
     def active(self) -> dict[str, BaseMethodSettings]:
-        """The methods that do anything in the stage: none of pseudo-labels where labels are known."""
-        chosen = self.method.chosen
-        return {name: method for name, method in chosen.items() if method.is_active(labelled=self.labelled)}
+        """The methods that are active in the stage: without those that assign labels where it is labelled."""
+        methods = self.method.chosen
+        return {name: method for name, method in methods.items() if method.is_active(labelled=self.labelled)}
 
     @model_validator(mode="after")
     def _moved_masks(self) -> Self:
@@ -92,12 +92,12 @@ class StageSettings(Settings):
         for name in self.losses.of_pairs:
             if not isinstance(sampler, GroupSamplerSettings):
                 raise ValueError(
-                    f"losses.{name} compares images of one person, and data.sampler: {sampler.kind} draws any images; "
+                    f"losses.{name} compares images of an identity, and data.sampler: {sampler.kind} draws any images; "
                     f"set data.sampler to pk, or losses.{name} to null"
                 )
             if sampler.instances == 1:
                 raise ValueError(
-                    f"losses.{name} compares images of one person, and data.sampler.instances: 1 draws one image of "
+                    f"losses.{name} compares images of an identity, and data.sampler.instances: 1 draws one image of "
                     "each into a batch, so it would always be 0; set data.sampler.instances to 2 or more, or "
                     f"losses.{name} to null"
                 )
@@ -112,7 +112,7 @@ class StageSettings(Settings):
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """All data sets that the stage learns from, the unlabelled ones first."""
+        """All data sets that the stage trains on, the unlabelled ones first."""
         return (*self.train, *self.source)
 
     @property

@@ -24,7 +24,7 @@ from passerby.types import Dataset, InputMask
 
 
 class Recipe(Settings):
-    """All that a run is made of."""
+    """All settings of a run."""
 
     description: str = ""
     root: str = Field("data", description="folder of the data sets that are named by kind alone")
@@ -44,7 +44,7 @@ class Recipe(Settings):
     method: MethodSettings = MethodSettings()
     freeze: tuple[Pattern, ...] = Field(
         (),
-        description="patterns of names of parameters that do not learn, such as backbone.*; `!` before a pattern takes "
+        description="patterns of names of parameters that are frozen, such as backbone.*; `!` before a pattern takes "
         "names out again: ['*', '!losses.*'] trains the losses only",
     )
     init_from: str | None = Field(
@@ -180,7 +180,7 @@ class Recipe(Settings):
 
 
 def _stage_changes(stage: dict[str, Plain]) -> dict[str, Plain]:
-    """Return what a stage has of its own, without defaults but of what it would otherwise inherit."""
+    """Return the settings of a stage that differ from the defaults or, where it inherits them, from the recipe's."""
     defaults = cast("dict[str, Plain]", StageSettings(train=("auto",)).model_dump(mode="json"))
     base = {key: value for key, value in defaults.items() if key not in ("train", *PER_STAGE)}
     return difference(base, stage)

@@ -1,4 +1,4 @@
-"""Which images an epoch draws, in which batches, and from which data sets."""
+"""Plans of epochs: the images of each batch, and the number drawn from each data set."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from passerby.types import UNKNOWN, Bools, Ints, Split, Stage
 
 
 def count_batches(stage: Stage, sampler: SamplerSettings) -> int:
-    """Return the length of an epoch: what the stage says, or all its new images by the size of a batch.
+    """Return the length of an epoch: that of the stage's settings, or all its new images by the size of a batch.
 
-    Labelled images beside unlabelled ones do not count, as little as those of a memory.
+    Images of the labelled source and of a memory are not counted.
     """
     if stage.iterations is not None:
         return stage.iterations
@@ -34,7 +34,7 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, sa
     """Plan one epoch.
 
     Args:
-        stage: what is learnt from.
+        stage: the training images.
         labels: (N,) identity of each image in this epoch, -1 = not to be used.
         generator: source of randomness.
         sampler: how images are drawn.
@@ -43,7 +43,7 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, sa
         (count, B) rows.
 
     Raises:
-        UserError: too few people or images for a batch.
+        UserError: too few identities or images for a batch.
 
     """
     images, count = epoch_images(stage, labels), count_batches(stage, sampler)
@@ -78,14 +78,14 @@ def _lone_drawn_together(images: EpochImages, generator: np.random.Generator, *,
 def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *, instances: int) -> Ints:
     """Return labels (N,) by which to draw images where some are the only ones of their label.
 
-    Such images are drawn as if `instances` of them, at random and of one data set, showed one person. Each of them
+    Such images are drawn as if `instances` of them, at random and of one data set, showed one identity. Each of them
     would be repeated otherwise, and batches would be full of copies.
 
     Args:
         labels: (N,), -1 = not to be used.
         origin: (N,) which data set each image comes from.
         generator: source of randomness.
-        instances: K, images of each person in a batch.
+        instances: K, images of each identity in a batch.
 
     >>> lone_together(np.array([0, 0, 1, 2]), np.zeros(4, int), np.random.default_rng(0), instances=2).tolist()
     [0, 0, 3, 3]
@@ -101,14 +101,14 @@ def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *,
 
 
 def _apart(cam: Ints, lone: Bools) -> Ints:
-    """Return cameras (N,) in which each lone image has one of its own, so that each is drawn once in its group."""
+    """Return cameras (N,) with a separate one for each lone image, so that each is drawn once in its group."""
     apart = cam.copy()
     apart[lone] = cam.max(initial=0) + 1 + np.arange(int(lone.sum()))
     return apart
 
 
 def require_cameras(stages: Sequence[tuple[Stage, SamplerSettings]]) -> None:
-    """Raise `UserError` when images of other cameras are to be preferred and no stage knows two cameras."""
+    """Raise `UserError` when images of other cameras are to be preferred and no stage has two known cameras."""
     preferring = [(stage, sampler) for stage, sampler in stages if sampler.without_cameras]
     if preferring and all(stage.train.count_cameras < 2 for stage, _ in preferring):
         sampler = preferring[0][1]
@@ -119,7 +119,7 @@ def require_cameras(stages: Sequence[tuple[Stage, SamplerSettings]]) -> None:
 
 
 def require_batch(stage: Stage, sampler: SamplerSettings) -> None:
-    """Raise `UserError` when the people or images of a labelled stage do not fill a batch."""
+    """Raise `UserError` when the identities or images of a labelled stage do not fill a batch."""
     sampler.require_images(epoch_images(stage, stage.train.pid))
 
 
@@ -135,7 +135,7 @@ def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:
 
 
 def stage_sentences(stage: Stage, sampler: SamplerSettings) -> list[str]:
-    """Say what a stage learns from: how many images, people and cameras, of joined data sets each by itself."""
+    """Return sentences on the training images of a stage: counts of images, identities and cameras of each data set."""
     whole = _counts(stage.train)
     if len(stage.sources) == 1:
         return [f"{stage.name}: {whole}, {stage.epochs} epochs"]

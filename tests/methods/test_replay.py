@@ -148,7 +148,7 @@ def test_stages_without_stored_vectors_get_them_later(second):
             [
                 "stages=[{train: [market1501, other]}]", "data.sampler=per_domain", "method.replay.share=0.3",
             ],
-            "divides the 3 people of a batch",
+            "divides the 3 identities of a batch",
         ),
     ],
 )  # fmt: skip

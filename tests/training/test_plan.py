@@ -69,7 +69,7 @@ def test_an_epoch_has_at_least_one_batch():
 
 def test_too_few_people_are_told():
     require_batch(stage(3, 1), settings())
-    with pytest.raises(UserError, match=r"asks for batches of 5 people, the training images show 4"):
+    with pytest.raises(UserError, match=r"asks for batches of 5 identities, the training images show 4"):
         require_batch(stage(3, 1), settings(identities=5))
     with pytest.raises(
         UserError, match=r"the training images of site1 show 1; set data.sampler.identities to 2 or less"

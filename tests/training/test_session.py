@@ -192,8 +192,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_epoch(tiny, 
 def test_too_few_people_are_told_before_anything_is_written(tiny, tmp_path):
     said = refusal(tiny("data.sampler.identities=7"), tmp_path / "run")
     assert said == (
-        "data.sampler.identities asks for batches of 7 people, the training images show 6; set data.sampler.identities "
-        "to 6 or less"
+        "data.sampler.identities asks for batches of 7 identities, the training images show 6; set "
+        "data.sampler.identities to 6 or less"
     )
     assert not (tmp_path / "run").exists()
 

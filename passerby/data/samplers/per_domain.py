@@ -26,7 +26,7 @@ def dataset_batches(
     count: int | None = None,
     cam: Ints | None = None,
 ) -> Ints:
-    """Plan one epoch in which every batch shows equally many people of each data set.
+    """Plan one epoch in which every batch shows equally many identities of each data set.
 
     Each set is dealt by itself as in `identity_batches`, or drawn as in `camera_batches` where cameras are given, all
     of them for the same number of batches: a small set is dealt again and again within the epoch, so its images repeat,
@@ -37,17 +37,17 @@ def dataset_batches(
         origin: (N,) which data set each image comes from, 0..len(sources)-1.
         generator: source of randomness.
         sources: the names of the data sets.
-        identities: P, different people in a batch, a multiple of the number of data sets.
+        identities: P, different identities in a batch, a multiple of the number of data sets.
         instances: K, images of each.
         count: batches in the epoch; None = max(1, usable images of all sets // (P * K)).
         cam: (N,) camera of each image, to prefer other cameras; None = cameras do not matter.
 
     Returns:
-        (count, P * K) rows; images of one person stand together, and people of the sets stand in turn, so that every
-        rank of a distributed run gets its share of each set too.
+        (count, P * K) rows; images of an identity stand together, and identities of the sets stand in turn, so that
+        every rank of a distributed run gets its share of each set too.
 
     Raises:
-        UserError: the people of a batch cannot be divided evenly, or a set has fewer than its share.
+        UserError: the identities of a batch cannot be divided evenly, or a set has fewer than its share.
 
     """
     share = require_even_shares(labels, origin, sources=sources, identities=identities)
@@ -65,7 +65,7 @@ def dataset_batches(
 
 
 def share_of_each(identities: int, sources: Sequence[str]) -> int:
-    """Return how many of P people in a batch come from each data set.
+    """Return how many of P identities in a batch come from each data set.
 
     >>> share_of_each(16, ["market1501", "msmt17"])
     8
@@ -78,7 +78,7 @@ def share_of_each(identities: int, sources: Sequence[str]) -> int:
         lower = identities // len(sources) * len(sources)
         nearest = f"{lower} or {lower + len(sources)}" if lower else str(len(sources))
         raise UserError(
-            f"data.sampler: per_domain divides the {identities} people of a batch (data.sampler.identities) evenly "
+            f"data.sampler: per_domain divides the {identities} identities of a batch (data.sampler.identities) evenly "
             f"among {len(sources)} data sets ({', '.join(sources)}), which cannot be done; set "
             f"data.sampler.identities to {nearest}"
         )
@@ -86,10 +86,10 @@ def share_of_each(identities: int, sources: Sequence[str]) -> int:
 
 
 def require_even_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], identities: int) -> int:
-    """Return how many people of each data set are in a batch.
+    """Return how many identities of each data set are in a batch.
 
     Raises:
-        UserError: the people of a batch cannot be divided evenly, or a set has fewer than its share.
+        UserError: the identities of a batch cannot be divided evenly, or a set has fewer than its share.
 
     """
     share = share_of_each(identities, sources)
@@ -99,8 +99,8 @@ def require_even_shares(labels: Ints, origin: Ints, *, sources: Sequence[str], i
             fewer = f"data.sampler.identities to {present * len(sources)} or less"
             advice = fewer if present else "data.sampler to pk"
             raise UserError(
-                f"data.sampler: per_domain asks for {share} people of each data set in a batch of {identities}, the "
-                f"training images of {name} show {present}; set {advice}"
+                f"data.sampler: per_domain asks for {share} identities of each data set in a batch of {identities}, "
+                f"the training images of {name} show {present}; set {advice}"
             )
     return share
 

@@ -16,34 +16,34 @@ def identity_batches(
     """Plan one epoch.
 
     The images of each identity are shuffled and dealt in groups of `instances`; batches take `identities` groups of
-    different people until too few are left, and then everything is dealt again until the epoch is full. An identity
+    different identities until too few are left, and then everything is dealt again until the epoch is full. An identity
     with fewer images than `instances` repeats some. Images with label -1 are left out.
 
     Args:
         labels: (N,) identity of each image, -1 = not to be used.
         generator: source of randomness.
-        identities: P, different people in a batch.
+        identities: P, different identities in a batch.
         instances: K, images of each.
         count: batches in the epoch; None = max(1, usable images // (P * K)).
 
     Returns:
-        (count, P * K) rows; images of one person stand together.
+        (count, P * K) rows; images of an identity stand together.
 
     Raises:
         UserError: fewer than P identities.
 
     """
     present = require_identities(labels, identities=identities)
-    rows = {int(person): np.flatnonzero(labels == person) for person in present}
+    rows = {int(identity): np.flatnonzero(labels == identity) for identity in present}
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     batches: list[Ints] = []
     groups: dict[int, list[Ints]] = {}
     while len(batches) < count:
         if len(groups) < identities:
-            groups = {person: _deal(rows[person], instances, generator) for person in rows}
+            groups = {identity: _deal(rows[identity], instances, generator) for identity in rows}
         drawn = generator.choice(np.array(sorted(groups)), identities, replace=False)
-        batches.append(np.concatenate([groups[int(person)].pop() for person in drawn]))
-        groups = {person: dealt for person, dealt in groups.items() if dealt}
+        batches.append(np.concatenate([groups[int(identity)].pop() for identity in drawn]))
+        groups = {identity: dealt for identity, dealt in groups.items() if dealt}
     return np.stack(batches)
 
 

@@ -29,12 +29,12 @@ def camera_batches(
         labels: (N,) identity of each image, -1 = not to be used.
         cam: (N,) camera of each image.
         generator: source of randomness.
-        identities: P, different people in a batch.
+        identities: P, different identities in a batch.
         instances: K, images of each.
         count: batches in the epoch; None = max(1, usable images // (P * K)).
 
     Returns:
-        (count, P * K) rows; images of one person stand together, the anchor first.
+        (count, P * K) rows; images of an identity stand together, the anchor first.
 
     Raises:
         UserError: fewer than P identities.
@@ -46,14 +46,14 @@ def camera_batches(
 
     """
     present = require_identities(labels, identities=identities)
-    rows = {int(person): np.flatnonzero(labels == person) for person in present}
+    rows = {int(identity): np.flatnonzero(labels == identity) for identity in present}
     count = count or max(1, int((labels >= 0).sum()) // (identities * instances))
     batches: list[Ints] = []
     while len(batches) < count:
         order = generator.permutation(present)
         for start in range(0, len(order) - identities + 1, identities):
             drawn = order[start : start + identities]
-            groups = [_group(rows[int(person)], cam, instances, generator) for person in drawn]
+            groups = [_group(rows[int(identity)], cam, instances, generator) for identity in drawn]
             batches.append(np.concatenate(groups))
     return np.stack(batches[:count])
 
@@ -90,7 +90,7 @@ def _group(rows: Ints, cam: Ints, instances: int, generator: np.random.Generator
 class PkCamerasSettings(GroupSamplerSettings):
     """Images of an identity from several cameras, and all identities equally often.
 
-    The published code of MMT, SpCL, ClusterContrast, PPLR and LSTKC draws so.
+    As in the published code of MMT, SpCL, ClusterContrast, PPLR and LSTKC.
     """
 
     kind: Literal["pk_cameras"] = "pk_cameras"

@@ -166,7 +166,7 @@ def require_identities(labels: Ints, *, identities: int) -> Ints:
     present = np.unique(labels[labels >= 0])
     if len(present) < identities:
         raise UserError(
-            f"data.sampler.identities asks for batches of {identities} people, the training images show "
+            f"data.sampler.identities asks for batches of {identities} identities, the training images show "
             f"{len(present)}; set data.sampler.identities to {len(present)} or less"
         )
     return present

@@ -26,4 +26,4 @@ follow_table(SAMPLERS)
 
 
 AnySampler = Annotated[SamplerSettings, OneOf(SAMPLERS)]
-"""Any sampler, told by its `kind`."""
+"""Any sampler, chosen by its `kind`."""

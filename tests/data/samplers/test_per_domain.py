@@ -88,13 +88,13 @@ def test_shares_that_cannot_be_are_told():
         return str(caught.value)
 
     assert refused(16) == (
-        "data.sampler: per_domain divides the 16 people of a batch (data.sampler.identities) evenly among 3 data sets "
-        "(a, b, c), which cannot be done; set data.sampler.identities to 15 or 18"
+        "data.sampler: per_domain divides the 16 identities of a batch (data.sampler.identities) evenly among 3 data "
+        "sets (a, b, c), which cannot be done; set data.sampler.identities to 15 or 18"
     )
     assert refused(2).endswith("set data.sampler.identities to 3")
     assert refused(12) == (
-        "data.sampler: per_domain asks for 4 people of each data set in a batch of 12, the training images of b show 3"
-        "; set data.sampler.identities to 9 or less"
+        "data.sampler: per_domain asks for 4 identities of each data set in a batch of 12, the training images of b "
+        "show 3; set data.sampler.identities to 9 or less"
     )
     labels[origin == 1] = -1
     assert refused(3).endswith("the training images of b show 0; set data.sampler to pk")

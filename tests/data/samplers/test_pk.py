@@ -56,5 +56,5 @@ def test_an_epoch_shows_nearly_everything():
 def test_too_few_people_are_told():
     labels = np.array([-1, 0, 0, 5])
     assert require_identities(labels, identities=2).tolist() == [0, 5]
-    with pytest.raises(UserError, match=r"batches of 3 people, the training images show 2; set"):
+    with pytest.raises(UserError, match=r"batches of 3 identities, the training images show 2; set"):
         identity_batches(labels, np.random.default_rng(0), identities=3, instances=2)
