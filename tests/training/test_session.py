@@ -73,7 +73,8 @@ def test_what_came_of_a_weights_file_is_said(finished, tiny, tmp_path):
     gates = ", ".join(f"layer{i}.0.se.fc.{j}.weight" for i, j in ((1, 0), (1, 2), (2, 0)))
     kept = f"8 keep their initial values ({gates}, 5 more)"
     unused = "5 unused (neck.bias, neck.num_batches_tracked, neck.running_mean, 2 more)"
-    assert f"{file}: {count} tensors match, {kept}, {unused}" in found
+    other = "the file is for model.attention=none"
+    assert f"{file}: {count} tensors match, {kept}, {unused}; {other}" in found
 
 
 @pytest.mark.parametrize("change", ["data.cache=none", "engine.track=none", "test.every=1", "evaluate=[]"])
