@@ -7,10 +7,12 @@ is stored in the file of the model, with the name of the data set; used on anoth
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from passerby.errors import UserError
 from passerby.files import atomic_write, reading
+from passerby.inference.openvino import openvino_texts
 from passerby.metadata import safetensors_texts, with_safetensors_text
 from passerby.metrics.calibration import Calibration
 from passerby.settings import build
@@ -28,7 +30,7 @@ def write_calibration(path: Path, calibration: Calibration) -> Path:
     """Store a calibration in the file of a model, in place of an earlier one, and return the file.
 
     Args:
-        path: a run folder, a .safetensors, or an .onnx file.
+        path: a run folder, a .safetensors, an .onnx file, or the .xml of an OpenVINO model.
         calibration: of that model.
 
     Raises:
@@ -36,8 +38,12 @@ def write_calibration(path: Path, calibration: Calibration) -> Path:
 
     """
     file, text = model_file(path), calibration.model_dump_json()
-    is_onnx = file.suffix.lower() == ".onnx"
-    content = _with_onnx_text(file, text) if is_onnx else with_safetensors_text(file, KEY, text)
+    if file.suffix.lower() == ".xml":
+        content = _with_openvino_text(file, text)
+    elif file.suffix.lower() == ".onnx":
+        content = _with_onnx_text(file, text)
+    else:
+        content = with_safetensors_text(file, KEY, text)
     with atomic_write(file) as opened:
         opened.write(content)
     return file
@@ -53,6 +59,8 @@ def read_calibration(path: Path) -> Calibration | None:
     file = model_file(path)
     if file.suffix.lower() == ".onnx":
         text = _onnx_text(file)
+    elif file.suffix.lower() == ".xml":
+        text = openvino_texts(file).get(KEY)
     elif file.suffix.lower() == ".safetensors":
         text = safetensors_texts(file).get(KEY)
     else:
@@ -111,3 +119,14 @@ def _with_onnx_text(file: Path, text: str) -> bytes:
     added = model.metadata_props.add()
     added.key, added.value = KEY, text
     return bytes(model.SerializeToString())
+
+
+def _with_openvino_text(file: Path, text: str) -> bytes:
+    with reading(file, "an OpenVINO .xml file"):
+        root = ElementTree.fromstring(file.read_bytes())
+        info = root.find("rt_info")
+        info = ElementTree.SubElement(root, "rt_info") if info is None else info
+        for entry in info.findall(KEY):
+            info.remove(entry)
+        ElementTree.SubElement(info, KEY, value=text)
+        return b'<?xml version="1.0"?>\n' + ElementTree.tostring(root)

@@ -16,12 +16,15 @@ from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text
 
+GRAPHS = (".onnx", ".xml")
+"""Endings of files that hold a graph."""
+
 
 def load_model(path: str | Path, given: Sequence[str] = (), *, inference: InferenceSettings = AUTOMATIC) -> Model:
-    """Load whatever makes vectors: a run folder, an `embedder.safetensors`, or an ONNX file of any program.
+    """Load whatever makes vectors: a run folder, an `embedder.safetensors`, or an ONNX or OpenVINO file of any program.
 
     Args:
-        path: where it is; a file that ends in .onnx is ONNX.
+        path: where it is; a file that ends in .onnx is ONNX, one in .xml is OpenVINO's.
         given: `key=value` of `OnnxSettings`, for an ONNX file of another program.
         inference: on which device it runs, and how many images at a time.
 
@@ -30,7 +33,9 @@ def load_model(path: str | Path, given: Sequence[str] = (), *, inference: Infere
 
     """
     path = Path(path)
-    if path.suffix.lower() != ".onnx":
+    if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
+        raise UserError(f"{path} holds the weights of an OpenVINO model; give {path.with_suffix('.xml')}")
+    if path.suffix.lower() not in GRAPHS:
         if given:
             raise UserError(f"--input {given[0]} is for ONNX files of other programs; {path} knows its own input")
         return load_trained(path, inference=inference)

@@ -23,6 +23,7 @@ from passerby.data.loading import plain_batches
 from passerby.device import THREADS
 from passerby.errors import UserError, did_you_mean, first_line
 from passerby.files import reading
+from passerby.inference.openvino import Node, OpenvinoSession, Preparation
 from passerby.inference.providers import Provider, choose_providers, explain_fallback
 from passerby.inputs import InputSettings
 from passerby.settings import Plain, Settings, build, override
@@ -101,7 +102,7 @@ class OnnxModel:
 
     Attributes:
         source: how error texts call it.
-        session: onnxruntime's.
+        session: of onnxruntime or OpenVINO.
         entry: what the graph takes; its `batch` is what really works.
         settings: how images are prepared for it.
         output: the name of the output that is kept.
@@ -116,7 +117,7 @@ class OnnxModel:
     """
 
     source: str
-    session: InferenceSession
+    session: InferenceSession | OpenvinoSession
     entry: Entry
     settings: OnnxSettings
     output: str
@@ -199,7 +200,7 @@ def _feed(images: Pixels, entry: Entry, settings: OnnxSettings) -> Numbers:
 
 
 def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> OnnxModel:
-    """Open an ONNX embedder.
+    """Open an ONNX embedder, or the .xml of one in OpenVINO's format.
 
     Args:
         path: the file.
@@ -213,6 +214,11 @@ def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> 
     """
     if not path.is_file():
         raise UserError(f"no ONNX file {path}")
+    if path.suffix.lower() == ".xml":
+        session = OpenvinoSession(path)
+        entry = _entry(session, str(path), takes_cameras=False)
+        settings = _settings(entry, given, str(path), shown=session.preparation)
+        return _foreign(session, entry, settings, str(path), reason=f" ({session.preparation.reason})")
     return read_onnx(path, given, source=str(path), device=device)
 
 
@@ -267,7 +273,7 @@ def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> In
         raise UserError(f"{source} is not an ONNX file that onnxruntime can run ({first_line(error)})") from error
 
 
-def _entry(session: InferenceSession, source: str, *, takes_cameras: bool) -> Entry:
+def _entry(session: InferenceSession | OpenvinoSession, source: str, *, takes_cameras: bool) -> Entry:
     inputs = [node for node in session.get_inputs() if not (takes_cameras and node.name == _CAMERA_INPUT)]
     if len(inputs) != 1:
         names = ", ".join(node.name for node in inputs) or "none"
@@ -284,7 +290,7 @@ def _entry(session: InferenceSession, source: str, *, takes_cameras: bool) -> En
     return Entry(node.name, _TYPES[node.type], "nhwc", (first, second), batch)
 
 
-def _shape(node: NodeArg) -> str:
+def _shape(node: NodeArg | Node) -> str:
     return f"({', '.join('?' if side is None else str(side) for side in node.shape)})"
 
 
@@ -301,7 +307,9 @@ def _described(written: dict[str, str], source: str) -> _Written:
         return build(_Written, known, source=source)
 
 
-def _own(session: InferenceSession, entry: Entry, described: _Written, source: str, *, recipe: str) -> OnnxModel:
+def _own(
+    session: InferenceSession | OpenvinoSession, entry: Entry, described: _Written, source: str, *, recipe: str
+) -> OnnxModel:
     """Return the model of a file written by passerby, after a check of its metadata against its graph."""
     # The graph takes RGB bytes, whatever order and scale its network wants.
     takes = {"colour": "rgb", "values": "bytes", "output": "vectors"}
@@ -328,9 +336,11 @@ def _own(session: InferenceSession, entry: Entry, described: _Written, source: s
 # ---- files of others
 
 
-def _settings(entry: Entry, given: Sequence[str], source: str) -> OnnxSettings:
-    """Combine the given input settings with those of the graph."""
-    data: dict[str, Plain] = {}
+def _settings(entry: Entry, given: Sequence[str], source: str, *, shown: Preparation | None = None) -> OnnxSettings:
+    """Combine the given input settings with those that the graph shows."""
+    data: dict[str, Plain] = {} if shown is None else {"colour": shown.colour}
+    if shown is not None and shown.values == "bytes":
+        data["values"] = "bytes"
     for assignment in given:
         data = override(data, assignment)
     said = build(OnnxSettings, data, source="--input")
@@ -349,7 +359,9 @@ def _settings(entry: Entry, given: Sequence[str], source: str) -> OnnxSettings:
     return build(OnnxSettings, found, source=source)
 
 
-def _foreign(session: InferenceSession, entry: Entry, settings: OnnxSettings, source: str) -> OnnxModel:
+def _foreign(
+    session: InferenceSession | OpenvinoSession, entry: Entry, settings: OnnxSettings, source: str, *, reason: str = ""
+) -> OnnxModel:
     """Determine output and batch size of a graph by running a few images."""
     count = entry.batch or 2
     try:
@@ -359,17 +371,18 @@ def _foreign(session: InferenceSession, entry: Entry, settings: OnnxSettings, so
         if entry.batch is not None:
             raise
         # Many files promise any batch size and then reshape to a single image; two at once have shown it.
-        return _foreign(session, replace(entry, batch=1), settings, source)
-    note = _assumed(settings, name, outputs, source)
+        return _foreign(session, replace(entry, batch=1), settings, source, reason=reason)
+    _require_telling(session, entry, settings, name, source)
+    note = _assumed(settings, name, outputs, source, reason=reason)
     return OnnxModel(source, session, entry, settings, name, outputs[name].shape[1], notes=(note,))
 
 
-def _names(session: InferenceSession) -> list[str]:
+def _names(session: InferenceSession | OpenvinoSession) -> list[str]:
     return [node.name for node in session.get_outputs()]
 
 
 def _probe(
-    session: InferenceSession, entry: Entry, settings: OnnxSettings, count: int, source: str
+    session: InferenceSession | OpenvinoSession, entry: Entry, settings: OnnxSettings, count: int, source: str
 ) -> dict[str, Numbers]:
     """Return every output for `count` images of noise."""
     height, width = settings.size
@@ -395,13 +408,35 @@ def _choose(outputs: dict[str, Numbers], wanted: str | None, count: int, source:
     raise UserError(f"{source} gives no vector of floats per image: {count} image(s) make {told}")
 
 
+def _require_telling(
+    session: InferenceSession | OpenvinoSession, entry: Entry, settings: OnnxSettings, output: str, source: str
+) -> None:
+    """Refuse a graph whose vectors hold NaN or do not depend on the image, as with a wrong scale of its input."""
+    height, width = settings.size
+    count = entry.batch or 2
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    halves = np.stack([np.broadcast_to(255 * (rows < height // 2), (height, width)), columns % 32 * 8 + 0 * rows])
+    images = np.repeat(halves.astype(np.uint8)[:, None], 3, axis=1)  # (2, 3, H, W)
+    images[1, 0] = 255 - images[1, 0]
+    vectors = []
+    for image in images:
+        fed = _feed(np.repeat(image[None], count, axis=0), entry, settings)
+        vectors.append(np.asarray(session.run([output], {entry.name: fed})[0], np.float64)[0].ravel())
+    other = "bytes" if settings.values == "normalised" else "normalised"
+    advice = f"try --input values={other}, colour=bgr, or mean=[..] std=[..]"
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{source} gives NaN or infinity for images with {settings.values} values; {advice}")
+    if np.allclose(vectors[0], vectors[1], rtol=1e-5, atol=1e-7):
+        raise UserError(f"{source} gives the same vector for different images with {settings.values} values; {advice}")
+
+
 def _are_vectors(values: Numbers, count: int) -> bool:
     """Whether an array is (B, D) or (B, D, 1, 1) floats."""
     flat = values.ndim >= 2 and len(values) == count and values.size == count * values.shape[1] > 0
     return flat and np.issubdtype(values.dtype, np.floating)
 
 
-def _assumed(settings: OnnxSettings, output: str, outputs: dict[str, Numbers], source: str) -> str:
+def _assumed(settings: OnnxSettings, output: str, outputs: dict[str, Numbers], source: str, *, reason: str = "") -> str:
     height, width = settings.size
     scale = "values from 0 to 255"
     if settings.values == "normalised":
@@ -409,5 +444,5 @@ def _assumed(settings: OnnxSettings, output: str, outputs: dict[str, Numbers], s
     chosen = f", output {output!r} of {len(outputs)}" if len(outputs) > 1 else ""
     return (
         f"{source} was not written by passerby; it is given {height}x{width} {settings.colour.upper()} images "
-        f"({settings.interpolation}), {scale}{chosen}; change that with --input KEY=VALUE"
+        f"({settings.interpolation}), {scale}{chosen}{reason}; change that with --input KEY=VALUE"
     )
