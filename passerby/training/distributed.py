@@ -11,7 +11,6 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.distributed.distributed_c10d import _get_default_store
 
 from passerby.processes import gather_rows as gather_rows
 from passerby.processes import rank as rank
@@ -38,7 +37,8 @@ def stop() -> None:
 def is_first_failure() -> bool:
     """Whether nothing has failed in another process before; each process that fails asks once."""
     try:
-        return int(_get_default_store().add("passerby/failures", 1)) == 1
+        store = torch.distributed.distributed_c10d._get_default_store()
+        return int(store.add("passerby/failures", 1)) == 1
     except RuntimeError:  # the process that keeps the counter has failed and gone
         return False
 

@@ -81,7 +81,7 @@ AS_IN_ONE = [
     "backbone frozen in a stage",
     "centres",
 ]
-BROKEN_OFF = {"batch norm": 3, "running mean": 3, "mean teachers": 2}
+BROKEN_OFF = {"batch norm": 3, "running mean": 3, "mean teachers": 2, "backbone frozen at first": 3}
 """Variants that are also stopped before so many batches are done, and gone on with."""
 
 
