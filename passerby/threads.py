@@ -40,6 +40,17 @@ def bound_spin() -> None:
         os.environ.update(SPIN)
 
 
+def onnx_entries() -> dict[str, str]:
+    """Return the session entries of onnxruntime, whose threads have a spin of their own, by name.
+
+    Its waiting threads sleep at once, unless the environment asks OpenMP's threads to spin longer than `bound_spin`.
+    """
+    longer = any(os.environ.get(name, value) != value for name, value in SPIN.items())
+    if longer or os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE":
+        return {}
+    return {"session.intra_op.allow_spinning": "0"}
+
+
 def count_available(*, root: Path = Path("/")) -> int:
     """Return how many cores this process may use: by its affinity and by the quota of its control groups.
 

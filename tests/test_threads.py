@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from passerby.errors import UserError
+from passerby.inference.onnx import read_onnx
 from passerby.threads import (
     COUNT_VARIABLES,
     FIRST_PAUSE,
@@ -18,6 +20,7 @@ from passerby.threads import (
     in_use,
     inference_threads,
     make_threads,
+    onnx_entries,
     rungs,
 )
 
@@ -191,3 +194,38 @@ def test_a_block_gives_back_the_count_that_was_there(unset):
     assert torch.get_num_threads() == 4
     with inference_threads("cpu") as threads:
         assert threads.counts == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "spins"),
+    [
+        ({}, False),
+        (SPIN, False),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, False),
+        ({"OMP_WAIT_POLICY": "active"}, True),
+        ({"GOMP_SPINCOUNT": "1000000"}, True),
+        ({"KMP_BLOCKTIME": "infinite"}, True),
+    ],
+)
+def test_threads_of_onnxruntime_sleep_unless_the_environment_asks_for_a_spin(monkeypatch, environment, spins):
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert onnx_entries() == ({} if spins else {"session.intra_op.allow_spinning": "0"})
+
+
+def test_a_session_of_onnxruntime_takes_the_entries(monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    taken = []
+
+    def session(model, options, providers):
+        taken.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(UserError, match="no graph"):
+        read_onnx(b"", source="graph")
+    assert taken == ["0"]

@@ -27,6 +27,7 @@ from passerby.inference.openvino import Node, OpenvinoSession, Preparation
 from passerby.inference.providers import Provider, choose_providers, explain_fallback
 from passerby.inputs import InputSettings
 from passerby.settings import Plain, Settings, build, override
+from passerby.threads import onnx_entries
 from passerby.types import (
     NO_CAMERAS,
     UNKNOWN,
@@ -266,6 +267,8 @@ def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> In
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = torch.get_num_threads()
+    for name, value in onnx_entries().items():
+        options.add_session_config_entry(name, value)
     try:
         model = graph if isinstance(graph, bytes) else str(graph)
         return onnxruntime.InferenceSession(model, options, providers=list(providers))
