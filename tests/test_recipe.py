@@ -153,10 +153,10 @@ def test_mistakes_are_told(data, sentence):
 @pytest.mark.parametrize(
     ("method", "sentence"),
     [
-        ({"average": {"alpha": 2}}, "method.average.alpha is 2: input should be less than 1 or 'adaptive'"),
+        ({"average": {"alpha": 2}}, "method.average.alpha is 2: must be less than 1 or 'adaptive'"),
         (
             {"contrast": {"cluster": {"kind": "dbscan", "eps": "wide"}}},
-            "method.contrast.cluster.eps is \"wide\": input should be a valid number or 'share' or 'auto'",
+            "method.contrast.cluster.eps is \"wide\": must be a number or 'share' or 'auto'",
         ),
         (
             {"contrast": {"cluster": {"k1": 8}}},

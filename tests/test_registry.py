@@ -95,7 +95,7 @@ def test_mistakes_are_named_with_their_path(tables):
         "here: unknown key courses.0.vessel.handle; did you mean 'handles'?"
     )
     assert mistake(menu, {"courses": [{"vessel": {"kind": "jug", "handles": "x"}}]}) == (
-        'here: courses.0.vessel.handles is "x": input should be a valid integer'
+        'here: courses.0.vessel.handles is "x": must be a whole number'
     )
 
 

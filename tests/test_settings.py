@@ -247,6 +247,13 @@ class Tree(Settings):
     row: tuple[Leaf, ...] = ()
     pair: tuple[int, int] = (1, 2)
     word: str = ""
+    flag: bool = False
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    below: Annotated[float, Field(lt=2.5)] = 1.0
+    some: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    size: Literal[1, 2, 4] = 1
+    either: int | Literal["few", "many"] = "few"
+    step: Annotated[int, Field(multiple_of=2)] = 2
 
 
 def make(data, **more):
@@ -274,17 +281,29 @@ def told(data):
             "here: unknown key shapes.a.radius; known here: kind, width",
         ),
         ({"leaf": {"colour": "gren"}}, "here: leaf.colour is 'gren', allowed: 'red' or 'green'; did you mean 'green'?"),
-        ({"leaf": {"margin": "0.3"}}, 'here: leaf.margin is "0.3": input should be a valid number'),
-        ({"leaf": {"count": "1"}}, 'here: leaf.count is "1": input should be a valid integer'),
+        ({"leaf": {"margin": "0.3"}}, 'here: leaf.margin is "0.3": must be a number'),
+        ({"leaf": {"count": "1"}}, 'here: leaf.count is "1": must be a whole number'),
+        ({"leaf": {"count": 1.5}}, "here: leaf.count is 1.5: must be a whole number"),
         ({"leaf": {"count": 1.0}}, None),
-        ({"leaf": {"count": True}}, "here: leaf.count is true: input should be a valid integer"),
-        ({"leaf": {"margin": True}}, "here: leaf.margin is true: input should be a valid number"),
-        ({"leaf": {"margin": -1}}, "here: leaf.margin is -1: input should be greater than or equal to 0"),
-        ({"leaf": {"margin": float("nan")}}, "here: leaf.margin is NaN: input should be a finite number"),
-        ({"leaf": {"margin": float("inf")}}, "here: leaf.margin is Infinity: input should be a finite number"),
-        ({"word": 5}, "here: word is 5: input should be a valid string"),
-        ({"pair": [1, 2, 3]}, None),
-        ({"leaf": 5}, None),
+        ({"leaf": {"count": True}}, "here: leaf.count is true: must be a whole number"),
+        ({"leaf": {"margin": True}}, "here: leaf.margin is true: must be a number"),
+        ({"leaf": {"margin": -1}}, "here: leaf.margin is -1: must be at least 0"),
+        ({"leaf": {"margin": float("nan")}}, "here: leaf.margin is NaN: must be a finite number"),
+        ({"leaf": {"margin": float("inf")}}, "here: leaf.margin is Infinity: must be a finite number"),
+        ({"word": 5}, "here: word is 5: must be text"),
+        ({"pair": [1, 2, 3]}, "here: pair is [1, 2, 3]: must be a list of at most 2"),
+        ({"pair": 1}, "here: pair is 1: must be a list"),
+        ({"leaf": 5}, "here: leaf is 5: must be keys with values"),
+        ({"named": [1]}, "here: named is [1]: must be keys with values"),
+        ({"flag": "yes"}, 'here: flag is "yes": must be true or false'),
+        ({"share": 1.5}, "here: share is 1.5: must be at most 1"),
+        ({"share": 0}, "here: share is 0: must be greater than 0"),
+        ({"below": 2.5}, "here: below is 2.5: must be less than 2.5"),
+        ({"some": []}, "here: some is []: must be a list of at least 1"),
+        ({"size": 3}, "here: size is 3, allowed: 1, 2 or 4"),
+        ({"either": 1.5}, "here: either is 1.5: must be a whole number or 'few' or 'many'"),
+        ({"either": "fwe"}, "here: either is \"fwe\": must be a whole number or 'few' or 'many'"),
+        ({"step": 3}, "here: step is 3: must be valid (Input should be a multiple of 2)"),
     ],
 )
 def test_mistakes_are_told_with_path_and_nearest_name(data, sentence):
