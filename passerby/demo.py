@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from passerby.commands import train_and_report
+from passerby.commands.training import train_and_report
 from passerby.console import bar
 from passerby.data.synthetic.site import make_site
 

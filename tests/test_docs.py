@@ -105,7 +105,7 @@ def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.M
     page = ROOT / "docs" / "tutorial_sites.md"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "passerby.commands.write_report", lambda folder, **_: folder
+        "passerby.commands.training.write_report", lambda folder, **_: folder
     )  # `passerby report` writes one anyway
     (recipe,) = blocks(page, "yaml")
     (tmp_path / "sites.yaml").write_text(hurried(recipe))
@@ -120,7 +120,7 @@ def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_tutorial_without_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("passerby.commands.write_report", lambda folder, **_: folder)
+    monkeypatch.setattr("passerby.commands.training.write_report", lambda folder, **_: folder)
     pattern, instead = HURRIED[2]
     said = [run_line(re.sub(pattern, instead, line)) for line in shell_lines(ROOT / "docs" / "tutorial_unlabelled.md")]
     assert sum("clusters: people" in text for text in said) == 1

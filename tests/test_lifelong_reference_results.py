@@ -7,7 +7,7 @@ import shutil
 import pytest
 from rich.console import Console
 
-from passerby.commands import print_reference_results
+from passerby.commands.printing import print_reference_results
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.recipe import load_recipe
 from passerby.reference_results import ReferenceResult, shipped_rows

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from passerby.commands.searching import SearchOptions, search_table, verify_images
 from passerby.errors import UserError
 from passerby.retrieval import query_cameras, search, search_all
-from passerby.search_commands import SearchOptions, search_table, verify_images
 from passerby.types import NO_CAMERAS, Embeddings
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from passerby.commands import evaluate_run
+from passerby.commands.evaluating import evaluate_run
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.scorable import camera_note, require_scorable, unscorable

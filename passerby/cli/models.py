@@ -70,7 +70,9 @@ def evaluate(
     inference: InferenceSettings,
 ) -> None:
     """Evaluate a trained model, or the embeddings of any program: mAP, CMC, mINP."""
-    from passerby.commands import evaluate_run, evaluate_vectors, open_model, print_scores
+    from passerby.commands.embedding import open_model
+    from passerby.commands.evaluating import evaluate_run, evaluate_vectors
+    from passerby.commands.printing import print_scores
     from passerby.evaluation import scores_json
 
     console = make_console()
@@ -148,7 +150,7 @@ def embed(
     inference: InferenceSettings,
 ) -> None:
     """Embed images into vectors; unreadable images are skipped and listed, with exit code 1."""
-    from passerby.commands import embed_places, open_model
+    from passerby.commands.embedding import embed_places, open_model
     from passerby.encoders import GivenCamera, read_split_names
 
     console = make_console()
@@ -206,10 +208,10 @@ def search(
     inference: InferenceSettings,
 ) -> None:
     """Rank stored images by similarity to a query image."""
-    from passerby.commands import open_model
+    from passerby.commands.embedding import open_model
+    from passerby.commands.searching import SearchOptions, answers_json, calibrated, draw_answers, search_table
     from passerby.metrics.spread import spread_notes
     from passerby.report.figure_files import require_ending
-    from passerby.search_commands import SearchOptions, answers_json, calibrated, draw_answers, search_table
     from passerby.types import Embeddings
 
     if picture is not None:
@@ -264,9 +266,9 @@ def verify(
     inference: InferenceSettings,
 ) -> None:
     """Compare two images: their cosine distance and, with a threshold, the decision same or different person."""
-    from passerby.commands import open_model
+    from passerby.commands.embedding import open_model
+    from passerby.commands.searching import decision_threshold, verify_images
     from passerby.encoders import GivenCamera
-    from passerby.search_commands import decision_threshold, verify_images
 
     model = open_model(run, said or [], make_console(), inference=inference)
     limit = decision_threshold(run, threshold, accept)
@@ -359,7 +361,7 @@ def interpolate(
     inference: InferenceSettings,
 ) -> None:
     """Evaluate interpolated weights of two models, for example run/stage-1.safetensors and run."""
-    from passerby.commands import interpolate_models
+    from passerby.commands.evaluating import interpolate_models
 
     if former_option is not None:
         raise UserError("no such option --shares; use --alphas")

@@ -38,7 +38,7 @@ def segment_train(
     device: Device = "auto",
 ) -> None:
     """Train a small foreground segmenter on the masks of a data set."""
-    from passerby.commands import train_segmenter
+    from passerby.commands.segmenting import train_segmenter
 
     console = make_console()
     made = train_segmenter(

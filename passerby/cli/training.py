@@ -59,7 +59,7 @@ def train(
 ) -> None:
     """Train a model by a recipe, evaluate it and write a report."""
     import_files(imports)
-    from passerby.commands import train_and_report, train_seeds
+    from passerby.commands.training import train_and_report, train_seeds
 
     console = make_console()
     named = {"root": data, "pattern": pattern}
@@ -94,7 +94,7 @@ def adapt(
     inference: InferenceSettings,
 ) -> None:
     """Adapt a finished run to a folder of unlabelled images (unsupervised domain adaptation)."""
-    from passerby.commands import adapt_and_report
+    from passerby.commands.training import adapt_and_report
 
     written = adapt_and_report(
         run,

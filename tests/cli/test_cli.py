@@ -329,7 +329,7 @@ def test_weights_of_another_shape_are_told(site: Path, tmp_path: Path) -> None:
         ("optim.lr=-1", "greater than 0"),
         ("model.backbone=resnt18", "did you mean 'resnet18'?"),
         ("stages.0.train=[markt1501]", "did you mean 'market1501'?"),
-        ("stages.0.epochs=0", "greater than or equal to 1"),
+        ("stages.0.epochs=0", "stages.0.epochs is 0: must be at least 1"),
         ("engine.precision=fp16", "fp16 is for GPUs"),
         ("model.weights=/no/such.pth", "no weights file"),
         ("data.sampler.identities=40", "the training images show 8"),
@@ -561,9 +561,9 @@ def test_help_is_quick_and_light() -> None:
 
 RUNNING = {"--device", "--batch", "--workers", "--precision"}
 MODEL_COMMANDS = {
-    **dict.fromkeys(("evaluate", "embed", "search", "verify", "interpolate", "adapt"), RUNNING),
-    **{name: {"--device"} for name in ("cluster", "export", "report", "segment train", "segment score")},
-    **{name: {"--device"} for name in ("visualise ranks", "visualise distances", "visualise attention")},
+    **dict.fromkeys(("evaluate", "embed", "search", "verify", "interpolate", "adapt", "report"), RUNNING),
+    **{f"visualise {name}": RUNNING for name in ("ranks", "features", "clusters", "distances", "attention")},
+    **{name: {"--device"} for name in ("cluster", "export", "segment train", "segment score")},
     "segment apply": {"--device", "--batch"},
 }
 

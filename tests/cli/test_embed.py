@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby import commands
 from passerby.cli import app
 from passerby.data.decoding import decode
 from passerby.encoders import embedding
@@ -28,7 +27,7 @@ def embed(monkeypatch, tmp_path):
         recipe=None, feature="after_neck", flip=False, notes=(), cameras=NO_CAMERAS, unknown_camera="refuse"
     )
     model.vectors = mean_colours
-    monkeypatch.setattr(commands, "open_model", lambda *_, **__: model)
+    monkeypatch.setattr("passerby.commands.embedding.open_model", lambda *_, **__: model)
     monkeypatch.setattr(embedding, "CHUNK", 3)
 
     def run(*arguments):

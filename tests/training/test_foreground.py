@@ -228,7 +228,7 @@ def test_masks_that_are_nowhere_or_fit_nothing(tiny_file, masks, tmp_path):
         ),
         (["foreground=pool", "foreground.probability=0.5"], "probability has no effect"),
         (["foreground.use=pool", "foreground.probability=0.5"], "probability has no effect with use: pool"),
-        (["foreground.use=swap", "foreground.probability=2"], "less than or equal to 1"),
+        (["foreground.use=swap", "foreground.probability=2"], "foreground.probability is 2: must be at most 1"),
         (["foreground.used=swap"], "unknown key foreground.used; did you mean 'use'?"),
         (["foreground=pool", "model.backbone=test_vit", "model.last_stride=2"], "pools its own tokens"),
         (["test.input_mask=weighted", "model.backbone=test_vit", "model.last_stride=2"], "pools its own tokens"),

@@ -1,0 +1,112 @@
+"""Functions behind `passerby embed`, and the model that a command is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from passerby.adaptation.folder import folder_settings
+from passerby.console import bar, with_notes
+from passerby.data.datasets import open_dataset
+from passerby.data.image_files import listing_notes
+from passerby.data.repeated import repeated_note
+from passerby.device import InferenceSettings
+from passerby.encoders import (
+    UNGIVEN,
+    GivenCamera,
+    Model,
+    embed_dataset,
+    embed_images,
+    load_model,
+    select_dataset,
+)
+from passerby.errors import UserError
+from passerby.types import Embeddings, SplitName
+
+
+def open_model(path: Path, given: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
+    """Load a run folder, an embedder.safetensors or an ONNX file, and print assumptions about its input."""
+    model = load_model(path, given, inference=with_notes(inference, console))
+    for note in model.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return model
+
+
+def embed_places(
+    model: Model,
+    places: Sequence[Path],
+    *,
+    on: str | None,
+    data: str | None,
+    pattern: str | None = None,
+    splits: Sequence[SplitName] = (),
+    camera: GivenCamera = UNGIVEN,
+    leave_out: Callable[[str], None] | None = None,
+    console: Console,
+) -> Embeddings:
+    """Embed images and folders of images, or splits of a data set.
+
+    Args:
+        model: makes the vectors.
+        places: images and folders; none = a data set.
+        on: name of the data set in the recipe, or its kind.
+        data: its folder.
+        pattern: template of the file names below the one folder, or below that of the data set.
+        splits: of the data set; none = query and gallery, or all images of one folder with a pattern.
+        camera: that of the images, for a model that uses cameras.
+        leave_out: called with a sentence for each image among `places` that cannot be read; None = it is refused.
+        console: where notes and progress go.
+
+    """
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    if places and (on or data):
+        raise UserError("give either images and folders, or a data set by --on or --data, not both")
+    if splits and not (on or data):
+        raise UserError("--split chooses splits of a data set; give it by --on or --data")
+    if camera.number is not None and not places:
+        raise UserError("--camera is that of loose images; a data set has cameras of its own (see --cameras-of)")
+    with bar("embedding", console) as advance:
+        if places and pattern is not None:
+            dataset = open_dataset(folder_settings(_one_folder(places), pattern=pattern))
+            _print_notes(dataset.notes, console)
+            return embed_dataset(
+                model,
+                dataset,
+                splits=("train", "query", "gallery"),
+                cameras_of=camera.dataset,
+                progress=advance,
+                leave_out=leave_out,
+                say=say,
+            )
+        if places:
+            with listing_notes() as listed:
+                table = embed_images(model, places, camera=camera, progress=advance, leave_out=leave_out, say=say)
+            assert table.path is not None
+            _print_notes((*listed.sentences, *repeated_note(table.path.tolist())), console)
+            return table
+        if not (on or data):
+            raise UserError("nothing to embed; give images, folders, or a data set by --on or --data")
+        dataset = select_dataset(model.recipe, on=on, data=data, pattern=pattern)
+        _print_notes(dataset.notes, console)
+        return embed_dataset(
+            model,
+            dataset,
+            splits=splits or ("query", "gallery"),
+            cameras_of=camera.dataset,
+            progress=advance,
+            say=say,
+        )
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def _one_folder(places: Sequence[Path]) -> Path:
+    if len(places) > 1:
+        raise UserError(f"--pattern applies to one folder; embed {places[0]} and {places[1]} in separate calls")
+    return places[0]

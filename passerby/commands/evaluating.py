@@ -1,0 +1,146 @@
+"""Functions behind `passerby evaluate` and `passerby interpolate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from passerby.background_bias import measure_background_bias
+from passerby.console import bar, with_notes
+from passerby.data.naming import free_name
+from passerby.device import InferenceSettings, find_device
+from passerby.encoders import (
+    Model,
+    embed_dataset,
+    select_dataset,
+)
+from passerby.evaluation import evaluate, explain_skipped, scores_json
+from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
+from passerby.metrics.spread import spread_notes
+from passerby.recipe import TestSettings
+from passerby.scorable import camera_note, require_scorable
+from passerby.training.results import Result
+from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
+
+
+def evaluate_vectors(
+    file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, device: str = "auto", console: Console
+) -> Result:
+    """Evaluate a file of embeddings of any program, optionally with re-ranking."""
+    score = partial(evaluate, cameras=cameras, queries=queries, device=str(find_device(device)))
+    result = _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
+    if result.plain.protocol.cameras != cameras:
+        console.print("no image has a known camera, so matches from the query's camera are included", highlight=False)
+    return result
+
+
+def evaluate_run(
+    model: Model,
+    *,
+    on: str | None,
+    data: str | None,
+    masks: str | None = None,
+    pattern: str | None = None,
+    cameras: Cameras | None,
+    queries: Queries | None = None,
+    flip: Literal["on", "off"] | None = None,
+    rerank: bool,
+    background_bias: Literal["measure", "skip"] = "skip",
+    cameras_of: str | None = None,
+    console: Console,
+) -> Result:
+    """Evaluate a trained model on a data set: that of the recipe, one by name, or a folder.
+
+    What is None in `cameras`, `queries` and `flip` is as the recipe says; for `cameras_of` see `embed_dataset`.
+    """
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    test = model.recipe.test if model.recipe else TestSettings()
+    dataset = select_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
+    for note in dataset.notes:
+        console.print(note, highlight=False)
+    rule = cameras or test.cameras
+    require_scorable(dataset, cameras=rule, queries=queries or test.queries, ignore="--cameras ignore")
+    if note := camera_note(dataset, rule):
+        console.print(note, highlight=False, markup=False)
+    if flip is not None:
+        model = model.with_flip(flip == "on")
+    with bar(f"embedding {dataset.name}", console) as advance:
+        embeddings = embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, say=say)
+    wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
+    score = partial(
+        evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance, device=model.device
+    )
+    result = _result(embeddings, score, rerank=wanted, console=console)
+    if background_bias == "skip":
+        return result
+    with bar("embedding people and places alone", console) as advance:
+        found = measure_background_bias(
+            dataset,
+            embeddings,
+            embed=lambda view: embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, view=view),
+            score=score,
+            cameras=rule,
+        )
+    return replace(result, background_bias=found)
+
+
+def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
+    plain = score(embeddings)
+    for note in spread_notes(embeddings.vectors):
+        console.print(note, style="yellow", highlight=False, markup=False)
+    if not plain.valid.all():
+        skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras)
+        console.print(f"queries not scored: {skipped}", highlight=False)
+    again = None if rerank is None else score(embeddings, rerank=rerank)
+    return Result(embeddings.dataset or "vectors", plain, again)
+
+
+def interpolate_models(
+    old: Path,
+    new: Path,
+    *,
+    on: Sequence[str],
+    data: str | None,
+    pattern: str | None = None,
+    alphas: str | None,
+    inference: InferenceSettings,
+    console: Console,
+) -> list[dict[str, object]]:
+    """Evaluate interpolated models, print the table, and return it as JSON values.
+
+    Args:
+        old, new: run folders or files.
+        on: data sets of the new one's recipe; none = all that it tests.
+        data: a folder to test on instead.
+        pattern: template of its file names.
+        alphas: weights of the new model, separated by commas; None = 0, 0.1, ..., 1.
+        inference: how the mixtures are run.
+        console: where the table goes.
+
+    """
+    chosen = ALPHAS if alphas is None else read_alphas(alphas)
+    earlier, later = load_pair(old, new, inference=with_notes(inference, console))
+    names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
+    datasets: list[Dataset] = []
+    for name in names:
+        dataset = select_dataset(later.recipe, on=name, data=data, pattern=pattern)
+        datasets.append(replace(dataset, name=free_name(dataset.name, [other.name for other in datasets])))
+    for dataset in datasets:
+        require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
+    with bar("testing mixtures", console) as advance:
+        found = interpolate(earlier, later, datasets=datasets, alphas=chosen, progress=advance)
+    table = Table("alpha", *(f"{dataset.name} mAP" for dataset in datasets), "mean")
+    for row in found:
+        values = [100 * scores.mAP for scores in row.scores.values()]
+        table.add_row(f"{row.alpha:g}", *(f"{v:.1f}" for v in values), f"{sum(values) / len(values):.1f}")
+    console.print(table)
+    return [
+        {"alpha": row.alpha, "scores": {name: scores_json(scores) for name, scores in row.scores.items()}}
+        for row in found
+    ]

@@ -1,0 +1,71 @@
+"""Tables of scores and of reference results on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from passerby.background_bias import BackgroundBias
+from passerby.metrics.chance import RankScores
+from passerby.reference_results import REFERENCE_NOTE, compare
+from passerby.report.background_bias import background_bias_rows, background_bias_sentence
+from passerby.report.explanations import hardly_learnt
+from passerby.training.reference import figures
+from passerby.training.results import Result
+from passerby.types import Scores
+
+
+def print_scores(results: Sequence[Result], console: Console) -> None:
+    """Print a table of scores, plain and re-ranked."""
+    table = Table("data set", "ranking", "mAP", "rank-1", "rank-5", "rank-10", "mINP", "queries")
+    for result in results:
+        table.add_row(result.dataset, "plain", *_figures(result.plain))
+        if result.reranked is not None:
+            table.add_row("", "re-ranked", *_figures(result.reranked))
+        chance = (f"{100 * share:.1f}" for share in (result.plain.chance_mAP, result.plain.chance_rank1))
+        table.add_row("", "chance", *chance)
+    console.print(table)
+    for result in results:
+        if (text := hardly_learnt(*_rank_scores(result.plain))) is not None:
+            console.print(f"{result.dataset}: {text}", style="yellow", highlight=False, markup=False)
+    for result in results:
+        if result.background_bias is not None:
+            _print_background_bias(result.dataset, result.background_bias, console)
+
+
+def _rank_scores(scores: Scores) -> tuple[RankScores, RankScores]:
+    """Return mAP and rank-1 as measured and by chance."""
+    return RankScores(scores.mAP, scores.rank(1)), RankScores(scores.chance_mAP, scores.chance_rank1)
+
+
+def _print_background_bias(name: str, found: BackgroundBias, console: Console) -> None:
+    table = Table(f"{name} is shown", "mAP", "rank-1")
+    for title, row in background_bias_rows(found):
+        table.add_row(title, f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}")
+    console.print(table)
+    console.print(background_bias_sentence(found), highlight=False)
+
+
+def print_reference_results(results: Sequence[Result], console: Console) -> None:
+    """Print measured and reference results, and reservations about comparing them."""
+    table = Table("data set", "figure", "reference", "measured", "difference", title="Reference and measured results")
+    caveats: dict[str, None] = {}
+    for result in results:
+        if (reference := result.reference) is None:
+            continue
+        reranked = None if result.reranked is None else figures(result.reranked)
+        measured = figures(result.plain)
+        for row in compare(reference.result, measured, reranked, forgetting=result.forgetting, losses=result.losses):
+            place = result.dataset if row.figure == "mAP" else ""
+            table.add_row(place, row.figure, *row.texts)
+        caveats |= dict.fromkeys(reference.caveats)
+    if table.row_count:
+        console.print(table)
+        console.print(REFERENCE_NOTE, *caveats, sep="\n", highlight=False)
+
+
+def _figures(scores: Scores) -> list[str]:
+    shares = (scores.mAP, scores.rank(1), scores.rank(5), scores.rank(10), scores.mINP)
+    return [*(f"{100 * share:.1f}" for share in shares), str(int(scores.valid.sum()))]
