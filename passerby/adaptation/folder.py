@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from passerby.data.datasets import DatasetSettings
+from passerby.data.image_files import folder_names
 from passerby.data.readers.auto import Recognised, layout_of
 from passerby.data.readers.folder import Folder
 from passerby.data.readers.images import Images
-from passerby.data.readers.listing import existing_folder, folder_names
+from passerby.data.readers.listing import existing_folder
 from passerby.data.readers.roles import role_folders
 from passerby.errors import UserError
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from passerby.data.image_files import images_below
+from passerby.data.image_files import folder_names, images_below
 from passerby.data.readers import cuhk03, duke, market, veri
 from passerby.data.readers.aicity import AICity, is_aicity
 from passerby.data.readers.cuhk03 import CUHK03
 from passerby.data.readers.duke import DukeMTMC
 from passerby.data.readers.folder import Folder
 from passerby.data.readers.layout import first_name, holds_three_folders
-from passerby.data.readers.listing import existing_folder, folder_names
+from passerby.data.readers.listing import existing_folder
 from passerby.data.readers.market import Market1501
 from passerby.data.readers.mars import MARS, is_mars
 from passerby.data.readers.msmt import MSMT17, msmt_version

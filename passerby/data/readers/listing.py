@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.data.image_files import MASK_FOLDER
-from passerby.data.image_files import folder_names as folder_names
-from passerby.data.image_files import image_names as image_names
+from passerby.data.image_files import MASK_FOLDER, folder_names, image_names
 from passerby.data.names import existing_form, nfc, require_text
 from passerby.data.readers.numbers import fitting, ordered
 from passerby.errors import UserError

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from passerby.data.image_files import image_names
 from passerby.data.readers.layout import Naming, Published, count_note
-from passerby.data.readers.listing import Shot, image_names, locate, split_of
+from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.errors import UserError
 from passerby.types import Dataset
 

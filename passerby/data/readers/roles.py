@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from passerby.data.image_files import folder_names
 from passerby.data.readers.cameras import camera_of_folder
-from passerby.data.readers.listing import folder_names
 from passerby.errors import UserError
 
 WORDS = {

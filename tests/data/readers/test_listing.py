@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from passerby.data.readers.listing import Shot, find_masks, folder_names, image_names, locate, some, split_of
+from passerby.data.image_files import folder_names, image_names
+from passerby.data.readers.listing import Shot, find_masks, locate, some, split_of
 from passerby.errors import UserError
 
 
