@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from passerby.types import UNKNOWN, CameraTable, Dataset, Ints, Split
+from passerby.types import CameraTable, Dataset, Split
+from passerby.types.columns import relabel_apart
 
 
 def join(splits: list[Split]) -> Split:
@@ -20,8 +21,8 @@ def join(splits: list[Split]) -> Split:
         mask_path = np.concatenate(blank)
     return Split(
         path=np.concatenate([split.path for split in splits]),
-        pid=_relabel([split.pid for split in splits]),
-        cam=_relabel([split.cam for split in splits]),
+        pid=relabel_apart([split.pid for split in splits]),
+        cam=relabel_apart([split.cam for split in splits]),
         mask_path=mask_path,
         raw_cam=np.concatenate([split.raw_cam for split in splits]),
         cam_row=np.concatenate([split.cam_row for split in splits]),
@@ -33,15 +34,3 @@ def number_cameras(dataset: Dataset, table: CameraTable, *, name: str | None = N
     splits = {part: getattr(dataset, part) for part in ("train", "query", "gallery")}
     rows = {part: table.rows(name or dataset.name, split.raw_cam) for part, split in splits.items()}
     return replace(dataset, **{part: replace(split, cam_row=rows[part]) for part, split in splits.items()})
-
-
-def _relabel(columns: list[Ints]) -> Ints:
-    """Relabel each column from its sorted values, starting after the numbers of the column before."""
-    relabelled, offset = [], 0
-    for column in columns:
-        names, numbers = np.unique(column[column != UNKNOWN], return_inverse=True)
-        numbered = np.full(len(column), UNKNOWN, dtype=np.int64)
-        numbered[column != UNKNOWN] = numbers + offset
-        relabelled.append(numbered)
-        offset += len(names)
-    return np.concatenate(relabelled)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from passerby.errors import UserError
-from passerby.types import UNKNOWN, Embeddings, Ints
+from passerby.types import Embeddings
+from passerby.types.columns import relabel_apart
 
 
 def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
@@ -34,8 +35,8 @@ def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
     return replace(
         sites[0],
         vectors=np.concatenate([site.vectors for site in sites]),
-        pid=_relabel([site.pid for site in sites]),
-        cam=_relabel([site.cam for site in sites]),
+        pid=relabel_apart([site.pid for site in sites]),
+        cam=relabel_apart([site.cam for site in sites]),
         role=np.concatenate([site.role for site in sites]),
         path=np.concatenate(paths) if len(paths) == len(sites) else None,
         dataset=" + ".join(site.dataset for site in sites),
@@ -84,13 +85,3 @@ def _require_one_space(tables: Sequence[Embeddings]) -> None:
             expected, value = getattr(first, name), getattr(table, name)
             if expected != value:
                 raise UserError(f"vectors that differ in {name} ({expected} and {value}) cannot be compared")
-
-
-def _relabel(columns: Sequence[Ints]) -> Ints:
-    """Renumber each column from 0 after the numbers of the one before; unknown stays unknown."""
-    relabelled, offset = [], 0
-    for column in columns:
-        names, numbers = np.unique(column, return_inverse=True)
-        relabelled.append(np.where(column == UNKNOWN, UNKNOWN, numbers + offset))
-        offset += len(names)
-    return np.concatenate(relabelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,3 +51,19 @@ def rows_of(table: T, columns: tuple[str, ...], rows: Bools | Ints) -> T:
     """Return a copy of a table of which every named column that is present keeps only `rows`."""
     present = {name: value for name in columns if (value := getattr(table, name)) is not None}
     return replace(table, **{name: value[rows] for name, value in present.items()})
+
+
+def relabel_apart(columns: Sequence[Ints]) -> Ints:
+    """Join columns of numbers that become 0..C-1, disjoint between columns; unknown stays -1.
+
+    >>> relabel_apart([np.array([7, -1, 9]), np.array([7, 7])]).tolist()
+    [0, -1, 1, 2, 2]
+    """
+    relabelled, offset = [], 0
+    for numbers in columns:
+        names, places = np.unique(numbers[numbers != UNKNOWN], return_inverse=True)
+        renumbered = np.full(len(numbers), UNKNOWN, dtype=np.int64)
+        renumbered[numbers != UNKNOWN] = places + offset
+        relabelled.append(renumbered)
+        offset += len(names)
+    return np.concatenate(relabelled)

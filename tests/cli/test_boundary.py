@@ -162,12 +162,25 @@ def test_a_name_that_is_not_text_is_printed_escaped():
     assert r"'J\udcf6rg'" in done.stderr
 
 
+LOADING = """
+import signal, sys
+set_handler = signal.signal
+def begin(*words):
+    signal.signal = set_handler
+    set_handler(*words)
+    print("begun", flush=True)
+signal.signal = begin
+sys.argv[1:] = ["evaluate", "x"]
+from passerby.__main__ import main
+main()
+"""
+"""A program that says when its first handler is in place; before that, Python's own ends it."""
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.15])
 def test_ctrl_c_while_it_loads_leaves_no_traceback(wait):
-    code = "print('begun', flush=True); import sys; sys.argv[1:] = ['evaluate', 'x']\n"
-    code += "from passerby.__main__ import main; main()"
     started = subprocess.Popen(
-        [sys.executable, "-c", f"import os, signal\n{code}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOADING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert started.stdout is not None
     assert started.stdout.readline() == "begun\n"
