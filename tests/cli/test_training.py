@@ -118,7 +118,7 @@ def _keep(site: Path, target: Path, *, people: int, images: int) -> Path:
 
 def test_one_identity_and_one_image_each(site: Path, tmp_path: Path) -> None:
     one = _keep(site, tmp_path / "one", people=1, images=4)
-    assert "needs at least two people" in refused("train", "small", *TINY, "--data", one, "--out", tmp_path / "r")
+    assert "has 1 known identity; training needs at least two" in refused("train", "small", *TINY, "--data", one, "--out", tmp_path / "r")
     single = _keep(site, tmp_path / "single", people=8, images=1)
     assert "one image per identity" in refused("train", "small", *TINY, "--data", single, "--out", tmp_path / "r")
 
