@@ -118,14 +118,16 @@ def _keep(site: Path, target: Path, *, people: int, images: int) -> Path:
 
 def test_one_identity_and_one_image_each(site: Path, tmp_path: Path) -> None:
     one = _keep(site, tmp_path / "one", people=1, images=4)
-    assert "has 1 known identity; training needs at least two" in refused("train", "small", *TINY, "--data", one, "--out", tmp_path / "r")
+    assert "has 1 known identity; training needs at least two" in refused(
+        "train", "small", *TINY, "--data", one, "--out", tmp_path / "r"
+    )
     single = _keep(site, tmp_path / "single", people=8, images=1)
     assert "one image per identity" in refused("train", "small", *TINY, "--data", single, "--out", tmp_path / "r")
 
 
 def test_a_checkpoint_from_another_recipe(trained: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(trained, tmp_path / "run")
-    assert "optim.lr was 0.001 and is 0.5 now" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
+    assert "optim.lr was 0.001 and is now 0.5" in refused("train", "--resume", "optim.lr=0.5", "--out", copied)
     (copied / "last.pt").write_bytes(b"PK no checkpoint")
     assert "not a readable checkpoint" in refused("train", "--resume", "--out", copied)
 
