@@ -26,7 +26,7 @@ from passerby.settings import Settings
 from passerby.types import UNKNOWN, CameraNorm, Doubles, Embeddings, Floats, Ints
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Distance = Annotated[float, Field(ge=-1e-6, le=2 + 1e-6)]
+CosineDistance = Annotated[float, Field(ge=-1e-6, le=2 + 1e-6)]
 
 RATES = (1e-2, 1e-3, 1e-4)
 """The false accept rates that are calibrated."""
@@ -43,11 +43,11 @@ class Threshold(Settings):
     """The threshold of one rate."""
 
     rate: Rate = Field(description="false accept rate")
-    distance: Distance = Field(
+    distance: CosineDistance = Field(
         description="largest cosine distance at which no more than that share of the impostor pairs is accepted"
     )
-    low: Distance = Field(description="lower bound of the 95 % interval of the distance")
-    high: Distance = Field(description="upper bound of the 95 % interval of the distance")
+    low: CosineDistance = Field(description="lower bound of the 95 % interval of the distance")
+    high: CosineDistance = Field(description="upper bound of the 95 % interval of the distance")
     accepted: Annotated[float, Field(ge=0, le=1)] | None = Field(
         description="share of the pairs of one identity in two cameras within the distance; null without such pairs"
     )
