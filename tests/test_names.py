@@ -14,6 +14,7 @@ SAME_MEANING = {
     "main",  # of `python -m passerby` and of the console script
     "make_console",  # the command line asks for it before rich is loaded
     "NonNegative",
+    "Numbers",  # arrays that a graph takes or returns, by two runtimes
     "Vector",  # the feature that a method reads
     "measure",  # what is measured, seconds of steps or an autoencoder, follows from the module
 }
