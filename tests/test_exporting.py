@@ -98,9 +98,19 @@ def test_the_file_says_what_it_is_and_keeps_no_lines_of_source(file):
     assert b".py" not in file.read_bytes()
 
 
-@pytest.mark.parametrize("backbone", ["test_vit"])
-def test_token_models_take_any_number_of_images(tiny, tmp_path, backbone):
-    recipe = tiny(f"model.backbone={backbone}", "model.last_stride=2", "test.feature=before_neck")
+@pytest.mark.parametrize(
+    ("backbone", "architecture"),
+    [
+        ("test_vit", "{}"),
+        ("swin", "{width: 4, depths: [2, 2], heads: [1, 2], semantic_weight: 0.2}"),
+    ],
+)
+def test_token_models_take_any_number_of_images(tiny, tmp_path, backbone, architecture):
+    recipe = tiny(
+        f"model={{backbone: {backbone}, last_stride: 2, architecture: {architecture}}}",
+        "test.feature=before_neck",
+        "input.size=[64,32]",
+    )
     run = write_run(tmp_path / "run", recipe)
     assert export(run, tmp_path / "a.onnx", to="onnx").cosine < 1e-6
     assert load_model(tmp_path / "a.onnx").feature == "before_neck"

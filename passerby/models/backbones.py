@@ -179,9 +179,10 @@ def fit_tensors(
     beyond = blocks_beyond(found, body)
     if beyond or any(odd.values()):
         count = len(matched) - len(odd["of another shape"])
-        told = "; ".join(f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys)
-        hint = f"; the file was written with {' and '.join(beyond)}" if beyond else ""
-        raise UserError(f"{source} does not fit the backbone: {count} of {len(wanted)} tensors match; {told}{hint}")
+        told = [f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys]
+        told += [f"the file was written with {' and '.join(beyond)}"] if beyond else []
+        reasons = "; ".join([f"{count} of {len(wanted)} tensors match", *told])
+        raise UserError(f"{source} does not fit the backbone: {reasons}")
     body.load_state_dict(matched, strict=False)
     return Loaded(len(matched), tuple(k for k in wanted if k in kept), unused, resampled)
 

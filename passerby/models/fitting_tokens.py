@@ -30,8 +30,9 @@ def fit_tokens(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor
     fitted = dict(found)
     if isinstance(body, ClipVisionTransformer):
         fitted = _image_tower(fitted)
-    if isinstance(body, VisionTransformer) and body.order is not None and "b1.1.weight" not in fitted:
-        fitted = _begin_branches(fitted, f"blocks.{body.settings.depth - 1}.")
+    if isinstance(body, VisionTransformer) and body.order is not None:
+        last = f"blocks.{body.settings.depth - 1}."
+        fitted = _set_aside(fitted, last) if "b1.1.weight" in fitted else _begin_branches(fitted, last)
     here = [name for name in SIDE_INFORMATION if hasattr(body, name)]
     return {key: value for key, value in fitted.items() if key.partition(".")[0] not in here}
 
@@ -60,6 +61,11 @@ def _image_tower(found: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix) if key.startswith(prefix) else f"text.{key}": value for key, value in found.items()
     }
+
+
+def _set_aside(found: dict[str, Tensor], last: str) -> dict[str, Tensor]:
+    """Return tensors whose last block and last norm, which the branches of the file replace, stand under `replaced.`."""
+    return {f"replaced.{key}" if key.startswith((last, "norm.")) else key: value for key, value in found.items()}
 
 
 def _begin_branches(found: dict[str, Tensor], last: str) -> dict[str, Tensor]:

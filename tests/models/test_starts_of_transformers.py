@@ -45,6 +45,17 @@ def test_both_jigsaw_branches_begin_with_the_last_block(tmp_path):
         assert torch.equal(branch[1].bias, state["norm.bias"])
 
 
+def test_a_file_with_jigsaw_branches_fills_both_and_its_last_block_is_named(tmp_path):
+    torch.manual_seed(0)
+    architecture = {**WIDTHS, "jigsaw": {}}
+    source, target = (make_backbone("vit", (64, 32), architecture=architecture) for _ in range(2))
+    state = dict(source.body.state_dict())
+    torch.save(state | {"blocks.5.norm1.bias": torch.ones(64), "norm.bias": torch.ones(64)}, tmp_path / "w.pth")
+    loaded = load_backbone(target, tmp_path / "w.pth")
+    assert loaded.unused == ("replaced.blocks.5.norm1.bias", "replaced.norm.bias")
+    assert all(torch.equal(value, state[key]) for key, value in target.body.state_dict().items())
+
+
 def test_cameras_of_other_data_begin_anew(tmp_path):
     torch.manual_seed(0)
     architecture = {**WIDTHS, "cameras": True}
