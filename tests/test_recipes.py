@@ -24,9 +24,12 @@ TINY = [
     "engine.precision=float32",
 ]  # fmt: skip
 """Two steps of 6 x 4 images."""
-NETWORKS = {"agw": "tiny_bottlenecks", "sbs": "tiny_bottlenecks", "vit": "test_vit"}
+NETWORKS = {"agw": "tiny_bottlenecks", "sbs": "tiny_bottlenecks", "vit": "test_vit", "transreid": "vit"}
 """Where the smallest ResNet of timm has no place for what a recipe adds, or is another kind of network."""
-MORE = {"unlabelled": ["method.pseudo.cluster={kind: kmeans, k: 6}", "stages.0.iterations=2"]}
+MORE = {
+    "unlabelled": ["method.pseudo.cluster={kind: kmeans, k: 6}", "stages.0.iterations=2"],
+    "transreid": ["model.architecture={width: 16, depth: 2, heads: 2, patch: 8, stride: 6}"],
+}
 """What else must be smaller on a site of 48 images."""
 
 

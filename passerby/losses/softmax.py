@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, ClassifierLoss
 from passerby.losses.mining import to_full_precision
+from passerby.losses.pieces import Pieces, balance, cut, require_pieces
 from passerby.types import Output, VectorName
 
 
@@ -40,9 +41,11 @@ class SoftmaxSettings(BaseLossSettings):
 
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="label smoothing")
     feature: VectorName = Field("after_neck", description="feature that is classified")
+    pieces: Pieces = 1
 
     def make(self, *, dimension: int, classes: int) -> Softmax:
         """Build the loss for features of `dimension` and `classes` identities."""
+        require_pieces(dimension, self.pieces, loss="softmax")
         return Softmax(self, dimension=dimension, classes=classes)
 
 
@@ -56,9 +59,13 @@ class Softmax(ClassifierLoss):
 
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,) in [0, C)."""
-        return smoothed_cross_entropy(self.logits(out), labels, smoothing=self.settings.smoothing)
+        smoothing, count = self.settings.smoothing, self.settings.pieces
+        if count == 1:
+            return smoothed_cross_entropy(self.logits(out), labels, smoothing=smoothing)
+        pieces = zip(cut(out, self.settings.feature, count), self.classifier.weight.chunk(count, dim=1), strict=True)
+        return balance([smoothed_cross_entropy(F.linear(x, w), labels, smoothing=smoothing) for x, w in pieces])
 
     def logits(self, out: Output) -> Tensor:
-        """Return the logits (B, C)."""
+        """Return the logits (B, C); of several pieces, their sum."""
         logits: Tensor = self.classifier(self.vectors(out))
         return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import Distance, complete_anchors, hardest, pair_distances, softly_hardest
+from passerby.losses.pieces import Pieces, balance, cut, require_pieces
 from passerby.types import Output, VectorName
 
 Form = Literal["hard", "soft", "weighted", "pull"]
@@ -70,6 +72,7 @@ class TripletSettings(BaseLossSettings):
     margin: Annotated[float, Field(ge=0)] = Field(0.3, description="margin, for the forms hard and pull")
     distance: Distance = Field("euclidean", description="distance between features")
     feature: VectorName = Field("before_neck", description="feature that is compared")
+    pieces: Pieces = 1
     anchors: Literal["valid", "all"] = Field(
         "valid", description="valid: anchors with a positive and a negative; all: every image"
     )
@@ -92,7 +95,8 @@ class TripletSettings(BaseLossSettings):
         return self
 
     def make(self, *, dimension: int, classes: int) -> Triplet:
-        """Build the loss; the arguments are those of every loss, a triplet needs none of them."""
+        """Build the loss for features of `dimension`; the identities have no part in it."""
+        require_pieces(dimension, self.pieces, loss="triplet")
         return Triplet(self)
 
 
@@ -104,11 +108,11 @@ class Triplet(Loss):
     def forward(self, out: Output, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; labels (B,)."""
         settings = self.settings
-        return triplet_loss(
-            self.vectors(out),
-            labels,
+        each_loss = partial(
+            triplet_loss,
             form=settings.form,
             margin=settings.margin,
             distance=settings.distance,
             anchors=settings.anchors,
         )
+        return balance([each_loss(piece, labels) for piece in cut(out, settings.feature, settings.pieces)])

@@ -64,7 +64,7 @@ def _image_tower(found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _set_aside(found: dict[str, Tensor], last: str) -> dict[str, Tensor]:
-    """Return tensors whose last block and last norm, which the branches of the file replace, stand under `replaced.`."""
+    """Return tensors whose last block and last norm, replaced by its branches, stand under `replaced.`."""
     return {f"replaced.{key}" if key.startswith((last, "norm.")) else key: value for key, value in found.items()}
 
 
