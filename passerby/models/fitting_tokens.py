@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -14,6 +15,18 @@ SIDE_INFORMATION = ("sie_embed", "cv_embed")
 """Embeddings of cameras and viewpoints, which are those of other data and begin anew."""
 
 _TOWERS = ("visual.", "image_encoder.")
+_TIMM_NAMES = (
+    (r"^patch_embed\.proj\.", "conv1."),
+    (r"^norm_pre\.", "ln_pre."),
+    (r"^norm\.", "ln_post."),
+    (r"^blocks\.", "transformer.resblocks."),
+    (r"\.norm(\d)\.", r".ln_\1."),
+    (r"\.attn\.qkv\.", ".attn.in_proj_"),
+    (r"\.attn\.proj\.", ".attn.out_proj."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+)
+"""Names of timm and those of CLIP, as regular expressions and their replacements."""
 
 
 def fit_tokens(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
@@ -29,12 +42,26 @@ def fit_tokens(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor
     """
     fitted = dict(found)
     if isinstance(body, ClipVisionTransformer):
-        fitted = _image_tower(fitted)
+        fitted = _tower_of_timm(fitted) if "norm_pre.weight" in fitted else _image_tower(fitted)
     if isinstance(body, VisionTransformer) and body.order is not None:
         last = f"blocks.{body.settings.depth - 1}."
         fitted = _set_aside(fitted, last) if "b1.1.weight" in fitted else _begin_branches(fitted, last)
     here = [name for name in SIDE_INFORMATION if hasattr(body, name)]
     return {key: value for key, value in fitted.items() if key.partition(".")[0] not in here}
+
+
+def begin_with(body: VisionTransformer | ClipVisionTransformer, tensors: Mapping[str, Tensor]) -> None:
+    """Load the weights of a published network into one that has no embeddings of cameras yet.
+
+    Args:
+        body: the network.
+        tensors: of a network of timm, by its names.
+
+    """
+    fitted = fit_tokens(tensors, body)
+    fit_positions_of(fitted, body)
+    missing, _ = body.load_state_dict(fitted, strict=False)
+    assert all(key.startswith("gem.") for key in missing), missing
 
 
 def fit_positions_of(found: dict[str, Tensor], body: VisionTransformer | ClipVisionTransformer) -> tuple[str, ...]:
@@ -61,6 +88,28 @@ def _image_tower(found: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix) if key.startswith(prefix) else f"text.{key}": value for key, value in found.items()
     }
+
+
+def _tower_of_timm(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of an image tower as timm names them by the names of CLIP."""
+    fitted: dict[str, Tensor] = {}
+    for key, value in found.items():
+        match key:
+            case "cls_token":
+                fitted["class_embedding"] = value[0, 0]
+            case "pos_embed":
+                fitted["positional_embedding"] = value[0]
+            case "head.weight":
+                fitted["proj"] = value.T
+            case "head.bias" if bool(value.any()):
+                fitted["text.head.bias"] = value  # none in CLIP, where timm writes zeros
+            case "head.bias":
+                continue
+            case _:
+                for old, new in _TIMM_NAMES:
+                    key = re.sub(old, new, key)
+                fitted[key] = value
+    return fitted
 
 
 def _set_aside(found: dict[str, Tensor], last: str) -> dict[str, Tensor]:

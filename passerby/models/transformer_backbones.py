@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import timm
 from torch import Tensor
 
+from passerby.errors import UserError
 from passerby.models.backbone import Backbone, require_kind
 from passerby.models.clip_vit import ClipVisionTransformer, ClipVitSettings
+from passerby.models.fitting_tokens import begin_with
 from passerby.models.surgery import Surgery
 from passerby.models.swin import SwinSettings, SwinTransformer
+from passerby.models.timm_backbone import TimmBackbone
 from passerby.models.vit import VisionTransformer, VitSettings
 from passerby.settings import Settings
 from passerby.types import Inputs, UnknownCamera
+
+VIT_STARTS = {
+    (768, 12, 12): "vit_base_patch16_224.orig_in21k_ft_in1k",
+    (384, 12, 6): "deit_small_patch16_224.fb_in1k",
+}
+"""Weights of timm that TransReID begins with, by width, depth and heads."""
+CLIP_STARTS = {(768, 12, 12): "vit_base_patch16_clip_quickgelu_224.openai"}
+"""Weights of timm that CLIP-ReID begins with, by width, depth and heads."""
 
 
 class VitBackbone(Backbone):
@@ -33,7 +45,14 @@ class VitBackbone(Backbone):
         cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool
     ) -> VisionTransformer:
         """Build a network for images of one size."""
-        return VisionTransformer(require_kind(architecture, VitSettings), size)
+        network = VisionTransformer(require_kind(architecture, VitSettings), size)
+        if pretrained:
+            _begin(network, name, VIT_STARTS)
+        return network
+
+    @classmethod
+    def require_pretrained(cls, name: str) -> None:
+        """Leave the question to `build_as`, which has the dimensions."""
 
     def operate(self, name: str, surgery: Surgery) -> None:
         """Refuse what is for ResNets, and ask for cameras where they have embeddings."""
@@ -71,7 +90,14 @@ class ClipVitBackbone(Backbone):
         cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool
     ) -> ClipVisionTransformer:
         """Build a network for images of one size."""
-        return ClipVisionTransformer(require_kind(architecture, ClipVitSettings), size)
+        network = ClipVisionTransformer(require_kind(architecture, ClipVitSettings), size)
+        if pretrained:
+            _begin(network, name, CLIP_STARTS)
+        return network
+
+    @classmethod
+    def require_pretrained(cls, name: str) -> None:
+        """Leave the question to `build_as`, which has the dimensions."""
 
     def operate(self, name: str, surgery: Surgery) -> None:
         """Refuse what is for ResNets, and ask for cameras where they have embeddings."""
@@ -107,3 +133,20 @@ class SwinBackbone(Backbone):
     def build_as(cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool) -> SwinTransformer:
         """Build a network for images of any size."""
         return SwinTransformer(require_kind(architecture, SwinSettings))
+
+
+def _begin(
+    network: VisionTransformer | ClipVisionTransformer, name: str, starts: Mapping[tuple[int, int, int], str]
+) -> None:
+    """Load weights of timm into a network, or raise `UserError` where there are none of its kind and dimensions."""
+    settings = network.settings
+    start = starts.get((settings.width, settings.depth, settings.heads)) if settings.patch == 16 else None
+    if start is None or (isinstance(settings, VitSettings) and (settings.part_tokens or settings.stem == "ics")):
+        known = "; ".join(f"width {w}, depth {d}, heads {h}" for w, d, h in starts)
+        raise UserError(
+            f"this {name!r} comes without pretrained weights, which there are for patches of 16 pixels and {known}; "
+            "set model.weights to a file or to 'none'"
+        )
+    TimmBackbone.require_pretrained(start)
+    classes = 0 if isinstance(settings, VitSettings) else settings.projection  # CLIP's projection is timm's head
+    begin_with(network, timm.create_model(start, pretrained=True, num_classes=classes).state_dict())

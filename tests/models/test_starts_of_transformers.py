@@ -5,7 +5,10 @@ import timm
 import torch
 
 from passerby.errors import UserError
+from passerby.models import transformer_backbones
 from passerby.models.backbones import load_backbone, make_backbone
+from passerby.models.clip_vit import ClipVitSettings
+from passerby.models.vit import VitSettings
 from passerby.types import Inputs
 
 WIDTHS = {"width": 64, "depth": 6, "heads": 2, "mlp_ratio": 3.0}
@@ -84,3 +87,57 @@ def test_the_image_tower_of_a_clip_in_half_precision(tmp_path, prefix):
     torch.testing.assert_close(target.body.proj, source.body.proj, atol=1e-3, rtol=1e-3)
     images = Inputs.of_images(torch.randn(2, 3, 64, 32))
     assert torch.isfinite(target(images)[1]).all()
+
+
+def tower_of_timm(seed=0):
+    torch.manual_seed(seed)
+    return timm.create_model(
+        "vit_base_patch16_clip_quickgelu_224", img_size=(64, 32), embed_dim=32, depth=2, num_heads=2, num_classes=24
+    ).eval()
+
+
+def test_the_tower_of_a_clip_is_that_of_timm(tmp_path):
+    other = tower_of_timm()
+    torch.save(other.state_dict(), tmp_path / "w.pth")
+    backbone = make("clip_vit", width=32, depth=2, heads=2, projection=24).eval()
+    assert load_backbone(backbone, tmp_path / "w.pth").unused == ()
+    images = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, vector = backbone(Inputs.of_images(images))
+        tokens = other.forward_features(images)
+    torch.testing.assert_close(vector, torch.cat([tokens[:, 0], other(images)], dim=1), atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "architecture", "start"), [
+    ("vit", {"jigsaw": {}, "stride": 12}, "vit_base_patch16_224.orig_in21k_ft_in1k"),
+    ("vit", {"width": 384, "heads": 6}, "deit_small_patch16_224.fb_in1k"),
+    ("clip_vit", {}, "vit_base_patch16_clip_quickgelu_224.openai"),
+])  # fmt: skip
+def test_published_dimensions_have_pretrained_weights_in_timm(monkeypatch, name, architecture, start):
+    kinds = {"vit": transformer_backbones.VIT_STARTS, "clip_vit": transformer_backbones.CLIP_STARTS}
+    settings = {"vit": VitSettings, "clip_vit": ClipVitSettings}[name](**architecture)
+    assert kinds[name][settings.width, settings.depth, settings.heads] == start
+    assert timm.models.get_pretrained_cfg(start).has_weights
+    asked, other = [], tower_of_timm() if name == "clip_vit" else timm.create_model("test_vit", num_classes=0)
+
+    def create(tag, *, pretrained, **_classes):
+        asked.append((tag, pretrained))
+        return other
+
+    changed = WIDTHS if name == "vit" else {"width": 32, "depth": 2, "heads": 2, "projection": 24}
+    dimensions = (changed["width"], changed["depth"], changed["heads"])
+    monkeypatch.setitem(kinds[name], dimensions, start)
+    monkeypatch.setattr(transformer_backbones.TimmBackbone, "require_pretrained", lambda _: None)
+    monkeypatch.setattr(transformer_backbones.timm, "create_model", create)
+    backbone = make_backbone(name, (64, 32), architecture=architecture | changed, pretrained=True)
+    assert asked == [(start, True)]
+    assert backbone.body.grid == ((5, 2) if "stride" in architecture else (4, 2))
+
+
+@pytest.mark.parametrize("change", [WIDTHS, {"part_tokens": 3}, {"stem": "ics"}, {"patch": 8, "stride": 8}])
+def test_other_networks_have_no_pretrained_weights(change):
+    with (
+        torch.device("meta"),
+        pytest.raises(UserError, match="this 'vit' comes without pretrained weights, which there"),
+    ):
+        make_backbone("vit", (64, 32), architecture=change, pretrained=True)
