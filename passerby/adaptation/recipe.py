@@ -26,9 +26,11 @@ from passerby.errors import UserError, did_you_mean
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
 from passerby.optim import OptimSettings
-from passerby.recipe import Recipe, make_recipe
+from passerby.plugins import require_used
+from passerby.recipe import Recipe, make_recipe, recipe_from_text
 from passerby.scorable import require_scorable, unscorable
 from passerby.settings import Plain, override, parse_yaml
+from passerby.training.checkpoint import load_checkpoint
 from passerby.training.init_from import read_initial_state
 from passerby.training.stages import require_masks
 from passerby.types import Dataset
@@ -120,6 +122,19 @@ def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> 
     for assignment in overrides:
         data = override(data, assignment)
     return make_recipe(data, source=f"the recipe for {folder}")
+
+
+def resumed_adaptation(source: Path, folder: Path, out: Path, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of the run in `out`, which adapts this source to this folder; see `require_adaptation`.
+
+    Raises:
+        UserError: no run in `out`, an override with a mistake, or another source or folder.
+
+    """
+    require_used(out)
+    file = out / "last.pt"
+    recipe = recipe_from_text(load_checkpoint(file).recipe, overrides, source=str(file))
+    return require_adaptation(recipe, source, folder, out=out)
 
 
 def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path) -> Recipe:

@@ -8,14 +8,16 @@ from typing import Literal
 
 from passerby import exporting
 from passerby.adaptation.clusters import find_identities
-from passerby.adaptation.recipe import adaptation
+from passerby.adaptation.recipe import adaptation, resumed_adaptation
 from passerby.clustering.summary import ClusterSummary
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.exporting import Parity
 from passerby.recipe import Recipe
+from passerby.report.page import write_report
 from passerby.training import session
 from passerby.training.results import Result
+from passerby.training.start_messages import require_free
 
 FORMATS: dict[str, exporting.Format] = {".onnx": "onnx", ".safetensors": "safetensors"}
 
@@ -54,37 +56,55 @@ def adapt(
     pattern: str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
+    start: Literal["fresh", "resume"] = "fresh",
+    report: Literal["write", "skip"] = "write",
     say: Callable[[str], None] | None = None,
 ) -> ClusterSummary:
     """Adapt a trained model to a folder of unlabelled images, and return the identities that it predicts for them.
 
+    It does what `passerby adapt` does: train, predict identities, and write the report.
+
     Args:
         run: folder of the finished run.
         folder: of the images, at any depth.
-        out: folder of the new run, which gets `clusters.csv` too.
+        out: folder of the new run, which gets `clusters.csv` and `report.html` too.
         method: a method that assigns pseudo-labels, for example `contrast`, `spcl` or `mmt`.
         pattern: template of the file names that tells cameras; None = by the usual names.
         overrides: `key=value` that change the recipe.
         device: `auto`, `cpu`, `cuda`, or one of several GPUs as in `cuda:1`.
-        say: called with notes on the data and the recipe; None drops them.
+        start: `fresh` refuses a folder that holds a run, `resume` continues it; the run and the folder are then those
+            that it was begun with, or where these have moved to.
+        report: whether `report.html` is written.
+        say: called with notes on the data and the recipe, and with the predicted identities; None drops them.
 
     Raises:
-        UserError: no finished run, no images, or images in which no clusters are found.
+        UserError: no finished run, no images, images in which no clusters are found, or a run in `out` that adapts
+            another one or to other images.
 
     """
     notes = say or (lambda _: None)
-    inference = InferenceSettings(device=device)
-    recipe = adaptation(
-        Path(run),
-        Path(folder),
-        method=method,
-        pattern=pattern,
-        overrides=[f"engine.device={device}", *overrides],
-        inference=inference,
-        say=notes,
-    )
-    train(recipe, out, say=notes)
-    return find_identities(Path(out), inference=inference)
+    inference, out = InferenceSettings(device=device), Path(out)
+    overrides = [f"engine.device={device}", *overrides]
+    if start == "resume":
+        recipe = resumed_adaptation(Path(run), Path(folder), out, overrides=overrides)
+    else:
+        require_free(out)
+        recipe = adaptation(
+            Path(run),
+            Path(folder),
+            method=method,
+            pattern=pattern,
+            overrides=overrides,
+            inference=inference,
+            say=notes,
+        )
+    train(recipe, out, start=start, say=notes)
+    summary = find_identities(out, inference=inference)
+    for sentence in summary.sentences():
+        notes(sentence)
+    if report == "write":
+        write_report(out, inference=inference)
+    return summary
 
 
 def export(run: str | Path, out: str | Path, *, device: str = "auto") -> Parity | None:

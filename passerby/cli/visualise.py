@@ -189,6 +189,7 @@ def attention(
         feature=trained.feature,
         inference=trained.inference,
         precision=trained.precision,
+        dataset=table.dataset,
     )
     _save(figure, out)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from passerby.adaptation.clusters import find_identities
-from passerby.adaptation.recipe import adaptation, require_adaptation
+from passerby.adaptation.recipe import adaptation, resumed_adaptation
 from passerby.commands.printing import print_reference_results, print_scores
 from passerby.console import bar, with_notes
 from passerby.device import InferenceSettings
@@ -129,8 +129,7 @@ def adapt_and_report(
     inference = with_notes(inference, console)
     overrides = [*_engine_overrides(inference), *overrides]
     if resume:
-        recipe = _recipe(None, overrides, out, resume=True)
-        recipe = require_adaptation(recipe, source, folder, out=out)
+        recipe = resumed_adaptation(source, folder, out, overrides=overrides)
     else:
         require_free(out)
         with bar("embedding the images", console) as advance:

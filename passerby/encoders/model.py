@@ -14,7 +14,7 @@ import torch
 from passerby.device import AUTOMATIC, InferenceSettings, Precision
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays, image_list, prepared_batches
-from passerby.inference.embed import WHOLE, View, embed, run_network, tested_vectors
+from passerby.inference.embed import WHOLE, View, embed, map_batches, tested_vectors
 from passerby.inference.onnx import OnnxModel
 from passerby.models.embedder import Embedder
 from passerby.recipe import Recipe
@@ -142,7 +142,7 @@ class Trained:
         listed = image_list(images)
         rows = torch.full((len(listed),), UNKNOWN) if cam is None else torch.from_numpy(cam)
         batches = prepared_batches(listed, self.embedder.input, size=self.inference.batch)
-        return run_network(
+        return map_batches(
             partial(tested_vectors, self.embedder, feature=self.feature, flip=self.flip),
             self.embedder,
             map(Inputs, batches, rows.split(self.inference.batch)),

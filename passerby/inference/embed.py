@@ -155,7 +155,7 @@ def embed(
             model refuses those.
 
     """
-    return embed_by(
+    return map_images(
         partial(tested_vectors, model, feature=vector, flip=flip),
         model,
         split,
@@ -168,7 +168,7 @@ def embed(
     )
 
 
-def embed_all(model: Embedder, split: Split, *, precision: Precision = "float32", view: View = WHOLE) -> Vectors:
+def embed_both(model: Embedder, split: Split, *, precision: Precision = "float32", view: View = WHOLE) -> Vectors:
     """Embed the images of a split and return all vectors; see `embed`."""
 
     def stacked(inputs: Inputs) -> Tensor:
@@ -177,12 +177,12 @@ def embed_all(model: Embedder, split: Split, *, precision: Precision = "float32"
         rows = [out.before_neck[:, None], out.after_neck[:, None], *([] if out.stripes is None else [out.stripes])]
         return torch.cat([each.float() for each in rows], dim=1)
 
-    found = embed_by(stacked, model, split, precision=precision, view=view)
+    found = map_images(stacked, model, split, precision=precision, view=view)
     stripes = np.ascontiguousarray(found[:, 2:]) if found.shape[1] > 2 else None
     return Vectors(np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1]), stripes)
 
 
-def embed_by(
+def map_images(
     read: Callable[[Inputs], Tensor],
     model: Embedder,
     split: Split,
@@ -204,14 +204,14 @@ def embed_by(
     share = slice(rank(), None, world())
     rows = np.arange(len(split))[share]
     batches = read_inputs(model, split.select(rows), view.part(share), size=batch, workers=workers)
-    found = run_network(read, model, batches, count=len(rows), precision=precision, progress=progress, notify=notify)
+    found = map_batches(read, model, batches, count=len(rows), precision=precision, progress=progress, notify=notify)
     if world() == 1:
         return found
     device = model.mean.device
     return gather_rows(torch.from_numpy(found).to(device), count=len(split)).cpu().numpy()
 
 
-def run_network(
+def map_batches(
     read: Callable[[Inputs], Tensor],
     model: Embedder,
     batches: Iterable[Inputs],
@@ -223,7 +223,7 @@ def run_network(
 ) -> Floats:
     """Return `read` of `batches` of prepared inputs, `count` in all, in this process.
 
-    The other arguments are those of `embed_by`.
+    The other arguments are those of `map_images`.
     """
     device = model.mean.device
     fitting = FittingBatch() if notify is None else FittingBatch(notify)

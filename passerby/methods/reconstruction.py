@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.device import Precision
-from passerby.inference.embed import WHOLE, View, autocast, embed_by, read_inputs
+from passerby.inference.embed import WHOLE, View, autocast, map_images, read_inputs
 from passerby.methods.autoencoder import Autoencoder, Penalty, Place, Reduction
 from passerby.models.embedder import Embedder
 from passerby.optim import set_lr
@@ -110,7 +110,7 @@ class Material:
             out: Output = self.model(inputs.mirrored() if mirrored else inputs)
             return looked_at(out, place=self.place)
 
-        return embed_by(read, self.model, self.split, batch=_CHUNK, precision=self.precision, view=self.view)
+        return map_images(read, self.model, self.split, batch=_CHUNK, precision=self.precision, view=self.view)
 
     def _see(self, rows: Tensor, mirrored: Tensor) -> Tensor:
         numbers = rows.numpy()

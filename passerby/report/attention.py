@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -31,7 +32,7 @@ from passerby.models.embedder import Embedder
 from passerby.report.list_figures import Pixels, Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
 from passerby.report.ranked_lists import RankedList, describe_list
-from passerby.types import Embeddings, Floats, Inputs, Output, VectorName
+from passerby.types import Embeddings, Floats, Inputs, Ints, Output, VectorName, require_known_cameras
 
 MapKind = Literal["similarity", "norm"]
 
@@ -44,7 +45,7 @@ EXPLAINED: dict[MapKind, str] = {
 }
 
 
-def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature: VectorName = "after_neck") -> Tensor:
+def contributions(embedder: Embedder, inputs: Inputs, query: Tensor, *, feature: VectorName = "after_neck") -> Tensor:
     """Return (B, h, w) how much each cell of the last map adds to the cosine similarity with the query.
 
     The value is the sum over channels of activation times gradient, the norms of both vectors held fixed. Every pooling
@@ -54,7 +55,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
 
     Args:
         embedder: the model, in `eval` mode.
-        images: (B, 3, H, W) bytes.
+        inputs: B images with their cameras.
         query: (D,) vector that was searched for.
         feature: which vector is compared.
 
@@ -67,7 +68,7 @@ def contributions(embedder: Embedder, images: Tensor, query: Tensor, *, feature:
 
     """
     with torch.enable_grad(), _watched(embedder) as watched:
-        out = embedder(Inputs.of_images(images))
+        out = embedder(inputs)
         source = watched[0] if watched else out.map
         vectors = out.vector(feature)  # (B, D)
         similarity = vectors @ F.normalize(query, dim=0) / vectors.detach().norm(dim=1).clamp_min(1e-12)
@@ -153,6 +154,7 @@ def maps_of(
     feature: VectorName = "after_neck",
     inference: InferenceSettings = AUTOMATIC,
     precision: Precision = "float32",
+    dataset: str = "",
 ) -> Maps:
     """Compute the activation maps of the query and the images of a list, as they are and not mirrored.
 
@@ -163,9 +165,10 @@ def maps_of(
         feature: which vector the list was ordered by.
         inference: batch size and readers; the device is that of the model.
         precision: of the network.
+        dataset: name of the data set of the images, for a model that uses cameras; `""` = their cameras are unknown.
 
     Raises:
-        UserError: the query's image is not there, or no other is.
+        UserError: the query's image is not there, or no other is; an unknown camera where the model refuses those.
 
     """
     paths = list(dict.fromkeys(shot.path for shot in (ranked.query, *ranked.shots)))
@@ -174,37 +177,60 @@ def maps_of(
     if ranked.query.path not in pixels or len(pixels) < 2:
         where = f", for example {ranked.query.path}" if ranked.query.path else "; the embeddings name no files"
         raise UserError(f"activation maps need the images of the list, and they cannot be read{where}")
-    images = torch.stack([prepare(image, embedder.input) for image in pixels.values()])
+    inputs = Inputs(
+        torch.stack([prepare(image, embedder.input) for image in pixels.values()]),
+        torch.from_numpy(_camera_rows(embedder, ranked, list(pixels), dataset)),
+    )
     was_training, device, fitting = embedder.training, embedder.mean.device, FittingBatch(inference.notify)
     embedder.eval()
     try:
         with autocast(device, precision):
-            query = images[[list(pixels).index(ranked.query.path)]].to(device)
+            row = torch.tensor([list(pixels).index(ranked.query.path)])
+            query = inputs.map(lambda tensor: tensor[row].to(device))
             make = _map_maker(embedder, query, kind=kind, feature=feature)
-            raw = torch.cat([_in_parts(make, part, device, fitting) for part in images.split(inference.batch)])
+            raw = torch.cat([_in_parts(make, part, device, fitting) for part in _split(inputs, inference.batch)])
     finally:
         embedder.train(was_training)
     values = [_to_unit(each, lowest=float(each.min()) if kind == "norm" else 0.0) for each in raw.numpy()]
     return Maps(dict(zip(pixels, values, strict=True)), kind)
 
 
-def _map_maker(embedder: Embedder, query: Tensor, *, kind: MapKind, feature: VectorName) -> Callable[[Tensor], Tensor]:
-    """Return the function that maps images (B, 3, H, W) to maps (B, h, w), for the query image (1, 3, H, W)."""
+def _camera_rows(embedder: Embedder, ranked: RankedList, paths: Sequence[str], dataset: str) -> Ints:
+    """Return the rows (B,) of images in the camera table of a model."""
+    cameras = {shot.path: shot.cam for shot in (ranked.query, *ranked.shots)}
+    rows = embedder.cameras.rows(dataset, np.array([cameras[path] for path in paths], np.int64))
+    backbone, name = embedder.backbone, embedder.settings.backbone
+    require_known_cameras(rows, embedder.cameras, unknown=backbone.unknown_camera, source=name)
+    return rows
+
+
+def _split(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    """Yield at most `size` inputs at a time."""
+    for start in range(0, len(inputs), size):
+        yield inputs.map(itemgetter(slice(start, start + size)))
+
+
+def _map_maker(embedder: Embedder, query: Inputs, *, kind: MapKind, feature: VectorName) -> Callable[[Inputs], Tensor]:
+    """Return the function that maps B inputs to maps (B, h, w), for the query image."""
     if kind == "norm":
-        return lambda images: map_norms(_forward(embedder, images))
+        return lambda inputs: map_norms(_forward(embedder, inputs))
     vector = _forward(embedder, query).vector(feature)[0].float()
-    return lambda images: contributions(embedder, images, vector, feature=feature)
+    return lambda inputs: contributions(embedder, inputs, vector, feature=feature)
 
 
-def _forward(embedder: Embedder, images: Tensor) -> Output:
+def _forward(embedder: Embedder, inputs: Inputs) -> Output:
     with torch.no_grad():
-        out: Output = embedder(Inputs.of_images(images))
+        out: Output = embedder(inputs)
     return out
 
 
-def _in_parts(make: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, fitting: FittingBatch) -> Tensor:
+def _in_parts(make: Callable[[Inputs], Tensor], inputs: Inputs, device: torch.device, fitting: FittingBatch) -> Tensor:
     """Return the maps of B images on the CPU, computed in as many parts as memory makes necessary."""
-    return fitting.run(lambda rows: make(images[rows].to(device)).float().cpu(), len(images))
+
+    def step(rows: slice) -> Tensor:
+        return make(inputs.map(lambda tensor: tensor[rows].to(device))).float().cpu()
+
+    return fitting.run(step, len(inputs))
 
 
 def _to_unit(values: Floats, *, lowest: float) -> Floats:
@@ -230,6 +256,7 @@ def attention_figure(
     feature: VectorName = "after_neck",
     inference: InferenceSettings = AUTOMATIC,
     precision: Precision = "float32",
+    dataset: str = "",
 ) -> Figure:
     """Draw ranked lists twice, without and with activation maps, with a colour scale below.
 
@@ -237,7 +264,15 @@ def attention_figure(
     """
     strips, cells = [], ""
     for ranked in lists:
-        maps = maps_of(embedder, ranked, kind=kind, feature=feature, inference=inference, precision=precision)
+        maps = maps_of(
+            embedder,
+            ranked,
+            kind=kind,
+            feature=feature,
+            inference=inference,
+            precision=precision,
+            dataset=dataset,
+        )
         cells = maps.cells
         strips += [Strip(ranked, describe_list(ranked)), Strip(ranked, "", covers=maps.covers)]
     figure = draw_strips(strips, below=_BELOW)

@@ -145,7 +145,12 @@ def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) ->
         )
         for found in lists:
             maps = maps_of(
-                trained.embedder, found, feature=trained.feature, inference=inference, precision=trained.precision
+                trained.embedder,
+                found,
+                feature=trained.feature,
+                inference=inference,
+                precision=trained.precision,
+                dataset=gallery.embeddings.dataset,
             )
             if maps.count_cells < FEWEST_CELLS:
                 raise UserError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from passerby.device import Precision
-from passerby.inference.embed import Vectors, View, embed, embed_all
+from passerby.inference.embed import Vectors, View, embed, embed_both
 from passerby.losses.mix import LossMix, LossTerm
 from passerby.methods.method import Gathering, Method, PreviousModel
 from passerby.models.embedder import Embedder
@@ -144,7 +144,7 @@ class MethodContext:
         cache = {} if self._cache is None else self._cache
         if id(model) not in cache:
             train = self.stage.train
-            cache[id(model)] = embed_all(model, train, precision=self.precision, view=self.view(train))
+            cache[id(model)] = embed_both(model, train, precision=self.precision, view=self.view(train))
         return cache[id(model)]
 
     def vectors_of(self, split: Split, vector: VectorName, *, model: Embedder | None = None) -> Tensor:

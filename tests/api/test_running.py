@@ -19,9 +19,20 @@ def run(tiny, tmp_path_factory):
 
 def test_a_run_is_adapted_to_unlabelled_images(run, site, tmp_path):
     changes = ["method.contrast.cluster={kind: kmeans, k: 4}", "stages.0.epochs=1", "stages.0.iterations=2"]
-    found = passerby.adapt(run, site / "bounding_box_test", tmp_path / "out", overrides=changes, device="cpu")
+    folder, out, said = site / "bounding_box_test", tmp_path / "out", []
+    found = passerby.adapt(run, folder, out, overrides=changes, device="cpu", say=said.append)
     assert (found.images, found.clusters) == (24, 4)
-    assert (tmp_path / "out" / "clusters.csv").is_file()
+    assert (out / "clusters.csv").is_file()
+    assert (out / "report.html").is_file()
+    assert said[-len(found.sentences()) :] == list(found.sentences())
+    with pytest.raises(passerby.UserError, match="resume"):
+        passerby.adapt(run, folder, out, overrides=changes, device="cpu")
+    (out / "report.html").unlink()
+    again = passerby.adapt(run, folder, out, device="cpu", start="resume", report="skip")
+    assert again == found
+    assert not (out / "report.html").exists()
+    with pytest.raises(passerby.UserError, match=r"adapts .* name these, or choose another --out"):
+        passerby.adapt(run, site / "query", out, device="cpu", start="resume")
 
 
 def test_a_run_is_exported_by_the_ending_of_the_file(run, site, tmp_path, monkeypatch):

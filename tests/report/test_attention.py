@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from passerby.data.loading import prepare
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
-from passerby.report.attention import attention_figure, contributions, maps_of, overlay_map, scale_image
+from passerby.report.attention import attention_figure, contributions, map_norms, maps_of, overlay_map, scale_image
 from passerby.report.ranked_lists import rank_for
-from passerby.types import Inputs
+from passerby.types import CameraTable, Inputs
+from tests.models.camera_net import registered
 
 INPUT = InputSettings(size=(64, 32))
 
@@ -40,7 +42,7 @@ def test_the_cells_add_up_to_the_similarity(pool, neck):
         zero = model.neck(torch.zeros_like(out.before_neck))  # what the neck adds whatever the image
     similarity = F.cosine_similarity(out.after_neck, query[None])
     constant = (zero @ F.normalize(query, dim=0)) / out.after_neck.norm(dim=1)
-    cells = contributions(model, IMAGES, query)
+    cells = contributions(model, Inputs.of_images(IMAGES), query)
     assert cells.shape == (5, *out.map.shape[2:])
     torch.testing.assert_close(cells.sum(dim=(1, 2)) + constant, similarity, rtol=1e-3, atol=1e-3)
 
@@ -49,7 +51,7 @@ def test_the_feature_before_the_neck_can_be_explained_too():
     model = embedder()
     with torch.no_grad():
         feature = model(Inputs.of_images(IMAGES)).before_neck
-    cells = contributions(model, IMAGES, feature[0], feature="before_neck")
+    cells = contributions(model, Inputs.of_images(IMAGES), feature[0], feature="before_neck")
     torch.testing.assert_close(cells.sum(dim=(1, 2)), F.cosine_similarity(feature, feature[:1]), rtol=1e-3, atol=1e-3)
 
 
@@ -57,7 +59,7 @@ def test_a_network_of_tokens_has_a_map_although_it_reads_its_class_token_alone()
     model = Embedder(ModelSettings(backbone="test_vit"), INPUT).eval()
     with torch.no_grad():
         out = model(Inputs.of_images(IMAGES))
-    cells = contributions(model, IMAGES, out.after_neck[0])
+    cells = contributions(model, Inputs.of_images(IMAGES), out.after_neck[0])
     assert cells.shape == (5, *out.map.shape[2:])
     assert cells.abs().amax(dim=(1, 2)).min() > 0
     assert not model.backbone.body.blocks[-1].norm1._forward_hooks  # nothing is left behind
@@ -67,7 +69,7 @@ def test_tokens_of_an_unknown_family_are_refused():
     model = Embedder(ModelSettings(backbone="test_vit"), INPUT).eval()
     model.backbone.body.blocks[-1].norm1 = None
     with pytest.raises(UserError, match="only maps of kind 'norm'"):
-        contributions(model, IMAGES, torch.ones(model.dimension))
+        contributions(model, Inputs.of_images(IMAGES), torch.ones(model.dimension))
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +122,19 @@ def test_colour_is_of_the_map_alone():
     scale = scale_image().astype(int).sum(axis=2)[0]
     assert (np.diff(scale) >= -3).all()
     assert scale[-1] > 2 * scale[0]
+
+
+def test_maps_are_those_of_the_cameras_of_the_images(lists, monkeypatch):
+    generator, shots = np.random.default_rng(0), (lists[0].query, *lists[0].shots)
+    images = {shot.path: generator.integers(0, 256, (64, 32, 3), np.uint8) for shot in shots}
+    monkeypatch.setattr("passerby.report.attention.read_shot", images.get)
+    table, path = CameraTable(("site",), (tuple(sorted({shot.cam for shot in shots})),)), lists[0].query.path
+    with registered():
+        torch.manual_seed(0)
+        model = Embedder(ModelSettings(backbone="camera_net"), InputSettings(size=(64, 32)), cameras=table).eval()
+        known, unknown = (maps_of(model, lists[0], kind="norm", dataset=name) for name in ("site", ""))
+        row = torch.from_numpy(table.rows("site", np.array([lists[0].query.cam])))
+        expected = map_norms(model(Inputs(prepare(images[path], model.input)[None], row)))[0].detach().numpy()
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    np.testing.assert_allclose(known.values[path], expected, atol=1e-5)
+    assert np.abs(unknown.values[path] - expected).max() > 1e-3
