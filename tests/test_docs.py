@@ -138,6 +138,7 @@ def beside_a_run(tiny, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run = tmp_path / "runs" / "first"
     run.mkdir(parents=True)
     save_embedder(Embedder(recipe.model, recipe.input), run / "embedder.safetensors", recipe=recipe.dump())
+    (run / "recipe.yaml").write_text(recipe.dump())
     (tmp_path / "crops").symlink_to(site, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
 

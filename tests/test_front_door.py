@@ -63,3 +63,15 @@ def test_type_checkers_see_the_same_names():
 def test_another_name_is_refused():
     with pytest.raises(AttributeError, match="module 'passerby' has no attribute 'nothing'"):
         passerby.nothing  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("name", passerby.__all__)
+def test_every_name_has_an_example(name):
+    page = (Path(passerby.__file__).parents[1] / "docs" / "guide" / "python.md").read_text()
+    assert f"passerby.{name}" in page or ">>>" in (getattr(passerby, name).__doc__ or "")
+
+
+def test_the_reference_of_the_package_shows_every_function():
+    page = (Path(passerby.__file__).parents[1] / "docs" / "reference" / "passerby.md").read_text()
+    for module, names in passerby._MODULES.items():
+        assert f"::: {module}" in page or all(f"`{name}`" in page or module == "passerby.types" for name in names)

@@ -18,7 +18,7 @@ from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays
 from passerby.recipe import Recipe
 from passerby.retrieval import SearchHit, model_cameras, search_all
-from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, SplitName
+from passerby.types import UNKNOWN, CameraTable, Dataset, Embeddings, Floats, SplitName
 
 Image = str | Path | npt.NDArray[np.uint8] | Tensor
 """A file, or uint8 RGB pixels (H, W, 3) or (3, H, W)."""
@@ -39,6 +39,11 @@ class Encoder:
     def recipe(self) -> Recipe | None:
         """The recipe that the model was trained by; None for an ONNX file of another program."""
         return self.model.recipe
+
+    @property
+    def cameras(self) -> CameraTable:
+        """The cameras that the model learnt, by training data set; empty where it uses none."""
+        return self.model.cameras
 
     @property
     def device(self) -> str:
