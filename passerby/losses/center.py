@@ -65,7 +65,7 @@ class CenterSettings(BaseLossSettings):
 
     weight: Weight = 5e-4
     lr: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learning rate of the centres")
-    feature: VectorName = Field("before_neck", description="what has centres")
+    feature: VectorName = Field("before_neck", description="feature of which centres are learnt")
 
     def make(self, *, dimension: int, classes: int) -> Center:
         """Build the loss for features of `dimension` and `classes` identities."""

@@ -61,7 +61,7 @@ class CircleSettings(BaseLossSettings):
 
     margin: Annotated[float, Field(ge=0, le=1)] = 0.25
     scale: Annotated[float, Field(gt=0)] = 128.0
-    feature: VectorName = Field("before_neck", description="what is compared")
+    feature: VectorName = Field("before_neck", description="feature that is compared")
     anchors: Literal["valid", "all"] = "valid"
 
     @property

@@ -117,7 +117,7 @@ class MarginSettings(BaseLossSettings):
 
     scale: Annotated[float, Field(gt=0)] = 64.0
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    feature: VectorName = Field("after_neck", description="what the classifier sees")
+    feature: VectorName = Field("after_neck", description="feature that is classified")
 
     def logits(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """Return the logits (B, C) of cosines (B, C)."""
@@ -131,8 +131,8 @@ class MarginSettings(BaseLossSettings):
 class ArcfaceSettings(MarginSettings):
     """ArcFace: softmax with a margin on the angle."""
 
-    margin: Annotated[float, Field(ge=0, le=math.pi / 2)] = Field(0.5, description="radians")
-    beyond: Beyond = Field("monotone", description="where angle + margin passes 180 degrees")
+    margin: Annotated[float, Field(ge=0, le=math.pi / 2)] = Field(0.5, description="angular margin in radians")
+    beyond: Beyond = Field("monotone", description="treatment of angles whose sum with the margin exceeds 180 degrees")
 
     def logits(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """See `arcface_logits`."""

@@ -1,4 +1,4 @@
-"""What a stage needs, built from the recipe and from what the stages before have left."""
+"""Construction of a stage from the recipe and the state of earlier stages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from passerby.training.state import TrainState
 
 
 class StageBuilder:
-    """Begins stages, and restores them from checkpoints: data, methods, losses, previous model, EMA, optimiser."""
+    """Builder of stages, new or from checkpoints: data, methods, losses, previous model, EMA, optimiser."""
 
     def __init__(self, setup: Setup, state: TrainState, context: MethodContext) -> None:
         self.setup, self.state, self.context = setup, state, context
@@ -51,7 +51,7 @@ class StageBuilder:
         self._equip()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where a checkpoint was written.
+        """Restore the stage and state of a checkpoint.
 
         Raises:
             UserError: it does not fit the run; nothing of it but the state of methods has been loaded then.
@@ -74,7 +74,7 @@ class StageBuilder:
     # ---- methods
 
     def _make_methods(self, number: int) -> None:
-        """Make the methods that a stage is the first to name, and give all of its methods its settings."""
+        """Make the methods that a stage names first, and configure all of its methods by its settings."""
         for name, settings in self.setup.recipe.stages[number].method.chosen.items():
             if name in self.state.methods:
                 cast("Method", self.state.methods[name]).configure(settings)
@@ -82,7 +82,7 @@ class StageBuilder:
                 self.state.methods[name] = settings.make()
 
     def _restore_methods(self, saved: dict[str, Tensor]) -> None:
-        """Restore the methods of all stages that saved state is of; the others stay as they are."""
+        """Restore the methods of all stages that have saved state; the others are unchanged."""
         methods = self.state.methods
         names = {key.split(".")[0] for key in saved}
         for stage in self.setup.recipe.stages:
@@ -95,7 +95,7 @@ class StageBuilder:
                 try:
                     method.load_state_dict(state)
                 except RuntimeError as error:
-                    raise UserError(f"method.{name}: what is remembered does not fit ({first_line(error)})") from error
+                    raise UserError(f"method.{name}: the saved state does not fit ({first_line(error)})") from error
         methods.to(self.setup.device)
 
     def _require_no_stored_images(self) -> None:
@@ -119,7 +119,7 @@ class StageBuilder:
     # ---- losses and optimiser
 
     def _enter(self, number: int, *, extended: bool = True) -> None:
-        """Make what a stage is made of, once its methods have their state and before they begin."""
+        """Build data, losses and previous model of a stage, after its methods have their state."""
         state = self.state
         state.counters.begin_stage(number)
         state.frozen.release()  # or a copy of the network that a method makes would never be trained
@@ -133,7 +133,7 @@ class StageBuilder:
         state.compare_with_previous(keep=has_past and used)
 
     def make_losses(self, classes: int) -> None:
-        """Make the losses of the stage for so many identities."""
+        """Make the losses of the stage for a number of identities."""
         state = self.state
         losses = LossMix(state.settings.losses, dimension=state.embedder.dimension, classes=classes)
         state.train_with(losses.to(self.setup.device), classes=classes)
@@ -167,7 +167,7 @@ class StageBuilder:
         return {f"backbone.body.{name}": scale for name, scale in scales.items()}
 
     def renew_optimiser(self) -> None:
-        """Make the optimiser for what is trained now; it keeps its state of whatever was trained before."""
+        """Make the optimiser for the present parameters; it keeps the state of those it had before."""
         state = self.state
         state.methods.to(self.setup.device)
         distributed.share_state([state.losses, state.methods])

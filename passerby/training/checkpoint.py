@@ -160,7 +160,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is plain data, such as a module says of itself by `get_extra_state`."""
+    """Whether a value is plain data, as `get_extra_state` of a module returns it."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, dict):

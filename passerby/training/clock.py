@@ -1,4 +1,4 @@
-"""The time of an epoch, and how much of it was waiting for images."""
+"""The time of an epoch, and the time of waiting for images in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from passerby.types import Batch
 
 
 class Clock:
-    """Follows the batches of an engine.
+    """Timer of the batches of an engine.
 
     Attributes:
         waited: seconds of waiting for images in the present epoch.

@@ -32,7 +32,7 @@ class ClusteredVectors:
 
 
 class MethodContext:
-    """A view of the run for methods: whatever changes is read at the moment of asking, and nothing can be set."""
+    """A read-only view of the run for methods, always of its present state."""
 
     def __init__(self, setup: Setup, state: TrainState, evaluator: Evaluator, log: Callable[[Record], None]) -> None:
         self._setup, self._state, self._evaluator, self._log = setup, state, evaluator, log
@@ -78,7 +78,7 @@ class MethodContext:
 
     @property
     def seed(self) -> int:
-        """The seed of whatever is drawn at random once in the present stage."""
+        """The seed of random draws of the present stage."""
         return self._state.seed
 
     @property
@@ -105,7 +105,7 @@ class MethodContext:
 
     @property
     def previous_model(self) -> PreviousModel | None:
-        """The model as the stage before left it, where a method uses it; None in the first stage of most runs."""
+        """The model of the stage before, where a method uses it; None in the first stage of most runs."""
         return self._state.previous_model
 
     @property
@@ -120,7 +120,7 @@ class MethodContext:
 
     @property
     def is_updated(self) -> bool:
-        """Whether the optimiser has moved the weights after the present batch, not only added its gradients."""
+        """Whether the optimiser has updated the weights after the present batch, not only accumulated its gradients."""
         return self._state.is_updated
 
     # ---- functions
@@ -185,7 +185,7 @@ class MethodContext:
         return self._evaluator.scores(model)
 
     def log_metrics(self, method: str, values: dict[str, float], *, note: str = "") -> None:
-        """Write figures of a method, by name, and a note for people into the run_log."""
+        """Write metrics of a method, by name, and a note into the log."""
         self._log(MetricRecord(self.stage_number + 1, self.epoch, method, values, note))
 
     def gather(self, *rows: Tensor, use: Gathering = "memory") -> tuple[Tensor, ...]:

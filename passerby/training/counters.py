@@ -1,4 +1,4 @@
-"""The position of a run and what the present epoch has so far.
+"""The position of a run, and the sums of the present epoch.
 
 Stage, epoch and batch count from 0 in code, and from 1 where people read them.
 """
@@ -14,7 +14,7 @@ from passerby.losses.mix import LossTerm
 
 @dataclass(eq=False)
 class Counters:
-    """What comes next in a run, and what the epochs and batches before have left for it.
+    """The position of a run, with the labels and sums of the unfinished epoch.
 
     Attributes:
         stage, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
@@ -57,7 +57,7 @@ class Counters:
         self.epoch, self.iteration, self.labels, self.sums = self.epoch + 1, 0, None, {}
 
     def end_stage(self) -> None:
-        """Note that the methods have done their work after the last epoch."""
+        """Mark the end-of-stage work of the methods as finished."""
         self.ended = True
 
     def add_losses(self, terms: dict[str, LossTerm], values: list[float], weighted: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""What a run ran on, so that a surprising number can be traced to a version or a machine."""
+"""Versions, machine and command of a run, for reproduction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIBRARIES = ("torch", "torchvision", "timm", "pytorch-ignite", "numpy", "numba"
 
 
 def environment(*, device: str, precision: str, processes: int) -> dict[str, object]:
-    """Return versions, machine and command line as words, and the imports and plugins with what they are known by."""
+    """Return versions, machine and command line as words, and imports and plugins with their versions or hashes."""
     entries: dict[str, object] = {
         "passerby": __version__,
         "python": platform.python_version(),
@@ -38,7 +38,7 @@ def environment(*, device: str, precision: str, processes: int) -> dict[str, obj
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Return the command that a program was called by, as a shell takes it; passerby is called by its name.
+    """Return the command line of a program in shell syntax; passerby is called by its name.
 
     >>> command_line(["/opt/site-packages/passerby/__main__.py", "train", "small", "method={affinity: {}}"])
     "passerby train small 'method={affinity: {}}'"

@@ -12,7 +12,7 @@ from passerby.types import Embeddings, Rerank, Scores
 
 
 class Evaluator:
-    """Embeds and scores the data sets that a recipe tests; it changes nothing."""
+    """Embedding and evaluation of the data sets that a recipe tests; it changes nothing."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

@@ -1,4 +1,4 @@
-"""Keeping freed memory for the next step, which wants the same amount again.
+"""Keeping freed memory for the next step, which needs the same amount again.
 
 By default the C library gives large blocks back to the system as soon as they are freed. A training step on the CPU
 frees all its maps, and the next one gets them again page by page, each zeroed by the system first.
@@ -14,7 +14,7 @@ _NEVER = -1
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory that it frees, and return whether the C library (glibc) can be told so.
+    """Keep the memory that this process frees, and return whether the C library (glibc) supports it.
 
     It holds for the whole process and cannot be taken back, so it is for programs that train, not for libraries.
     """

@@ -1,4 +1,4 @@
-"""Batch norms of a run: what they count over, and which of them stand still."""
+"""Statistics of the batch norms of a run: over groups, or over all processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def set_norm_statistics(module: M, engine: EngineSettings) -> M:
-    """Return a module whose batch norms, if it has any, count as the settings say: over groups, or all processes."""
+    """Return a module whose batch norms, if any, have the configured statistics: over groups, or all processes."""
     if not batch_norms(module):
         return module
     if engine.batch_norm == "synchronised":

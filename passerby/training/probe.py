@@ -1,4 +1,4 @@
-"""How fast the steps of a network are in each precision and memory layout: measured once, and remembered.
+"""Measured speed of training steps in each precision and memory layout, cached between runs.
 
 Instructions for bf16 do not say whether a network gains from them: on processors without matrix units depthwise
 convolutions are slower in it, ResNets more than twice as fast. So a few forward and backward passes of a copy decide.
@@ -44,7 +44,7 @@ class Arithmetic:
 
 
 def fastest(candidates: Sequence[Arithmetic], seconds: Sequence[float]) -> Arithmetic:
-    """Return what is fastest; what is less exact or less usual has to be clearly faster.
+    """Return the fastest candidate; less exact or less usual ones must be clearly faster.
 
     >>> fastest([Arithmetic("float32", True), Arithmetic("bf16", True)], [1.0, 0.95])
     Arithmetic(precision='float32', channels_last=True)
@@ -95,7 +95,7 @@ def measure(
     unit: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Return the seconds per image of each step: the best of rounds in which they take turns.
+    """Return the seconds per image of each step: the best of alternating rounds.
 
     As many images are used as `BUDGET` has time for, and the first call at each size does not count.
 
@@ -156,7 +156,7 @@ def cache_file() -> Path:
 
 
 def _read(file: Path) -> dict[str, list[float]]:
-    """Return what is known; nothing where the file is not there, or is not one of measurements."""
+    """Return the cached measurements; empty without a valid file."""
     with contextlib.suppress(UserError):
         entries = read_json(file)
         if isinstance(entries, dict):
@@ -169,7 +169,7 @@ def _read(file: Path) -> dict[str, list[float]]:
 
 
 def _key(embedder: Embedder, candidates: Sequence[Arithmetic], batch: int) -> str:
-    """Return a hash of all that a measurement depends on."""
+    """Return a hash of everything that a measurement depends on."""
     inputs = [
         embedder.settings.model_dump(mode="json", exclude={"weights"}),
         list(embedder.input.size),

@@ -25,7 +25,7 @@ from passerby.training.trainer import Trainer
 
 
 class ProgressBar:
-    """Follows a run on a terminal; on anything else only the lines are printed."""
+    """Progress bar of a run on a terminal; on anything else only the lines are printed."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

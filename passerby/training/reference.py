@@ -41,12 +41,12 @@ def reference_of(recipe: Recipe, datasets: Mapping[str, Dataset], name: str) -> 
 
 
 def figures(scores: Scores) -> Figures:
-    """Return the figures of an evaluation that reference results are stated in."""
+    """Return the scores of an evaluation in the form of reference results."""
     return Figures(mAP=100 * scores.mAP, rank1=100 * scores.rank(1))
 
 
 def change_since(recipe: Recipe, records: Sequence[ScoreRecord], name: str, *, after: Scores) -> float | None:
-    """Return how the mAP on a data set changed since the stage that learnt it last, in points; negative = forgotten.
+    """Return the change of the mAP on a data set since its last stage, in points; negative = forgotten.
 
     Args:
         recipe: what ran.
@@ -101,5 +101,5 @@ def _caveats(recipe: Recipe) -> list[str]:
 
 
 def _source(recipe: Recipe, name: str) -> dict[str, object]:
-    """Return how a data set is read, wherever it lies."""
+    """Return the reader settings of a data set, without paths."""
     return recipe.dataset(name).model_dump(exclude={"root", "path"})

@@ -13,7 +13,7 @@ from passerby.types import Scores
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a finished run found on one data set.
+    """Result of a finished run on one data set.
 
     Attributes:
         dataset: its name.

@@ -154,8 +154,8 @@ def require_same_images(before: Mapping[str, str] | None, after: Mapping[str, st
         saved = (before or {}).get(name, "none")
         if saved != present:
             raise UserError(
-                f"the training images of {name!r} are not those that the run was begun with (then {saved}; now "
-                f"{present}; of their names, sizes, identities and cameras); put them back, or begin another run"
+                f"the training images of {name!r} are not those that the run was started with (then {saved}; now "
+                f"{present}; of their names, sizes, identities and cameras); restore them, or start a new run"
             )
 
 

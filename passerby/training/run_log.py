@@ -40,7 +40,7 @@ class TermRecord:
 
 @dataclass(frozen=True)
 class DrawnRecord:
-    """How many images of one data set an epoch of joint training drew, and in how many of its batches they were."""
+    """Number of images of one data set that an epoch of joint training drew, and of batches that contain them."""
 
     images: int
     batches: int
@@ -201,7 +201,7 @@ Record = EpochRecord | ScoreRecord | GradientRecord | MetricRecord | SearchRecor
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line, on a new one where a killed run left half a line."""
+    """Append a record as one line, after a line break where a killed run left half a line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
@@ -230,7 +230,7 @@ def read(path: Path) -> list[Record]:
 
 
 def count_damaged(path: Path) -> int:
-    """Return how many lines of a log are no records."""
+    """Return the number of lines of a log that are not records."""
     return sum(_parse(line) is None for line in _lines(path))
 
 

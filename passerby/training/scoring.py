@@ -1,4 +1,4 @@
-"""The evaluations of a run while it goes on and at its end, and the files that they leave."""
+"""The evaluations of a run during training and at its end, and their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from passerby.types import Embeddings, Scores
 
 
 class Scoring:
-    """Scores the model of a run on all tested data sets; nothing here changes the run."""
+    """Evaluation of the model of a run on all test sets; it does not change the run."""
 
     def __init__(self, trainer: Trainer, lifelong: LifelongRecorder, say: Callable[[str], None]) -> None:
         self.trainer, self.lifelong, self.say = trainer, lifelong, say
@@ -31,14 +31,14 @@ class Scoring:
             self._record(self.trainer.evaluator.score(self._embed(name)), stage=0, epoch=0)
 
     def after_epoch(self) -> None:
-        """Score the model as it is."""
+        """Score the present model."""
         scores = [self.trainer.evaluator.score(self._embed(name)) for name in self.trainer.setup.recipe.tested]
         for each in scores:
             self._record_now(each)
         self._keep_best(scores)
 
     def after_stage(self) -> None:
-        """Score the model that a stage leaves, also against the stage before."""
+        """Score the model after a stage, gallery compatibility included."""
         scores = []
         for name in self.trainer.setup.recipe.tested:
             embeddings = self._embed(name)
@@ -49,7 +49,7 @@ class Scoring:
         self._keep_best(scores)
 
     def at_end(self) -> list[Result]:
-        """Score the final model with and without re-ranking, and write what stays."""
+        """Score the final model with and without re-ranking, and write its files."""
         setup, state = self.trainer.setup, self.trainer.state
         if distributed.rank() == 0:
             save_embedder(state.tested, setup.folder / "embedder.safetensors", recipe=public_text(setup.recipe))
@@ -85,7 +85,7 @@ class Scoring:
         return result
 
     def _embed(self, name: str) -> Embeddings:
-        """Embed a data set that is tested, and say so where its vectors do not differ."""
+        """Embed a test set, with a note where its vectors do not differ."""
         embeddings = self.trainer.evaluator.embed(self.trainer.state.tested, name)
         say_once((f"{embeddings.dataset}: {note}" for note in spread_notes(embeddings.vectors)), self.say)
         return embeddings
@@ -109,7 +109,7 @@ class Scoring:
 
 
 def say_once(sentences: Iterable[str], say: Callable[[str], None]) -> None:
-    """Say sentences in the writing process only."""
+    """Print sentences in the writing process only."""
     for sentence in sentences if distributed.rank() == 0 else ():
         say(sentence)
 

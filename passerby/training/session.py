@@ -29,7 +29,7 @@ from passerby.training.trainer import Trainer, Watch, make_trainer
 
 
 class Interrupted(KeyboardInterrupt):
-    """The person pressed Ctrl-C; the run is saved and the text says how to go on."""
+    """Training was interrupted by Ctrl-C; the run is saved."""
 
 
 def train(
@@ -100,7 +100,7 @@ def _require_first_failure(error: Exception, folder: Path) -> None:
 def _prepare(
     recipe: Recipe, folder: Path, start: Literal["fresh", "resume"], log: LogWriter
 ) -> tuple[Trainer, Checkpoint | None, list[str]]:
-    """Make a trainer, with the checkpoint that it goes on from and what a person should know before."""
+    """Return a trainer, the checkpoint to resume from, and the start messages."""
     recipe, checkpoint = absolute(recipe), None if start == "fresh" else load_checkpoint(folder / "last.pt")
     if checkpoint is None:
         require_free(folder)
@@ -122,7 +122,7 @@ def _prepare(
 
 
 class _Session:
-    """One call of `train`: a run from where it begins or goes on to its scores."""
+    """One call of `train`: a run from its beginning or a checkpoint to its scores."""
 
     def __init__(self, trainer: Trainer, watch: Sequence[Watch], say: Callable[[str], None]) -> None:
         self.trainer, self.watch, self.say = trainer, list(watch), say
@@ -131,7 +131,7 @@ class _Session:
         self.scoring = Scoring(trainer, self.lifelong, say)
 
     def run(self, checkpoint: Checkpoint | None, sentences: list[str]) -> list[Result]:
-        """Begin a run, or go on with it where a checkpoint stands, and score what came of it."""
+        """Start a run, or resume it from a checkpoint, and return the final scores."""
         if checkpoint is None:
             say_once(sentences, self.say)
             self.trainer.open_stage(0)
@@ -152,7 +152,7 @@ class _Session:
             save_checkpoint(replace(checkpoint, recipe=setup.recipe.dump()), setup.folder / "last.pt")
 
     def _describe(self) -> None:
-        """Write what is run, as it is now, and where it was begun."""
+        """Write the present recipe, and the environment of the start."""
         setup = self.trainer.setup
         if distributed.rank() != 0:
             return
@@ -164,7 +164,7 @@ class _Session:
         write_json(setup.folder / "environment.json", described)
 
     def _learn(self) -> None:
-        """Go through the stages that are left."""
+        """Train the remaining stages."""
         trainer, stages = self.trainer, len(self.trainer.setup.stages)
         if self.lifelong.tests_start:
             self.scoring.at_start()

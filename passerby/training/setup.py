@@ -1,4 +1,4 @@
-"""What a run is made of: data, stages and model of a recipe, with all that can be checked before the first step."""
+"""Data, stages and model of a recipe, with all checks before the first step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from passerby.types import Dataset, Split, Stage, require_known_cameras
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What a run is made of and what does not change while it goes on.
+    """The parts of a run that do not change during training.
 
     Attributes:
         recipe, folder: what runs and where it writes.
@@ -67,7 +67,7 @@ class Setup:
 
     @property
     def machine(self) -> dict[str, str]:
-        """What the last digits of all figures depend on, in words."""
+        """Device, precision and processes, on which the last digits of all figures depend."""
         return {
             "device": self.device.type,
             "precision": self.precision,
@@ -79,7 +79,7 @@ class Setup:
         return torch.autocast(self.device.type, DTYPES.get(self.precision), enabled=self.precision != "float32")
 
     def view(self, split: Split, *, stage: int) -> View:
-        """Return how training images of a stage, from 0, are shown where nothing is augmented."""
+        """Return the view of the training images of a stage, from 0, without augmentation."""
         return masked_view(split.masks, self.recipe.stages[stage].input_mask)
 
 
@@ -90,7 +90,7 @@ def make_setup(
     weights: Literal["as the recipe says", "from a checkpoint"] = "as the recipe says",
     arithmetic: Arithmetic | None = None,
 ) -> tuple[Setup, Embedder]:
-    """Read the data, build the model, and check what can be checked before the first step.
+    """Read the data, build the model, and run all checks before the first step.
 
     Args:
         recipe: what runs.
@@ -198,7 +198,7 @@ def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.dev
 
 
 def _count_images(sampler: SamplerSettings) -> int:
-    """Return how many images of a batch each process sees."""
+    """Return the number of images of a batch in each process."""
     columns = sampler.columns(rank=distributed.rank(), world=distributed.world())
     return int(columns.stop - columns.start)
 

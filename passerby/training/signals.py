@@ -11,7 +11,7 @@ from types import FrameType
 
 
 def _stopping() -> list[signal.Signals]:
-    """Return the signals that stop a run; a hang-up does not where it was to be ignored, as under nohup."""
+    """Return the signals that stop a run; without a hang-up where it is ignored, as under nohup."""
     signals = [signal.SIGINT, signal.SIGTERM]
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals.append(signal.SIGHUP)

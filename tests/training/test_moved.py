@@ -111,7 +111,9 @@ def exchange_image(root):
 @pytest.mark.parametrize("change", [add_image, exchange_image])
 def test_other_images(tiny, site, again, tmp_path, change):
     change(shutil.copytree(site, tmp_path / "other" / site.name))
-    with pytest.raises(UserError, match="the training images of 'market1501' are not those that the run was begun wi"):
+    with pytest.raises(
+        UserError, match="the training images of 'market1501' are not those that the run was started wi"
+    ):
         train(tiny(f"root={tmp_path / 'other'}"), again, start="resume")
 
 

@@ -1,4 +1,4 @@
-"""Bags and their straps, to be seen from the front and from the back."""
+"""Bags and their straps, visible from the front and from the back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from passerby.data.synthetic.wardrobe import Appearance, Material
 
 
 def add_bag(shape: Sculpture, person: Appearance, trunk: Trunk, hand: Point) -> None:
-    """Add the bag with its straps; `hand` is the one that may hold it."""
+    """Add the bag with its straps; `hand` is the position of the hand that may hold it."""
     h, side = person.height, person.bag_side
     deep = 0.066 * person.girth**0.6 + person.bulk
     if person.bag == "backpack":

@@ -22,11 +22,11 @@ ARMS = ("swing", "telephone", "pockets", "folded")
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person holds himself in one picture; angles in radians.
+    """Pose of a person in one image; angles in radians.
 
     Attributes:
         phase: of the gait, 0..2 pi is two steps.
-        stride: swing of the thighs; 0 stands still.
+        stride: swing of the thighs; 0 = standing.
         arms: one of `ARMS`.
         lean: of the trunk, forwards.
         twist: of the shoulders against the hips at full stride.
@@ -56,7 +56,7 @@ class Leg:
 
 
 def _step(start: Point, angle: float, spread: float, length: float) -> Point:
-    """Go `length` down from `start`, swung forward by `angle` and sideways by `spread`."""
+    """Return the point `length` below `start`, swung forward by `angle` and sideways by `spread`."""
     return (
         start[0] + length * math.sin(spread),
         start[1] + length * math.sin(angle) * math.cos(spread),
@@ -77,7 +77,7 @@ def leg_joints(person: Appearance, pose: Pose, *, side: int) -> Leg:
 
 
 def sculpt(person: Appearance, pose: Pose) -> Sculpture:
-    """Return the solids of a dressed person who stands on the ground at the origin and looks along +y."""
+    """Return the solids of a dressed person standing on the ground at the origin and facing +y."""
     if person.skirted:
         pose = replace(pose, stride=0.7 * pose.stride)
     legs = {side: leg_joints(person, pose, side=side) for side in (1, -1)}
@@ -194,7 +194,7 @@ def _add_skirts(shape: Sculpture, person: Appearance, trunk: Trunk, legs: dict[i
 
 
 def _add_arm(shape: Sculpture, person: Appearance, pose: Pose, trunk: Trunk, side: int) -> Point:
-    """Add one arm and return where its hand is."""
+    """Add one arm and return the position of its hand."""
     h, girth = person.height, math.sqrt(person.girth)
     carries = person.bag in ("handbag", "trolley") and side == person.bag_side
     phase = pose.phase + (math.pi if side > 0 else 0.0)
@@ -228,7 +228,7 @@ def _add_arm(shape: Sculpture, person: Appearance, pose: Pose, trunk: Trunk, sid
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """Draw how a person walks or stands over one track; the phase is set per picture."""
+    """Draw the pose of a walking or standing person for one track; the phase is set per image."""
     walking = rng.random() < 0.82
     weights = (0.70, 0.85, 0.95, 1.0) if walking else (0.4, 0.65, 0.85, 1.0)
     return Pose(

@@ -1,6 +1,6 @@
-"""Where the cameras of a site hang, what they see behind the people, and how they see it.
+"""Cameras of a site: position, background, light and colour response.
 
-Everything about a camera is drawn from (seed, site, camera number) within limits that belong to the site: `plaza` is
+All properties of a camera are drawn from (seed, site, camera number) within limits of the site: `plaza` is
 a sunny square seen from about head height, `campus` is seen from masts on grey days, and `station` mixes outdoor
 platforms with dim halls of strong colour casts.
 """
@@ -39,7 +39,7 @@ class Climate:
     """The limits within which the cameras of one site differ.
 
     Attributes:
-        count_cameras: how many there are.
+        count_cameras: number of cameras.
         eye: height, metres.
         far: working distance, metres.
         focal: focal length in pixels; with the distance it gives the resolution of a person.
@@ -50,9 +50,9 @@ class Climate:
         noise: most noise, share of white.
         indoors: share of cameras without sunlight.
         looseness: standard deviation of the shift and scale of the boxes, share of their height.
-        occluded: share of pictures with something in front.
-        season: how people dress.
-        grounds, walls: what there is to see.
+        occluded: share of images with an occluder.
+        season: clothing of the people.
+        grounds, walls: kinds of ground and wall.
 
     """
 
@@ -141,12 +141,12 @@ class Camera:
     Attributes:
         number: 1..n.
         eye: height, metres; pitch: downwards, radians; focal: pixels.
-        near, far: where people walk, metres along the ground; spread: how far to the sides, share of the distance.
+        near, far: range of people's distances, metres along the ground; spread: to the sides, share of the distance.
         headings: directions (radians, 0 = away from the camera) in which people walk.
         scene, light: vectors for the ray caster.
-        things: solids that stand there; their materials are the first `PERSON_ROWS` rows of any table.
+        things: solids of the background; their materials are the first `PERSON_ROWS` rows of any table.
         materials: (PERSON_ROWS, COUNT_MATERIAL_COLUMNS) of the things and of occluders.
-        response: how it turns light into colours.
+        response: colour response.
         looseness, occluded: as in `Climate`.
 
     """
@@ -291,7 +291,7 @@ def add_thing(shape: Sculpture, rng: np.random.Generator, *, at: Point, kind: st
 
 
 def _draw_things(rng: np.random.Generator, far: float, wall_at: float) -> Doubles:
-    """Furniture beyond the place where people walk."""
+    """Return furniture beyond the range of the people."""
     shape = Sculpture()
     for _ in range(int(rng.integers(4, 10))):
         x, y = float(rng.uniform(-0.4, 0.4) * wall_at), float(rng.uniform(far + 0.8, wall_at))

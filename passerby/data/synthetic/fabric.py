@@ -1,4 +1,4 @@
-"""What colour a solid has at a point: weaves, prints, faces. Compiled; colours are linear RGB.
+"""Colour of a solid at a point: weaves, prints, faces. Compiled; colours are linear RGB.
 
 A print is drawn only where the cloth faces forwards or backwards, so that the logo on the chest and the one on the back
 differ while the weave goes all the way round.
@@ -40,7 +40,7 @@ SKIN_ROW = int(Material.SKIN)
 
 @njit(nogil=True)
 def scatter(x: int, y: int) -> float:
-    """Return a fixed pseudo-random number in [0, 1) for a whole-numbered place."""
+    """Return a fixed pseudo-random number in [0, 1) for integer coordinates."""
     h = np.uint32((x * 374761393 + y * 668265263) & 0xFFFFFFFF)
     h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint64(1274126177) & np.uint64(0xFFFFFFFF))
     h = np.uint32(h ^ (h >> np.uint32(16)))

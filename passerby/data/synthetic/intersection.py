@@ -1,4 +1,4 @@
-"""Where a ray meets a simple shape in the space of that shape; plain numbers in and out. Compiled."""
+"""Intersections of rays with simple shapes, in the coordinates of the shape. Compiled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def quadric(
     high: float,
     far: float,
 ) -> float:
-    """Return the nearest way along a ray to x*x + y*y = (radius + slope z)^2 with low <= z <= high, or `far`."""
+    """Return the nearest distance along a ray to x*x + y*y = (radius + slope z)^2 with low <= z <= high, or `far`."""
     base, rise = radius + slope * oz, slope * dz
     a = dx * dx + dy * dy - rise * rise
     b = ox * dx + oy * dy - rise * base
@@ -42,7 +42,7 @@ def quadric(
 def sphere(
     ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, radius: float, clip: float, far: float
 ) -> float:
-    """Return the nearest way along a ray to the sphere around the origin, leaving out z < `clip`, or `far`."""
+    """Return the nearest distance along a ray to the unit sphere, leaving out z < `clip`, or `far`."""
     a = dx * dx + dy * dy + dz * dz
     b = ox * dx + oy * dy + oz * dz
     root = b * b - a * (ox * ox + oy * oy + oz * oz - radius * radius)
@@ -58,7 +58,7 @@ def sphere(
 
 @njit(nogil=True)
 def cube(ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, far: float) -> float:
-    """Return the way to where a ray enters the cube of half side 1, or `far`."""
+    """Return the distance at which a ray enters the cube of half side 1, or `far`."""
     enter, leave = 0.0, far
     for o, d in ((ox, dx), (oy, dy), (oz, dz)):
         step = d if abs(d) > 1e-9 else 1e-9
@@ -82,7 +82,7 @@ def capsule(
     even: float,
     far: float,
 ) -> float:
-    """Return the way to a tapered capsule whose flank leans by asin(`lean`), `even` its cosine, or `far`."""
+    """Return the distance to a tapered capsule whose flank leans by asin(`lean`), `even` its cosine, or `far`."""
     if even > 0.0:
         low, high = r1 * lean, length + r2 * lean
         slope = (r2 - r1) * even / (high - low)

@@ -1,4 +1,4 @@
-"""Which pictures a site consists of, and what their files are called; nothing is drawn here.
+"""Planned images of a site and their file names; nothing is rendered here.
 
 File layouts: Market-1501 (Zheng et al., ICCV 2015) for `plaza`, DukeMTMC-reID (Ristani et al., ECCVW 2016;
 Zheng et al., ICCV 2017) for `campus`, MSMT17 V1 (Wei et al., CVPR 2018) for `station`.
@@ -29,7 +29,7 @@ SESSIONS: tuple[Session, ...] = (
 
 @dataclass(frozen=True)
 class SiteSize:
-    """How large a site is.
+    """Size of a site.
 
     Attributes:
         count_train: identities to train on, >= 2.
@@ -45,7 +45,7 @@ class SiteSize:
 
 @dataclass(frozen=True)
 class Member:
-    """One identity of a site: its number in file names, and what it is there for.
+    """One identity of a site: its number in file names, and its role.
 
     `alone` identities are seen by one camera only and stand in the gallery as distractors.
     """
@@ -58,7 +58,7 @@ class Member:
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One picture to take.
+    """One planned image.
 
     Attributes:
         path: relative to the directory of the site, with `/`.
@@ -108,7 +108,7 @@ def plan_members(site: str, size: SiteSize, rng: np.random.Generator) -> list[Me
 def plan_shots(
     site: str, size: SiteSize, members: list[Member], *, cameras: int, rng: np.random.Generator
 ) -> list[PlannedImage]:
-    """Return every picture of a site, named; each query has a match in the gallery from another camera."""
+    """Return all images of a site with file names; each query has a match in the gallery from another camera."""
     shots: list[PlannedImage] = []
     for member in members:
         shots += _shots_of(member, size, cameras, rng)
@@ -185,7 +185,7 @@ def _name_station(shots: list[PlannedImage]) -> list[PlannedImage]:
 
 
 def station_lists(shots: list[PlannedImage]) -> dict[str, str]:
-    """Return the text of MSMT17's four lists by file name; every seventh training picture is for validation."""
+    """Return the text of MSMT17's four lists by file name; every seventh training image is for validation."""
     lines: dict[str, list[str]] = {f"list_{part}.txt": [] for part in ("train", "val", "query", "gallery")}
     count_train = 0
     for shot in shots:

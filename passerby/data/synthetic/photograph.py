@@ -1,4 +1,4 @@
-"""From light to a file: a camera's colour response, blur, noise and resolution; JPEG for pictures, PNG for masks."""
+"""Image formation: colour response, blur, noise and resolution of a camera; JPEG for images, PNG for masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Response:
-    """What a camera makes of light.
+    """Response of a camera to light.
 
     Attributes:
         gain: white balance times exposure, per channel.
@@ -110,7 +110,7 @@ def gaussian(sigma: float) -> Doubles:
 def develop(
     light: Doubles, response: Response, *, size: tuple[int, int], motion: int, rng: np.random.Generator
 ) -> Bytes:
-    """Return the picture (H, W, 3) uint8 that a camera makes of linear light (h, w, 3).
+    """Return the image (H, W, 3) uint8 of a camera for linear light (h, w, 3).
 
     Args:
         light: linear RGB at the resolution at which the camera sees the person.
@@ -141,7 +141,7 @@ def enlarge_cover(cover: Doubles, size: tuple[int, int]) -> Bools:
 
 
 def encode_picture(picture: Bytes, quality: int) -> bytes:
-    """Return JPEG bytes of a picture (H, W, 3) uint8 with halved colour resolution."""
+    """Return JPEG bytes of an image (H, W, 3) uint8 with halved colour resolution."""
     try:
         import simplejpeg
     except ImportError:

@@ -1,4 +1,4 @@
-"""The ray caster: which solid each ray meets first, and how much light comes back along it. Compiled.
+"""The ray caster: the first solid on each ray, and the light along it. Compiled.
 
 Rays start at the camera and pass through a regular grid of sub-pixels, `SAMPLES` x `SAMPLES` to a pixel. A solid is
 only tried on the rays inside the rectangle that its two end spheres cover on the picture, which keeps a figure of some
@@ -97,7 +97,7 @@ def _direction(view: Doubles, u: float, v: float, out: Doubles) -> None:
 
 @njit(nogil=True)
 def cast(solids: Doubles, view: Doubles, height: int, width: int, distance: Floats, hit: Ints) -> None:
-    """Write the way to the first solid and its row into `distance` and `hit` (height, width); -1 = none."""
+    """Write the distance to the first solid and its row into `distance` and `hit` (height, width); -1 = none."""
     distance[:] = 1e9
     hit[:] = -1
     o, ahead, across, above = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
@@ -141,7 +141,7 @@ def cast(solids: Doubles, view: Doubles, height: int, width: int, distance: Floa
 def _shade_solid(
     solid: Doubles, table: Doubles, view: Doubles, light: Doubles, ray: Doubles, t: float, local: Doubles, out: Doubles
 ) -> None:
-    """Write the light that a solid sends back along a ray into `out` (3,)."""
+    """Write the light of a solid along a ray into `out` (3,)."""
     for k in range(3):
         m = MATRIX + 4 * k
         along = solid[m] * ray[0] + solid[m + 1] * ray[1] + solid[m + 2] * ray[2]
@@ -245,7 +245,7 @@ def _paint(
     picture: Doubles,
     cover: Doubles,
 ) -> None:
-    """Do what `paint` says."""
+    """Render an image, see `paint`."""
     height, width = cover.shape
     distance = np.empty((height * SAMPLES, width * SAMPLES), dtype=np.float32)
     hit = np.empty((height * SAMPLES, width * SAMPLES), dtype=np.int64)
@@ -289,7 +289,7 @@ def _entry(
         picture: Doubles,
         cover: Doubles,
     ) -> None:
-        """Draw a picture: linear light into `picture` (h, w, 3), share of the target person into `cover` (h, w).
+        """Render an image: linear light into `picture` (h, w, 3), share of the target person into `cover` (h, w).
 
         Args:
             solids: (P, COUNT_COLUMNS) everything that stands in the scene.
@@ -314,8 +314,8 @@ def _fingerprint() -> int:
     Numba's cache looks at the file of the cached function alone, so without this a change to the others, or a new
     release of passerby, would go on drawing the old pictures.
     """
-    here = Path(__file__).parent
-    return zlib.crc32(b"".join((here / f"{name}.py").read_bytes() for name in SOURCES))
+    folder = Path(__file__).parent
+    return zlib.crc32(b"".join((folder / f"{name}.py").read_bytes() for name in SOURCES))
 
 
 paint = _entry(_fingerprint())

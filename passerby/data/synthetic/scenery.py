@@ -1,4 +1,4 @@
-"""What is behind the people: ground and wall of a camera's view, painted from a short vector of numbers. Compiled."""
+"""Background: ground and wall of a camera's view, from a short parameter vector. Compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture: a person walks through a camera's view, a detector draws a box around him, the camera takes the crop."""
+"""One image: the crop of a detector's box around a person in a camera's view."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BoxQuality = Literal["good", "junk", "distractor"]
 
 @dataclass(frozen=True)
 class Session:
-    """When a picture is taken.
+    """Time of an image.
 
     Attributes:
         name: as it appears in file names.
@@ -71,7 +71,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A finished picture (H, W, 3) uint8 and its mask (H, W), True where the person is visible."""
+    """A rendered image (H, W, 3) uint8 and its mask (H, W), True where the person is visible."""
 
     picture: Bytes
     mask: Bools
@@ -92,7 +92,7 @@ def draw_track(rng: np.random.Generator, camera: Camera) -> Track:
 
 
 def advance(track: Track, step: int) -> Track:
-    """Return the walk a number of pictures later: farther along, in another phase of the gait."""
+    """Return the track a number of images later: farther along, in another phase of the gait."""
     way = track.speed * STEP_SECONDS * step
     pose = replace(track.pose, phase=track.pose.phase + 2.4 * step)
     return replace(
@@ -110,7 +110,7 @@ def take(
     season: Season,
     rng: np.random.Generator,
 ) -> Photo:
-    """Take one picture.
+    """Render one image.
 
     Args:
         person: who it is of; ignored when `box` is `"distractor"`.
@@ -177,7 +177,7 @@ def _crop(rows: Doubles, camera: Camera, box: BoxQuality, rng: np.random.Generat
 
 
 def _passers_by(track: Track, rng: np.random.Generator, *, crowded: bool) -> list[tuple[float, float]]:
-    """Return where other people stand: seldom, mostly behind; near the middle of a distractor, often half out of it."""
+    """Return positions of other people: seldom, mostly behind; near the middle of a distractor, often half outside."""
     places = []
     if crowded:
         if rng.random() < 0.6:
@@ -191,7 +191,7 @@ def _passers_by(track: Track, rng: np.random.Generator, *, crowded: bool) -> lis
 
 
 def _occluder(camera: Camera, track: Track, rng: np.random.Generator) -> Doubles:
-    """Return something that stands on the line of sight, a metre or so before the person."""
+    """Return an object on the line of sight, about a metre before the person."""
     kind = ("pole", "box", "bush", "rail")[int(rng.integers(4))]
     nearer = float(rng.uniform(0.6, 1.3))
     share = 1.0 - nearer / max(track.y, 2.5)

@@ -1,4 +1,4 @@
-"""Make a whole site of generated people: pictures, masks and lists in the file layout of a public data set.
+"""Generation of a site of synthetic people: images, masks and lists in the file layout of a public data set.
 
 The same site, seed and size give the same bytes, whatever the number of threads: every random draw belongs to a seed
 sequence made of (seed, site, what for, identity, camera, picture). The manifest `site.json` is written last, so a
@@ -52,7 +52,7 @@ def make_site(
     size: SiteSize = DEFAULT_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Make a site, or find it already made, and return the root to hand to a dataset reader.
+    """Generate a site, unless it exists already, and return its root for a reader.
 
     Args:
         directory: where to write; made when missing. Masks go to `directory/masks`.
@@ -99,7 +99,7 @@ def _write_pictures(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Take every shot and write picture and mask; threads may share the work because no shot depends on another."""
+    """Render all images and write them with their masks, in threads."""
     climate = CLIMATES[site]
     cameras = [
         draw_camera(_generator(site, seed, _CAMERA, k), climate, number=k) for k in range(1, climate.count_cameras + 1)
@@ -118,13 +118,13 @@ def _write_pictures(
 
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        for done, _ in enumerate(pool.map(make, shots), start=1):
+        for count, _ in enumerate(pool.map(make, shots), start=1):
             if progress is not None:
-                progress(done, len(shots))
+                progress(count, len(shots))
 
 
 def dress_members(site: str, seed: int, members: list[Member]) -> list[Appearance]:
-    """Return what each member looks like, in their order."""
+    """Return the appearance of each member, in their order."""
     season = CLIMATES[site].season
     people: list[Appearance] = []
     for member in members:
@@ -137,7 +137,7 @@ def dress_members(site: str, seed: int, members: list[Member]) -> list[Appearanc
 def photograph_shot(
     shot: PlannedImage, person: Appearance, camera: Camera, *, site: str, seed: int, climate: Climate
 ) -> Photo:
-    """Take one planned picture; what it shows depends on the seed, site, identity, camera and step alone."""
+    """Render one planned image; it depends on the seed, site, identity, camera and step alone."""
     track = draw_track(_generator(site, seed, _TRACK, shot.member, shot.cam), camera)
     rng = _generator(site, seed, _PICTURE, shot.member, shot.cam, shot.step)
     moved = advance(track, shot.step % 50)
@@ -161,7 +161,7 @@ def _check_request(site: str, seed: int, size: SiteSize) -> None:
 
 
 def _is_finished(directory: Path, request: dict[str, object]) -> bool:
-    """Return whether the directory already holds just what is asked for; refuse what is not ours to write over."""
+    """Whether the directory already holds the requested site; other files are refused."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file, not a directory")
     for name in (MANIFEST, STARTED):

@@ -106,7 +106,7 @@ def _axis(start: Point, end: Point) -> tuple[Point, float]:
 
 
 def place(sculpture: Sculpture, owner: float, *, at: tuple[float, float], yaw: float, material_offset: int) -> Doubles:
-    """Return the parts as world rows (P, COUNT_COLUMNS).
+    """Return the parts as rows (P, COUNT_COLUMNS) in world coordinates.
 
     Args:
         sculpture: parts in their own space.

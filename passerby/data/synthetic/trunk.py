@@ -1,4 +1,4 @@
-"""The frame of the upper body, in which everything worn above the legs is placed."""
+"""The coordinate frame of the upper body, for clothes and bags above the legs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from passerby.data.synthetic.solids import Point
 
 @dataclass(frozen=True)
 class Trunk:
-    """The frame of the upper body: where the hips are, which way is up, and which way the chest looks."""
+    """The frame of the upper body: position of the hips, up and front directions."""
 
     height: float
     root: float

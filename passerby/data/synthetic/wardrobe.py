@@ -1,4 +1,4 @@
-"""What an identity looks like: build, hair, clothes, bag; and the material table that the ray caster paints with.
+"""Appearance of identities: build, hair, clothes, bag; and the material table of the ray caster.
 
 Colours come from a short list of common clothing colours with some jitter, so that different people do wear much the
 same thing, as they do in the street.
@@ -60,7 +60,7 @@ PRINTS = ("none", "disc", "square", "bar", "glyph", "ring", "wedge")
 
 @dataclass(frozen=True)
 class Season:
-    """How the people of a site tend to dress; every field is a probability in [0, 1].
+    """Clothing of the people of a site; every field is a probability in [0, 1].
 
     Attributes:
         warm: of summer clothes.
@@ -88,7 +88,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Appearance:
-    """Everything by which a person can be recognised; lengths as shares of the height unless said otherwise."""
+    """Appearance of a person; lengths as shares of the height unless stated otherwise."""
 
     height: float  # metres
     girth: float
@@ -219,7 +219,7 @@ def colour_name(colour: Colour) -> str:
 
 
 def draw_appearance(rng: np.random.Generator, season: Season) -> Appearance:
-    """Draw one person as the people of a site dress."""
+    """Draw the appearance of one person of a site."""
     female = rng.random() < 0.5
     warm = rng.random() < season.warm
     uppers = ("t-shirt", "blouse", "vest", "shirt") if warm else ("jacket", "coat", "hoodie", "shirt")
