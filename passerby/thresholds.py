@@ -88,6 +88,32 @@ def accepted_distance(path: Path, rate: float) -> tuple[float, Calibration]:
     return calibration.distance(rate), calibration
 
 
+def require_no_threshold(threshold: float | None) -> None:
+    """Raise `UserError` where a threshold is given beside a false accept rate."""
+    if threshold is not None:
+        raise UserError("--accept finds the threshold of a false accept rate; leave out --threshold")
+
+
+def decision_threshold(run: Path, threshold: float | None, accept: float | None) -> float | None:
+    """Return the threshold of a decision: as given, or that of a false accept rate in the calibration of a model.
+
+    Raises:
+        UserError: both are given, the model is not calibrated for the rate, or its calibration has a camera norm, which
+            two images alone do not have.
+
+    """
+    if accept is None:
+        return threshold
+    require_no_threshold(threshold)
+    distance, calibration = accepted_distance(run, accept)
+    if calibration.camera_norm != "none":
+        raise UserError(
+            f"the model is calibrated with camera norm {calibration.camera_norm!r}, which needs many images of each "
+            "camera; to compare two images, calibrate it with --camera-norm none"
+        )
+    return distance
+
+
 def domain_note(calibration: Calibration, dataset: str) -> str | None:
     """Return a sentence where thresholds are used on another data set than they were found on, else None."""
     if not dataset or dataset == calibration.dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +10,52 @@ import numpy.typing as npt
 from torch import Tensor
 
 from passerby.device import InferenceSettings
-from passerby.distances.units import cosine_of
+from passerby.distances.units import cosine_of, unit_rows
 from passerby.encoders import GivenCamera, Model, embed_dataset, embed_images, require_maskless
 from passerby.encoders import load_model as load_any_model
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays
+from passerby.inference.boxes import Boxes, crop_boxes
 from passerby.recipe import Recipe
-from passerby.retrieval import SearchHit, model_cameras, search_all
-from passerby.types import UNKNOWN, CameraTable, Dataset, Embeddings, Floats, SplitName
+from passerby.retrieval import SearchHit, model_cameras, require_threshold, search_all
+from passerby.thresholds import decision_threshold
+from passerby.types import UNKNOWN, Bools, CameraTable, Dataset, Embeddings, Floats, SplitName
+
+DEFAULT_ACCEPT = 1e-3
+"""False accept rate of `Encoder.same`."""
 
 Image = str | Path | npt.NDArray[np.uint8] | Tensor
 """A file, or uint8 RGB pixels (H, W, 3) or (3, H, W)."""
 
 
-@dataclass(frozen=True, eq=False)
 class Encoder:
-    """A model that turns images into vectors; `load_model` makes one.
+    """A model that turns images, or the boxes of a frame, into vectors.
+
+    Args:
+        model: a run folder, an `embedder.safetensors`, an ONNX file of any program, an OpenVINO .xml, or a model that
+            is loaded already.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, or `cuda:1`.
+        batch: images per forward pass.
+        input_settings: `key=value` for the input of another program's ONNX file, as `--input` takes them.
+
+    Raises:
+        UserError: no finished model, a file that is not a model, or no such device.
 
     Attributes:
         model: the loaded network.
+        path: the folder or file that it was loaded from; None for a model that was loaded already.
 
     """
 
-    model: Model
+    def __init__(
+        self, model: Model | str | Path, *, device: str = "auto", batch: int = 64, input_settings: Sequence[str] = ()
+    ) -> None:
+        self.path: Path | None = None
+        if isinstance(model, str | Path):
+            self.path = Path(model)
+            settings = InferenceSettings(device=device, batch=batch)
+            model = load_any_model(model, input_settings, inference=settings)
+        self.model = model
 
     @property
     def recipe(self) -> Recipe | None:
@@ -53,27 +75,35 @@ class Encoder:
     def __call__(
         self,
         images: ImageArrays | Sequence[Image],
+        boxes: Boxes | None = None,
         *,
         cam: int | Sequence[int] | None = None,
         cameras_of: str | None = None,
     ) -> Floats:
-        """Return the vectors of images, as the recipe tests them.
+        """Return the vectors of images, or of boxes in one frame, as the recipe tests them.
 
         Args:
             images: files, or uint8 RGB of any size, of numpy or torch: (N, H, W, 3), (N, 3, H, W), or a list of single
-                images.
+                images. With `boxes`: one frame (H, W, 3), uint8 in the order blue, green, red, as OpenCV reads it.
+            boxes: (N, 4) corners x1, y1, x2, y2 in pixels of the frame, or an object that has them as `xyxy`, such as
+                `supervision.Detections`. They are clipped to the frame.
             cam: camera of all images, or N cameras, as the training data set numbers them, -1 = unknown; None = all
                 unknown. Of no effect for a model that uses no cameras.
             cameras_of: the training data set that has the cameras; None = the only one.
 
         Returns:
-            (N, D) float32, not normalised.
+            (N, D) float32. Vectors of images are not normalised. Those of boxes have unit length, as trackers compare
+            them; the row of a box without area in the frame is NaN (see `embed_boxes`).
 
         Raises:
-            UserError: an image that cannot be read, a model that needs foreground masks, or an unknown camera that the
-                model refuses.
+            UserError: an image that cannot be read, boxes of another shape, a model that needs foreground masks, or an
+                unknown camera that the model refuses.
 
         """
+        if boxes is not None:
+            if not isinstance(images, np.ndarray):
+                raise UserError(f"boxes lie in one frame, an array (H, W, 3), got {type(images).__name__}")
+            return self.embed_boxes(images, boxes, cam=cam, cameras_of=cameras_of)[0]
         camera = GivenCamera(cam, cameras_of)
         rows = camera.rows(self.model, camera.fill(np.full(len(images), UNKNOWN)))
         if isinstance(images, np.ndarray | Tensor):
@@ -85,6 +115,55 @@ class Encoder:
             raise UserError(f"{len(paths)} of {len(images)} images are files and the others arrays; give one kind")
         require_maskless(self.model)
         return self.model.vectors(np.array(paths), cam=rows)
+
+    def embed_boxes(
+        self,
+        frame: npt.NDArray[np.uint8],
+        boxes: Boxes,
+        *,
+        cam: int | Sequence[int] | None = None,
+        cameras_of: str | None = None,
+    ) -> tuple[Floats, Bools]:
+        """Return the unit vectors of the boxes of a frame, and which boxes have any area in it.
+
+        Args:
+            frame: (H, W, 3) uint8 in the order blue, green, red.
+            boxes: N boxes; see `__call__`.
+            cam: the camera of the frame; see `__call__`.
+            cameras_of: the training data set that has the camera.
+
+        Returns:
+            (N, D) float32 of unit length, NaN where there is nothing to see, and (N,) which boxes are valid.
+
+        """
+        crops, valid = crop_boxes(frame, boxes)
+        found = unit_rows(self(crops, cam=cam, cameras_of=cameras_of))
+        vectors = np.full((len(valid), found.shape[1]), np.nan, np.float32)
+        vectors[valid] = found
+        return vectors, valid
+
+    def same(self, first: Image, second: Image, *, accept: float | None = None, threshold: float | None = None) -> bool:
+        """Whether two images show one person, by a threshold on their cosine distance.
+
+        Args:
+            first: a file or uint8 RGB pixels.
+            second: another.
+            accept: the false accept rate, 0.001 unless a threshold is given; `passerby calibrate` has found the
+                threshold that belongs to it.
+            threshold: a cosine distance instead.
+
+        Raises:
+            UserError: the model is not calibrated for that rate, or both are given.
+
+        """
+        if accept is not None and threshold is not None:
+            raise UserError("give a false accept rate or a threshold, not both")
+        if threshold is None:
+            if self.path is None:
+                raise UserError("a model that was loaded already carries no calibration; give its path, or a threshold")
+            threshold = decision_threshold(self.path, None, DEFAULT_ACCEPT if accept is None else accept)
+        require_threshold(threshold)
+        return threshold is not None and distance(self, first, second) <= threshold
 
 
 def load_model(
@@ -102,7 +181,7 @@ def load_model(
         UserError: no finished model, a file that is not a model, or no such device.
 
     """
-    return Encoder(load_any_model(path, input_settings, inference=InferenceSettings(device=device, batch=batch)))
+    return Encoder(path, device=device, batch=batch, input_settings=input_settings)
 
 
 def embed(

@@ -267,8 +267,9 @@ def verify(
 ) -> None:
     """Compare two images: their cosine distance and, with a threshold, the decision same or different person."""
     from passerby.commands.embedding import open_model
-    from passerby.commands.searching import decision_threshold, verify_images
+    from passerby.commands.searching import verify_images
     from passerby.encoders import GivenCamera
+    from passerby.thresholds import decision_threshold
 
     model = open_model(run, said or [], make_console(), inference=inference)
     limit = decision_threshold(run, threshold, accept)

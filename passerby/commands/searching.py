@@ -23,7 +23,7 @@ from passerby.retrieval import (
     require_threshold,
     search_all,
 )
-from passerby.thresholds import accepted_distance, domain_note
+from passerby.thresholds import accepted_distance, domain_note, require_no_threshold
 from passerby.types import UNKNOWN, CameraNorm, Embeddings
 
 MOST_DRAWN = 50
@@ -81,7 +81,7 @@ def calibrated(options: SearchOptions, run: Path, table: Embeddings) -> tuple[Se
     """
     if options.accept is None:
         return options, []
-    _require_no_threshold(options.threshold)
+    require_no_threshold(options.threshold)
     distance, calibration = accepted_distance(run, options.accept)
     if options.camera_norm not in ("none", calibration.camera_norm):
         raise UserError(
@@ -91,11 +91,6 @@ def calibrated(options: SearchOptions, run: Path, table: Embeddings) -> tuple[Se
     note = domain_note(calibration, table.dataset)
     chosen = replace(options, threshold=distance, camera_norm=calibration.camera_norm)
     return chosen, [] if note is None else [note]
-
-
-def _require_no_threshold(threshold: float | None) -> None:
-    if threshold is not None:
-        raise UserError("--accept finds the threshold of a false accept rate; leave out --threshold")
 
 
 def search_table(model: Model, table: Embeddings, place: Path, options: SearchOptions) -> list[Answer]:
@@ -197,26 +192,6 @@ class Verdict:
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values."""
         return {**asdict(self), "same": self.same}
-
-
-def decision_threshold(run: Path, threshold: float | None, accept: float | None) -> float | None:
-    """Return the threshold of a decision: as given, or that of a false accept rate in the calibration of a model.
-
-    Raises:
-        UserError: both are given, the model is not calibrated for the rate, or its calibration has a camera norm, which
-            two images alone do not have.
-
-    """
-    if accept is None:
-        return threshold
-    _require_no_threshold(threshold)
-    distance, calibration = accepted_distance(run, accept)
-    if calibration.camera_norm != "none":
-        raise UserError(
-            f"the model is calibrated with camera norm {calibration.camera_norm!r}, which needs many images of each "
-            "camera; to compare two images, calibrate it with --camera-norm none"
-        )
-    return distance
 
 
 def verify_images(

@@ -53,14 +53,14 @@ def crop_boxes(frame: npt.NDArray[np.uint8], boxes: Boxes) -> tuple[list[Pixels]
     with np.errstate(invalid="ignore"):
         low = np.clip(np.floor(corners[:, :2]), 0, (width, height))
         high = np.clip(np.ceil(corners[:, 2:]), 0, (width, height))
-        valid = (high > low).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+        valid = np.asarray((high > low).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1), np.bool_)
     _warn_of_format(corners, valid, (width, height))
     rgb = pixels[:, :, ::-1]
     crops = [
         np.ascontiguousarray(rgb[top:bottom, left:right])
         for left, top, right, bottom in np.concatenate([low, high], axis=1)[valid].astype(int)
     ]
-    return crops, np.asarray(valid, np.bool_)
+    return crops, valid
 
 
 def _frame(frame: npt.NDArray[np.uint8]) -> Pixels:
@@ -92,17 +92,18 @@ def _warn_of_format(corners: Doubles, valid: Bools, size: tuple[int, int]) -> No
     """Warn where boxes look like (x, y, width, height) or like shares of the frame."""
     if not len(corners):
         return
-    inside = np.isfinite(corners).all(axis=1)
+    inside = np.asarray(np.isfinite(corners).all(axis=1), np.bool_)
     if len(corners) > 1 and inside.all() and corners.min() >= 0 and corners.max() <= 1.5:
         warnings.warn(
             "all corners of the boxes are below 1.5; boxes are in pixels, not in shares of the frame", stacklevel=4
         )
         return
     turned = inside & (corners[:, 2:] <= corners[:, :2]).any(axis=1)
-    as_sizes = (corners[:, :2] + corners[:, 2:] <= np.array(size) + 1).all(axis=1) & (corners[:, 2:] > 0).all(axis=1)
+    ends = corners[:, :2] + corners[:, 2:]
+    as_sizes = np.asarray((ends <= np.array(size) + 1).all(axis=1) & (corners[:, 2:] > 0).all(axis=1), np.bool_)
     if turned.mean() >= MOST_SUSPICIOUS and as_sizes[inside].all() and not valid.all():
         warnings.warn(
-            f"{int(turned.sum())} of {len(corners)} boxes end before they begin; they look like x, y, width, height, and "
-            "corners x1, y1, x2, y2 are needed: boxes[:, 2:] += boxes[:, :2]",
+            f"{int(turned.sum())} of {len(corners)} boxes end before they begin; they look like x, y, width, height, "
+            "and corners x1, y1, x2, y2 are needed: boxes[:, 2:] += boxes[:, :2]",
             stacklevel=4,
         )

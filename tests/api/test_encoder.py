@@ -56,3 +56,31 @@ def test_a_search_finds_an_image_by_itself(encoder, site, files):
     answers = passerby.search(encoder, table, files[:3], count=2)
     assert [found[0].path for found in answers] == [str(file) for file in files[:3]]
     assert passerby.search(encoder, table, files[:1], threshold=1e-4)[0][0].distance < 1e-4
+
+
+# ---- frames and boxes
+
+
+def test_boxes_of_a_frame_give_the_unit_vectors_of_their_crops(encoder):
+    frame = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    boxes = [[3, 4, 30, 70], [10, 10, 9, 20], [50, 80, 99, 99]]
+    vectors, valid = encoder.embed_boxes(frame, boxes)
+    crops = [frame[4:70, 3:30, ::-1], frame[80:90, 50:60, ::-1]]
+    expected = encoder([np.ascontiguousarray(crop) for crop in crops])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert valid.tolist() == [True, False, True]
+    assert np.isnan(vectors[1]).all()
+    assert np.allclose(vectors[valid], expected, atol=1e-5)
+    assert np.array_equal(encoder(frame, boxes), vectors, equal_nan=True)
+    assert encoder(frame, []).shape == (0, vectors.shape[1])
+    with pytest.raises(passerby.UserError, match="boxes lie in one frame"):
+        encoder([frame], boxes)
+
+
+def test_a_decision_needs_a_threshold_or_a_calibration(encoder):
+    image = np.zeros((8, 4, 3), np.uint8)
+    assert encoder.same(image, image, threshold=0.1)
+    assert not encoder.same(image, np.full((8, 4, 3), (255, 0, 0), np.uint8), threshold=0.0)
+    for arguments in ({}, {"accept": 0.1, "threshold": 0.1}, {"threshold": 3.0}):
+        with pytest.raises(passerby.UserError):
+            encoder.same(image, image, **arguments)
