@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("published",),
     ("training", "encoders", "thresholds"),
     ("report", "bench", "exporting", "retrieval", "interpolate", "adaptation"),
-    ("api", "commands", "threshold_commands"),
+    ("api", "commands"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -53,9 +53,9 @@ def calibrate(
     With --embeddings and a model, the thresholds of these vectors are stored in the model; without a model they are
     only printed.
     """
+    from passerby.commands.calibrating import calibrate_model, calibrate_vectors, print_calibration
     from passerby.commands.embedding import open_model
     from passerby.metrics.calibration import RATES
-    from passerby.threshold_commands import calibrate_model, calibrate_vectors, print_calibration
     from passerby.thresholds import write_calibration
 
     if run is None and embeddings is None:
