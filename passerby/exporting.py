@@ -17,7 +17,8 @@ from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError, first_line
 from passerby.files import atomic_write
 from passerby.inference.embed import tested_vectors
-from passerby.inference.onnx import OnnxModel, read_onnx
+from passerby.inference.onnx import read_onnx
+from passerby.inference.onnx_model import OnnxModel
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text

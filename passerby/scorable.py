@@ -6,7 +6,7 @@ import numpy as np
 
 from passerby.errors import UserError
 from passerby.evaluation import MULTI_NEEDS_CAMERAS, explain_skipped
-from passerby.inference.embed import label_vectors, tested_paths
+from passerby.inference.tested import label_vectors, tested_paths
 from passerby.types import Cameras, Dataset, Queries, camera_rule
 
 

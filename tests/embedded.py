@@ -1,6 +1,7 @@
 """The vectors of a data set's query and gallery, in one call."""
 
-from passerby.inference.embed import embed, label_vectors, tested_split
+from passerby.inference.embed import embed
+from passerby.inference.tested import label_vectors, tested_split
 
 
 def embed_tested(embedder, dataset, *, vector="after_neck", flip=False):

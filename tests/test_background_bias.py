@@ -11,7 +11,8 @@ from passerby.data.decoding import decode
 from passerby.data.foreground import decode_mask
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.inference.embed import WHOLE, View, label_vectors
+from passerby.inference.embed import WHOLE, View
+from passerby.inference.tested import label_vectors
 from passerby.metrics.chance import RankScores, expected_ap
 from passerby.report.background_bias import background_bias_sentence
 from passerby.types import Dataset, Split

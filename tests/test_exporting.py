@@ -17,7 +17,7 @@ from passerby.data.decoding import decode
 from passerby.encoders import Trained, TrainedOnnx, embed_images, load_model, load_trained
 from passerby.errors import UserError
 from passerby.exporting import Inference, Parity, export, parity, write_onnx
-from passerby.inference.onnx import OnnxModel
+from passerby.inference.onnx_model import OnnxModel
 from passerby.models.blocks import NonLocal
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe.places import public_text

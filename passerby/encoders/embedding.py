@@ -18,7 +18,8 @@ from passerby.data.readers.named_images import number_names
 from passerby.encoders.cameras import UNGIVEN, GivenCamera, unknown_camera_note
 from passerby.encoders.model import Model, Progress, require_maskless
 from passerby.errors import UserError, did_you_mean
-from passerby.inference.embed import WHOLE, View, label_vectors, tested_split, tested_view
+from passerby.inference.embed import WHOLE, View
+from passerby.inference.tested import label_vectors, tested_split, tested_view
 from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, SplitName, Words
 
 TESTED: tuple[SplitName, ...] = ("query", "gallery")

@@ -15,7 +15,7 @@ from passerby.device import AUTOMATIC, InferenceSettings, Precision
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays, image_list, prepared_batches
 from passerby.inference.embed import WHOLE, View, embed, map_batches, tested_vectors
-from passerby.inference.onnx import OnnxModel
+from passerby.inference.onnx_model import OnnxModel
 from passerby.models.embedder import Embedder
 from passerby.recipe import Recipe
 from passerby.types import (

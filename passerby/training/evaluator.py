@@ -5,7 +5,8 @@ from __future__ import annotations
 from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.data.datasets import without_mask
 from passerby.evaluation import evaluate
-from passerby.inference.embed import View, embed, label_vectors, tested_split, tested_view
+from passerby.inference.embed import View, embed
+from passerby.inference.tested import label_vectors, tested_split, tested_view
 from passerby.models.embedder import Embedder
 from passerby.training.setup import Setup
 from passerby.types import Embeddings, Rerank, Scores

@@ -16,7 +16,8 @@ from passerby.data.samplers.sampler import SamplerSettings
 from passerby.data.transforms import mix_seeds
 from passerby.device import Precision, find_device
 from passerby.errors import UserError
-from passerby.inference.embed import DTYPES, View, masked_view, tested_split, tested_view
+from passerby.inference.embed import DTYPES, View, masked_view
+from passerby.inference.tested import tested_split, tested_view
 from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
 from passerby.published.starts import load_start

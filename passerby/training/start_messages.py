@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from passerby.errors import UserError
-from passerby.inference.embed import tested_split
+from passerby.inference.tested import tested_split
 from passerby.models.embedder import Embedder
 from passerby.optim import never_falls
 from passerby.plugins import describe_used

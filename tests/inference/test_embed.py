@@ -8,9 +8,10 @@ from passerby.data.datasets import open_dataset
 from passerby.data.loading import plain_batches
 from passerby.data.readers.market import Market1501
 from passerby.errors import UserError
-from passerby.inference.embed import embed, label_vectors
-from passerby.inference.embed import tested_paths as paths_to_test
+from passerby.inference.embed import embed
 from passerby.inference.embed import tested_vectors as vectors_to_test
+from passerby.inference.tested import label_vectors
+from passerby.inference.tested import tested_paths as paths_to_test
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.types import Dataset, Inputs, Split

@@ -11,7 +11,7 @@ from passerby.data.datasets import open_dataset
 from passerby.data.joining import number_cameras
 from passerby.errors import UserError
 from passerby.inference.embed import embed
-from passerby.inference.embed import tested_split as searched_split
+from passerby.inference.tested import tested_split as searched_split
 from passerby.inputs import InputSettings
 from passerby.models.backbones import BACKBONES
 from passerby.models.cameras import CameraEmbedding, move_camera_rows

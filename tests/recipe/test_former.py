@@ -9,7 +9,7 @@ import torch
 from passerby import encoders
 from passerby.encoders import load_model, loading
 from passerby.errors import UserError
-from passerby.inference.onnx import OnnxModel, OnnxSettings
+from passerby.inference.onnx_model import OnnxModel, OnnxSettings
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import load_recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.former import in_present_words

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from passerby import extract as extraction
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.inference.embed import View, embed, label_vectors, masked_view
+from passerby.inference.embed import View, embed, masked_view
+from passerby.inference.tested import label_vectors
 from passerby.methods.method import frozen
 from passerby.methods.reconstruction import Material
 from passerby.methods.weight_penalty import image_gradients
