@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 import passerby
 from passerby.choices import settings_in
 from passerby.layers import layers_list, layers_table
+from passerby.models.backbones import BACKBONES
 from passerby.recipe import Recipe, load_recipe
 from passerby.reference_results import REFERENCE_NOTE, shipped_recipes, shipped_rows
 from passerby.report.diagrams import draw
@@ -41,6 +42,8 @@ def settings_page() -> str:
     ]
     seen: set[type[Settings]] = set()
     queue: list[tuple[str, type[Settings]]] = [("recipe", Recipe)]
+    families = {name: family.settings_class for name, family in BACKBONES.items()}
+    queue += [(f"model.architecture ({name})", kind) for name, kind in families.items() if kind.model_fields]
     while queue:
         path, kind = queue.pop(0)
         if kind in seen:
