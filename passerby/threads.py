@@ -22,7 +22,7 @@ SPIN = {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "1"}
 COUNT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 COUNT_STEPS, SECONDS = 3, 1.0
-"""What a measurement spans at least; the first step after a change is left out, since kernels are prepared in it."""
+"""Least steps and seconds of a measurement; the first step after a change is left out, as it prepares kernels."""
 DENIED = 0.25
 """Share of a step in which the calling thread does not run, from which fewer threads are tried."""
 GAIN, SLOWER = 1.05, 0.8
@@ -34,7 +34,7 @@ FIRST_PAUSE, LONGEST_PAUSE, PAUSE_OF_WINDOW = 30.0, 480.0, 20.0
 def bound_spin() -> None:
     """Let threads of OpenMP that wait sleep after a short while; to be called before torch is imported.
 
-    Nothing is done where the environment already says how threads wait.
+    Nothing is done where the environment already sets how threads wait.
     """
     if not any(name in os.environ for name in (*SPIN, "OMP_WAIT_POLICY")):
         os.environ.update(SPIN)

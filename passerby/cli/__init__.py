@@ -1,7 +1,7 @@
 """The command line. Each command parses, calls one public function and prints; heavy imports are local.
 
 A mistake that a person can mend is one sentence on standard error and exit code 2, Ctrl-C is 130 (training saves
-first), a bug is 70: `passerby.cli.boundary` says more.
+first), a bug is 70: see `passerby.cli.boundary`.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def require_usable(clusters: Clusters, *, outliers: float = 0.95) -> None:
     """Raise `UserError` unless there are two clusters or more to learn from, and not nearly all is noise.
 
     Args:
-        clusters: what an algorithm found.
+        clusters: result of an algorithm.
         outliers: the largest share of noise that is allowed, in [0, 1].
 
     """
@@ -305,7 +305,10 @@ class KmeansSettings(Settings):
         """
         k = _usual_count(vectors, device=device) if self.k == "auto" else self.k
         if len(vectors) < k:
-            raise UserError(f"fewer images than clusters: {len(vectors)} images with k={k}; k=auto asks DBSCAN")
+            raise UserError(
+                f"fewer images than clusters: {len(vectors)} images with k={k}; k=auto takes the number "
+                "that DBSCAN finds"
+            )
         unit = unit_rows(vectors)
         if find_device(device).type != "cpu":
             return Clusters(kmeans(unit, k, seed=self.seed, restarts=self.restarts, device=device))
@@ -329,7 +332,7 @@ USUAL: dict[str, dict[str, Plain]] = {
     "dbscan": {"kind": "dbscan", "eps": "auto", "k1": 15, "k2": 4},
     "kmeans": {"kind": "kmeans", "k": "auto"},
 }
-"""How people are found unless it is said otherwise, where no published figures are repeated. k1 is about the number of
+"""The usual settings of each algorithm, where no published figures are repeated. k1 is about the number of
 images of a person; with twice as many neighbours the same radius joins different people.
 """
 

@@ -8,7 +8,7 @@ from passerby.distances.camera_norm import normalise_cameras
 from passerby.types import Floats, Ints
 
 AcrossCameras = Literal["ignore", "centre", "standardise", "auto"]
-"""What is taken out of the vectors of each camera: nothing, its mean, its mean and spread, or its shrunk mean."""
+"""Correction of the vectors of each camera: none, by its mean, by its mean and spread, or by its shrunk mean."""
 
 
 def evened(vectors: Floats, cam: Ints, *, how: AcrossCameras) -> Floats:

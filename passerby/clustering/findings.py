@@ -51,7 +51,7 @@ class Findings:
     """Results of a clustering.
 
     Attributes:
-        clusters: who is with whom.
+        clusters: the clusters.
         silhouette: mean over the images in clusters, in [-1, 1]; see `silhouettes`.
         moved: how much the clusters change with the settings.
         truth: how well they meet the identities, None where none is known.
@@ -99,7 +99,8 @@ def find_clusters(
     """
     if cameras != "ignore" and (table.cam == UNKNOWN).all():
         raise UserError(
-            f"cameras: {cameras} looks at cameras, and the table knows of none; embed files whose names tell"
+            f"cameras: {cameras} needs cameras, and the table has none; embed files whose names hold them, or "
+            "set cameras to ignore"
         )
     vectors = evened(table.vectors, table.cam, how=cameras)
     graph = graph_for(vectors, settings, device=device)
@@ -167,7 +168,7 @@ def _lines(found: Findings) -> Iterator[str]:
     yield f"{clusters.count} clusters of {len(clusters)} images; {100 * clusters.noise:.1f} % in no cluster{radius}"
     sizes = clusters.sizes
     yield f"images per cluster: smallest {sizes.min()}, median {np.median(sizes):g}, largest {sizes.max()}"
-    few = "; few images are in clusters at all, so it says little" if clusters.noise > 0.5 else ""
+    few = "; few images are in clusters at all, so it means little" if clusters.noise > 0.5 else ""
     if warning := giant_sentence(clusters):
         yield f"warning: {warning}"
     yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster){few}"

@@ -67,8 +67,8 @@ def jaccard_neighbours(
 def smallest_share_mean(graph: SparseRows, share: float) -> float:
     """Return the mean of the smallest `share` of all pair distances: the radius that SSG clusters with.
 
-    All M = N (N - 1) / 2 pairs count, missing ones at distance 1, but those that are at the floor: duplicates say
-    nothing about how far apart the images of one person are. The mean is over max(1, round(share M)) pairs.
+    All M = N (N - 1) / 2 pairs count, missing ones at distance 1, but those that are at the floor: duplicates carry
+    no information on how far apart the images of one person are. The mean is over max(1, round(share M)) pairs.
 
     Args:
         graph: (N, N) symmetric distances, N >= 2, at least 1e-6 where they are stored.

@@ -57,7 +57,7 @@ def evaluate_run(
 ) -> Result:
     """Evaluate a trained model on a data set: that of the recipe, one by name, or a folder.
 
-    What is None in `cameras`, `queries` and `flip` is as the recipe says; for `cameras_of` see `embed_dataset`.
+    None in `cameras`, `queries` and `flip` = as in the recipe; for `cameras_of` see `embed_dataset`.
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     test = model.recipe.test if model.recipe else TestSettings()

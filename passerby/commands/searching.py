@@ -54,8 +54,8 @@ class SearchOptions:
         count: answers per image at most.
         threshold: the largest cosine distance that is accepted; None = all.
         cameras: `all`, or `other` than the image's own.
-        camera: of all images, for `other` and for a model that uses cameras; None = as names or the table tell.
-        pattern: how names tell cameras, for `other`; None = as in c2 or cam2.
+        camera: of all images, for `other` and for a model that uses cameras; None = from the file names or the table.
+        pattern: template of cameras in file names, for `other`; None = as in c2 or cam2.
         cameras_of: training data set that has the camera, for a model that uses cameras; None = that of the table.
         accept: the false accept rate that the threshold belongs to; None = it was given as a distance.
         camera_norm: what is taken out of the vectors of each camera, by the statistics of the table.
@@ -125,8 +125,8 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
         camera_norm=options.camera_norm,
         table_cam=table_cameras,
     )
-    told = [ELSEWHERE] * len(images) if cameras is None else cameras.tolist()
-    known = [None if camera == ELSEWHERE else camera for camera in told]
+    numbers = [ELSEWHERE] * len(images) if cameras is None else cameras.tolist()
+    known = [None if camera == ELSEWHERE else camera for camera in numbers]
     return [
         Answer(image, camera, tuple(some)) for image, camera, some in zip(images.tolist(), known, found, strict=True)
     ]

@@ -212,7 +212,7 @@ def _directions(rows: torch.Tensor) -> ScaledVectors:
 
 
 def empty_block(count_rows: int, count_columns: int, *, device: torch.device) -> torch.Tensor:
-    """Return an uninitialised float32 block; on the CPU from numpy, which asks for huge pages."""
+    """Return an uninitialised float32 block; on the CPU from numpy, which uses huge pages."""
     if device.type == "cpu":
         return torch.from_numpy(np.empty((count_rows, count_columns), np.float32))
     return torch.empty(count_rows, count_columns, device=device)

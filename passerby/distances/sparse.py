@@ -12,7 +12,7 @@ from passerby.distances.threads import over_rows
 from passerby.types import Floats, Ints
 
 Chunk = tuple[Ints, Ints, Floats]
-"""What a compiled kernel returns for a range of rows: entries per row, columns, values."""
+"""Result of a compiled kernel for a range of rows: entries per row, columns, values."""
 
 
 @dataclass(frozen=True, eq=False)

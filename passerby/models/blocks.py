@@ -92,7 +92,7 @@ class NonLocal(nn.Module):
         """Map (B, C, h, w) to the same shape."""
         # The sum grows with the cube of the activations, which is soon too large for half precision.
         device = x.device.type
-        known = torch.amp.is_autocast_available(device)  # the meta device knows no autocast
+        known = torch.amp.is_autocast_available(device)  # the meta device has no autocast
         with torch.autocast(device, enabled=False) if known else nullcontext():
             wide = x.to(self.g.weight.dtype)
             value, query, key = (project(wide).flatten(2) for project in (self.g, self.theta, self.phi))  # (B, I, h*w)
@@ -233,7 +233,7 @@ def _extend(block: Any) -> None:
     """Make room after the residual sum: for a norm, the activation, and a non-local block."""
     if type(block) not in _EXTENDED:
         return
-    # Another class rather than a wrapper or a hook: names of tensors stay, and so do copies of the network.
+    # Another class rather than a wrapper or a hook: names of tensors stay, copies of the network too.
     block.__class__ = _EXTENDED[type(block)]
     name = "act3" if isinstance(block, Bottleneck) else "act2"
     block.last_act = getattr(block, name)

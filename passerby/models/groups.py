@@ -17,7 +17,7 @@ from passerby.errors import UserError
 
 
 class GroupedNorm(_BatchNorm):
-    """What a batch norm becomes: in training each group of images, in the order of the batch, has its own statistics.
+    """Batch norm over groups: in training each group of images, in the order of the batch, has its own statistics.
 
     The running statistics move once per batch, by the mean of the groups' statistics. A batch that does not divide has
     a smaller last group.
@@ -76,6 +76,7 @@ def group_batch_norms(module: nn.Module, size: int) -> None:
     """
     if not batch_norms(module):
         raise UserError("engine.ghost_batch_size: this model has no batch norm; leave it out")
+    # Another class rather than another module, because hooks and methods hold references to the norms.
     norms: list[Any] = [norm for norm in batch_norms(module) if not isinstance(norm, GroupedNorm)]
     kinds = {kind: type(f"Grouped{kind.__name__}", (GroupedNorm, kind), {}) for kind in map(type, norms)}
     for norm in norms:

@@ -41,7 +41,7 @@ def is_of_kind(member: type[Settings], kind: object) -> bool:
 def walk(kind: object, location: Sequence[int | str]) -> tuple[object, list[str]]:
     """Return the annotation at a location, and its path as a person writes it: without the members of unions.
 
-    What is not known stands in the path too, and nothing is known below it.
+    Unknown parts stand in the path too; below them everything is unknown.
     """
     path: list[str] = []
     for part in location:

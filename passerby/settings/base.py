@@ -7,7 +7,7 @@ from typing import TypeVar
 import pydantic
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
-"""What YAML and JSON can hold."""
+"""The values of YAML and JSON."""
 
 
 class Settings(pydantic.BaseModel):

@@ -44,7 +44,7 @@ def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Pla
     """Lay `changes` over `base`: mappings merge by key unless they are of another `kind`, anything else replaces.
 
     A word in the place of a mapping with a `kind` changes the kind alone. A `null` stays in the result, because it must
-    also take away what the settings would have by default; `build` makes of it what the setting means by it.
+    also take away what the settings would have by default; `build` gives it the meaning of the setting.
 
     >>> merge({"losses": {"softmax": {}, "center": {}}}, {"losses": {"center": None}})
     {'losses': {'softmax': {}, 'center': None}}

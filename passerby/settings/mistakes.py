@@ -20,11 +20,11 @@ def root_mistakes(details: list[typing.Any]) -> list[typing.Any]:
     """
 
     def follows(detail: typing.Any, other: typing.Any) -> bool:
-        mine, its = detail["loc"], other["loc"]
+        place, its = detail["loc"], other["loc"]
         if detail["type"] == "too_short":
-            return len(its) > len(mine) and its[: len(mine)] == mine
+            return len(its) > len(place) and its[: len(place)] == place
         alike = (detail["type"], detail["input"]) == (other["type"], other["input"])
-        return alike and 0 < len(its) < len(mine) and mine[-len(its) :] == its
+        return alike and 0 < len(its) < len(place) and place[-len(its) :] == its
 
     return [detail for detail in details if not any(follows(detail, other) for other in details)]
 
@@ -110,7 +110,7 @@ _SYNONYMS = {
     "architecture": "backbone", "optimizer": "optim", "optimiser": "optim", "pretrained": "weights", "loss": "losses",
     "dataset": "datasets", "gpu": "device", "amp": "precision", "tensorboard": "track", "fp16": "precision",
 }  # fmt: skip
-"""What other toolkits call a setting."""
+"""Names of settings in other toolkits."""
 
 
 def _renamed(value: object, allowed: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ def test_a_silhouette_of_few_images_is_doubted():
         table_of(scattered, np.full(len(scattered), -1)), clustering_settings("dbscan", ["k1=7", "eps=0.3"])
     )
     assert found.clusters.noise > 0.5
-    assert "few images are in clusters at all, so it says little" in describe_clusters(found)
+    assert "few images are in clusters at all, so it means little" in describe_clusters(found)
 
 
 def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
@@ -108,7 +108,7 @@ def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
     replace(table, cam=np.full(len(pids), -1)).save(tmp_path / "t.npz")
     said = run(tmp_path / "t.npz", "k1=7", "--cameras", "centre")
     assert said.exit_code == 2
-    assert "cameras: centre looks at cameras, and the table knows of none" in said.output
+    assert "cameras: centre needs cameras, and the table has none" in said.output
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ FOLDER = re.compile(
 """The whole name of a folder of one camera."""
 
 TOKEN = re.compile(r"(?<![a-z])(?:cam(?:era)?[-_ ]?|c)(\d+)(?=[st]\d|[^a-z0-9]|$)", re.ASCII | re.IGNORECASE)
-"""What tells a camera inside a name."""
+"""Pattern of a camera in a name."""
 
 ENOUGH = 0.75
-"""Share of the images that must tell a camera. Above it the others have an unknown camera; below it, what looks like a
-camera in a few names is rather chance, and no camera is known.
+"""Share of the images whose names must hold a camera. Above it the others have an unknown camera; below it, a camera in
+a few names is rather chance, and no camera is known.
 """
 
 
@@ -56,7 +56,7 @@ class CameraNames:
 
     Attributes:
         names: one for each image, `""` = unknown.
-        notes: which images tell none, where only some do.
+        notes: images without a camera, where others have one.
 
     """
 

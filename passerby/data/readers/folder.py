@@ -19,7 +19,7 @@ from pydantic import Field
 from passerby.data.image_files import folder_names, image_names, images_below, why_none
 from passerby.data.readers.cameras import read_cameras
 from passerby.data.readers.hash_split import DEFAULT_SHARE, split_by_hash, split_note
-from passerby.data.readers.layout import distractor_note, junk_note, zero_is_nobody, zero_note
+from passerby.data.readers.layout import distractor_note, junk_note, zero_is_distractor, zero_note
 from passerby.data.readers.listing import existing_folder, some, split_of
 from passerby.data.readers.named_images import NOBODY, NamedImage, NamedSplits, name_notes, number_shots
 from passerby.data.readers.pattern import Pattern, compile_pattern
@@ -73,7 +73,7 @@ class Reading:
         shots: of each role, or of `""` where the folder is not divided.
         distractors: likewise, the boxes without a person of interest, which Market-style names mark with identity 0.
         names: the folder of each role.
-        notes: what a person should know.
+        notes: sentences on how the names were read.
 
     """
 
@@ -87,7 +87,7 @@ def read_folder(settings: Folder, name: str) -> Dataset:
     """Read a folder of crops; notes describe how it was interpreted.
 
     Raises:
-        UserError: no folder, no image, names that do not tell who is shown, or `test_share` for a divided folder.
+        UserError: no folder, no image, names without an identity, or `test_share` for a divided folder.
 
     """
     folder = existing_folder(settings.root, kind=settings.kind, expected=EXPECTED)
@@ -116,9 +116,9 @@ def read_folder(settings: Folder, name: str) -> Dataset:
 def _as_told(reading: Reading) -> tuple[NamedSplits, tuple[str, ...]]:
     """Divide by the roles of the folders."""
     train, query, gallery, test = (reading.shots.get(role, []) for role in READ)
-    nobody = reading.distractors
-    boxes = [*nobody.get("gallery", []), *nobody.get("test", [])]
-    notes = distractor_note(len(nobody.get("train", [])))
+    distractors = reading.distractors
+    boxes = [*distractors.get("gallery", []), *distractors.get("test", [])]
+    notes = distractor_note(len(distractors.get("train", [])))
     if test and not query:
         tested = split_by_hash(test, 1.0)
         notes = (
@@ -127,7 +127,7 @@ def _as_told(reading: Reading) -> tuple[NamedSplits, tuple[str, ...]]:
             "gallery.",
         )
         return NamedSplits(train, tested.query, _sorted(tested.gallery, gallery, boxes)), notes
-    return NamedSplits(train, _sorted(query, nobody.get("query", [])), _sorted(gallery, test, boxes)), notes
+    return NamedSplits(train, _sorted(query, distractors.get("query", [])), _sorted(gallery, test, boxes)), notes
 
 
 def _by_hash(reading: Reading, share: float) -> tuple[NamedSplits, tuple[str, ...]]:
@@ -225,13 +225,13 @@ def _by_name(folder: Path, places: Sequence[PathParts]) -> _Named:
     shown = {place.role for place, _ in zero}
     junk = len(pairs) - len(identities)
     divided = any(place.role in READ for place in places)
-    nobody = zero_is_nobody(
+    is_distractor = zero_is_distractor(
         train="train" in shown or not divided,
         query="query" in shown,
         gallery=bool(shown - {"train", "query"}),
         junk=junk > 0,
     )
-    if not nobody:
+    if not is_distractor:
         return _Named(identities, [], (*junk_note(junk), *zero_note(bool(zero))))
     return _Named([(place, shot) for place, shot in identities if int(shot.pid) != 0], zero, junk_note(junk))
 

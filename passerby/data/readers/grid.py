@@ -63,7 +63,7 @@ def _first_training_identities(file: Path) -> frozenset[int]:
     from scipy.io import loadmat  # only this reader needs it
 
     if not file.is_file():
-        raise UserError(f"grid: there is no {file}, which comes with the images and says who is for training")
+        raise UserError(f"grid: there is no {file}, which comes with the images and lists the training identities")
     try:
         cell = loadmat(str(file), variable_names=["trainIdxAll"])["trainIdxAll"]
         return frozenset(int(number) for number in cell.ravel()[0]["personIdx"].ravel()[0].ravel())

@@ -55,8 +55,8 @@ def split_by_hash(shots: Sequence[NamedImage], share: float) -> NamedSplits:
     asking = {
         shot
         for person in identities.values()
-        for shot, asks in zip(person, choose_queries(person), strict=True)
-        if asks
+        for shot, is_query in zip(person, choose_queries(person), strict=True)
+        if is_query
     }
     tested = [shot for shot in shots if shot.pid in test]
     return NamedSplits(

@@ -1,6 +1,6 @@
 """QMUL i-LIDS (Zheng et al., "Associating Groups of People", BMVC 2009).
 
-119 people in 476 images of an airport, by cameras that the set does not tell: the number of an image stands for its
+119 people in 476 images of an airport, by cameras that the set does not name: the number of an image stands for its
 camera, so that no match is left out. One image of each tested person is sought, and one is to be found.
 """
 

@@ -16,7 +16,7 @@ from passerby.types import Dataset, Split
 class Images(ReaderSettings):
     """All images below a folder, at any depth; identities are unknown, and all images are for training.
 
-    Cameras are known where at least three in four paths tell one (as in c2 or cam2, of a folder or of a file). Where
+    Cameras are known where at least three in four paths hold one (as in c2 or cam2, of a folder or of a file). Where
     names follow another template, or identities are to be known for a comparison, `kind: folder` reads them by a
     pattern.
 

@@ -21,7 +21,7 @@ class Published:
     """Number of images of a data set as released by its authors.
 
     Attributes:
-        title: the name people know it by.
+        title: its usual name.
         train, query, gallery: images per split, after junk is dropped.
 
     """
@@ -116,11 +116,11 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
     train, query, gallery = (without_junk(shots) for shots in listed)
     junk = sum(len(shots) for shots in listed) - len(train) - len(query) - len(gallery)
     shown = [any(shot.pid == 0 for shot in shots) for shots in (train, query, gallery)]
-    nobody = zero_is_nobody(train=shown[0], query=shown[1], gallery=shown[2], junk=junk > 0)
-    labelled = [shot for shot in train if shot.pid != 0] if nobody else train
+    is_distractor = zero_is_distractor(train=shown[0], query=shown[1], gallery=shown[2], junk=junk > 0)
+    labelled = [shot for shot in train if shot.pid != 0] if is_distractor else train
     notes = (
         *junk_note(junk),
-        *(distractor_note(len(train) - len(labelled)) if nobody else zero_note(any(shown))),
+        *(distractor_note(len(train) - len(labelled)) if is_distractor else zero_note(any(shown))),
         *count_note(folder, published, (len(labelled), len(query), len(gallery))),
     )
     learnt, asked, kept = (split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery))
@@ -132,10 +132,10 @@ def junk_note(count: int) -> tuple[str, ...]:
     return (f"Junk images (identity -1) left out: {count:,}.",) if count else ()
 
 
-def zero_is_nobody(*, train: bool, query: bool, gallery: bool, junk: bool) -> bool:
+def zero_is_distractor(*, train: bool, query: bool, gallery: bool, junk: bool) -> bool:
     """Whether identity 0 marks boxes without a person of interest, as in Market-1501, and is no person.
 
-    In the releases such boxes are in the gallery, nobody searches for them, and they come with junk (-1); nothing is
+    In the releases such boxes are in the gallery, no query shows them, and they come with junk (-1); nothing is
     trained on them. In a folder whose identities are counted from 0, a query shows identity 0, or training images do
     without any junk beside.
 

@@ -86,7 +86,7 @@ def split_of(shots: Sequence[Shot], folder: Path, *, masks: str | None = None) -
     """Return the columns of `shots`, whose paths are below `folder`, with their masks where there are any.
 
     Args:
-        shots: what the names say.
+        shots: the images with the labels from their names.
         folder: where the images are.
         masks: where their masks are; None looks inside and beside `folder`.
 

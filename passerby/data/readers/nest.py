@@ -90,7 +90,7 @@ class Parts:
 
     Attributes:
         train, query, gallery: what they are for.
-        notes: what a person should know of the splits.
+        notes: sentences on the splits.
 
     """
 
@@ -108,7 +108,7 @@ def two_views(
     Args:
         first, second: what each view shows.
         test: identities to test on.
-        notes: what a person should know of them.
+        notes: sentences on them.
         lone: identities that only the second view shows; they stay in the gallery.
 
     """

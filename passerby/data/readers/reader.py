@@ -25,7 +25,7 @@ class ReaderSettings(Settings):
     masks: str | None = None
 
     summary: ClassVar[str]
-    """What can be read, in one line that begins with a title and a colon."""
+    """The data that can be read, in one line that begins with a title and a colon."""
 
     is_public: ClassVar[bool] = True
     """Whether the kind is the layout of one public data set, whose counts are known."""

@@ -70,7 +70,7 @@ class PathParts:
     Attributes:
         path: of the image, below the folder of the data set.
         name: the file alone.
-        role: what the image is for, of the innermost folder that says so; `""` = none does.
+        role: what the image is for, by the innermost folder with a role; `""` = none.
         camera: the folder of its camera, `""` = none.
         others: the other folders, from the outside; one of them may be the identity.
 

@@ -2,7 +2,7 @@
 
 These sets have no official division into training and testing. Toolkits draw one at random when they first see the set
 and keep it in such a file, so two laboratories rarely have the same. Where the file lies it is followed; else people
-are drawn by a hash of their numbers, which is the same on every machine but is nobody's published split.
+are drawn by a hash of their numbers, which is the same on every machine but is not a published split.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ def file_name(item: object) -> str:
 
 def read_note(file: Path) -> str:
     """Return the note for a split that was read from a file."""
-    return f"People are divided as split 0 of {file} says; scores compare only with those of the same file."
+    return f"People are divided by split 0 of {file}; scores compare only with those of the same file."
 
 
 def drawn_note(file: Path) -> str:
     """Return the note for a split by hash."""
     return (
         f"There is no {file}, so half of the people were drawn for the test by a hash of their numbers (always alike); "
-        f"this is nobody's published split, and {UNLIKE_PUBLISHED}."
+        f"this is not a published split, and {UNLIKE_PUBLISHED}."
     )

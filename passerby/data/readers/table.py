@@ -1,6 +1,6 @@
 """A table of images: a CSV file with the columns path and pid, and where known cam, role, frame and mask.
 
-Commas, semicolons or tabs may part the columns. Further columns are nobody's business and are left alone, unless their
+Commas, semicolons or tabs may part the columns. Further columns have no effect, unless their
 name shows that one of ours was meant.
 """
 
@@ -34,7 +34,7 @@ MEANT = {
     "frame": ("frame_id", "frameid", "frame_number"),
     "mask": ("mask_path", "mask_file"),
 }
-"""What other programs call our columns; a table without ours but with one of these is refused, not misread."""
+"""Names of the columns in other programs; a table without ours but with one of these is refused, not misread."""
 
 
 class Csv(ReaderSettings):

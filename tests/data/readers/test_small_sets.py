@@ -107,7 +107,7 @@ def test_without_a_file_people_are_drawn_by_a_hash_and_it_is_said(data):
     assert people(dataset.query) == people(read(data, "viper").query)
     assert dataset.notes[0] == (
         f"There is no {data}/viper/splits.json, so half of the people were drawn for the test by a hash of their "
-        "numbers (always alike); this is nobody's published split, and its scores do not compare with published ones."
+        "numbers (always alike); this is not a published split, and its scores do not compare with published ones."
     )
     assert "4/2/2 images (train/query/gallery), not the 632/316/316 of VIPeR" in dataset.notes[1]
 
@@ -119,8 +119,7 @@ def test_split_0_of_a_file_of_another_machine_is_followed(data):
     assert (dataset.query.pid.tolist(), dataset.gallery.pid.tolist()) == ([1, 2], [1, 2])
     assert people(dataset.train) == [0, 3]
     assert dataset.notes[0] == (
-        f"People are divided as split 0 of {data}/viper/splits.json says; scores compare only with those of the same "
-        "file."
+        f"People are divided by split 0 of {data}/viper/splits.json; scores compare only with those of the same file."
     )
 
 
