@@ -10,6 +10,7 @@ camera and keeps further ones in `gt_bbox`, which is not read; its own gallery s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.metrics.chance import chance_level
+from passerby.metrics.open_set import TARGETS, OpenSetScores, find_probes, score_open_set
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
@@ -218,6 +220,64 @@ def without_camera_effects(
     chosen = unit_rows(vectors[rows]) if distance == "cosine" else vectors[rows]
     vectors[rows] = normalise_cameras(chosen, embeddings.cam[rows], how=camera_norm)
     return replace(embeddings, vectors=vectors)
+
+
+def evaluate_open_set(
+    embeddings: Embeddings,
+    *,
+    cameras: Cameras = "standard",
+    distance: Metric = "cosine",
+    camera_norm: CameraNorm = "none",
+    targets: Sequence[float] = TARGETS,
+    device: str = "cpu",
+) -> OpenSetScores:
+    """Score the identification of queries, some of which show people whom the gallery does not hold.
+
+    Args:
+        embeddings: rows with role `query` and `gallery`. Queries whose identity the gallery does not hold are the
+            non-mated probes; where there are none, each query is one too, with its identity left out of the gallery.
+        cameras: `standard` leaves out gallery images of the query's identity and camera.
+        distance: `cosine`, or `euclidean` (no normalisation).
+        camera_norm: as for `evaluate`.
+        targets: the false positive identification rates (FPIR) to report.
+        device: where the matrix products run.
+
+    Raises:
+        UserError: no query or gallery rows, no mated or no non-mated probe, or a device that is not there.
+
+    """
+    query, gallery = _roles(embeddings)
+    cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
+    embeddings = without_camera_effects(embeddings, camera_norm=camera_norm, distance=distance)
+    source = pairwise(
+        _rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery), metric=distance, device=device
+    )
+    probes = find_probes(source, _columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
+    return score_open_set(probes, targets=targets)
+
+
+def open_set_json(scores: OpenSetScores) -> dict[str, object]:
+    """Return open-set scores as plain JSON values: rates in percent (0..100)."""
+    probes = scores.probes
+    fpir, fnir = scores.curve()
+    return {
+        "non_mated_probes": probes.kind,
+        "count_mated": len(probes.mated),
+        "count_non_mated": len(probes.non_mated),
+        "count_enrolled": probes.count_enrolled,
+        "rates": [
+            {
+                "fpir_target": 100 * row.target,
+                "fpir": 100 * row.fpir,
+                "threshold": row.threshold,
+                "dir_rank1": 100 * row.dir1,
+                "interval": [100 * row.low, 100 * row.high],
+            }
+            for row in scores.rows
+        ],
+        "unresolved_targets": [100 * target for target in scores.unresolved],
+        "curve": {"fpir": (100 * fpir).tolist(), "fnir_rank1": (100 * fnir).tolist()},
+    }
 
 
 def explain_skipped(embeddings: Embeddings, *, cameras: Cameras = "standard") -> Skipped:

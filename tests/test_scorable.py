@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from passerby.commands.evaluating import evaluate_run
+from passerby.commands.evaluating import Extras, evaluate_run
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.scorable import camera_note, require_scorable, unscorable
@@ -85,4 +85,6 @@ def test_a_model_is_not_asked_for_what_cannot_be_scored(site, tmp_path):
     table = tmp_path / "site.csv"
     table.write_text("\n".join(["path,pid,cam,role", *(f"{p},{p.name[:4]},1,{role}" for p, role in _listed(site))]))
     with pytest.raises(UserError, match="add --cameras ignore to count matches from the query's own camera"):
-        evaluate_run(Model(), on="csv", data=str(table), cameras="standard", rerank=False, console=Console(quiet=True))
+        evaluate_run(
+            Model(), on="csv", data=str(table), cameras="standard", extras=Extras(), console=Console(quiet=True)
+        )

@@ -49,6 +49,10 @@ def evaluate(
         Path | None, typer.Option(help="an .npz file of embeddings instead of a run", show_default=False)
     ] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    open_set: Annotated[
+        bool, typer.Option("--open-set", help="also score queries whose person is not in the gallery")
+    ] = False,
+    camera_norm: CameraNormRule = "none",
     background_bias: Annotated[
         bool, typer.Option("--background-bias", help="also evaluate on foregrounds and backgrounds alone")
     ] = False,
@@ -71,9 +75,9 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model, or the embeddings of any program: mAP, CMC, mINP."""
     from passerby.commands.embedding import open_model
-    from passerby.commands.evaluating import evaluate_run, evaluate_vectors
+    from passerby.commands.evaluating import Extras, evaluate_run, evaluate_vectors
     from passerby.commands.printing import print_scores
-    from passerby.evaluation import scores_json
+    from passerby.evaluation import open_set_json, scores_json
 
     console = make_console()
     if former_option:
@@ -82,6 +86,7 @@ def evaluate(
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if said and run is None:
         raise UserError("--input describes an .onnx file; --embeddings holds vectors already")
+    extras = Extras(rerank, open_set, background_bias, camera_norm)
     if run is not None:
         result = evaluate_run(
             open_model(run, said or [], console, inference=inference),
@@ -92,8 +97,7 @@ def evaluate(
             cameras=cameras,
             queries=queries,
             flip=flip,
-            rerank=rerank,
-            background_bias="measure" if background_bias else "skip",
+            extras=extras,
             cameras_of=cameras_of,
             console=console,
         )
@@ -108,13 +112,17 @@ def evaluate(
             embeddings,
             cameras=cameras or "standard",
             queries=queries or "single",
-            rerank=rerank,
+            extras=extras,
             device=inference.device,
             console=console,
         )
     print_scores([result], console)
     if json_file is not None:
-        extra = {} if result.background_bias is None else {"background_bias": result.background_bias.to_json()}
+        extra: dict[str, object] = (
+            {} if result.background_bias is None else {"background_bias": result.background_bias.to_json()}
+        )
+        if result.open_set is not None:
+            extra["open_set"] = open_set_json(result.open_set)
         again = {} if result.reranked is None else {"reranked": scores_json(result.reranked)}
         write_json(json_file, scores_json(result.plain) | again | extra)
 

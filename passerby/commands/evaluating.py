@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,21 +20,49 @@ from passerby.encoders import (
     embed_dataset,
     select_dataset,
 )
-from passerby.evaluation import evaluate, explain_skipped, scores_json
+from passerby.evaluation import evaluate, evaluate_open_set, explain_skipped, scores_json
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
 from passerby.metrics.spread import spread_notes
 from passerby.recipe import TestSettings
 from passerby.scorable import camera_note, require_scorable
 from passerby.training.results import Result
-from passerby.types import Cameras, Dataset, Embeddings, Queries, Rerank, Scores
+from passerby.types import CameraNorm, Cameras, Dataset, Embeddings, Queries, Rerank, Scores
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an evaluation measures beside the plain ranking.
+
+    Attributes:
+        rerank: also the ranking by k-reciprocal neighbours.
+        open_set: also the identification with unknown people.
+        background_bias: also foregrounds and backgrounds alone.
+        camera_norm: what is taken out of the vectors of each camera, in all of them.
+
+    """
+
+    rerank: bool = False
+    open_set: bool = False
+    background_bias: bool = False
+    camera_norm: CameraNorm = "none"
 
 
 def evaluate_vectors(
-    file: Path, *, cameras: Cameras, queries: Queries = "single", rerank: bool, device: str = "auto", console: Console
+    file: Path,
+    *,
+    cameras: Cameras,
+    queries: Queries = "single",
+    extras: Extras,
+    device: str = "auto",
+    console: Console,
 ) -> Result:
-    """Evaluate a file of embeddings of any program, optionally with re-ranking."""
-    score = partial(evaluate, cameras=cameras, queries=queries, device=str(find_device(device)))
-    result = _result(Embeddings.load(file), score, rerank=Rerank() if rerank else None, console=console)
+    """Evaluate a file of embeddings of any program."""
+    place, embeddings = str(find_device(device)), Embeddings.load(file)
+    score = partial(evaluate, cameras=cameras, queries=queries, camera_norm=extras.camera_norm, device=place)
+    result = _result(embeddings, score, rerank=Rerank() if extras.rerank else None, console=console)
+    if extras.open_set:
+        scores = evaluate_open_set(embeddings, cameras=cameras, camera_norm=extras.camera_norm, device=place)
+        result = replace(result, open_set=scores)
     if result.plain.protocol.cameras != cameras:
         console.print("no image has a known camera, so matches from the query's camera are included", highlight=False)
     return result
@@ -50,8 +78,7 @@ def evaluate_run(
     cameras: Cameras | None,
     queries: Queries | None = None,
     flip: Literal["on", "off"] | None = None,
-    rerank: bool,
-    background_bias: Literal["measure", "skip"] = "skip",
+    extras: Extras,
     cameras_of: str | None = None,
     console: Console,
 ) -> Result:
@@ -72,12 +99,22 @@ def evaluate_run(
         model = model.with_flip(flip == "on")
     with bar(f"embedding {dataset.name}", console) as advance:
         embeddings = embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, say=say)
-    wanted = (test.rerank.parameters if test.rerank else Rerank()) if rerank else None
+    parameters = (test.rerank.parameters if test.rerank else Rerank()) if extras.rerank else None
     score = partial(
-        evaluate, cameras=rule, queries=queries or test.queries, distance=test.distance, device=model.device
+        evaluate,
+        cameras=rule,
+        queries=queries or test.queries,
+        distance=test.distance,
+        camera_norm=extras.camera_norm,
+        device=model.device,
     )
-    result = _result(embeddings, score, rerank=wanted, console=console)
-    if background_bias == "skip":
+    result = _result(embeddings, score, rerank=parameters, console=console)
+    if extras.open_set:
+        scores = evaluate_open_set(
+            embeddings, cameras=rule, distance=test.distance, camera_norm=extras.camera_norm, device=model.device
+        )
+        result = replace(result, open_set=scores)
+    if not extras.background_bias:
         return result
     with bar("embedding people and places alone", console) as advance:
         found = measure_background_bias(

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from passerby.background_bias import BackgroundBias
 from passerby.metrics.chance import RankScores
+from passerby.metrics.open_set import OpenSetScores
 from passerby.reference_results import REFERENCE_NOTE, compare
 from passerby.report.background_bias import background_bias_rows, background_bias_sentence
 from passerby.report.explanations import hardly_learnt
@@ -31,6 +32,15 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if (text := hardly_learnt(*_rank_scores(result.plain))) is not None:
             console.print(f"{result.dataset}: {text}", style="yellow", highlight=False, markup=False)
     for result in results:
+        if result.plain.protocol.camera_norm != "none":
+            console.print(
+                f"{result.dataset}: camera norm {result.plain.protocol.camera_norm}, by the statistics of query and "
+                "gallery; these scores do not compare with scores without",
+                highlight=False,
+                markup=False,
+            )
+        if result.open_set is not None:
+            _print_open_set(result.dataset, result.open_set, console)
         if result.background_bias is not None:
             _print_background_bias(result.dataset, result.background_bias, console)
 
@@ -38,6 +48,31 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
 def _rank_scores(scores: Scores) -> tuple[RankScores, RankScores]:
     """Return mAP and rank-1 as measured and by chance."""
     return RankScores(scores.mAP, scores.rank(1)), RankScores(scores.chance_mAP, scores.chance_rank1)
+
+
+def _print_open_set(name: str, scores: OpenSetScores, console: Console) -> None:
+    probes = scores.probes
+    kinds = {
+        "absent": "whose identity the gallery does not hold",
+        "left_out": "the same queries with their identity left out of the gallery",
+    }
+    console.print(
+        f"open set of {name}: {len(probes.mated):,} queries with their identity among {probes.count_enrolled:,} in the "
+        f"gallery; {len(probes.non_mated):,} others, {kinds[probes.kind]}",
+        highlight=False,
+        markup=False,
+    )
+    table = Table("false alarms allowed", "threshold", "found at rank 1 (DIR)", "95 % interval (by identity)")
+    for row in scores.rows:
+        interval = f"{100 * row.low:.1f} to {100 * row.high:.1f} %"
+        table.add_row(f"{100 * row.target:g} %", f"{row.threshold:.4f}", f"{100 * row.dir1:.1f} %", interval)
+    console.print(table)
+    for target in scores.unresolved:
+        console.print(
+            f"{100 * target:g} % false alarms need {1 / target:,.0f} queries of people outside the gallery, there are "
+            f"{len(probes.non_mated):,}",
+            highlight=False,
+        )
 
 
 def _print_background_bias(name: str, found: BackgroundBias, console: Console) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from passerby.background_bias import BackgroundBias
 from passerby.evaluation import scores_json
+from passerby.metrics.open_set import OpenSetScores
 from passerby.reference_results import Reference
 from passerby.types import Scores
 
@@ -23,6 +24,7 @@ class Result:
         forgetting: change of the mAP since the set was learnt, in points, negative = lost; None when nothing was learnt
             after it.
         losses: of the autoencoder that it left, by name; None when it left none.
+        open_set: the identification with unknown people; None when it was not asked for.
 
     """
 
@@ -33,6 +35,7 @@ class Result:
     background_bias: BackgroundBias | None = None
     forgetting: float | None = None
     losses: Mapping[str, float] | None = None
+    open_set: OpenSetScores | None = None
 
 
 def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, object]:
