@@ -18,12 +18,17 @@ from passerby.settings import Settings
 
 _PLAIN, _SEARCHED = "conv2.0.conv2a.conv1.weight", "conv2.0.conv2.0.layers.0.conv1.weight"
 
+_EUCLIDEAN = "tested by euclidean distance of plain vectors, as published; --set distance=cosine tests by the angle"
+
 
 class TorchreidChoices(Settings):
     """What is no key of torchreid's files."""
 
     last_stride: Literal["auto", 1, 2] = Field(
         "auto", description="of a ResNet's last stage; auto: 1 with a layer fc (resnet50_fc512), else 2 (resnet50)"
+    )
+    distance: Literal["auto", "cosine", "euclidean"] = Field(
+        "auto", description="of tests; auto: as in the published tables, cosine for OSNet-AIN, else euclidean"
     )
 
 
@@ -65,13 +70,16 @@ class Torchreid(PublishedFamily):
         assert isinstance(settings, TorchreidChoices)
         is_osnet = _PLAIN in tensors or _SEARCHED in tensors
         body = tensors.take_below("", but=r"classifier\..*")
+        usual: Literal["cosine", "euclidean"] = "cosine" if _SEARCHED in tensors else "euclidean"
+        distance = usual if settings.distance == "auto" else settings.distance
         model = _osnet(tensors) if is_osnet else _resnet(tensors, body, settings)
         return Imported(
             model,
             InputSettings(size=size or (256, 128)),
             below("backbone.body.", body),
             "before_neck",
-            distance="cosine" if _SEARCHED in tensors else "euclidean",
+            notes=(_EUCLIDEAN,) if distance == "euclidean" else (),
+            distance=distance,
             idle=frozenset({"last_stride"} if is_osnet else ()),
         )
 

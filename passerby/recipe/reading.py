@@ -10,6 +10,7 @@ from typing import cast
 from passerby.data.datasets import READERS
 from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError, did_you_mean
+from passerby.metadata import safetensors_text
 from passerby.optim import stretched
 from passerby.plugins import load_plugins
 from passerby.recipe.former import in_present_words
@@ -22,9 +23,12 @@ from passerby.settings import Plain, build, merge, override, parse_yaml, read_ma
 def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
     """Return the file of a recipe given by path (relative to `folder`) or by the name of a shipped one.
 
-    A reference row has no file of its own; its resolved recipe is returned instead, as plain data.
+    A reference row has no file of its own; its resolved recipe is returned instead, as plain data. So is the recipe
+    inside of a model file (.safetensors).
     """
     given = folder / Path(name).expanduser()
+    if given.is_file() and given.suffix == ".safetensors":
+        return _inside(given)
     if given.is_file():
         return given
     word = name.removesuffix(".yaml")
@@ -33,6 +37,15 @@ def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
     hint = did_you_mean(word, (*shipped_recipes(), *shipped_rows()))
     known = f"; shipped: {', '.join(shipped_recipes())}, and the reference rows that `passerby recipe list` shows"
     raise UserError(f"no recipe {name!r}: neither a file nor a shipped name{hint or known}")
+
+
+def _inside(file: Path) -> dict[str, Plain]:
+    """Return the recipe inside of a model file as plain data, in the words of today."""
+    source = f"the recipe in {file}"
+    data = parse_yaml(safetensors_text(file, "recipe"), source=source)
+    if not isinstance(data, dict):
+        raise UserError(f"{source} is no mapping")
+    return _translated(data, source, None)
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), *, epochs: int | None = None) -> Recipe:

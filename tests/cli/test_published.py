@@ -6,9 +6,10 @@ import torch
 from typer.testing import CliRunner
 
 from passerby.cli import app
-from passerby.encoders import load_model
+from passerby.encoders import load_model, load_trained
 from passerby.models.osnet import OSNETS, OSNet
 from passerby.published.table import FAMILIES
+from passerby.recipe import load_recipe
 
 run = CliRunner()
 
@@ -25,13 +26,24 @@ def test_import_says_what_it_made_and_the_file_embeds(published, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.output.splitlines() == [
         "family: torchreid (it has conv2.0.conv2a.conv1.weight, a stream of an OSNet)",
-        "settings: none",
+        "settings: distance=auto",
         "network: osnet_x0_25, 201,864 parameters",
         "images: 64x32, bilinear, mean 0.485/0.456/0.406, std 0.229/0.224/0.225",
         "vector: before_neck, 512 numbers, euclidean distance",
+        "tested by euclidean distance of plain vectors, as published; --set distance=cosine tests by the angle",
         str(out),
     ]
     assert load_model(out).embed(np.zeros((2, 70, 40, 3), np.uint8)).shape == (2, 512)
+
+
+def test_the_file_is_a_recipe_with_the_published_network(published, tmp_path):
+    out = tmp_path / "model.safetensors"
+    run.invoke(app, ["import", str(published), "--size", "64x32", "-o", str(out)])
+    (tmp_path / "mine.yaml").write_text(f"extends: {out.name}\nstages: [{{train: [market1501], epochs: 3}}]\n")
+    for name in (out, tmp_path / "mine.yaml"):
+        recipe = load_recipe(str(name), [f"init_from={out}"])
+        assert recipe.model == load_trained(out).embedder.settings
+        assert (recipe.input.size, recipe.test.feature) == ((64, 32), "before_neck")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +52,7 @@ def test_import_says_what_it_made_and_the_file_embeds(published, tmp_path):
         (["-o", "model.onnx"], "import writes a file that ends in .safetensors, got model.onnx"),
         (["-o", "m.safetensors", "--size", "64"], "--size 64: write height x width, for example 256x128"),
         (["-o", "m.safetensors", "--as", "fastreid"], "is no file of the family fastreid; it looks like torchreid"),
-        (["-o", "m.safetensors", "--set", "heads=4"], "unknown key heads; known here: last_stride"),
+        (["-o", "m.safetensors", "--set", "heads=4"], "unknown key heads; known here: distance, last_stride"),
     ],
 )
 def test_mistakes_are_one_sentence(published, tmp_path, monkeypatch, options, told):

@@ -1,6 +1,7 @@
 """From a published file to a model: family, refusals, and what is written."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,3 +77,8 @@ def test_every_family_states_its_facts(name):
     assert all((kind.summary, kind.code_licence, kind.weights_licence, kind.sizes, kind.download))
     assert kind.recognises({}) is None
     kind.settings_class()
+
+
+def test_the_guide_names_every_family():
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "published.md").read_text(encoding="utf-8")
+    assert [name for name in FAMILIES if f"`{name}`" not in guide] == []
