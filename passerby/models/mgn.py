@@ -100,8 +100,16 @@ class Mgn(nn.Module):
         for key, norm in self.norms.items():
             maps[key] = norm(maps[key])
         for key, names in _STRIPES.items():
-            maps |= dict(zip(names, maps[key].chunk(len(names), dim=2), strict=True))
+            maps |= dict(zip(names, _cut(maps[key], len(names)), strict=True))
         return first, cat([self.parts[key](maps[key]) for key in MGN_HEADS], dim=1)
+
+
+def _cut(featuremap: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Cut a map (B, C, h, w) into stripes as torch.chunk does, the last of which may be lower."""
+    stripes = featuremap.chunk(count, dim=2)
+    if len(stripes) != count:
+        raise UserError(f"its map is {featuremap.shape[2]} rows high, which cannot be cut into {count} stripes")
+    return stripes
 
 
 class MgnBackbone(Backbone):
@@ -133,6 +141,4 @@ class MgnBackbone(Backbone):
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """Map inputs, whose images are normalised, to the first branch's map (B, C, h, w) and the vector (B, D)."""
         featuremap, vector = self.body(inputs.images)
-        if featuremap.shape[2] < max(map(len, _STRIPES.values())):
-            raise UserError(f"the map of MGN is {featuremap.shape[2]} rows high, which cannot be cut into 3 stripes")
         return featuremap, vector

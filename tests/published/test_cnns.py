@@ -210,6 +210,18 @@ def test_resnets_at_the_top_level(family, extra, ibn, stride, tmp_path):
     assert_near(vectors, resnet(normalised(pixels, *IMAGENET), state, last_stride=stride).mean(dim=(2, 3)))
 
 
+def test_torchvisions_own_network_of_basic_blocks(tmp_path):
+    import torchvision
+
+    network = torchvision.models.resnet18(num_classes=3).eval()
+    pixels = images((64, 32))
+    model, vectors = imported(save(tmp_path, network.state_dict()), pixels, tmp_path)
+    assert (model.family, model.imported.model.backbone) == ("torchvision", "resnet18")
+    network.fc = torch.nn.Identity()
+    with torch.inference_mode():
+        assert_near(vectors, network(normalised(pixels, *IMAGENET)))
+
+
 def test_torchreids_layer_after_the_pooling(tmp_path):
     state = Drawn()
     state.resnet()
