@@ -162,7 +162,7 @@ ASSIGNING = {
     "mmt": f"mmt: {{{KMEANS}}}",
     "pplr": f"pplr: {{{KMEANS}, from_epoch: 1}}",
     "ssg": f"ssg: {{{KMEANS}}}",
-    "ssg, asked": f"ssg: {{{DBSCAN}, ask: cluster, ask_after: 1}}",
+    "ssg, asked": f"ssg: {{{DBSCAN}, oracle: cluster, oracle_after: 1}}",
     "dec": f"pseudo: {{{KMEANS}}}, dec: {{}}",
     "dec, batch": f"pseudo: {{{KMEANS}}}, dec: {{scope: batch}}",
     "contrast and what holds": f"contrast: {{{KMEANS}}}, average: {{}}, affinity: {{}}, si: {{}}, mas: {{images: 8}}",

@@ -11,7 +11,7 @@ from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Trained, embed_dataset, load_trained
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
-from passerby.methods.consolidation import blend
+from passerby.methods.consolidation import interpolate_weights
 from passerby.types import Dataset, Scores
 
 ALPHAS = tuple(number / 10 for number in range(11))
@@ -54,7 +54,7 @@ def interpolate(
     test, results = new.recipe.test, []
     for number, alpha in enumerate(alphas):
         mixed = replace(new, embedder=copy.deepcopy(new.embedder))
-        blend(mixed.embedder, old.embedder, alpha=alpha)
+        interpolate_weights(mixed.embedder, old.embedder, alpha=alpha)
         scores = {}
         for position, dataset in enumerate(datasets, start=1):
             table = embed_dataset(mixed, dataset)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+_CLUSTERED = ("contrast", "mmt", "pplr", "pseudo", "spcl", "ssg")
+
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
         "start": "init_from",
@@ -22,6 +24,13 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "engine.tensorboard": "engine.track",
         "losses.center.rate": "losses.center.lr",
         "method.average.share": "method.average.alpha",
+        "method.dask.site": "method.dask.domain",
+        "method.replay.share": "method.replay.ratio",
+        "method.spcl.norms": "method.spcl.batch_norm",
+        "method.ssg.ask": "method.ssg.oracle",
+        "method.ssg.ask_after": "method.ssg.oracle_after",
+        **{f"method.{name}.outliers": f"method.{name}.max_noise_ratio" for name in _CLUSTERED},
+        **{f"method.{name}.stop.epochs": f"method.{name}.stop.patience" for name in _CLUSTERED},
         "method.ebll.steps": "method.ebll.milestones",
         "method.ebll.loss": "method.ebll.autoencoders",
         "test.reliance": "test.background_bias",
@@ -43,6 +52,7 @@ FORMER_VALUES: Mapping[str, Mapping[object, str | list[str]]] = MappingProxyType
     {
         "test.input_mask": {"whole": "none"},
         "engine.track": {False: "none", True: "tensorboard"},
+        "method.spcl.batch_norm": {"apart": "domain_specific"},
         "method.ebll.autoencoders": {
             "ae": ["ae"],
             "ae_l1": ["ae_l1"],

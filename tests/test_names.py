@@ -21,7 +21,7 @@ SAME_MEANING = {
 """Names that several modules define with one meaning."""
 
 TO_BE_RENAMED = {
-    "Layout", "Loss", "Material", "Pattern", "Pixels", "Place", "Share",
+    "Layout", "Loss", "Pattern", "Pixels", "Place", "Share",
     "Weight", "agreement", "average", "changes",
     "numbered",
 }  # fmt: skip

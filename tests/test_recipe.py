@@ -308,8 +308,8 @@ def test_changes_are_those_of_the_top_level_without_what_stages_inherit():
             ["data.sampler.instances=1", "losses={triplet: null, circle: {}}"],
             "losses.circle compares images of an identity",
         ),
-        (["losses={softmax: null, triplet: null, center: {}}"], "nothing in center tells people apart"),
-        (["losses.softmax.weight=0", "losses.triplet.weight=0"], "nothing in softmax, triplet tells people apart"),
+        (["losses={softmax: null, triplet: null, center: {}}"], "none of center separates identities"),
+        (["losses.softmax.weight=0", "losses.triplet.weight=0"], "none of softmax, triplet separates identities"),
     ],
 )
 def test_losses_that_can_teach_nothing_are_refused(changes, told):

@@ -48,7 +48,7 @@ def cluster_source(
     method = _make_method(settings, {}, device=model.device)
     view = masked_view(train.masks, recipe.trained_input_mask)
     clusters, _ = method.find(_vectors(model, method, train, view=view, progress=progress))
-    require_usable(clusters, outliers=settings.outliers)
+    require_usable(clusters, max_noise_ratio=settings.max_noise_ratio)
     return clusters
 
 

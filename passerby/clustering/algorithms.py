@@ -74,21 +74,21 @@ class Clusters:
         return float((self.labels == NOISE).mean()) if len(self) else 0.0
 
 
-def require_usable(clusters: Clusters, *, outliers: float = 0.95) -> None:
+def require_usable(clusters: Clusters, *, max_noise_ratio: float = 0.95) -> None:
     """Raise `UserError` unless there are two clusters or more to learn from, and not nearly all is noise.
 
     Args:
         clusters: result of an algorithm.
-        outliers: the largest share of noise that is allowed, in [0, 1].
+        max_noise_ratio: the largest share of noise that is allowed, in [0, 1].
 
     """
     closer = "raise eps (or k1), or lower min_samples"
     if clusters.count == 0:
         raise UserError(f"clustering found no cluster, only noise, in {len(clusters)} images: {closer}")
-    if clusters.noise > outliers:
+    if clusters.noise > max_noise_ratio:
         raise UserError(
             f"clustering left {100 * clusters.noise:.1f} % of {len(clusters)} images as noise, more than the "
-            f"{100 * outliers:g} % allowed: {closer}"
+            f"{100 * max_noise_ratio:g} % allowed: {closer}"
         )
     if clusters.count == 1:
         raise UserError(

@@ -1,7 +1,7 @@
-"""The under-complete autoencoder of EBLL: what of the features an earlier site needed, in few numbers.
+"""The under-complete autoencoder of EBLL: a short code of the features of an earlier stage.
 
-After pooling it is two linear layers on vectors, before pooling two convolutions on maps. A code of the sigmoid keeps
-what a site was told apart by; the next stage holds the codes of its own images near to what the earlier model's were.
+After pooling it is two linear layers on vectors, before pooling two convolutions on maps. The next stage keeps the
+codes of its images near to the codes of the earlier model's features.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Autoencoder(nn.Module):
         size: length of the code, below D.
         place: on the pooled vectors or on the map before pooling.
         activation: of the code.
-        kernel: side of the convolutions, odd; 1 sees each position alone.
+        kernel: side of the convolutions, odd; 1 = each position alone.
 
     Reference: Rannen et al., "Encoder Based Lifelong Learning", ICCV 2017, section 3.2.
 
@@ -65,8 +65,8 @@ class Autoencoder(nn.Module):
     def penalty(self, kind: Penalty, *, reduction: Reduction = "sum") -> Tensor:
         """Return sum |w| (`l1`) or half the sum of w squared (`l2`) over both layers without their shifts, or the mean.
 
-        A sum over millions of weights and a mean over them differ by as much; one of them may swamp the reconstruction
-        and the other do nothing, so there is no default that suits both.
+        A sum and a mean over millions of weights differ by that factor; either may dominate the reconstruction or have
+        no effect, so no strength suits both.
         """
         weights = torch.cat([layer.weight.flatten() for layer in (self.encoder, self.decoder)])
         if kind == "none":
@@ -83,7 +83,7 @@ def code_distance(
     temperature: float = 10.0,
     scale: Literal["none", "size_squared"] = "none",
 ) -> Tensor:
-    """Return how far two codes lie apart; nothing flows back into the old one.
+    """Return the distance of two codes; no gradient reaches the old one.
 
     `mse` is the mean squared difference. `bce` is the mean binary cross-entropy between softmax(new / T) and
     softmax(old / T), over the numbers of a code (for maps: over the channels of each position). Its gradient is smaller
@@ -92,9 +92,9 @@ def code_distance(
     Args:
         old: (B, S) or (B, S, h, w), code of the earlier model's features.
         new: the same of the present model's, through the same encoder.
-        kind: see above.
+        kind: `mse` or `bce`, see above.
         temperature: T > 0, for `bce`.
-        scale: `size_squared` multiplies `bce` by S T squared, which undoes that.
+        scale: `size_squared` multiplies `bce` by S T squared, which compensates that.
 
     >>> code_distance(torch.zeros(1, 4), torch.ones(1, 4)).item()
     1.0
@@ -102,6 +102,6 @@ def code_distance(
     old = old.detach()
     if kind == "mse":
         return F.mse_loss(new, old)
-    found, wanted = (new / temperature).softmax(dim=1), (old / temperature).softmax(dim=1)
-    loss = F.binary_cross_entropy(found, wanted)
+    prediction, target = (new / temperature).softmax(dim=1), (old / temperature).softmax(dim=1)
+    loss = F.binary_cross_entropy(prediction, target)
     return loss * (new.shape[1] * temperature**2) if scale == "size_squared" else loss

@@ -1,4 +1,4 @@
-"""What all methods share that find people by clustering: look at the images, group them, tell how well it went."""
+"""Base of the methods that cluster: embed the images, cluster them, log the quality of the clusters."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.distances.sparse import SparseRows
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
-from passerby.methods.stopping import StopSettings
+from passerby.methods.stopping import StopSettings, rises
 from passerby.types import UNKNOWN, Bools, Floats, Ints, Output, Stage, VectorName
 
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 UNSEEN = -2
-"""Stands in the place of the clusters of an epoch before the first."""
+"""Fills the labels of the epoch before the first."""
 
 
 class ClusteredSettings(BaseMethodSettings):
-    """How people are found."""
+    """Clustering of the unlabelled images."""
 
     assigns_labels: ClassVar[bool] = True
     views: ClassVar[tuple[str, ...]] = ("clusters",)
@@ -39,13 +39,13 @@ class ClusteredSettings(BaseMethodSettings):
     cameras: AcrossCameras = Field(
         "ignore", description="take each camera's mean, or mean and spread, out of what is clustered"
     )
-    outliers: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95, description="share of images outside all clusters at which the run stops"
+    max_noise_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="largest share of images outside all clusters; a run with more of them stops with an error"
     )
-    stop: StopSettings | None = Field(None, description="end a stage when its clusters are at rest; null = never")
+    stop: StopSettings | None = Field(None, description="end a stage when its clusters have converged; null = never")
 
     @model_validator(mode="after")
-    def _can_be_judged(self) -> Self:
+    def _has_silhouette(self) -> Self:
         if self.stop is not None and self.stop.when == "silhouette" and not isinstance(self.cluster, GraphClustering):
             raise ValueError(
                 f"stop.when: silhouette needs a clustering on the graph, and cluster is {self.cluster.kind}"
@@ -54,89 +54,94 @@ class ClusteredSettings(BaseMethodSettings):
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that the stage can end early, where that is asked for."""
-        if self.stop is not None and self.stop.epochs + 1 >= stage.epochs:
+        if self.stop is not None and self.stop.patience + 1 >= stage.epochs:
             raise ValueError(
-                f"{self.key(stage)}.stop has no effect: the stage ends before {self.stop.epochs} epochs at rest"
+                f"{self.key(stage)}.stop has no effect: the stage ends before {self.stop.patience} epochs with "
+                "converged clusters; lower its patience, or give the stage more epochs"
             )
 
 
 class Clustered(Method):
     """Base of the methods that cluster the unlabelled images of a stage at the start of every epoch.
 
-    The radius that a clustering found for itself in the first epoch of a stage stays. A method may cluster the images
-    in several views of them, each by itself; the first of them is what the others are measured by.
+    A radius that is estimated in the first epoch of a stage stays for the others. A method may cluster the images
+    in several views, each by itself; early stopping follows the first of them.
     """
 
     settings: ClusteredSettings
     eps: Tensor
-    earlier: Tensor
-    rest: Tensor
-    tightest: Tensor
+    previous_labels: Tensor
+    converged_epochs: Tensor
+    best_silhouette: Tensor
 
     def __init__(self, settings: ClusteredSettings) -> None:
         super().__init__(settings)
         self.device = "cpu"  # where distances are computed; that of the run once it begins
         self.register_buffer("eps", torch.full((len(settings.views),), torch.nan, dtype=torch.float64))
-        self.register_buffer("earlier", torch.empty(len(settings.views), 0, dtype=torch.int64))  # (V, M), last epoch
-        self.register_buffer("rest", torch.zeros((), dtype=torch.int64))  # epochs in a row without a change
-        self.register_buffer("tightest", torch.full((), -torch.inf, dtype=torch.float64))  # silhouette so far
+        self.register_buffer(
+            "previous_labels", torch.empty(len(settings.views), 0, dtype=torch.int64)
+        )  # (V, M), last epoch
+        self.register_buffer("converged_epochs", torch.zeros((), dtype=torch.int64))  # in a row
+        self.register_buffer("best_silhouette", torch.full((), -torch.inf, dtype=torch.float64))
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Forget the clusters of another stage."""
+        """Reset radius, labels and early stopping."""
         self.eps = torch.full((len(self.settings.views),), torch.nan, dtype=torch.float64)
-        self.earlier = torch.empty(len(self.settings.views), 0, dtype=torch.int64)
-        self.rest.zero_()
-        self.tightest.fill_(-torch.inf)
+        self.previous_labels = torch.empty(len(self.settings.views), 0, dtype=torch.int64)
+        self.converged_epochs.zero_()
+        self.best_silhouette.fill_(-torch.inf)
 
     def pseudo_labels(self, ctx: MethodContext) -> Ints:
-        """Return (N,) what cluster each image is in, after the people who are known beside; -1 = in none."""
-        clusters, _ = self.grouped(ctx, self.looked_at(ctx))
-        return beside_known(ctx.stage, clusters.labels)
+        """Return (N,) clusters, numbered after the labelled identities of source images; -1 = in none."""
+        clusters, _ = self.cluster_images(ctx, self.vectors_to_cluster(ctx))
+        return number_after_labelled(ctx.stage, clusters.labels)
 
     @property
     def bounds(self) -> dict[str, Tensor]:
-        """What the first look fixed for the later ones, by the name in the log: (V,) buffers, NaN = not yet."""
+        """Thresholds that the first epoch of a stage fixes, by the name in the log: (V,) buffers, NaN = not yet."""
         return {"eps": self.eps}
 
     @property
     def should_stop(self) -> bool:
-        """Whether the clusters have been at rest for long enough."""
-        return self.settings.stop is not None and int(self.rest) >= self.settings.stop.epochs
+        """Whether the clusters have converged for as many epochs as the patience."""
+        return self.settings.stop is not None and int(self.converged_epochs) >= self.settings.stop.patience
 
-    def grouped(self, ctx: MethodContext, vectors: Floats, *, view: int = 0) -> tuple[Clusters, SparseRows | None]:
-        """Group the unknown of all images by their vectors (N, D), refuse what is of no use, and tell of the rest."""
+    def cluster_images(
+        self, ctx: MethodContext, vectors: Floats, *, view: int = 0
+    ) -> tuple[Clusters, SparseRows | None]:
+        """Cluster the unlabelled images by the vectors (N, D) of all, refuse useless clusters, and log the others."""
         self.device = str(ctx.device)
-        hidden, vectors = hidden_rows(ctx.stage), unit(vectors)
+        hidden, vectors = unlabelled_rows(ctx.stage), unit(vectors)
         graph = self.neighbours(vectors[hidden], vectors[~hidden])
         clusters, graph = self.find(vectors[hidden], graph, view=view)
         if view == 0:
             ctx.record_clustering(vectors[hidden], curve=k_distance_curve(self.settings.cluster, graph))
-        require_usable(clusters, outliers=self.settings.outliers)
-        self._tell(ctx, clusters, graph, truth=ctx.stage.truth[hidden], view=view)
+        require_usable(clusters, max_noise_ratio=self.settings.max_noise_ratio)
+        self._log(ctx, clusters, graph, truth=ctx.stage.truth[hidden], view=view)
         return clusters, graph
 
-    def looked_at(self, ctx: MethodContext) -> Floats:
+    def vectors_to_cluster(self, ctx: MethodContext) -> Floats:
         """Return the vectors (N, D) that are clustered."""
-        found: Floats = ctx.vectors().vector(self.settings.feature)
-        return self.evened(found, ctx.stage.train.cam)
+        vectors: Floats = ctx.vectors().vector(self.settings.feature)
+        return self.evened(vectors, ctx.stage.train.cam)
 
     def compared(self, out: Output) -> Tensor:
-        """Return of the output for a batch the vectors (B, D) that are clustered."""
+        """Return the vectors (B, D) of a batch that are clustered."""
         return out.vector(self.settings.feature)
 
     def evened(self, vectors: Floats, cam: Ints) -> Floats:
-        """Return vectors (N, D) as the settings say that they are compared across cameras (N,)."""
+        """Return vectors (N, D) adjusted across cameras (N,), see `cameras` of the settings."""
         return evened(vectors, cam, how=self.settings.cameras)
 
     def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
-        """Return the graph that vectors (M, D) are grouped on, if it is one; known (S, D) are shown beside them."""
-        chosen = self.settings.cluster
-        return chosen.neighbours(vectors, device=self.device) if isinstance(chosen, GraphClustering) else None
+        """Return the graph that vectors (M, D) are clustered on, if any; known (S, D) are those of source images."""
+        cluster = self.settings.cluster
+        return cluster.neighbours(vectors, device=self.device) if isinstance(cluster, GraphClustering) else None
 
     def find(
         self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
     ) -> tuple[Clusters, SparseRows | None]:
-        """Group vectors (M, D) of unit length; also return the graph that they were grouped on, if it was one."""
+        """Cluster vectors (M, D) of unit length; also return the graph that they were clustered on, None without."""
         eps = float(self.eps[view])
         graph = self.neighbours(vectors, vectors[:0]) if graph is None else graph
         chosen = self.settings.cluster
@@ -145,47 +150,46 @@ class Clustered(Method):
             self.eps[view] = clusters.eps
         return clusters, graph
 
-    def _tell(
+    def _log(
         self, ctx: MethodContext, clusters: Clusters, graph: SparseRows | None, *, truth: Ints, view: int = 0
     ) -> None:
-        """Put into the log how many people were found, and how well where that can be known."""
+        """Log the number of clusters, their noise and, where the truth is known, their quality."""
         figures = {"people": float(clusters.count), "share in no cluster": clusters.noise}
         figures |= {name: value for name, of in self.bounds.items() if not np.isnan(value := float(of[view]))}
         if graph is not None:
             figures["silhouette"] = silhouette(graph, clusters.labels)
         if (before := self._replaced(clusters.labels, view)) is not None:
             figures["agreement with the epoch before"] = agreement(before, clusters.labels).rand
-        if (known := against_truth(clusters.labels, truth)) is not None:
-            found = {"adjusted Rand index": known.rand, "purity": known.purity, "pairwise F": known.f}
-            figures |= {
-                name: value for name, value in found.items() if not np.isnan(value)
-            }  # nobody known in a cluster
+        if (quality := against_truth(clusters.labels, truth)) is not None:
+            values = {"adjusted Rand index": quality.rand, "purity": quality.purity, "pairwise F": quality.f}
+            figures |= {name: value for name, value in values.items() if not np.isnan(value)}  # NaN: no truth in them
         if view == 0 and self.settings.stop is not None:
             figures |= self._stop_figures(ctx, self.settings.stop, figures)
         ctx.log_metrics(self.settings.views[view], figures, note=giant_sentence(clusters))
 
     def _replaced(self, labels: Ints, view: int) -> Ints | None:
-        """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before."""
-        if self.earlier.shape[1] != len(labels):
-            self.earlier = torch.full((len(self.settings.views), len(labels)), UNSEEN, device=self.earlier.device)
-        before: Ints = self.earlier[view].cpu().numpy().copy()
-        self.earlier[view] = torch.from_numpy(labels)
+        """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before, None without."""
+        if self.previous_labels.shape[1] != len(labels):
+            self.previous_labels = torch.full(
+                (len(self.settings.views), len(labels)), UNSEEN, device=self.previous_labels.device
+            )
+        before: Ints = self.previous_labels[view].cpu().numpy().copy()
+        self.previous_labels[view] = torch.from_numpy(labels)
         return None if (before == UNSEEN).all() else before
 
     def _stop_figures(self, ctx: MethodContext, stop: StopSettings, figures: dict[str, float]) -> dict[str, float]:
-        """Count the epochs at rest, and tell when there have been enough."""
-        resting, tightest = stop.judge(
-            agreement=figures.get("agreement with the epoch before"),
-            silhouette=figures.get("silhouette"),
-            tightest=float(self.tightest),
-        )
-        self.rest = self.rest + 1 if resting else torch.zeros_like(self.rest)
-        self.tightest.fill_(tightest)
+        """Count the epochs with converged clusters, and log the end of a stage that they end."""
+        value, best = figures.get("silhouette"), float(self.best_silhouette)
+        agreed = figures.get("agreement with the epoch before")
+        has_converged = stop.has_converged(agreement=agreed, silhouette=value, best_silhouette=best)
+        self.converged_epochs = self.converged_epochs + 1 if has_converged else torch.zeros_like(self.converged_epochs)
+        if stop.when == "silhouette" and value is not None and rises(value, best):
+            self.best_silhouette.fill_(value)
         last, planned = ctx.epoch + 1, ctx.stage.epochs
         if self.should_stop and last < planned:
-            note = f"The clusters are at rest: the stage ends after epoch {last} of {planned}."
+            note = f"The clusters have converged: the stage ends after epoch {last} of {planned}."
             ctx.log_metrics("stop", {"last epoch": float(last), "planned": float(planned)}, note=note)
-        return {"epochs at rest": float(self.rest)}
+        return {"converged epochs": float(self.converged_epochs)}
 
 
 def k_distance_curve(cluster: AnyClustering, graph: SparseRows | None) -> Floats | None:
@@ -195,15 +199,15 @@ def k_distance_curve(cluster: AnyClustering, graph: SparseRows | None) -> Floats
     return k_distances(graph, cluster.min_samples)
 
 
-def hidden_rows(stage: Stage) -> Bools:
-    """(N,) whose people a stage does not know; the others are shown beside them."""
+def unlabelled_rows(stage: Stage) -> Bools:
+    """(N,) which images of a stage are unlabelled; the others are source images."""
     hidden: Bools = stage.train.pid == UNKNOWN
     return hidden
 
 
-def beside_known(stage: Stage, clusters: Ints) -> Ints:
-    """Return (N,) labels of a whole stage: known people keep their numbers, clusters (M,) come after them."""
-    hidden, labels = hidden_rows(stage), stage.train.pid.copy()
+def number_after_labelled(stage: Stage, clusters: Ints) -> Ints:
+    """Return (N,) labels of a whole stage: labelled identities keep their numbers, clusters (M,) come after them."""
+    hidden, labels = unlabelled_rows(stage), stage.train.pid.copy()
     labels[hidden] = np.where(clusters >= 0, clusters + stage.train.count_identities, UNKNOWN)
     return labels
 

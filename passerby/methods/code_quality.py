@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from passerby.methods.autoencoder import Autoencoder, Place
-from passerby.methods.reconstruction import COLLAPSED, LOW, Fit, Objective, led_through, objective
+from passerby.methods.reconstruction import COLLAPSED, LOW, Fit, Objective, objective, reconstructing
 from passerby.models.embedder import Embedder
 from passerby.types import Stage
 
@@ -37,7 +37,7 @@ def code_scores(
     for dataset, scores in ctx.scores(model).items():
         figures[f"{dataset} mAP"], figures[f"{dataset} rank-1"] = scores.mAP, scores.rank(1)
     for name, autoencoder in autoencoders.items():
-        with led_through(model, autoencoder, place=place):
+        with reconstructing(model, autoencoder, place=place):
             reconstructed = ctx.scores(model)
         for dataset, scores in reconstructed.items():
             figures[f"{name} {dataset} mAP reconstructed"] = scores.mAP

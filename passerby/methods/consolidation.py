@@ -1,7 +1,7 @@
-"""Three simple ways of holding a model near what it was: its features, its neighbourhoods, or its weights themselves.
+"""Three simple ways to keep a model near the earlier one: by its features, its neighbourhoods, or its weights.
 
-`feature` and `affinity` are losses against the model of the stage before; `average` acts after the stage, when the
-weights of before and after are averaged. Affinity with averaging is a strong baseline without any stored image.
+`feature` and `affinity` are losses against the model of the stage before; `average` interpolates the weights of before
+and after the stage. Affinity with averaging is a strong baseline without any stored image.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ class AffinityDistillation(Distillation, settings_class=AffinitySettings):
 # ---- averages of weights
 
 
-def blend(new: nn.Module, old: nn.Module, *, alpha: float) -> None:
-    """Set `new` to alpha x new + (1 - alpha) x old, batch-norm statistics included; whole numbers stay as they are.
+def interpolate_weights(new: nn.Module, old: nn.Module, *, alpha: float) -> None:
+    """Set `new` to alpha x new + (1 - alpha) x old, batch-norm statistics included; integers stay as they are.
 
     Args:
-        new: changed in place.
-        old: of the same architecture.
+        new: module that is changed in place.
+        old: module of the same architecture.
         alpha: weight of `new`, in [0, 1].
 
     Reference: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, equation 1.
@@ -128,51 +128,51 @@ def agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int 
         old: (N, D) vectors of the earlier model.
         new: (N, D') of the present one.
         temperature: of the affinities, in which an image is not its own neighbour.
-        rows: how many of them at a time, so that no (N, N) matrix exists whole.
+        rows: number of rows at a time, which bounds the memory.
 
     Reference: Xu et al., LSTKC, AAAI 2024 (the adaptive alpha).
-    Differs from the published code: without an image itself, which at this temperature would be all of its
-    neighbourhood, and clamped, since the sum reaches 2.
+    Differs from the published code: without the image itself, which would be its whole neighbourhood at this
+    temperature, and clamped, since the sum reaches 2.
 
     """
     old, new = F.normalize(old.float()), F.normalize(new.float())
     total = 0.0
     for start in range(0, len(old), rows):
-        mine = torch.arange(start, min(start + rows, len(old)), device=old.device)
+        block = torch.arange(start, min(start + rows, len(old)), device=old.device)
         pair = []
         for vectors in (old, new):
-            cosines = vectors[mine] @ vectors.T / temperature  # (rows, N)
-            cosines[torch.arange(len(mine)), mine] = -torch.inf
+            cosines = vectors[block] @ vectors.T / temperature  # (rows, N)
+            cosines[torch.arange(len(block)), block] = -torch.inf
             pair.append(cosines.softmax(dim=1))
         total += float((pair[0] - pair[1]).abs().sum())
     return min(1.0, max(0.0, 1 - total / len(old)))
 
 
 class AverageSettings(BaseMethodSettings):
-    """After each stage the weights of before and after are averaged."""
+    """Interpolation of the weights of before and after each stage."""
 
     uses_previous_model: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
     end: ClassVar[End] = "interpolates"
 
     alpha: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = Field(
-        0.5, description="of the new weights; adaptive: the more, the less neighbourhoods have changed (LSTKC)"
+        0.5, description="weight of the new model; adaptive: the larger, the less neighbourhoods have changed (LSTKC)"
     )
 
 
 class Average(Method, settings_class=AverageSettings):
-    """`blend` with the model of the stage before, at the end of every stage but the first.
+    """`interpolate_weights` with the model of the stage before, at the end of every stage but the first.
 
-    What is blended is the model that the stage leaves, a mean teacher where there is one. Where a running mean of the
-    weights is what is scored and teaches next, it is blended like the model that learns. What other methods learn on
-    for earlier stages is blended like it: the rows of earlier people in classifiers, and whole earlier classifiers.
+    The final model of the stage is interpolated, a mean teacher where there is one, and so is the EMA of the weights
+    where there is one. Classifiers of earlier stages that other methods keep are interpolated with the same alpha: the
+    rows of earlier identities, and whole earlier classifiers.
 
     """
 
     settings: AverageSettings
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Average the weights."""
+        """Interpolate the weights, and the classifiers of earlier stages."""
         if ctx.previous_model is None:
             return
         alpha = self.settings.alpha
@@ -180,7 +180,7 @@ class Average(Method, settings_class=AverageSettings):
             models = (ctx.previous_model.embedder, ctx.tested)
             alpha = agreement(*(ctx.vectors_of(ctx.stage.train, "before_neck", model=each) for each in models))
         for model in ctx.models:
-            blend(model, ctx.previous_model.embedder, alpha=alpha)
+            interpolate_weights(model, ctx.previous_model.embedder, alpha=alpha)
         for method in ctx.active_methods:
             if isinstance(method, HasEarlierHeads):
                 method.interpolate_heads(ctx, alpha=alpha)

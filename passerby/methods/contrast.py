@@ -1,4 +1,4 @@
-"""Cluster contrast: each cluster is one vector in a memory, and every image is told from the clusters of all others."""
+"""Cluster contrast: each cluster is one vector in a memory, and images are classified among all clusters."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def contrast_loss(embeddings: Tensor, labels: Tensor, memory: Tensor, *, tempera
 def moved_memory(
     memory: Tensor, embeddings: Tensor, labels: Tensor, *, momentum: float = 0.1, update: Literal["all", "hard"] = "all"
 ) -> Tensor:
-    """Return the memory (C, D) after a batch; clusters that are not in it stay.
+    """Return the memory (C, D) after a batch; clusters that are not in the batch stay.
 
     Args:
         memory: (C, D) of unit length.
         embeddings: (B, D), of any length.
         labels: (B,) int64 in [0, C).
         momentum: share of a vector that stays at each update.
-        update: all: every image moves its cluster, in the order of the batch; hard: only the image that is least
-            like its cluster does.
+        update: all: every image updates its cluster, in the order of the batch; hard: only the image that is
+            farthest from its cluster does.
 
     Reference: Dai et al., ACCV 2022, equations 4 and 5.
     """
@@ -55,24 +55,28 @@ def moved_memory(
 
 
 def _hardest(memory: Tensor, vectors: Tensor, labels: Tensor) -> Tensor:
-    """Return of each cluster in a batch the row of the image that is least like the cluster's vector."""
+    """Return for each cluster in a batch the row of the image that is farthest from the cluster's vector."""
     rows = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
-    return torch.stack([own[(vectors[own] @ memory[labels[own[0]]]).argmin()] for own in rows])
+    return torch.stack([each[(vectors[each] @ memory[labels[each[0]]]).argmin()] for each in rows])
 
 
 class ContrastSettings(ClusteredSettings):
-    """ClusterContrast."""
+    """ClusterContrast (Dai et al., ACCV 2022)."""
 
     trains_alone: ClassVar[bool] = True
 
     weight: Annotated[float, Field(gt=0)] = 1.0
     temperature: Annotated[float, Field(gt=0)] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of a cluster's vector that stays")
-    update: Literal["all", "hard"] = Field("all", description="hard: only the image least like its cluster moves it")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of a cluster's vector that stays at an update"
+    )
+    update: Literal["all", "hard"] = Field(
+        "all", description="all: every image updates its cluster; hard: only the image farthest from it"
+    )
 
 
 class Contrast(Clustered, settings_class=ContrastSettings):
-    """ClusterContrast: a memory of cluster vectors, made anew each epoch and moved by every batch.
+    """ClusterContrast: a memory of cluster vectors, made anew in each epoch and updated by every batch.
 
     Reference: Dai et al., "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022.
     """
@@ -91,16 +95,16 @@ class Contrast(Clustered, settings_class=ContrastSettings):
         self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(ctx.device)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
-        """Return how well the clusters of the batch are told apart."""
+        """Return the cross-entropy of the batch against all clusters."""
         loss = contrast_loss(self.compared(out), batch.labels, self.memory, temperature=self.settings.temperature)
         return {"contrast": LossTerm(loss, self.settings.weight)}
 
     def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
-        """Move the memory towards what the batch showed."""
-        chosen = self.settings
-        seen, labels = ctx.gather(self.compared(out), batch.labels)
-        self.memory = moved_memory(self.memory, seen, labels, momentum=chosen.momentum, update=chosen.update)
+        """Update the memory by the vectors of the batch."""
+        momentum, update = self.settings.momentum, self.settings.update
+        vectors, labels = ctx.gather(self.compared(out), batch.labels)
+        self.memory = moved_memory(self.memory, vectors, labels, momentum=momentum, update=update)
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Let go of the memory."""
+        """Discard the memory."""
         self.memory = self.memory[:0]

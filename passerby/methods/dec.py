@@ -1,4 +1,4 @@
-"""Deep embedded clustering: images are softly assigned to centres, and drawn to make those assignments sharper."""
+"""Deep embedded clustering: images are softly assigned to centres, and the assignments are sharpened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from passerby.clustering.algorithms import KmeansSettings
 from passerby.errors import UserError
 from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
-from passerby.methods.clustered import hidden_rows, unit
+from passerby.methods.clustered import unit, unlabelled_rows
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings
 from passerby.types import Batch, Doubles, Floats, Ints, Output, VectorName
@@ -26,7 +26,7 @@ SMALLEST = 1e-12
 
 
 def log_assignment(z: Tensor, centres: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Return (B, K) log q: how much each image belongs to each centre, by Student's t of the distance.
+    """Return (B, K) log q: the soft assignment of each image to each centre, by Student's t of the distance.
 
     q_ij is (1 + |z_i - c_j|^2 / alpha) ^ (-(alpha + 1) / 2), divided by its sum over the centres.
 
@@ -47,7 +47,7 @@ def log_assignment(z: Tensor, centres: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 
 def target_distribution(q: Tensor) -> Tensor:
-    """Return (N, K) p: the assignments squared, divided by how much each centre has in all, each row summing to 1.
+    """Return (N, K) p: the squared assignments divided by the sum of each centre, each row summing to 1.
 
     Args:
         q: (N, K) assignments, of a batch or of a whole set.
@@ -76,7 +76,7 @@ def dec_loss(log_q: Tensor, p: Tensor) -> Tensor:
 
 
 def reseeded(centres: Tensor, z: Tensor) -> tuple[Tensor, int]:
-    """Return the centres (K, D), those that are nearest to no image put onto the farthest images, and how many.
+    """Return the centres (K, D), with empty ones moved onto the farthest images, and the number of these.
 
     Args:
         centres: (K, D).
@@ -89,9 +89,9 @@ def reseeded(centres: Tensor, z: Tensor) -> tuple[Tensor, int]:
     distance, nearest = torch.cdist(z, centres).min(dim=1)
     empty = torch.bincount(nearest, minlength=len(centres)) == 0
     count = int(empty.sum())
-    found = centres.clone()
-    found[empty] = z[distance.argsort(descending=True, stable=True)[:count]]
-    return found, count
+    moved = centres.clone()
+    moved[empty] = z[distance.argsort(descending=True, stable=True)[:count]]
+    return moved, count
 
 
 def principal_axes(vectors: Floats, count: int) -> tuple[Floats, Floats]:
@@ -103,24 +103,28 @@ def principal_axes(vectors: Floats, count: int) -> tuple[Floats, Floats]:
 
 
 class DecSettings(BaseMethodSettings):
-    """Deep embedded clustering: soft assignments to centres are made sharper."""
+    """Deep embedded clustering (Xie et al., ICML 2016): soft assignments to centres are sharpened."""
 
     unlabelled_only: ClassVar[bool] = True
     trains_alone: ClassVar[bool] = True
 
     weight: Annotated[float, Field(gt=0)] = 1.0
     k: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="centres, by k-means in the first epoch and kept; null = the clusters of every epoch"
+        None, description="number of centres of k-means in the first epoch; null = the clusters of every epoch"
     )
-    restarts: Annotated[int, Field(ge=1)] = Field(20, description="of k-means")
+    restarts: Annotated[int, Field(ge=1)] = Field(20, description="restarts of k-means")
     alpha: Annotated[float, Field(gt=0)] = Field(1.0, description="degrees of freedom of Student's t")
-    scope: Literal["dataset", "batch"] = Field("dataset", description="what the target distribution is made of")
-    centres: Literal["learn", "fixed"] = Field("learn", description="whether centres move within an epoch")
-    feature: VectorName = Field("after_neck", description="what is assigned, at unit length")
-    dimension: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="first project on so many principal axes of all images; null = not"
+    scope: Literal["dataset", "batch"] = Field(
+        "dataset", description="images whose assignments make the target distribution"
     )
-    scale: Annotated[float, Field(gt=0)] = Field(5.0, description="then stretch by this: Student's t has a width of 1")
+    centres: Literal["learn", "fixed"] = Field("learn", description="whether centres are trained within an epoch")
+    feature: VectorName = Field("after_neck", description="vector that is assigned, at unit length")
+    dimension: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="number of principal axes on which vectors are projected first; null = no projection"
+    )
+    scale: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="factor of the projected vectors, since Student's t has a width of 1"
+    )
 
     @property
     def idle(self) -> frozenset[str]:
@@ -135,9 +139,9 @@ class DecSettings(BaseMethodSettings):
 
 
 class Dec(Method, settings_class=DecSettings):
-    """Deep embedded clustering beside a method that assigns labels, whose clusters give the centres unless k does.
+    """Deep embedded clustering beside a method that assigns labels, whose clusters are the centres unless `k` is set.
 
-    Known people that a stage shows beside are left alone. The targets of a whole data set are made at the start of
+    Labelled source images have no part in it. The targets of a whole data set are made at the start of
     every epoch and held until the next: 4 N K bytes.
 
     Reference: Xie, Girshick, Farhadi, "Unsupervised Deep Embedding for Clustering Analysis", ICML 2016.
@@ -152,50 +156,52 @@ class Dec(Method, settings_class=DecSettings):
     settings: DecSettings
     centres: nn.Parameter
     target: Tensor
-    taking_part: Tensor
+    is_assigned: Tensor
     mean: Tensor
     axes: Tensor
 
     def __init__(self, settings: DecSettings) -> None:
         super().__init__(settings)
-        self._place(torch.empty(0, 0))
+        self._set_centres(torch.empty(0, 0))
         self.register_buffer("target", torch.empty(0, 0))  # (N, K) where the scope is the whole set
-        self.register_buffer("taking_part", torch.empty(0, dtype=torch.bool))  # (N,)
+        self.register_buffer("is_assigned", torch.empty(0, dtype=torch.bool))  # (N,)
         self.register_buffer("mean", torch.empty(0))  # (D,)
         self.register_buffer("axes", torch.empty(0, 0))  # (D, d)
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """See that there are as many axes as are asked for.
+        """Check the number of principal axes.
 
         Raises:
             UserError: the vectors have fewer dimensions.
 
         """
-        asked, most = self.settings.dimension, ctx.embedder.dimension
-        if asked is not None and asked > most:
-            raise UserError(f"method.dec.dimension is {asked}, and the vectors of this model have {most} dimensions")
+        count, available = self.settings.dimension, ctx.embedder.dimension
+        if count is not None and count > available:
+            raise UserError(
+                f"method.dec.dimension is {count}, and the vectors of this model have {available} dimensions"
+            )
 
     def get_extra_state(self) -> bool:
-        """Return whether the centres learn, which the first, empty ones do not."""
+        """Return whether the centres are trained; empty ones are not."""
         return self.centres.requires_grad
 
     def set_extra_state(self, state: bool) -> None:
-        """Let the centres learn, or not."""
+        """Train the centres, or not."""
         self.centres.requires_grad_(state)
 
     @property
     def no_weight_decay(self) -> list[nn.Parameter]:
-        """The centres, which have no reason to be near 0."""
+        """The centres, which need not be near 0."""
         return [self.centres]
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
-        """Place the centres, or look after those that are there, and set the targets of the epoch."""
-        people = labels if labels.ndim == 1 else labels[:, 0]
-        rows = (people >= 0) & hidden_rows(ctx.stage)
+        """Set the centres, move those without images, and set the targets of the epoch."""
+        identities = labels if labels.ndim == 1 else labels[:, 0]
+        rows = (identities >= 0) & unlabelled_rows(ctx.stage)
         vectors = unit(ctx.vectors().vector(self.settings.feature)[rows])
         if self.settings.k is None or not len(self.centres):
             self._project_by(vectors, ctx.device)
-            self._place(self._means(vectors, people[rows], ctx))
+            self._set_centres(self._means(vectors, identities[rows], ctx))
         z = self._projected(torch.from_numpy(vectors).to(ctx.device))
         if len(z) < len(self.centres):
             raise UserError(
@@ -206,30 +212,30 @@ class Dec(Method, settings_class=DecSettings):
             moved, count = reseeded(self.centres, z)
             self.centres.copy_(moved)
             q = log_assignment(z, self.centres, alpha=self.settings.alpha).exp()
-        self.taking_part = torch.from_numpy(rows).to(ctx.device)
+        self.is_assigned = torch.from_numpy(rows).to(ctx.device)
         if self.settings.scope == "dataset":
             self.target = q.new_zeros(len(rows), len(self.centres))
-            self.target[self.taking_part] = target_distribution(q)
+            self.target[self.is_assigned] = target_distribution(q)
         figures = {"centres": float(len(self.centres)), "put elsewhere": float(count)}
         ctx.log_metrics("dec", {**figures, "mean largest assignment": float(q.amax(dim=1).mean())})
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
-        """Return how far the assignments of the batch are from their targets."""
+        """Return the divergence of the assignments of the batch from their targets."""
         vectors = out.vector(self.settings.feature)
         vectors, index = ctx.gather(vectors, batch.index, use="mean")
-        mine = self.taking_part[index]
-        if not bool(mine.any()):
+        assigned = self.is_assigned[index]
+        if not bool(assigned.any()):
             return {"dec": LossTerm(vectors.sum() * 0, self.settings.weight)}
-        z = self._projected(F.normalize(to_full_precision(vectors[mine])))
+        z = self._projected(F.normalize(to_full_precision(vectors[assigned])))
         log_q = log_assignment(z, self.centres, alpha=self.settings.alpha)
         whole = self.settings.scope == "dataset"
-        p = self.target[index[mine]] if whole else target_distribution(log_q.detach().exp())
+        p = self.target[index[assigned]] if whole else target_distribution(log_q.detach().exp())
         return {"dec": LossTerm(dec_loss(log_q, p), self.settings.weight)}
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Forgets its centres and targets, which another stage makes anew."""
-        self._place(torch.empty(0, 0))
-        self.target, self.taking_part = torch.empty(0, 0), torch.empty(0, dtype=torch.bool)
+        """Discard centres and targets."""
+        self._set_centres(torch.empty(0, 0))
+        self.target, self.is_assigned = torch.empty(0, 0), torch.empty(0, dtype=torch.bool)
         self.mean, self.axes = torch.empty(0), torch.empty(0, 0)
 
     def _project_by(self, vectors: Floats, device: torch.device) -> None:
@@ -242,17 +248,17 @@ class Dec(Method, settings_class=DecSettings):
         z = vectors if self.settings.dimension is None else (vectors - self.mean) @ self.axes
         return z * self.settings.scale
 
-    def _means(self, vectors: Floats, people: Ints, ctx: MethodContext) -> Tensor:
-        """Return the means (K, d) of the clusters that labels (M,) tell, or that k-means finds."""
+    def _means(self, vectors: Floats, labels: Ints, ctx: MethodContext) -> Tensor:
+        """Return the means (K, d) of the clusters of labels (M,), or of those of k-means where `k` is set."""
         if self.settings.k is not None:
-            chosen = KmeansSettings(k=self.settings.k, restarts=self.settings.restarts, seed=ctx.seed % 2**32)
-            people = chosen.fit(vectors, device=str(ctx.device)).labels
-        clusters = torch.from_numpy(np.unique(people, return_inverse=True)[1]).to(ctx.device)
+            kmeans = KmeansSettings(k=self.settings.k, restarts=self.settings.restarts, seed=ctx.seed % 2**32)
+            labels = kmeans.fit(vectors, device=str(ctx.device)).labels
+        clusters = torch.from_numpy(np.unique(labels, return_inverse=True)[1]).to(ctx.device)
         z = self._projected(torch.from_numpy(vectors).to(ctx.device))
         sums = z.new_zeros(int(clusters.max()) + 1, z.shape[1]).index_add(0, clusters, z)
         return sums / torch.bincount(clusters)[:, None]
 
-    def _place(self, centres: Tensor) -> None:
-        """Take centres (K, d); where there are none, nothing is learnt, so that a resume finds the optimiser alike."""
+    def _set_centres(self, centres: Tensor) -> None:
+        """Set the centres (K, d); empty ones are not trained, so that a resumed optimiser has the same parameters."""
         learns = self.settings.centres == "learn" and centres.numel() > 0
         self.centres = nn.Parameter(centres, requires_grad=learns)

@@ -1,8 +1,7 @@
-"""Distillation: what keeps a model near an earlier one on images of the new site, seen by both.
+"""Distillation losses between the frozen earlier model and the present one on the same batch.
 
-Each function compares what the frozen old model and the present one make of the same batch. They differ in what must
-stay: every number of a vector, its softmax, the hardest pairs, the neighbourhoods, or what old classifiers would say.
-Nothing flows back into the old model, whatever is passed.
+They differ in the quantity that is preserved: the vectors, their softmax, the hardest pairs, the neighbourhoods, or the
+logits of earlier classifiers. No gradient reaches the earlier model.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def softened_cross_entropy(old: Tensor, new: Tensor, *, temperature: float = 10.
     """Return -mean_i sum_d softmax(old / T)_id log softmax(new / T)_id, times T squared with `scale: squared`.
 
     With features for `old` and `new` this is the `ce_dist` of the reference rows, with the logits of an old classifier
-    the knowledge distillation of LwF. Its least value is not 0 but the entropy of the old model's softmax, near ln D
+    the knowledge distillation of LwF. Its minimum is not 0 but the entropy of the old model's softmax, near ln D
     for a large temperature; and its gradient falls with the temperature squared.
 
     Args:
@@ -38,22 +37,22 @@ def softened_cross_entropy(old: Tensor, new: Tensor, *, temperature: float = 10.
     >>> round(softened_cross_entropy(torch.zeros(1, 4), torch.zeros(1, 4)).item(), 4)  # ln 4
     1.3863
     """
-    wanted = (to_full_precision(old).detach() / temperature).softmax(dim=1)
-    loss = -(wanted * (to_full_precision(new) / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+    target = (to_full_precision(old).detach() / temperature).softmax(dim=1)
+    loss = -(target * (to_full_precision(new) / temperature).log_softmax(dim=1)).sum(dim=1).mean()
     return loss * temperature**2 if scale == "squared" else loss
 
 
 def entropy(old: Tensor, *, temperature: float = 10.0, scale: Scale = "none") -> Tensor:
-    """Return the mean entropy of softmax(old / T), the least that `softened_cross_entropy` can become."""
+    """Return the mean entropy of softmax(old / T), the minimum of `softened_cross_entropy`."""
     return softened_cross_entropy(old, old.detach(), temperature=temperature, scale=scale)
 
 
 def worst_triplet(old: Tensor, new: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tensor:
-    """Return mean_i relu(p_i - n_i + margin) with p the larger and n the smaller of what two models find hardest.
+    """Return mean_i relu(p_i - n_i + margin) with p the larger and n the smaller hardest distance of two models.
 
     This is the `tr_dist` of the reference rows. Distances are Euclidean between L2-normalised vectors, and each model
-    mines its own pairs. A gradient exists only where the present model is the worse of the two, so training cannot go
-    below the value that the old model alone has, and nothing ties the new vectors to the old ones.
+    mines its own pairs. A gradient exists only where the present model has the harder pair, so training cannot go
+    below the value of the old model alone, and the new vectors are not tied to the old ones.
 
     Args:
         old: (B, D) of the earlier model.
@@ -65,16 +64,16 @@ def worst_triplet(old: Tensor, new: Tensor, labels: Tensor, *, margin: float = 0
     >>> round(worst_triplet(x, x, labels).item(), 4)
     0.3
     """
-    ours = hardest(pair_distances(new, distance="euclidean_norm"), labels)
+    new_pairs = hardest(pair_distances(new, distance="euclidean_norm"), labels)
     with torch.no_grad():
-        theirs = hardest(pair_distances(old, distance="euclidean_norm"), labels)
-    positive, negative = torch.maximum(ours[0], theirs[0]), torch.minimum(ours[1], theirs[1])
+        old_pairs = hardest(pair_distances(old, distance="euclidean_norm"), labels)
+    positive, negative = torch.maximum(new_pairs[0], old_pairs[0]), torch.minimum(new_pairs[1], old_pairs[1])
     valid = complete_anchors(labels)
     return (positive - negative + margin).relu()[valid].sum() / valid.sum().clamp_min(1)
 
 
 def feature_gap(old: Tensor, new: Tensor, *, distance: Literal["cosine", "mse"] = "cosine") -> Tensor:
-    """Return how far the vectors (B, D) have moved: mean of 1 - cos in [0, 2], or the mean squared difference.
+    """Return the mean change of the vectors (B, D): 1 - cos in [0, 2], or the squared difference.
 
     >>> feature_gap(torch.eye(2), torch.eye(2)).item(), feature_gap(torch.eye(2), -torch.eye(2)).item()
     (0.0, 2.0)
@@ -100,22 +99,22 @@ def affinity(x: Tensor, *, temperature: float = 0.1) -> Tensor:
     return (directions @ directions.T / temperature).softmax(dim=1)
 
 
-def affinity_divergence(wanted: Tensor, new: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """Return the mean over rows of KL(wanted | affinity of new).
+def affinity_divergence(target: Tensor, new: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """Return the mean over rows of KL(target | affinity of new).
 
     Args:
-        wanted: (B, B) affinities, for example of the earlier model.
+        target: (B, B) affinities, for example of the earlier model.
         new: (B, D) of the present model.
         temperature: as in `affinity`.
 
     """
     directions = F.normalize(to_full_precision(new))
-    found = (directions @ directions.T / temperature).log_softmax(dim=1)
-    return F.kl_div(found, wanted.detach(), reduction="batchmean")
+    log_affinity = (directions @ directions.T / temperature).log_softmax(dim=1)
+    return F.kl_div(log_affinity, target.detach(), reduction="batchmean")
 
 
 def rectified_affinity(old: Tensor, new: Tensor, labels: Tensor) -> Tensor:
-    """Return the affinities to learn from: those of the old model, mended where the old model is wrong.
+    """Return the target affinities: those of the old model, corrected where the old model is wrong.
 
     A positive is right in a model when it is nearer than every negative of its row, a negative when it is farther than
     every other positive. Where the old model is right its value is kept; where only the new one is, the new value is
@@ -124,7 +123,7 @@ def rectified_affinity(old: Tensor, new: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         old: (B, B) affinities of the earlier model.
-        new: (B, B) affinities of the present one; nothing flows back.
+        new: (B, B) affinities of the present one; no gradient.
         labels: (B,) identities.
 
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
@@ -134,14 +133,14 @@ def rectified_affinity(old: Tensor, new: Tensor, labels: Tensor) -> Tensor:
     """
     old, new = old.detach(), new.detach()
     same = labels[:, None] == labels[None, :]  # (B, B)
-    right_old, least_old, most_old = _judged(old, same)
-    right_new, least_new, most_new = _judged(new, same)
+    right_old, least_old, most_old = _correctness(old, same)
+    right_new, least_new, most_new = _correctness(new, same)
     both = torch.where(same, torch.maximum(most_old, most_new), torch.minimum(least_old, least_new))
     target = torch.where(right_old, old, torch.where(right_new, new, both))
     return target / target.sum(dim=1, keepdim=True)
 
 
-def _judged(values: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _correctness(values: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return which pairs (B, B) are right, each row's smallest positive (B, 1) and its largest negative (B, 1)."""
     itself = torch.eye(len(values), dtype=torch.bool, device=values.device)
     most = values.masked_fill(same, -torch.inf).amax(dim=1, keepdim=True)  # (B, 1)

@@ -1,9 +1,8 @@
-"""Encoder based lifelong learning: at its end each stage leaves codes, and later models may not change those numbers.
+"""Encoder based lifelong learning: each stage leaves codes of its features, which later models should not change.
 
-In two steps. At the end of a stage autoencoders learn what the model, which then stands still, makes of the stage's
-images: one for each loss that is named, all apart from each other. From the next stage on their encoders look at the
-features of the earlier and of the present model, and the distances of the two codes are losses; every past stage keeps
-encoders of its own.
+In two steps. At the end of a stage autoencoders are trained on the features of the final model: one for each named
+loss, independent of each other. From the next stage on their encoders map the features of the earlier and of the
+present model to codes, whose distances are losses; every earlier stage has encoders of its own.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from passerby.errors import UserError
 from passerby.losses.mix import LossTerm
 from passerby.methods.autoencoder import Activation, Autoencoder, Place, Reduction, code_distance
 from passerby.methods.code_quality import code_figures, code_scores, code_warning, collapse_sentence
-from passerby.methods.encoder import Description, Encoder, describe_encoder, empty_encoder, require_fit, seen_width
+from passerby.methods.encoder import Description, Encoder, describe_encoder, empty_encoder, input_width, require_fit
 from passerby.methods.method import Method, frozen
 from passerby.methods.reconstruction import (
     COLLAPSED,
     OBJECTIVES,
+    AutoencoderLoss,
+    AutoencoderTraining,
+    FeatureSource,
     Fit,
-    Lesson,
-    Loss,
-    Material,
     Objective,
-    learn,
+    fit_autoencoders,
     measure,
     objective,
-    rebuilt,
+    output_from,
 )
 from passerby.methods.settings import Adds, BaseMethodSettings
 from passerby.models.embedder import Embedder
@@ -59,25 +58,29 @@ class EbllSettings(BaseMethodSettings):
     kernel: Annotated[int, Field(ge=1)] = Field(1, description="side of the convolutions, odd, for before_pooling")
     autoencoders: Annotated[tuple[Objective, ...], Field(min_length=1)] = Field(
         ("ae",),
-        description="which a stage trains, each by itself with its own loss: the error of the reconstruction, alone or "
-        "with a penalty on the weights; of those that earlier stages left, the named ones are held",
+        description="autoencoders that a stage trains, by their loss: the reconstruction error, alone or with a "
+        "penalty on the weights; codes of earlier stages are compared by encoders of these losses",
     )
-    strength: Share = Field(0.01, description="of the penalties (lambda)")
+    strength: Share = Field(0.01, description="weight of the penalties (lambda)")
     reduction: Reduction = Field(
-        "sum", description="of the penalties over all weights; as a sum, 0.01 already leaves a code that is constant"
+        "sum", description="reduction of the penalties over all weights; as a sum, 0.01 already makes the code constant"
     )
-    task: Share = Field(0.0, description="weight of what losses.softmax says of the reconstruction; paper: 1")
-    epochs: Annotated[int, Field(ge=0)] = Field(20, description="of the autoencoder; 0 = this stage leaves no code")
+    task: Share = Field(0.0, description="weight of the classification loss of the reconstruction; paper: 1")
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        20, description="training epochs of the autoencoder; 0 = the stage leaves no code"
+    )
     batch: Annotated[int, Field(ge=1)] = Field(128, description="images per step of the autoencoder")
-    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="of the autoencoder, for Adam")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="learning rate of the autoencoder, for Adam")
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="epochs of the autoencoder at which its learning rate falls to a tenth"
     )
-    weight: Share = Field(1.0, description="of the distance of the codes; 0 = only leave a code")
-    distance: Literal["mse", "bce"] = Field("mse", description="of the codes; bce is near inert without its scale")
-    temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="for bce")
+    weight: Share = Field(1.0, description="weight of the distance of the codes; 0 = only leave a code")
+    distance: Literal["mse", "bce"] = Field(
+        "mse", description="distance of the codes; bce has hardly any gradient without its scale"
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="temperature of the codes in bce")
     scale: Literal["none", "size_squared"] = Field(
-        "none", description="for bce: size_squared multiplies it by code x temperature^2"
+        "none", description="factor of bce: size_squared multiplies it by code x temperature^2"
     )
 
     @model_validator(mode="after")
@@ -103,7 +106,7 @@ class EbllSettings(BaseMethodSettings):
 
     @property
     def adds_loss(self) -> Adds:
-        """From the second stage on, which holds the codes of the first."""
+        """From the second stage on, which compares codes of the first."""
         return "later" if self.weight else "never"
 
     @property
@@ -113,7 +116,7 @@ class EbllSettings(BaseMethodSettings):
 
     @property
     def idle(self) -> frozenset[str]:
-        """The side of convolutions that are none, what only `bce` looks at, and the penalty of an `ae` alone."""
+        """The kernel after pooling, the settings of `bce` with `mse`, and those of the penalty with `ae` alone."""
         of_place = {"kernel"} if self.place == "after_pooling" else set()
         of_distance = {"temperature", "scale"} if self.distance == "mse" else set()
         of_penalty = {"strength", "reduction"} if self.autoencoders == ("ae",) else set()
@@ -137,15 +140,15 @@ class Ebll(Method, settings_class=EbllSettings):
         self.encoders = nn.ModuleList()
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Check, before anything is trained, what would fail after the last epoch."""
+        """Check before the training the conditions of the end of the stage."""
         if ctx.previous_model is None and not self.settings.epochs:
             raise UserError(f"method.ebll: epochs 0 and no earlier stage, so it would do nothing in {ctx.stage.name!r}")
         if ctx.previous_model is not None and self.settings.weight and not len(self.encoders):
             raise UserError(
-                f"method.ebll: no stage before {ctx.stage.name!r} left a code, so there is nothing to hold; name the "
-                "method in an earlier stage, start from a run that has it, or set weight: 0 to only leave a code"
+                f"method.ebll: no stage before {ctx.stage.name!r} left a code, so there is nothing to compare; name "
+                "the method in an earlier stage, start from a run that has it, or set weight: 0 to only leave a code"
             )
-        if ctx.previous_model is not None and self.settings.weight and not self._held:
+        if ctx.previous_model is not None and self.settings.weight and not self._compared:
             left = ", ".join(dict.fromkeys(encoder.objective for encoder in self._all))
             raise UserError(
                 f"method.ebll.autoencoders: [{', '.join(self.settings.autoencoders)}] are to be held in "
@@ -157,24 +160,26 @@ class Ebll(Method, settings_class=EbllSettings):
             self._require_learnable(ctx, ctx.stage)
 
     def _require_learnable(self, ctx: MethodContext, stage: Stage) -> None:
-        chosen, width = self.settings, seen_width(ctx.embedder, self.settings.place)
-        if chosen.code >= width:
-            raise UserError(f"method.ebll.code is {chosen.code}, which must be below the {width} numbers that it codes")
-        if chosen.place == "before_pooling" and ctx.embedder.backbone.pools_itself:
+        settings, width = self.settings, input_width(ctx.embedder, self.settings.place)
+        if settings.code >= width:
             raise UserError(
-                f"method.ebll.place: {ctx.embedder.settings.backbone!r} pools its own tokens, so nothing can stand "
+                f"method.ebll.code is {settings.code}, which must be below the {width} numbers that it codes"
+            )
+        if settings.place == "before_pooling" and ctx.embedder.backbone.pools_itself:
+            raise UserError(
+                f"method.ebll.place: {ctx.embedder.settings.backbone!r} pools its own tokens, so there is no map "
                 "before the pooling; use after_pooling"
             )
-        if chosen.task and chosen.place == "before_pooling" and ctx.view(stage.train).pooling == "weighted":
+        if settings.task and settings.place == "before_pooling" and ctx.view(stage.train).pooling == "weighted":
             raise UserError(
-                "method.ebll.task with place: before_pooling pools what is reconstructed without the masks that "
-                "foreground: pool weights it by; use place: after_pooling or task: 0"
+                "method.ebll.task with place: before_pooling pools reconstructed maps without the masks of "
+                "foreground.use: pool; use place: after_pooling or task: 0"
             )
-        if chosen.task and ("softmax" not in ctx.losses.losses or not stage.labelled):
-            raise UserError("method.ebll.task asks the classifier of losses.softmax, and the stage has no such loss")
+        if settings.task and ("softmax" not in ctx.losses.losses or not stage.labelled):
+            raise UserError("method.ebll.task needs the classifier of losses.softmax, and the stage has no such loss")
 
     def get_extra_state(self) -> list[Description]:
-        """Return what builds each encoder."""
+        """Return the description of each encoder."""
         return [describe_encoder(encoder) for encoder in self._all]
 
     def set_extra_state(self, state: list[Description]) -> None:
@@ -186,23 +191,23 @@ class Ebll(Method, settings_class=EbllSettings):
         return [encoder for encoder in self.encoders if isinstance(encoder, Encoder)]
 
     @property
-    def _held(self) -> list[Encoder]:
-        """The encoders whose codes the present stage may not change."""
+    def _compared(self) -> list[Encoder]:
+        """The encoders whose codes are compared in the present stage."""
         return [encoder for encoder in self._all if encoder.objective in self.settings.autoencoders]
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the distances of the codes of each past stage, all from the model of the stage before."""
-        chosen = self.settings
-        if ctx.previous_model is None or not chosen.weight:
+        settings = self.settings
+        if ctx.previous_model is None or not settings.weight:
             return {}
         earlier, terms = ctx.previous_model.output(ctx, batch), {}
-        for encoder in self._held:
+        for encoder in self._compared:
             with torch.no_grad():
                 old = encoder(earlier)
             loss = code_distance(
-                old, encoder(out), kind=chosen.distance, temperature=chosen.temperature, scale=chosen.scale
+                old, encoder(out), kind=settings.distance, temperature=settings.temperature, scale=settings.scale
             )
-            terms[f"code {encoder.number} {encoder.objective}"] = LossTerm(loss, chosen.weight)
+            terms[f"code {encoder.number} {encoder.objective}"] = LossTerm(loss, settings.weight)
         return terms
 
     def on_stage_end(self, ctx: MethodContext) -> None:
@@ -235,19 +240,19 @@ class Ebll(Method, settings_class=EbllSettings):
     def _train(self, ctx: MethodContext, model: Embedder) -> tuple[dict[Objective, Autoencoder], dict[Objective, Fit]]:
         """Train an autoencoder for each named loss on the features of a frozen model, and measure it."""
         settings, train = self.settings, ctx.stage.train
-        material = Material(model, train, place=settings.place, precision=ctx.precision, view=ctx.view(train))
+        source = FeatureSource(model, train, place=settings.place, precision=ctx.precision, view=ctx.view(train))
         task_loss = _make_task_loss(settings, ctx, ctx.stage, model)
         autoencoders = {name: self._new(ctx) for name in settings.autoencoders}
-        learn(
-            [Lesson(each, _loss(settings, each, name, task_loss)) for name, each in autoencoders.items()],
-            material,
+        fit_autoencoders(
+            [AutoencoderTraining(each, _loss(settings, each, name, task_loss)) for name, each in autoencoders.items()],
+            source,
             epochs=settings.epochs,
             batch=settings.batch,
             lr=settings.lr,
             milestones=settings.milestones,
             seed=ctx.seed,
         )
-        fits = {name: measure(each.requires_grad_(False), material) for name, each in autoencoders.items()}
+        fits = {name: measure(each.requires_grad_(False), source) for name, each in autoencoders.items()}
         return autoencoders, fits
 
     def _keep(self, autoencoders: Mapping[Objective, Autoencoder], device: torch.device) -> None:
@@ -259,16 +264,16 @@ class Ebll(Method, settings_class=EbllSettings):
         self.encoders.to(device)
 
     def _new(self, ctx: MethodContext) -> Autoencoder:
-        """Make an autoencoder whose first weights depend on the stage alone."""
-        chosen = self.settings
+        """Build an autoencoder with initial weights that depend on the stage alone."""
+        settings = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix_seeds(ctx.seed, 1))
             autoencoder = Autoencoder(
-                seen_width(ctx.embedder, chosen.place),
-                chosen.code,
-                place=chosen.place,
-                activation=chosen.activation,
-                kernel=chosen.kernel,
+                input_width(ctx.embedder, settings.place),
+                settings.code,
+                place=settings.place,
+                activation=settings.activation,
+                kernel=settings.kernel,
             )
         return autoencoder.to(ctx.device)
 
@@ -277,30 +282,30 @@ class Ebll(Method, settings_class=EbllSettings):
 
 
 def _make_task_loss(
-    chosen: EbllSettings, ctx: MethodContext, stage: Stage, model: Embedder
+    settings: EbllSettings, ctx: MethodContext, stage: Stage, model: Embedder
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """Return what the classifier of the stage, standing still, makes of reconstructions and the numbers of images."""
-    if not chosen.task:
+    """Return the loss of reconstructions by the frozen classifier of the stage, None without a weight."""
+    if not settings.task:
         return None
     softmax = frozen(ctx.losses.losses["softmax"])
     labels = torch.from_numpy(stage.train.pid)
 
     def task_loss(reconstruction: Tensor, rows: Tensor) -> Tensor:
-        loss: Tensor = softmax(rebuilt(model, reconstruction, place=chosen.place), labels[rows].to(ctx.device))
+        loss: Tensor = softmax(output_from(model, reconstruction, place=settings.place), labels[rows].to(ctx.device))
         return loss
 
     return task_loss
 
 
 def _loss(
-    chosen: EbllSettings,
+    settings: EbllSettings,
     autoencoder: Autoencoder,
     name: Objective,
     task_loss: Callable[[Tensor, Tensor], Tensor] | None,
-) -> Loss:
+) -> AutoencoderLoss:
     def loss(x: Tensor, reconstruction: Tensor, rows: Tensor) -> Tensor:
         error = F.mse_loss(reconstruction, x)
-        total = objective(error, autoencoder, name, strength=chosen.strength, reduction=chosen.reduction)
-        return total if task_loss is None else total + chosen.task * task_loss(reconstruction, rows)
+        total = objective(error, autoencoder, name, strength=settings.strength, reduction=settings.reduction)
+        return total if task_loss is None else total + settings.task * task_loss(reconstruction, rows)
 
     return loss

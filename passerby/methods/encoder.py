@@ -1,4 +1,4 @@
-"""The half of an EBLL autoencoder that stages keep, with all that a later stage must know of it."""
+"""The encoder of an EBLL autoencoder, which later stages keep, with its place and origin."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from passerby.errors import UserError
 from passerby.losses.mining import to_full_precision
 from passerby.methods.autoencoder import Activation, Place
-from passerby.methods.reconstruction import Objective, looked_at
+from passerby.methods.reconstruction import Objective, vectors_at
 from passerby.models.embedder import Embedder
 from passerby.types import Output
 
 
 class Encoder(nn.Module):
-    """An encoder at the place that it was trained for.
+    """An encoder of features, or of maps, with the loss and the stage of its training.
 
     Args:
-        layer: from features or maps to the code.
-        activation: of the code.
-        objective: the loss that its autoencoder was trained with.
-        number: of the stage that left it, from 1, counting the stages that left encoders.
+        layer: maps features or maps to the code.
+        activation: activation of the code.
+        objective: training loss of its autoencoder.
+        number: number of its stage, from 1, among the stages with encoders.
 
     """
 
@@ -33,26 +33,26 @@ class Encoder(nn.Module):
 
     @property
     def place(self) -> Place:
-        """Where it looks."""
+        """The place of its input."""
         return "after_pooling" if isinstance(self.layer, nn.Linear) else "before_pooling"
 
     @property
     def dimension(self) -> int:
-        """Length of what it sees."""
+        """Length D of its input."""
         return self.layer.in_features if isinstance(self.layer, nn.Linear) else self.layer.in_channels
 
     def forward(self, out: Output) -> Tensor:
-        """Return the code (B, S) or (B, S, h, w) of what a model said."""
-        code: Tensor = self.layer(to_full_precision(looked_at(out, place=self.place)))
+        """Return the code (B, S) or (B, S, h, w) of an output."""
+        code: Tensor = self.layer(to_full_precision(vectors_at(out, place=self.place)))
         return code.sigmoid() if self.activation == "sigmoid" else code
 
 
 Description = tuple[list[int], Activation, Objective, int]
-"""Of an encoder: the shape of its weights, (S, D) or (S, D, k, k), its activation, its loss and its stage."""
+"""Shape of the weights, (S, D) or (S, D, k, k), activation, loss and stage of an encoder."""
 
 
 def describe_encoder(encoder: Encoder) -> Description:
-    """Return what builds an encoder, in plain data."""
+    """Return the description of an encoder, in plain data."""
     return [*encoder.layer.weight.shape], encoder.activation, encoder.objective, encoder.number
 
 
@@ -64,16 +64,16 @@ def empty_encoder(description: Description) -> Encoder:
     return Encoder(layer, activation, objective=objective, number=number)
 
 
-def seen_width(embedder: Embedder, place: Place) -> int:
-    """Return the length of what an encoder sees at a place."""
+def input_width(embedder: Embedder, place: Place) -> int:
+    """Return the length of the input of an encoder at a place."""
     return embedder.dimension if place == "after_pooling" else embedder.backbone.channels
 
 
 def require_fit(encoder: Encoder, embedder: Embedder) -> None:
     """Raise `UserError` unless an encoder fits a network."""
-    width = seen_width(embedder, encoder.place)
+    width = input_width(embedder, encoder.place)
     if encoder.dimension != width:
         raise UserError(
-            f"method.ebll: an autoencoder of {encoder.dimension} numbers cannot look at the {width} of "
-            f"{embedder.settings.backbone!r}; it was made with another network"
+            f"method.ebll: an autoencoder of features of length {encoder.dimension} does not fit the length {width} of "
+            f"{embedder.settings.backbone!r}; it was trained with another network"
         )

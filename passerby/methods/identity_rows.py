@@ -1,8 +1,8 @@
 """Rows of classifiers and centres, one per identity, kept for later stages whose losses may be others.
 
-Each set of rows is stored with the space that it lives in. A later loss of the same name and space gets the rows as
-they were; another classifier of the same space gets their directions, with unit length, since the length of a row means
-something else to each loss. Rows of another space are not comparable and are left alone.
+Each set of rows is stored with its space. A later loss of the same name and space gets the rows as they were; another
+classifier of the same space gets their directions, with unit length, since each loss has another scale of rows. Rows
+of another space are not comparable and stay unused.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class RowStore(nn.ModuleDict):
 
     @property
     def count(self) -> int:
-        """How many identities have a row."""
+        """Number of identities with a row."""
         return max((len(rows) for rows in self._all.values()), default=0)
 
     @property
@@ -71,20 +71,20 @@ class RowStore(nn.ModuleDict):
         return {name: cast("IdentityRows", rows) for name, rows in self.items()}
 
     def rows_for(self, name: str, space: Space) -> IdentityRows | None:
-        """Return what a loss of that name and space can adopt: its own rows, another's directions, or None."""
+        """Return the rows for a loss of a name and space: its stored rows, the directions of another's, or None."""
         same_space = {key: rows for key, rows in self._all.items() if rows.space == space}
         if name in same_space:
             return same_space[name]
         return next((rows.directions for rows in same_space.values()), None)
 
     def adopt(self, losses: nn.ModuleDict) -> None:
-        """Set the last rows of each classifier and of the centres to what is stored of the earlier identities."""
+        """Set the last rows of each classifier and of the centres to the stored rows of earlier identities."""
         for name, target in identity_rows(losses).items():
             if (rows := self.rows_for(name, space_of(losses[name]))) is not None:
                 rows.copy_to(target)
 
-    def blend(self, losses: nn.ModuleDict, *, alpha: float) -> None:
-        """Set the last rows of each classifier and of the centres to alpha x what they are + (1 - alpha) x stored."""
+    def interpolate(self, losses: nn.ModuleDict, *, alpha: float) -> None:
+        """Set the last rows of each classifier and of the centres to alpha x present + (1 - alpha) x stored."""
         for name, target in identity_rows(losses).items():
             if (rows := self.rows_for(name, space_of(losses[name]))) is not None:
                 now = target[len(target) - len(rows) :]

@@ -1,8 +1,8 @@
-"""How much an earlier site needs each weight, and the pull that keeps weights where they were: EWC, SI and MAS.
+"""Importance of each weight for earlier stages, and the penalty on its change: EWC, SI and MAS.
 
-All three add lambda times the sum over weights of importance x (weight - what it was) squared, EWC half of it; they
-differ in how the importance is found. Importances are running sums, so that no more than the gradient of one image is
-in memory at a time.
+All three add lambda times the sum over weights of importance x (weight - reference) squared, EWC half of it; they
+differ in how the importance is measured. Importances are running sums, so that only the gradient of one image is in
+memory at a time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def importance_penalty(weights: Tensor, reference: Tensor, importance: Tensor) -
 
     Args:
         weights: (W,) or any shape, the present weights.
-        reference: what they were after the earlier site, same shape.
-        importance: how much each counts, same shape, >= 0.
+        reference: the weights after the earlier stage, same shape.
+        importance: of each weight, same shape, >= 0.
 
     Reference: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
 
@@ -33,7 +33,7 @@ def mean_square(gradients: Iterable[Tensor]) -> Tensor:
     """Return the mean over images of the squared gradients, the diagonal of the Fisher information.
 
     Args:
-        gradients: one per image, all of one shape, of the log-likelihood of one label; asked for one by one. Squaring
+        gradients: one per image, all of one shape, of the log-likelihood of one label; consumed one by one. Squaring
             the gradient of a batch gives something else and much smaller.
 
     """
@@ -44,7 +44,7 @@ def mean_magnitude(gradients: Iterable[Tensor]) -> Tensor:
     """Return the mean over images of the absolute gradients of the squared length of the output.
 
     Args:
-        gradients: one per image, all of one shape; asked for one by one.
+        gradients: one per image, all of one shape; consumed one by one.
 
     Reference: Aljundi et al., "Memory Aware Synapses", ECCV 2018, equation 2.
 
@@ -53,16 +53,16 @@ def mean_magnitude(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def _mean(tensors: Iterable[Tensor]) -> Tensor:
-    found = iter(tensors)
-    total, count = next(found), 1
-    for tensor in found:
+    remaining = iter(tensors)
+    total, count = next(remaining), 1
+    for tensor in remaining:
         total += tensor
         count += 1
     return total / count
 
 
 def path_importance(path: Tensor, moved: Tensor, *, damping: float = 0.1) -> Tensor:
-    """Return relu(path) / (moved squared + damping), what each weight contributed to the fall of the loss.
+    """Return relu(path) / (moved squared + damping), the contribution of each weight to the decrease of the loss.
 
     Args:
         path: sum over steps of -gradient x change.

@@ -1,7 +1,7 @@
-"""Learning without forgetting: the model of the stage before says what it makes of the new images.
+"""Learning without forgetting: distillation from the model of the stage before, on the new images.
 
 Three losses, alone or together: `ce_dist` on the softened features, `tr_dist` on the hardest pairs of either model, and
-`heads`, the published form, on what the classifiers of earlier stages say.
+`heads`, the published form, on the logits of the classifiers of earlier stages.
 """
 
 from __future__ import annotations
@@ -35,25 +35,27 @@ class LwfSettings(BaseMethodSettings):
     needs_previous_model: ClassVar[bool] = True
 
     ce_dist: Share = Field(0.0, description="weight of the softened cross-entropy of features")
-    tr_dist: Share = Field(0.0, description="weight of the triplet of whichever model is worse")
-    heads: Share = Field(0.0, description="weight of what earlier classifiers say, as published (1.0)")
-    temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="for ce_dist")
+    tr_dist: Share = Field(0.0, description="weight of the triplet with the harder pairs of both models")
+    heads: Share = Field(
+        0.0, description="weight of the distillation of the logits of earlier classifiers, as published (1.0)"
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="temperature of ce_dist")
     scale: Scale = Field(
         "none", description="squared: ce_dist times its temperature squared; without, it is near inert"
     )
-    margin: Annotated[float, Field(ge=0)] = Field(0.3, description="for tr_dist, of distances in [0, 2]")
-    heads_temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="for heads")
-    feature: VectorName = Field("after_neck", description="what ce_dist and tr_dist compare")
+    margin: Annotated[float, Field(ge=0)] = Field(0.3, description="margin of tr_dist, of distances in [0, 2]")
+    heads_temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="temperature of heads")
+    feature: VectorName = Field("after_neck", description="vector that ce_dist and tr_dist compare")
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _has_effect(self) -> Self:
         if not (self.ce_dist or self.tr_dist or self.heads):
             raise ValueError("give at least one of ce_dist, tr_dist and heads a weight above 0")
         return self
 
     @property
     def needs_state(self) -> bool:
-        """Only `heads` uses what earlier stages left."""
+        """Only `heads` needs classifiers of earlier stages."""
         return bool(self.heads)
 
     @property
@@ -67,7 +69,7 @@ class LwfSettings(BaseMethodSettings):
         return bool(self.heads)
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
-        """Require the classifier that `heads` keeps."""
+        """Require a softmax loss for `heads`, which keeps its classifier."""
         if self.heads and "softmax" not in stage.losses.chosen:
             raise ValueError("method.lwf.heads keeps the classifier of losses.softmax, and the stage has no such loss")
 
@@ -76,58 +78,63 @@ class Lwf(Method, settings_class=LwfSettings):
     """The losses of `LwfSettings`, from the second stage on."""
 
     settings: LwfSettings
-    above: Tensor
+    divergence: Tensor
 
     def __init__(self, settings: LwfSettings) -> None:
         super().__init__(settings)
-        self.old = HeadList()  # classifiers of earlier stages, as they were when this one began
-        self.kept = HeadList()  # the same, learning on
-        # ce_dist of the latest batch without its least value: a divergence (KL); NaN without a batch in this stage
-        self.register_buffer("above", torch.full((), torch.nan))
+        self.old_heads = HeadList()  # classifiers of earlier stages, as they were at the start of this one
+        self.heads = HeadList()  # the same, still trained
+        # ce_dist of the latest batch minus its least value, a KL divergence; NaN without a batch in this stage
+        self.register_buffer("divergence", torch.full((), torch.nan))
 
     @property
     def has_state(self) -> bool:
-        """Only `heads` asks what earlier stages left."""
-        return bool(len(self.kept))
+        """Whether there are classifiers of earlier stages."""
+        return bool(len(self.heads))
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Start from the earlier classifiers as they are now."""
-        self.old = HeadList(frozen(head) for head in self.kept)
+        """Keep the present classifiers of earlier stages as the targets."""
+        self.old_heads = HeadList(frozen(head) for head in self.heads)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses that have a weight; none in the first stage."""
         if ctx.previous_model is None:
             return {}
-        chosen, earlier = self.settings, ctx.previous_model.output(ctx, batch)
-        old, new = (each.vector(chosen.feature) for each in (earlier, out))
-        terms = {}
-        if chosen.ce_dist:
-            loss = softened_cross_entropy(old, new, temperature=chosen.temperature, scale=chosen.scale)
-            terms["ce_dist"] = LossTerm(loss, chosen.ce_dist)
-            least = entropy(old, temperature=chosen.temperature, scale=chosen.scale)
-            self.above.copy_((loss - least).detach())
-        if chosen.tr_dist:
-            before, now, people = ctx.gather(old, new, batch.identities, use="mining")
-            terms["tr_dist"] = LossTerm(worst_triplet(before, now, people, margin=chosen.margin), chosen.tr_dist)
-        if chosen.heads:
-            for number, (frozen_head, head) in enumerate(zip(self.old, self.kept, strict=True), start=1):
-                said, says = frozen_head(earlier.after_neck), head(out.after_neck)
-                loss = softened_cross_entropy(said, says, temperature=chosen.heads_temperature)
-                terms[f"head {number}"] = LossTerm(loss, chosen.heads)
+        settings, earlier, terms = self.settings, ctx.previous_model.output(ctx, batch), {}
+        old, new = (each.vector(settings.feature) for each in (earlier, out))
+        if settings.ce_dist:
+            loss = softened_cross_entropy(old, new, temperature=settings.temperature, scale=settings.scale)
+            terms["ce_dist"] = LossTerm(loss, settings.ce_dist)
+            least = entropy(old, temperature=settings.temperature, scale=settings.scale)
+            self.divergence.copy_((loss - least).detach())
+        if settings.tr_dist:
+            before, now, identities = ctx.gather(old, new, batch.identities, use="mining")
+            triplet = worst_triplet(before, now, identities, margin=settings.margin)
+            terms["tr_dist"] = LossTerm(triplet, settings.tr_dist)
+        if settings.heads:
+            terms |= self._head_losses(earlier, out)
+        return terms
+
+    def _head_losses(self, earlier: Output, out: Output) -> dict[str, LossTerm]:
+        """Return the distillation of the logits of each earlier classifier."""
+        temperature, weight, terms = self.settings.heads_temperature, self.settings.heads, {}
+        for number, (old, new) in enumerate(zip(self.old_heads, self.heads, strict=True), start=1):
+            loss = softened_cross_entropy(old(earlier.after_neck), new(out.after_neck), temperature=temperature)
+            terms[f"head {number}"] = LossTerm(loss, weight)
         return terms
 
     def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
-        """Set earlier classifiers to alpha x now + (1 - alpha) x before the stage."""
+        """Set earlier classifiers to alpha x present + (1 - alpha) x those before the stage."""
         with torch.no_grad():
-            for before, now in zip(self.old.parameters(), self.kept.parameters(), strict=True):
+            for before, now in zip(self.old_heads.parameters(), self.heads.parameters(), strict=True):
                 now.lerp_(before, 1 - alpha)
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Keep the classifier of the stage, and tell what `ce_dist` came to beyond its least value."""
-        if not self.above.isnan():
-            ctx.log_metrics("lwf", {"ce_dist above its least value": float(self.above)})
-        self.above.fill_(torch.nan)
+        """Keep the classifier of the stage, and log `ce_dist` minus its least value."""
+        if not self.divergence.isnan():
+            ctx.log_metrics("lwf", {"ce_dist above its least value": float(self.divergence)})
+        self.divergence.fill_(torch.nan)
         if not self.settings.heads:
             return
         head = cast("Softmax", ctx.losses.losses["softmax"]).classifier
-        self.kept.append(copy.deepcopy(head))
+        self.heads.append(copy.deepcopy(head))

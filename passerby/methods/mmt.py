@@ -1,7 +1,6 @@
-"""Mutual mean teaching: two networks learn from clusters and from the running mean of each other.
+"""Mutual mean teaching: two networks learn from clusters, and each from the mean teacher of the other.
 
-The wrong label of a cluster is learnt by heart by one network; the mean of the other network over time is a softer and
-steadier opinion.
+A network fits the wrong labels of clusters too; the soft labels of the other network's mean teacher are more stable.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 
-def soft_cross_entropy(logits: Tensor, said: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits (B, C) against the softmax of what a teacher said (B, C)."""
-    return -(said.float().softmax(dim=1) * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy of logits (B, C) against the softmax of a teacher's logits (B, C)."""
+    return -(target.float().softmax(dim=1) * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def hardest_pairs(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,78 +67,79 @@ def nearness(x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return torch.stack([distances[rows, negative], distances[rows, positive]], dim=1).log_softmax(dim=1)
 
 
-def soft_triplet(x: Tensor, taught: Tensor, labels: Tensor) -> Tensor:
+def soft_triplet(x: Tensor, target: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy of the soft-margin triplet of x against that of a teacher.
 
-    That triplet is -log(exp(n) / (exp(p) + exp(n))), see `losses.triplet`. The pairs are the hardest of x; the teacher
-    is asked about the same. Anchors without another image of theirs or without any other identity take no part.
+    That triplet is -log(exp(n) / (exp(p) + exp(n))), see `losses.triplet`. The pairs are the hardest of x, for the
+    teacher too. Anchors without another image of their identity or without any other identity are left out.
 
     Args:
         x: (B, D) of the network that learns.
-        taught: (B, D) of the teacher.
+        target: (B, D) of the teacher.
         labels: (B,).
 
     Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
     Re-identification", ICLR 2020, equation 8.
     """
     pairs, valid = hardest_pairs(x, labels), complete_anchors(labels)
-    losses = -(nearness(taught.detach(), *pairs).exp() * nearness(x, *pairs)).sum(dim=1)  # (B,)
+    losses = -(nearness(target.detach(), *pairs).exp() * nearness(x, *pairs)).sum(dim=1)  # (B,)
     return losses[valid].sum() / valid.sum().clamp_min(1)
 
 
-def kept_of_mean(step: int, *, decay: float = 0.999) -> float:
-    """Return how much of a mean teacher stays at its update number `step` (from 0): min(1 - 1 / (t + 1), decay).
+def warm_decay(step: int, *, decay: float = 0.999) -> float:
+    """Return the decay of a mean teacher at update number `step` (from 0): min(1 - 1 / (t + 1), decay).
 
-    >>> [kept_of_mean(step) for step in (0, 9, 5000)]
+    >>> [warm_decay(step) for step in (0, 9, 5000)]
     [0.0, 0.9, 0.999]
     """
     return min(1 - 1 / (step + 1), decay)
 
 
 class MmtSettings(ClusteredSettings):
-    """MMT."""
+    """Mutual mean teaching (Ge et al., ICLR 2020)."""
 
     trains_alone: ClassVar[bool] = True
     end: ClassVar[End] = "replaces"
 
     cluster: AnyClustering = KmeansSettings()
     second: str | None = Field(
-        None, description="run in which the second network began; null: as the first, and only mirror images differ"
+        None, description="run or file with the initial weights of the second network; null: those of the first"
     )
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="of the labels that clusters give")
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="label smoothing of the pseudo-labels")
     soft_softmax: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="share of the other's teacher in the classification"
+        0.5, description="share of the soft labels of the other network's teacher in the classification"
     )
     soft_triplet: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.8, description="share of the other's teacher in the triplets"
+        0.8, description="share of the soft triplet of the other network's teacher in the triplets"
     )
-    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="share of a teacher that stays at each step")
+    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="EMA decay of both mean teachers")
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
-        """Refuse what does not reach the second network."""
+        """Refuse settings that have no effect on the second network."""
         super().check(recipe, stage)
         if stage.optim.ema_decay is not None:
             raise ValueError(
-                "method.mmt keeps running means of its own and leaves one of them; leave out optim.ema_decay"
+                "method.mmt has mean teachers of its own, of which one replaces the trained weights; leave out "
+                "optim.ema_decay"
             )
         for name in ("freeze_backbone_steps", "batch_norm", "groups", "layer_decay"):
             if getattr(stage.optim, name) != type(stage.optim).model_fields[name].default:
-                raise ValueError(f"method.mmt trains a second network, which optim.{name} does not reach; leave it out")
+                raise ValueError(f"optim.{name} has no effect on the second network of method.mmt; leave it out")
         if stage.freeze:
-            raise ValueError("method.mmt trains a second network, which freeze does not reach; leave it out")
+            raise ValueError("freeze has no effect on the second network of method.mmt; leave it out")
 
 
 class Mmt(Clustered, settings_class=MmtSettings):
-    """MMT: the run's network and a second one, each with a running mean and a classifier of its own.
+    """MMT: the run's network and a second one, each with a mean teacher and a classifier.
 
-    The stage leaves the running mean of the first network.
+    The mean teacher of the first network replaces the trained weights at the end of the stage.
 
     Reference: Ge et al., "Mutual Mean-Teaching: Pseudo Label Refinery for Unsupervised Domain Adaptation on Person
     Re-identification", ICLR 2020.
-    Differs from the paper: both networks see the same augmented images, the second one mirrored, where the paper
-    augments twice. Without `second` both begin alike, where the paper has two source models. The stage leaves the
-    first mean, where the paper tests both and keeps the better one; while the stage goes on, the first network itself
-    is tested.
+    Differs from the paper: both networks get the same augmented images, the second one mirrored, where the paper
+    augments twice. Without `second` both start from the same weights, where the paper has two source models. The stage
+    keeps the first mean teacher, where the paper tests both and keeps the better one; during the stage the first
+    network itself is tested.
 
     """
 
@@ -148,100 +148,106 @@ class Mmt(Clustered, settings_class=MmtSettings):
 
     def __init__(self, settings: MmtSettings) -> None:
         super().__init__(settings)
-        self.students = nn.ModuleList()  # the second one; the first is the run's
+        self.students = nn.ModuleList()  # the second network; the first is the model of the run
         self.teachers = nn.ModuleList()
         self.heads = HeadList()  # of the two students, then of the two teachers
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Make the second network and both teachers."""
+        """Create the second network and both teachers."""
         super().on_stage_start(ctx)
         self.step.zero_()
         second = self.settings.second
         self._make_networks(ctx, second=None if second is None else _read_second(second, ctx.embedder))
 
     def _make_networks(self, ctx: MethodContext, *, second: dict[str, Tensor] | None = None) -> None:
-        """Make copies of the run's network, the second student and its mean with other weights where there are some."""
+        """Copy the run's network into a second student, with other weights where there are any, and two teachers."""
         student = copy.deepcopy(ctx.embedder).train()
         if second is not None:
             load_state(student, second, source=f"method.mmt.second: {self.settings.second}")
         self.students = nn.ModuleList([student])
-        self.teachers = nn.ModuleList(_mean_of(net) for net in (ctx.embedder, student))
+        self.teachers = nn.ModuleList(_mean_teacher_of(net) for net in (ctx.embedder, student))
 
-    def looked_at(self, ctx: MethodContext) -> Floats:
-        """Return the mean (N, D) of what both teachers make of the images."""
-        found = [unit(ctx.vectors(teacher).vector(self.settings.feature)) for teacher in self._means]
-        mean: Floats = (found[0] + found[1]) / np.float32(2)
+    def vectors_to_cluster(self, ctx: MethodContext) -> Floats:
+        """Return the mean (N, D) of the vectors of both teachers."""
+        first, second = (unit(ctx.vectors(teacher).vector(self.settings.feature)) for teacher in self._mean_teachers)
+        mean: Floats = (first + second) / np.float32(2)
         return self.evened(mean, ctx.stage.train.cam)
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
-        """Let all classifiers begin at the mean directions of the clusters."""
+        """Start all classifiers at the mean directions of the clusters."""
         known = labels >= 0
-        people, vectors = torch.from_numpy(labels[known]), [ctx.vectors(teacher) for teacher in self._means]
-        means = [class_means(torch.from_numpy(unit(found.after_neck[known])), people) for found in vectors]
+        identities = torch.from_numpy(labels[known])
+        vectors = [ctx.vectors(teacher).after_neck[known] for teacher in self._mean_teachers]
+        means = [class_means(torch.from_numpy(unit(each)), identities) for each in vectors]
         rows = F.normalize(means[0] + means[1]).to(ctx.device)
         self.heads = HeadList.from_rows([rows] * 4, learning=2)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
-        """Return how both networks meet the clusters, and each the teacher of the other."""
-        chosen, labels = self.settings, batch.labels
-        outs, taught = self._seen(ctx, batch, out)
-        logits = [head(found.after_neck.float()) for head, found in zip(self.heads[:2], outs, strict=True)]
-        said = [head(found.after_neck.float()) for head, found in zip(self.heads[2:], taught, strict=True)][::-1]
-        hard = [smoothed_cross_entropy(one, labels, smoothing=chosen.smoothing) for one in logits]
-        soft = [soft_cross_entropy(one, other) for one, other in zip(logits, said, strict=True)]
-        *features, people = ctx.gather(*(found.before_neck for found in (*outs, *taught)), labels, use="mining")
-        mined = [triplet_loss(one, people, form="soft") for one in features[:2]]
-        pairs = zip(features[:2], features[3:1:-1], strict=True)  # each with the teacher of the other
-        asked = [soft_triplet(one, other, people) for one, other in pairs]
+        """Return the losses of both networks against the clusters, and against the teacher of the other network."""
+        settings, labels = self.settings, batch.labels
+        students, teachers = self._outputs(ctx, batch, out)
+        logits = [head(each.after_neck.float()) for head, each in zip(self.heads[:2], students, strict=True)]
+        # each network learns from the teacher of the other one
+        targets = [head(each.after_neck.float()) for head, each in zip(self.heads[2:], teachers, strict=True)][::-1]
+        hard = [smoothed_cross_entropy(each, labels, smoothing=settings.smoothing) for each in logits]
+        soft = [soft_cross_entropy(each, target) for each, target in zip(logits, targets, strict=True)]
+        features = (each.before_neck for each in (*students, *teachers))
+        *vectors, identities = ctx.gather(*features, labels, use="mining")
+        hard_triplets = [triplet_loss(each, identities, form="soft") for each in vectors[:2]]
+        pairs = zip(vectors[:2], vectors[3:1:-1], strict=True)  # each with the teacher of the other
+        soft_triplets = [soft_triplet(each, target, identities) for each, target in pairs]
         return {
-            "hard labels": LossTerm(hard[0] + hard[1], 1 - chosen.soft_softmax),
-            "soft labels": LossTerm(soft[0] + soft[1], chosen.soft_softmax),
-            "hard triplet": LossTerm(mined[0] + mined[1], 1 - chosen.soft_triplet),
-            "soft triplet": LossTerm(asked[0] + asked[1], chosen.soft_triplet),
+            "hard labels": LossTerm(hard[0] + hard[1], 1 - settings.soft_softmax),
+            "soft labels": LossTerm(soft[0] + soft[1], settings.soft_softmax),
+            "hard triplet": LossTerm(hard_triplets[0] + hard_triplets[1], 1 - settings.soft_triplet),
+            "soft triplet": LossTerm(soft_triplets[0] + soft_triplets[1], settings.soft_triplet),
         }
 
-    def _seen(self, ctx: MethodContext, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
-        """Return what both networks and both teachers make of a batch; the second ones see its mirror image."""
+    def _outputs(self, ctx: MethodContext, batch: Batch, out: Output) -> tuple[list[Output], list[Output]]:
+        """Return the outputs of both networks and of both teachers for a batch; the second ones get it mirrored."""
         mirrored = batch.inputs.mirrored()
         with ctx.autocast():
-            other = self.students[0](mirrored)
+            second = self.students[0](mirrored)
             with torch.no_grad():
-                taught = [self.teachers[0](batch.inputs), self.teachers[1](mirrored)]
-        return [out, other], taught
+                teachers = [self.teachers[0](batch.inputs), self.teachers[1](mirrored)]
+        return [out, second], teachers
 
     def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
-        """Move the teachers towards their networks; statistics of norms are the teachers' own."""
+        """Update the weights of the teachers; they keep batch-norm statistics of their own."""
         if not ctx.is_updated:
             return
-        kept = kept_of_mean(int(self.step), decay=self.settings.decay)
+        decay = warm_decay(int(self.step), decay=self.settings.decay)
         pairs = [(ctx.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]
         for net, mean in [*pairs, *zip(self.heads[:2], self.heads[2:], strict=True)]:
             for now, before in zip(net.parameters(), mean.parameters(), strict=True):
-                before.lerp_(now, 1 - kept)
+                before.lerp_(now, 1 - decay)
         self.step += 1
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Leave the running mean of the first network and let go of all others."""
+        """Replace the weights by those of the first teacher, and discard the networks."""
         for model in ctx.models:
             model.load_state_dict(self.teachers[0].state_dict())
         self.students, self.teachers, self.heads = nn.ModuleList(), nn.ModuleList(), HeadList()
 
     def get_extra_state(self) -> list[str] | None:
         """Return the settings of the networks; None where there are none."""
-        return describe_network(self._means[0]) if len(self.teachers) else None
+        return describe_network(self._mean_teachers[0]) if len(self.teachers) else None
 
     def set_extra_state(self, state: list[str] | None) -> None:
         """Build the networks."""
         if state is not None:
             student = network_of(state).train()
-            self.students, self.teachers = nn.ModuleList([student]), nn.ModuleList(_mean_of(student) for _ in range(2))
+            self.students, self.teachers = (
+                nn.ModuleList([student]),
+                nn.ModuleList(_mean_teacher_of(student) for _ in range(2)),
+            )
 
     @property
-    def _means(self) -> list[Embedder]:
-        found = [teacher for teacher in self.teachers if isinstance(teacher, Embedder)]
-        assert len(found) == 2
-        return found
+    def _mean_teachers(self) -> list[Embedder]:
+        teachers = [teacher for teacher in self.teachers if isinstance(teacher, Embedder)]
+        assert len(teachers) == 2
+        return teachers
 
 
 def _read_second(second: str, first: Embedder) -> dict[str, Tensor]:
@@ -257,6 +263,6 @@ def _read_second(second: str, first: Embedder) -> dict[str, Tensor]:
     return embedder.state_dict()
 
 
-def _mean_of(net: nn.Module) -> nn.Module:
-    """Return a copy that no gradient reaches; its norms go on counting."""
+def _mean_teacher_of(net: nn.Module) -> nn.Module:
+    """Return a copy without gradients, whose batch-norm statistics are still updated."""
     return copy.deepcopy(net).train().requires_grad_(False)

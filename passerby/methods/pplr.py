@@ -1,11 +1,12 @@
-"""Part-based pseudo-label refinement: how far to trust a cluster's label is read off whole images and their stripes.
+"""Part-based pseudo-label refinement: pseudo-labels are smoothed by the agreement of whole images and their stripes.
 
-Where a stripe has other neighbours than the whole image, it does not show what the label is about, and its label is
-smoothed; and what the stripes say of an image softens the label of the whole.
+A stripe with other neighbours than the whole image carries little about the label, so its label is smoothed; and the
+predictions of the stripes refine the label of the whole image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -38,27 +39,27 @@ def cross_agreement(whole: Floats, part: Floats, *, neighbours: int = 20, device
     Args:
         whole: (N, D) of unit length.
         part: (N, D) of unit length.
-        neighbours: how many, the image itself included.
-        device: where they are looked for.
+        neighbours: number of neighbours, the image itself included.
+        device: device of the matrix products.
 
     Reference: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR 2022,
     equation 3.
     """
-    one, other = (_nearest(found, min(neighbours, len(found)), device=device) for found in (whole, part))
-    both = np.array([np.isin(row, theirs).sum() for row, theirs in zip(one, other, strict=True)], np.float32)
-    shares: Floats = both / (2 * one.shape[1] - both)
-    return shares
+    first, second = (_nearest(each, min(neighbours, len(each)), device=device) for each in (whole, part))
+    shared = np.array([np.isin(row, other).sum() for row, other in zip(first, second, strict=True)], np.float32)
+    overlaps: Floats = shared / (2 * first.shape[1] - shared)  # intersection / union
+    return overlaps
 
 
 def _nearest(vectors: Floats, count: int, *, device: str) -> Ints:
-    """Return (N, count) the rows of the nearest neighbours of each of the vectors (N, D), itself first."""
+    """Return (N, count) the rows of the nearest neighbours of vectors (N, D), each row itself first."""
     rows, blocks = torch.from_numpy(vectors).to(device), range(0, len(vectors), _BLOCK)
-    found = [smallest(1 - rows[at : at + _BLOCK] @ rows.T, count, own=at)[0] for at in blocks]
-    return np.concatenate(found)
+    nearest = [smallest(1 - rows[at : at + _BLOCK] @ rows.T, count, own=at)[0] for at in blocks]
+    return np.concatenate(nearest)
 
 
 def smoothed_by_agreement(logits: Tensor, labels: Tensor, agreement: Tensor) -> Tensor:
-    """Return the mean of C CE(p, y) + (1 - C) KL(u || p), with u the same for all people.
+    """Return the mean of C CE(p, y) + (1 - C) KL(u || p), with u uniform over all identities.
 
     Args:
         logits: (B, K).
@@ -67,58 +68,60 @@ def smoothed_by_agreement(logits: Tensor, labels: Tensor, agreement: Tensor) -> 
 
     Reference: Cho et al., CVPR 2022, equation 5.
     """
-    said = logits.log_softmax(dim=1)
-    even = -said.mean(dim=1) - torch.log(torch.tensor(float(logits.shape[1])))
-    return (agreement * F.nll_loss(said, labels, reduction="none") + (1 - agreement) * even).mean()
+    log_p = logits.log_softmax(dim=1)
+    uniform = -log_p.mean(dim=1) - torch.log(torch.tensor(float(logits.shape[1])))  # KL(u || p)
+    return (agreement * F.nll_loss(log_p, labels, reduction="none") + (1 - agreement) * uniform).mean()
 
 
 def refined_by_parts(logits: Tensor, parts: Tensor, labels: Tensor, agreement: Tensor, *, trust: float = 0.5) -> Tensor:
-    """Return the mean cross-entropy against labels that what the stripes say has softened.
+    """Return the mean cross-entropy against labels refined by the predictions of the stripes.
 
     Args:
         logits: (B, K) of whole images.
         parts: (B, P, K) of their stripes; no gradient goes there.
         labels: (B,) int64 in [0, K).
-        agreement: (B, P) in [0, 1]; stripes count by its softmax.
-        trust: share of the label itself, in [0, 1].
+        agreement: (B, P) in [0, 1]; its softmax weights the stripes.
+        trust: share of the pseudo-label, in [0, 1].
 
     Reference: Cho et al., CVPR 2022, equations 6 and 7.
     """
-    share = agreement.softmax(dim=1)[:, :, None]  # (B, P, 1)
-    told = (share * parts.detach().softmax(dim=2)).sum(dim=1)  # (B, K)
-    wanted = trust * F.one_hot(labels, logits.shape[1]).to(told.dtype) + (1 - trust) * told
-    return -(wanted * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    weights = agreement.softmax(dim=1)[:, :, None]  # (B, P, 1)
+    ensemble = (weights * parts.detach().softmax(dim=2)).sum(dim=1)  # (B, K)
+    target = trust * F.one_hot(labels, logits.shape[1]).to(ensemble.dtype) + (1 - trust) * ensemble
+    return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 class PplrSettings(ClusteredSettings):
-    """PPLR."""
+    """Part-based pseudo-label refinement (Cho et al., CVPR 2022)."""
 
     trains_alone: ClassVar[bool] = True
     needs_stripes: ClassVar[int | None] = 3
     any_stripes: ClassVar[bool] = True
 
     cluster: AnyClustering = DbscanSettings(eps=0.5)
-    neighbours: Annotated[int, Field(ge=2)] = Field(20, description="images whose overlap says what stripes are worth")
+    neighbours: Annotated[int, Field(ge=2)] = Field(20, description="nearest neighbours whose overlap is the agreement")
     trust: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="share of a cluster's label in a whole's target"
+        0.5, description="share of the pseudo-label in the refined label of a whole image"
     )
-    from_epoch: Annotated[int, Field(ge=0)] = Field(5, description="first epoch that smooths the labels of stripes")
+    from_epoch: Annotated[int, Field(ge=0)] = Field(
+        5, description="first epoch, from 0, in which the labels of stripes are smoothed"
+    )
     triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the soft-margin triplet of whole images")
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
-        """Require that labels of stripes are ever smoothed, where the epoch is given."""
+        """Require an epoch that smooths the labels of stripes, where its number is set."""
         super().check(recipe, stage)
-        given = self.from_epoch != type(self).model_fields["from_epoch"].default
-        if given and self.from_epoch >= stage.epochs:
+        is_set = self.from_epoch != type(self).model_fields["from_epoch"].default
+        if is_set and self.from_epoch >= stage.epochs:
             raise ValueError(f"method.pplr.from_epoch is {self.from_epoch}, and the stage has {stage.epochs} epochs")
 
 
 class Pplr(Clustered, settings_class=PplrSettings):
-    """PPLR: classifiers of whole images and of stripes that correct each other's labels.
+    """PPLR: classifiers of whole images and of stripes that refine each other's labels.
 
     Reference: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR 2022.
-    Differs from the paper: search compares the vectors of whole images. Norms of stripes begin at the statistics of
-    the images in clusters, so that classifiers can begin at the means of what they will see.
+    Differs from the paper: search compares the vectors of whole images. Batch norms of stripes start with the
+    statistics of the images in clusters, so that classifiers can start at the means of their inputs.
 
     """
 
@@ -139,48 +142,47 @@ class Pplr(Clustered, settings_class=PplrSettings):
         self.necks = nn.ModuleList(bnneck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
-        """Measure what the stripes are worth, and let all classifiers begin at the mean directions of the clusters."""
-        found, known = ctx.vectors(), labels >= 0
-        assert found.stripes is not None
-        whole = unit(found.vector(self.settings.feature))
-        stripes = [found.stripes[:, place] for place in range(found.stripes.shape[1])]
-        worth = [
-            cross_agreement(whole, unit(stripe), neighbours=self.settings.neighbours, device=self.device)
-            for stripe in stripes
-        ]
-        self.agreement = torch.from_numpy(np.stack(worth, axis=1)).to(ctx.device)
-        seen = [torch.from_numpy(one[known]).to(ctx.device) for one in (found.after_neck, *stripes)]
-        people = torch.from_numpy(labels[known]).to(ctx.device)
+        """Measure the agreement of the stripes, and start all classifiers at the mean directions of the clusters."""
+        vectors, known = ctx.vectors(), labels >= 0
+        assert vectors.stripes is not None
+        stripes = [vectors.stripes[:, place] for place in range(vectors.stripes.shape[1])]
+        self.agreement = self._agreement(unit(vectors.vector(self.settings.feature)), stripes).to(ctx.device)
+        inputs = [torch.from_numpy(each[known]).to(ctx.device) for each in (vectors.after_neck, *stripes)]
+        identities = torch.from_numpy(labels[known]).to(ctx.device)
         for place, neck in enumerate(self._all_necks, start=1):
             if not len(self.heads):  # the first epoch of the stage
-                _settle(neck, seen[place])
-            seen[place] = _normed(neck, seen[place])
-        self.heads = HeadList.from_rows([class_means(F.normalize(one), people) for one in seen])
+                _set_statistics(neck, inputs[place])
+            inputs[place] = _normalised(neck, inputs[place])
+        self.heads = HeadList.from_rows([class_means(F.normalize(each), identities) for each in inputs])
         ctx.log_metrics("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
+    def _agreement(self, whole: Floats, stripes: Sequence[Floats]) -> Tensor:
+        """Return (N, P) the agreement of each stripe (N, D) with the vectors of whole images (N, D)."""
+        neighbours, device = self.settings.neighbours, self.device
+        columns = [cross_agreement(whole, unit(stripe), neighbours=neighbours, device=device) for stripe in stripes]
+        return torch.from_numpy(np.stack(columns, axis=1))
+
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
-        """Return how well whole images and stripes meet labels that each has corrected for the other."""
+        """Return the losses of whole images and of stripes, with labels that each refines for the other."""
         assert out.stripes is not None
-        chosen, labels, worth = self.settings, batch.labels, self.agreement[batch.index]
+        settings, labels, agreement = self.settings, batch.labels, self.agreement[batch.index]
         stripes = [neck(out.stripes[:, place].float()) for place, neck in enumerate(self.necks)]
         first, *others = self.heads
         logits = first(out.after_neck.float())
         parts = torch.stack([head(stripe) for head, stripe in zip(others, stripes, strict=True)], dim=1)  # (B, P, K)
-        trusted = worth if ctx.epoch >= chosen.from_epoch else torch.ones_like(worth)
-        smoothed = [
-            smoothed_by_agreement(parts[:, place], labels, trusted[:, place]) for place in range(parts.shape[1])
-        ]
+        trust = agreement if ctx.epoch >= settings.from_epoch else torch.ones_like(agreement)
+        smoothed = [smoothed_by_agreement(parts[:, place], labels, trust[:, place]) for place in range(parts.shape[1])]
         terms = {
-            "whole": LossTerm(refined_by_parts(logits, parts, labels, worth, trust=chosen.trust)),
+            "whole": LossTerm(refined_by_parts(logits, parts, labels, agreement, trust=settings.trust)),
             "stripes": LossTerm(torch.stack(smoothed).mean()),
         }
-        if chosen.triplet:
-            features, people = ctx.gather(out.before_neck, labels, use="mining")
-            terms["soft-margin triplet"] = LossTerm(triplet_loss(features, people, form="soft"), chosen.triplet)
+        if settings.triplet:
+            features, identities = ctx.gather(out.before_neck, labels, use="mining")
+            terms["soft-margin triplet"] = LossTerm(triplet_loss(features, identities, form="soft"), settings.triplet)
         return terms
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Let go of necks and classifiers."""
+        """Discard necks and classifiers."""
         self.necks, self.heads, self.agreement = nn.ModuleList(), HeadList(), self.agreement[:0]
 
     def get_extra_state(self) -> list[int]:
@@ -196,14 +198,14 @@ class Pplr(Clustered, settings_class=PplrSettings):
         return [neck for neck in self.necks if isinstance(neck, _BatchNorm)]
 
 
-def _settle(neck: _BatchNorm, vectors: Tensor) -> None:
-    """Let a neck that has seen nothing begin at the statistics of vectors (N, D)."""
+def _set_statistics(neck: _BatchNorm, vectors: Tensor) -> None:
+    """Set the statistics of an untrained neck to those of vectors (N, D)."""
     assert neck.running_mean is not None
     assert neck.running_var is not None
     neck.running_mean.copy_(vectors.mean(dim=0))
     neck.running_var.copy_(vectors.var(dim=0))
 
 
-def _normed(neck: _BatchNorm, vectors: Tensor) -> Tensor:
-    """Return vectors (N, D) as a neck gives them outside training."""
+def _normalised(neck: _BatchNorm, vectors: Tensor) -> Tensor:
+    """Return vectors (N, D) normalised by a neck as in evaluation."""
     return F.batch_norm(vectors, neck.running_mean, neck.running_var, neck.weight, neck.bias, eps=neck.eps).detach()

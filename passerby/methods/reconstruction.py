@@ -1,7 +1,7 @@
-"""Training an autoencoder on what a model that stands still makes of the images of a stage, and telling how good it is.
+"""Training of autoencoders on the features of a frozen model, and their quality.
 
-Each image is seen as it is or as its mirror image, by chance; nothing else is changed. Everything random is a function
-of one seed, so that a resumed run trains the same autoencoder again.
+Each image is used as it is or mirrored, at random; there is no other augmentation. All randomness is a function of one
+seed, so that a resumed run trains the same autoencoder again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Objective = Literal["ae", "ae_l1", "ae_l2"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 LIMIT = 2 * 1024**3
-"""Bytes of vectors or maps that are kept in memory; larger ones are made anew in each epoch."""
+"""Bytes of vectors or maps that are kept in memory; larger ones are computed in each epoch."""
 
 COLLAPSED = 0.01
-"""A code from which less than this share of the features' variance comes back says nearly the same of every image."""
+"""A code whose reconstruction has less than this share of the features' variance hardly depends on the image."""
 
 LOW = 0.25
 """An R squared below this is worth a warning."""
@@ -42,11 +42,11 @@ _CHUNK = 64
 def objective(
     error: Tensor, autoencoder: Autoencoder, name: Objective, *, strength: float, reduction: Reduction
 ) -> Tensor:
-    """Return a loss () of an autoencoder by name: the error, plus strength times the penalty that the name stands for.
+    """Return a loss () of an autoencoder by name: the error, plus strength times the penalty of that name.
 
     Args:
         error: () mean squared error of the reconstruction.
-        autoencoder: whose weights are penalised.
+        autoencoder: the autoencoder with the penalised weights.
         name: see `Objective`.
         strength: lambda >= 0.
         reduction: see `Autoencoder.penalty`.
@@ -55,15 +55,15 @@ def objective(
     return error + strength * autoencoder.penalty(_PENALTIES[name], reduction=reduction)
 
 
-class Material:
-    """What a model makes of images and of their mirror images, kept in memory when it fits there.
+class FeatureSource:
+    """The features of images and of their mirror images, kept in memory when they fit there.
 
     Args:
-        model: stands still, in `eval` mode.
+        model: frozen, in `eval` mode.
         split: N images with their cameras.
-        place: whether the pooled vectors are asked for or the maps before.
-        precision: of the model.
-        view: how the model is shown the files.
+        place: pooled vectors, or the maps before pooling.
+        precision: precision of the model.
+        view: how files are read for the model.
         limit: bytes that may be kept.
 
     """
@@ -80,23 +80,23 @@ class Material:
     ) -> None:
         self.model, self.split, self.place, self.view = model, split, place, view
         self.device, self.precision = model.mean.device, precision
-        one = self._see(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool))
-        self.kept: Tensor | None = None
-        if 2 * len(self) * one.numel() * one.element_size() <= limit:
+        first = self._compute(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool))
+        self.stored: Tensor | None = None
+        if 2 * len(self) * first.numel() * first.element_size() <= limit:
             both = (self._all(mirrored=mirrored) for mirrored in (False, True))
-            self.kept = torch.stack([torch.from_numpy(found) for found in both])  # (2, N, ...)
+            self.stored = torch.stack([torch.from_numpy(features) for features in both])  # (2, N, ...)
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __call__(self, rows: Tensor, mirrored: Tensor) -> Tensor:
-        """Return (B, D) or (B, D, h, w) float32 of images by number, of their mirror images where it says so."""
-        if self.kept is not None:
-            return self.kept[mirrored.long(), rows].to(self.device)
-        return self._see(rows, mirrored)
+        """Return features (B, D) or (B, D, h, w) float32 of images by row, mirrored where (B,) is true."""
+        if self.stored is not None:
+            return self.stored[mirrored.long(), rows].to(self.device)
+        return self._compute(rows, mirrored)
 
     def views(self) -> list[tuple[Tensor, Tensor]]:
-        """Return numbers and mirroring of all images and then of all mirror images, a few at a time."""
+        """Return rows and mirroring of all images and then of all mirror images, a few at a time."""
         return [
             (rows, torch.full((len(rows),), mirrored))
             for mirrored in (False, True)
@@ -108,21 +108,21 @@ class Material:
 
         def read(inputs: Inputs) -> Tensor:
             out: Output = self.model(inputs.mirrored() if mirrored else inputs)
-            return looked_at(out, place=self.place)
+            return vectors_at(out, place=self.place)
 
         return map_images(read, self.model, self.split, batch=_CHUNK, precision=self.precision, view=self.view)
 
-    def _see(self, rows: Tensor, mirrored: Tensor) -> Tensor:
+    def _compute(self, rows: Tensor, mirrored: Tensor) -> Tensor:
         numbers = rows.numpy()
         read = read_inputs(self.model, self.split.select(numbers), self.view.part(numbers), size=len(rows))
         inputs = _turned(next(read).map(lambda tensor: tensor.to(self.device)), mirrored.to(self.device))
         with torch.no_grad(), autocast(self.device, self.precision):
             out: Output = self.model(inputs)
-        return looked_at(out, place=self.place).float()
+        return vectors_at(out, place=self.place).float()
 
 
 def _turned(inputs: Inputs, mirrored: Tensor) -> Inputs:
-    """Mirror the images, and masks, where it says so (B,)."""
+    """Mirror images and masks where (B,) is true."""
     flipped, where = inputs.mirrored(), mirrored[:, None, None, None]
     images = torch.where(where, flipped.images, inputs.images)
     if inputs.mask is None or flipped.mask is None:
@@ -130,29 +130,29 @@ def _turned(inputs: Inputs, mirrored: Tensor) -> Inputs:
     return replace(inputs, images=images, mask=torch.where(where, flipped.mask, inputs.mask))
 
 
-def looked_at(out: Output, *, place: Place) -> Tensor:
-    """Return what an autoencoder of that place sees: the feature (B, D) or the map (B, C, h, w)."""
+def vectors_at(out: Output, *, place: Place) -> Tensor:
+    """Return the input of an autoencoder at a place: the feature (B, D) or the map (B, C, h, w)."""
     return out.before_neck if place == "after_pooling" else out.map
 
 
-# ---- learning
+# ---- training
 
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From what goes in, its reconstruction and the numbers (B,) of its images to a scalar."""
+AutoencoderLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Maps features, their reconstruction and the rows (B,) of their images to a scalar."""
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """An autoencoder, to be changed in place, and the loss that it is trained with."""
+class AutoencoderTraining:
+    """An autoencoder, which is changed in place, and its loss."""
 
     autoencoder: Autoencoder
-    loss: Loss
+    loss: AutoencoderLoss
 
 
-def learn(
-    lessons: Sequence[Lesson],
-    material: Material,
+def fit_autoencoders(
+    trainings: Sequence[AutoencoderTraining],
+    source: FeatureSource,
     *,
     epochs: int,
     batch: int,
@@ -163,50 +163,50 @@ def learn(
     """Train autoencoders by Adam, each with its own loss, on the same batches; none depends on the others.
 
     Args:
-        lessons: what is trained.
-        material: what they learn from.
-        epochs: how often each image is seen.
+        trainings: the autoencoders with their losses.
+        source: the features.
+        epochs: number of passes over the images.
         batch: images per step.
         lr: learning rate.
-        seed: of the order and of the mirroring.
+        seed: seed of the order and of the mirroring.
         milestones: epochs at which the learning rate falls to a tenth.
 
     Differs from the paper: Adam in place of Adadelta.
 
     """
     generator = torch.Generator().manual_seed(seed)
-    optimisers = [torch.optim.Adam(lesson.autoencoder.parameters(), lr=lr, fused=True) for lesson in lessons]
+    optimisers = [torch.optim.Adam(training.autoencoder.parameters(), lr=lr, fused=True) for training in trainings]
     for epoch in range(epochs):
         for optimiser in optimisers:
             set_lr(optimiser, lr * 0.1 ** sum(epoch >= at for at in milestones))
-        order = torch.randperm(len(material), generator=generator)
-        mirrored = torch.rand(len(material), generator=generator) < 0.5
+        order = torch.randperm(len(source), generator=generator)
+        mirrored = torch.rand(len(source), generator=generator) < 0.5
         for rows in order.split(batch):
-            x = material(rows, mirrored[rows])
-            for lesson, optimiser in zip(lessons, optimisers, strict=True):
-                _step(lesson, optimiser, x, rows)
+            x = source(rows, mirrored[rows])
+            for training, optimiser in zip(trainings, optimisers, strict=True):
+                _step(training, optimiser, x, rows)
 
 
-def _step(lesson: Lesson, optimiser: torch.optim.Optimizer, x: Tensor, rows: Tensor) -> None:
-    parameters = list(lesson.autoencoder.parameters())
-    _, reconstruction = lesson.autoencoder(x)
-    # Not backward(), which would also reach what the loss asks, such as a classifier.
-    gradients = torch.autograd.grad(lesson.loss(x, reconstruction, rows), parameters)
+def _step(training: AutoencoderTraining, optimiser: torch.optim.Optimizer, x: Tensor, rows: Tensor) -> None:
+    parameters = list(training.autoencoder.parameters())
+    _, reconstruction = training.autoencoder(x)
+    # not backward(), which would also reach modules within the loss, such as a classifier
+    gradients = torch.autograd.grad(training.loss(x, reconstruction, rows), parameters)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimiser.step()
 
 
-# ---- how good it is
+# ---- quality
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How well an autoencoder does, over all images and their mirror images.
+    """Quality of an autoencoder, over all images and their mirror images.
 
     Attributes:
         error: mean squared error of the reconstruction.
-        variance: mean over the numbers of what goes in of how much each varies from image to image.
+        variance: variance over images of each number of the features, averaged over numbers.
         code_variance: the same of the code.
         rebuilt_variance: the same of the reconstruction.
 
@@ -219,15 +219,15 @@ class Fit:
 
     @property
     def explained(self) -> float:
-        """R squared, the share of the variance that the reconstruction has; 0 is that of the mean."""
+        """R squared, the share of explained variance; 0 is that of the mean."""
         return 1 - self.error / max(self.variance, 1e-12)
 
     @property
     def liveliness(self) -> float:
-        """How much the reconstruction varies, as a share of what went in; near 0: whatever the image, it is the same.
+        """Variance of the reconstruction as a share of that of the features; near 0, it does not depend on the image.
 
-        Unlike the variance of the code it knows no unit, so that it means the same whatever the scale of the features
-        and the activation; and unlike R squared it does not blame a code for a decoder that is off by a constant.
+        Unlike the variance of the code it has no unit, so it does not depend on the scale of the features and the
+        activation; and unlike R squared it ignores a constant offset of the decoder.
         """
         return self.rebuilt_variance / max(self.variance, 1e-12)
 
@@ -241,8 +241,8 @@ class _Moments:
 
     def add(self, x: Tensor) -> None:
         x = x.double()
-        found = [x.sum(dim=0), x.square().sum(dim=0)]
-        self.sums = [before + more for before, more in zip(self.sums, found, strict=True)] if self.count else found
+        sums = [x.sum(dim=0), x.square().sum(dim=0)]
+        self.sums = [before + more for before, more in zip(self.sums, sums, strict=True)] if self.count else sums
         self.count += len(x)
 
     @property
@@ -256,26 +256,27 @@ class _Moments:
         return float((square - mean.square()).clamp_min(0).mean())
 
 
-def measure(autoencoder: Autoencoder, material: Material) -> Fit:
-    """Measure an autoencoder on all that it learnt from."""
-    given, codes, rebuilt, errors = (_Moments() for _ in range(4))
+def measure(autoencoder: Autoencoder, source: FeatureSource) -> Fit:
+    """Measure an autoencoder on its training images."""
+    features, codes, rebuilt, errors = (_Moments() for _ in range(4))
     with torch.no_grad():
-        for rows, mirrored in material.views():
-            x = material(rows, mirrored)
+        for rows, mirrored in source.views():
+            x = source(rows, mirrored)
             code, reconstruction = autoencoder(x)
-            found = ((given, x), (codes, code), (rebuilt, reconstruction), (errors, reconstruction - x))
-            for moments, values in found:
-                moments.add(values)
-    return Fit(errors.square, given.variance, codes.variance, rebuilt.variance)
+            features.add(x)
+            codes.add(code)
+            rebuilt.add(reconstruction)
+            errors.add(reconstruction - x)
+    return Fit(errors.square, features.variance, codes.variance, rebuilt.variance)
 
 
-def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = None) -> Output:
-    """Return what a model says when its vectors or maps are `x`.
+def output_from(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = None) -> Output:
+    """Return the output of a model whose vectors or maps are `x`.
 
     Args:
-        model: whose pooling and neck follow.
+        model: the model with the pooling and neck that follow.
         x: (B, D) in place of its feature, or (B, C, h, w) in place of its map.
-        place: which of the two.
+        place: place of `x`.
         mask: (B, 1, H, W) that weights the pooling, or None.
 
     """
@@ -284,15 +285,15 @@ def rebuilt(model: Embedder, x: Tensor, *, place: Place, mask: Tensor | None = N
 
 
 @contextmanager
-def led_through(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> Iterator[None]:
-    """Lead what a model makes of images through an autoencoder for a while."""
+def reconstructing(model: Embedder, autoencoder: Autoencoder, *, place: Place) -> Iterator[None]:
+    """Replace the features of a model by their reconstruction within a block."""
 
-    def rebuild(_: nn.Module, given: tuple[Inputs], out: Output) -> Output:
-        mask = given[0].mask
+    def rebuild(_: nn.Module, inputs: tuple[Inputs], out: Output) -> Output:
+        mask = inputs[0].mask
         with torch.autocast(out.map.device.type, enabled=False):  # as it was trained
-            _, reconstruction = autoencoder(looked_at(out, place=place))
-            found = rebuilt(model, reconstruction, place=place, mask=mask)
-        return replace(out, before_neck=found.before_neck, after_neck=found.after_neck)
+            _, reconstruction = autoencoder(vectors_at(out, place=place))
+            rebuilt = output_from(model, reconstruction, place=place, mask=mask)
+        return replace(out, before_neck=rebuilt.before_neck, after_neck=rebuilt.after_neck)
 
     handle = model.register_forward_hook(rebuild)
     try:

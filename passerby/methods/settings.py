@@ -1,4 +1,4 @@
-"""Base of the settings of methods: what a method needs and provides, for the recipe to check without building it."""
+"""Base of the settings of methods: declared needs and effects, which recipe and report read without building it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 End = Literal["replaces", "interpolates", "remembers"]
-"""What a method does with the final weights of a stage, in the order in which methods do it."""
+"""Effect of `on_stage_end` on the final weights of a stage, in the order in which methods run."""
 
 
 Adds = Literal["always", "later", "never"]
@@ -31,7 +31,7 @@ class MethodsView(Protocol):
 
 
 class StageView(Protocol):
-    """What `check` may look at of a stage; see `StageSettings`."""
+    """The part of a stage that `check` reads; see `StageSettings`."""
 
     @property
     def title(self) -> str: ...
@@ -58,14 +58,14 @@ class StageView(Protocol):
 
 
 class EngineView(Protocol):
-    """What `check` may look at of the engine."""
+    """The part of the engine that `check` reads."""
 
     @property
     def batch_norm(self) -> str: ...
 
 
 class RecipeView(Protocol):
-    """What `check` may look at of a recipe; see `Recipe`."""
+    """The part of a recipe that `check` reads; see `Recipe`."""
 
     @property
     def stages(self) -> Sequence[StageView]: ...
@@ -74,7 +74,7 @@ class RecipeView(Protocol):
 
 
 class BaseMethodSettings(Settings):
-    """Base of the settings of a method; the class variables declare what the method needs and provides."""
+    """Base of the settings of a method; the class variables declare its needs and effects."""
 
     method_class: ClassVar[type[Method]]
     """The method of these settings; set where it is defined: `class Name(Method, settings_class=NameSettings)`."""
@@ -93,20 +93,20 @@ class BaseMethodSettings(Settings):
     unlabelled_only: ClassVar[bool] = False
     """Whether it is not active in labelled stages, without assigning labels itself."""
     end: ClassVar[End] = "remembers"
-    """What `on_stage_end` does: put other weights in the place of the trained ones, such as those of a mean teacher,
-    interpolate them with those of the previous model, or keep what later stages need of the final ones."""
+    """Effect of `on_stage_end`: replace the trained weights, such as by those of a mean teacher, interpolate them with
+    those of the previous model, or remember state of the final model for later stages."""
     trains_alone: ClassVar[bool] = False
     """Whether an unlabelled stage may do without further losses beside it."""
     needs_losses: ClassVar[tuple[str, ...]] = ()
     """The losses that a stage must have."""
     needs_stripes: ClassVar[int | None] = None
-    """How many stripes of an image it compares (`model.stripes`); None = it looks at whole images."""
+    """Number of stripes of an image that it compares (`model.stripes`); None = whole images."""
     any_stripes: ClassVar[bool] = False
-    """Whether another number of stripes than `needs_stripes` serves as well."""
+    """Whether any other number of stripes than `needs_stripes` is allowed."""
     excludes: ClassVar[tuple[str, ...]] = ()
     """The methods that a stage cannot have beside it."""
     reported: ClassVar[tuple[str, ...]] = ()
-    """Its figures of the end of a stage that belong into scores.json, by their names in the log."""
+    """Metrics of the end of a stage that are written to scores.json, by their names in the log."""
 
     @property
     def needs_state(self) -> bool:
@@ -132,21 +132,21 @@ class BaseMethodSettings(Settings):
 
     @property
     def note(self) -> str:
-        """A sentence that a person should read before a run begins; default: none."""
+        """A note that is printed before a run starts; default: none."""
         return ""
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
-        """Raise `ValueError` where the method cannot serve in a stage, for reasons that no class variable can express.
+        """Raise `ValueError` where a stage does not fit the method, for conditions that no class variable can express.
 
         Called for each stage in which the method is active.
         """
 
     def key(self, stage: StageView) -> str:
-        """Return how error texts call these settings: `method.NAME`."""
-        return next((f"method.{name}" for name, chosen in stage.method.chosen.items() if chosen is self), "method")
+        """Return the key of these settings in error texts: `method.NAME`."""
+        return next((f"method.{name}" for name, method in stage.method.chosen.items() if method is self), "method")
 
     def is_active(self, *, labelled: bool) -> bool:
-        """Return whether the method does anything in a stage with labels or without."""
+        """Return whether the method is active in a stage with labels, or without."""
         return not (labelled and (self.assigns_labels or self.unlabelled_only))
 
     def make(self) -> Method:

@@ -1,6 +1,6 @@
-"""Self-similarity grouping: people are found three times, by the whole body and by its two halves, each by itself.
+"""Self-similarity grouping: images are clustered three times, by the whole body and by its upper and lower half.
 
-Its semi-supervised form also asks who is in a few images, and spreads the answers from the nearest images outwards.
+Its semi-supervised form also has a few images labelled by an oracle, and spreads these labels to the nearest images.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from passerby.errors import UserError
 from passerby.losses.mining import Distance
 from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
-from passerby.methods.asking import Ask, chosen_to_ask, count_to_name, merged_by_name, named_by_nearest
-from passerby.methods.clustered import Clustered, ClusteredSettings, beside_known, hidden_rows
+from passerby.methods.active_labels import Oracle, count_spread, draw_queries, merge_by_identity, spread_to_nearest
+from passerby.methods.clustered import Clustered, ClusteredSettings, number_after_labelled, unlabelled_rows
 from passerby.methods.settings import RecipeView, StageView
 from passerby.types import UNKNOWN, Batch, Floats, Ints, Output, Stage, VectorName
 
@@ -40,7 +40,7 @@ STRIPES = 2
 
 
 def away_from_source(vectors: Floats, source: Floats, *, device: str = "cpu") -> Floats:
-    """Return (M,) how far each image is from its nearest one in the source, from 0 to 1 = the farthest of all.
+    """Return (M,) the distance of each image from its nearest one in the source, from 0 to 1 = the farthest of all.
 
     1 - exp(-d^2), with d the Euclidean distance to the nearest, divided by the largest of all.
 
@@ -92,35 +92,39 @@ class SsgSettings(ClusteredSettings):
     feature: VectorName = Field("before_neck", description="what is clustered of the whole body")
     source: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1,
-        description="share of the distance from known people, where there are some beside, in all distances (lambda)",
+        description="share of the distance from the source images, where a stage has some, in all distances (lambda)",
     )
     margin: Annotated[float, Field(ge=0)] = 0.5
     distance: Distance = "euclidean"
     weight: Annotated[float, Field(gt=0)] = 1.0
-    ask: Ask = Field("none", description="SSG++: ask who is in one image per cluster, or in as many images at random")
-    ask_after: Annotated[int, Field(ge=0)] = Field(5, description="epochs before the images are asked about, once")
+    oracle: Oracle = Field(
+        "none", description="SSG++: an oracle labels one image of each cluster, or as many images drawn at random"
+    )
+    oracle_after: Annotated[int, Field(ge=0)] = Field(
+        5, description="number of epochs after which the oracle labels images, once"
+    )
 
     @property
     def idle(self) -> frozenset[str]:
-        """When to ask, where nothing is asked."""
-        return frozenset({"ask_after"}) if self.ask == "none" else frozenset()
+        """The epochs before the oracle, where there is none."""
+        return frozenset({"oracle_after"}) if self.oracle == "none" else frozenset()
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
-        if "ask_after" in self.idle and self.ask_after != type(self).model_fields["ask_after"].default:
-            raise ValueError("ask_after has no effect with ask: none")
+        if "oracle_after" in self.idle and self.oracle_after != type(self).model_fields["oracle_after"].default:
+            raise ValueError("oracle_after has no effect with oracle: none")
         if not isinstance(self.cluster, GraphClustering):
             if self.source != type(self).model_fields["source"].default:
                 raise ValueError(f"source changes distances on the graph, and cluster is {self.cluster.kind}")
-            if self.ask != "none":
-                raise ValueError(f"ask looks for the nearest images on the graph, and cluster is {self.cluster.kind}")
+            if self.oracle != "none":
+                raise ValueError(f"oracle needs the nearest images on the graph, and cluster is {self.cluster.kind}")
         return self
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
-        """Require that the oracle is asked in time, and that there is a source to be far from."""
+        """Require an epoch after the labels of the oracle, and source images where their distance counts."""
         super().check(recipe, stage)
-        if self.ask != "none" and self.ask_after >= stage.epochs:
-            raise ValueError(f"method.ssg.ask_after is {self.ask_after}, and the stage has {stage.epochs} epochs")
+        if self.oracle != "none" and self.oracle_after >= stage.epochs:
+            raise ValueError(f"method.ssg.oracle_after is {self.oracle_after}, and the stage has {stage.epochs} epochs")
         if not stage.source and self.source != type(self).model_fields["source"].default:
             raise ValueError("method.ssg.source has no effect: the stage has no source data sets")
 
@@ -128,58 +132,58 @@ class SsgSettings(ClusteredSettings):
 class Ssg(Clustered, settings_class=SsgSettings):
     """Self-similarity grouping: a label for the whole body and one for each half; an image without one is left out.
 
-    The embedding and the feature of the whole learn by the first label, each half by its own. Where images were asked
-    about, all four also learn by a further label, that of the person, of the images that have one.
+    The vectors of the whole body after and before the neck learn by the first label, each half by its own. With an
+    oracle all four also learn by a further label, the identity, of the images that have one.
 
     Reference: Fu et al., "Self-similarity Grouping: A Simple Unsupervised Cross Domain Adaptation Approach for Person
     Re-identification", ICCV 2019.
     Differs from the paper: positives are found by label, where its code takes them by their place in the batch;
-    vectors are normalised before they are compared; the embedding is this model's own; people are searched by the
-    embedding of the whole image, where the paper puts the vectors of all parts side by side; the distance from the
-    source (lambda, 0.1) needs labelled data sets under `source`, which are then learnt from as well, and which the
-    shipped targets `uda/...-ssg` do not have, so that there it has no part; a named image that is in no cluster joins
-    its person's, so that batches show it; an image that has no neighbour in common with an asked one gets no name.
+    vectors are normalised before they are compared; the vector after the neck is this model's own; search compares
+    the vectors of whole images, where the paper concatenates those of all parts; the distance from the source
+    (lambda, 0.1) needs labelled data sets under `source`, which are then trained on as well, and which the shipped
+    recipes `uda/...-ssg` do not have; an image with an identity that is in no cluster joins that of its identity, so
+    that batches contain it; an image without a common neighbour with a queried one gets no identity.
 
     """
 
     settings: SsgSettings
-    asked: Tensor
+    queried: Tensor
 
     def __init__(self, settings: SsgSettings) -> None:
         super().__init__(settings)
-        self.register_buffer("asked", torch.empty(0, dtype=torch.int64))  # (A,) rows among the unknown images
+        self.register_buffer("queried", torch.empty(0, dtype=torch.int64))  # (A,) rows among the unlabelled images
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Forget the clusters and the answers of another stage.
+        """Reset clusters and labels of the oracle.
 
         Raises:
-            UserError: there is nobody to ask.
+            UserError: no image has a label for the oracle to give.
 
         """
         super().on_stage_start(ctx)
-        self.asked = torch.empty(0, dtype=torch.int64)
-        if self.settings.ask != "none" and (ctx.stage.truth[hidden_rows(ctx.stage)] == UNKNOWN).all():
-            raise UserError(f"method.ssg.ask: nothing is known of the people of {ctx.stage.name}; set it to none")
+        self.queried = torch.empty(0, dtype=torch.int64)
+        if self.settings.oracle != "none" and (ctx.stage.truth[unlabelled_rows(ctx.stage)] == UNKNOWN).all():
+            raise UserError(f"method.ssg.oracle: no image of {ctx.stage.name} has a known identity; set it to none")
 
     def pseudo_labels(self, ctx: MethodContext) -> Ints:
-        """Return (N, 3) clusters by whole, upper and lower body, or (N, 4) with the person, once images were asked."""
-        found = ctx.vectors()
-        assert found.stripes is not None
-        cam, whole = ctx.stage.train.cam, self.looked_at(ctx)
-        halves = [self.evened(found.stripes[:, stripe], cam) for stripe in range(STRIPES)]
-        grouped = [self.grouped(ctx, vectors, view=view) for view, vectors in enumerate([whole, *halves])]
-        columns = np.stack([clusters.labels for clusters, _ in grouped], axis=1)  # (M, 3)
+        """Return (N, 3) clusters of whole, upper and lower body, or (N, 4) with the identity after oracle labels."""
+        vectors = ctx.vectors()
+        assert vectors.stripes is not None
+        cam, whole = ctx.stage.train.cam, self.vectors_to_cluster(ctx)
+        halves = [self.evened(vectors.stripes[:, stripe], cam) for stripe in range(STRIPES)]
+        results = [self.cluster_images(ctx, part, view=view) for view, part in enumerate([whole, *halves])]
+        columns = np.stack([clusters.labels for clusters, _ in results], axis=1)  # (M, 3)
         columns[(columns == NOISE).any(axis=1)] = NOISE
         self._require_common(columns[:, 0])
         figures: dict[str, float] = {}
-        if self.settings.ask != "none" and ctx.epoch >= self.settings.ask_after:
-            columns, figures = self._with_answers(ctx, ctx.stage, columns, grouped[0][1])
+        if self.settings.oracle != "none" and ctx.epoch >= self.settings.oracle_after:
+            columns, figures = self._with_oracle(ctx, ctx.stage, columns, results[0][1])
         ctx.log_metrics("ssg", {"share left out": float((columns[:, 0] == NOISE).mean()), **figures})
         columns[:, 0] = numbered(columns[:, 0])
-        return np.stack([beside_known(ctx.stage, column) for column in columns.T], axis=1)
+        return np.stack([number_after_labelled(ctx.stage, column) for column in columns.T], axis=1)
 
     def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
-        """Return the graph of vectors (M, D), with how far they are from the source (S, D) where there is one."""
+        """Return the graph of vectors (M, D), with their distances from the source (S, D) where there is one."""
         graph = super().neighbours(vectors, known)
         if graph is None or not len(known):
             return graph
@@ -190,15 +194,17 @@ class Ssg(Clustered, settings_class=SsgSettings):
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the triplets of the embedding and of each feature, by their own labels."""
         assert out.stripes is not None
-        joined = ctx.gather(out.after_neck, out.before_neck, out.stripes, batch.labels, use="mining")
-        after, whole, stripes, labels = joined
-        seen = {"after_neck": after, "whole": whole, "upper": stripes[:, 0], "lower": stripes[:, 1]}
-        columns = (0, 0, 1, 2)
-        values = {
-            name: self._triplets(x, labels[:, column]) for (name, x), column in zip(seen.items(), columns, strict=True)
+        gathered = ctx.gather(out.after_neck, out.before_neck, out.stripes, batch.labels, use="mining")
+        after, whole, stripes, labels = gathered
+        vectors = {
+            "after_neck": (after, 0),
+            "whole": (whole, 0),
+            "upper": (stripes[:, 0], 1),
+            "lower": (stripes[:, 1], 2),
         }
+        values = {name: self._triplets(x, labels[:, column]) for name, (x, column) in vectors.items()}
         if labels.shape[1] > 1 + STRIPES:
-            values["asked"] = torch.stack([self._triplets(x, labels[:, -1]) for x in seen.values()]).sum()
+            values["oracle"] = torch.stack([self._triplets(x, labels[:, -1]) for x, _ in vectors.values()]).sum()
         return {f"ssg {name}": LossTerm(value, self.settings.weight) for name, value in values.items()}
 
     def _triplets(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -206,38 +212,38 @@ class Ssg(Clustered, settings_class=SsgSettings):
 
     def _require_common(self, labels: Ints) -> None:
         try:
-            require_usable(Clusters(labels), outliers=self.settings.outliers)
+            require_usable(Clusters(labels), max_noise_ratio=self.settings.max_noise_ratio)
         except UserError as error:
             raise UserError(
                 f"of the images that are in clusters by whole, upper and lower body alike: {error}"
             ) from error
 
-    def _with_answers(
+    def _with_oracle(
         self, ctx: MethodContext, stage: Stage, columns: Ints, graph: SparseRows | None
     ) -> tuple[Ints, dict[str, float]]:
-        """Return the clusters (M, 3) merged by what was asked, with a column of names, and what there is to tell."""
+        """Return the clusters (M, 3) merged by the labels of the oracle, with a column of identities, and figures."""
         assert graph is not None
-        truth = stage.truth[hidden_rows(stage)]
-        asked = self._asked(ctx, columns[:, 0], truth)
-        if not len(asked):
-            return columns, {"labels asked": 0.0}
-        people, names = np.unique(truth[asked], return_inverse=True)
-        count = count_to_name(ctx.epoch, epochs=stage.epochs, unlabelled=len(truth) - len(asked))
-        named = named_by_nearest(graph, asked, names, count=count)
-        merged = merged_by_name(columns[:, 0], asked, named)
-        believed = (named != UNKNOWN) & (truth != UNKNOWN)
+        truth = stage.truth[unlabelled_rows(stage)]
+        queried = self._query(ctx, columns[:, 0], truth)
+        if not len(queried):
+            return columns, {"labels queried": 0.0}
+        names, identities = np.unique(truth[queried], return_inverse=True)
+        count = count_spread(ctx.epoch, epochs=stage.epochs, unlabelled=len(truth) - len(queried))
+        spread = spread_to_nearest(graph, queried, identities, count=count)
+        merged = merge_by_identity(columns[:, 0], queried, spread)
+        checked = (spread != UNKNOWN) & (truth != UNKNOWN)
         figures = {
-            "labels asked": float(len(asked)),
-            "people among them": float(len(people)),
-            "images named": float((named != UNKNOWN).sum()),
-            "of them right": float((people[named[believed]] == truth[believed]).mean()),
+            "labels queried": float(len(queried)),
+            "identities queried": float(len(names)),
+            "images with an identity": float((spread != UNKNOWN).sum()),
+            "share of them correct": float((names[spread[checked]] == truth[checked]).mean()),
         }
-        return np.column_stack([merged, columns[:, 1:], named]), figures
+        return np.column_stack([merged, columns[:, 1:], spread]), figures
 
-    def _asked(self, ctx: MethodContext, labels: Ints, truth: Ints) -> Ints:
-        """Return the rows (A,) of the images asked about, which are chosen once."""
-        if not len(self.asked) and self.settings.ask != "none":
+    def _query(self, ctx: MethodContext, labels: Ints, truth: Ints) -> Ints:
+        """Return the rows (A,) of the images that the oracle labels, which are drawn once."""
+        if not len(self.queried) and (oracle := self.settings.oracle) != "none":
             generator = np.random.default_rng([ctx.seed, ctx.epoch])
-            rows = chosen_to_ask(labels, generator, known=truth != UNKNOWN, ask=self.settings.ask)
-            self.asked = torch.from_numpy(rows).to(self.asked.device)
-        return self.asked.cpu().numpy()
+            rows = draw_queries(labels, generator, known=truth != UNKNOWN, oracle=oracle)
+            self.queried = torch.from_numpy(rows).to(self.queried.device)
+        return self.queried.cpu().numpy()

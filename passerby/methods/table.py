@@ -10,7 +10,7 @@ from passerby.methods.contrast import ContrastSettings
 from passerby.methods.dask import DaskSettings
 from passerby.methods.dec import DecSettings
 from passerby.methods.ebll import EbllSettings
-from passerby.methods.growth import GrowSettings
+from passerby.methods.expanding_classifier import ExpandingClassifierSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.mmt import MmtSettings
 from passerby.methods.pplr import PplrSettings
@@ -35,7 +35,7 @@ METHODS: Table[BaseMethodSettings] = Table(
         "si": SiSettings,
         "mas": MasSettings,
         "replay": ReplaySettings,
-        "grow": GrowSettings,
+        "grow": ExpandingClassifierSettings,
         "dask": DaskSettings,
         "pseudo": PseudoSettings,
         "contrast": ContrastSettings,

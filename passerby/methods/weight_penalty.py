@@ -1,10 +1,11 @@
-"""EWC, SI and MAS as methods: every weight of the model is pulled to what it was, as hard as earlier stages need it.
+"""EWC, SI and MAS as methods: penalties on the change of each weight, by its importance for earlier stages.
 
-Batch-norm statistics and classifiers take no part. What is remembered are flat vectors, the weights one after another.
+Batch-norm statistics and classifiers have no penalty. Reference and importance are flat vectors, one weight after
+another.
 
-No strength carries over from one model, optimiser or set to another: Adam rescales gradients, so that the same penalty
-holds less or more. At the end of each stage the log has the ratio of penalty and loss; try powers of ten until it
-is neither 0 nor far above 1.
+No strength carries over from one model, optimiser or data set to another: Adam rescales gradients, which changes the
+effect of the penalty. At the end of each stage the log has the ratio of penalty and loss; try powers of ten until it is
+neither 0 nor far above 1.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ def flat(tensors: Iterator[Tensor]) -> Tensor:
 
 
 def image_gradients(
-    ctx: MethodContext, stage: Stage, rows: Ints, figure: Callable[[Output, int], Tensor]
+    ctx: MethodContext, stage: Stage, rows: Ints, function: Callable[[Output, int], Tensor]
 ) -> Iterator[Tensor]:
-    """Yield the gradient (W,) of a figure of each image by itself, in float32 and with batch norms that stand still.
+    """Yield the gradient (W,) of a function of each single image, in float32 and with frozen batch norms.
 
     Args:
-        ctx: whose model is asked, the one that is scored.
-        stage: whose images.
-        rows: (N,) which of them.
-        figure: a scalar of the output for one image and the image's row.
+        ctx: context of the run; the gradients are those of the model that is scored.
+        stage: stage with the images.
+        rows: (N,) rows of the images.
+        function: a scalar of the output for one image and the image's row.
 
     """
     model = frozen(ctx.tested)
@@ -56,9 +57,9 @@ def image_gradients(
     learning = [weight for weight in weights if weight.requires_grad]
     images = read_inputs(model, stage.train.select(rows), ctx.view(stage.train).part(rows), size=1)
     for row, image in zip(rows.tolist(), images, strict=True):
-        value = figure(model(image.map(lambda tensor: tensor.to(ctx.device))), row)
-        found = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
-        yield flat(_or_zero(weight, found.get(weight)) for weight in weights)
+        value = function(model(image.map(lambda tensor: tensor.to(ctx.device))), row)
+        gradients = dict(zip(learning, torch.autograd.grad(value, learning, allow_unused=True), strict=True))
+        yield flat(_or_zero(weight, gradients.get(weight)) for weight in weights)
 
 
 def _or_zero(weight: Tensor, gradient: Tensor | None) -> Tensor:
@@ -72,7 +73,7 @@ def some_rows(stage: Stage, count: int, *, seed: int) -> Ints:
 
 
 class WeightPenaltySettings(BaseMethodSettings):
-    """What the three have in common."""
+    """Base of the settings of the three penalties."""
 
     strength: Positive
 
@@ -88,12 +89,12 @@ class WeightPenaltySettings(BaseMethodSettings):
 
 
 class WeightPenalty(Method):
-    """What the three have in common: the penalty, and how it compares with the loss."""
+    """Base of the three methods: the penalty, and its ratio to the loss."""
 
     settings: WeightPenaltySettings
     name: str
     factor = 2.0
-    """How many times `anchored`, which has a half, the penalty is."""
+    """Factor of `importance_penalty`, which has one half, in the penalty."""
 
     reference: Tensor
     importance: Tensor
@@ -119,31 +120,31 @@ class WeightPenalty(Method):
         """Return the penalty; none in the first stage."""
         if not len(self.reference):
             return {}
-        pull = importance_penalty(flat(ctx.embedder.parameters()), self.reference, self.importance)
-        return {self.name: LossTerm(self.factor * pull, self.strength)}
+        penalty = importance_penalty(flat(ctx.embedder.parameters()), self.reference, self.importance)
+        return {self.name: LossTerm(self.factor * penalty, self.strength)}
 
     def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
-        """Note how large the penalty is in this epoch beside all other terms."""
+        """Update the ratio of the penalty to all other terms in this epoch."""
         if ctx.is_updated and self.name in ctx.sums:
             others = sum(added for name, (_, added, _) in ctx.sums.items() if name != self.name)
             self.ratio.fill_(ctx.sums[self.name][1] / others if others else 0.0)
 
-    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
-        """Return how much the stage needs each weight, (W,)."""
+    def measure_importance(self, ctx: MethodContext, stage: Stage) -> Tensor:
+        """Return the importance (W,) of each weight for the stage."""
         raise NotImplementedError
 
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Add what the stage needs, and hold the weights where the stage leaves them."""
-        told = {"penalty / loss in the last epoch": float(self.ratio)} if len(self.reference) else {}
-        fresh = self.found(ctx, ctx.stage)
-        self.importance = self.kept_share * self.importance + fresh if len(self.importance) else fresh
+        """Add the importance for the stage, and keep the final weights as reference."""
+        ratio = {"penalty / loss in the last epoch": float(self.ratio)} if len(self.reference) else {}
+        added = self.measure_importance(ctx, ctx.stage)
+        self.importance = self.importance_decay * self.importance + added if len(self.importance) else added
         self.reference = flat(ctx.tested.parameters()).detach().clone()
         self.ratio.zero_()
-        ctx.log_metrics(self.name, {**told, "mean importance": float(self.importance.double().mean())})
+        ctx.log_metrics(self.name, {**ratio, "mean importance": float(self.importance.double().mean())})
 
     @property
-    def kept_share(self) -> float:
-        """How much of the importance for earlier stages stays when a stage is added."""
+    def importance_decay(self) -> float:
+        """Factor of the importance for earlier stages when a stage is added."""
         return 1.0
 
 
@@ -151,18 +152,20 @@ class WeightPenalty(Method):
 
 
 class EwcSettings(WeightPenaltySettings):
-    """Elastic weight consolidation: weights that decide who is who stay."""
+    """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017): importance for the classification; needs labels."""
 
     labelled_only: ClassVar[bool] = True
     needs_losses: ClassVar[tuple[str, ...]] = ("softmax",)
 
-    strength: Positive = Field(1000.0, description="lambda; no value carries over, see the ratio in the log")
-    images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
+    strength: Positive = Field(
+        1000.0, description="weight of the penalty (lambda); depends on model and data, see the ratio in the log"
+    )
+    images: Count = Field(200, description="images of a stage, drawn at random, from which the importance is measured")
     labels: Literal["empirical", "sampled"] = Field(
-        "empirical", description="those of the data, or drawn from what the model says (the true Fisher information)"
+        "empirical", description="labels of the data, or sampled from the predictions (the true Fisher information)"
     )
     decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the earlier importance that stays at each further stage (online EWC)"
+        1.0, description="factor of the earlier importance at each further stage (online EWC)"
     )
 
 
@@ -179,20 +182,20 @@ class Ewc(WeightPenalty, settings_class=EwcSettings):
     factor = 1.0
 
     @property
-    def kept_share(self) -> float:
+    def importance_decay(self) -> float:
         """The decay."""
         return self.settings.decay
 
-    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
+    def measure_importance(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return the diagonal of the Fisher information."""
         head = cast("Softmax", ctx.losses.losses["softmax"])
         generator = torch.Generator().manual_seed(ctx.seed)
 
         def log_likelihood(out: Output, row: int) -> Tensor:
-            says = head.logits(out).float().log_softmax(dim=1)  # (1, C)
+            log_p = head.logits(out).float().log_softmax(dim=1)  # (1, C)
             if self.settings.labels == "empirical":
-                return says[0, int(stage.train.pid[row])]
-            return says[0, int(torch.multinomial(says[0].detach().exp().cpu(), 1, generator=generator))]
+                return log_p[0, int(stage.train.pid[row])]
+            return log_p[0, int(torch.multinomial(log_p[0].detach().exp().cpu(), 1, generator=generator))]
 
         rows = some_rows(stage, self.settings.images, seed=ctx.seed)
         return mean_square(image_gradients(ctx, stage, rows, log_likelihood))
@@ -202,10 +205,12 @@ class Ewc(WeightPenalty, settings_class=EwcSettings):
 
 
 class MasSettings(WeightPenaltySettings):
-    """Memory aware synapses: weights that change embeddings most stay; needs no labels."""
+    """Memory aware synapses (Aljundi et al., ECCV 2018): importance for the embeddings; needs no labels."""
 
-    strength: Positive = Field(1.0, description="lambda; no value carries over, see the ratio in the log")
-    images: Count = Field(200, description="how many of a stage, drawn at random, tell how much it needs each weight")
+    strength: Positive = Field(
+        1.0, description="weight of the penalty (lambda); depends on model and data, see the ratio in the log"
+    )
+    images: Count = Field(200, description="images of a stage, drawn at random, from which the importance is measured")
 
 
 class Mas(WeightPenalty, settings_class=MasSettings):
@@ -218,7 +223,7 @@ class Mas(WeightPenalty, settings_class=MasSettings):
     settings: MasSettings
     name = "mas"
 
-    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
+    def measure_importance(self, ctx: MethodContext, stage: Stage) -> Tensor:
         """Return how the squared length of the embedding depends on each weight."""
         rows = some_rows(stage, self.settings.images, seed=ctx.seed)
         return mean_magnitude(image_gradients(ctx, stage, rows, lambda out, _: out.after_neck.square().sum()))
@@ -257,12 +262,12 @@ class Si(WeightPenalty, settings_class=SiSettings):
             self.register_buffer(each, torch.empty(0))
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Set out from the present weights."""
+        """Start the path at the present weights."""
         self.start = flat(ctx.embedder.parameters()).detach().clone()
         self.latest, self.path = self.start.clone(), torch.zeros_like(self.start)
 
     def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
-        """Add what the step contributed."""
+        """Add the contribution of the step to the path integral."""
         super().after_step(ctx, batch, out)
         if not ctx.is_updated:
             return
@@ -273,6 +278,6 @@ class Si(WeightPenalty, settings_class=SiSettings):
         self.path -= torch.where(moved == 0, 0, gradient * moved)  # fp16 leaves out steps whose gradients overflow
         self.latest = now
 
-    def found(self, ctx: MethodContext, stage: Stage) -> Tensor:
-        """Return what each weight contributed to the fall of the loss."""
+    def measure_importance(self, ctx: MethodContext, stage: Stage) -> Tensor:
+        """Return the contribution of each weight to the decrease of the loss."""
         return path_importance(self.path, self.latest - self.start, damping=self.settings.damping)

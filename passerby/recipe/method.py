@@ -24,11 +24,11 @@ class MethodSettings(ChoiceSettings):
 
     @model_validator(mode="after")
     def _exclusive(self) -> Self:
-        makers = [name for name, chosen in self.chosen.items() if chosen.assigns_labels]
-        if len(makers) > 1:
-            raise ValueError(f"method.{makers[0]} and method.{makers[1]} both assign labels; leave one out")
-        for name, chosen in self.chosen.items():
-            for other in chosen.excludes:
+        assigning = [name for name, method in self.chosen.items() if method.assigns_labels]
+        if len(assigning) > 1:
+            raise ValueError(f"method.{assigning[0]} and method.{assigning[1]} both assign labels; leave one out")
+        for name, method in self.chosen.items():
+            for other in method.excludes:
                 if other in self.chosen:
                     raise ValueError(f"method.{name} and method.{other} exclude each other; leave one out")
         return self

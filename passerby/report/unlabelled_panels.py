@@ -34,16 +34,16 @@ def source_panel(recipe: Recipe) -> Panel:
 
 def labels_panel(stage: StageSettings, *, title: str) -> Panel:
     """Return the panel of pseudo-labels: embed, compare, cluster, assign."""
-    name, method = _clustering(stage)
-    views = method.views[1:]
-    group = (*facts(method.cluster, without=("kind",)), *((f"also {', '.join(views)}",) if views else ()))
+    name, settings = _clustering(stage)
+    views = settings.views[1:]
+    group = (*facts(settings.cluster, without=("kind",)), *((f"also {', '.join(views)}",) if views else ()))
     return Panel(
         title,
         (
             Column("Embed", _embedding(stage, name)),
-            Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(method)), "value"),)),
-            Column("Cluster", (Box("group", f"Clusters: {method.cluster.kind}", group, "learning"),)),
-            Column("Assign", (Box("name", "Pseudo-labels", tuple(_assigned(stage, name, method)), "learning"),)),
+            Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(settings)), "value"),)),
+            Column("Cluster", (Box("group", f"Clusters: {settings.cluster.kind}", group, "learning"),)),
+            Column("Assign", (Box("name", "Pseudo-labels", tuple(_assigned(stage, name, settings)), "learning"),)),
         ),
         (("network", "compare"), ("compare", "group"), ("group", "name")),
     )
@@ -51,9 +51,9 @@ def labels_panel(stage: StageSettings, *, title: str) -> Panel:
 
 def _clustering(stage: StageSettings) -> tuple[str, ClusteredSettings]:
     """Return the name and the settings of the method that assigns the pseudo-labels of a stage."""
-    for name, method in stage.method.chosen.items():
-        if isinstance(method, ClusteredSettings):
-            return name, method
+    for name, settings in stage.method.chosen.items():
+        if isinstance(settings, ClusteredSettings):
+            return name, settings
     raise AssertionError("every unlabelled stage has a method that assigns labels")
 
 
@@ -62,19 +62,19 @@ def _embedding(stage: StageSettings, name: str) -> tuple[Box, ...]:
     return images, Box("network", captions(name).embedded_by, (), "network")
 
 
-def _compared(method: ClusteredSettings) -> Iterator[str]:
-    yield f"the vector {method.feature} of each image"
-    if method.cameras != "ignore":
-        spread = " and spread" if method.cameras == "standardise" else ""
+def _compared(settings: ClusteredSettings) -> Iterator[str]:
+    yield f"the vector {settings.feature} of each image"
+    if settings.cameras != "ignore":
+        spread = " and spread" if settings.cameras == "standardise" else ""
         yield f"without each camera's mean{spread}"
 
 
-def _assigned(stage: StageSettings, name: str, method: ClusteredSettings) -> Iterator[str]:
-    everyone = isinstance(method.cluster, KmeansSettings)
+def _assigned(stage: StageSettings, name: str, settings: ClusteredSettings) -> Iterator[str]:
+    everyone = isinstance(settings.cluster, KmeansSettings)
     yield "every image is in a cluster" if everyone else captions(name).noise
     if stage.source:
         yield f"identities of {', '.join(stage.source)} keep their labels"
-    if method.outliers < 1 and not everyone:
-        yield f"the run stops where more than {100 * method.outliers:g} % of the images are noise"
-    if method.stop is not None:
-        yield f"the stage ends when clusters have converged: {', '.join(facts(method.stop))}"
+    if settings.max_noise_ratio < 1 and not everyone:
+        yield f"the run stops where more than {100 * settings.max_noise_ratio:g} % of the images are noise"
+    if settings.stop is not None:
+        yield f"the stage ends when clusters have converged: {', '.join(facts(settings.stop))}"

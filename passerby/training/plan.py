@@ -21,7 +21,7 @@ def count_batches(stage: Stage, sampler: SamplerSettings) -> int:
     """
     if stage.iterations is not None:
         return stage.iterations
-    new = stage.fresh if stage.labelled else stage.train.pid == UNKNOWN
+    new = stage.is_new if stage.labelled else stage.train.pid == UNKNOWN
     return max(1, int(new.sum()) // sampler.batch_size)
 
 
@@ -51,7 +51,7 @@ def plan_epoch(stage: Stage, labels: Ints, generator: np.random.Generator, *, sa
         return sampler.plan(images, generator, count=count)
     if not stage.labelled:
         images = _lone_drawn_together(images, generator, instances=sampler.instances)
-    if not stage.recalled:
+    if not stage.replay_ratio:
         return sampler.plan(images, generator, count=count)
     return _plan_with_memory(stage, images, generator, sampler=sampler, count=count)
 
@@ -60,11 +60,11 @@ def _plan_with_memory(
     stage: Stage, images: EpochImages, generator: np.random.Generator, *, sampler: GroupSamplerSettings, count: int
 ) -> Ints:
     """Plan an epoch in which a share of the identities of each batch comes from the last source, a memory."""
-    old = np.where(stage.fresh, -1, images.labels)
-    recalled = min(len(np.unique(old[old >= 0])), replayed_identities(sampler.identities, stage.recalled))
-    new = replace(images, labels=np.where(stage.fresh, images.labels, -1), sources=images.sources[:-1])
-    plan = sampler.with_identities(sampler.identities - recalled).plan(new, generator, count=count)
-    of_memory = sampler.for_one_dataset().with_identities(recalled)
+    old = np.where(stage.is_new, -1, images.labels)
+    replayed = min(len(np.unique(old[old >= 0])), replayed_identities(sampler.identities, stage.replay_ratio))
+    new = replace(images, labels=np.where(stage.is_new, images.labels, -1), sources=images.sources[:-1])
+    plan = sampler.with_identities(sampler.identities - replayed).plan(new, generator, count=count)
+    of_memory = sampler.for_one_dataset().with_identities(replayed)
     again = of_memory.plan(replace(images, labels=old), generator, count=count)
     return interleave(plan, again, instances=sampler.instances)
 

@@ -28,9 +28,9 @@ class Stage:
         epochs: how often the images are seen, >= 1.
         sources: the data sets that `train` was joined from, by name; default: one, called as the stage.
         origin: (N,) which of the sources each image comes from, 0..len(sources)-1; default: the first.
-        recalled: share of the people of each batch, in [0, 1), that come from the last of the sources, which then holds
-            images of earlier stages and does not count for the length of an epoch; 0 = there is no such source.
-        absent: how many people of earlier stages classifiers are to know beside those of `train`, >= 0.
+        replay_ratio: share of the identities of each batch, in [0, 1), that come from the last of the sources, which
+            then holds images of earlier stages and does not count for the length of an epoch; 0 = no such source.
+        count_old_classes: number of identities of earlier stages that classifiers have beside those of `train`, >= 0.
         truth: (N,) who is really in each image where `train` does not tell, -1 = unknown; for measuring, and for a
             method that asks for labels; of a single data set by its own numbers; default: the pids of `train`.
         iterations: batches in an epoch, >= 1; None = new images by the size of a batch.
@@ -44,8 +44,8 @@ class Stage:
     epochs: int
     sources: tuple[str, ...] = ()
     origin: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    recalled: float = 0.0
-    absent: int = 0
+    replay_ratio: float = 0.0
+    count_old_classes: int = 0
     truth: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     iterations: int | None = None
     source: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Stage:
     @property
     def classes(self) -> int:
         """Number of classes of a classifier of the stage."""
-        return self.train.count_identities + self.absent
+        return self.train.count_identities + self.count_old_classes
 
     @property
     def learnt(self) -> tuple[str, ...]:
@@ -71,10 +71,10 @@ class Stage:
         return tuple(name for name in self.sources if name not in self.source)
 
     @property
-    def fresh(self) -> Bools:
-        """(N,) which images are new, and not shown again from an earlier stage."""
+    def is_new(self) -> Bools:
+        """(N,) which images are new, not replayed from an earlier stage."""
         last: Bools = self.origin == len(self.sources) - 1
-        return ~last if self.recalled else np.ones(len(self.train), bool)
+        return ~last if self.replay_ratio else np.ones(len(self.train), bool)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,7 @@ TWO = "stages=[{train: [one], epochs: 1}, {train: [two], epochs: 1}]"
         ([JOINED[0], "stages=[{train: [one]}, {train: [two], epochs: 0}]"], "stages.1.epochs"),
         (
             ["method.lwf={tr_dist: 1.0}"],
-            "method.lwf holds on to an earlier stage and has no effect here: the recipe has",
+            "method.lwf needs an earlier stage and has no effect here: the recipe has",
         ),
         (
             [JOINED[0], "stages=[{train: [one], method: {average: {}}}, {train: [two]}]"],
@@ -78,7 +78,7 @@ TWO = "stages=[{train: [one], epochs: 1}, {train: [two], epochs: 1}]"
         ),
         (
             [JOINED[0], "stages=[{train: [one]}, {train: [two], method: {ewc: {}}}]"],
-            "method.ewc holds on to what it kept of an earlier stage and has no effect here: only the last stage names",
+            "method.ewc needs state of an earlier stage and has no effect here: only the last stage names",
         ),
         (
             [JOINED[0].replace("TWIN", "CROSSED"), "stages=[{train: [one], epochs: 1}]", "evaluate=[two]"],

@@ -173,7 +173,7 @@ def test_useful_clusters_pass():
     require_usable(Clusters(np.array([0, 0, 1, 1])))
     require_usable(Clusters(np.array([0, 1] + [-1] * 38)))
     with pytest.raises(UserError, match="more than the 90 %"):
-        require_usable(Clusters(np.array([0, 1] + [-1] * 38)), outliers=0.9)
+        require_usable(Clusters(np.array([0, 1] + [-1] * 38)), max_noise_ratio=0.9)
 
 
 @pytest.mark.parametrize(

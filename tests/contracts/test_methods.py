@@ -150,5 +150,5 @@ def test_a_part_that_needs_an_earlier_stage_is_refused_without_one(tiny, name, n
 
     recipe, text = recipe_with(tiny, name, number), f"method.{name}={json.dumps(CHANGES.get(name, [{}])[number])}"
     if recipe.method.chosen[name].needs_previous_model:
-        with pytest.raises(UserError, match=f"method.{name} holds on to an earlier stage and has no effect here"):
+        with pytest.raises(UserError, match=f"method.{name} needs an earlier stage and has no effect here"):
             tiny(text)

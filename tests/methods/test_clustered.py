@@ -9,7 +9,7 @@ import torch
 
 from passerby.clustering.algorithms import DbscanSettings
 from passerby.distances.camera_norm import normalise_cameras
-from passerby.methods.clustered import beside_known, unit
+from passerby.methods.clustered import number_after_labelled, unit
 from passerby.methods.pseudo import PseudoSettings
 from passerby.types import Split, Stage
 
@@ -36,7 +36,7 @@ def test_a_camera_of_one_image_has_nothing_of_its_own():
 def test_clusters_are_numbered_after_known_people():
     train = Split(["a", "b", "c", "d", "e"], [-1, 0, -1, 1, -1], [0] * 5)
     stage = Stage("here", train, labelled=False, epochs=1)
-    assert beside_known(stage, np.array([1, -1, 0])).tolist() == [3, 0, -1, 1, 2]
+    assert number_after_labelled(stage, np.array([1, -1, 0])).tolist() == [3, 0, -1, 1, 2]
 
 
 def test_vectors_of_length_zero_stay():
@@ -54,5 +54,5 @@ def test_clusters_are_found_on_the_device_of_the_run(monkeypatch):
 
     monkeypatch.setattr(DbscanSettings, "neighbours", neighbours)
     with pytest.raises(StopIteration):
-        PseudoSettings().make().grouped(run, np.eye(2, dtype=np.float32))
+        PseudoSettings().make().cluster_images(run, np.eye(2, dtype=np.float32))
     assert asked == ["cuda:1"]

@@ -65,7 +65,7 @@ def test_more_centres_than_images_in_clusters_are_refused(tiny, tmp_path):
     )
     from passerby.methods import dec
 
-    kept = dec.hidden_rows
+    kept = dec.unlabelled_rows
     calls = []
 
     def fewer(stage):
@@ -76,7 +76,7 @@ def test_more_centres_than_images_in_clusters_are_refused(tiny, tmp_path):
         return rows
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(dec, "hidden_rows", fewer)
+        patched.setattr(dec, "unlabelled_rows", fewer)
         with pytest.raises(
             UserError, match=r"method.dec has 23 centres, and only 5 images are in clusters; choose a smaller"
         ):

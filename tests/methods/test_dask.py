@@ -164,7 +164,7 @@ def test_the_pooling_is_weighted_in_the_second_look_too(tiny, masks, tmp_path):
 @pytest.mark.parametrize(("whose", "count"), [("last", 1), ("random", 3)])
 def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, whose, count):
     run = make_trainer(
-        tiny(THREE, "data.sampler.identities=3", "evaluate=[]", dask(f"site: {whose}")), tmp_path / "run"
+        tiny(THREE, "data.sampler.identities=3", "evaluate=[]", dask(f"domain: {whose}")), tmp_path / "run"
     )
     method, told = None, []
     run.context._log = told.append
@@ -178,7 +178,7 @@ def test_only_the_last_network_is_kept_unless_any_may_be_asked(tiny, tmp_path, w
 
 
 def test_networks_of_several_kinds_come_back(second):
-    run = second(dask("site: random"))
+    run = second(dask("domain: random"))
     method = run.state.methods["dask"]
     method.networks.append(AKPNet("test_efficientnet", run.state.embedder.input))
     state = copy.deepcopy(method.state_dict())
@@ -193,7 +193,7 @@ def test_networks_of_several_kinds_come_back(second):
 
 
 def test_a_random_site_is_drawn_anew_in_every_epoch(second):
-    run = second(dask("site: random"))
+    run = second(dask("domain: random"))
     method = run.state.methods["dask"]
     method.networks.extend(
         [AKPNet("test_resnet", run.state.embedder.input), AKPNet("test_resnet", run.state.embedder.input)]
@@ -255,14 +255,14 @@ def test_dask_with_its_growing_head_is_that_of_the_paper():
     stage = load_recipe("lifelong/order_1-dask", ["method.grow={}"]).stages[1]
     assert list(stage.method.chosen) == ["average", "affinity", "grow", "dask"]
     method = stage.method.dask
-    assert (method.weight, method.site, method.steps, method.batch, method.lr) == (4.5, "last", 20_000, 128, 2e-4)
+    assert (method.weight, method.domain, method.steps, method.batch, method.lr) == (4.5, "last", 20_000, 128, 2e-4)
     assert (method.backbone, method.weights) == ("mobilenetv3_small_100", "pretrained")
     assert (stage.method.affinity.weight, stage.method.affinity.temperature) == (1.0, 0.1)
     assert (stage.method.affinity.rectified, stage.method.average.alpha) == (False, 0.5)
 
 
 def test_it_declares_what_it_adds_and_keeps():
-    for settings in (DaskSettings(), DaskSettings(site="random")):
+    for settings in (DaskSettings(), DaskSettings(domain="random")):
         assert (settings.adds_loss, settings.reads_memory, settings.acts_at_end) == ("later", True, True)
     only_leaves = DaskSettings(weight=0)
     assert (only_leaves.adds_loss, only_leaves.reads_memory, only_leaves.acts_at_end) == ("never", False, True)

@@ -12,7 +12,16 @@ from passerby.methods.autoencoder import Autoencoder
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.encoder import Encoder
 from passerby.methods.method import frozen
-from passerby.methods.reconstruction import COLLAPSED, LOW, Lesson, Material, learn, led_through, measure, objective
+from passerby.methods.reconstruction import (
+    COLLAPSED,
+    LOW,
+    AutoencoderTraining,
+    FeatureSource,
+    fit_autoencoders,
+    measure,
+    objective,
+    reconstructing,
+)
 from passerby.models.embedder import Embedder
 from passerby.settings import build
 from passerby.training import run_log
@@ -28,11 +37,11 @@ THREE = (
 )
 
 
-class Given(Material):
+class Given(FeatureSource):
     """Vectors or maps that are already there: (2, N, ...), as they are and mirrored."""
 
     def __init__(self, kept):
-        self.kept, self.split, self.device = kept, range(kept.shape[1]), torch.device("cpu")
+        self.stored, self.split, self.device = kept, range(kept.shape[1]), torch.device("cpu")
 
 
 def features(count=200, dimension=16, rank=4):
@@ -48,8 +57,8 @@ def squared(x, reconstruction, _rows):
 
 def learnt(material, *, loss=squared, epochs=40, seed=0, **shape):
     torch.manual_seed(3)
-    autoencoder = Autoencoder(material.kept.shape[2], shape.pop("code", 4), **shape)
-    learn([Lesson(autoencoder, loss)], material, epochs=epochs, batch=32, lr=0.02, seed=seed)
+    autoencoder = Autoencoder(material.stored.shape[2], shape.pop("code", 4), **shape)
+    fit_autoencoders([AutoencoderTraining(autoencoder, loss)], material, epochs=epochs, batch=32, lr=0.02, seed=seed)
     return autoencoder
 
 
@@ -66,7 +75,7 @@ def test_an_autoencoder_learns_what_has_no_more_dimensions_than_its_code():
 
 def test_the_fit_equals_what_whole_tables_give():
     material, autoencoder = features(count=150), learnt(features(count=150), epochs=3)
-    everything = material.kept.flatten(0, 1)
+    everything = material.stored.flatten(0, 1)
     code, reconstruction = autoencoder(everything)
     fit = measure(autoencoder, material)
     assert fit.error == pytest.approx((reconstruction - everything).square().mean().item(), rel=1e-4)
@@ -79,7 +88,7 @@ def test_the_mean_explains_nothing_and_has_no_code():
     with torch.no_grad():
         for parameter in autoencoder.parameters():
             parameter.zero_()
-        autoencoder.decoder.bias.copy_(material.kept.flatten(0, 1).mean(dim=0))
+        autoencoder.decoder.bias.copy_(material.stored.flatten(0, 1).mean(dim=0))
     fit = measure(autoencoder, material)
     assert fit.explained == pytest.approx(0, abs=1e-5)
     assert fit.code_variance == fit.liveliness == 0
@@ -101,7 +110,7 @@ def test_whether_a_code_lives_does_not_depend_on_its_unit_nor_on_that_of_the_fea
         autoencoder.decoder.bias.mul_(1e-3)
         autoencoder.encoder.bias.mul_(1e-3)
         autoencoder.decoder.weight.mul_(1e-3)
-    tiny = measure(autoencoder, Given(features().kept / 1e3))
+    tiny = measure(autoencoder, Given(features().stored / 1e3))
     assert tiny.variance < 1e-6
     assert tiny.liveliness == pytest.approx(fit.liveliness, rel=1e-3)
 
@@ -114,7 +123,7 @@ def test_a_penalty_that_is_a_sum_collapses_the_code_and_a_mean_does_not(loss):
         def value(x, reconstruction, _rows):
             return objective(F.mse_loss(reconstruction, x), autoencoder, loss, strength=0.1, reduction=reduction)
 
-        learn([Lesson(autoencoder, value)], features(), epochs=20, batch=32, lr=0.02, seed=0)
+        fit_autoencoders([AutoencoderTraining(autoencoder, value)], features(), epochs=20, batch=32, lr=0.02, seed=0)
         return measure(autoencoder, features())
 
     assert penalised("sum").code_variance < 1e-4
@@ -159,9 +168,9 @@ def paths(tiny):
 
 @pytest.mark.parametrize("place", ["after_pooling", "before_pooling"])
 def test_what_is_kept_equals_what_is_made_anew(model, paths, place):
-    kept, anew = (Material(model, Split.of_paths(paths), place=place, limit=limit) for limit in (2**30, 0))
-    assert kept.kept is not None
-    assert anew.kept is None
+    kept, anew = (FeatureSource(model, Split.of_paths(paths), place=place, limit=limit) for limit in (2**30, 0))
+    assert kept.stored is not None
+    assert anew.stored is None
     rows, mirrored = torch.tensor([7, 0, 3, 7]), torch.tensor([True, False, True, False])
     found = kept(rows, mirrored)
     torch.testing.assert_close(found, anew(rows, mirrored), atol=1e-5, rtol=1e-4)
@@ -179,11 +188,11 @@ def test_a_reconstruction_that_changes_nothing_leaves_the_scores_as_they_are(tin
     run = make_trainer(tiny("model.pool=gem"), tmp_path)
     model = frozen(run.state.embedder)
     before = run.evaluator.scores(model)["market1501"]
-    with led_through(model, Unchanged(4, 2), place=place):
+    with reconstructing(model, Unchanged(4, 2), place=place):
         assert run.evaluator.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
     constant = Autoencoder(run.state.embedder.backbone.channels, 2, place=place)
     torch.nn.init.zeros_(constant.decoder.weight)
-    with led_through(model, constant, place=place):
+    with reconstructing(model, constant, place=place):
         assert run.evaluator.scores(model)["market1501"].mAP < before.mAP
     assert run.evaluator.scores(model)["market1501"].ap.tolist() == before.ap.tolist()
 
@@ -384,7 +393,15 @@ def test_the_rate_of_an_autoencoder_falls_at_its_milestones(milestones):
     def value(x, reconstruction, _rows):
         return objective(F.mse_loss(reconstruction, x), autoencoder, "ae_l1", strength=1.0, reduction="sum")
 
-    learn([Lesson(autoencoder, value)], features(), epochs=60, batch=32, lr=0.02, seed=0, milestones=milestones)
+    fit_autoencoders(
+        [AutoencoderTraining(autoencoder, value)],
+        features(),
+        epochs=60,
+        batch=32,
+        lr=0.02,
+        seed=0,
+        milestones=milestones,
+    )
     mean = autoencoder.penalty("l1", reduction="mean").item()
     assert (mean < 2e-4) == bool(milestones)
 
@@ -415,10 +432,10 @@ def test_settings_that_would_do_nothing(settings, sentence):
     [
         (["method.ebll.code=4096"], r"code is 4096, which must be below the \d+ numbers that it codes"),
         (["method.ebll.epochs=0"], "epochs 0 and no earlier stage"),
-        (["method.ebll.task=1.0", "losses.softmax=null"], "asks the classifier of losses.softmax"),
+        (["method.ebll.task=1.0", "losses.softmax=null"], "needs the classifier of losses.softmax"),
         (
             ["foreground=pool", "masks=MASKS", "method.ebll.task=1.0", "method.ebll.place=before_pooling"],
-            "without the masks that foreground: pool weights it by; use place: after_pooling or task: 0",
+            "without the masks of foreground.use: pool; use place: after_pooling or task: 0",
         ),
         (
             ["model.backbone=test_vit", "model.last_stride=2", "method.ebll.place=before_pooling"],

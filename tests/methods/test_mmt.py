@@ -10,7 +10,7 @@ import torch
 from passerby.errors import UserError
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.losses.triplet import triplet_loss
-from passerby.methods.mmt import kept_of_mean, soft_cross_entropy, soft_triplet
+from passerby.methods.mmt import soft_cross_entropy, soft_triplet, warm_decay
 from passerby.training.session import train
 from passerby.types import Inputs
 from tests.methods.steps import shake, some
@@ -48,7 +48,7 @@ def test_the_order_of_images_does_not_count():
 
 def test_a_teacher_moves_as_published():
     told = ORACLE["ema"]
-    assert [kept_of_mean(step) for step in (0, 9, 5000)] == [told["step0"], told["step9"], told["step5000"]]
+    assert [warm_decay(step) for step in (0, 9, 5000)] == [told["step0"], told["step9"], told["step5000"]]
 
 
 STAGE = (
@@ -169,4 +169,4 @@ def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):
     with torch.no_grad():
         seen = [copy.deepcopy(net).eval()(Inputs.of_images(images)).after_neck for net in method.teachers]
     wanted = sum(torch.nn.functional.normalize(one) for one in seen) / 2
-    torch.testing.assert_close(torch.from_numpy(method.looked_at(run.context)), wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(method.vectors_to_cluster(run.context)), wanted, atol=1e-5, rtol=1e-4)

@@ -99,11 +99,11 @@ def test_a_third_stage_has_both_memories(second):
     assert run.state.stage.train.count_identities == 3 + 2 + 2
     wanted = torch.cat([learnt[3:5], learnt[torch.from_numpy(newest)]])
     assert torch.equal(classifiers(run.state.losses.losses)["softmax"].weight[3:], wanted)
-    assert run.state.stage.train.path[run.state.stage.fresh].tolist() == run.setup.stages[2].train.path.tolist()
+    assert run.state.stage.train.path[run.state.stage.is_new].tolist() == run.setup.stages[2].train.path.tolist()
 
 
 def test_a_run_counts_its_memory_and_draws_its_share(tiny, tmp_path):
-    recipe = tiny(*TWO_SITES, "data.sampler.identities=3", "method.replay={identities: 3, share: 0.34, choose: far}")
+    recipe = tiny(*TWO_SITES, "data.sampler.identities=3", "method.replay={identities: 3, ratio: 0.34, choose: far}")
     train(recipe, tmp_path / "run")
     records = run_log.read(tmp_path / "run" / "log.jsonl")
     first, last = (record for record in records if isinstance(record, run_log.MetricRecord))
@@ -143,10 +143,10 @@ def test_stages_without_stored_vectors_get_them_later(second):
         (["method.replay={}", "stages=[{train: [market1501], labelled: false}]"], "method.replay needs known id"),
         (["method.ewc={}", "losses.softmax=null"], "method.ewc needs losses.softmax"),
         (["method.replay.choose=hering"], "method.replay.choose is 'hering', allowed"),
-        (["method.replay.share=1"], "method.replay.share is 1"),
+        (["method.replay.ratio=1"], "method.replay.ratio is 1"),
         (
             [
-                "stages=[{train: [market1501, other]}]", "data.sampler=per_domain", "method.replay.share=0.3",
+                "stages=[{train: [market1501, other]}]", "data.sampler=per_domain", "method.replay.ratio=0.3",
             ],
             "divides the 3 identities of a batch",
         ),

@@ -83,7 +83,9 @@ def test_radii_around_a_radius_that_the_data_gave_stay_in_range(eps, radii):
 
 
 def test_a_radius_that_is_a_small_share_of_the_distances_leaves_clusters(unknown):
-    run = unknown("method.spcl={cluster: {eps: share, share: 0.002, k1: 6, k2: 2, min_samples: 2}, outliers: 1.0}")
+    run = unknown(
+        "method.spcl={cluster: {eps: share, share: 0.002, k1: 6, k2: 2, min_samples: 2}, max_noise_ratio: 1.0}"
+    )
     assert 0 < float(run.state.methods["spcl"].eps) < 0.02
     assert (run.state.counters.labels >= 0).all()
 
@@ -158,7 +160,7 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_imag
     hidden = torch.from_numpy(stage.train.pid < 0)
     count = 6 if beside else 0
     assert hidden.sum() == 24
-    assert method.people.tolist() == [*range(count), *run.state.counters.labels[hidden].tolist()]
+    assert method.identities.tolist() == [*range(count), *run.state.counters.labels[hidden].tolist()]
     known = torch.nonzero(~hidden).flatten().tolist()
     unseen = torch.nonzero(hidden).flatten().tolist()
     rows = [unseen[7], *known[1:3], unseen[0], *known[-1:], unseen[23]]  # two are of one known person
@@ -168,7 +170,8 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_the_rows_of_its_imag
     loss = method.losses(run.context, batch, out)["memory"].value
     kinds = [rows for rows in (batch.labels < count, batch.labels >= count) if rows.any()]
     wanted = sum(
-        memory_loss(out.after_neck[rows], batch.labels[rows], before, method.people, temperature=0.1) for rows in kinds
+        memory_loss(out.after_neck[rows], batch.labels[rows], before, method.identities, temperature=0.1)
+        for rows in kinds
     )
     torch.testing.assert_close(loss, wanted)
     with torch.no_grad():

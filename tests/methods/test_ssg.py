@@ -74,8 +74,8 @@ def test_without_a_triplet_there_is_a_loss_of_0_with_a_gradient_of_0(labels):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"ask_after": 3}, "ask_after has no effect with ask: none"),
-        ({"cluster": {"kind": "kmeans"}, "ask": "cluster"}, "ask looks for the nearest images on the graph"),
+        ({"oracle_after": 3}, "oracle_after has no effect with oracle: none"),
+        ({"cluster": {"kind": "kmeans"}, "oracle": "cluster"}, "oracle needs the nearest images on the graph"),
         ({"cluster": {"kind": "kmeans"}, "source": 0.2}, "source changes distances on the graph"),
     ],
 )
@@ -89,11 +89,11 @@ def test_what_would_have_no_effect_is_refused(told, message):
 HALVES = ["method.ssg={cluster: {kind: kmeans, k: 3}, weight: 2.0, margin: 0.7}", "model.stripes=2"]
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
+@pytest.mark.parametrize("with_oracle", [False, True])
+def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, with_oracle):
     run = unknown(*HALVES)
     generator = torch.Generator().manual_seed(1)
-    labels = torch.randint(-1, 3, (24, 4 if asked else 3), generator=generator)  # the views do not agree
+    labels = torch.randint(-1, 3, (24, 4 if with_oracle else 3), generator=generator)  # the views do not agree
     batch = some(run, rows=range(0, 24, 2), labels=labels)
     out = run.state.embedder(batch.inputs)
     terms = run.state.methods["ssg"].losses(run.context, batch, out)
@@ -104,8 +104,8 @@ def test_the_whole_and_each_half_learn_by_labels_of_their_own(unknown, asked):
         "ssg lower": (out.stripes[:, 1], 2),
     }
     wanted = {name: known_triplets(x, batch.labels[:, n], margin=0.7) for name, (x, n) in seen.items()}
-    if asked:
-        wanted["ssg asked"] = sum(known_triplets(x, batch.labels[:, 3], margin=0.7) for x, _ in seen.values())
+    if with_oracle:
+        wanted["ssg oracle"] = sum(known_triplets(x, batch.labels[:, 3], margin=0.7) for x, _ in seen.values())
     assert terms.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(terms[name].value, value)

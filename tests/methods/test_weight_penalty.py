@@ -53,7 +53,7 @@ def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
         return -F.cross_entropy(head(out.after_neck), torch.tensor([run.state.stage.train.pid[row]]))
 
     gradients = slow_gradients(run, rows, likelihood)
-    found = run.state.methods["ewc"].found(run.context, run.state.stage)
+    found = run.state.methods["ewc"].measure_importance(run.context, run.state.stage)
     torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-7, rtol=1e-4)
     batched = gradients.mean(dim=0).square()  # the square of a batch's gradient is known to be wrong
     assert not torch.allclose(found, batched, rtol=0.1)
@@ -63,10 +63,10 @@ def test_the_fisher_information_of_a_network_equals_a_slow_loop(begun):
 
 def test_labels_may_be_drawn_from_what_the_model_says(begun):
     run = begun("method.ewc={images: 8, labels: sampled}")
-    sampled = run.state.methods["ewc"].found(run.context, run.state.stage)
-    assert torch.equal(sampled, run.state.methods["ewc"].found(run.context, run.state.stage))
+    sampled = run.state.methods["ewc"].measure_importance(run.context, run.state.stage)
+    assert torch.equal(sampled, run.state.methods["ewc"].measure_importance(run.context, run.state.stage))
     run.state.methods["ewc"].settings = EwcSettings(images=8)
-    assert not torch.equal(sampled, run.state.methods["ewc"].found(run.context, run.state.stage))
+    assert not torch.equal(sampled, run.state.methods["ewc"].measure_importance(run.context, run.state.stage))
 
 
 def test_labels_are_drawn_as_likely_as_the_model_says(begun):
@@ -85,7 +85,7 @@ def test_labels_are_drawn_as_likely_as_the_model_says(begun):
     gradients = slow_gradients(run, rows, believed)
     assert min(sure) > 0.99, "so sure that nothing else is drawn"
     assert sum(right) <= 3, "what is drawn is not what the data say"
-    found = run.state.methods["ewc"].found(run.context, run.state.stage)
+    found = run.state.methods["ewc"].measure_importance(run.context, run.state.stage)
     torch.testing.assert_close(found, gradients.square().mean(dim=0), atol=1e-12, rtol=1e-2)
     assert found.max() > 0
 
@@ -105,7 +105,7 @@ def test_importance_of_earlier_stages_fades_as_the_decay_says(later, name, setti
     if name == "si":  # an untrained stage has gone no way
         earlier = torch.rand(len(earlier), generator=torch.Generator().manual_seed(0))
         method.importance, method.path = earlier.clone(), torch.ones_like(earlier)
-    fresh = method.found(run.context, run.state.stage)
+    fresh = method.measure_importance(run.context, run.state.stage)
     assert earlier.max() > 0
     assert fresh.max() > 0
     method.on_stage_end(run.context)
@@ -130,7 +130,10 @@ def test_memory_aware_synapses_of_a_network_equal_a_slow_loop(begun):
     rows = some_rows(run.state.stage, 3, seed=run.state.seed)
     gradients = slow_gradients(run, rows, lambda out, _: out.after_neck.square().sum())
     torch.testing.assert_close(
-        run.state.methods["mas"].found(run.context, run.state.stage), gradients.abs().mean(dim=0), atol=1e-5, rtol=1e-3
+        run.state.methods["mas"].measure_importance(run.context, run.state.stage),
+        gradients.abs().mean(dim=0),
+        atol=1e-5,
+        rtol=1e-3,
     )
 
 

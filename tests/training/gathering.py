@@ -55,7 +55,7 @@ METHODS = {
     "spcl beside": unknown(
         "data.sampler.identities=4",
         stage=BESIDE,
-        spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}, "norms": "shared"},
+        spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}, "batch_norm": "shared"},
     ),
     "mmt": unknown(mmt=KMEANS),
     "pplr": unknown("model.stripes=2", network=STILL_NORMS, pplr=KMEANS),

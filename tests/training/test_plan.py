@@ -89,14 +89,14 @@ def test_the_opening_tells_of_each_set():
     assert second == "here: how often an epoch shows each image on average: site0 0.67, site1 2 times"
 
 
-def with_memory(*people, recalled):
+def with_memory(*people, ratio):
     """Return a stage whose last set is a memory."""
-    return replace(stage(*people), recalled=recalled)
+    return replace(stage(*people), replay_ratio=ratio)
 
 
-@pytest.mark.parametrize(("recalled", "old"), [(0.25, 1), (0.5, 2), (0.75, 3), (0.01, 1), (0.99, 3)])
-def test_a_memory_has_its_share_of_every_batch_and_makes_no_epoch_longer(recalled, old):
-    both = with_memory(9, 5, recalled=recalled)
+@pytest.mark.parametrize(("ratio", "old"), [(0.25, 1), (0.5, 2), (0.75, 3), (0.01, 1), (0.99, 3)])
+def test_a_memory_has_its_share_of_every_batch_and_makes_no_epoch_longer(ratio, old):
+    both = with_memory(9, 5, ratio=ratio)
     planned = plan(both, settings())
     assert len(planned) == 9 * 4 // 8
     origin = both.origin[planned].reshape(len(planned), 4, 2)
@@ -106,12 +106,12 @@ def test_a_memory_has_its_share_of_every_batch_and_makes_no_epoch_longer(recalle
 
 
 def test_a_small_memory_gives_what_it_has():
-    planned = plan(with_memory(9, 1, recalled=0.5), settings())
+    planned = plan(with_memory(9, 1, ratio=0.5), settings())
     assert (planned >= 36).sum(axis=1).tolist() == [2] * len(planned)
 
 
 def test_beside_a_memory_joint_sets_have_equal_shares():
-    three = with_memory(9, 9, 9, recalled=0.5)
+    three = with_memory(9, 9, 9, ratio=0.5)
     planned = plan(three, settings(PerDomainSettings))
     counts = [np.bincount(three.origin[batch], minlength=3).tolist() for batch in planned]
     assert counts == [[2, 2, 4]] * (72 // 8)
@@ -153,7 +153,7 @@ def test_groups_show_two_cameras_where_the_recipe_says_so(across):
 def test_a_memory_is_drawn_across_cameras_too():
     joined = stage(9, 5, images=8)
     cam = np.where(np.arange(len(joined.train)) % 8 == 0, 1, 0)
-    joined = replace(joined, train=replace(joined.train, cam=cam), recalled=0.5)
+    joined = replace(joined, train=replace(joined.train, cam=cam), replay_ratio=0.5)
     assert (cam[plan(joined, ACROSS)].reshape(-1, 2).sum(axis=1) == 1).all()
 
 

@@ -44,7 +44,7 @@ VARIANTS = {
     "tokens": ["model.backbone=test_vit", "model.last_stride=2"],
     "running mean": ["optim.ema_decay=0.9"],
     "running mean in two stages": [TWO_STAGES, "stages.0.optim.ema_decay=0.9", "stages.1.optim.ema_decay=0.5"],
-    "replay": [*TWO_SITES, "method.replay={identities: 3, share: 0.5}"],
+    "replay": [*TWO_SITES, "method.replay={identities: 3, ratio: 0.5}"],
     "dark experience": [*TWO_SITES, "method.replay={identities: 3, match: 0.3, choose: random}", "losses.arcface={}"],
     "growing classifiers": [*TWO_SITES, "method={grow: {}, average: {}}"],
     "elastic weights": [*TWO_SITES, "method.ewc={images: 5, labels: sampled, decay: 0.5}"],

@@ -27,7 +27,7 @@ METHODS = {
         "stages.1.losses={softmax: null, triplet: null}",
     ],
     "ssg-dec": [
-        f"method={{ssg: {{cluster: {GRAPH}, ask: random, ask_after: 1}}, dec: {{}}}}",
+        f"method={{ssg: {{cluster: {GRAPH}, oracle: random, oracle_after: 1}}, dec: {{}}}}",
         "stages.1.losses={softmax: null, triplet: null}",
         "model.stripes=2",
     ],
@@ -130,7 +130,7 @@ def test_classifiers_begin_every_epoch_at_the_means_of_clusters_and_centres_too(
     assert not torch.equal(seen[1][0], seen[3][0])
 
 
-def test_ssg_labels_each_view_and_asks_once(tiny, tmp_path):
+def test_ssg_labels_each_view_and_queries_the_oracle_once(tiny, tmp_path):
     folder = run(recipe_of(tiny, "ssg-dec", stage=", source: [market1501], iterations: 4"), tmp_path / "run")
     with np.load(labels_file(folder, 2, 1)) as first, np.load(labels_file(folder, 2, 2)) as second:
         one, two = first["labels"], second["labels"]
@@ -143,14 +143,14 @@ def test_ssg_labels_each_view_and_asks_once(tiny, tmp_path):
     assert (one[hidden][left_out] == -1).all()
     assert (two[hidden, 3] >= 6).all()  # in the last epoch all are named
     found = {r.epoch: r.values for r in run_log.metrics(run_log.read(folder / "log.jsonl")) if r.method == "ssg"}
-    assert "labels asked" not in found[0]
-    assert found[1]["labels asked"] >= 2
-    assert found[1]["images named"] == 24
+    assert "labels queried" not in found[0]
+    assert found[1]["labels queried"] >= 2
+    assert found[1]["images with an identity"] == 24
     terms = [record.terms for record in run_log.epochs(run_log.read(folder / "log.jsonl"))]
-    assert ["ssg asked" in names for names in terms] == [False, False, True]
+    assert ["ssg oracle" in names for names in terms] == [False, False, True]
 
 
-STOP = ("method.pseudo.stop={agreement: 0.9, epochs: 1}", "stages.1.epochs=5")
+STOP = ("method.pseudo.stop={agreement: 0.9, patience: 1}", "stages.1.epochs=5")
 
 
 def test_a_stage_ends_early_when_its_clusters_are_at_rest_and_a_resume_agrees(tiny, tmp_path):
@@ -206,33 +206,40 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
             "'other' is both in train, without labels, and in source, with them",
         ),
         (["losses={softmax: null, triplet: null}"], "at least one loss is needed"),
-        ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema_decay=0.9"], "method.mmt keeps running means of its own"),
+        ([HIDDEN, f"method.mmt={CLUSTER}", "optim.ema_decay=0.9"], "method.mmt has mean teachers of its own"),
         (
             [HIDDEN, f"method.mmt={CLUSTER}", "optim.freeze_backbone_steps=2"],
-            "a second network, which optim.freeze_backbone_steps does not reach; leave it out",
+            "optim.freeze_backbone_steps has no effect on the second network of method.mmt; leave it out",
         ),
-        ([HIDDEN, "method.spcl={norms: shared}"], "norms: shared has no effect: no stage has source data sets"),
+        (
+            [HIDDEN, "method.spcl={batch_norm: shared}"],
+            "batch_norm: shared has no effect: no stage has source data sets",
+        ),
         (
             [BESIDE, "method.spcl={}", "engine.batch_norm=synchronised"],
-            "norms: apart and engine.batch_norm: synchronised exclude each other",
+            "batch_norm: domain_specific and engine.batch_norm: synchronised exclude each other",
         ),
         (
             [BESIDE, "method.spcl={}", "optim.batch_norm=freeze_stats"],
-            "norms: apart has no effect with optim.batch_norm: freeze_stats, .* use shared",
+            "batch_norm: domain_specific has no effect with optim.batch_norm: freeze_stats, .* use shared",
         ),
         (
             ["stages=[{train: [other], labelled: false}]", "method.ssg={}", "model.stripes=3"],
             "method.ssg compares stripes of images: set model.stripes to 2, not 3",
         ),
         ([HIDDEN, "method.pplr={}"], "method.pplr compares stripes of images: set model.stripes to 3, not null"),
-        (["model.stripes=3"], "model.stripes has no effect: only method.pplr and method.ssg look at stripes"),
+        (["model.stripes=3"], "model.stripes has no effect: only method.pplr and method.ssg use stripes"),
         (
             ["stages=[{train: [other], labelled: false, epochs: 4}]", "method.pplr={from_epoch: 4}", "model.stripes=3"],
             "method.pplr.from_epoch is 4, and the stage has 4 epochs",
         ),
         (
-            ["stages=[{train: [other], labelled: false, epochs: 5}]", "method.ssg={ask: cluster}", "model.stripes=2"],
-            "method.ssg.ask_after is 5, and the stage has 5 epochs",
+            [
+                "stages=[{train: [other], labelled: false, epochs: 5}]",
+                "method.ssg={oracle: cluster}",
+                "model.stripes=2",
+            ],
+            "method.ssg.oracle_after is 5, and the stage has 5 epochs",
         ),
         (
             ["stages=[{train: [other], labelled: false}]", "method.ssg={source: 0.3}", "model.stripes=2"],
@@ -240,9 +247,9 @@ def test_too_few_people_for_a_batch_are_told(tiny, tmp_path):
         ),
         (
             ["stages=[{train: [other], labelled: false, epochs: 4}]", "method.pseudo={stop: {}}"],
-            "method.pseudo.stop has no effect: the stage ends before 3 epochs at rest",
+            "method.pseudo.stop has no effect: the stage ends before 3 epochs with converged clusters",
         ),
-        (["method.dec={}"], "method.dec looks at clusters and has no effect here: no stage is labelled: false"),
+        (["method.dec={}"], "method.dec needs clusters and has no effect here: no stage is labelled: false"),
         (["stages=[{train: [other], labelled: false}]", "method.dec={}"], "no method assigns labels"),
         (
             [

@@ -27,7 +27,11 @@ def test_earlier_people_keep_their_rows(tiny, tmp_path, new):
     heads = {name: head.weight.detach().clone() for name, head in classifiers(run.state.losses.losses).items()}
     run.state.methods["grow"].on_stage_end(run.context)
     run.open_stage(1)
-    assert (run.state.stage.absent, run.state.stage.classes, run.state.stage.train.count_identities) == (6, 9, 3)
+    assert (run.state.stage.count_old_classes, run.state.stage.classes, run.state.stage.train.count_identities) == (
+        6,
+        9,
+        3,
+    )
     for name, head in classifiers(run.state.losses.losses).items():
         assert head.weight.shape[0] == 9
         assert head.weight.requires_grad

@@ -1,4 +1,4 @@
-"""Classifiers that grow: people of earlier stages keep their rows although none of their images is there any more."""
+"""Expanding classifier: identities of earlier stages keep their rows without any of their images."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 
-class GrowSettings(BaseMethodSettings):
-    """One classifier over the people of all stages so far."""
+class ExpandingClassifierSettings(BaseMethodSettings):
+    """One classifier over the identities of all stages so far."""
 
     labelled_only: ClassVar[bool] = True
     excludes: ClassVar[tuple[str, ...]] = ("replay",)  # both keep earlier identities in the classifiers
 
     new: Literal["means", "means_before_neck", "random"] = Field(
         "means",
-        description="where the rows of new people begin, from the second stage on: at their mean vectors, of the kind "
-        "that the classifier sees, or before the neck (LSTKC)",
+        description="initial rows of new identities, from the second stage on: their mean vectors of the kind that the "
+        "classifier gets, or before the neck (LSTKC), or random ones",
     )
 
     @property
     def needs_state(self) -> bool:
-        """Without earlier identities nothing grows."""
+        """It expands nothing without earlier identities."""
         return True
 
 
-class Grow(Method, settings_class=GrowSettings):
-    """Classifiers with the new people first and all earlier ones after them.
+class ExpandingClassifier(Method, settings_class=ExpandingClassifierSettings):
+    """Classifiers with the rows of the new identities first and those of all earlier ones after them.
 
-    A stage whose losses have no classifier, or another one, loses nobody: earlier rows are kept, see `IdentityRows`,
-    and the people of that stage get rows at their mean vectors (none with `new: random`).
+    A stage whose losses have no classifier, or another one, loses no rows: earlier rows are kept, see `IdentityRows`,
+    and the identities of that stage get rows at their mean vectors (none with `new: random`).
 
     Reference: Xu et al., "LSTKC: Long Short-Term Knowledge Consolidation for Lifelong Person Re-identification",
     AAAI 2024 (published code).
-    Differs from the published code: with `new: means` rows begin at means after the neck where the classifier stands
-    there; `means_before_neck` begins them as LSTKC does.
+    Differs from the published code: with `new: means` rows start at means after the neck where the classifier gets the
+    vectors after the neck; `means_before_neck` is as published.
 
     """
 
-    settings: GrowSettings
+    settings: ExpandingClassifierSettings
 
-    def __init__(self, settings: GrowSettings) -> None:
+    def __init__(self, settings: ExpandingClassifierSettings) -> None:
         super().__init__(settings)
-        self.known = RowStore()  # of each loss with a classifier (C, D): the rows of all people so far
+        self.known = RowStore()  # of each loss with a classifier (C, D): the rows of all identities so far
 
     @property
     def has_state(self) -> bool:
-        """Without earlier people nothing grows."""
+        """Whether there are rows of earlier identities."""
         return bool(len(self.known))
 
     def extend_stage(self, ctx: MethodContext, stage: Stage) -> Stage:
-        """Ask for classifiers that know the earlier people too."""
-        return replace(stage, absent=self.known.count)
+        """Return the stage with classes for the earlier identities."""
+        return replace(stage, count_old_classes=self.known.count)
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Give earlier people their rows, and new ones a beginning."""
+        """Set the rows of earlier identities to the stored ones, and those of new ones to their initial values."""
         if not self.known.count:
             return
         if self.settings.new != "random":
@@ -78,8 +78,8 @@ class Grow(Method, settings_class=GrowSettings):
         self.known.adopt(ctx.losses.losses)
 
     def interpolate_heads(self, ctx: MethodContext, *, alpha: float) -> None:
-        """Set the rows of earlier people to alpha x now + (1 - alpha) x before the stage; new people keep theirs."""
-        self.known.blend(ctx.losses.losses, alpha=alpha)
+        """Set the rows of earlier identities to alpha x present + (1 - alpha) x those before the stage."""
+        self.known.interpolate(ctx.losses.losses, alpha=alpha)
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Keep all rows."""
@@ -95,16 +95,14 @@ class Grow(Method, settings_class=GrowSettings):
                 rows.is_known[:count] = True
 
     def _means(self, ctx: MethodContext, stage: Stage, *, space: Space) -> Tensor:
-        """Return where the rows of the people of a stage begin (C, D)."""
+        """Return the initial rows (C, D) of the identities of a stage."""
         before = space == "before_neck" or self.settings.new == "means_before_neck"
-        seen = ctx.vectors_of(stage.train, "before_neck" if before else "after_neck")
-        return class_means(F.normalize(seen) if self.settings.new == "means_before_neck" else seen, _people(ctx, stage))
+        vectors = ctx.vectors_of(stage.train, "before_neck" if before else "after_neck")
+        if self.settings.new == "means_before_neck":
+            vectors = F.normalize(vectors)
+        return class_means(vectors, torch.from_numpy(stage.train.pid).to(ctx.device))
 
 
 def _heads(ctx: MethodContext) -> nn.ModuleDict:
     """Return the losses that have a classifier."""
     return nn.ModuleDict({name: ctx.losses.losses[name] for name in classifiers(ctx.losses.losses)})
-
-
-def _people(ctx: MethodContext, stage: Stage) -> Tensor:
-    return torch.from_numpy(stage.train.pid).to(ctx.device)
