@@ -22,17 +22,19 @@ def select_dataset(
 
     """
     if pattern is not None and data is None:
-        raise UserError("--pattern belongs to --data DIR; how files of the run's own data sets are named, it knows")
+        raise UserError(
+            "--pattern belongs to --data DIR; the file names of the run's own data sets are set in its recipe"
+        )
     if masks is not None and data is None:
-        raise UserError("--masks belongs to --data DIR; the masks of the run's own data sets stand in its recipe")
+        raise UserError("--masks belongs to --data DIR; the masks of the run's own data sets are set in its recipe")
     if data is not None:
         return open_dataset(dataset_settings(on or "auto", data, masks=masks, pattern=pattern))
     if recipe is None:
-        raise UserError("a model of another program knows no data sets; say where the images are with --data DIR")
+        raise UserError("a model of another program has no data sets; give the images with --data DIR")
     if on is not None and on not in recipe.datasets and on not in recipe.tested:
         known = sorted({*recipe.datasets, *recipe.tested})
         raise UserError(
-            f"--on {on}: the run knows {', '.join(known)}{did_you_mean(on, known)}; for another set give --data DIR too"
+            f"--on {on}: the run has {', '.join(known)}{did_you_mean(on, known)}; for another set give --data DIR too"
         )
     name = on or recipe.tested[0]
     return recipe.open_dataset(name)

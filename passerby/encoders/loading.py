@@ -37,7 +37,9 @@ def load_model(path: str | Path, given: Sequence[str] = (), *, inference: Infere
         raise UserError(f"{path} holds the weights of an OpenVINO model; give {path.with_suffix('.xml')}")
     if path.suffix.lower() not in GRAPHS:
         if given:
-            raise UserError(f"--input {given[0]} is for ONNX files of other programs; {path} knows its own input")
+            raise UserError(
+                f"--input {given[0]} is for ONNX files of other programs; {path} contains its own input settings"
+            )
         return load_trained(path, inference=inference)
     network = load_onnx(path, given, device=inference.device)
     if network.recipe is None:

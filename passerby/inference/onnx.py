@@ -81,7 +81,7 @@ def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, de
     entry = _entry(session, source, takes_cameras=described is not None and bool(described.cameras))
     if described is not None:
         if given:
-            raise UserError(f"--input {given[0]}: {source} was written by passerby and says itself what it takes")
+            raise UserError(f"--input {given[0]}: {source} was written by passerby and contains its input settings")
         model = _own(session, entry, described, source, recipe=written["recipe"])
     else:
         model = read_foreign(session, entry, settings_of_graph(entry, given, source), source)

@@ -35,9 +35,10 @@ class ClusteredSettings(BaseMethodSettings):
     """The names in the log of the views of an image that are clustered, each by itself."""
 
     cluster: AnyClustering = DbscanSettings()
-    feature: VectorName = Field("after_neck", description="what is clustered, at unit length")
+    feature: VectorName = Field("after_neck", description="feature that is clustered, at unit length")
     cameras: AcrossCameras = Field(
-        "ignore", description="take each camera's mean, or mean and spread, out of what is clustered"
+        "ignore",
+        description="normalisation per camera before clustering: centre subtracts the mean, standardise also divides",
     )
     max_noise_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
         0.95, description="largest share of images outside all clusters; a run with more of them stops with an error"

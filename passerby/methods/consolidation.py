@@ -76,7 +76,7 @@ class AffinitySettings(DistillationSettings):
     """Affinity distillation: the neighbourhoods of a batch stay as the earlier model has them."""
 
     temperature: Weight = 0.1
-    rectified: bool = Field(False, description="correct the affinities that the earlier model has wrong (LSTKC)")
+    rectified: bool = Field(False, description="correct wrong affinities of the previous model (LSTKC)")
 
 
 class AffinityDistillation(Distillation, settings_class=AffinitySettings):

@@ -52,7 +52,7 @@ class DaskSettings(BaseMethodSettings):
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
         if not self.steps and not self.weight:
-            raise ValueError("with steps: 0 and weight: 0 it does nothing; leave it out")
+            raise ValueError("steps: 0 and weight: 0 have no effect; leave the method out")
         return self
 
     @property

@@ -108,7 +108,7 @@ class DecSettings(BaseMethodSettings):
     unlabelled_only: ClassVar[bool] = True
     trains_alone: ClassVar[bool] = True
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="weight of the clustering loss")
     k: Annotated[int, Field(ge=2)] | None = Field(
         None, description="number of centres of k-means in the first epoch; null = the clusters of every epoch"
     )

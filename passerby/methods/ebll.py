@@ -53,9 +53,11 @@ class EbllSettings(BaseMethodSettings):
     reported: ClassVar[tuple[str, ...]] = OBJECTIVES
 
     place: Place = "after_pooling"
-    code: Annotated[int, Field(ge=1)] = Field(512, description="numbers in a code, fewer than in a feature")
+    code: Annotated[int, Field(ge=1)] = Field(512, description="dimension of the code, below that of the feature")
     activation: Activation = "sigmoid"
-    kernel: Annotated[int, Field(ge=1)] = Field(1, description="side of the convolutions, odd, for before_pooling")
+    kernel: Annotated[int, Field(ge=1)] = Field(
+        1, description="kernel size of the convolutions, odd, for before_pooling"
+    )
     autoencoders: Annotated[tuple[Objective, ...], Field(min_length=1)] = Field(
         ("ae",),
         description="autoencoders that a stage trains, by their loss: the reconstruction error, alone or with a "
@@ -86,7 +88,7 @@ class EbllSettings(BaseMethodSettings):
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
         if not self.epochs and not self.weight:
-            raise ValueError("with epochs: 0 and weight: 0 it does nothing; leave it out")
+            raise ValueError("epochs: 0 and weight: 0 have no effect; leave the method out")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
         if len(set(self.autoencoders)) != len(self.autoencoders):

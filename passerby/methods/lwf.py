@@ -41,7 +41,7 @@ class LwfSettings(BaseMethodSettings):
     )
     temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="temperature of ce_dist")
     scale: Scale = Field(
-        "none", description="squared: ce_dist times its temperature squared; without, it is near inert"
+        "none", description="squared: ce_dist times its temperature squared; with none it has almost no effect"
     )
     margin: Annotated[float, Field(ge=0)] = Field(0.3, description="margin of tr_dist, of distances in [0, 2]")
     heads_temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="temperature of heads")

@@ -89,7 +89,7 @@ class SsgSettings(ClusteredSettings):
     views: ClassVar[tuple[str, ...]] = ("clusters", "clusters of upper halves", "clusters of lower halves")
 
     cluster: AnyClustering = DbscanSettings(eps="share", k1=20, form="reranking")
-    feature: VectorName = Field("before_neck", description="what is clustered of the whole body")
+    feature: VectorName = Field("before_neck", description="feature of the whole body that is clustered")
     source: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1,
         description="share of the distance from the source images, where a stage has some, in all distances (lambda)",

@@ -20,7 +20,7 @@ class StopSettings(Settings):
         description="agreement: clusters equal those of the epoch before; silhouette: it rises no further",
     )
     agreement: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95, description="adjusted Rand index from which on two clusterings count as the same"
+        0.95, description="adjusted Rand index above which two clusterings count as equal"
     )
     patience: Annotated[int, Field(ge=1)] = Field(
         3, description="number of consecutive epochs with converged clusters after which the stage ends"

@@ -235,8 +235,8 @@ class Mas(WeightPenalty, settings_class=MasSettings):
 class SiSettings(WeightPenaltySettings):
     """Synaptic intelligence: weights that made the loss fall stay."""
 
-    strength: Positive = Field(0.1, description="the paper's c; no value carries over, see the ratio in the log")
-    damping: Positive = Field(0.1, description="xi, for weights that hardly moved")
+    strength: Positive = Field(0.1, description="strength c; tune it for each data set by the ratio in the log")
+    damping: Positive = Field(0.1, description="xi, the damping for weights with small changes")
 
 
 class Si(WeightPenalty, settings_class=SiSettings):

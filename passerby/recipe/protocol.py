@@ -17,7 +17,7 @@ class RerankSettings(Settings):
 
     k1: Annotated[int, Field(ge=1)] = 20
     k2: Annotated[int, Field(ge=1)] = 6
-    weight: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="share of the original distance (lambda)")
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="weight of the original distance (lambda)")
 
     @property
     def parameters(self) -> Rerank:
@@ -38,15 +38,17 @@ class TestSettings(Settings):
     flip: bool = Field(False, description="average the vectors of each image and its mirror image")
     distance: Literal["cosine", "euclidean"] = "cosine"
     cameras: Cameras = "standard"
-    queries: Queries = Field("single", description="multi averages the images of a query's identity and camera")
-    rerank: RerankSettings | None = Field(RerankSettings(), description="null = never re-rank")
+    queries: Queries = Field("single", description="multi: average the images of a query's identity and camera")
+    rerank: RerankSettings | None = Field(RerankSettings(), description="k-reciprocal re-ranking; null = none")
     input_mask: Literal["auto", "none", "foreground", "weighted"] = Field(
-        "auto", description="auto: as trained, so without backgrounds or with weighted pooling where foreground says so"
+        "auto", description="input of the test; auto: as trained, see foreground"
     )
     background_bias: Literal["auto", "off"] = Field(
-        "auto", description="auto: where all test images have masks, also test person and background alone"
+        "auto", description="auto: where all test images have masks, also evaluate person and background alone"
     )
-    keep_best: bool = Field(False, description="also keep the epoch that is best on the TEST images; not for tables")
+    keep_best: bool = Field(
+        False, description="also save the model of the epoch with the best TEST scores; not for reported results"
+    )
 
     @model_validator(mode="after")
     def _nothing_leaks(self) -> Self:
@@ -68,26 +70,32 @@ class EngineSettings(Settings):
         "auto", description="auto: a GPU where there is one; cpu; cuda; or one of several GPUs, as in cuda:1"
     )
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
-        "auto", description="auto: on a CPU what a short probe of the steps finds faster; on a GPU bf16 where it has it"
+        "auto", description="auto: the fastest in a short probe on a CPU; bf16 on a GPU that supports it"
     )
-    channels_last: Literal["auto"] | bool = Field("auto", description="layout of maps in memory; auto: as precision")
+    channels_last: Literal["auto"] | bool = Field(
+        "auto", description="memory layout of feature maps; auto: as precision"
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="of a run on the processor; auto: as many as are fastest beside what else runs, which may change "
-        "between steps, or what OMP_NUM_THREADS says; a number gives the same bits again",
+        description="number of threads on the CPU; auto: the fastest number, which may change with the load, or "
+        "OMP_NUM_THREADS; a fixed number gives bit-equal runs",
     )
     grad_accum_steps: Annotated[int, Field(ge=1)] = Field(1, description="batches per optimiser step")
-    batch_norm: Literal["local", "synchronised"] = Field("local", description="statistics with several processes")
-    ghost_batch_size: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="images that share statistics, so that one device learns as several; null = the whole batch"
+    batch_norm: Literal["local", "synchronised"] = Field(
+        "local", description="batch-norm statistics: local: of each process; synchronised: of all"
     )
-    mining: Literal["gathered", "local"] = Field("gathered", description="features for mining with several processes")
+    ghost_batch_size: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="ghost batch norm: number of images that share statistics; null = the batch of a process"
+    )
+    mining: Literal["gathered", "local"] = Field(
+        "gathered", description="gathered: mine pairs in the batch of all processes; local: in that of each"
+    )
     keep_stages: Literal["auto", "off"] = Field(
         "auto",
         description="auto: where stages learn from different data sets, keep the model of each as stage-N.safetensors",
     )
     track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
-        "none", description="experiment tracker that also gets losses, learning rates and scores"
+        "none", description="experiment tracker for losses, learning rates and scores"
     )
 
     @model_validator(mode="after")

@@ -30,27 +30,33 @@ class StageSettings(Settings):
     """A stage of a run; settings that it leaves out come from the same keys of the recipe's top level."""
 
     train: Annotated[tuple[Name, ...], Field(min_length=1, description="data sets, trained jointly when several")]
-    name: str | None = Field(None, description="how the log calls it; default: its data sets")
+    name: str | None = Field(None, description="name of the stage in the log; default: its data sets")
     labelled: bool = Field(True, description="false: identities are not used, a method assigns pseudo-labels")
-    source: tuple[Name, ...] = Field((), description="labelled data sets that are shown together with unlabelled ones")
+    source: tuple[Name, ...] = Field(
+        (), description="labelled data sets that are trained on together with the unlabelled ones"
+    )
     identities: Annotated[int, Field(ge=2)] | None = Field(
         None, description="number of identities of each data set to train on, those with the lowest numbers; null = all"
     )
     epochs: Annotated[int, Field(ge=1)] = 120
     iterations: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="batches in an epoch; null = as many as show each image once"
+        None, description="batches per epoch; null = so many that each image is drawn once"
     )
     data: DataSettings = DataSettings()
     foreground: ForegroundSettings = ForegroundSettings()
     optim: OptimSettings = OptimSettings()
     losses: LossSettings = Field(default_factory=default_losses)
     method: MethodSettings = MethodSettings()
-    freeze: tuple[Pattern, ...] = Field((), description="as in the recipe")
+    freeze: tuple[Pattern, ...] = Field(
+        (), description="patterns of names of parameters that are frozen in this stage, as in the recipe"
+    )
 
     @model_validator(mode="after")
     def _frozen_first(self) -> Self:
         if self.freeze and self.freeze[0].startswith("!"):
-            raise ValueError(f"freeze begins with {self.freeze[0]!r}, which takes out of nothing; put '*' before it")
+            raise ValueError(
+                f"freeze begins with {self.freeze[0]!r}, which excludes names from an empty list; put '*' before it"
+            )
         return self
 
     @model_validator(mode="after")

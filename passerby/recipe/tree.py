@@ -33,7 +33,7 @@ class Recipe(Settings):
         None, description="template of file names for data sets that are named by kind alone; as in kind: folder"
     )
     datasets: dict[Name, DatasetSettings] = Field(
-        default_factory=dict, description="data sets by name; one without a root lies in the recipe's"
+        default_factory=dict, description="data sets by name; the default of their root is that of the recipe"
     )
     input: InputSettings = InputSettings()
     data: DataSettings = DataSettings()
@@ -44,13 +44,13 @@ class Recipe(Settings):
     method: MethodSettings = MethodSettings()
     freeze: tuple[Pattern, ...] = Field(
         (),
-        description="patterns of names of parameters that are frozen, such as backbone.*; `!` before a pattern takes "
-        "names out again: ['*', '!losses.*'] trains the losses only",
+        description="patterns of names of parameters that are frozen, such as backbone.*; a pattern with `!` excludes "
+        "names: ['*', '!losses.*'] trains the losses only",
     )
     init_from: str | None = Field(
         None,
-        description="folder of a run at the end of a stage: go on from its model and what its methods remember; or a "
-        "model file (.safetensors): go on from its model, neck included",
+        description="folder of a run at the end of a stage, whose model and state of methods are loaded; or a model "
+        "file (.safetensors), whose model is loaded, neck included",
     )
     stages: Annotated[tuple[StageSettings, ...], Field(min_length=1)] = Field(
         default_factory=lambda: (StageSettings(train=("auto",)),)
@@ -60,7 +60,7 @@ class Recipe(Settings):
     )
     test: TestSettings = TestSettings()
     engine: EngineSettings = EngineSettings()
-    reference: str | None = Field(None, description="the reference row that the recipe was made from, if any")
+    reference: str | None = Field(None, description="the reference row that the recipe is derived from, if any")
     reference_results: dict[Name, ReferenceResult] = Field(
         default_factory=dict, description="reference results by data set; never measured results"
     )

@@ -218,7 +218,7 @@ def test_random_weights_are_told(tiny, tmp_path):
 
 
 def test_what_would_do_nothing_is_refused(tiny, tmp_path):
-    with pytest.raises(UserError, match="with steps: 0 and weight: 0 it does nothing"):
+    with pytest.raises(UserError, match="steps: 0 and weight: 0 have no effect"):
         tiny("method.dask={steps: 0, weight: 0}")
     run = make_trainer(tiny("method.dask={steps: 0}"), tmp_path / "first")
     with pytest.raises(UserError, match="steps 0 and no earlier stage, so it would do nothing in 'market1501'"):

@@ -409,7 +409,7 @@ def test_the_rate_of_an_autoencoder_falls_at_its_milestones(milestones):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"epochs": 0, "weight": 0.0}, "it does nothing"),
+        ({"epochs": 0, "weight": 0.0}, "have no effect"),
         ({"kernel": 2, "place": "before_pooling"}, "kernel must be odd"),
         ({"kernel": 3}, "kernel has no effect with place: after_pooling"),
         ({"temperature": 2.0}, "temperature has no effect with distance: mse"),
@@ -452,5 +452,5 @@ def test_what_cannot_work_is_told_before_the_first_step(tiny, masks, tmp_path, c
 
 def test_a_stage_without_a_code_before_it(tiny, tmp_path):
     late = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, method: {ebll: {code: 8}}}]"
-    with pytest.raises(UserError, match="no stage before 'other' left a code"):
+    with pytest.raises(UserError, match="no stage before 'other' trained a code"):
         train(tiny(PEOPLE, late), tmp_path)

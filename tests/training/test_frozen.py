@@ -98,7 +98,7 @@ def test_two_stages_on_one_data_set_are_not_lifelong(tiny, tmp_path):
         (["freeze=[method.pseudo.*]"], "freeze: 'method.pseudo.*' matches no parameter"),
         (["optim.groups=[{match: head.*, lr_scale: 2}]"], "optim.groups.0.match: 'head.*' matches no parameter"),
         (["optim.groups=[{match: neck.*}]"], "the group 'neck.*' has no effect; give it lr_scale or weight_decay"),
-        (["freeze=['!neck.*']"], "freeze begins with '!neck.*', which takes out of nothing; put '*' before it"),
+        (["freeze=['!neck.*']"], "'!neck.*', which excludes names from an empty list; put '*' before it"),
         (["freeze=['*']"], "all parameters are frozen, so nothing can be trained; remove patterns from `freeze`"),
         (["freeze=['losses.*', 'neck.*', 'backbone.*']"], "all parameters are frozen"),
         (["model.backbone=osnet_x0_25", "model.last_stride=2", "input.size=[64, 32]", "optim.layer_decay=0.5"],
