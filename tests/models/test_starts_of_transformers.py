@@ -141,3 +141,15 @@ def test_other_networks_have_no_pretrained_weights(change):
         pytest.raises(UserError, match=r"this .vit. comes without pretrained weights"),
     ):
         make_backbone("vit", (64, 32), architecture=change, pretrained=True)
+
+
+@pytest.mark.parametrize(("name", "architecture", "reason"), [
+    ("vit", {"cameras": True}, "'vit' uses cameras, and no camera of a training image is known"),
+    ("resnet18", {"jigsaw": {}}, "unknown key jigsaw"),
+    ("swin", {"cameras": True}, "unknown key cameras"),
+    ("vit", {"stride": 20}, "stride 20 is above patch 16"),
+])  # fmt: skip
+def test_additions_without_a_place_are_told(name, architecture, reason):
+    small = {"width": 16, "depth": 2, "heads": 2} if name == "vit" else {}
+    with pytest.raises(UserError, match=reason):
+        make_backbone(name, (64, 32), architecture={**small, **architecture})
