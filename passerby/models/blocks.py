@@ -103,27 +103,6 @@ class NonLocal(nn.Module):
         return x + added.to(x.dtype)
 
 
-class ExtendedBasicBlock(BasicBlock):
-    """A basic block with room after its residual sum."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C', h', w')."""
-        return _after_sum(self, super().forward(x))
-
-
-class ExtendedBottleneck(Bottleneck):
-    """A bottleneck with room after its residual sum."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C', h', w')."""
-        return _after_sum(self, super().forward(x))
-
-
-def _after_sum(block: Any, x: Tensor) -> Tensor:
-    after: Tensor = block.NL(block.last_act(block.IN(x)))
-    return after
-
-
 # ---- surgery
 
 
@@ -201,18 +180,12 @@ def _width(block: Any) -> int:
 
 def _stages(body: nn.Module, name: str, setting: str) -> list[list[Any]]:
     stages = [list(getattr(body, f"layer{i}")) for i in range(1, 5)] if isinstance(body, ResNet) else []
-    if not stages or any(type(block) not in (*_EXTENDED, *_EXTENDED.values()) for stage in stages for block in stage):
+    if not stages or any(type(block) not in (BasicBlock, Bottleneck) for stage in stages for block in stage):
         raise UserError(
             f"{setting}: only ResNets and ResNeXts with plain residual blocks have a place for it; "
             f"{name!r} has none, leave it at 'none'"
         )
     return stages
-
-
-_EXTENDED = {
-    BasicBlock: ExtendedBasicBlock,
-    Bottleneck: ExtendedBottleneck,
-}
 
 
 def split_norm(block: Any) -> None:
@@ -230,13 +203,20 @@ def norm_after_sum(block: Any) -> None:
 
 
 def _extend(block: Any) -> None:
-    """Make room after the residual sum: for a norm, the activation, and a non-local block."""
-    if type(block) not in _EXTENDED:
+    """Make room after the residual sum: for a norm, the activation, and a non-local block.
+
+    The modules are children of the block and applied by a hook, so that the names of its tensors stay.
+    """
+    if hasattr(block, "last_act"):
         return
-    # Another class rather than a wrapper or a hook: names of tensors stay, copies of the network too.
-    block.__class__ = _EXTENDED[type(block)]
     name = "act3" if isinstance(block, Bottleneck) else "act2"
     block.last_act = getattr(block, name)
     setattr(block, name, nn.Identity())
     block.IN = nn.Identity()
     block.NL = nn.Identity()
+    block.register_forward_hook(_after_sum)
+
+
+def _after_sum(block: Any, _inputs: object, total: Tensor) -> Tensor:
+    after: Tensor = block.NL(block.last_act(block.IN(total)))
+    return after
