@@ -145,8 +145,8 @@ class Clustered(Method):
         """Cluster vectors (M, D) of unit length; also return the graph that they were clustered on, None without."""
         eps = float(self.eps[view])
         graph = self.neighbours(vectors, vectors[:0]) if graph is None else graph
-        chosen = self.settings.cluster
-        clusters = chosen.fit(vectors, graph, eps=None if np.isnan(eps) else eps, device=self.device)
+        known = None if np.isnan(eps) else eps  # of the first epoch
+        clusters = self.settings.cluster.fit(vectors, graph, eps=known, device=self.device)
         if clusters.eps is not None:
             self.eps[view] = clusters.eps
         return clusters, graph

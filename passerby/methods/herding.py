@@ -1,4 +1,4 @@
-"""Which images of a person to keep, when only a few can be kept."""
+"""Herding: the images of an identity whose mean follows the mean of all, for a small memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from passerby.types import Floats, Ints
 
 
 def herd(features: Floats, count: int) -> Ints:
-    """Return the rows whose mean follows the mean of all as closely as it can, in the order in which they are chosen.
+    """Return the rows whose mean follows the mean of all as closely as possible, in the order of their selection.
 
-    Each next row is the one with which the mean of the chosen comes nearest to the mean of all, so the first rows of
-    the answer are the answer for fewer. The rows nearest to the mean are something else: they look alike.
+    Each next row is the one with which the mean of the selected rows is nearest to the mean of all, so the first rows
+    are the result for a smaller count. The rows nearest to the mean are others: they are similar to each other.
 
     Args:
         features: (N, D); normalise them first when only directions count.
-        count: how many, at most N are returned.
+        count: number of rows, at most N are returned.
 
     Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017, algorithm 4.
 
@@ -23,12 +23,12 @@ def herd(features: Floats, count: int) -> Ints:
     [2, 0]
     """
     mean, total = features.mean(axis=0), np.zeros(features.shape[1])
-    chosen: list[int] = []
-    left = np.ones(len(features), dtype=bool)
+    selected: list[int] = []
+    remaining = np.ones(len(features), dtype=bool)
     for number in range(1, min(count, len(features)) + 1):
-        away = np.linalg.norm(mean - (total + features) / number, axis=1)  # (N,)
-        row = int(np.where(left, away, np.inf).argmin())
-        chosen.append(row)
-        left[row] = False
+        distances = np.linalg.norm(mean - (total + features) / number, axis=1)  # (N,)
+        row = int(np.where(remaining, distances, np.inf).argmin())
+        selected.append(row)
+        remaining[row] = False
         total += features[row]
-    return np.array(chosen, dtype=np.int64)
+    return np.array(selected, dtype=np.int64)
