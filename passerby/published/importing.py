@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from passerby.errors import UserError, did_you_mean, first_line
+from passerby.metadata import safetensors_texts
 from passerby.models.embedder import Embedder, load_state, save_embedder
 from passerby.models.weights_file import few_names, read_table
 from passerby.published.family import Imported, PublishedFamily
@@ -78,6 +79,7 @@ def read_published(
 
     """
     path = local_file(path)
+    _require_foreign(path)
     table = read_table(path)
     tensors = FileTensors(without_module(table.tensors, source=str(path)), source=str(path))
     name, reason = recognise_family(tensors) if family is None else _require_family(tensors, family)
@@ -93,6 +95,16 @@ def read_published(
     return PublishedModel(
         name, reason, settings, imported, embedder_of(imported, source=str(path)), (*table.notes, *imported.notes)
     )
+
+
+def _require_foreign(path: Path) -> None:
+    """Refuse files that need no import."""
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} needs no import: embed, evaluate and search take ONNX files of any program")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; import takes a file of weights")
+    if path.suffix == ".safetensors" and path.is_file() and "passerby" in safetensors_texts(path):
+        raise UserError(f"{path} needs no import: it is a model file of passerby already")
 
 
 def without_module(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from passerby.errors import UserError
+from passerby.inputs import InputSettings
+from passerby.models.embedder import Embedder, ModelSettings, save_embedder
 from passerby.published.importing import read_published, without_module
 from passerby.published.table import FAMILIES
 from passerby.published.tensors import FileTensors
@@ -49,6 +51,32 @@ def test_a_file_of_two_families_is_refused(tmp_path):
 def test_a_file_of_another_family_than_given_is_refused(tmp_path):
     told = refusal(save(tmp_path, named(FASTREID)), family="strong-baseline")
     assert "is no file of the family strong_baseline; it looks like fastreid: it has backbone.layer1" in told
+
+
+def test_files_that_need_no_import_are_named(tmp_path):
+    save_embedder(
+        Embedder(ModelSettings(backbone="osnet_x0_25"), InputSettings(size=(64, 32))),
+        tmp_path / "a.safetensors",
+        recipe="",
+    )
+    assert refusal(tmp_path / "a.safetensors").endswith("needs no import: it is a model file of passerby already")
+    assert "take ONNX files of any program" in refusal(tmp_path / "a.onnx")
+    assert "is a folder; import takes a file of weights" in refusal(tmp_path)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:1000])
+    assert "cut.safetensors" in refusal(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_program_instead_of_tensors_is_refused(tmp_path):
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "script.pt")
+    assert "script.pt is not a readable weights file" in refusal(tmp_path / "script.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pth")
+    told = refusal(tmp_path / "whole.pth")
+    assert "it holds torch.nn.modules.linear.Linear" in told
+    assert "torch.save(model.state_dict(), FILE)" in told
+    whole = save(tmp_path, named(FASTREID)).read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    assert "cut.pth is not a readable weights file" in refusal(tmp_path / "cut.pth")
 
 
 def test_an_unknown_family_is_refused(tmp_path):
