@@ -61,6 +61,32 @@ def list_models(ctx: typer.Context) -> None:
         typer.echo("\nScores are the authors' own, not measured here. Nothing is downloaded by itself.")
 
 
+@catalogue_app.command("get")
+def get_model(
+    name: Annotated[
+        str | None, typer.Argument(help="which one; without a name, all are listed", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the folder to write to")] = Path("models"),
+) -> None:
+    """Download a published model: the only command that downloads, with the licence, the size and a checked hash."""
+    from passerby.console import bar
+    from passerby.published.download import MODELS, describe_remote, fetch, hash_of, remote_model
+
+    if name is None:
+        typer.echo("\n\n".join("\n".join(describe_remote(each, model)) for each, model in MODELS.items()))
+        return
+    model = remote_model(name)
+    typer.echo("\n".join(describe_remote(name, model)))
+    paths = []
+    for file in model.files:
+        with bar(file.name, make_console()) as advance:
+            paths.append(fetch(file, out, progress=advance))
+        checked = "as published" if file.sha256 else f"not published; this file has SHA-256 {hash_of(paths[-1])}"
+        typer.echo(f"{paths[-1]}: hash {checked}")
+    if paths:
+        typer.echo(f"use: {model.use.replace('FILE', str(paths[0]))}")
+
+
 def describe_family(name: str, kind: type[PublishedFamily]) -> str:
     """Return the facts of a family in a few lines: models, licences, size, scores, what to download, settings."""
     settings = {key: field.default for key, field in kind.settings_class.model_fields.items()}
