@@ -69,7 +69,7 @@ def get_model(
     out: Annotated[Path, typer.Option("--out", "-o", help="the folder to write to")] = Path("models"),
 ) -> None:
     """Download a published model: the only command that downloads, with the licence, the size and a checked hash."""
-    from passerby.console import bar
+    from passerby.console import bar, make_console
     from passerby.published.download import MODELS, describe_remote, fetch, hash_of, remote_model
 
     if name is None:
@@ -77,9 +77,9 @@ def get_model(
         return
     model = remote_model(name)
     typer.echo("\n".join(describe_remote(name, model)))
-    paths = []
+    console, paths = make_console(), []
     for file in model.files:
-        with bar(file.name, make_console()) as advance:
+        with bar(file.name, console) as advance:
             paths.append(fetch(file, out, progress=advance))
         checked = "as published" if file.sha256 else f"not published; this file has SHA-256 {hash_of(paths[-1])}"
         typer.echo(f"{paths[-1]}: hash {checked}")

@@ -25,7 +25,7 @@ from passerby.errors import UserError
 from passerby.settings import Settings
 from passerby.types import UNKNOWN, CameraNorm, Doubles, Embeddings, Floats, Ints
 
-Rate = Annotated[float, Field(gt=0, lt=1)]
+_Rate = Annotated[float, Field(gt=0, lt=1)]
 CosineDistance = Annotated[float, Field(ge=-1e-6, le=2 + 1e-6)]
 
 RATES = (1e-2, 1e-3, 1e-4)
@@ -42,7 +42,7 @@ _MARGIN = 4.0
 class Threshold(Settings):
     """The threshold of one rate."""
 
-    rate: Rate = Field(description="false accept rate")
+    rate: _Rate = Field(description="false accept rate")
     distance: CosineDistance = Field(
         description="largest cosine distance at which no more than that share of the impostor pairs is accepted"
     )
@@ -60,7 +60,7 @@ class PairThresholds(Settings):
     count_impostors: int = Field(description="pairs of images of different identities")
     count_genuine: int = Field(description="pairs of images of one identity")
     thresholds: tuple[Threshold, ...] = Field(description="of the rates that the number of pairs supports")
-    unsupported: tuple[Rate, ...] = Field(description="the other rates")
+    unsupported: tuple[_Rate, ...] = Field(description="the other rates")
 
 
 class Calibration(Settings):
