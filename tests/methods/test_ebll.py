@@ -452,5 +452,5 @@ def test_what_cannot_work_is_told_before_the_first_step(tiny, masks, tmp_path, c
 
 def test_a_stage_without_a_code_before_it(tiny, tmp_path):
     late = "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, method: {ebll: {code: 8}}}]"
-    with pytest.raises(UserError, match="no stage before 'other' trained a code"):
+    with pytest.raises(UserError, match="no stage before 'other' left a code"):
         train(tiny(PEOPLE, late), tmp_path)

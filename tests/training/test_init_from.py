@@ -166,13 +166,13 @@ def test_an_autoencoder_of_another_width(tiny, earlier, tmp_path):
     state["methods"]["ebll.encoders.0.layer.weight"] = torch.zeros(8, 20)
     state["methods"]["ebll._extra_state"] = [([8, 20], "sigmoid", "ae", 1)]
     torch.save(state, foreign / "last.pt")
-    with pytest.raises(UserError, match=r"autoencoder of 20 numbers does not fit the \d+ of 'test_resnet'"):
+    with pytest.raises(UserError, match=r"features of length 20 does not fit the length \d+ of 'test_resnet'"):
         train(tiny(*OTHER, CODE, f"init_from={foreign}"), tmp_path / "run")
 
 
 def test_a_run_of_another_method(tiny, tmp_path):
     plain = run(tiny(*ONE), tmp_path / "plain")
-    with pytest.raises(UserError, match="no stage before 'other' trained a code"):
+    with pytest.raises(UserError, match="no stage before 'other' left a code"):
         train(tiny(*OTHER, CODE, f"init_from={plain}"), tmp_path / "run")
 
 
