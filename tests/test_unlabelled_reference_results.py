@@ -45,9 +45,9 @@ DBSCAN = {"kind": "dbscan", "eps": 0.6, "share": 1.6e-3, "min_samples": 4, "k1":
 SAYS = {
     "pseudo": {"cluster": DBSCAN, "feature": "after_neck"},
     "contrast": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.1, "update": "all", "weight": 1.0},
-    "spcl": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.2, "step": 0.02, "norms": "apart"},
+    "spcl": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.2, "step": 0.02, "batch_norm": "domain_specific"},
     "mmt": {"soft_softmax": 0.5, "soft_triplet": 0.8, "decay": 0.999, "smoothing": 0.1, "second": None},
-    "ssg": {"cluster": DBSCAN | {"eps": "share", "k1": 20, "form": "reranking"}, "margin": 0.5, "ask": "none"},
+    "ssg": {"cluster": DBSCAN | {"eps": "share", "k1": 20, "form": "reranking"}, "margin": 0.5, "oracle": "none"},
     "pplr": {"cluster": DBSCAN | {"eps": 0.5}, "neighbours": 20, "trust": 0.5, "from_epoch": 5, "triplet": 1.0},
 }
 COMMON = {
@@ -158,7 +158,7 @@ def test_a_row_without_a_source_begins_with_imagenet(source, site, method):
 def test_further_rows_of_ssg_add_what_they_say(source, site):
     plain, asked, dec = (resolved(f"uda/{source}_{site}-{name}") for name in ("ssg", "ssg_asked", "ssg_dec"))
     places = ("method", "stages.0.method", "stages.1.method")  # stages take the method over
-    assert differences(plain, asked) == {f"{place}.ssg.ask": "cluster" for place in places}
+    assert differences(plain, asked) == {f"{place}.ssg.oracle": "cluster" for place in places}
     assert differences(plain, dec).keys() == {f"{place}.dec" for place in places}
 
 
