@@ -108,6 +108,7 @@ def describe_published(model: PublishedModel) -> list[str]:
     settings = ", ".join(f"{key}={_word(value)}" for key, value in chosen.items())
     mean, std = embedder.input.mean, embedder.input.std
     return [
+        f"file: {model.file}, SHA-256 {model.digest}",
         f"family: {model.family} ({model.reason})",
         f"settings: {settings or 'none'}",
         f"network: {imported.model.backbone}, {sum(p.numel() for p in embedder.parameters()):,} parameters",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import timm
@@ -20,6 +21,10 @@ from passerby.published.tensors import FileTensors
 from passerby.settings import Settings
 
 START = "these weights are a start: they were not trained to tell people apart"
+_UNNAMED = (
+    "without a classifier, starts of other projects look the same: LUPerson's, which have a mean and std of their own, "
+    "need --as luperson"
+)
 _CLASSIFIER = r"(fc|head|head\.fc|head_dist|classifier|last_linear)\.(weight|bias)"
 
 
@@ -78,7 +83,8 @@ class Torchvision(PublishedFamily):
         """Return the network without its classifier."""
         body = tensors.take_below("", but=r"fc\..*")
         inputs = InputSettings(size=size or (256, 128))
-        return resnet_start(tensors, body, settings, inputs, name=resnet_name(tensors))
+        start = resnet_start(tensors, body, settings, inputs, name=resnet_name(tensors))
+        return start if "fc.weight" in tensors else replace(start, notes=(*start.notes, _UNNAMED))
 
 
 class IbnNet(PublishedFamily):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ class PublishedModel:
     """A published file as a model.
 
     Attributes:
+        file: name of the file, without its folder.
+        digest: SHA-256 of the file, in hexadecimal.
         family: name of its family in `FAMILIES`.
         reason: why it is of that family.
         settings: what is no key of the file.
@@ -36,6 +39,8 @@ class PublishedModel:
 
     """
 
+    file: str
+    digest: str
     family: str
     reason: str
     settings: Settings
@@ -47,7 +52,7 @@ class PublishedModel:
     def recipe(self) -> Recipe:
         """The recipe that tests the model as published, and that continued training begins with."""
         return Recipe(
-            description=f"a published model of the family {self.family}",
+            description=f"{self.file} (SHA-256 {self.digest}), a published model of the family {self.family}",
             model=self.imported.model,
             input=self.embedder.input,
             test=TestSettings(feature=self.imported.vector, distance=self.imported.distance),
@@ -93,8 +98,20 @@ def read_published(
     if size is not None and imported.input.size != size:
         imported = replace(imported, input=imported.input.model_copy(update={"size": size}))
     return PublishedModel(
-        name, reason, settings, imported, embedder_of(imported, source=str(path)), (*table.notes, *imported.notes)
+        path.name,
+        _digest(path),
+        name,
+        reason,
+        settings,
+        imported,
+        embedder_of(imported, source=str(path)),
+        (*table.notes, *imported.notes),
     )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_foreign(path: Path) -> None:

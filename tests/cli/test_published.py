@@ -1,5 +1,7 @@
 """`passerby import` and `passerby models`."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,9 @@ def test_import_says_what_it_made_and_the_file_embeds(published, tmp_path):
     out = tmp_path / "model.safetensors"
     result = run.invoke(app, ["import", str(published), "--size", "64x32", "-o", str(out)])
     assert result.exit_code == 0, result.output
+    digest = hashlib.sha256(published.read_bytes()).hexdigest()
     assert result.output.splitlines() == [
+        f"file: osnet.pth.tar, SHA-256 {digest}",
         "family: torchreid (it has conv2.0.conv2a.conv1.weight, a stream of an OSNet)",
         "settings: distance=auto",
         "network: osnet_x0_25, 201,864 parameters",
@@ -44,6 +48,7 @@ def test_the_file_is_a_recipe_with_the_published_network(published, tmp_path):
         recipe = load_recipe(str(name), [f"init_from={out}"])
         assert recipe.model == load_trained(out).embedder.settings
         assert (recipe.input.size, recipe.test.feature) == ((64, 32), "before_neck")
+        assert recipe.description.startswith("osnet.pth.tar (SHA-256 ")
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,15 @@ def test_a_start_of_luperson(form, tmp_path):
     assert_near(vectors, expected)
 
 
+def test_a_start_without_a_classifier_may_be_anothers(tmp_path):
+    state = Drawn()
+    state.resnet()
+    for extra, count in (({}, 2), ({"fc.weight": torch.ones(3, 128)}, 1)):
+        model = read_published(save(tmp_path, dict(state) | extra))
+        assert (model.family, len(model.notes)) == ("torchvision", count)
+        assert ("need --as luperson" in model.notes[-1]) == (count == 2)
+
+
 def test_agw_is_recognised_by_its_non_local_blocks():
     state = sbs() | {f"backbone.NL_{stage}.0.g.weight": torch.ones(1, 16, 1, 1) for stage in (2, 3)}
     imported = FastReid.convert(FileTensors(state, source="f"), FastReid.settings_class(), size=None)
