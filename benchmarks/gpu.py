@@ -29,7 +29,7 @@ from passerby.clustering.algorithms import KmeansSettings
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.device import InferenceSettings, find_device
 from passerby.evaluation import evaluate
-from passerby.inference.embed import run_network, tested_vectors
+from passerby.inference.embed import map_batches, tested_vectors
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, ModelSettings
 from passerby.recipe import make_recipe
@@ -112,7 +112,7 @@ def embedding(scale: Scale) -> Callable[[str], Callable[[], object]]:
         model = ModelSettings(backbone=scale.backbone, last_stride=1, weights="none")
         embedder = Embedder(model, InputSettings(size=scale.size)).to(settings.torch_device())
         images = torch.randint(0, 256, (scale.images, 3, *scale.size), dtype=torch.uint8)
-        return lambda: run_network(
+        return lambda: map_batches(
             partial(tested_vectors, embedder, feature="after_neck", flip=False),
             embedder,
             map(Inputs.of_images, images.split(scale.batch)),
