@@ -70,7 +70,7 @@ def hybrid_loss(
         embeddings: (B, D), of any length.
         labels: (B,) int64 in [0, C), below `count_known` for labelled images.
         memory: (M, D) of unit length.
-        people: (M,) int64, the person in each row, all of 0..C-1.
+        identities: (M,) int64, the identity in each row, all of 0..C-1.
         count_known: number of labelled identities.
         temperature: by which cosines are divided.
 
