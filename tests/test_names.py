@@ -21,8 +21,8 @@ SAME_MEANING = {
 """Names that several modules define with one meaning."""
 
 TO_BE_RENAMED = {
-    "Layout", "Loss", "Pattern", "Pixels", "Place", "Share",
-    "Weight", "agreement", "average", "changes",
+    "Layout", "Loss", "Pattern", "Place", "Share",
+    "Weight", "agreement", "average",
     "numbered",
 }  # fmt: skip
 """Names with several meanings that still wait for better ones; none may be added."""

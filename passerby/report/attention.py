@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from passerby.data.ahead import ahead
-from passerby.data.decoding import decode
+from passerby.data.decoding import Pixels, decode
 from passerby.data.loading import prepare
 from passerby.device import AUTOMATIC, FittingBatch, InferenceSettings, Precision
 from passerby.errors import UserError
 from passerby.inference.embed import autocast
 from passerby.models.embedder import Embedder
-from passerby.report.list_figures import Pixels, Strip, draw_strips, read_shot
+from passerby.report.list_figures import Strip, draw_strips, read_shot
 from passerby.report.palette import QUIET, style
 from passerby.report.ranked_lists import RankedList, describe_list
 from passerby.types import Embeddings, Floats, Inputs, Ints, Output, VectorName, require_known_cameras

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from passerby.data.decoding import decode
+from passerby.data.decoding import Pixels, decode
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
@@ -33,7 +32,6 @@ from passerby.report.ranked_lists import (
 )
 from passerby.types import Cameras, Embeddings, Rerank
 
-Pixels = npt.NDArray[np.uint8]
 Dashes = str | tuple[float, tuple[float, ...]]
 Sign = Literal["tick", "cross", "bar"]
 

@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from passerby.data.decoding import Pixels
 from passerby.evaluation import average_queries, evaluate, explain_skipped
 from passerby.report.folder import DatasetResult, RunFolder
-from passerby.report.list_figures import HEADINGS, SEED, Pixels, read_shot
+from passerby.report.list_figures import HEADINGS, SEED, read_shot
 from passerby.report.palette import data_uri
 from passerby.report.ranked_lists import Kind, ListImage, RankedList, choose_queries, rank_for
 from passerby.types import Embeddings, Rerank, Scores

@@ -83,7 +83,7 @@ def losses_of_code(recipe: Recipe, metrics: Sequence[MetricRecord], name: str) -
     return {loss: logged[-1].values[loss] for loss in reported[logged[-1].method] if loss in logged[-1].values}
 
 
-def changes(recipe: Recipe) -> list[str]:
+def changes_from_reference(recipe: Recipe) -> list[str]:
     """Return the settings that differ from the reference row of the recipe, as key=value, without those in `_FREE`."""
     if recipe.reference is None or recipe.reference not in shipped_rows():
         return []
@@ -96,7 +96,7 @@ def changes(recipe: Recipe) -> list[str]:
 def _caveats(recipe: Recipe) -> list[str]:
     if recipe.reference is not None and recipe.reference not in shipped_rows():
         return [f"This version has no reference row {recipe.reference!r}, so changes from it cannot be listed."]
-    differences = changes(recipe)
+    differences = changes_from_reference(recipe)
     return [f"Run with changes: {', '.join(differences)}."] if differences else []
 
 

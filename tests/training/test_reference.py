@@ -13,7 +13,7 @@ from passerby.data.readers.layout import UNLIKE_PUBLISHED
 from passerby.evaluation import evaluate
 from passerby.recipe import load_recipe, recipe_from_text
 from passerby.reference_results import Figures, ReferenceResult, shipped_rows
-from passerby.training.reference import change_since, changes, figures, reference_of
+from passerby.training.reference import change_since, changes_from_reference, figures, reference_of
 from passerby.training.run_log import ScoreRecord
 from passerby.types import Embeddings
 
@@ -37,8 +37,8 @@ NAME = "market1501/resnet50-09"
 )
 def test_what_was_changed_is_told_once_and_what_cannot_matter_not_at_all(overrides, told):
     recipe = load_recipe(NAME, overrides)
-    assert changes(recipe) == told
-    assert changes(recipe_from_text(recipe.dump(), source="a run")) == told
+    assert changes_from_reference(recipe) == told
+    assert changes_from_reference(recipe_from_text(recipe.dump(), source="a run")) == told
 
 
 def test_the_change_of_a_table_counts_from_the_stage_that_learnt_a_set(tiny):
@@ -61,27 +61,27 @@ def test_the_change_of_a_table_counts_from_the_stage_that_learnt_a_set(tiny):
 
 
 def test_more_stages_are_a_change():
-    (told,) = changes(load_recipe(NAME, ["stages=[{train: [market1501]}, {train: [msmt17]}]"]))
+    (told,) = changes_from_reference(load_recipe(NAME, ["stages=[{train: [market1501]}, {train: [msmt17]}]"]))
     assert told.startswith("stages=[")
 
 
 def test_another_list_of_the_same_set_is_a_change():
     override = "datasets.msmt17={kind: msmt17, root: here, split: train+val}"
-    assert changes(load_recipe("msmt17/resnet50-01", [override])) == ["datasets.msmt17"]
+    assert changes_from_reference(load_recipe("msmt17/resnet50-01", [override])) == ["datasets.msmt17"]
 
 
 def test_changes_in_an_extending_file_and_after_the_run_are_told(tmp_path):
     (tmp_path / "mine.yaml").write_text(f"extends: {NAME}\noptim: {{lr: 1e-3}}")
     recipe = load_recipe(str(tmp_path / "mine.yaml"))
-    assert changes(recipe) == ["optim.lr=0.001"]
-    assert changes(recipe_from_text(recipe.dump(), ["engine.seed=1"], source="a run")) == [
+    assert changes_from_reference(recipe) == ["optim.lr=0.001"]
+    assert changes_from_reference(recipe_from_text(recipe.dump(), ["engine.seed=1"], source="a run")) == [
         "optim.lr=0.001",
         "engine.seed=1",
     ]
 
 
 def test_every_row_by_itself_has_no_changes():
-    assert [name for name in shipped_rows() if changes(load_recipe(name))] == []
+    assert [name for name in shipped_rows() if changes_from_reference(load_recipe(name))] == []
 
 
 def test_a_set_that_is_not_as_published_is_told_of(site):
