@@ -9,11 +9,13 @@ from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split, SplitName
 from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule
+from passerby.types.tracklets import TRACKLETS_FILE, Tracklets
 from passerby.types.training import Batch, Inputs, Output, Stage
 from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
 
 __all__ = [
     "NO_CAMERAS",
+    "TRACKLETS_FILE",
     "UNKNOWN",
     "VECTOR_NAMES",
     "Batch",
@@ -37,6 +39,7 @@ __all__ = [
     "Split",
     "SplitName",
     "Stage",
+    "Tracklets",
     "UnknownCamera",
     "VectorName",
     "Words",
