@@ -8,7 +8,7 @@ have to be loaded from a library of their own are refused, so a file never bring
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ from pydantic import Field
 
 from passerby.errors import UserError, first_line
 from passerby.files import reading
-from passerby.inference.onnx_foreign import read_foreign, settings_of_graph
+from passerby.inference.onnx_foreign import MOST_AT_ONCE, read_foreign, settings_of_graph
 from passerby.inference.onnx_model import CAMERA_INPUT, INPUT_TYPES, Entry, OnnxModel, OnnxSettings, output_names
 from passerby.inference.openvino import Node, OpenvinoSession
 from passerby.inference.providers import Provider, choose_providers, explain_fallback
@@ -47,6 +47,7 @@ class _Written(Settings):
     flip: bool = Field(description="whether each vector is averaged with that of the mirror image")
     cameras: dict[str, list[int]] = Field({}, description="cameras that the model learnt, by data set")
     unknown_camera: UnknownCamera = Field("refuse", description="treatment of an image of an unknown camera")
+    takes: OnnxSettings | None = Field(None, description="input and output of the graph; null = RGB bytes, `vectors`")
 
 
 def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> OnnxModel:
@@ -146,7 +147,7 @@ def _shape(node: NodeArg | Node) -> str:
     return f"({', '.join('?' if side is None else str(side) for side in node.shape)})"
 
 
-def _described(written: dict[str, str], source: str) -> _Written:
+def _described(written: Mapping[str, str], source: str) -> _Written:
     """Return the metadata of a file written by passerby."""
     with reading(source, "an ONNX file with passerby settings that can be read"):
         described = dict(json.loads(written["passerby"]))
@@ -160,19 +161,22 @@ def _own(
     session: InferenceSession | OpenvinoSession, entry: Entry, described: _Written, source: str, *, recipe: str
 ) -> OnnxModel:
     """Return the model of a file written by passerby, after a check of its metadata against its graph."""
-    # The graph takes RGB bytes, whatever order and scale its network wants.
-    takes = {"colour": "rgb", "values": "bytes", "output": "vectors"}
-    settings = build(OnnxSettings, {**described.input.model_dump(mode="json"), **takes}, source=source)
-    expected = Entry("images", np.uint8, "nchw", settings.size, None)
+    settings = described.takes
+    if settings is None:  # the graph takes RGB bytes, whatever order and scale its network wants
+        takes = {"colour": "rgb", "values": "bytes", "output": "vectors"}
+        settings = build(OnnxSettings, {**described.input.model_dump(mode="json"), **takes}, source=source)
+    dtype, batch = (np.uint8, None) if described.takes is None else (np.float32, entry.batch)
+    expected, output = Entry("images", dtype, "nchw", settings.size, batch), settings.output or "vectors"
     takes_cameras = any(node.name == CAMERA_INPUT for node in session.get_inputs())
-    if entry != expected or "vectors" not in output_names(session) or takes_cameras != bool(described.cameras):
+    fits = entry == expected and 1 <= (batch or 1) <= MOST_AT_ONCE and output in output_names(session)
+    if not fits or takes_cameras != bool(described.cameras):
         raise UserError(f"{source} carries passerby settings that do not fit its graph; export it again")
     return OnnxModel(
         source,
         session,
         entry,
         settings,
-        "vectors",
+        output,
         described.dimension,
         present_name(described.feature),
         described.flip,

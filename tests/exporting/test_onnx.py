@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from passerby import exporting
 from passerby.cli import app
 from passerby.data.decoding import decode
 from passerby.encoders import Trained, TrainedOnnx, embed_images, load_model, load_trained
 from passerby.errors import UserError
 from passerby.exporting import Inference, Parity, export, parity, write_onnx
+from passerby.exporting import graph as graphs
+from passerby.exporting import onnx as onnx_file
 from passerby.inference.onnx_model import OnnxModel
 from passerby.models.blocks import NonLocal
 from passerby.models.embedder import Embedder, save_embedder
@@ -151,7 +152,7 @@ def test_parity_is_the_worst_of_all_rows():
 @pytest.mark.parametrize("wrong", [lambda vectors: vectors[::-1], lambda vectors: np.nan * vectors, np.zeros_like])
 def test_a_file_that_differs_is_not_written(run, tmp_path, monkeypatch, wrong):
     content = (run.parent / "blocks.onnx").read_bytes()
-    monkeypatch.setattr(exporting, "_translate", lambda network, trained: content)
+    monkeypatch.setattr(onnx_file, "translate", lambda network, trained: onnx.load_from_string(content))
     right = OnnxModel.run
     monkeypatch.setattr(OnnxModel, "run", lambda model, images, cam: wrong(right(model, images, cam)))
     out = tmp_path / "a.onnx"
@@ -164,14 +165,14 @@ def test_a_file_that_differs_is_not_written(run, tmp_path, monkeypatch, wrong):
 
 def test_what_torch_cannot_write_is_told(run, tmp_path, monkeypatch):
     trained = load_trained(run)
-    monkeypatch.setattr(exporting, "_trace", lambda network: onnx.load(write_graph(tmp_path / "b.onnx", shape=(2, 3))))
+    monkeypatch.setattr(graphs, "trace", lambda network: onnx.load(write_graph(tmp_path / "b.onnx", shape=(2, 3))))
     with pytest.raises(UserError, match="'test_resnet' as ONNX for a fixed number of images only"):
         write_onnx(trained, tmp_path / "a.onnx")
 
     def fail(network: Inference) -> None:
         raise RuntimeError("no such operator\nat length")
 
-    monkeypatch.setattr(exporting, "_trace", fail)
+    monkeypatch.setattr(graphs, "trace", fail)
     with pytest.raises(UserError, match=r"torch cannot write 'test_resnet' as ONNX \(no such operator\)$"):
         write_onnx(trained, tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -235,7 +236,7 @@ def test_a_network_of_another_program_is_used(site, tmp_path):
 
 
 def test_the_command_says_how_near_the_file_is(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("passerby.exporting.write_onnx", lambda trained, out, device: Parity(3e-8, 1e-6))
+    monkeypatch.setattr("passerby.exporting.onnx.write_onnx", lambda trained, out, device: Parity(3e-8, 1e-6))
     found = command("export", run, "--to", "onnx", "-o", tmp_path / "a.onnx")
     assert found.exit_code == 0, found.output
     assert "checked against torch: cosine distance at most 3e-08 at batch 1 and 64" in found.output
