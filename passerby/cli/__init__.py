@@ -24,6 +24,7 @@ from passerby.cli.boundary import (
 )
 from passerby.cli.calibration import calibration_app
 from passerby.cli.data import data_app
+from passerby.cli.exporting import exporting_app
 from passerby.cli.models import models_app
 from passerby.cli.options import ImportedFiles, import_files
 from passerby.cli.output import guard_output
@@ -78,6 +79,7 @@ def options(
 
 app.add_typer(training_app)
 app.add_typer(models_app)
+app.add_typer(exporting_app)
 app.add_typer(calibration_app)
 app.add_typer(published_app)
 app.add_typer(runs_app)

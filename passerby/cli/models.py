@@ -1,4 +1,4 @@
-"""Commands on a trained model: evaluate, embed, search, verify, cluster, export, interpolate, report."""
+"""Commands on a trained model: evaluate, embed, search, verify, cluster, interpolate, report."""
 
 from __future__ import annotations
 
@@ -325,30 +325,6 @@ def cluster(
         write_clusters(out, vectors, found.clusters)
     if json_file is not None:
         write_json(json_file, found.to_json())
-
-
-@models_app.command()
-def export(
-    run: RunPath,
-    to: Annotated[
-        Literal["onnx", "safetensors"], typer.Option(help="file format; onnx is verified against PyTorch")
-    ] = "onnx",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="default: embedder.onnx or embedder.safetensors here", callback=file_to_write),
-    ] = None,
-    feature: Annotated[
-        Literal["before_neck", "after_neck"] | None,
-        typer.Option(help="exported vector; default: the one evaluated by the recipe"),
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Export a trained model as a single file."""
-    from passerby.exporting import export as write
-
-    out = out or Path(f"embedder.{to}")
-    found = write(run, out, to=to, feature=feature, device=device)
-    typer.echo(out if found is None else f"{out}\n{found}")
 
 
 @models_app.command()

@@ -1,29 +1,36 @@
-"""A trained model as one ONNX or safetensors file."""
+"""A trained model as one ONNX or safetensors file, checked against torch before it is written."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from passerby.data.decoding import Pixels
+from passerby.data.loading import plain_batches
 from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError
 from passerby.exporting.contracts import CONTRACTS, Contract, Precision
-from passerby.exporting.describing import describe, write_description
+from passerby.exporting.describing import Description, describe, write_description
 from passerby.exporting.graph import Inference, fix_batch, translate
-from passerby.exporting.parity import Parity, compare
+from passerby.exporting.parity import CHECKED, Parity, compare, graph_order
+from passerby.exporting.precision import to_half, to_int8
 from passerby.files import atomic_write
 from passerby.inference.onnx import read_onnx
+from passerby.inference.onnx_model import Entry, Numbers, feed
 from passerby.models.embedder import save_embedder
 from passerby.recipe import recipe_from_text
 from passerby.recipe.places import public_text
-from passerby.types import VectorName
+from passerby.types import VectorName, Words
 
 Format = Literal["onnx", "safetensors"]
 
-LIMITS: dict[Precision, float] = {"float32": 1e-4, "half": 1e-3}
-"""Largest cosine distance between the vectors of a file and those of torch."""
+LIMITS: dict[Precision, float] = {"float32": 1e-4, "half": 1e-3, "int8": 1.0}
+"""Largest cosine distance between the vectors of a file and those of torch; 1 refuses a broken file only."""
 
 
 def export(
@@ -52,49 +59,74 @@ def export(
     trained = load_trained(run, inference=InferenceSettings(device="cpu"))
     if out.exists() and out.samefile(trained.source):
         raise UserError(f"{out} is the model itself; give another output file")
-    if feature is not None:
-        text = recipe_from_text(trained.recipe.dump(), [f"test.feature={feature}"], source=str(run))
-        trained = replace(trained, recipe=text)
+    trained = with_feature(trained, feature, source=str(run))
     if to == "onnx":
         return write_onnx(trained, out, device=device)
     save_embedder(trained.embedder, out, recipe=public_text(trained.recipe))
     return None
 
 
-def write_onnx(trained: Trained, out: Path, *, device: str = "cpu", contract: Contract = CONTRACTS["onnx"]) -> Parity:
+def with_feature(trained: Trained, feature: VectorName | None, *, source: str) -> Trained:
+    """Return a model that gives another of its vectors; None = the one that its recipe tests."""
+    if feature is None:
+        return trained
+    recipe = recipe_from_text(trained.recipe.dump(), [f"test.feature={feature}"], source=source)
+    return replace(trained, recipe=recipe)
+
+
+def write_onnx(trained: Trained, out: Path, *, device: str = "cpu") -> Parity:
     """Write a model as ONNX once onnxruntime gives the same vectors as torch; otherwise nothing is written.
 
-    By default the graph takes `images` (batch, 3, H, W), uint8 RGB, and, where the model uses cameras, `cam` (batch,)
-    int64, rows of its camera table with -1 = unknown; it gives `vectors` (batch, D) float32.
-
-    Args:
-        trained: the model.
-        out: the file.
-        device: where the file is compared with torch, as in `InferenceSettings`.
-        contract: other inputs and outputs.
+    The graph takes `images` (batch, 3, H, W), uint8 RGB, and, where the model uses cameras, `cam` (batch,) int64, rows
+    of its camera table with -1 = unknown; it gives `vectors` (batch, D) float32.
 
     Raises:
         UserError: torch cannot translate the model, it needs masks, or the vectors differ by more than 1e-4 in cosine
             distance.
 
     """
-    content, difference = checked_graph(trained, contract, source=str(out), name=out.stem, device=device)
+    graph = checked_graph(trained, CONTRACTS["onnx"], out=out, device=device)
     with atomic_write(out) as file:
-        file.write(content)
-    return difference
+        file.write(graph.content)
+    return graph.difference
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that was compared with torch.
+
+    Attributes:
+        content: of the ONNX file.
+        difference: from torch.
+        description: that is in its metadata.
+        network: that it was made from.
+
+    """
+
+    content: bytes
+    difference: Parity
+    description: Description
+    network: Inference
 
 
 def checked_graph(
-    trained: Trained, contract: Contract, *, source: str, name: str, device: str = "cpu"
-) -> tuple[bytes, Parity]:
-    """Return the bytes of an ONNX file that gives the same vectors as torch, and the largest difference.
+    trained: Trained,
+    contract: Contract,
+    *,
+    out: Path,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    paths: Words | None = None,
+) -> Graph:
+    """Return an ONNX graph that gives the same vectors as torch.
 
     Args:
         trained: the model.
         contract: input and output of the graph.
-        source: how error texts call it.
-        name: of the file.
+        out: the file that is to be written, for texts.
         device: where it is compared with torch.
+        precision: of weights and operations. The difference of `int8` is measured and not limited.
+        paths: (N,) image files from which `int8` takes the ranges of all maps.
 
     Raises:
         UserError: see `write_onnx`.
@@ -108,14 +140,44 @@ def checked_graph(
     network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip, contract=contract).eval()
     where = find_device(device)
     model = translate(network, trained)
+    if precision == "half":
+        model = to_half(model)
+    elif precision == "int8":
+        assert paths is not None
+        model = to_int8(model, _values(network, paths), symmetric=contract.consumer == "deepstream")
     if contract.batch is not None:
         fix_batch(model, contract.batch)
-    write_description(model, describe(trained, contract, name=name))
+    description = describe(trained, contract, name=out.stem, precision=precision)
+    write_description(model, description)
     content = bytes(model.SerializeToString())
-    difference = compare(network, read_onnx(content, source=source, device=device), where)
-    if not difference.cosine <= LIMITS["float32"]:
+    images = None if paths is None else next(_pixels(network, paths))
+    difference = compare(network, read_onnx(content, source=str(out), device=device), where, images=images)
+    require_near(difference, precision, out)
+    return Graph(content, difference, description, network)
+
+
+def require_near(difference: Parity, precision: Precision, out: Path) -> None:
+    """Raise `UserError` where vectors differ from those of torch by more than a precision explains."""
+    limit = LIMITS[precision]
+    if not difference.cosine <= limit:
         raise UserError(
-            f"{source} was not written: its vectors would be up to {difference.cosine:.1e} in cosine distance from "
-            f"those of torch, and {LIMITS['float32']:.0e} is allowed"
+            f"{out} was not written: its vectors would be up to {difference.cosine:.1e} in cosine distance from "
+            f"those of torch, and {limit:.0e} is allowed"
         )
-    return content, difference
+
+
+def _pixels(network: Inference, paths: Words) -> Iterator[Pixels]:
+    """Yield RGB images (B, 3, H, W) of the size of a graph."""
+    inputs = network.embedder.input
+    sized = inputs.model_copy(update={"size": network.contract.size(inputs), "colour": "rgb"})
+    for images in plain_batches(paths, sized, size=max(CHECKED)):
+        yield images.numpy()
+
+
+def _values(network: Inference, paths: Words) -> Iterator[Numbers]:
+    """Yield the values (B, 3, H, W) that the program of a contract feeds for image files."""
+    contract, inputs = network.contract, network.embedder.input
+    dtype = np.uint8 if contract.dtype == "uint8" else np.float32
+    entry = Entry("images", dtype, "nchw", contract.size(inputs), None)
+    for images in _pixels(network, paths):
+        yield feed(graph_order(images, contract), entry, contract.settings(inputs))

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from passerby.data.decoding import Pixels
+from passerby.exporting.contracts import Contract
 from passerby.exporting.graph import Inference
 from passerby.inference.onnx_model import OnnxModel
 from passerby.models.embedder import Embedder
@@ -54,25 +55,31 @@ def parity(ours: Floats, theirs: Floats) -> Parity:
     return Parity(float(worst), float(np.abs(first - second).max()))
 
 
-def compare(network: Inference, model: OnnxModel, device: torch.device) -> Parity:
+def compare(network: Inference, model: OnnxModel, device: torch.device, *, images: Pixels | None = None) -> Parity:
     """Run a graph and its model, which takes RGB bytes of its own size, on the same images.
 
     Args:
         network: that the graph was made from; its contract describes the input of the graph.
         model: the graph.
         device: of the model.
+        images: (B, 3, H, W) RGB of the size of the graph; None = `patchwork`.
 
     Returns:
         The largest difference at every number of images that is checked.
 
     """
     contract, size = network.contract, network.contract.size(network.embedder.input)
-    images = patchwork(max(CHECKED), size)
-    pixels = images if contract.colour == "rgb" else np.ascontiguousarray(images[:, ::-1])
+    images = patchwork(max(CHECKED), size) if images is None else images
+    pixels = graph_order(images, contract)
     cam = _camera_rows(network.embedder, len(images))
     theirs = [model.run(pixels[:count], None if cam is None else cam[:count]) for count in CHECKED]
     ours = [_reference(network, images[:count], None if cam is None else cam[:count], device) for count in CHECKED]
     return parity(np.concatenate(ours), np.concatenate(theirs))
+
+
+def graph_order(images: Pixels, contract: Contract) -> Pixels:
+    """Return RGB images (B, 3, H, W) with their channels in the order of a contract."""
+    return images if contract.colour == "rgb" else np.ascontiguousarray(images[:, ::-1])
 
 
 def _reference(network: Inference, images: Pixels, cam: Ints | None, device: torch.device) -> Floats:

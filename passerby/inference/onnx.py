@@ -21,7 +21,7 @@ from passerby.errors import UserError, first_line
 from passerby.files import reading
 from passerby.inference.onnx_foreign import MOST_AT_ONCE, read_foreign, settings_of_graph
 from passerby.inference.onnx_model import CAMERA_INPUT, INPUT_TYPES, Entry, OnnxModel, OnnxSettings, output_names
-from passerby.inference.openvino import Node, OpenvinoSession
+from passerby.inference.openvino import Node, OpenvinoSession, openvino_texts
 from passerby.inference.providers import Provider, choose_providers, explain_fallback
 from passerby.inputs import InputSettings
 from passerby.settings import Settings, build
@@ -67,6 +67,9 @@ def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> 
         raise UserError(f"no ONNX file {path}")
     if path.suffix.lower() == ".xml":
         session = OpenvinoSession(path)
+        texts = openvino_texts(path)
+        if "passerby" in texts:
+            return _written_model(session, texts, given, str(path))
         entry = _entry(session, str(path), takes_cameras=False)
         settings = settings_of_graph(entry, given, str(path), shown=session.preparation)
         return read_foreign(session, entry, settings, str(path), reason=f" ({session.preparation.reason})")
@@ -77,14 +80,11 @@ def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, de
     """Open an ONNX embedder from a file or from its bytes; `source` is how error texts call it."""
     wanted = choose_providers(_available_providers(), device)
     session = _open(graph, source, wanted)
-    written = session.get_modelmeta().custom_metadata_map
-    described = _described(written, source) if "passerby" in written else None
-    entry = _entry(session, source, takes_cameras=described is not None and bool(described.cameras))
-    if described is not None:
-        if given:
-            raise UserError(f"--input {given[0]}: {source} was written by passerby and contains its input settings")
-        model = _own(session, entry, described, source, recipe=written["recipe"])
+    texts = session.get_modelmeta().custom_metadata_map
+    if "passerby" in texts:
+        model = _written_model(session, texts, given, source)
     else:
+        entry = _entry(session, source, takes_cameras=False)
         model = read_foreign(session, entry, settings_of_graph(entry, given, source), source)
     reason = explain_fallback(session.get_providers(), wanted, device)
     return model if reason is None else replace(model, notes=(*model.notes, f"{source} {reason}"))
@@ -155,6 +155,17 @@ def _described(written: Mapping[str, str], source: str) -> _Written:
         if "recipe" not in written:
             raise KeyError("recipe")
         return build(_Written, known, source=source)
+
+
+def _written_model(
+    session: InferenceSession | OpenvinoSession, texts: Mapping[str, str], given: Sequence[str], source: str
+) -> OnnxModel:
+    """Return the model of a file written by passerby, with these texts in its metadata."""
+    described = _described(texts, source)
+    entry = _entry(session, source, takes_cameras=bool(described.cameras))
+    if given:
+        raise UserError(f"--input {given[0]}: {source} was written by passerby and contains its input settings")
+    return _own(session, entry, described, source, recipe=texts["recipe"])
 
 
 def _own(

@@ -20,27 +20,12 @@ from passerby.exporting import graph as graphs
 from passerby.exporting import onnx as onnx_file
 from passerby.inference.onnx_model import OnnxModel
 from passerby.models.blocks import NonLocal
-from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe.places import public_text
 from passerby.types import Embeddings, Inputs
+from tests.exporting.runs import BLOCKS, write_run
 from tests.onnx_graphs import write_graph
 
 given = Inputs.of_images
-
-BLOCKS = ("model.ibn=a", "model.attention=se", "model.pool=gem_learned", "input.colour=bgr", "test.flip=true")
-
-
-def write_run(folder, recipe):
-    """Write what a finished run leaves for those who use it, with norms that are not at their start."""
-    torch.manual_seed(0)
-    embedder = Embedder(recipe.model, recipe.input)
-    for module in embedder.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.running_mean)
-    folder.mkdir()
-    save_embedder(embedder, folder / "embedder.safetensors", recipe=public_text(recipe))
-    return folder
 
 
 @pytest.fixture(scope="module")
