@@ -41,7 +41,7 @@ def test_a_run_is_exported_by_the_ending_of_the_file(run, site, tmp_path, monkey
     assert passerby.export(run, tmp_path / "m.safetensors", device="cpu") is None
     again = passerby.load_model(tmp_path / "m.safetensors", device="cpu")
     np.testing.assert_array_equal(again(files), vectors)
-    monkeypatch.setattr("passerby.exporting.write_onnx", lambda _, out, device: Parity(3e-8, 1e-6))
+    monkeypatch.setattr("passerby.exporting.onnx.write_onnx", lambda _, out, device: Parity(3e-8, 1e-6))
     assert passerby.export(str(run), tmp_path / "m.onnx", device="cpu") == Parity(3e-8, 1e-6)
     with pytest.raises(passerby.UserError, match=r"ends in .pt, allowed: .onnx, .safetensors"):
         passerby.export(run, tmp_path / "m.pt")
