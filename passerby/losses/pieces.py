@@ -29,6 +29,8 @@ def cut(out: Output, feature: VectorName, count: int) -> tuple[Tensor, ...]:
         count: number of pieces; divides D.
 
     """
+    if count == 1:  # a view of the whole would change the order in which gradients are added
+        return (out.vector(feature),)
     first, *others = out.vector(feature).chunk(count, dim=1)
     factor = len(others) if feature == "before_neck" else 1
     return (first, *(piece * factor for piece in others))
