@@ -11,7 +11,7 @@ def facts(settings: Settings, *, without: tuple[str, ...] = ()) -> Iterator[str]
     """Yield one line for each setting with an effect, except some names."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        off = value is None or value is False or (isinstance(value, int | float) and value == 0)
+        off = value is None or value is False or value == {} or (isinstance(value, int | float) and value == 0)
         off = off or (value == "none" and name != "weights")  # weights: none is a start of its own, from scratch
         if name not in without and name not in settings.idle and not off:
             yield f"{name.replace('_', ' ')} {value_text(value)}".rstrip()
@@ -31,6 +31,8 @@ def value_text(value: object) -> str:
         return "off"
     if isinstance(value, Settings):
         return f"({', '.join(facts(value))})" if list(facts(value)) else ""
+    if isinstance(value, dict):
+        return ", ".join(f"{str(key).replace('_', ' ')} {value_text(inner)}" for key, inner in value.items())
     if isinstance(value, tuple | list):
         return " to ".join(map(value_text, value)) if len(value) == 2 else ", ".join(map(value_text, value))
     if isinstance(value, bool):

@@ -102,7 +102,7 @@ BASES += [
     without_labels({"pseudo": {"cluster": {"kind": "dbscan", "eps": "share"}, "stop": {}}}),
     *({**TWO_SITES, "stages": [*first, {"train": ["b"], **NOBODY}]} for first in ([], [{"train": ["a"]}])),
     *(without_labels({name: {}}) for name in MAKERS),
-    without_labels({"ssg": {"ask": "cluster", "cluster": {"kind": "hdbscan"}}}),
+    without_labels({"ssg": {"oracle": "cluster", "cluster": {"kind": "hdbscan"}}}),
 ]
 
 
@@ -156,6 +156,8 @@ def others(kind: object, value: object) -> list[object]:
     if isinstance(value, list):
         found += [value[:1], [*value[:-1], 12], [0.1, 0.2], [64, 32], [0.4, 0.4, 0.4], ["a"]]
         found.append([{"match": "neck.*", "lr_scale": 0.5}])
+    if isinstance(value, dict):
+        found += [{"width": 32}]
     if value is None:
         found += ["a", ["a"]]
     return [one for one in found if one != value or type(one) is not type(value)]
