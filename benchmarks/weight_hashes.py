@@ -79,6 +79,7 @@ ALONE = "stages.1.losses={softmax: null, triplet: null}"
 KMEANS = "cluster: {kind: kmeans, k: 4}"
 DBSCAN = "cluster: {kind: dbscan, k1: 6, k2: 2, min_samples: 2}"
 BOTTLENECKS = "model.backbone=hashed_bottlenecks"
+VIT = ["model.backbone=vit", "model.architecture={width: 16, depth: 2, heads: 2, patch: 8, stride: 6}"]
 
 RECIPES = {
     "agw": Tiny("agw", [BOTTLENECKS]),
@@ -90,6 +91,7 @@ RECIPES = {
     "sbs": Tiny("sbs", [BOTTLENECKS, "optim.flat_epochs=1"]),
     "small": Tiny("small"),
     "unlabelled": Tiny("unlabelled", [f"method.pseudo={{{KMEANS}}}"]),
+    "transreid": Tiny("transreid", VIT),
     "vit": Tiny("vit", ["model.backbone=test_vit"]),
 }
 CODE = ["method.ebll={code: 8, epochs: 100, batch: 16, lr: 0.02, milestones: []}"]
@@ -100,6 +102,8 @@ ROWS = {
     "market1501/ibn_b_resnext101_32x8d-04": Tiny("market1501/ibn_b_resnext101_32x8d-04"),
     "dukemtmc/ibn_a_resnet50-03": Tiny("dukemtmc/ibn_a_resnet50-03"),
     "msmt17/resnet50-01": Tiny("msmt17/resnet50-01"),
+    "transreid/dukemtmc-baseline": Tiny("transreid/dukemtmc-baseline", VIT),
+    "transreid_ssl/market1501-vit_small": Tiny("transreid_ssl/market1501-vit_small", VIT),
     "joint/resnet50-01": Tiny("joint/resnet50-01"),
     "ebll/ibn_a_resnet50-13": Tiny("ebll/ibn_a_resnet50-13", CODE, 2),
     "ebll/ibn_a_resnet50-before_pooling_bce": Tiny("ebll/ibn_a_resnet50-before_pooling_bce", CODE, 2),
