@@ -18,7 +18,7 @@ from sites import PLAZA, finished, folder_name, last_scores, line, once, over_se
 TARGETS = ("campus", "station")
 RATE = "optim={lr: 1.0e-3, warmup_epochs: 1}"
 PEOPLE = "cluster: {kind: dbscan, eps: 0.5, k1: 15, k2: 4}"
-FOUND = f"{PEOPLE}, cameras: standardise"
+FOUND = f"{PEOPLE}, camera_norm: standardise"
 NONE = "losses={softmax: null, triplet: null}"
 
 

@@ -31,6 +31,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "method.ssg.ask_after": "method.ssg.oracle_after",
         **{f"method.{name}.outliers": f"method.{name}.max_noise_ratio" for name in _CLUSTERED},
         **{f"method.{name}.stop.epochs": f"method.{name}.stop.patience" for name in _CLUSTERED},
+        **{f"method.{name}.cameras": f"method.{name}.camera_norm" for name in _CLUSTERED},
         "method.ebll.steps": "method.ebll.milestones",
         "method.ebll.loss": "method.ebll.autoencoders",
         "test.reliance": "test.background_bias",
@@ -53,6 +54,7 @@ FORMER_VALUES: Mapping[str, Mapping[object, str | list[str]]] = MappingProxyType
         "test.input_mask": {"whole": "none"},
         "engine.track": {False: "none", True: "tensorboard"},
         "method.spcl.batch_norm": {"apart": "domain_specific"},
+        **{f"method.{name}.camera_norm": {"ignore": "none"} for name in _CLUSTERED},
         "method.ebll.autoencoders": {
             "ae": ["ae"],
             "ae_l1": ["ae_l1"],

@@ -175,7 +175,7 @@ def _plain_recipe(
     data, foreground = last.data.model_dump(mode="json"), last.foreground.model_dump(mode="json")
     sampler = _groups(earlier)
     iterations = int(np.clip(len(dataset.train) // sampler.batch_size, FEWEST_BATCHES, MOST_BATCHES))
-    cameras = "standardise" if dataset.train.count_cameras > 1 else "ignore"
+    camera_norm = "standardise" if dataset.train.count_cameras > 1 else "none"
     kind = METHODS[method]
     tested = len(dataset.query) and len(dataset.gallery) and not _untested(dataset, earlier)
     return {
@@ -187,7 +187,7 @@ def _plain_recipe(
         "model": {**model, "weights": "none", "stripes": kind.needs_stripes},
         "losses": dict.fromkeys(("softmax", "triplet"), None if kind.trains_alone else {}),
         "optim": _optim(last.optim),
-        "method": {method: {"cluster": USUAL["dbscan"], "cameras": cameras}},
+        "method": {method: {"cluster": USUAL["dbscan"], "camera_norm": camera_norm}},
         "init_from": str(source),
         "stages": [{"train": [dataset.name], "labelled": False, "epochs": EPOCHS, "iterations": iterations}],
         "evaluate": [dataset.name] if tested else [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -89,6 +89,13 @@ def adapt(
     pattern: Annotated[
         str | None, typer.Option(help="pattern of the camera in file names, for example '{cam}/*'", show_default=False)
     ] = None,
+    camera_norm: Annotated[
+        Literal["none", "centre", "standardise", "auto"] | None,
+        typer.Option(
+            help="per camera, before clustering; default: standardise where there are several cameras",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume the run in --out")] = False,
     *,
     inference: InferenceSettings,
@@ -96,13 +103,14 @@ def adapt(
     """Adapt a finished run to a folder of unlabelled images (unsupervised domain adaptation)."""
     from passerby.commands.training import adapt_and_report
 
+    chosen = [] if camera_norm is None else [f"method.{method}.camera_norm={camera_norm}"]
     written = adapt_and_report(
         run,
         folder,
         out,
         method=method,
         pattern=pattern,
-        overrides=overrides or [],
+        overrides=[*chosen, *(overrides or [])],
         inference=inference,
         resume=resume,
         console=make_console(),

@@ -10,15 +10,15 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from passerby.clustering.algorithms import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
-from passerby.clustering.cameras import AcrossCameras, evened
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import k_distances
 from passerby.clustering.quality import against_truth, agreement, silhouette
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.distances.sparse import SparseRows
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
 from passerby.methods.stopping import StopSettings, rises
-from passerby.types import UNKNOWN, Bools, Floats, Ints, Output, Stage, VectorName
+from passerby.types import UNKNOWN, Bools, CameraNorm, Floats, Ints, Output, Stage, VectorName
 
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
@@ -36,9 +36,10 @@ class ClusteredSettings(BaseMethodSettings):
 
     cluster: AnyClustering = DbscanSettings()
     feature: VectorName = Field("after_neck", description="feature that is clustered, at unit length")
-    cameras: AcrossCameras = Field(
-        "ignore",
-        description="normalisation per camera before clustering: centre subtracts the mean, standardise also divides",
+    camera_norm: CameraNorm = Field(
+        "none",
+        description="normalisation per camera before clustering: centre subtracts the mean, standardise also divides "
+        "by the deviation, auto subtracts what of the mean the number of people in the camera supports",
     )
     max_noise_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
         0.95, description="largest share of images outside all clusters; a run with more of them stops with an error"
@@ -132,7 +133,7 @@ class Clustered(Method):
 
     def evened(self, vectors: Floats, cam: Ints) -> Floats:
         """Return vectors (N, D) adjusted across cameras (N,), see `cameras` of the settings."""
-        return evened(vectors, cam, how=self.settings.cameras)
+        return normalise_cameras(vectors, cam, how=self.settings.camera_norm)
 
     def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
         """Return the graph that vectors (M, D) are clustered on, if any; known (S, D) are those of source images."""

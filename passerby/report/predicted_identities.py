@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from passerby.clustering.algorithms import DbscanSettings
-from passerby.clustering.cameras import evened
 from passerby.device import AUTOMATIC, InferenceSettings
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.encoders import load_trained, require_maskless
 from passerby.errors import UserError
 from passerby.files import read_json
@@ -173,7 +173,7 @@ def with_vectors(run: RunFolder, clusterings: Clusterings, *, inference: Inferen
         raise UserError(
             f"{run.path} does not hold the vectors of the clustered images, and they cannot be embedded again: {error}"
         ) from error
-    vectors = evened(vectors, split.cam, how=settings.cameras)
+    vectors = normalise_cameras(vectors, split.cam, how=settings.camera_norm)
     table = Embeddings(vectors, split.pid, split.cam, np.full(len(split), ""), split.path)
     return replace(clusterings, table=table)
 

@@ -64,9 +64,9 @@ def _embedding(stage: StageSettings, name: str) -> tuple[Box, ...]:
 
 def _compared(settings: ClusteredSettings) -> Iterator[str]:
     yield f"the vector {settings.feature} of each image"
-    if settings.cameras != "ignore":
-        spread = " and spread" if settings.cameras == "standardise" else ""
-        yield f"without each camera's mean{spread}"
+    if settings.camera_norm != "none":
+        removed = {"centre": "mean", "standardise": "mean and spread", "auto": "shrunk mean"}
+        yield f"without each camera's {removed[settings.camera_norm]}"
 
 
 def _assigned(stage: StageSettings, name: str, settings: ClusteredSettings) -> Iterator[str]:

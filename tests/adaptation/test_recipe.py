@@ -156,7 +156,7 @@ def test_batches_are_as_small_as_the_people_who_were_found(source, yard, tiny):
     assert recipe.data.sampler.identities == PEOPLE // 2
     assert recipe.input == tiny().input
     assert recipe.optim.lr == pytest.approx(tiny().optim.lr / 3)
-    assert recipe.method.contrast.cameras == "standardise"
+    assert recipe.method.contrast.camera_norm == "standardise"
     assert adaptation(source, yard, overrides=[*SMALL, "data.sampler.identities=3"]).data.sampler.identities == 3
 
 
@@ -209,8 +209,8 @@ def test_a_pattern_tells_cameras(source, tmp_path):
     for cam, name in ((1, "north"), (2, "south")):
         (folder / f"cam{cam}").rename(folder / name)
     recipe = adaptation(source, folder, pattern="{cam}/*", overrides=SMALL)
-    assert recipe.method.contrast.cameras == "standardise"
-    assert adaptation(source, folder, overrides=SMALL).method.contrast.cameras == "ignore"
+    assert recipe.method.contrast.camera_norm == "standardise"
+    assert adaptation(source, folder, overrides=SMALL).method.contrast.camera_norm == "none"
 
 
 @pytest.mark.parametrize(
