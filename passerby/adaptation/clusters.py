@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.clustering.algorithms import Clusters, DbscanSettings, require_usable
+from passerby.clustering.algorithms import DbscanSettings
+from passerby.clustering.clusters import Clusters, require_usable
 from passerby.clustering.doubt import giant_sentence, measure_doubt
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.clustering.summary import ClusterSummary

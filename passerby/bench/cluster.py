@@ -16,7 +16,8 @@ from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.rerank import dense_jaccard, expanded
 from passerby.bench.sites import Size, SizeName, make_features
-from passerby.clustering.algorithms import Clusters, DbscanSettings
+from passerby.clustering.algorithms import DbscanSettings
+from passerby.clustering.clusters import Clusters
 from passerby.distances.jaccard import jaccard_graph
 from passerby.distances.kreciprocal import encode_set, nearest_neighbours
 from passerby.distances.pairwise import ScaledVectors, vectors_on

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.clustering.algorithms import Clusters, DbscanSettings
+from passerby.clustering.algorithms import DbscanSettings
+from passerby.clustering.clusters import Clusters
 from passerby.clustering.quality import silhouettes
 from passerby.clustering.reliability import compactness, independence
 from passerby.distances.sparse import SparseRows

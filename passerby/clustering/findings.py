@@ -11,15 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.clustering.algorithms import (
-    AnyClustering,
-    Clusters,
-    DbscanSettings,
-    HdbscanSettings,
-    KmeansSettings,
-    require_usable,
-)
+from passerby.clustering.algorithms import AnyClustering, DbscanSettings, HdbscanSettings, KmeansSettings
 from passerby.clustering.cameras import AcrossCameras, evened
+from passerby.clustering.clusters import Clusters, require_usable
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.clustering.quality import Agreement, Truth, against_truth, agreement, silhouette

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from passerby.clustering.algorithms import numbered
+from passerby.clustering.clusters import numbered
 from passerby.clustering.precomputed import NOISE
 from passerby.clustering.reliability import agreement_iou, alone_apart
 from passerby.distances.sparse import SparseRows

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.clustering.algorithms import numbered
+from passerby.clustering.clusters import numbered
 from passerby.clustering.precomputed import NOISE
 from passerby.types import Doubles, Ints
 

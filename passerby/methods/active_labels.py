@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.clustering.algorithms import numbered
+from passerby.clustering.clusters import numbered
 from passerby.clustering.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.types import UNKNOWN, Bools, Ints

@@ -9,7 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.clustering.algorithms import AnyClustering, Clusters, DbscanSettings, GraphClustering, require_usable
+from passerby.clustering.algorithms import AnyClustering, DbscanSettings, GraphClustering
+from passerby.clustering.clusters import Clusters, require_usable
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import k_distances
 from passerby.clustering.quality import against_truth, agreement, silhouette

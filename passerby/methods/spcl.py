@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from passerby.clustering.algorithms import Clusters, DbscanSettings
+from passerby.clustering.algorithms import DbscanSettings
+from passerby.clustering.clusters import Clusters
 from passerby.clustering.reliability import alone_apart, keep_reliable
 from passerby.distances.sparse import SparseRows
 from passerby.losses.loss import class_means

@@ -12,14 +12,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.clustering.algorithms import (
-    AnyClustering,
-    Clusters,
-    DbscanSettings,
-    GraphClustering,
-    numbered,
-    require_usable,
-)
+from passerby.clustering.algorithms import AnyClustering, DbscanSettings, GraphClustering
+from passerby.clustering.clusters import Clusters, numbered, require_usable
 from passerby.clustering.graph import mixed_with_source
 from passerby.clustering.precomputed import NOISE
 from passerby.distances.sparse import SparseRows

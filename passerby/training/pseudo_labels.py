@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.clustering.algorithms import numbered
+from passerby.clustering.clusters import numbered
 from passerby.clustering.precomputed import NOISE
 from passerby.files import atomic_write, reading
 from passerby.npz import read_npz

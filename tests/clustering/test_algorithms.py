@@ -9,14 +9,12 @@ from sklearn.cluster import DBSCAN, HDBSCAN
 
 from passerby.clustering.algorithms import (
     AnyClustering,
-    Clusters,
     DbscanSettings,
     HdbscanSettings,
     InfomapSettings,
     KmeansSettings,
-    numbered,
-    require_usable,
 )
+from passerby.clustering.clusters import Clusters, numbered, require_usable
 from passerby.clustering.graph import jaccard_neighbours, missing_at_1, smallest_share_mean
 from passerby.errors import UserError
 from passerby.settings import Settings, build

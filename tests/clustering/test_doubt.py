@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from passerby.clustering.algorithms import Clusters, DbscanSettings
+from passerby.clustering.algorithms import DbscanSettings
+from passerby.clustering.clusters import Clusters
 from passerby.clustering.doubt import Doubt, doubtful_clusters, giant_sentence, measure_doubt
 from passerby.clustering.findings import describe_clusters, find_clusters
 from passerby.clustering.summary import CAUTION, ClusterSummary
