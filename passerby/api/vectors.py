@@ -10,7 +10,7 @@ import numpy as np
 from passerby.clustering.algorithms import clustering_settings
 from passerby.clustering.findings import Findings, find_clusters
 from passerby.distances import kreciprocal
-from passerby.types import UNKNOWN, Embeddings, Floats, Rerank
+from passerby.types import UNKNOWN, CameraNorm, Embeddings, Floats, Rerank
 
 USUAL = Rerank()
 
@@ -47,14 +47,21 @@ def rerank(
 
 
 def cluster(
-    vectors: Embeddings | Floats, algorithm: str = "dbscan", settings: Sequence[str] = (), *, device: str = "cpu"
+    vectors: Embeddings | Floats,
+    algorithm: str = "linkage",
+    settings: Sequence[str] = (),
+    *,
+    camera_norm: CameraNorm | None = None,
+    device: str = "cpu",
 ) -> Findings:
     """Cluster vectors into identities and measure the quality of the clusters.
 
     Args:
         vectors: (N, D) float32, or a table whose identities, where known, are compared with the clusters.
-        algorithm: `kmeans`, or on a graph of Jaccard distances `dbscan`, `hdbscan` or `infomap`.
-        settings: `key=value` that change it, for example `eps=0.5`.
+        algorithm: `linkage` or `kmeans`, or on a graph of Jaccard distances `dbscan`, `hdbscan` or `infomap`.
+        settings: `key=value` that change it, for example `threshold=0.5`.
+        camera_norm: what is taken out of the vectors of each camera; None = `auto` with `linkage` where two cameras
+            are known, else nothing.
         device: where matrix products and nearest neighbours are computed.
 
     Returns:
@@ -69,7 +76,7 @@ def cluster(
 
     """
     table = vectors if isinstance(vectors, Embeddings) else _unlabelled(vectors)
-    return find_clusters(table, clustering_settings(algorithm, settings), device=device)
+    return find_clusters(table, clustering_settings(algorithm, settings), camera_norm=camera_norm, device=device)
 
 
 def _unlabelled(vectors: Floats) -> Embeddings:

@@ -295,11 +295,17 @@ def cluster(
         list[str] | None,
         typer.Argument(help="settings of the algorithm as key=value, e.g. eps=0.5 k1=20", show_default=False),
     ] = None,
-    kind: Annotated[str, typer.Option(help="dbscan, hdbscan, kmeans or infomap")] = "dbscan",
-    cameras: Annotated[
-        Literal["ignore", "centre", "standardise"],
-        typer.Option(help="per camera: subtract the mean (centre), also divide by the deviation (standardise)"),
-    ] = "ignore",
+    kind: Annotated[str, typer.Option(help="linkage, dbscan, hdbscan, kmeans or infomap")] = "linkage",
+    camera_norm: Annotated[
+        Literal["none", "centre", "standardise", "auto"] | None,
+        typer.Option(
+            help="take each camera's mean (centre) and spread (standardise) out of the vectors, or what of the mean "
+            "the number of people supports (auto); default: auto with linkage where cameras are known, else none"
+        ),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="the model of the vectors, for --accept", show_default=False)] = None,
+    accept: AcceptRate = None,
+    former_option: Annotated[str | None, typer.Option("--cameras", hidden=True)] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -310,16 +316,20 @@ def cluster(
     json_file: JsonFile = None,
 ) -> None:
     """Cluster unlabelled images into identities and print quality measures of the clusters."""
-    from passerby.clustering.algorithms import clustering_settings
     from passerby.clustering.findings import describe_clusters, find_clusters, write_clusters
+    from passerby.commands.clustering import choose_clustering
     from passerby.metrics.spread import spread_notes
     from passerby.types import Embeddings
 
+    if former_option is not None:
+        raise UserError("no such option --cameras; use --camera-norm none, centre, standardise or auto")
     vectors = Embeddings.load(table)
-    for note in spread_notes(vectors.vectors):
+    choice = choose_clustering(
+        vectors, kind=kind, assignments=assignments or [], camera_norm=camera_norm, run=run, accept=accept
+    )
+    for note in [*spread_notes(vectors.vectors), *choice.notes]:
         typer.echo(note, err=True)
-    settings = clustering_settings(kind, assignments or [])
-    found = find_clusters(vectors, settings, cameras=cameras, device=str(find_device(device)))
+    found = find_clusters(vectors, choice.settings, camera_norm=choice.camera_norm, device=str(find_device(device)))
     typer.echo(describe_clusters(found))
     if out is not None:
         write_clusters(out, vectors, found.clusters)

@@ -1,7 +1,7 @@
 """Clustering algorithms: their settings and their results.
 
-DBSCAN, HDBSCAN and InfoMap work on the graph of `jaccard_neighbours`, so nothing of size (N, N) is made; k-means works
-on the vectors. The union `AnyClustering` is the list of all.
+DBSCAN, HDBSCAN and InfoMap work on the graph of `jaccard_neighbours`, average linkage on the nearest neighbours, so
+nothing of size (N, N) is made; k-means works on the vectors. The union `AnyClustering` is the list of all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pydantic import Field, model_validator
 
 from passerby.clustering.clusters import Clusters
 from passerby.clustering.graph import GraphForm, jaccard_neighbours, smallest_share_mean, within
+from passerby.clustering.impostors import impostor_threshold
 from passerby.clustering.kmeans import kmeans
+from passerby.clustering.linkage import average_linkage, near_pairs
 from passerby.clustering.precomputed import NOISE, connected, sorted_rows, without_small
 from passerby.clustering.radius import choose_radius
 from passerby.device import find_device
@@ -199,6 +201,43 @@ class InfomapSettings(GraphClustering):
 # ---- on the vectors
 
 
+class LinkageSettings(Settings):
+    """Average linkage: the two clusters with the smallest mean cosine distance are joined, up to a threshold.
+
+    An image that is joined with no other is noise. Reference: see `average_linkage`; of `auto`, `impostor_threshold`.
+    """
+
+    kind: Literal["linkage"] = "linkage"
+    threshold: Annotated[float, Field(gt=0, lt=2)] | Literal["auto"] = Field(
+        "auto",
+        description="largest mean cosine distance of two clusters that are joined; auto: what distances of different "
+        "people do not fall below",
+    )
+    neighbours: Annotated[int, Field(ge=1)] = Field(
+        30, description="number of nearest images that each image is compared with"
+    )
+
+    def fit(
+        self, vectors: Floats, graph: SparseRows | None = None, *, eps: float | None = None, device: str = "cpu"
+    ) -> Clusters:
+        """Cluster `vectors` (N, D).
+
+        Args:
+            vectors: the images.
+            graph: has no effect, as the mean distances need the vectors.
+            eps: has no effect.
+            device: where nearest neighbours are computed.
+
+        Raises:
+            UserError: vectors that are not finite, or the device is not there.
+
+        """
+        pairs = near_pairs(vectors, neighbours=self.neighbours, device=device)
+        threshold = impostor_threshold(pairs) if self.threshold == "auto" else self.threshold
+        labels = without_small(average_linkage(pairs, threshold), 2)
+        return Clusters(labels, threshold=threshold)
+
+
 class KmeansSettings(Settings):
     """k-means on normalised vectors: a given number of clusters, and no noise.
 
@@ -265,7 +304,7 @@ images of a person; with twice as many neighbours the same radius joins differen
 """
 
 AnyClustering = Annotated[
-    DbscanSettings | HdbscanSettings | KmeansSettings | InfomapSettings, Field(discriminator="kind")
+    DbscanSettings | HdbscanSettings | KmeansSettings | InfomapSettings | LinkageSettings, Field(discriminator="kind")
 ]
 
 

@@ -31,11 +31,13 @@ class Clusters:
     Attributes:
         labels: (N,) int64, 0..K-1 in order of first appearance, -1 = noise; any numbering may be given.
         eps: the radius of DBSCAN, None of the others.
+        threshold: the largest mean distance within clusters of average linkage, None of the others.
 
     """
 
     labels: Ints
     eps: float | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", numbered(np.asarray(self.labels, np.int64)))
@@ -67,7 +69,9 @@ def require_usable(clusters: Clusters, *, max_noise_ratio: float = 0.95) -> None
         max_noise_ratio: the largest share of noise that is allowed, in [0, 1].
 
     """
-    closer = "raise eps (or k1), or lower min_samples"
+    linked = clusters.threshold is not None
+    closer = "raise threshold" if linked else "raise eps (or k1), or lower min_samples"
+    farther = "lower threshold" if linked else "lower eps (or k1), or raise min_samples"
     if clusters.count == 0:
         raise UserError(f"clustering found no cluster, only noise, in {len(clusters)} images: {closer}")
     if clusters.noise > max_noise_ratio:
@@ -78,5 +82,5 @@ def require_usable(clusters: Clusters, *, max_noise_ratio: float = 0.95) -> None
     if clusters.count == 1:
         raise UserError(
             f"clustering put {clusters.sizes[0]} of {len(clusters)} images into one cluster, as if all were one "
-            "person: lower eps (or k1), or raise min_samples"
+            f"person: {farther}"
         )

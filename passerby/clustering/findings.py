@@ -11,16 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.clustering.algorithms import AnyClustering, DbscanSettings, HdbscanSettings, KmeansSettings
-from passerby.clustering.cameras import AcrossCameras, evened
+from passerby.clustering.algorithms import (
+    AnyClustering,
+    DbscanSettings,
+    HdbscanSettings,
+    KmeansSettings,
+    LinkageSettings,
+)
 from passerby.clustering.clusters import Clusters, require_usable
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import jaccard_neighbours
 from passerby.clustering.quality import Agreement, Truth, against_truth, agreement, silhouette
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.distances.sparse import SparseRows
+from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.files import atomic_write
-from passerby.types import UNKNOWN, Embeddings, Floats, Ints
+from passerby.types import UNKNOWN, CameraNorm, Embeddings, Floats, Ints
 
 STEP = 1 / 30
 """By which share the radius is moved to see whether clusters stay: 0.6 to 0.58 and 0.62, the steps of SpCL."""
@@ -67,6 +74,7 @@ class Findings:
             "clusters": found.count,
             "noise": found.noise,
             "eps": found.eps,
+            "threshold": found.threshold,
             "sizes": found.sizes.tolist(),
             "warning": giant_sentence(found),
             "silhouette": self.silhouette,
@@ -77,26 +85,22 @@ class Findings:
 
 
 def find_clusters(
-    table: Embeddings, settings: AnyClustering, *, cameras: AcrossCameras = "ignore", device: str = "cpu"
+    table: Embeddings, settings: AnyClustering, *, camera_norm: CameraNorm | None = None, device: str = "cpu"
 ) -> Findings:
     """Cluster all images of a table, and measure how good the clusters are.
 
     Args:
         table: the vectors.
         settings: of the algorithm.
-        cameras: what is taken out of the vectors of each camera: nothing, its mean, or its mean and spread.
+        camera_norm: what is taken out of the vectors of each camera; None = the usual one, see `usual_camera_norm`.
         device: where matrix products and nearest neighbours are computed.
 
     Raises:
         UserError: too few images, fewer than two clusters, hardly anything but noise, or no camera known.
 
     """
-    if cameras != "ignore" and (table.cam == UNKNOWN).all():
-        raise UserError(
-            f"cameras: {cameras} needs cameras, and the table has none; embed files whose names hold them, or "
-            "set cameras to ignore"
-        )
-    vectors = evened(table.vectors, table.cam, how=cameras)
+    how = usual_camera_norm(table, settings) if camera_norm is None else camera_norm
+    vectors = _compared(table, how, unit=how == "auto" or isinstance(settings, LinkageSettings))
     graph = graph_for(vectors, settings, device=device)
     clusters = settings.fit(vectors, graph, device=device)
     require_usable(clusters)
@@ -109,6 +113,31 @@ def find_clusters(
     )
 
 
+def usual_camera_norm(table: Embeddings, settings: AnyClustering) -> CameraNorm:
+    """Return the camera norm of an algorithm where none is given: of average linkage with two known cameras `auto`.
+
+    Args:
+        table: of the images.
+        settings: of the algorithm; all but average linkage compare vectors as they are.
+
+    """
+    several = len(np.unique(table.cam[table.cam != UNKNOWN])) > 1
+    return "auto" if several and isinstance(settings, LinkageSettings) else "none"
+
+
+def _compared(table: Embeddings, camera_norm: CameraNorm, *, unit: bool) -> Floats:
+    """Return the vectors (N, D) without the effects of cameras, brought to unit length before where asked for."""
+    if camera_norm == "none":
+        return table.vectors
+    if (table.cam == UNKNOWN).all():
+        raise UserError(
+            f"camera norm {camera_norm!r} needs cameras, and the table has none; embed files whose names hold them, or "
+            "set it to none"
+        )
+    vectors = unit_rows(table.vectors) if unit else table.vectors
+    return normalise_cameras(vectors, table.cam, how=camera_norm)
+
+
 def _of_one_camera(clusters: Clusters, cam: Ints) -> int | None:
     """Return how many clusters hold images of one camera only, or None where fewer than two cameras are known."""
     if len(np.unique(cam[cam != UNKNOWN])) < 2:
@@ -118,8 +147,8 @@ def _of_one_camera(clusters: Clusters, cam: Ints) -> int | None:
 
 
 def graph_for(vectors: Floats, settings: AnyClustering, *, device: str = "cpu") -> SparseRows:
-    """Return the graph of the settings; of k-means, which has none, the usual one, for the figures of quality."""
-    if isinstance(settings, KmeansSettings):
+    """Return the graph of the settings, for those without one the usual graph, for the measures of quality."""
+    if isinstance(settings, KmeansSettings | LinkageSettings):
         return jaccard_neighbours(vectors, k1=max(1, min(30, len(vectors) - 1)), device=device)
     return settings.neighbours(vectors, device=device)
 
@@ -150,6 +179,12 @@ def _moved(
             again = settings.fit(vectors, graph, eps=eps)
             yield Moved(f"eps={eps:.3g}", agreement(clusters.labels, again.labels))
         return
+    if isinstance(settings, LinkageSettings):
+        assert clusters.threshold is not None
+        for threshold in (clusters.threshold * (1 - STEP), min(clusters.threshold * (1 + STEP), 1.999)):
+            again = settings.model_copy(update={"threshold": threshold}).fit(vectors, graph, device=device)
+            yield Moved(f"threshold={threshold:.3g}", agreement(clusters.labels, again.labels))
+        return
     field = "min_samples" if isinstance(settings, HdbscanSettings) else "seed"
     value = getattr(settings, field) + 1
     again = settings.model_copy(update={field: value}).fit(vectors, graph, device=device)
@@ -159,6 +194,7 @@ def _moved(
 def _lines(found: Findings) -> Iterator[str]:
     clusters, truth = found.clusters, found.truth
     radius = "" if clusters.eps is None else f"; eps {clusters.eps:.4g}"
+    radius += "" if clusters.threshold is None else f"; threshold {clusters.threshold:.4g}"
     yield f"{clusters.count} clusters of {len(clusters)} images; {100 * clusters.noise:.1f} % in no cluster{radius}"
     sizes = clusters.sizes
     yield f"images per cluster: smallest {sizes.min()}, median {np.median(sizes):g}, largest {sizes.max()}"
@@ -168,7 +204,7 @@ def _lines(found: Findings) -> Iterator[str]:
     yield f"silhouette {found.silhouette:.3f} (1 = far from all others, below 0 = nearer to another cluster){few}"
     if found.one_camera is not None:
         advice = (
-            "; --cameras standardise looks past light and background" if 2 * found.one_camera > clusters.count else ""
+            "; --camera-norm standardise removes light and background" if 2 * found.one_camera > clusters.count else ""
         )
         yield f"clusters of one camera only: {found.one_camera} of {clusters.count}{advice}"
     for moved in found.moved:

@@ -39,11 +39,11 @@ def people(noise=0.05, seed=0):
 def settings_of(kind, **more):
     if kind == "infomap":
         pytest.importorskip("infomap")
-    more = {"k": 5} if kind == "kmeans" else {"k1": 7, "k2": 2} | more
+    more = {"kmeans": {"k": 5}, "linkage": {}}.get(kind, {"k1": 7, "k2": 2}) | more
     return build(Choice, {"cluster": {"kind": kind} | more}, source="test").cluster
 
 
-@pytest.mark.parametrize("kind", ["dbscan", "hdbscan", "kmeans", "infomap"])
+@pytest.mark.parametrize("kind", ["dbscan", "hdbscan", "kmeans", "infomap", "linkage"])
 def test_the_people_are_found(kind):
     vectors, pids = people()
     if kind in ("kmeans", "hdbscan"):  # they leave hardly anybody alone

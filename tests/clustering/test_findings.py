@@ -8,11 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.clustering.algorithms import clustering_settings
 from passerby.clustering.findings import describe_clusters, find_clusters, write_clusters
+from passerby.metrics.calibration import calibrate
+from passerby.thresholds import read_calibration, write_calibration
 from passerby.types import Embeddings
 from tests.clustering.test_algorithms import people
 
@@ -31,7 +34,8 @@ def file(tmp_path_factory):
 
 
 def run(*words):
-    return CliRunner().invoke(app, ["cluster", *map(str, words)])
+    kind = [] if "--kind" in words else ["--kind", "dbscan"]
+    return CliRunner().invoke(app, ["cluster", *kind, *map(str, words)])
 
 
 def test_the_command_says_and_writes_what_it_found(file, tmp_path):
@@ -51,7 +55,12 @@ def test_the_command_says_and_writes_what_it_found(file, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "words", "change"),
-    [("kmeans", ["k=5"], "seed=1"), ("hdbscan", ["k1=7"], "min_samples=5"), ("infomap", ["k1=7"], "seed=2")],
+    [
+        ("linkage", ["threshold=0.3"], "threshold=0.29"),
+        ("kmeans", ["k=5"], "seed=1"),
+        ("hdbscan", ["k1=7"], "min_samples=5"),
+        ("infomap", ["k1=7"], "seed=2"),
+    ],
 )
 def test_every_algorithm_has_findings(kind, words, change):
     if kind == "infomap":
@@ -59,7 +68,8 @@ def test_every_algorithm_has_findings(kind, words, change):
     vectors, pids = people()
     found = find_clusters(table_of(vectors[:40], pids[:40]), clustering_settings(kind, words))
     assert found.truth.f == 1
-    assert [moved.change for moved in found.moved] == [change]
+    assert found.moved[0].change == change
+    assert len(found.moved) == (2 if kind == "linkage" else 1)
     assert found.to_json()["eps"] is None
 
 
@@ -91,7 +101,7 @@ def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
     apart = vectors + np.where(cam, 1, -1)[:, None] * 3 * np.eye(vectors.shape[1])[0]
     table = replace(table_of(apart, pids), cam=cam)
     settings = clustering_settings("dbscan", ["eps=0.6", "k1=7", "k2=2"])
-    misled, found = find_clusters(table, settings), find_clusters(table, settings, cameras="standardise")
+    misled, found = find_clusters(table, settings), find_clusters(table, settings, camera_norm="standardise")
     assert misled.one_camera == misled.clusters.count
     assert misled.truth.recall < 0.7
     assert found.one_camera == 0
@@ -100,15 +110,18 @@ def test_clusters_of_one_camera_are_counted_and_cameras_taken_out(tmp_path):
     assert find_clusters(table_of(vectors, pids), settings).one_camera is None
     table.save(tmp_path / "t.npz")
     said = run(tmp_path / "t.npz", "k1=7", "k2=2").output
-    assert f"clusters of one camera only: {misled.one_camera} of {misled.clusters.count}; --cameras standardise" in said
+    assert (
+        f"clusters of one camera only: {misled.one_camera} of {misled.clusters.count}; --camera-norm standardise"
+        in said
+    )
     assert (
         "clusters of one camera only: 0 of 5\n"
-        in run(tmp_path / "t.npz", "k1=7", "k2=2", "--cameras", "standardise").output
+        in run(tmp_path / "t.npz", "k1=7", "k2=2", "--camera-norm", "standardise").output
     )
     replace(table, cam=np.full(len(pids), -1)).save(tmp_path / "t.npz")
-    said = run(tmp_path / "t.npz", "k1=7", "--cameras", "centre")
+    said = run(tmp_path / "t.npz", "k1=7", "--camera-norm", "centre")
     assert said.exit_code == 2
-    assert "cameras: centre needs cameras, and the table has none" in said.output
+    assert "camera norm 'centre' needs cameras, and the table has none" in said.output
 
 
 @pytest.mark.parametrize(
@@ -128,3 +141,35 @@ def test_mistakes_are_one_sentence(file, words, sentence):
     assert found.exit_code == 2, found.output
     assert sentence in found.output
     assert len([line for line in found.output.splitlines() if line.startswith("Error: ")]) == 1
+
+
+def test_average_linkage_is_the_default_with_cameras_taken_out(tmp_path):
+    vectors, pids = people()
+    cam = np.arange(len(pids)) % 2
+    apart = vectors + np.where(cam, 1, -1)[:, None] * 0.5 * np.eye(vectors.shape[1])[0]
+    replace(table_of(apart, pids), cam=cam).save(tmp_path / "t.npz")
+    result = CliRunner().invoke(app, ["cluster", str(tmp_path / "t.npz"), "--json", str(tmp_path / "c.json")])
+    assert result.exit_code == 0, result.output
+    assert "5 clusters of 42 images; 4.8 % in no cluster; threshold 0." in result.output
+    assert "F 1.000" in result.output
+    threshold = json.loads((tmp_path / "c.json").read_text())["threshold"]
+    assert f"with threshold={threshold * 29 / 30:.3g} instead: adjusted Rand index 1.000" in result.output
+
+
+def test_a_calibrated_model_gives_threshold_and_camera_norm(file, tmp_path):
+    model = tmp_path / "model.safetensors"
+    save_file({"weight": np.zeros(1, np.float32)}, model)
+    write_calibration(model, calibrate(replace(Embeddings.load(file), cam=np.arange(42) % 2), rates=[0.1]))
+    result = run(file, "--kind", "linkage", "--accept", "0.1", "--run", model)
+    assert result.exit_code == 0, result.output
+    assert f"; threshold {read_calibration(model).distance(0.1):.4g}" in result.output
+    for words, sentence in [
+        (["--accept", "0.1"], "add --run MODEL"),
+        (["--run", model], "--run has no effect without --accept"),
+        (["--accept", "0.1", "--run", model, "threshold=0.4"], "leave out threshold=..."),
+        (["--accept", "0.1", "--run", model, "--camera-norm", "auto"], "calibrated with camera norm 'none'"),
+        (["--cameras", "centre"], "no such option --cameras; use --camera-norm"),
+    ]:
+        refused = run(file, "--kind", "linkage", *words)
+        assert (refused.exit_code, sentence in refused.output) == (2, True), refused.output
+    assert "use --kind linkage" in run(file, "--accept", "0.1", "--run", model).output
