@@ -160,7 +160,7 @@ def test_mistakes_are_told(data, sentence):
         ),
         (
             {"contrast": {"cluster": {"k1": 8}}},
-            "method.contrast.cluster must say its kind: dbscan, hdbscan, kmeans, infomap",
+            "method.contrast.cluster must say its kind: dbscan, hdbscan, kmeans, infomap, linkage",
         ),
         (
             {"contrast": {"cluster": {"kind": "dbscan", "epz": 1}}},
