@@ -51,7 +51,7 @@ def test_vectors_that_have_collapsed_are_told(tmp_path: Path) -> None:
     assert "all 6 vectors are equal: the model has collapsed" in flat(
         run("evaluate", "--embeddings", tmp_path / "same.npz").output
     )
-    assert "all 6 vectors are equal" in run("cluster", tmp_path / "same.npz", "k1=2").output
+    assert "all 6 vectors are equal" in run("cluster", tmp_path / "same.npz", "--kind", "dbscan", "k1=2").output
 
 
 def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> None:
