@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bf16", "fp16"]
 AnyPrecision = Literal["auto", "float32", "bf16", "fp16"]
+Engine = Literal["torch", "onnxruntime", "openvino"]
+AnyEngine = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 THREADS = 4
 """Threads that read ahead unless it is said otherwise; where there are fewer processors, they take turns."""
 
 PRECISIONS: tuple[AnyPrecision, ...] = ("auto", "float32", "bf16", "fp16")
+ENGINES: tuple[AnyEngine, ...] = ("auto", "torch", "onnxruntime", "openvino")
 
 
 def _warn(note: str) -> None:
@@ -45,6 +48,8 @@ class InferenceSettings:
         workers: threads that read images ahead while the network runs, >= 0; 0 = read when they are needed.
         precision: of the network; `auto` = as the recipe trains it on a GPU, float32 on the CPU.
         notify: called with sentences for the user, for example on a batch that was too large.
+        engine: program that runs the network on the CPU, for those who embed by `passerby.engines`; `auto` = the
+            fastest that gives equal vectors, by a probe.
 
     Raises:
         UserError: a value that is not allowed. Whether the device is there is checked when it is used.
@@ -56,6 +61,7 @@ class InferenceSettings:
     workers: int = THREADS
     precision: AnyPrecision = "auto"
     notify: Callable[[str], None] = _warn
+    engine: AnyEngine = "torch"
 
     def __post_init__(self) -> None:
         require_device_name(self.device)
@@ -65,6 +71,8 @@ class InferenceSettings:
             )
         if self.precision not in PRECISIONS:
             raise UserError(f"precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.engine not in ENGINES:
+            raise UserError(f"engine is one of {', '.join(ENGINES)}, got {self.engine!r}")
 
     def torch_device(self) -> torch.device:
         """Return the device.
@@ -79,15 +87,15 @@ class InferenceSettings:
         """Return the precision of a network whose recipe trains it in `trained` (engine.precision).
 
         Raises:
-            UserError: a precision for GPUs was asked for by name, and the device is a CPU.
+            UserError: fp16 was asked for by name, and the device is a CPU.
 
         """
         import torch
 
         if self.torch_device().type == "cpu":
-            if self.precision in ("bf16", "fp16"):
-                raise UserError(f"precision {self.precision} is for GPUs, and the model runs on the CPU; use float32")
-            return "float32"
+            if self.precision == "fp16":
+                raise UserError("precision fp16 is for GPUs, and the model runs on the CPU; use bf16 or float32")
+            return "bf16" if self.precision == "bf16" else "float32"
         wanted = trained if self.precision == "auto" else self.precision
         if wanted == "bf16":
             return "bf16"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from passerby.device import InferenceSettings
+from passerby.device import AnyEngine, AnyPrecision, InferenceSettings
 from passerby.distances.units import cosine_of, unit_rows
-from passerby.encoders import GivenCamera, Model, embed_dataset, embed_images, require_maskless
+from passerby.encoders import GivenCamera, Model, Trained, embed_dataset, embed_images, require_maskless
 from passerby.encoders import load_model as load_any_model
+from passerby.engines import AutomaticModel, choose_engine
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays
 from passerby.inference.boxes import Boxes, crop_boxes
@@ -37,9 +39,13 @@ class Encoder:
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, or `cuda:1`.
         batch: images per forward pass.
         input_settings: `key=value` for the input of another program's ONNX file, as `--input` takes them.
+        engine: program that runs the network on the CPU: `torch`, `onnxruntime` or `openvino`; `auto` = torch, and
+            after many images the one that a short probe finds fastest among those that give equal vectors.
+        precision: `float32` or `bf16`, on a GPU also `fp16`; `auto` = as the recipe trains it on a GPU, and on the CPU
+            float32 or what the probe finds.
 
     Raises:
-        UserError: no finished model, a file that is not a model, or no such device.
+        UserError: no finished model, a file that is not a model, no such device, or an engine that cannot run it.
 
     Attributes:
         model: the loaded network.
@@ -48,14 +54,24 @@ class Encoder:
     """
 
     def __init__(
-        self, model: Model | str | Path, *, device: str = "auto", batch: int = 64, input_settings: Sequence[str] = ()
+        self,
+        model: Model | str | Path,
+        *,
+        device: str = "auto",
+        batch: int = 64,
+        input_settings: Sequence[str] = (),
+        engine: AnyEngine = "auto",
+        precision: AnyPrecision = "auto",
     ) -> None:
         self.path: Path | None = None
         if isinstance(model, str | Path):
             self.path = Path(model)
-            settings = InferenceSettings(device=device, batch=batch)
+            settings = InferenceSettings(device=device, batch=batch, engine=engine, precision=precision)
             model = load_any_model(model, input_settings, inference=settings)
+        elif isinstance(model, Trained) and (engine, precision) != ("auto", "auto"):
+            model = replace(model, inference=replace(model.inference, engine=engine, precision=precision))
         self.model = model
+        self._running = choose_engine(model)
 
     @property
     def recipe(self) -> Recipe | None:
@@ -66,6 +82,16 @@ class Encoder:
     def cameras(self) -> CameraTable:
         """The cameras that the model learnt, by training data set; empty where it uses none."""
         return self.model.cameras
+
+    @property
+    def running(self) -> Model:
+        """The network as its engine runs it, which embeds all images of this encoder."""
+        return self._running
+
+    @property
+    def engine(self) -> str:
+        """Program and precision in use, for example `torch float32`; empty for an ONNX file or on a GPU."""
+        return str(self._running.current) if isinstance(self._running, AutomaticModel) else ""
 
     @property
     def device(self) -> str:
@@ -107,14 +133,14 @@ class Encoder:
         camera = GivenCamera(cam, cameras_of)
         rows = camera.rows(self.model, camera.fill(np.full(len(images), UNKNOWN)))
         if isinstance(images, np.ndarray | Tensor):
-            return self.model.embed(images, cam=rows)
+            return self._running.embed(images, cam=rows)
         paths = [str(image) for image in images if isinstance(image, str | Path)]
         if not paths:
-            return self.model.embed([image for image in images if not isinstance(image, str | Path)], cam=rows)
+            return self._running.embed([image for image in images if not isinstance(image, str | Path)], cam=rows)
         if len(paths) != len(images):
             raise UserError(f"{len(paths)} of {len(images)} images are files and the others arrays; give one kind")
         require_maskless(self.model)
-        return self.model.vectors(np.array(paths), cam=rows)
+        return self._running.vectors(np.array(paths), cam=rows)
 
     def embed_boxes(
         self,
@@ -219,11 +245,11 @@ def embed(
             for note in source.notes:
                 say(f"{source.name}: {note}")
         splits = ("query", "gallery") if splits is None else splits
-        return embed_dataset(encoder.model, source, splits=splits, cameras_of=cameras_of, progress=progress, say=say)
+        return embed_dataset(encoder.running, source, splits=splits, cameras_of=cameras_of, progress=progress, say=say)
     if splits is not None:
         raise UserError("splits are those of a data set; files and folders have none")
     places = [Path(place) for place in ([source] if isinstance(source, str | Path) else source)]
-    return embed_images(encoder.model, places, camera=GivenCamera(cam, cameras_of), progress=progress, say=say)
+    return embed_images(encoder.running, places, camera=GivenCamera(cam, cameras_of), progress=progress, say=say)
 
 
 def distance(

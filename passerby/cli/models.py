@@ -25,6 +25,7 @@ from passerby.cli.options import (
     file_to_write,
     make_console,
     runs_a_model,
+    runs_an_engine,
 )
 from passerby.device import InferenceSettings, find_device
 from passerby.errors import UserError
@@ -34,7 +35,7 @@ models_app = typer.Typer()
 
 
 @models_app.command()
-@runs_a_model
+@runs_an_engine("torch")
 def evaluate(
     run: Annotated[
         Path | None,
@@ -128,7 +129,7 @@ def evaluate(
 
 
 @models_app.command()
-@runs_a_model
+@runs_an_engine("auto")
 def embed(
     run: ModelPath,
     places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
@@ -184,7 +185,7 @@ def embed(
 
 
 @models_app.command()
-@runs_a_model
+@runs_an_engine("auto")
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
     image: Annotated[Path, typer.Argument(help="the query image, or a folder of query images", show_default=False)],

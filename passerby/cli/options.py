@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from passerby.device import AUTOMATIC, AnyPrecision, InferenceSettings
+from passerby.device import AUTOMATIC, AnyEngine, AnyPrecision, InferenceSettings
 from passerby.files import require_file_name
 
 if TYPE_CHECKING:
@@ -102,12 +103,28 @@ Device = Annotated[str, typer.Option(help="auto (a GPU if available), cpu, cuda 
 Batch = Annotated[int, typer.Option(min=1, help="batch size; halved when memory is short")]
 Workers = Annotated[int, typer.Option(min=0, help="threads that read images")]
 Precision = Annotated[AnyPrecision, typer.Option(help="auto: the training precision on a GPU, float32 on the CPU")]
+EngineName = Annotated[
+    AnyEngine,
+    typer.Option(help="program that runs the network on the CPU; auto: the fastest with equal vectors, for many images"),
+]
+OPTIONS: dict[str, object] = {"device": Device, "batch": Batch, "workers": Workers, "precision": Precision}
 
 
 def runs_a_model(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options --device, --batch, --workers and --precision in place of its argument `inference`."""
+    return _with_options(command, OPTIONS, AUTOMATIC)
+
+
+def runs_an_engine(engine: AnyEngine) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that also gives the option --engine, with `engine` as its default."""
+    options = {**OPTIONS, "engine": EngineName}
+    return lambda command: _with_options(command, options, replace(AUTOMATIC, engine=engine))
+
+
+def _with_options(
+    command: Callable[..., None], options: Mapping[str, object], defaults: InferenceSettings
+) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
-    options = {"device": Device, "batch": Batch, "workers": Workers, "precision": Precision}
 
     @functools.wraps(command)
     def run(**values: object) -> None:
@@ -116,7 +133,7 @@ def runs_a_model(command: Callable[..., None]) -> Callable[..., None]:
 
     kept = [parameter for name, parameter in signature.parameters.items() if name != "inference"]
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(AUTOMATIC, name), annotation=kind)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=kind)
         for name, kind in options.items()
     ]
     run.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]

@@ -11,7 +11,8 @@ from passerby.encoders.model import Model, Trained, TrainedOnnx
 from passerby.errors import UserError
 from passerby.inference.onnx import load_onnx
 from passerby.metadata import safetensors_text
-from passerby.models.embedder import load_embedder
+from passerby.models.embedder import Embedder, load_embedder
+from passerby.models.one_column import ends_in_one_column
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_from_text, recipe_of_run
 from passerby.recipe.places import public_text
@@ -66,8 +67,18 @@ def load_trained(path: str | Path, *, inference: InferenceSettings = AUTOMATIC) 
     embedder = load_embedder(file).to(device)
     notes: list[str] = []
     recipe = _recipe_of(file, notes.append)
-    inference.network_precision(recipe.engine.precision)  # refuses what the device cannot do before images are read
+    _require_computable(embedder, inference, recipe)
     return Trained(embedder, recipe, file, recipe.test.flip, tuple(notes), inference)
+
+
+def _require_computable(embedder: Embedder, inference: InferenceSettings, recipe: Recipe) -> None:
+    """Refuse a precision that the device cannot compute, before images are read."""
+    precision = inference.network_precision(recipe.engine.precision)
+    if precision == "bf16" and embedder.mean.device.type == "cpu" and ends_in_one_column(embedder):
+        raise UserError(
+            "precision bf16 gives wrong values on a CPU where a strided convolution outputs a map of one column, as in "
+            f"this model at {embedder.input.size[0]}x{embedder.input.size[1]}; use float32"
+        )
 
 
 def _recipe_of(file: Path, notify: Callable[[str], None]) -> Recipe:

@@ -79,7 +79,7 @@ def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> 
 def read_onnx(graph: Path | bytes, given: Sequence[str] = (), *, source: str, device: str = "cpu") -> OnnxModel:
     """Open an ONNX embedder from a file or from its bytes; `source` is how error texts call it."""
     wanted = choose_providers(_available_providers(), device)
-    session = _open(graph, source, wanted)
+    session = open_session(graph, source, wanted)
     texts = session.get_modelmeta().custom_metadata_map
     if "passerby" in texts:
         model = _written_model(session, texts, given, source)
@@ -108,10 +108,11 @@ def onnx_texts(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise UserError(f"no ONNX file {path}")
     _available_providers()
-    return dict(_open(path, str(path), ["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map)
+    return dict(open_session(path, str(path), ["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map)
 
 
-def _open(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> InferenceSession:
+def open_session(graph: Path | bytes, source: str, providers: Sequence[Provider]) -> InferenceSession:
+    """Open an ONNX graph in onnxruntime, silently; `source` is how error texts call it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -59,33 +59,34 @@ class Preparation:
 
 
 class OpenvinoSession:
-    """A compiled IR.
+    """A compiled graph.
 
     Args:
-        path: the .xml; its .bin lies beside it.
+        graph: the .xml of an IR, whose .bin lies beside it, or the bytes of an ONNX file.
+        precision: of the computation; inputs and outputs are as the graph has them.
 
     Raises:
         UserError: OpenVINO is not installed, the .bin is missing, or a file that OpenVINO cannot run.
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, graph: Path | bytes, *, precision: Literal["float32", "bf16"] = "float32") -> None:
         try:
             import openvino
         except ImportError as error:
             raise UserError(
                 "reading OpenVINO files needs the extra `openvino`: pip install 'passerby[openvino]'"
             ) from error
-        weights = path.with_suffix(".bin")
-        if not weights.is_file():
-            raise UserError(f"{path} has its weights in {weights.name}, which is not beside it")
+        if isinstance(graph, Path) and not graph.with_suffix(".bin").is_file():
+            raise UserError(f"{graph} has its weights in {graph.with_suffix('.bin').name}, which is not beside it")
         core = openvino.Core()
         try:
-            model: Any = core.read_model(path, weights)
+            model: Any = core.read_model(graph)
             self.preparation = find_preparation(model)
-            self._model: Any = _compiled(core, model)
+            self._model: Any = _compiled(core, model, precision=precision)
         except Exception as error:  # openvino has no class of its own for them
-            raise UserError(f"{path} is not an OpenVINO file that can be run ({first_line(error)})") from error
+            source = "the converted model" if isinstance(graph, bytes) else str(graph)
+            raise UserError(f"{source} is not an OpenVINO file that can be run ({first_line(error)})") from error
         self._inputs = [_node(port) for port in self._model.inputs]
         self._outputs = [_node(port) for port in self._model.outputs]
 
@@ -104,9 +105,10 @@ class OpenvinoSession:
         return [np.array(results[numbers.index(name)]) for name in names]
 
 
-def _compiled(core: Any, model: Any) -> Any:
-    """Compile a model for any number of images where its graph allows that, else for its own; in float32."""
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+def _compiled(core: Any, model: Any, *, precision: Literal["float32", "bf16"]) -> Any:
+    """Compile a model for any number of images where its graph allows that, else for its own."""
+    hint = "bf16" if precision == "bf16" else "f32"
+    hints = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     own: dict[str, Any] = {port.get_any_name(): port.partial_shape for port in model.inputs}
     if len(own) == 1:
         try:

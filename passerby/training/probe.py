@@ -76,15 +76,13 @@ def probe(
     """
     file = cache_file() if file is None else file
     key = _key(embedder, candidates, batch)
-    cached = _read(file)
+    cached = read_measurements(file)
     if len(cached.get(key, [])) == len(candidates):
         return cached[key]
     with torch.random.fork_rng(devices=[]):
         steps = [_Step(embedder, candidate) for candidate in candidates]
         seconds = measure(steps, batch=batch, unit=unit)
-    merged = {**{name: value for name, value in cached.items() if name != key}, key: seconds}
-    with contextlib.suppress(UserError):  # a cache that cannot be written is no reason to stop
-        write_json(file, dict(list(merged.items())[-MOST_KEPT:]))
+    keep_measurements(file, {key: seconds})
     return seconds
 
 
@@ -144,18 +142,25 @@ class _Step:
         self.embedder.zero_grad(set_to_none=True)
 
 
-def cache_file() -> Path:
-    """Return the file of measurements in the user's cache directory."""
+def cache_file(name: str = "steps.json") -> Path:
+    """Return a file of measurements in the user's cache directory."""
     if os.environ.get("XDG_CACHE_HOME"):
         folder = Path(os.environ["XDG_CACHE_HOME"])
     elif platform.system() == "Darwin":
         folder = Path("~/Library/Caches").expanduser()
     else:
         folder = Path("~/.cache").expanduser()
-    return folder / "passerby" / "steps.json"
+    return folder / "passerby" / name
 
 
-def _read(file: Path) -> dict[str, list[float]]:
+def keep_measurements(file: Path, measured: dict[str, list[float]]) -> None:
+    """Add measurements by key to a file, which keeps the latest; nothing happens where it cannot be written."""
+    merged = {**{name: value for name, value in read_measurements(file).items() if name not in measured}, **measured}
+    with contextlib.suppress(UserError):
+        write_json(file, dict(list(merged.items())[-MOST_KEPT:]))
+
+
+def read_measurements(file: Path) -> dict[str, list[float]]:
     """Return the cached measurements; empty without a valid file."""
     with contextlib.suppress(UserError):
         entries = read_json(file)

@@ -137,7 +137,7 @@ def test_a_resume_keeps_what_was_chosen(bf16_is_faster, monkeypatch, tiny, tmp_p
     train(recipe, tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["precision"] == "bf16"
     monkeypatch.setattr(module, "measure", lambda *_, **__: pytest.fail("measured"))
-    monkeypatch.setattr(module, "_read", lambda _: {})
+    monkeypatch.setattr(module, "read_measurements", lambda _: {})
     said = []
     train(recipe, tmp_path, start="resume", say=said.append)
     assert any(sentence.startswith("test_resnet in bf16") for sentence in said)

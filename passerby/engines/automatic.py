@@ -1,0 +1,301 @@
+"""A trained model whose network is run by the engine that embeds the images of a job soonest.
+
+The remaining images of a job are not known, so as many are expected as have been embedded already: a preparation that
+turns out useless takes at most as long as it would have saved. Small jobs are left to torch in float32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from passerby.device import Precision
+from passerby.encoders import Model, Progress, Trained, require_maskless
+from passerby.engines.candidates import (
+    EXACT,
+    GRAPH_ENGINES,
+    TOLERANCE,
+    Candidate,
+    Speed,
+    candidates_of,
+    cheapest,
+    is_installed,
+    is_possible,
+    precision_named,
+)
+from passerby.engines.graphs import has_graph, load_graph, run_by_graph
+from passerby.engines.sample import Sample, cosine_difference, sample_arrays, sample_files
+from passerby.engines.speeds import keep_speeds, measure_speeds, read_speeds
+from passerby.errors import UserError
+from passerby.inference.arrays import ImageArrays
+from passerby.inference.embed import WHOLE, View
+from passerby.processes import world
+from passerby.recipe import Recipe
+from passerby.types import CameraTable, Floats, Ints, UnknownCamera, VectorName, Words
+
+COUNT_FROM = 500
+"""Images from which the engines are compared."""
+PROBE_FROM, CONVERT_FROM = 20.0, 60.0
+"""Seconds of a job from which precisions of torch are timed, and from which a network is converted for that."""
+LOADING = 3.0
+"""Seconds, about, to load a network that is converted already."""
+FEW = 8
+"""Images of the first estimate."""
+
+Say = Callable[[str], None]
+
+
+def choose_engine(model: Model, *, say: Say | None = None, cache: Path | None = None) -> Model:
+    """Return a model that is run by the engine of its inference settings.
+
+    Args:
+        model: as loaded; one that is not on the CPU, or is to be run by torch, is returned as it is.
+        say: called with a sentence on the engine that was chosen; None drops it.
+        cache: file of measured times; None = that of the user.
+
+    Raises:
+        UserError: an engine that cannot run the model in the precision, or that is not installed.
+
+    """
+    if not isinstance(model, Trained):
+        return model
+    engine, precision = model.inference.engine, model.inference.precision
+    if engine == "torch":
+        return model
+    if model.device != "cpu":
+        if engine == "auto":
+            return model
+        raise UserError(f"--engine {engine} runs on the CPU, and the model is on {model.device}; add --device cpu")
+    if engine == "auto":
+        return AutomaticModel(model, candidates_of(model.embedder, precision), say=say, cache=cache)
+    fixed = Candidate(engine, precision_named(precision))
+    if not is_possible(engine, fixed.precision):
+        raise UserError(f"--engine {engine} computes in float32 on a CPU, got --precision {fixed.precision}")
+    if not is_installed(engine):
+        extras = "export" if engine == "onnxruntime" else "export,openvino"
+        raise UserError(f"--engine {engine} needs packages that are not installed: pip install 'passerby[{extras}]'")
+    require_maskless(model)
+    return AutomaticModel(model, [fixed], say=say, cache=cache)
+
+
+@dataclass(eq=False)
+class AutomaticModel:
+    """A model that may change its engine between jobs; a `Model` of `passerby.encoders`.
+
+    Args:
+        trained: the model on the CPU.
+        candidates: at least one; it begins with the first, and a single one is fixed.
+        say: called with a sentence on each change.
+        cache: file of measured times; None = that of the user.
+
+    Attributes:
+        current: the candidate in use.
+
+    """
+
+    trained: Trained
+    candidates: Sequence[Candidate]
+    say: Say | None = None
+    cache: Path | None = None
+    clock: Callable[[], float] = time.perf_counter
+    current: Candidate = field(init=False)
+    _models: dict[Candidate, Model] = field(init=False, default_factory=dict)
+    _speeds: dict[Candidate, Speed] = field(init=False, default_factory=dict)
+    _refused: set[Candidate] = field(init=False, default_factory=set)
+    _verified: set[Candidate] = field(init=False, default_factory=lambda: {EXACT})
+    _graph: bytes | None = field(init=False, default=None)
+    _is_converted: bool | None = field(init=False, default=None)
+    _seen: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.current = self.candidates[0]
+        self._model(self.current)
+
+    @property
+    def exact(self) -> Trained:
+        """The model run by torch in float32."""
+        return self._by_torch("float32")
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that made it."""
+        return self.trained.recipe
+
+    @property
+    def feature(self) -> VectorName:
+        """Which vector the recipe tests."""
+        return self.trained.feature
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a person must see."""
+        return self.trained.notes
+
+    @property
+    def flip(self) -> bool:
+        """Whether each vector is averaged with the mirror image's."""
+        return self.trained.flip
+
+    @property
+    def device(self) -> str:
+        """Where distances between its vectors are computed."""
+        return self.trained.device
+
+    @property
+    def cameras(self) -> CameraTable:
+        """The cameras that it learnt."""
+        return self.trained.cameras
+
+    @property
+    def unknown_camera(self) -> UnknownCamera:
+        """Treatment of an image of an unknown camera."""
+        return self.trained.unknown_camera
+
+    def with_flip(self, flip: bool) -> AutomaticModel:
+        """Return the same model with or without the mirror image."""
+        if flip == self.flip:
+            return self
+        return AutomaticModel(self.trained.with_flip(flip), self.candidates, say=self.say, cache=self.cache)
+
+    def vectors(
+        self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
+    ) -> Floats:
+        """Embed image files (N,); masks, and several processes, are for torch alone."""
+        if view.masks is not None or world() > 1:
+            return self.trained.vectors(paths, cam=cam, view=view, progress=progress)
+        self._adjust(len(paths), partial(sample_files, paths, cam, self.trained.embedder.input))
+        return self._model(self.current).vectors(paths, cam=cam, view=view, progress=progress)
+
+    def embed(self, images: ImageArrays, *, cam: Ints | None = None) -> Floats:
+        """Embed images in memory; see `Trained.embed`."""
+        if len(images) and world() == 1:
+            self._adjust(len(images), partial(sample_arrays, images, cam, self.trained.embedder.input))
+        return self._model(self.current).embed(images, cam=cam)
+
+    def _adjust(self, count: int, draw: Callable[[], Sample]) -> None:
+        """Choose the candidate for a job of `count` images, of which `draw` returns the first."""
+        self._seen += count
+        expected = max(count, self._seen)
+        if len(self.candidates) == 1:
+            self._check_fixed(draw)
+        elif expected >= COUNT_FROM:
+            try:
+                sample = draw()
+            except UserError:  # an image that cannot be read is reported where it is embedded
+                return
+            self._compare(expected, sample)
+
+    def _compare(self, expected: int, sample: Sample) -> None:
+        """Take the candidate that embeds so many images soonest."""
+        if not self._speeds:
+            self._speeds = read_speeds(self.trained.embedder, self.candidates, self.cache)
+        first = self.candidates[0]
+        if first not in self._speeds:
+            if self._estimate(sample) * expected < PROBE_FROM:
+                return
+            self._time([each for each in self.candidates if each.engine == "torch"], sample)
+        best = self._best(expected)
+        unknown = [each for each in self.candidates if each not in self._speeds and each not in self._refused]
+        if unknown and self._speeds[best].of(expected) > CONVERT_FROM:
+            self._time([first, *unknown], sample)
+        while (best := self._best(expected)) != self.current:
+            if self._is_equal(best, sample):
+                self.current = best
+                self._report()
+
+    def _best(self, expected: int) -> Candidate:
+        speeds = {each: speed for each, speed in self._speeds.items() if each not in self._refused}
+        if any(each.engine in GRAPH_ENGINES and each not in self._models for each in speeds) and self._has_graph():
+            speeds = {each: replace(speed, setup=min(speed.setup, LOADING)) for each, speed in speeds.items()}
+        return cheapest(speeds, expected, ready=self._models, exact=self.candidates[0])
+
+    def _has_graph(self) -> bool:
+        """Whether the network is converted already, now or by an earlier process."""
+        if self._is_converted is None:
+            self._is_converted = has_graph(self.trained)
+        return self._graph is not None or self._is_converted
+
+    def _estimate(self, sample: Sample) -> float:
+        """Return about the seconds per image of the model in use."""
+        model, count = self._model(self.current), min(FEW, len(sample.images))
+        sample.embed(model, 1)
+        began = self.clock()
+        sample.embed(model, count)
+        return (self.clock() - began) / count
+
+    def _time(self, candidates: Sequence[Candidate], sample: Sample) -> None:
+        """Measure candidates, and keep the times of those that can be run."""
+        converted = 0.0
+        models: dict[Candidate, Model] = {}
+        setup: dict[Candidate, float] = {}
+        for candidate in candidates:
+            start = self.clock()
+            try:
+                if candidate.engine in GRAPH_ENGINES and self._graph is None:
+                    self._graph = load_graph(self.trained)
+                    converted = self.clock() - start
+                    start = self.clock()
+                models[candidate] = self._model(candidate)
+            except UserError:  # a network that torch cannot translate
+                self._refused.add(candidate)
+                continue
+            setup[candidate] = converted + self.clock() - start if candidate.engine in GRAPH_ENGINES else 0.0
+        measured = measure_speeds([partial(sample.embed, model) for model in models.values()], len(sample.images))
+        for candidate, seconds in zip(models, measured, strict=True):
+            self._speeds[candidate] = Speed(seconds, setup[candidate])
+        keep_speeds(self.trained.embedder, self._speeds, self.cache)
+
+    def _is_equal(self, candidate: Candidate, sample: Sample) -> bool:
+        """Whether a candidate gives the vectors of torch in float32; one that does not is never taken."""
+        if candidate not in self._verified:
+            is_equal = candidate == self.candidates[0] or self._difference(candidate, sample) <= TOLERANCE
+            (self._verified if is_equal else self._refused).add(candidate)
+        return candidate in self._verified
+
+    def _difference(self, candidate: Candidate, sample: Sample) -> float:
+        """Return the largest cosine distance from torch in float32; NaN where the candidate cannot be run."""
+        try:
+            return cosine_difference(self._model(candidate), self.exact, sample)
+        except UserError:
+            return float("nan")
+
+    def _check_fixed(self, draw: Callable[[], Sample]) -> None:
+        """Report vectors of a candidate that was given by name, where they are not those of torch in float32."""
+        if self.current in self._verified:
+            return
+        self._verified.add(self.current)
+        try:
+            difference = cosine_difference(self._model(self.current), self.exact, draw())
+        except UserError:  # as above
+            return
+        if not difference <= TOLERANCE:
+            self._tell(f"{self.current} differs by up to {difference:.1e} in cosine distance from torch float32")
+
+    def _report(self) -> None:
+        speeds = "; ".join(f"{each} {1 / speed.seconds:.0f}" for each, speed in sorted(self._speeds.items()))
+        self._tell(
+            f"{self.current}, by a probe (images/s: {speeds}; at most {TOLERANCE:g} in cosine distance from torch "
+            "float32); --engine torch keeps that"
+        )
+
+    def _tell(self, sentence: str) -> None:
+        if self.say is not None:
+            self.say(sentence)
+
+    def _model(self, candidate: Candidate) -> Model:
+        """Return the model run by a candidate, prepared at its first use."""
+        if candidate not in self._models:
+            if candidate.engine == "torch":
+                self._models[candidate] = self._by_torch(candidate.precision)
+            else:
+                self._graph = load_graph(self.trained) if self._graph is None else self._graph
+                self._models[candidate] = run_by_graph(self.trained, candidate, self._graph)
+        return self._models[candidate]
+
+    def _by_torch(self, precision: Precision) -> Trained:
+        if self.trained.precision == precision:
+            return self.trained
+        return replace(self.trained, inference=replace(self.trained.inference, precision=precision))
