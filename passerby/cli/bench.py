@@ -65,6 +65,27 @@ def bench_step(
     _print_bench(bench_step(quick=quick, backbone=backbone), json_file)
 
 
+@bench_app.command("embed")
+def bench_embed(
+    quick: Quick = False,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="resnet18, osnet, resnet50 or vit; repeat for several; default: all", show_default=False),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="also measure torch.compile, which takes minutes")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure embedding on the CPU by each engine, compared with plain PyTorch in float32."""
+    from passerby.bench.embed import bench_embed, print_embed
+
+    found = bench_embed(quick=quick, networks=network or (), compiled="measure" if compiled else "skip")
+    print_embed(found, make_console())
+    if json_file is not None:
+        write_json(json_file, found.to_json())
+
+
 @bench_app.command("busy")
 def bench_busy(
     quick: Quick = False,

@@ -105,7 +105,9 @@ Workers = Annotated[int, typer.Option(min=0, help="threads that read images")]
 Precision = Annotated[AnyPrecision, typer.Option(help="auto: the training precision on a GPU, float32 on the CPU")]
 EngineName = Annotated[
     AnyEngine,
-    typer.Option(help="program that runs the network on the CPU; auto: the fastest with equal vectors, for many images"),
+    typer.Option(
+        help="program that runs the network on the CPU; auto: for many images, the fastest that gives equal vectors"
+    ),
 ]
 OPTIONS: dict[str, object] = {"device": Device, "batch": Batch, "workers": Workers, "precision": Precision}
 

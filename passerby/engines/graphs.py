@@ -7,6 +7,7 @@ import hashlib
 import os
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from passerby.inference.onnx_model import Entry, OnnxModel, OnnxSettings
 from passerby.inference.openvino import OpenvinoSession
 from passerby.models.embedder import describe_network
 from passerby.training.probe import cache_file
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 MOST_KEPT = 4
 """Graphs in the cache; the oldest are removed."""
@@ -43,8 +47,7 @@ def load_graph(trained: Trained, *, folder: Path | None = None) -> bytes:
         content = file.read_bytes()
         os.utime(file)
         return content
-    network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip).eval()
-    content = bytes(translate(network, trained).SerializeToString())
+    content = convert(trained)
     with contextlib.suppress(UserError, OSError):  # a cache that cannot be written is no reason to stop
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as out:
@@ -52,6 +55,12 @@ def load_graph(trained: Trained, *, folder: Path | None = None) -> bytes:
         for old in sorted(file.parent.glob("*.onnx"), key=lambda path: path.stat().st_mtime)[:-MOST_KEPT]:
             old.unlink()
     return content
+
+
+def convert(trained: Trained) -> bytes:
+    """Return a model as an ONNX graph; see `load_graph`."""
+    network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip).eval()
+    return bytes(translate(network, trained).SerializeToString())
 
 
 def has_graph(trained: Trained, *, folder: Path | None = None) -> bool:
@@ -78,9 +87,9 @@ def run_by_graph(trained: Trained, candidate: Candidate, graph: bytes) -> Traine
     """Return a model whose network is run as a graph of `load_graph` by an engine."""
     source = f"the model, run by {candidate},"
     embedder = trained.embedder
+    session: InferenceSession | OpenvinoSession
     if candidate.engine == "openvino":
-        precision = "bf16" if candidate.precision == "bf16" else "float32"
-        session = OpenvinoSession(graph, precision=precision)
+        session = OpenvinoSession(graph, precision="bf16" if candidate.precision == "bf16" else "float32")
     else:
         session = open_session(graph, source, ["CPUExecutionProvider"])
     settings = OnnxSettings(

@@ -116,7 +116,9 @@ class OnnxModel:
         """
         cam = np.full(len(images), UNKNOWN) if cam is None else cam
         require_known_cameras(cam, self.cameras, unknown=self.unknown_camera, source=self.source)
-        size = self.entry.batch or max(1, len(images))
+        if self.entry.batch is None and len(images):
+            return np.asarray(self._step(images, cam), np.float32)
+        size = self.entry.batch or 1
         vectors = np.empty((len(images), self.dimension), dtype=np.float32)  # (B, D)
         for start in range(0, len(images), size):
             part = images[start : start + size]

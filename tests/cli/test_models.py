@@ -159,7 +159,8 @@ RUNNING = {"--device", "--batch", "--workers", "--precision"}
 
 
 MODEL_COMMANDS = {
-    **dict.fromkeys(("evaluate", "embed", "search", "verify", "interpolate", "adapt", "report"), RUNNING),
+    **dict.fromkeys(("evaluate", "embed", "search"), RUNNING | {"--engine"}),
+    **dict.fromkeys(("verify", "interpolate", "adapt", "report"), RUNNING),
     **{f"visualise {name}": RUNNING for name in ("ranks", "features", "clusters", "distances", "attention")},
     **{name: {"--device"} for name in ("cluster", "export", "segment train", "segment score")},
     "segment apply": {"--device", "--batch"},

@@ -69,8 +69,8 @@ def fake(trained, tmp_path, monkeypatch):
 
     def measured(steps, count):
         assert count == 8
-        names = [next(name for name, model in exact["model"]._models.items() if model is step.args[0]) for step in steps]
-        return [SECONDS[name] for name in names]
+        names = {id(model): name for name, model in exact["model"]._models.items()}
+        return [SECONDS[names[id(step.args[0])]] for step in steps]
 
     monkeypatch.setattr(automatic, "run_by_graph", run_by_graph)
     monkeypatch.setattr(automatic, "load_graph", lambda _: converted.append(1) or b"")
