@@ -169,3 +169,8 @@ def test_a_fall_back_to_the_cpu_is_told():
 @pytest.mark.usefixtures("two_gpus")
 def test_a_fall_back_beside_an_idle_gpu_is_told():
     assert "is not installed" in explain_fallback([CPU], [CPU], "auto")
+
+
+def test_bf16_on_a_cpu_is_computed_where_it_is_asked_for():
+    assert InferenceSettings(device="cpu", precision="bf16").network_precision() == "bf16"
+    assert InferenceSettings(device="cpu").network_precision("bf16") == "float32"

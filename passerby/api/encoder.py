@@ -72,6 +72,7 @@ class Encoder:
             model = replace(model, inference=replace(model.inference, engine=engine, precision=precision))
         self.model = model
         self._running = choose_engine(model)
+        self._is_exact = engine == "auto" and precision == "auto"
 
     @property
     def recipe(self) -> Recipe | None:
@@ -85,8 +86,13 @@ class Encoder:
 
     @property
     def running(self) -> Model:
-        """The network as its engine runs it, which embeds all images of this encoder."""
+        """The network as its engine runs it, which embeds images and boxes."""
         return self._running
+
+    @property
+    def scored(self) -> Model:
+        """The network that embeds data sets: run by torch unless an engine was given, so that scores stay the same."""
+        return self.model if self._is_exact else self._running
 
     @property
     def engine(self) -> str:
@@ -193,7 +199,13 @@ class Encoder:
 
 
 def load_model(
-    path: str | Path, *, device: str = "auto", batch: int = 64, input_settings: Sequence[str] = ()
+    path: str | Path,
+    *,
+    device: str = "auto",
+    batch: int = 64,
+    input_settings: Sequence[str] = (),
+    engine: AnyEngine = "auto",
+    precision: AnyPrecision = "auto",
 ) -> Encoder:
     """Load a model: a run folder, an `embedder.safetensors`, or an ONNX file of any program.
 
@@ -202,12 +214,14 @@ def load_model(
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, or `cuda:1`.
         batch: images per forward pass.
         input_settings: `key=value` for the input of another program's ONNX file, as `--input` takes them.
+        engine: program that runs the network on the CPU; see `Encoder`.
+        precision: of the network; see `Encoder`.
 
     Raises:
-        UserError: no finished model, a file that is not a model, or no such device.
+        UserError: no finished model, a file that is not a model, no such device, or an engine that cannot run it.
 
     """
-    return Encoder(path, device=device, batch=batch, input_settings=input_settings)
+    return Encoder(path, device=device, batch=batch, input_settings=input_settings, engine=engine, precision=precision)
 
 
 def embed(
@@ -245,7 +259,7 @@ def embed(
             for note in source.notes:
                 say(f"{source.name}: {note}")
         splits = ("query", "gallery") if splits is None else splits
-        return embed_dataset(encoder.running, source, splits=splits, cameras_of=cameras_of, progress=progress, say=say)
+        return embed_dataset(encoder.scored, source, splits=splits, cameras_of=cameras_of, progress=progress, say=say)
     if splits is not None:
         raise UserError("splits are those of a data set; files and folders have none")
     places = [Path(place) for place in ([source] if isinstance(source, str | Path) else source)]

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from passerby.device import Precision
-from passerby.encoders import Model, Progress, Trained, require_maskless
+from passerby.encoders import Model, Progress, Trained, TrainedOnnx, require_maskless
 from passerby.engines.candidates import (
     EXACT,
     GRAPH_ENGINES,
@@ -32,6 +32,7 @@ from passerby.engines.speeds import keep_speeds, measure_speeds, read_speeds
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays
 from passerby.inference.embed import WHOLE, View
+from passerby.inference.openvino import OpenvinoSession
 from passerby.processes import world
 from passerby.recipe import Recipe
 from passerby.types import CameraTable, Floats, Ints, UnknownCamera, VectorName, Words
@@ -61,6 +62,8 @@ def choose_engine(model: Model, *, say: Say | None = None, cache: Path | None = 
 
     """
     if not isinstance(model, Trained):
+        if isinstance(model, TrainedOnnx):
+            _require_own_engine(model)
         return model
     engine, precision = model.inference.engine, model.inference.precision
     if engine == "torch":
@@ -79,6 +82,16 @@ def choose_engine(model: Model, *, say: Say | None = None, cache: Path | None = 
         raise UserError(f"--engine {engine} needs packages that are not installed: pip install 'passerby[{extras}]'")
     require_maskless(model)
     return AutomaticModel(model, [fixed], say=say, cache=cache)
+
+
+def _require_own_engine(model: TrainedOnnx) -> None:
+    """Refuse another engine than that which a file with a graph is opened by."""
+    engine = "openvino" if isinstance(model.network.session, OpenvinoSession) else "onnxruntime"
+    if model.inference.engine not in ("auto", "torch", engine):
+        raise UserError(
+            f"--engine {model.inference.engine} has no effect: {model.network.source} holds a graph, which is run by "
+            f"{engine}"
+        )
 
 
 @dataclass(eq=False)

@@ -11,6 +11,7 @@ import passerby
 from passerby.cli import app
 from passerby.data.datasets import open_dataset
 from passerby.data.decoding import decode
+from passerby.device import InferenceSettings
 from passerby.encoders import GivenCamera, embed_dataset, embed_images, load_model
 from passerby.errors import UserError
 from passerby.models.embedder import Embedder, save_embedder
@@ -170,3 +171,14 @@ def test_two_images_are_compared_with_their_cameras(file, files):
     assert result.exit_code == 0, result.output
     expected = passerby.distance(passerby.load_model(file), files[0], files[0], cam=(1, 2), cameras_of="plaza")
     assert result.output.startswith(f"distance {expected:.4f}")
+
+
+def test_bf16_is_refused_where_a_cpu_computes_it_wrongly(tiny, tmp_path, monkeypatch):
+    recipe = tiny()
+    save_embedder(Embedder(recipe.model, recipe.input), tmp_path / "embedder.safetensors", recipe=recipe.dump())
+    settings = InferenceSettings(device="cpu", precision="bf16")
+    monkeypatch.setattr("passerby.encoders.loading.ends_in_one_column", lambda _: False)
+    assert load_model(tmp_path / "embedder.safetensors", inference=settings).precision == "bf16"
+    monkeypatch.setattr("passerby.encoders.loading.ends_in_one_column", lambda _: True)
+    with pytest.raises(UserError, match="a map of one column, as in this model at 64x32; use float32"):
+        load_model(tmp_path / "embedder.safetensors", inference=settings)

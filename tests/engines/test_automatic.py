@@ -18,6 +18,7 @@ from passerby.errors import UserError
 from passerby.exporting import parity
 from passerby.inference.embed import masked_view
 from passerby.models.embedder import Embedder, save_embedder
+from tests.onnx_graphs import write_graph
 
 BF16, RUNTIME, OPENVINO = Candidate("torch", "bf16"), Candidate("onnxruntime", "float32"), Candidate("openvino", "bf16")
 SECONDS = {EXACT: 0.1, BF16: 0.05, RUNTIME: 0.2, OPENVINO: 0.02}
@@ -205,6 +206,27 @@ def test_an_encoder_names_its_engine(file, files):
     plain, other = passerby.Encoder(file, device="cpu"), passerby.Encoder(file, device="cpu", engine="openvino")
     assert (plain.engine, other.engine) == ("torch float32", "openvino float32")
     assert parity(other(files.tolist()), plain(files.tolist())).cosine < 1e-5
+
+
+def test_a_data_set_is_scored_by_torch_unless_an_engine_is_given(file):
+    pytest.importorskip("onnxruntime")
+    plain, named = passerby.Encoder(file, device="cpu"), passerby.Encoder(file, device="cpu", engine="onnxruntime")
+    assert plain.scored is plain.model
+    assert plain.running is not plain.model
+    assert named.scored is named.running
+
+
+def test_a_file_with_a_graph_has_an_engine_already(tmp_path):
+    pytest.importorskip("onnxruntime")
+    graph = write_graph(tmp_path / "other.onnx")
+    model = load_model(graph, inference=InferenceSettings(device="cpu", engine="openvino"))
+    with pytest.raises(
+        UserError, match=r"has no effect: .*other.onnx holds a graph, which is run by onnxruntime"
+    ):
+        choose_engine(model)
+    for engine in ("auto", "torch", "onnxruntime"):
+        same = replace(model, inference=InferenceSettings(device="cpu", engine=engine))
+        assert choose_engine(same) is same
 
 
 def test_settings_that_an_engine_cannot_follow_are_refused(trained, monkeypatch):
