@@ -180,5 +180,5 @@ def test_bf16_is_refused_where_a_cpu_computes_it_wrongly(tiny, tmp_path, monkeyp
     monkeypatch.setattr("passerby.encoders.loading.ends_in_one_column", lambda _: False)
     assert load_model(tmp_path / "embedder.safetensors", inference=settings).precision == "bf16"
     monkeypatch.setattr("passerby.encoders.loading.ends_in_one_column", lambda _: True)
-    with pytest.raises(UserError, match="a map of one column, as in this model at 64x32; use float32"):
+    with pytest.raises(UserError, match="a map of one column, as in this model at 32x16; use float32"):
         load_model(tmp_path / "embedder.safetensors", inference=settings)
