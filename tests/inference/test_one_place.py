@@ -11,12 +11,13 @@ MODELS = {"embedder", "model", "student", "teacher", "previous_model"}
 CALLERS = {
     "inference/embed.py",  # the one place
     "training/forward.py",  # a step of training
-    "training/precision.py",  # looks at the shapes of a blank image
+    "models/one_column.py",  # looks at the shapes of a blank image
     "training/probe.py",  # measures the time of a step
     "methods/method.py",  # the previous model, of a batch
     "methods/mmt.py",  # the mean teachers, of a batch
     "methods/reconstruction.py",  # a step of an autoencoder
     "methods/weight_penalty.py",  # the gradient of each image
+    "bench/embed.py",  # plain torch, which the one place is compared with
     "report/attention.py",  # feature maps and their gradients
 }
 
