@@ -126,7 +126,7 @@ def bench_embed(*, quick: bool = False, networks: Sequence[str] = (), compiled: 
             trained = make_model(network)
             images = patchwork(network.batch, network.size)
             models, setup = make_models(trained, images)
-            steps = make_steps(trained, images, models, compiled=compiled)
+            steps = embedding_steps(trained, images, models, compiled=compiled)
             measured = measure_steps(network, steps, setup, rounds=2 if quick else ROUNDS)
             best = fastest_equal(measured, candidates_of(trained.embedder))
             row = embed_files(models[best.engine], paths, seconds=0.2 if quick else FILE_SECONDS)
@@ -181,7 +181,7 @@ def _quantised(graph: bytes, images: Pixels) -> bytes:
     return bytes(to_int8(onnx.load_from_string(graph), [images[:8], images[-8:]]).SerializeToString())
 
 
-def make_steps(
+def embedding_steps(
     trained: Trained, images: Pixels, models: Mapping[str, Model], *, compiled: Compiled = "skip"
 ) -> dict[str, Step]:
     """Return functions that embed the images (B, 3, H, W) by each engine, plain PyTorch first."""
