@@ -220,9 +220,7 @@ def test_a_file_with_a_graph_has_an_engine_already(tmp_path):
     pytest.importorskip("onnxruntime")
     graph = write_graph(tmp_path / "other.onnx")
     model = load_model(graph, inference=InferenceSettings(device="cpu", engine="openvino"))
-    with pytest.raises(
-        UserError, match=r"has no effect: .*other.onnx holds a graph, which is run by onnxruntime"
-    ):
+    with pytest.raises(UserError, match=r"has no effect: .*other.onnx holds a graph, which is run by onnxruntime"):
         choose_engine(model)
     for engine in ("auto", "torch", "onnxruntime"):
         same = replace(model, inference=InferenceSettings(device="cpu", engine=engine))
