@@ -140,7 +140,7 @@ def checked_graph(
     network = Inference(trained.embedder, feature=trained.feature, flip=trained.flip, contract=contract).eval()
     where = find_device(device)
     model = translate(network, trained)
-    if precision == "half":
+    if precision == "half" and contract.consumer != "openvino":  # which narrows the weights by itself
         model = to_half(model)
     elif precision == "int8":
         assert paths is not None

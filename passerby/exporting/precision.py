@@ -28,7 +28,8 @@ _NEEDS_RANGE = ("Pow", "ReduceMean", "ReduceSum", "ReduceL2", "GlobalAveragePool
 def to_half(model: ModelProto) -> ModelProto:
     """Return a graph with weights and operations in float16, and input and output as they were.
 
-    The normalisation of the image, sums over maps and powers stay in float32.
+    Values are rounded to float16 where they come in; their normalisation, sums over maps and powers are computed in
+    float32.
 
     Raises:
         UserError: onnxruntime cannot convert the graph.
