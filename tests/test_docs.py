@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -151,6 +152,17 @@ def test_the_python_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(block, f"block {number} of python.md", "exec"), names)
     assert len(found) >= 9
     assert "mAP" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("beside_a_run")
+def test_the_python_of_the_page_on_trackers_runs() -> None:
+    names: dict[str, object] = {}
+    (block,) = blocks(ROOT / "docs" / "guide" / "trackers.md", "python")
+    exec(compile(block, "trackers.md", "exec"), names)
+    distances = names["distances"]
+    assert isinstance(distances, np.ndarray)
+    assert distances.shape == (2, 2)
+    assert abs(distances[0, 0]) < 1e-6 < distances[0, 1]
 
 
 @pytest.mark.usefixtures("beside_a_run")

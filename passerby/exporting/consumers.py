@@ -13,11 +13,11 @@ import numpy as np
 from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Trained, images_of, load_trained
 from passerby.errors import UserError
-from passerby.exporting.contracts import CONTRACTS, Consumer, Contract, GraphConsumer, Precision
+from passerby.exporting.contracts import CONTRACTS, Consumer, Contract, ExportPrecision, GraphConsumer
 from passerby.exporting.describing import exported_calibration
 from passerby.exporting.ir import to_ir, write_ir
 from passerby.exporting.onnx import Graph, checked_graph, require_near, with_feature
-from passerby.exporting.parity import Parity, compare
+from passerby.exporting.parity import Parity, compare_graph
 from passerby.exporting.pasting import configuration
 from passerby.exporting.reid_folder import write_reid_folder
 from passerby.files import atomic_write, write_json
@@ -51,7 +51,7 @@ class ExportOptions:
     """
 
     flip: Literal["on", "off"] | None = None
-    precision: Precision = "float32"
+    precision: ExportPrecision = "float32"
     shape: Literal["model", "square"] = "model"
     batch: int | None = None
     images: Path | None = None
@@ -126,7 +126,7 @@ def _loaded(run: Path, consumer: Consumer, options: ExportOptions) -> Trained:
     return trained if consumer == "onnx" else trained.with_flip(False)
 
 
-def default_stem(trained: Trained, consumer: Consumer, precision: Precision) -> str:
+def default_stem(trained: Trained, consumer: Consumer, precision: ExportPrecision) -> str:
     """Return a file name without its ending, which begins with the name of the network where boxmot knows it.
 
     Releases of boxmot before 25 take the network by the first known name in that of the file, and normalise otherwise
@@ -230,7 +230,7 @@ def _write_openvino(graph: Graph, contract: Contract, out: Path, options: Export
     with TemporaryDirectory() as folder:
         trial = Path(folder) / out.name
         write_ir(trial, contents)
-        difference = compare(graph.network, load_onnx(trial), find_device(options.device))
+        difference = compare_graph(graph.network, load_onnx(trial), find_device(options.device))
     require_near(difference, options.precision, out)
     write_ir(out, contents)
     return difference

@@ -14,8 +14,8 @@ from passerby.inputs import InputSettings
 
 Consumer = Literal["boxmot", "ultralytics", "deepstream", "openvino", "onnx", "reid"]
 GraphConsumer = Literal["boxmot", "ultralytics", "deepstream", "openvino", "onnx"]
-Precision = Literal["float32", "half", "int8"]
-Scale = Literal["imagenet", "unit", "bytes"]
+ExportPrecision = Literal["float32", "half", "int8"]
+ValueScale = Literal["imagenet", "unit", "bytes"]
 """Values of the input: normalised by ImageNet's mean and standard deviation, from 0 to 1, or from 0 to 255."""
 
 Three = tuple[float, float, float]
@@ -42,7 +42,7 @@ class Contract:
 
     consumer: GraphConsumer
     dtype: Literal["uint8", "float32"] = "float32"
-    scale: Scale = "bytes"
+    scale: ValueScale = "bytes"
     colour: Literal["rgb", "bgr"] = "rgb"
     output: str = "vectors"
     unit_length: bool = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from passerby import __version__
 from passerby.encoders import Trained
-from passerby.exporting.contracts import Contract, Precision, Scale
+from passerby.exporting.contracts import Contract, ExportPrecision, ValueScale
 from passerby.metrics.calibration import Calibration
 from passerby.recipe.places import public_text
 from passerby.thresholds import KEY, read_calibration
@@ -16,7 +16,7 @@ from passerby.thresholds import KEY, read_calibration
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_SCALES: dict[Scale, str] = {
+_SCALES: dict[ValueScale, str] = {
     "imagenet": "values from 0 to 1, normalised by ImageNet's mean and standard deviation",
     "unit": "values from 0 to 1, not normalised",
     "bytes": "values from 0 to 255, not normalised",
@@ -24,7 +24,7 @@ _SCALES: dict[Scale, str] = {
 
 
 @dataclass(frozen=True)
-class Description:
+class GraphTexts:
     """Texts of an exported graph.
 
     Attributes:
@@ -39,7 +39,7 @@ class Description:
     calibration: Calibration | None
 
 
-def describe(trained: Trained, contract: Contract, *, name: str, precision: Precision = "float32") -> Description:
+def describe(trained: Trained, contract: Contract, *, name: str, precision: ExportPrecision = "float32") -> GraphTexts:
     """Return the texts of the graph of a model for one program; `name` is that of the file."""
     embedder = trained.embedder
     calibration = exported_calibration(trained, precision=precision)
@@ -71,7 +71,7 @@ def describe(trained: Trained, contract: Contract, *, name: str, precision: Prec
     texts = {"passerby": json.dumps(described), "recipe": public_text(trained.recipe)}
     if calibration is not None:
         texts[KEY] = calibration.model_dump_json()
-    return Description(texts, _sentence(trained, contract, cameras), calibration)
+    return GraphTexts(texts, _sentence(trained, contract, cameras), calibration)
 
 
 def _sentence(trained: Trained, contract: Contract, cameras: str) -> str:
@@ -87,7 +87,7 @@ def _sentence(trained: Trained, contract: Contract, cameras: str) -> str:
     )
 
 
-def exported_calibration(trained: Trained, *, precision: Precision = "float32") -> Calibration | None:
+def exported_calibration(trained: Trained, *, precision: ExportPrecision = "float32") -> Calibration | None:
     """Return the calibration in the file of a model where it is that of the exported vectors.
 
     Another vector, mirror images, and whole numbers of 8 bits change the distances.
@@ -98,7 +98,7 @@ def exported_calibration(trained: Trained, *, precision: Precision = "float32") 
     return calibration if (calibration.feature, calibration.flip) == (trained.feature, trained.flip) else None
 
 
-def write_description(model: ModelProto, description: Description) -> None:
+def write_description(model: ModelProto, description: GraphTexts) -> None:
     """Write texts into the metadata of a graph."""
     model.doc_string = description.sentence
     for key, value in description.texts.items():

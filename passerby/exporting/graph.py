@@ -42,7 +42,9 @@ class Inference(nn.Module):
         self.flip = flip
         self.contract = contract
         self.reverses = embedder.input.colour != contract.colour
-        self.embedder = embedder if contract.scale == "bytes" else rescaled(embedder, contract, reverses=self.reverses)
+        self.embedder = (
+            embedder if contract.scale == "bytes" else with_input_affine(embedder, contract, reverses=self.reverses)
+        )
         self._original = [embedder]  # in a list, or torch would register it as a part of the graph
 
     @property
@@ -67,7 +69,7 @@ class Inference(nn.Module):
         return images.flip(1) if self.contract.consumer == "onnx" else images[:, [2, 1, 0]]
 
 
-def rescaled(embedder: Embedder, contract: Contract, *, reverses: bool) -> Embedder:
+def with_input_affine(embedder: Embedder, contract: Contract, *, reverses: bool) -> Embedder:
     """Return a copy of a model that takes the values of a contract instead of pixels from 0 to 255.
 
     With x = a p + b per channel, (p - mean) / std = (x - (b + a mean)) / (a std). Where a program already normalises as

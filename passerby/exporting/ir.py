@@ -7,11 +7,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from passerby.errors import UserError, first_line
-from passerby.exporting.contracts import Precision
+from passerby.exporting.contracts import ExportPrecision
 from passerby.files import atomic_write
 
 
-def to_ir(content: bytes, *, precision: Precision, batch: int | None, texts: dict[str, str]) -> tuple[bytes, bytes]:
+def to_ir(
+    content: bytes, *, precision: ExportPrecision, batch: int | None, texts: dict[str, str]
+) -> tuple[bytes, bytes]:
     """Return the contents of the .xml and the .bin of an ONNX graph.
 
     Args:

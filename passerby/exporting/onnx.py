@@ -14,10 +14,10 @@ from passerby.data.loading import plain_batches
 from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Trained, load_trained
 from passerby.errors import UserError
-from passerby.exporting.contracts import CONTRACTS, Contract, Precision
-from passerby.exporting.describing import Description, describe, write_description
+from passerby.exporting.contracts import CONTRACTS, Contract, ExportPrecision
+from passerby.exporting.describing import GraphTexts, describe, write_description
 from passerby.exporting.graph import Inference, fix_batch, translate
-from passerby.exporting.parity import CHECKED, Parity, compare, graph_order
+from passerby.exporting.parity import CHECKED, Parity, compare_graph, graph_order
 from passerby.exporting.precision import to_half, to_int8
 from passerby.files import atomic_write
 from passerby.inference.onnx import read_onnx
@@ -29,7 +29,7 @@ from passerby.types import VectorName, Words
 
 Format = Literal["onnx", "safetensors"]
 
-LIMITS: dict[Precision, float] = {"float32": 1e-4, "half": 1e-3, "int8": 1.0}
+LIMITS: dict[ExportPrecision, float] = {"float32": 1e-4, "half": 1e-3, "int8": 1.0}
 """Largest cosine distance between the vectors of a file and those of torch; 1 refuses a broken file only."""
 
 
@@ -105,7 +105,7 @@ class Graph:
 
     content: bytes
     difference: Parity
-    description: Description
+    description: GraphTexts
     network: Inference
 
 
@@ -115,7 +115,7 @@ def checked_graph(
     *,
     out: Path,
     device: str = "cpu",
-    precision: Precision = "float32",
+    precision: ExportPrecision = "float32",
     paths: Words | None = None,
 ) -> Graph:
     """Return an ONNX graph that gives the same vectors as torch.
@@ -151,12 +151,12 @@ def checked_graph(
     write_description(model, description)
     content = bytes(model.SerializeToString())
     images = None if paths is None else next(_pixels(network, paths))
-    difference = compare(network, read_onnx(content, source=str(out), device=device), where, images=images)
+    difference = compare_graph(network, read_onnx(content, source=str(out), device=device), where, images=images)
     require_near(difference, precision, out)
     return Graph(content, difference, description, network)
 
 
-def require_near(difference: Parity, precision: Precision, out: Path) -> None:
+def require_near(difference: Parity, precision: ExportPrecision, out: Path) -> None:
     """Raise `UserError` where vectors differ from those of torch by more than a precision explains."""
     limit = LIMITS[precision]
     if not difference.cosine <= limit:

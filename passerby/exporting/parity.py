@@ -55,7 +55,9 @@ def parity(ours: Floats, theirs: Floats) -> Parity:
     return Parity(float(worst), float(np.abs(first - second).max()))
 
 
-def compare(network: Inference, model: OnnxModel, device: torch.device, *, images: Pixels | None = None) -> Parity:
+def compare_graph(
+    network: Inference, model: OnnxModel, device: torch.device, *, images: Pixels | None = None
+) -> Parity:
     """Run a graph and its model, which takes RGB bytes of its own size, on the same images.
 
     Args:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from passerby.exporting.contracts import Consumer, Precision
+from passerby.exporting.contracts import Consumer, ExportPrecision
 from passerby.metrics.calibration import Calibration
 
 RATE = 1e-3
 """False accept rate whose distance is suggested."""
 
-_NETWORK_MODES: dict[Precision, int] = {"float32": 0, "half": 1, "int8": 2}
+_NETWORK_MODES: dict[ExportPrecision, int] = {"float32": 0, "half": 1, "int8": 2}
 
 
 def accepted(calibration: Calibration | None, rate: float = RATE) -> float | None:
@@ -27,7 +27,7 @@ def configuration(
     *,
     dimension: int,
     size: tuple[int, int],
-    precision: Precision,
+    precision: ExportPrecision,
     calibration: Calibration | None,
 ) -> tuple[str, ...]:
     """Return the lines that make a program use a file.
@@ -72,7 +72,7 @@ def _ultralytics(path: Path, distance: float | None) -> tuple[str, ...]:
     return lines if distance is None else (*lines, f"appearance_thresh: {1 - distance / 2:.4f}")
 
 
-def _deepstream(path: Path, dimension: int, size: tuple[int, int], precision: Precision) -> tuple[str, ...]:
+def _deepstream(path: Path, dimension: int, size: tuple[int, int], precision: ExportPrecision) -> tuple[str, ...]:
     height, width = size
     return (
         "ReID:",

@@ -13,7 +13,7 @@ from passerby.exporting import consumers
 from passerby.exporting.consumers import ExportOptions, default_stem, export_for
 from passerby.exporting.contracts import CONTRACTS
 from passerby.exporting.describing import describe, write_description
-from passerby.exporting.graph import Inference, rescaled
+from passerby.exporting.graph import Inference, with_input_affine
 from passerby.exporting.parity import Parity
 from passerby.exporting.pasting import configuration
 from passerby.metrics.calibration import Calibration, PairThresholds, Threshold
@@ -201,7 +201,7 @@ def test_an_affine_input_moves_into_mean_and_deviation(tiny):
     for changes in ((), OTHER_INPUT, ("input.colour=bgr", *OTHER_INPUT)):
         recipe = tiny(*changes)
         embedder = Embedder(recipe.model, recipe.input).eval()
-        same = rescaled(embedder, CONTRACTS["boxmot"], reverses=recipe.input.colour == "bgr")
+        same = with_input_affine(embedder, CONTRACTS["boxmot"], reverses=recipe.input.colour == "bgr")
         assert bool((same.mean == 0).all()) is (not changes)  # nothing is left to do where both normalise alike
         pixels = torch.randint(0, 256, (3, 3, 32, 16))
         mean, std = (
