@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "encoders", "thresholds"),
     ("exporting",),
     ("engines",),
-    ("report", "bench", "retrieval", "interpolate", "adaptation"),
+    ("report", "bench", "retrieval", "interpolate", "adaptation", "tracking"),
     ("api", "commands"),
     ("demo",),
     ("cli",),

@@ -32,6 +32,7 @@ from passerby.cli.published import published_app
 from passerby.cli.recipes import recipe_app
 from passerby.cli.runs import runs_app
 from passerby.cli.segment import segment_app
+from passerby.cli.tracking import tracking_app
 from passerby.cli.training import training_app
 from passerby.cli.visualise import visualise_app
 from passerby.threads import bound_spin
@@ -82,6 +83,7 @@ app.add_typer(models_app)
 app.add_typer(exporting_app)
 app.add_typer(calibration_app)
 app.add_typer(published_app)
+app.add_typer(tracking_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
 app.add_typer(segment_app, name="segment")

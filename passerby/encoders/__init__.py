@@ -5,6 +5,7 @@ from passerby.encoders.dataset import select_dataset
 from passerby.encoders.embedding import embed_dataset, embed_images, images_of, read_split_names
 from passerby.encoders.loading import load_model, load_trained
 from passerby.encoders.model import Model, Progress, Trained, TrainedOnnx, require_maskless
+from passerby.encoders.stamps import model_stamp
 
 __all__ = [
     "UNGIVEN",
@@ -18,6 +19,7 @@ __all__ = [
     "images_of",
     "load_model",
     "load_trained",
+    "model_stamp",
     "read_split_names",
     "require_maskless",
     "select_dataset",

@@ -162,7 +162,7 @@ class Tracklets:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write one uncompressed .npz, atomically; the paths of crops below its folder are written relative to it."""
+        """Write one uncompressed .npz, atomically; paths of crops are written relative to its folder or absolute."""
         folder = Path(path).parent
         names = ("vectors", "crop_vectors", "crop_start", *ROW_COLUMNS, "crop_time")
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in names}
@@ -204,8 +204,10 @@ class Tracklets:
 
 
 def _relative(crop: str, folder: Path) -> str:
-    below = Path(crop)
-    return below.relative_to(folder).as_posix() if crop and below.is_relative_to(folder) else crop
+    if not crop:
+        return ""
+    path, folder = Path(crop).absolute(), folder.absolute()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 def _unit_vectors(name: str, values: object) -> Floats:

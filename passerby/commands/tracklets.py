@@ -1,0 +1,110 @@
+"""Function behind `passerby tracklets`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from passerby.commands.embedding import open_model
+from passerby.console import bar
+from passerby.device import InferenceSettings
+from passerby.encoders import model_stamp
+from passerby.errors import UserError
+from passerby.tracking import TrackletSettings
+from passerby.tracking.clock import read_start
+from passerby.tracking.folder import TrackletFolder, TrackletOrigin
+from passerby.tracking.notes import Notes
+from passerby.tracking.readers import ASSUMED_RATE, open_source
+from passerby.tracking.run import write_tracklets
+from passerby.types import Tracklets
+
+
+@dataclass(frozen=True)
+class TrackletsRequest:
+    """Options of the command.
+
+    Attributes:
+        source: MOT folder or file of tracks.
+        camera: its name.
+        out: folder of the result.
+        run: the model.
+        frames: folder of images or video, None = beside the tracks.
+        start: time at which the clip begins, None = no clock.
+        fps: frames per second, None = those of the source.
+        dataset: name of the site.
+        true_ids: whether the ids are true identities.
+        settings: limits of a tracklet and its crops.
+
+    """
+
+    source: Path
+    camera: str
+    out: Path
+    run: Path
+    frames: Path | None = None
+    start: str | None = None
+    fps: float | None = None
+    dataset: str = ""
+    true_ids: bool = False
+    settings: TrackletSettings = field(default_factory=TrackletSettings)
+
+
+def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, console: Console) -> Tracklets:
+    """Return the tracklets of a clip, which are written to the folder of the request.
+
+    Args:
+        request: options.
+        inference: how the model is run.
+        console: where notes and progress go.
+
+    Raises:
+        UserError: something is not there, cannot be read, or gives no tracklet.
+
+    """
+    if not request.camera.strip():
+        raise UserError("--camera is empty; give the camera a name")
+    if request.fps is not None and not 0 < request.fps < 1e6:
+        raise UserError(f"--fps is {request.fps:g}; it must be above 0")
+    start = None if request.start is None else read_start(request.start)
+    notes = Notes()
+    source = open_source(
+        request.source, frames=request.frames, rate=request.fps, true_ids=request.true_ids, notes=notes
+    )
+    if source.rate is None and start is not None:
+        raise UserError("the source has no frame rate, so --start needs --fps")
+    if source.rate is None:
+        _print(f"no frame rate; {ASSUMED_RATE:g} frames per second are assumed (--fps)", console)
+    origin = TrackletOrigin(request.camera, source.clip, start is not None, request.dataset, model_stamp(request.run))
+    parts = TrackletFolder(request.out, _fingerprint(request, origin))
+    if parts.progress.parts and not parts.progress.complete:
+        _print(f"{parts.progress.count} tracklets are in {request.out} already; going on", console)
+    model = open_model(request.run, [], console, inference=inference)
+    with bar("tracklets", console) as advance:
+        table = write_tracklets(
+            source,
+            model,
+            parts,
+            origin=origin,
+            start=start or 0.0,
+            settings=request.settings,
+            notes=notes,
+            progress=advance,
+        )
+    for sentence in notes.sentences():
+        _print(sentence, console)
+    return table
+
+
+def _fingerprint(request: TrackletsRequest, origin: TrackletOrigin) -> dict[str, object]:
+    places = {
+        "source": str(request.source.resolve()),
+        "frames": None if request.frames is None else str(request.frames.resolve()),
+    }
+    options = {"start": request.start, "fps": request.fps, "true_ids": request.true_ids}
+    return asdict(origin) | asdict(request.settings) | places | options
+
+
+def _print(sentence: str, console: Console) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
