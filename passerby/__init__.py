@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from passerby.errors import UserError
     from passerby.evaluation import evaluate
     from passerby.recipe import Recipe, load_recipe
-    from passerby.types import Dataset, Embeddings, Rerank, Scores, Split
+    from passerby.tracking import TrackletWriter
+    from passerby.types import Dataset, Embeddings, Rerank, Scores, Split, Tracklets
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,8 @@ __all__ = [
     "Rerank",
     "Scores",
     "Split",
+    "TrackletWriter",
+    "Tracklets",
     "UserError",
     "adapt",
     "cluster",
@@ -51,7 +54,8 @@ _MODULES = {
     "passerby.errors": ("UserError",),
     "passerby.evaluation": ("evaluate",),
     "passerby.recipe": ("Recipe", "load_recipe"),
-    "passerby.types": ("Dataset", "Embeddings", "Rerank", "Scores", "Split"),
+    "passerby.tracking": ("TrackletWriter",),
+    "passerby.types": ("Dataset", "Embeddings", "Rerank", "Scores", "Split", "Tracklets"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from passerby.data.decoding import Pixels
-from passerby.encoders import Model
+from passerby.encoders import Model, load_model, model_stamp
 from passerby.errors import UserError
 from passerby.tracking.boxes import FrameBoxes
 from passerby.tracking.folder import TrackletFolder, TrackletOrigin
@@ -36,6 +36,19 @@ class TrackedDetections(Protocol):
     def tracker_id(self) -> npt.NDArray[np.generic] | None:
         """(N,) ids of tracks; -1 = not tracked yet."""
         ...
+
+
+@runtime_checkable
+class LoadedModel(Protocol):
+    """A loaded model and its place, for example the `Encoder` of `passerby.load_model`."""
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where it was loaded from; None = unknown."""
 
 
 class FrameWriter:
@@ -101,33 +114,35 @@ def _reasons(notes: Notes) -> str:
     return "".join(f"; {sentence}" for sentence in notes.sentences())
 
 
+def _open(model: LoadedModel | Model | str | Path) -> tuple[Model, str]:
+    """Return a model and its stamp, `""` where its file is unknown."""
+    if isinstance(model, str | Path):
+        return load_model(model), model_stamp(model)
+    if isinstance(model, LoadedModel):
+        return model.model, "" if model.path is None else model_stamp(model.path)
+    return model, ""
+
+
 class TrackletWriter:
     """Tracklets from the frames and tracked boxes of a Python program, frame by frame.
 
     Args:
-        model: of `passerby.load_model`.
+        model: of `passerby.load_model`, or a path that it takes.
         out: a new folder for the crops and `tracklets.npz`.
         camera: name of the camera.
         clip: name of the stream; a camera with several needs different ones.
         has_clock: whether the times given to `add` are of a clock that all cameras share.
-        stamp: name of the model, which keeps vectors of different models apart.
+        stamp: name of the model, which keeps vectors of different models apart; `""` = by its file.
         settings: limits of a tracklet and its crops.
 
     Raises:
-        UserError: the folder holds tracklets already.
-
-    Example::
-
-        with passerby.TrackletWriter(passerby.load_model("runs/site"), "door", camera="door") as writer:
-            for number, frame in enumerate(frames):
-                writer.add(frame, tracker.update_with_detections(detect(frame)), number / 25)
-        tracklets = writer.tracklets
+        UserError: the folder holds tracklets already, or there is no such model.
 
     """
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel | Model | str | Path,
         out: str | Path,
         *,
         camera: str,
@@ -136,7 +151,8 @@ class TrackletWriter:
         stamp: str = "",
         settings: TrackletSettings = STANDARD,
     ) -> None:
-        origin = TrackletOrigin(camera, clip, has_clock, model=stamp)
+        model, file_stamp = _open(model)
+        origin = TrackletOrigin(camera, clip, has_clock, model=stamp or file_stamp)
         parts = TrackletFolder(out, asdict(origin) | asdict(settings) | {"source": "stream"})
         if parts.progress.parts:
             raise UserError(f"{out} holds the tracklets of an earlier stream, which cannot continue; give a new folder")
