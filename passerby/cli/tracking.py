@@ -17,14 +17,20 @@ tracking_app = typer.Typer()
 @runs_a_model
 def tracklets(
     source: Annotated[
-        Path, typer.Argument(help="a MOT folder, or a file of tracks beside its frames", show_default=False)
+        Path,
+        typer.Argument(
+            help="a MOT folder, a file of tracks beside its frames, or a folder of crops", show_default=False
+        ),
     ],
     run: Annotated[
         Path,
         typer.Option(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="the folder to write", show_default=False)],
-    camera: Annotated[str, typer.Option(help="name of the camera", show_default=False)],
+    camera: Annotated[
+        str | None,
+        typer.Option(help="name of the camera; crops in the layout of MARS have their own", show_default=False),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(help="time at which the clip begins: seconds, HH:MM:SS or a date and time", show_default=False),

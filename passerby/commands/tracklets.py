@@ -13,10 +13,12 @@ from passerby.device import InferenceSettings
 from passerby.encoders import model_stamp
 from passerby.errors import UserError
 from passerby.tracking import TrackletSettings
+from passerby.tracking.bytetrack import track_detections
 from passerby.tracking.clock import read_start
+from passerby.tracking.crop_run import write_crop_tracklets
 from passerby.tracking.folder import TrackletFolder, TrackletOrigin
 from passerby.tracking.notes import Notes
-from passerby.tracking.readers import ASSUMED_RATE, open_source
+from passerby.tracking.readers import ASSUMED_RATE, holds_tracks, open_source, read_crops
 from passerby.tracking.run import write_tracklets
 from passerby.types import Tracklets
 
@@ -26,8 +28,8 @@ class TrackletsRequest:
     """Options of the command.
 
     Attributes:
-        source: MOT folder or file of tracks.
-        camera: its name.
+        source: MOT folder, file of tracks, or folder of crops.
+        camera: its name, None = as the names of crops say.
         out: folder of the result.
         run: the model.
         frames: folder of images or video, None = beside the tracks.
@@ -40,7 +42,7 @@ class TrackletsRequest:
     """
 
     source: Path
-    camera: str
+    camera: str | None
     out: Path
     run: Path
     frames: Path | None = None
@@ -63,12 +65,24 @@ def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, c
         UserError: something is not there, cannot be read, or gives no tracklet.
 
     """
-    if not request.camera.strip():
+    if request.camera is not None and not request.camera.strip():
         raise UserError("--camera is empty; give the camera a name")
     if request.fps is not None and not 0 < request.fps < 1e6:
         raise UserError(f"--fps is {request.fps:g}; it must be above 0")
     start = None if request.start is None else read_start(request.start)
+    make = _of_boxes if holds_tracks(request.source) else _of_crops
     notes = Notes()
+    table = make(request, start, notes=notes, inference=inference, console=console)
+    for sentence in notes.sentences():
+        _print(sentence, console)
+    return table
+
+
+def _of_boxes(
+    request: TrackletsRequest, start: float | None, *, notes: Notes, inference: InferenceSettings, console: Console
+) -> Tracklets:
+    if request.camera is None:
+        raise UserError("give the name of the camera by --camera NAME")
     source = open_source(
         request.source, frames=request.frames, rate=request.fps, true_ids=request.true_ids, notes=notes
     )
@@ -76,25 +90,57 @@ def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, c
         raise UserError("the source has no frame rate, so --start needs --fps")
     if source.rate is None:
         _print(f"no frame rate; {ASSUMED_RATE:g} frames per second are assumed (--fps)", console)
+    if not source.tracked:
+        source = track_detections(source)
+        _print("the boxes have no ids; ByteTrack tracks them", console)
     origin = TrackletOrigin(request.camera, source.clip, start is not None, request.dataset, model_stamp(request.run))
-    parts = TrackletFolder(request.out, _fingerprint(request, origin))
-    if parts.progress.parts and not parts.progress.complete:
-        _print(f"{parts.progress.count} tracklets are in {request.out} already; going on", console)
+    folder = _open_folder(request, origin, console)
     model = open_model(request.run, [], console, inference=inference)
     with bar("tracklets", console) as advance:
-        table = write_tracklets(
+        return write_tracklets(
             source,
             model,
-            parts,
+            folder,
             origin=origin,
             start=start or 0.0,
             settings=request.settings,
             notes=notes,
             progress=advance,
         )
-    for sentence in notes.sentences():
-        _print(sentence, console)
-    return table
+
+
+def _of_crops(
+    request: TrackletsRequest, start: float | None, *, notes: Notes, inference: InferenceSettings, console: Console
+) -> Tracklets:
+    if request.frames is not None:
+        raise UserError(f"--frames is for boxes; {request.source} is a folder of crops")
+    if start is not None and request.fps is None:
+        raise UserError("crops have no frame rate, so --start needs --fps")
+    tracks = read_crops(request.source, true_ids=request.true_ids)
+    clip = request.source.resolve().name
+    has_clock = start is not None
+    origin = TrackletOrigin(request.camera or "", clip, has_clock, request.dataset, model_stamp(request.run))
+    folder = _open_folder(request, origin, console)
+    model = open_model(request.run, [], console, inference=inference)
+    with bar("tracklets", console) as advance:
+        return write_crop_tracklets(
+            tracks,
+            model,
+            folder,
+            origin=origin,
+            rate=request.fps,
+            start=start or 0.0,
+            settings=request.settings,
+            notes=notes,
+            progress=advance,
+        )
+
+
+def _open_folder(request: TrackletsRequest, origin: TrackletOrigin, console: Console) -> TrackletFolder:
+    folder = TrackletFolder(request.out, _fingerprint(request, origin))
+    if folder.progress.parts and not folder.progress.complete:
+        _print(f"{folder.progress.count} tracklets are in {request.out} already; going on", console)
+    return folder
 
 
 def _fingerprint(request: TrackletsRequest, origin: TrackletOrigin) -> dict[str, object]:

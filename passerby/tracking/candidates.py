@@ -17,7 +17,8 @@ class Candidate:
         frame: number of its frame.
         time: seconds.
         quality: in [0, 1].
-        jpeg: the crop as a JPEG file.
+        jpeg: the crop as a JPEG file; empty where `path` holds it.
+        path: the image file that holds the crop already, `""` = none.
 
     """
 
@@ -25,6 +26,7 @@ class Candidate:
     time: float
     quality: float
     jpeg: bytes
+    path: str = ""
 
 
 @dataclass

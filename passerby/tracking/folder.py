@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passerby.data.decoding import decode_bytes
+from passerby.data.decoding import Pixels, decode, decode_bytes
 from passerby.distances.units import unit_rows
 from passerby.encoders import Model
 from passerby.errors import UserError
@@ -153,25 +153,18 @@ class TrackletFolder:
         model: Model,
         number: int,
     ) -> Tracklets:
-        names = [f"{origin.clip}/{track.id}@{track.first_frame}" for track in tracks]
-        folder = self.out / "crops" / plain_name(origin.camera) / f"{number:05d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for row, (track, candidates) in enumerate(zip(tracks, crops, strict=True)):
-            for candidate in candidates:
-                path = folder / f"{row:04d}_{plain_name(track.id)}_{candidate.frame}.jpg"
-                write_file(path, candidate.jpeg)
-                paths.append(str(path))
+        names = [f"{origin.clip}/{track.name}" for track in tracks]
+        paths = self._write_crops(tracks, crops, self.out / "crops" / plain_name(origin.camera) / f"{number:05d}")
         flat = [candidate for candidates in crops for candidate in candidates]
-        vectors = _unit_vectors(model.embed([decode_bytes(candidate.jpeg) for candidate in flat]))
+        vectors = _unit_vectors(model.embed([_pixels(candidate) for candidate in flat]))
         start = np.cumsum([0, *map(len, crops)])
         return Tracklets(
             vectors=np.stack([robust_mean(vectors[begin:end]) for begin, end in itertools.pairwise(start)]),
-            camera=np.full(len(tracks), origin.camera),
+            camera=np.array([track.camera or origin.camera for track in tracks]),
             name=np.array(names),
             first=np.array([track.first for track in tracks]),
             last=np.array([track.last for track in tracks]),
-            has_clock=np.full(len(tracks), origin.has_clock),
+            has_clock=np.array([origin.has_clock and not np.isnan(track.first) for track in tracks]),
             pid=np.array([track.pid for track in tracks]),
             crop_start=start,
             crop_path=np.array(paths),
@@ -180,6 +173,18 @@ class TrackletFolder:
             dataset=origin.dataset,
             model=origin.model,
         )
+
+    def _write_crops(self, tracks: Sequence[BoxTrack], crops: Sequence[Sequence[Candidate]], folder: Path) -> list[str]:
+        """Write the crops that no file holds yet, and return the files of all."""
+        paths = []
+        for row, (track, candidates) in enumerate(zip(tracks, crops, strict=True)):
+            for candidate in candidates:
+                path = Path(candidate.path or folder / f"{row:04d}_{plain_name(track.id)}_{candidate.frame}.jpg")
+                if not candidate.path:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    write_file(path, candidate.jpeg)
+                paths.append(str(path))
+        return paths
 
     def finish(self) -> Tracklets:
         """Join the parts to the result, remove them, and return the result, sorted by first time and name.
@@ -198,6 +203,10 @@ class TrackletFolder:
         for number in range(self.progress.parts):
             self._part(number).unlink(missing_ok=True)
         return Tracklets.load(self.out / TRACKLETS_FILE)
+
+
+def _pixels(candidate: Candidate) -> Pixels:
+    return decode(candidate.path) if candidate.path else decode_bytes(candidate.jpeg)
 
 
 def _unit_vectors(vectors: Floats) -> Floats:

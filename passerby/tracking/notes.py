@@ -8,6 +8,7 @@ from typing import Literal
 NoteKind = Literal[
     "row", "size", "outside", "ignored", "without_id", "twice", "label", "jump", "image", "end", "reused", "crop",
     "short",
+    "file",
 ]  # fmt: skip
 
 _SENTENCES: dict[NoteKind, str] = {
@@ -22,6 +23,7 @@ _SENTENCES: dict[NoteKind, str] = {
     "image": "{} frames have boxes but no readable image; their boxes have no crop",
     "end": "the video ends before {} frames that have boxes; their boxes have no crop",
     "reused": "{} times an id comes back after the largest gap and begins a new tracklet",
+    "file": "{} crops cannot be read and are left out",
     "crop": "{} tracks have no usable crop and are left out",
     "short": "{} tracks have fewer boxes than asked for and are left out",
 }

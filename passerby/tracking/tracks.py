@@ -35,6 +35,7 @@ class BoxTrack:
         first, last: their seconds.
         count: boxes.
         candidates: the best boxes.
+        camera: its camera where a source has several, `""` = that of the clip.
 
     """
 
@@ -46,6 +47,12 @@ class BoxTrack:
     last: float
     count: int
     candidates: Candidates
+    camera: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its id and first frame: different for tracks that share an id."""
+        return f"{self.id}@{self.first_frame}"
 
 
 @dataclass(frozen=True)

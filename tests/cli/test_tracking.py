@@ -64,8 +64,8 @@ def test_a_source_without_a_rate_is_no_clock(model, clip, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nowhere",), "no file or folder"),
-        (("{clip}/img1",), "holds none of gt/gt.txt"),
+        (("nowhere",), "no file or folder nowhere"),
+        (("{clip}/img1",), "names no tracklet; crops lie in one folder per tracklet"),
         (("{clip}", "--camera", " "), "--camera is empty"),
         (("{clip}", "--start", "noon"), "--start 'noon' is no time; give seconds, HH:MM:SS"),
         (("{clip}", "--fps", "0"), "--fps is 0; it must be above 0"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from passerby.tracking.frames import find_frames
+from passerby.data.image_files import image_names
+from passerby.tracking.frames import Frames, ImageFrames, find_frames
 from passerby.tracking.notes import Notes
-from passerby.tracking.readers.mot import MotFile
-from passerby.tracking.readers.places import find_clip
+from passerby.tracking.readers.crops import CropTrack, read_crops
+from passerby.tracking.readers.formats import TrackFile, read_track_file
+from passerby.tracking.readers.places import Clip, find_clip, holds_tracks
 from passerby.tracking.readers.source import ASSUMED_RATE, ClipBoxes
 
-__all__ = ["ASSUMED_RATE", "ClipBoxes", "open_source"]
+__all__ = ["ASSUMED_RATE", "ClipBoxes", "CropTrack", "holds_tracks", "open_source", "read_crops"]
 
 
 def open_source(source: Path, *, frames: Path | None, rate: float | None, true_ids: bool, notes: Notes) -> ClipBoxes:
@@ -28,17 +30,27 @@ def open_source(source: Path, *, frames: Path | None, rate: float | None, true_i
 
     """
     clip = find_clip(source, frames)
-    file = MotFile(clip.tracks, true_ids=true_ids, notes=notes)
-    content = file.content
-    begin = min(content.first, 1)
-    images = find_frames(clip.frames, rate=rate or clip.rate, first=begin)
+    file = read_track_file(clip.tracks, true_ids=true_ids, notes=notes)
+    images = _frames_of(clip, file, rate or clip.rate)
     return ClipBoxes(
         clip.name,
         file.boxes,
         images,
         rate or clip.rate or images.rate,
-        content.first,
-        content.last,
-        begin,
-        tracked=content.tracked,
+        file.first,
+        file.last,
+        file.begin,
+        tracked=file.tracked,
     )
+
+
+def _frames_of(clip: Clip, file: TrackFile, rate: float | None) -> Frames:
+    """Return the frames; files that number them from 0 in the order of their names need no numbers in the names."""
+    if not clip.frames.is_dir() or file.names is None:
+        return find_frames(clip.frames, rate=rate, first=file.begin)
+    folder, names = clip.frames, {number: name for number, name in file.names.items() if name}
+    if not names:
+        return ImageFrames(folder, names=dict(enumerate(image_names(folder))), rate=rate)
+    if not any((folder / name).is_file() for name in names.values()):
+        names = {number: Path(name).name for number, name in names.items()}
+    return ImageFrames(folder, names=names, rate=rate)

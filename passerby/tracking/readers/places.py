@@ -33,6 +33,11 @@ class Clip:
     rate: float | None = None
 
 
+def holds_tracks(source: Path) -> bool:
+    """Whether a place is a file, or a folder with a file of tracks; other folders are taken for crops."""
+    return not source.is_dir() or any((source / name).is_file() for name in TEXTS)
+
+
 def find_clip(source: Path, frames: Path | None) -> Clip:
     """Return the files of a clip: a MOT folder, or a file of tracks with its frames beside it.
 
@@ -47,7 +52,7 @@ def find_clip(source: Path, frames: Path | None) -> Clip:
     if source.is_dir():
         tracks = next((source / name for name in TEXTS if (source / name).is_file()), None)
         if tracks is None:
-            raise UserError(f"{source} holds none of {', '.join(TEXTS)}; name a file of tracks, or a folder of crops")
+            raise UserError(f"{source} holds none of {', '.join(TEXTS)}; name a file of tracks")
         return _with_info(source, tracks, frames)
     if not source.is_file():
         raise UserError(f"no file or folder {source}")
@@ -91,9 +96,13 @@ def _beside(tracks: Path) -> Path:
     video = next((file for file in same if file.is_file()), None)
     if video is not None:
         return video
-    if (tracks.parent / IMAGES).is_dir():
-        return tracks.parent / IMAGES
-    return _only_video(tracks.parent, f"no frames beside {tracks}: neither {IMAGES} nor a video {tracks.stem}.mp4")
+    folders = [tracks.parent / name for name in (IMAGES, "images", tracks.stem)] + [tracks.parent.parent / "images"]
+    images = next((folder for folder in folders if folder.is_dir()), None)
+    return (
+        images
+        if images is not None
+        else _only_video(tracks.parent, f"no frames beside {tracks}: neither {IMAGES} nor a video {tracks.stem}.mp4")
+    )
 
 
 def _only_video(folder: Path, sentence: str) -> Path:
