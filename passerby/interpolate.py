@@ -63,6 +63,7 @@ def interpolate(
                 cameras=test.cameras,
                 queries=test.queries,
                 distance=test.distance,
+                camera_norm=test.camera_norm,
                 device=mixed.device,
                 verification=False,
             )

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from passerby.device import require_device_name
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.settings import Settings
-from passerby.types import Cameras, Queries, Rerank, VectorName
+from passerby.types import CameraNorm, Cameras, Queries, Rerank, VectorName
 
 
 class RerankSettings(Settings):
@@ -40,6 +40,12 @@ class TestSettings(Settings):
     cameras: Cameras = "standard"
     queries: Queries = Field("single", description="multi: average the images of a query's identity and camera")
     rerank: RerankSettings | None = Field(RerankSettings(), description="k-reciprocal re-ranking; null = none")
+    camera_norm: CameraNorm = Field(
+        "none", description="what is taken out of the vectors of each camera, by the statistics of query and gallery"
+    )
+    open_set: bool = Field(
+        False, description="also score the identification with unknown people at the end, see the guide on scores"
+    )
     input_mask: Literal["auto", "none", "foreground", "weighted"] = Field(
         "auto", description="input of the test; auto: as trained, see foreground"
     )

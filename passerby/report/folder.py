@@ -14,10 +14,11 @@ from passerby.metrics.chance import RankScores
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, recipe_of_run
 from passerby.reference_results import Comparison, Figures, Reference, compare
+from passerby.report.open_set import OpenSetEntry, read_open_set
 from passerby.settings import Plain, build
 from passerby.training import run_log
 from passerby.training.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank, present_name, read_input_mask
+from passerby.types import Protocol, Rerank, present_name, read_camera_norm, read_input_mask
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class DatasetResult:
         forgetting: change of the mAP since the set was learnt, in points; None when nothing was learnt after it.
         losses: of its autoencoder, by name; None without one.
         chance: the chance level; None in a file of an earlier version.
+        open_set: the identification with unknown people, where it was scored.
 
     """
 
@@ -59,6 +61,7 @@ class DatasetResult:
     forgetting: float | None = None
     losses: dict[str, float] | None = None
     chance: RankScores | None = None
+    open_set: OpenSetEntry | None = None
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -176,6 +179,7 @@ def _site(name: str, entry: object) -> DatasetResult:
             flip=bool(protocol.get("flip", False)),
             queries="multi" if protocol.get("queries") == "multi" else "single",
             input_mask=read_input_mask(str(protocol.get("input_mask", protocol.get("pixels", "none")))),
+            camera_norm=read_camera_norm(str(protocol.get("camera_norm", "none"))),
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),
@@ -184,6 +188,7 @@ def _site(name: str, entry: object) -> DatasetResult:
         forgetting=_float(fields["forgetting"]) if "forgetting" in fields else None,
         losses={n: _float(value) for n, value in _mapping(fields["losses"]).items()} if "losses" in fields else None,
         chance=_chance(_mapping(plain["chance"])) if "chance" in plain else None,
+        open_set=read_open_set(_mapping(fields["open_set"])) if "open_set" in fields else None,
     )
 
 

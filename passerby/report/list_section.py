@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from passerby.data.decoding import Pixels
-from passerby.evaluation import average_queries, evaluate, explain_skipped
+from passerby.evaluation import average_queries, evaluate, explain_skipped, without_camera_effects
 from passerby.report.folder import DatasetResult, RunFolder
 from passerby.report.list_figures import HEADINGS, SEED, read_shot
 from passerby.report.palette import data_uri
@@ -75,7 +75,9 @@ def gallery_of(run: RunFolder, site: DatasetResult, *, count: int = 3, k: int = 
     path = run.embeddings(site.name)
     if path is None:
         return _without_lists(site, f"No ranked lists: {run.path} holds no embeddings of {site.name}.")
-    embeddings = Embeddings.load(path)
+    embeddings = without_camera_effects(
+        Embeddings.load(path), camera_norm=site.protocol.camera_norm, distance=site.protocol.distance
+    )
     protocol = site.protocol
     if embeddings.fingerprint != protocol.files:
         return _without_lists(site, f"No ranked lists: {path} was written for other images than the scores.")

@@ -32,6 +32,7 @@ from passerby.report.folder import DatasetResult, RunFolder, ScoreRow, read_run
 from passerby.report.joint_sampling import shares
 from passerby.report.lifelong import LifelongSection, keep_intransigence, lifelong_section
 from passerby.report.list_section import Gallery, gallery_of
+from passerby.report.open_set import open_set_curve
 from passerby.report.palette import data_uri
 from passerby.report.predicted_identities import IdentitiesSection, identities_section
 from passerby.report.ranked_lists import describe_list
@@ -124,6 +125,7 @@ def render(
         galleries=galleries,
         input_mask_rule=input_mask_rule,
         background_bias_rows=background_bias_rows,
+        det_curves=_det_curves(run),
         background_bias_sentence=background_bias_sentence,
         triples=triples,
         plates=feature_plates(galleries, device=device),
@@ -139,6 +141,18 @@ def render(
         recipe_text=public_text(run.recipe),
         again=f"passerby train {shlex.quote(f'{name}/recipe.yaml')} --out {shlex.quote(f'{name}-again')}",
     )
+
+
+def _det_curves(run: RunFolder) -> dict[str, Picture]:
+    """Return the curve of misses over false alarms of each data set with open-set scores."""
+    curves = {}
+    for site in run.sites:
+        if site.open_set is not None:
+            rates = "; ".join(f"{row[2]:.1f} % found at {row[0]:g} % false alarms" for row in site.open_set.rows)
+            alternative = f"Misses over false alarms on {site.name}: {rates or 'no rate is supported'}."
+            caption = "Misses over false alarms as the threshold grows"
+            curves[site.name] = picture_of(open_set_curve(site.open_set), alternative, caption)
+    return curves
 
 
 def _sampling(recipe: Recipe) -> str:

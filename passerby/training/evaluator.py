@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.data.datasets import without_mask
-from passerby.evaluation import evaluate
+from passerby.evaluation import evaluate, evaluate_open_set
 from passerby.inference.embed import View, embed
 from passerby.inference.tested import label_vectors, tested_split, tested_view
+from passerby.metrics.open_set import OpenSetScores
 from passerby.models.embedder import Embedder
 from passerby.training.setup import Setup
 from passerby.types import Embeddings, Rerank, Scores
@@ -49,6 +50,20 @@ class Evaluator:
             queries=test.queries,
             distance=test.distance,
             rerank=rerank,
+            camera_norm=test.camera_norm,
+            device=self.setup.device.type,
+        )
+
+    def open_set(self, embeddings: Embeddings) -> OpenSetScores | None:
+        """Score the identification with unknown people; None where the recipe leaves it out."""
+        test = self.setup.recipe.test
+        if not test.open_set:
+            return None
+        return evaluate_open_set(
+            embeddings,
+            cameras=test.cameras,
+            distance=test.distance,
+            camera_norm=test.camera_norm,
             device=self.setup.device.type,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from passerby.background_bias import BackgroundBias
-from passerby.evaluation import scores_json
+from passerby.evaluation import open_set_json, scores_json
 from passerby.metrics.open_set import OpenSetScores
 from passerby.reference_results import Reference
 from passerby.types import Scores
@@ -51,4 +51,6 @@ def result_json(result: Result, *, trained: Mapping[str, str]) -> dict[str, obje
         entry["forgetting"] = result.forgetting
     if result.losses is not None:
         entry["losses"] = dict(result.losses)
+    if result.open_set is not None:
+        entry["open_set"] = open_set_json(result.open_set)
     return {**entry, "trained": dict(trained)}

@@ -77,6 +77,7 @@ class Scoring:
             evaluator.background_bias(self.trainer.state.tested, name, embeddings),
             change_since(recipe, run_log.scores(records), name, after=plain),
             losses_of_code(recipe, run_log.metrics(records), name),
+            evaluator.open_set(embeddings),
         )
         if distributed.rank() == 0:
             embeddings.save(setup.folder / "embeddings" / f"{embeddings.dataset}.npz")

@@ -8,7 +8,7 @@ from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, requi
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split, SplitName
-from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule
+from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule, read_camera_norm
 from passerby.types.tracklets import TRACKLETS_FILE, Tracklets
 from passerby.types.training import Batch, Inputs, Output, Stage
 from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
@@ -45,6 +45,7 @@ __all__ = [
     "Words",
     "camera_rule",
     "present_name",
+    "read_camera_norm",
     "read_input_mask",
     "require_known_cameras",
     "unknown_cameras_note",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from passerby.errors import UserError
 from passerby.types.columns import UNKNOWN, Bools, Doubles
@@ -25,6 +25,20 @@ def camera_rule(query: Split, gallery: Split, cameras: Cameras) -> Cameras:
 
 CameraNorm = Literal["none", "centre", "standardise", "auto"]
 """What is taken out of the vectors of each camera: nothing, its mean, its mean and spread, or its shrunk mean."""
+
+
+def read_camera_norm(value: str) -> CameraNorm:
+    """Return the member of `CameraNorm` that a file names.
+
+    Raises:
+        UserError: no such member.
+
+    """
+    for known in get_args(CameraNorm):
+        if value == known:
+            return cast("CameraNorm", known)
+    raise UserError(f"camera_norm is {value!r}, allowed: {', '.join(get_args(CameraNorm))}")
+
 
 Queries = Literal["single", "multi"]
 """`single`: every query is one image; `multi`: it is the mean of all images of its identity and camera."""

@@ -256,3 +256,12 @@ def test_a_model_that_has_collapsed_is_told_after_its_test(tiny, tmp_path):
     said = []
     train(tiny("stages.0.epochs=1"), tmp_path / "run", watch=[collapse], say=said.append)
     assert any("market1501: all 32 vectors are equal: the model has collapsed" in sentence for sentence in said)
+
+
+def test_a_run_scores_unknown_people_and_takes_cameras_out_where_its_recipe_says_so(tiny, tmp_path):
+    folder = run(tiny("test.open_set=true", "test.camera_norm=auto", "stages.0.epochs=1"), tmp_path / "run")
+    entry = json.loads((folder / "scores.json").read_text())["market1501"]
+    embeddings = Embeddings.load(folder / "embeddings" / "market1501.npz")
+    assert entry["open_set"]["count_mated"] == 8
+    assert entry["plain"]["protocol"]["camera_norm"] == "auto"
+    assert entry["plain"]["mAP"] == pytest.approx(100 * evaluate(embeddings, camera_norm="auto").mAP)

@@ -1,0 +1,65 @@
+"""Open-set rates in the report: as scores.json has them, with their definition and a curve."""
+
+import json
+
+import pytest
+
+from passerby.errors import UserError
+from passerby.evaluation import evaluate_open_set, open_set_json
+from passerby.report.folder import read_run
+from passerby.report.open_set import open_set_curve, read_open_set
+from passerby.report.page import write_report
+from tests.report.conftest import write_run
+
+
+@pytest.fixture
+def scored(tmp_path):
+    written = write_run(tmp_path)
+    scores = evaluate_open_set(written.embeddings, camera_norm="centre", targets=(0.4, 0.01))
+    path = written.folder / "scores.json"
+    entries = json.loads(path.read_text())
+    entries["plaza"]["open_set"] = open_set_json(scores)
+    entries["plaza"]["plain"]["protocol"]["camera_norm"] = "centre"
+    path.write_text(json.dumps(entries))
+    return written, scores
+
+
+def test_the_page_defines_and_shows_the_rates(scored):
+    written, scores = scored
+    html = write_report(written.folder).read_text()
+    (row,) = scores.rows
+    assert "Unknown people" in html
+    assert "False alarms (FPIR)" in html
+    assert f"<td>{100 * row.dir1:.1f} %</td>" in html
+    assert f"<td>{row.threshold:.4f}</td>" in html
+    assert "1 % false alarms need 100 queries of people outside the gallery; there are 5." in html
+    assert "the same queries, each with its identity left out of the gallery" in html
+    assert "camera norm centre by the statistics of query and gallery" in html
+
+
+def test_the_curve_is_that_of_the_scores(scored):
+    written, scores = scored
+    (site,) = read_run(written.folder).sites
+    fpir, fnir = scores.curve()
+    (line,) = open_set_curve(site.open_set).axes[0].get_lines()
+    assert line.get_xdata() == pytest.approx(100 * fpir)
+    assert line.get_ydata() == pytest.approx(100 * fnir)
+    assert site.protocol.camera_norm == "centre"
+
+
+def test_damaged_entries_are_one_sentence(scored):
+    written, _ = scored
+    path = written.folder / "scores.json"
+    entries = json.loads(path.read_text())
+    for damage in ({"rates": 3}, {"curve": {}}, {"non_mated_probes": "x"}):
+        broken = {**entries["plaza"], "open_set": {**entries["plaza"]["open_set"], **damage}}
+        path.write_text(json.dumps({"plaza": broken}))
+        with pytest.raises(UserError, match="scores"):
+            read_run(written.folder)
+
+
+def test_an_entry_without_supported_rates_has_a_curve_all_the_same(scored):
+    _, scores = scored
+    entry = read_open_set({**open_set_json(scores), "rates": []})
+    assert entry.rows == ()
+    assert len(entry.fpir) > 1
