@@ -25,7 +25,7 @@ from passerby.exporting.consumers import export_for
 
 PACKAGES = {
     "boxmot": ("boxmot", "onnxruntime", "onnx"),
-    "ultralytics": ("ultralytics", "onnxruntime", "onnx"),
+    "ultralytics": ("ultralytics", "lap", "onnxruntime", "onnx"),
     "openvino": ("openvino",),
     "reid": ("--pre", "reid"),
 }
@@ -62,7 +62,7 @@ from importlib.metadata import version as version_of
 import supervision
 from reid import ReIDModel
 model = ReIDModel.from_pretrained(job["file"], device="cpu")
-vectors = model.extract_embeddings(frame, supervision.Detections(xyxy=boxes))
+vectors = model.extract_embeddings(supervision.Detections(xyxy=boxes), frame)
 version = version_of("reid")
 """
 

@@ -230,7 +230,7 @@ def _write_openvino(graph: Graph, contract: Contract, out: Path, options: Export
     with TemporaryDirectory() as folder:
         trial = Path(folder) / out.name
         write_ir(trial, contents)
-        difference = compare_graph(graph.network, load_onnx(trial), find_device(options.device))
+        difference = compare_graph(graph.network, load_onnx(trial), find_device(options.device), images=graph.images)
     require_near(difference, options.precision, out)
     write_ir(out, contents)
     return difference

@@ -100,6 +100,7 @@ class Graph:
         difference: from torch.
         description: that is in its metadata.
         network: that it was made from.
+        images: (B, 3, H, W) RGB on which they were compared; None = `patchwork`.
 
     """
 
@@ -107,6 +108,7 @@ class Graph:
     difference: Parity
     description: GraphTexts
     network: Inference
+    images: Pixels | None
 
 
 def checked_graph(
@@ -153,7 +155,7 @@ def checked_graph(
     images = None if paths is None else next(_pixels(network, paths))
     difference = compare_graph(network, read_onnx(content, source=str(out), device=device), where, images=images)
     require_near(difference, precision, out)
-    return Graph(content, difference, description, network)
+    return Graph(content, difference, description, network, images)
 
 
 def require_near(difference: Parity, precision: ExportPrecision, out: Path) -> None:

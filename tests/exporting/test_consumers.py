@@ -1,6 +1,7 @@
 """Each program, with its preprocessing written out, gets the vectors of the run from its file."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 from passerby.encoders import load_model
 from passerby.exporting import graph
 from passerby.exporting.consumers import ExportOptions, export_for
-from tests.exporting.runs import OTHER_INPUT, cosine_distance, crops, write_run
+from passerby.thresholds import accepted_distance, write_calibration
+from tests.exporting.runs import OTHER_INPUT, calibration, cosine_distance, crops, write_run
 
 SIZE = (32, 16)
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -72,10 +74,15 @@ def as_deepstream(frame_crops):
     return np.ascontiguousarray(frame_crops[..., ::-1].transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-PROGRAMS = {"boxmot": as_boxmot, "ultralytics": as_ultralytics, "deepstream": as_deepstream}
+def as_bytes(frame_crops):
+    """Crops for passerby's own files."""
+    return np.ascontiguousarray(frame_crops[..., ::-1].transpose(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("consumer", PROGRAMS)
+PROGRAMS = {"boxmot": as_boxmot, "ultralytics": as_ultralytics, "deepstream": as_deepstream, "onnx": as_bytes}
+
+
+@pytest.mark.parametrize("consumer", ["boxmot", "ultralytics", "deepstream"])
 def test_a_program_gets_the_vectors_of_the_run(run, wanted, tmp_path, consumer):
     exported = export_for(run, tmp_path / "resnet50_a.onnx", consumer)
     assert exported.difference.cosine < 1e-6
@@ -103,6 +110,22 @@ def test_openvino_takes_bgr_bytes_and_gives_unit_vectors(run, wanted, tmp_path):
     assert load_model(exported.path).recipe is not None
 
 
+def test_int8_of_openvino_is_near(run, site, tmp_path):
+    options = ExportOptions(precision="int8", images=site / "bounding_box_train")
+    exported = export_for(run, tmp_path / "a.xml", "openvino", options)
+    assert exported.difference.cosine < 0.1
+    assert "FakeQuantize" in exported.path.read_text()
+
+
+def test_the_calibration_of_the_run_goes_along(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    write_calibration(copy, calibration())
+    for consumer, name in (("boxmot", "resnet50_a.onnx"), ("openvino", "a.xml")):
+        exported = export_for(copy, tmp_path / name, consumer)
+        assert accepted_distance(exported.path, 1e-3) == (0.25, calibration())
+        assert load_model(exported.path).feature == "after_neck"
+
+
 def test_half_of_openvino_is_half_as_large(run, tmp_path):
     whole, half = (
         export_for(run, tmp_path / f"{precision}.xml", "openvino", ExportOptions(precision=precision))
@@ -121,19 +144,21 @@ def test_squares_are_resized_inside(run, wanted, tmp_path):
     assert cosine_distance(wanted, onnx_vectors(exported.path, stretched.numpy())) < 1e-6
 
 
-def test_half_keeps_float32_at_both_ends(run, wanted, tmp_path):
-    exported = export_for(run, tmp_path / "resnet50_a.onnx", "boxmot", ExportOptions(precision="half"))
+@pytest.mark.parametrize("consumer", ["boxmot", "onnx"])
+def test_half_keeps_both_ends(run, wanted, tmp_path, consumer):
+    options = ExportOptions(precision="half", flip="off")
+    exported = export_for(run, tmp_path / "resnet50_a.onnx", consumer, options)
     model = onnx.load(exported.path)
     kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4 and tensor.dims[2] > 1}
     assert kinds == {onnx.TensorProto.FLOAT16}
-    found = onnx_vectors(exported.path, as_boxmot(crops(5, SIZE)[..., ::-1]))
+    found = onnx_vectors(exported.path, PROGRAMS[consumer](crops(5, SIZE)[..., ::-1]))
     assert found.dtype == np.float32
     assert 0 < cosine_distance(wanted, found) < 1e-3
 
 
-@pytest.mark.parametrize("consumer", ["boxmot", "deepstream"])
+@pytest.mark.parametrize("consumer", ["boxmot", "deepstream", "onnx"])
 def test_int8_is_near_on_images_like_those_of_its_ranges(run, site, tmp_path, consumer):
-    options = ExportOptions(precision="int8", images=site / "bounding_box_train")
+    options = ExportOptions(precision="int8", images=site / "bounding_box_train", flip="off")
     exported = export_for(run, tmp_path / "resnet50_a.onnx", consumer, options)
     operations = {node.op_type for node in onnx.load(exported.path).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operations

@@ -16,26 +16,12 @@ from passerby.exporting.describing import describe, write_description
 from passerby.exporting.graph import Inference, with_input_affine
 from passerby.exporting.parity import Parity
 from passerby.exporting.pasting import configuration
-from passerby.metrics.calibration import Calibration, PairThresholds, Threshold
 from passerby.models.embedder import Embedder
 from passerby.thresholds import KEY, write_calibration
 from passerby.types import CameraTable
 from tests.cli.invoking import run as run_command
-from tests.exporting.runs import OTHER_INPUT, write_run
+from tests.exporting.runs import OTHER_INPUT, calibration, write_run
 from tests.models.camera_net import registered
-
-PAIRS = PairThresholds(
-    cameras=None,
-    count_impostors=10_000,
-    count_genuine=100,
-    thresholds=(Threshold(rate=1e-3, distance=0.25, low=0.2, high=0.3, accepted=0.9),),
-    unsupported=(),
-)
-
-
-def calibration(**changes):
-    facts = {"feature": "after_neck", "flip": False, "camera_norm": "none", **changes}
-    return Calibration(dataset="site", files="-", count_identities=9, count_images=99, pooled=PAIRS, **facts)
 
 
 @pytest.fixture
