@@ -68,7 +68,7 @@ def export_program(
         _say(console, note)
     if data is not None:
         before = _score(exported.trained, data, pattern, console)
-        after = _score(load_model(exported.path), data, pattern, console)
+        after = _score(load_model(exported.path), data, pattern, Console(quiet=True))  # the notes would be the same
         _say(
             console,
             f"mAP on {data}: {before:.2f} by torch, {after:.2f} by the file in {options.precision} "
