@@ -48,7 +48,7 @@ def cluster_source(
     model = _on_device(trained, inference, recipe)
     method = _make_method(settings, {}, device=model.device)
     view = masked_view(train.masks, recipe.trained_input_mask)
-    clusters, _ = method.find(_vectors(model, method, train, view=view, progress=progress))
+    clusters, _ = method.find(_vectors(model, method, train, view=view, progress=progress), cam=train.cam)
     require_usable(clusters, max_noise_ratio=settings.max_noise_ratio)
     return clusters
 
@@ -116,7 +116,7 @@ def find_identities(
     method = _make_method(settings, last.values, device=trained.device)
     view = masked_view(train.masks, trained.recipe.trained_input_mask)
     vectors = _vectors(trained, method, train, view=view, progress=progress)
-    clusters, graph = method.find(vectors)
+    clusters, graph = method.find(vectors, cam=train.cam)
     cluster = settings.cluster
     doubt = None
     if isinstance(cluster, DbscanSettings) and graph is not None:

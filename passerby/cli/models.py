@@ -318,6 +318,7 @@ def cluster(
 ) -> None:
     """Cluster unlabelled images into identities and print quality measures of the clusters."""
     from passerby.clustering.findings import describe_clusters, find_clusters, write_clusters
+    from passerby.clustering.graph_settings import GraphClustering
     from passerby.commands.clustering import choose_clustering
     from passerby.metrics.spread import spread_notes
     from passerby.types import Embeddings
@@ -329,6 +330,8 @@ def cluster(
         vectors, kind=kind, assignments=assignments or [], camera_norm=camera_norm, run=run, accept=accept
     )
     for note in [*spread_notes(vectors.vectors), *choice.notes]:
+        typer.echo(note, err=True)
+    if isinstance(choice.settings, GraphClustering) and (note := choice.settings.camera_note(vectors.cam)):
         typer.echo(note, err=True)
     found = find_clusters(vectors, choice.settings, camera_norm=choice.camera_norm, device=str(find_device(device)))
     typer.echo(describe_clusters(found))

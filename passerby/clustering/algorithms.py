@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from passerby.clustering.clusters import Clusters
-from passerby.clustering.graph import GraphForm, jaccard_neighbours, smallest_share_mean, within
+from passerby.clustering.graph import smallest_share_mean, within
+from passerby.clustering.graph_settings import GraphClustering
 from passerby.clustering.impostors import impostor_threshold
 from passerby.clustering.kmeans import kmeans
 from passerby.clustering.linkage import average_linkage, near_pairs
@@ -28,24 +29,6 @@ from passerby.settings import Plain, Settings, build, override
 from passerby.types import Floats, Ints
 
 # ---- on the graph
-
-
-class GraphClustering(Settings):
-    """Base of the settings of all algorithms on the graph."""
-
-    k1: Annotated[int, Field(ge=1)] = Field(
-        30, description="number of neighbours among which reciprocal ones are sought"
-    )
-    k2: Annotated[int, Field(ge=1)] = Field(
-        6, description="number of neighbours averaged in the query expansion; 1 = none"
-    )
-    form: GraphForm = Field(
-        "clustering", description="form of the Jaccard distance; reranking: as in Zhong et al. and SSG"
-    )
-
-    def neighbours(self, vectors: Floats, *, at_most: float = 1.0, device: str = "cpu") -> SparseRows:
-        """Return the graph of `vectors` (N, D); see `jaccard_neighbours`."""
-        return jaccard_neighbours(vectors, k1=self.k1, k2=self.k2, form=self.form, at_most=at_most, device=device)
 
 
 class DbscanSettings(GraphClustering):
@@ -69,7 +52,7 @@ class DbscanSettings(GraphClustering):
     @property
     def idle(self) -> frozenset[str]:
         """The share, where eps is a number."""
-        return frozenset() if self.eps == "share" else frozenset({"share"})
+        return super().idle | (frozenset() if self.eps == "share" else frozenset({"share"}))
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:

@@ -101,7 +101,7 @@ def find_clusters(
     """
     how = usual_camera_norm(table, settings) if camera_norm is None else camera_norm
     vectors = _compared(table, how, unit=how == "auto" or isinstance(settings, LinkageSettings))
-    graph = graph_for(vectors, settings, device=device)
+    graph = graph_for(vectors, settings, cam=table.cam, device=device)
     clusters = settings.fit(vectors, graph, device=device)
     require_usable(clusters)
     return Findings(
@@ -146,11 +146,11 @@ def _of_one_camera(clusters: Clusters, cam: Ints) -> int | None:
     return int((np.bincount(seen[0]) == 1).sum())
 
 
-def graph_for(vectors: Floats, settings: AnyClustering, *, device: str = "cpu") -> SparseRows:
+def graph_for(vectors: Floats, settings: AnyClustering, *, cam: Ints | None = None, device: str = "cpu") -> SparseRows:
     """Return the graph of the settings, for those without one the usual graph, for the measures of quality."""
     if isinstance(settings, KmeansSettings | LinkageSettings):
         return jaccard_neighbours(vectors, k1=max(1, min(30, len(vectors) - 1)), device=device)
-    return settings.neighbours(vectors, device=device)
+    return settings.neighbours(vectors, cam=cam, device=device)
 
 
 def describe_clusters(found: Findings) -> str:

@@ -10,11 +10,15 @@ from typing import Literal
 
 import numpy as np
 
+from passerby.distances.camera_jaccard import camera_aware_rows
 from passerby.distances.jaccard import jaccard_graph
 from passerby.distances.kreciprocal import k_reciprocal_rows
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.types import Floats, Ints
+
+GraphDistance = Literal["jaccard", "ca_jaccard"]
+"""`jaccard`: neighbours among all images; `ca_jaccard`: neighbours in the same camera and in the other ones."""
 
 GraphForm = Literal["clustering", "reranking"]
 """`clustering`: k1 neighbours, weighted by their distances as they are (SpCL, ClusterContrast); `reranking`: k1 + 1
@@ -62,6 +66,42 @@ def jaccard_neighbours(
         )
     variant: Literal["rerank", "cluster"] = "cluster" if form == "clustering" else "rerank"
     return jaccard_graph(k_reciprocal_rows(vectors, k1=k1, k2=k2, variant=variant, device=device), at_most=at_most)
+
+
+def camera_jaccard_neighbours(
+    vectors: Floats,
+    cam: Ints,
+    *,
+    k1: tuple[int, int] = (5, 20),
+    k2: tuple[int, int] = (2, 4),
+    at_most: float = 1.0,
+    device: str = "cpu",
+) -> SparseRows:
+    """Return the camera-aware Jaccard distances (N, N), in [1e-6, 1], of one set; pairs that are missing are at 1.
+
+    Args:
+        vectors: (N, D), compared as if they were normalised.
+        cam: (N,) camera of each; images of unknown camera (-1) count as one more camera.
+        k1: neighbours that may be reciprocal, in the same camera and in the others; see `camera_aware_rows`.
+        k2: neighbours averaged in the query expansion, in the same camera and in the others.
+        at_most: pairs farther apart are left out as well.
+        device: where the matrix products and the nearest neighbours are computed.
+
+    Raises:
+        UserError: a number of neighbours that is too small, or the device is not there.
+
+    Reference: Chen, Fan, Chen, Zhu, "CA-Jaccard: Camera-aware Jaccard Distance for Person Re-identification", CVPR
+    2024.
+
+    >>> vectors = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)
+    >>> graph = camera_jaccard_neighbours(vectors, np.arange(8) % 2, k1=(1, 1), k2=(1, 0))
+    >>> missing_at_1(graph)[0].round(3).tolist()
+    [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    rows = camera_aware_rows(
+        vectors, cam, k1_intra=k1[0], k1_inter=k1[1], k2_intra=k2[0], k2_inter=k2[1], device=device
+    )
+    return jaccard_graph(rows, at_most=at_most)
 
 
 def smallest_share_mean(graph: SparseRows, share: float) -> float:

@@ -9,10 +9,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.clustering.algorithms import AnyClustering, DbscanSettings, GraphClustering
+from passerby.clustering.algorithms import AnyClustering, DbscanSettings
 from passerby.clustering.clusters import Clusters, require_usable
 from passerby.clustering.doubt import giant_sentence
 from passerby.clustering.graph import k_distances
+from passerby.clustering.graph_settings import GraphClustering
 from passerby.clustering.quality import against_truth, agreement, silhouette
 from passerby.distances.camera_norm import normalise_cameras
 from passerby.distances.sparse import SparseRows
@@ -115,7 +116,8 @@ class Clustered(Method):
         """Cluster the unlabelled images by the vectors (N, D) of all, refuse useless clusters, and log the others."""
         self.device = str(ctx.device)
         hidden, vectors = unlabelled_rows(ctx.stage), unit(vectors)
-        graph = self.neighbours(vectors[hidden], vectors[~hidden])
+        cam = ctx.stage.train.cam[hidden]
+        graph = self.neighbours(vectors[hidden], vectors[~hidden], cam=cam)
         clusters, graph = self.find(vectors[hidden], graph, view=view)
         if view == 0:
             ctx.record_clustering(vectors[hidden], curve=k_distance_curve(self.settings.cluster, graph))
@@ -136,17 +138,22 @@ class Clustered(Method):
         """Return vectors (N, D) adjusted across cameras (N,), see `cameras` of the settings."""
         return normalise_cameras(vectors, cam, how=self.settings.camera_norm)
 
-    def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
-        """Return the graph that vectors (M, D) are clustered on, if any; known (S, D) are those of source images."""
+    def neighbours(self, vectors: Floats, known: Floats, *, cam: Ints | None = None) -> SparseRows | None:
+        """Return the graph of vectors (M, D) of cameras (M,), if any; known (S, D) are those of source images."""
         cluster = self.settings.cluster
-        return cluster.neighbours(vectors, device=self.device) if isinstance(cluster, GraphClustering) else None
+        if not isinstance(cluster, GraphClustering):
+            return None
+        return cluster.neighbours(vectors, cam=cam, device=self.device)
 
     def find(
-        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+        self, vectors: Floats, graph: SparseRows | None = None, *, cam: Ints | None = None, view: int = 0
     ) -> tuple[Clusters, SparseRows | None]:
-        """Cluster vectors (M, D) of unit length; also return the graph that they were clustered on, None without."""
+        """Cluster vectors (M, D) of unit length; also return the graph that they were clustered on, None without.
+
+        The graph is made of the vectors and their cameras (M,) unless there is one.
+        """
         eps = float(self.eps[view])
-        graph = self.neighbours(vectors, vectors[:0]) if graph is None else graph
+        graph = self.neighbours(vectors, vectors[:0], cam=cam) if graph is None else graph
         known = None if np.isnan(eps) else eps  # of the first epoch
         clusters = self.settings.cluster.fit(vectors, graph, eps=known, device=self.device)
         if clusters.eps is not None:
@@ -168,7 +175,15 @@ class Clustered(Method):
             figures |= {name: value for name, value in values.items() if not np.isnan(value)}  # NaN: no truth in them
         if view == 0 and self.settings.stop is not None:
             figures |= self._stop_figures(ctx, self.settings.stop, figures)
-        ctx.log_metrics(self.settings.views[view], figures, note=giant_sentence(clusters))
+        notes = [giant_sentence(clusters), self._camera_note(ctx, view)]
+        ctx.log_metrics(self.settings.views[view], figures, note="; ".join(filter(None, notes)))
+
+    def _camera_note(self, ctx: MethodContext, view: int) -> str:
+        """Return a sentence in the first epoch of a stage where clustering needs cameras that are not known."""
+        cluster = self.settings.cluster
+        if ctx.epoch or view or not isinstance(cluster, GraphClustering):
+            return ""
+        return cluster.camera_note(ctx.stage.train.cam[unlabelled_rows(ctx.stage)])
 
     def _replaced(self, labels: Ints, view: int) -> Ints | None:
         """Keep the clusters (M,) of a view for the next epoch, and return those of the epoch before, None without."""

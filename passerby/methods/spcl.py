@@ -205,10 +205,10 @@ class Spcl(Clustered, settings_class=SpclSettings):
         return vectors
 
     def find(
-        self, vectors: Floats, graph: SparseRows | None = None, *, view: int = 0
+        self, vectors: Floats, graph: SparseRows | None = None, *, cam: Ints | None = None, view: int = 0
     ) -> tuple[Clusters, SparseRows | None]:
         """Cluster vectors (M, D) and remove clusters that change with the radius."""
-        clusters, graph = super().find(vectors, graph, view=view)
+        clusters, graph = super().find(vectors, graph, cam=cam, view=view)
         settings, eps, threshold = self.settings, float(self.eps[view]), float(self.threshold)
         radii = neighbouring_radii(eps, settings.step)
         tight, loose = (settings.cluster.fit(vectors, graph, eps=radius).labels for radius in radii)

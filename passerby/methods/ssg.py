@@ -12,9 +12,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from passerby.clustering.algorithms import AnyClustering, DbscanSettings, GraphClustering
+from passerby.clustering.algorithms import AnyClustering, DbscanSettings
 from passerby.clustering.clusters import Clusters, numbered, require_usable
 from passerby.clustering.graph import mixed_with_source
+from passerby.clustering.graph_settings import GraphClustering
 from passerby.clustering.precomputed import NOISE
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
@@ -176,9 +177,9 @@ class Ssg(Clustered, settings_class=SsgSettings):
         columns[:, 0] = numbered(columns[:, 0])
         return np.stack([number_after_labelled(ctx.stage, column) for column in columns.T], axis=1)
 
-    def neighbours(self, vectors: Floats, known: Floats) -> SparseRows | None:
+    def neighbours(self, vectors: Floats, known: Floats, *, cam: Ints | None = None) -> SparseRows | None:
         """Return the graph of vectors (M, D), with their distances from the source (S, D) where there is one."""
-        graph = super().neighbours(vectors, known)
+        graph = super().neighbours(vectors, known, cam=cam)
         if graph is None or not len(known):
             return graph
         return mixed_with_source(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from passerby.adaptation.recipe import adaptation, methods, require_adaptation
 from passerby.cli import app
-from passerby.clustering.algorithms import GraphClustering
+from passerby.clustering.graph_settings import GraphClustering
 from passerby.data.datasets import open_dataset
 from passerby.distances.camera_norm import normalise_cameras
 from passerby.encoders import Trained, load_trained

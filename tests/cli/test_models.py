@@ -54,6 +54,20 @@ def test_vectors_that_have_collapsed_are_told(tmp_path: Path) -> None:
     assert "all 6 vectors are equal" in run("cluster", tmp_path / "same.npz", "--kind", "dbscan", "k1=2").output
 
 
+def test_clusters_by_a_distance_that_needs_cameras_fall_back_with_a_sentence(tmp_path: Path) -> None:
+    rows = np.repeat(np.eye(3, 8, dtype=np.float32), 6, axis=0)
+    pids, cams = np.repeat([1, 2, 3], 6), np.arange(18) % 2
+    chosen = ("distance=ca_jaccard", "k1_intra=2", "k1_inter=2", "k1=5", "k2=1", "eps=0.5")
+    for name, cam in (("two", cams), ("one", 0 * cams)):
+        Embeddings(rows, pids, cam, ["gallery"] * 18).save(tmp_path / f"{name}.npz")
+        found = run("cluster", tmp_path / f"{name}.npz", *chosen)
+        assert found.exit_code == 0, found.output
+        assert "3 clusters of 18 images" in found.output
+        assert ("all images are of one camera: the plain Jaccard distance is used" in flat(found.output)) == (
+            name == "one"
+        )
+
+
 def test_a_run_is_evaluated_by_its_own_protocol(site: Path, tmp_path: Path) -> None:
     folder, file = tmp_path / "run", tmp_path / "scores.json"
     changes = ("test.distance=euclidean", "test.cameras=ignore", "test.feature=before_neck", "stages.0.epochs=1")

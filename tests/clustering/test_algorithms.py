@@ -87,7 +87,7 @@ def test_a_graph_that_dbscan_makes_for_itself_has_only_the_near_pairs(monkeypatc
         asked.append(options["at_most"])
         return jaccard_neighbours(vectors, **options)
 
-    monkeypatch.setattr("passerby.clustering.algorithms.jaccard_neighbours", spy)
+    monkeypatch.setattr("passerby.clustering.graph_settings.jaccard_neighbours", spy)
     DbscanSettings(k1=20).fit(FEATURES)
     DbscanSettings(k1=20).fit(FEATURES, eps=0.5)
     DbscanSettings(k1=20, eps="share").fit(FEATURES)

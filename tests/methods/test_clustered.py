@@ -48,7 +48,8 @@ def test_clusters_are_found_on_the_device_of_the_run(monkeypatch):
     run = SimpleNamespace(stage=stage, device=torch.device("cuda", 1))
     asked = []
 
-    def neighbours(_settings, _vectors, *, device):
+    def neighbours(_settings, _vectors, *, cam, device):
+        assert cam.tolist() == [0, 0]
         asked.append(device)
         raise StopIteration
 
@@ -56,3 +57,20 @@ def test_clusters_are_found_on_the_device_of_the_run(monkeypatch):
     with pytest.raises(StopIteration):
         PseudoSettings().make().cluster_images(run, np.eye(2, dtype=np.float32))
     assert asked == ["cuda:1"]
+
+
+@pytest.mark.parametrize(("count", "epoch", "has_note"), [(2, 0, False), (1, 0, True), (1, 1, False)])
+def test_the_graph_gets_the_cameras_of_unlabelled_images_and_the_log_a_note_without_any(count, epoch, has_note):
+    rows, cam = np.repeat(np.eye(3, 8, dtype=np.float32), 8, axis=0), np.arange(24) % count
+    rows = rows + np.random.default_rng(0).normal(scale=0.02, size=rows.shape).astype(np.float32)
+    train = Split([str(row) for row in range(25)], [0] + [-1] * 24, [7, *cam])
+    notes, settings = [], DbscanSettings(distance="ca_jaccard", k1=6, k2=2, k1_intra=2, k1_inter=3)
+    run = SimpleNamespace(
+        stage=Stage("here", train, labelled=False, epochs=2), device=torch.device("cpu"), epoch=epoch,
+        record_clustering=lambda *_, **__: None, log_metrics=lambda *_, note: notes.append(note),
+    )  # fmt: skip
+    method = PseudoSettings(cluster=settings).make()
+    clusters, graph = method.cluster_images(run, np.concatenate([rows[:1], rows]))
+    assert clusters.count == 3
+    assert (graph.scipy() != settings.neighbours(unit(rows), cam=cam).scipy()).nnz == 0
+    assert ("all images are of one camera: the plain Jaccard distance is used" in notes[0]) == has_note
