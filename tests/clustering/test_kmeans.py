@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from passerby.clustering import algorithms
+from passerby.clustering import algorithms, graph_settings
 from passerby.clustering.algorithms import KmeansSettings, clustering_settings
 from passerby.clustering.findings import find_clusters
 from passerby.clustering.kmeans import _means, kmeans
@@ -80,9 +80,9 @@ def test_the_device_reaches_the_arithmetic(monkeypatch):
         "kmeans",
         lambda rows, k, *, seed, restarts, device: asked.append(device) or by_torch(rows, k, seed=seed),
     )
-    graph = algorithms.jaccard_neighbours
+    graph = graph_settings.jaccard_neighbours
     monkeypatch.setattr(
-        algorithms, "jaccard_neighbours", lambda *rows, device, **more: asked.append(device) or graph(*rows, **more)
+        graph_settings, "jaccard_neighbours", lambda *rows, device, **more: asked.append(device) or graph(*rows, **more)
     )
     monkeypatch.setattr(
         "passerby.clustering.findings.jaccard_neighbours",
