@@ -72,6 +72,7 @@ model: {{last_stride: 1}}
 optim: {{lr: 1.0e-3, warmup_epochs: 1, schedule: constant}}
 stages: [{{train: [first]}}]
 """
+TEACHER = Path(__file__).parents[1] / "tests" / "methods" / "teacher.onnx"
 TWO = "stages=[{train: [first]}, {train: [second]}]"
 UNLABELLED = "stages=[{train: [first]}, {train: [second], labelled: false}]"
 BESIDE = "stages=[{train: [second], source: [first], labelled: false}]"
@@ -154,6 +155,7 @@ LABELLED = {
     "grow, means before neck": "grow: {new: means_before_neck}",
     "grow, random": "grow: {new: random}",
     "dask": "dask: {backbone: test_resnet, steps: 2, batch: 2}",
+    "distil": f"distil: {{teacher: {TEACHER}, affinity: 1.0, angles: 1.0}}",
     "all that hold": "average: {}, feature: {}, affinity: {}, lwf: {tr_dist: 1.0}, ewc: {images: 8}, si: {}, "
     "mas: {images: 8}, grow: {}",
 }

@@ -97,6 +97,11 @@ class BaseMethodSettings(Settings):
     those of the previous model, or remember state of the final model for later stages."""
     trains_alone: ClassVar[bool] = False
     """Whether an unlabelled stage may do without further losses beside it."""
+    label_free: ClassVar[bool] = False
+    """Whether it needs neither labels nor pseudo-labels, so that an unlabelled stage may do without a method that
+    assigns them."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """The settings that are paths of files or folders, which must exist when a run starts."""
     needs_losses: ClassVar[tuple[str, ...]] = ()
     """The losses that a stage must have."""
     needs_stripes: ClassVar[int | None] = None

@@ -9,6 +9,7 @@ from passerby.methods.consolidation import AffinitySettings, AverageSettings, Fe
 from passerby.methods.contrast import ContrastSettings
 from passerby.methods.dask import DaskSettings
 from passerby.methods.dec import DecSettings
+from passerby.methods.distil import DistilSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.expanding_classifier import ExpandingClassifierSettings
 from passerby.methods.lwf import LwfSettings
@@ -37,6 +38,7 @@ METHODS: Table[BaseMethodSettings] = Table(
         "replay": ReplaySettings,
         "grow": ExpandingClassifierSettings,
         "dask": DaskSettings,
+        "distil": DistilSettings,
         "pseudo": PseudoSettings,
         "contrast": ContrastSettings,
         "spcl": SpclSettings,

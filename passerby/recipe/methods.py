@@ -34,7 +34,7 @@ def _require_labels(stages: Sequence[StageSettings]) -> None:
     for stage in stages:
         methods = () if stage.labelled else stage.method.chosen.values()
         if not stage.labelled and not any(method.assigns_labels for method in methods):
-            raise ValueError(f"stage {stage.title!r} is unlabelled, and no method assigns labels")
+            _require_label_free(stage)
         if any(method.trains_alone for method in methods):
             continue
         if not stage.losses.chosen:
@@ -44,6 +44,21 @@ def _require_labels(stages: Sequence[StageSettings]) -> None:
                 f"losses: none of {', '.join(stage.losses.chosen)} separates identities (center only draws images "
                 "together, a weight of 0 has no effect); add softmax or triplet"
             )
+
+
+def _require_label_free(stage: StageSettings) -> None:
+    """Require that an unlabelled stage without pseudo-labels has only losses that need none."""
+    if not any(method.label_free for method in stage.method.chosen.values()):
+        raise ValueError(f"stage {stage.title!r} is unlabelled, and no method assigns labels")
+    if stage.losses.chosen:
+        names = ", ".join(f"losses.{name}" for name in stage.losses.chosen)
+        raise ValueError(
+            f"stage {stage.title!r} is unlabelled, and no method assigns labels for {names}; set them to null, or add "
+            "a method that clusters, such as contrast"
+        )
+    for name, method in stage.method.chosen.items():
+        if method.unlabelled_only:
+            raise ValueError(f"method.{name} needs clusters, and no method of stage {stage.title!r} assigns labels")
 
 
 def _require_losses(name: str, method: BaseMethodSettings, stage: StageSettings) -> None:

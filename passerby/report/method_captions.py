@@ -54,6 +54,12 @@ CAPTIONS: Mapping[str, MethodCaptions] = MappingProxyType(
             at_end="Train a network on the colours of the images of the stage, and keep it",
             memory="a network with the colours of earlier data sets",
         ),
+        "distil": MethodCaptions(
+            at_end="Discard the vectors of the teacher",
+            companions={
+                "Vectors of a teacher": "one of each image, embedded once by the teacher, without augmentation"
+            },
+        ),
         "contrast": MethodCaptions(
             at_end="Discard the memory",
             companions={"Memory of clusters": "one vector of each, made anew every epoch, updated by every batch"},

@@ -20,6 +20,7 @@ from passerby.training.forward import compute_losses, forward
 from passerby.training.run_log import MetricRecord, Record
 from passerby.training.setup import Setup
 from passerby.training.state import TrainState
+from passerby.training.teacher import load_teacher, teacher_vectors
 from passerby.types import Batch, Floats, Scores, Split, Stage, VectorName
 
 
@@ -151,6 +152,12 @@ class MethodContext:
         """Embed images without augmentation, (N, D) float32, by the model that is trained unless another is given."""
         model = self.embedder if model is None else model
         vectors = embed(model, split, vector=vector, precision=self.precision, view=self.view(split))
+        return torch.from_numpy(vectors).to(self.device)
+
+    def teacher_vectors(self, file: str, *, given: Sequence[str] = ()) -> Tensor:
+        """Embed the images of the stage, not augmented, by another model, (N, D) float32; see `load_teacher`."""
+        model = load_teacher(file, given=given, device=str(self.device))
+        vectors = teacher_vectors(model, self.stage.train, source=file, device=self.device)
         return torch.from_numpy(vectors).to(self.device)
 
     @contextmanager

@@ -11,10 +11,11 @@ from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.losses.loss import Loss
+from passerby.methods.clustered import number_after_labelled
 from passerby.training import distributed
 from passerby.training.builder import StageBuilder
 from passerby.training.pseudo_labels import PseudoLabels, save_vectors
-from passerby.types import UNKNOWN, Ints
+from passerby.types import UNKNOWN, Ints, Stage
 
 
 def assign_labels(builder: StageBuilder) -> Ints:
@@ -31,10 +32,12 @@ def assign_labels(builder: StageBuilder) -> Ints:
         return cast("Ints", state.counters.labels.numpy())
     with context.embedding_once():
         assigned = (method.pseudo_labels(context) for method in state.active_methods)
-        labels = next((each for each in assigned if each is not None), state.stage.train.pid)
-        labels = np.ascontiguousarray(labels)
+        pseudo_labels = next((each for each in assigned if each is not None), None)
+        labels = np.ascontiguousarray(_unassigned(state.stage) if pseudo_labels is None else pseudo_labels)
         if not state.stage.labelled:
             _adopt(builder, labels)
+            if pseudo_labels is not None and distributed.rank() == 0:
+                save_labels(builder, labels)
     state.counters.assign(torch.from_numpy(labels))
     return labels
 
@@ -53,8 +56,13 @@ def _adopt(builder: StageBuilder, labels: Ints) -> None:
     for method in state.active_methods:
         method.on_epoch_start(builder.context, labels)
     builder.renew_optimiser()
-    if distributed.rank() == 0:
-        save_labels(builder, labels)
+
+
+def _unassigned(stage: Stage) -> Ints:
+    """Return the labels (N,) of a stage without pseudo-labels: an unlabelled image is its own identity."""
+    if stage.labelled:
+        return stage.train.pid
+    return number_after_labelled(stage, np.arange(int((stage.train.pid == UNKNOWN).sum())))
 
 
 def _require_batch(builder: StageBuilder, identities: Ints) -> None:

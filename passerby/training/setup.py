@@ -103,6 +103,8 @@ def make_setup(
         UserError: data or weights that are not there, or settings that this machine or this data cannot serve.
 
     """
+    if weights != "from a checkpoint":  # a finished stage needs its files no more
+        _require_files(recipe)
     learnt = dict.fromkeys(name for stage in recipe.stages for name in stage.shown)
     names = dict.fromkeys((*learnt, *recipe.tested))
     datasets = {name: recipe.open_dataset(name) for name in names}
@@ -172,6 +174,15 @@ def make_setup(
         probe_note=choice.note,
     )
     return setup, embedder
+
+
+def _require_files(recipe: Recipe) -> None:
+    """Raise `UserError` for a file of a method that does not exist, which a later stage would miss hours later."""
+    for stage in recipe.stages:
+        for name, method in stage.active.items():
+            for setting in method.files:
+                if not Path(place := getattr(method, setting)).exists():
+                    raise UserError(f"method.{name}.{setting}: there is no file or folder {place}")
 
 
 def _require_known_cameras(embedder: Embedder, stages: Sequence[Stage], tested: Sequence[Dataset]) -> None:

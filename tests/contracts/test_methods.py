@@ -17,6 +17,7 @@ from passerby.methods.table import METHODS
 from passerby.recipe import MethodSettings
 from passerby.training import run_log
 from passerby.training.session import Interrupted, train
+from tests.methods.steps import TEACHER
 from tests.training.runs import interrupt_after, optimiser_hash, state_hash, weights
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
@@ -24,6 +25,7 @@ CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
     "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"alpha": "adaptive"}],
+    "distil": [{"teacher": TEACHER}, {"teacher": TEACHER, "cosine": 0, "distances": 1, "angles": 2, "affinity": 1}],
     "pseudo": [CLUSTER],
     "contrast": [CLUSTER],
     "spcl": [{"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}],

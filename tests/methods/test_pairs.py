@@ -19,7 +19,7 @@ from passerby.recipe import MethodSettings
 from passerby.training import run_log
 from passerby.training.session import train
 from passerby.training.trainer import Trainer, make_trainer
-from tests.methods.steps import some
+from tests.methods.steps import TEACHER, some
 from tests.training.runs import optimiser_hash, weights
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
@@ -28,7 +28,8 @@ SETTINGS = {
     "lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0},
     "ebll": {"code": 8, "epochs": 20, "lr": 0.02}, "ewc": {"images": 2}, "si": {"strength": 100.0},
     "mas": {"images": 2}, "replay": {"identities": 2, "match": 1.0}, "grow": {},
-    "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2}, "pseudo": CLUSTER, "contrast": CLUSTER,
+    "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2},
+    "distil": {"teacher": TEACHER}, "pseudo": CLUSTER, "contrast": CLUSTER,
     "spcl": {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}, "mmt": CLUSTER,
     "pplr": CLUSTER, "ssg": {**CLUSTER, "margin": 50.0}, "dec": {},
 }  # fmt: skip

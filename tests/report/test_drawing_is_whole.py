@@ -67,7 +67,10 @@ BASES = [
 ]
 
 
-PARTS = {name: {} for name in MethodSettings.model_fields} | {"lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}}
+PARTS = {name: {} for name in MethodSettings.model_fields} | {
+    "lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0},
+    "distil": {"teacher": "teacher.onnx"},
+}
 TWO_SITES = {
     "datasets": SITES,
     "model": {"backbone": "resnet18"},

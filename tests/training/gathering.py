@@ -4,6 +4,7 @@ import json
 
 from passerby.losses.mix import LossSettings
 from passerby.recipe import MethodSettings
+from tests.methods.steps import TEACHER
 
 SGD = ["optim.name=sgd", "optim.lr=0.01", "optim.warmup_epochs=0", "evaluate=[]", "data.sampler.identities=2"]
 NO_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", *SGD]
@@ -49,6 +50,10 @@ METHODS = {
     "replay": later(replay={"identities": 3, "match": 3.0}),
     "grow": later(grow={}),
     "dask": later(dask={"backbone": "test_resnet", "steps": 1, "batch": 2}),
+    "distil": unknown(distil={"teacher": TEACHER}),
+    "distil relations": unknown(
+        distil={"teacher": TEACHER, "cosine": 0, "distances": 5.0, "angles": 5.0, "affinity": 5.0}
+    ),
     "pseudo": [*NO_NORM, UNKNOWN, f"method={json.dumps({'pseudo': KMEANS})}"],
     "contrast": unknown(contrast=KMEANS),
     "spcl": unknown(spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}),

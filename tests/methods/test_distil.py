@@ -1,0 +1,126 @@
+"""Distillation from a file: its losses against loops, its targets, and a stage that trains with it alone."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from passerby.encoders import load_model
+from passerby.errors import UserError
+from passerby.methods.distil import angle_gap, distance_gap
+from passerby.training import run_log
+from passerby.training.session import train
+from passerby.training.trainer import make_trainer
+from tests.methods.steps import TEACHER, some
+from tests.onnx_graphs import helper, write_graph
+
+ALONE = ["losses={softmax: null, triplet: null}", "stages=[{train: [market1501], epochs: 4, labelled: false}]"]
+SHUFFLED = "data.sampler={kind: shuffle, size: 8}"
+
+
+def distil(**settings):
+    return f"method.distil={json.dumps({'teacher': TEACHER, **settings})}"
+
+
+@pytest.fixture
+def vectors():
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(5, 4, generator=generator), torch.randn(5, 6, generator=generator)
+
+
+def directions(vectors):
+    return [F.normalize(vector, dim=0) for vector in vectors]
+
+
+def huber(gap):
+    return gap**2 / 2 if abs(gap) < 1 else abs(gap) - 0.5
+
+
+def test_distances_equal_a_loop_over_pairs(vectors):
+    relative = []
+    for each in vectors:
+        distances = [float((a - b).norm()) for a, b in itertools.combinations(directions(each), 2)]
+        relative.append([distance / np.mean(distances) for distance in distances])
+    expected = np.mean([huber(a - b) for a, b in zip(*relative, strict=True)])
+    assert distance_gap(*vectors).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_angles_equal_a_loop_over_triplets(vectors):
+    cosines = []
+    for each in vectors:
+        triplets = itertools.permutations(directions(each), 3)
+        cosines.append([float(F.cosine_similarity(a - b, c - b, dim=0)) for a, b, c in triplets])
+    expected = np.mean([huber(a - b) for a, b in zip(*cosines, strict=True)])
+    assert angle_gap(*vectors).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("gap", [distance_gap, angle_gap])
+def test_relations_of_repeated_images_have_finite_gradients(gap, vectors):
+    teacher, student = (each[[0, 0, 1, 2]].clone() for each in vectors)
+    gap(teacher, student.requires_grad_()).backward()
+    assert student.grad.isfinite().all()
+    assert student.grad.abs().max() > 0
+
+
+def test_targets_are_the_vectors_of_the_teacher_for_images_without_augmentation(tiny, tmp_path):
+    run = make_trainer(tiny(*ALONE, distil(), "evaluate=[]"), tmp_path / "run")
+    run.open_stage(0)
+    method = run.state.methods["distil"]
+    np.testing.assert_array_equal(method.targets.numpy(), load_model(TEACHER).vectors(run.state.stage.train.path))
+    assert method.projection.shape == (48, run.state.embedder.dimension)
+    batch = some(run, rows=(5, 0, 9, 20))
+    out = run.state.embedder(batch.inputs)
+    (term,) = method.losses(run.context, batch, out).values()
+    mapped = out.after_neck @ method.projection.T
+    expected = 1 - F.cosine_similarity(mapped, method.targets[[5, 0, 9, 20]]).mean()
+    torch.testing.assert_close(term.value, expected)
+
+
+def test_vectors_of_the_same_length_are_compared_without_a_map(tiny, tmp_path):
+    pool = helper.make_node("AveragePool", ["images"], ["rows"], kernel_shape=[1, 16])
+    flat = helper.make_node("Flatten", ["rows"], ["vectors"], axis=1)
+    teacher = write_graph(tmp_path / "rows.onnx", shape=("batch", 3, 32, 16), nodes=[pool, flat])
+    run = make_trainer(tiny(*ALONE, distil(teacher=str(teacher)), "evaluate=[]"), tmp_path / "run")
+    run.open_stage(0)
+    method, batch = run.state.methods["distil"], some(run)
+    assert method.targets.shape == (48, run.state.embedder.dimension)
+    out = run.state.embedder(batch.inputs)
+    expected = 1 - F.cosine_similarity(out.after_neck, method.targets[batch.index]).mean()
+    torch.testing.assert_close(method.losses(run.context, batch, out)["distil cosine"].value, expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cosine": 0, "distances": 1.0, "angles": 2.0}, {"cosine": 0, "affinity": 1}])
+def test_an_unlabelled_stage_learns_from_the_teacher_alone(tiny, tmp_path, settings):
+    recipe = tiny(*ALONE, SHUFFLED, distil(**settings), "evaluate=[]", "optim.lr=0.01")
+    train(recipe, tmp_path / "run")
+    first, *_, last = (epoch.terms for epoch in run_log.epochs(run_log.read(tmp_path / "run" / "log.jsonl")))
+    for name in first:
+        assert last[name].value < 0.9 * first[name].value
+    assert not list((tmp_path / "run").glob("clusters/*")), "no image was clustered"
+
+
+def test_losses_of_identities_need_a_method_that_clusters(tiny):
+    with pytest.raises(UserError, match=r"no method assigns labels for losses.softmax, losses.triplet; set them to nu"):
+        tiny(ALONE[1], distil())
+
+
+@pytest.mark.parametrize("form", ["distances", "angles", "affinity"])
+def test_relations_need_a_batch(tiny, form):
+    with pytest.raises(UserError, match=f"method.distil.{form} compares the images of a batch .* data.sampler draws 1"):
+        tiny(*ALONE, distil(**{form: 1}), "data.sampler={kind: shuffle, size: 1}")
+
+
+def test_a_method_without_weights_is_refused(tiny):
+    with pytest.raises(UserError, match="give at least one of cosine, distances, angles and affinity a weight above 0"):
+        tiny(*ALONE, distil(cosine=0))
+
+
+def test_a_missing_teacher_of_a_later_stage_is_refused_before_the_first_step(tiny, tmp_path):
+    stages = (
+        "stages=[{train: [market1501], epochs: 1}, {train: [other], epochs: 1, method: {distil: {teacher: a.xml}}}]"
+    )
+    with pytest.raises(UserError, match=r"method.distil.teacher: there is no file or folder .*a.xml"):
+        train(tiny(stages, "evaluate=[]"), tmp_path / "run")
