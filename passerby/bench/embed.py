@@ -41,6 +41,8 @@ EAGER = "plain torch float32"
 COMPILED = "torch float32, compiled"
 INT8 = "onnxruntime int8"
 ROUNDS, FILE_SECONDS = 5, 4.0
+LEAST_ROUNDS, ROUND_SECONDS = 3, 15.0
+"""Rounds that are measured in any case, and seconds after which no further one begins."""
 
 Step = Callable[[], Floats]
 Compiled = Literal["skip", "measure"]
@@ -102,13 +104,20 @@ class EmbedTable:
         return asdict(self)
 
 
-def bench_embed(*, quick: bool = False, networks: Sequence[str] = (), compiled: Compiled = "skip") -> EmbedTable:
+def bench_embed(
+    *,
+    quick: bool = False,
+    networks: Sequence[str] = (),
+    compiled: Compiled = "skip",
+    say: Callable[[str], None] | None = None,
+) -> EmbedTable:
     """Measure each engine on each network.
 
     Args:
         quick: the smallest network, few images and rounds.
         networks: keys of `NETWORKS`; none = all.
         compiled: whether torch.compile is measured too.
+        say: called with a sentence on each network that is done; None drops it.
 
     Raises:
         UserError: an unknown network.
@@ -133,6 +142,8 @@ def bench_embed(*, quick: bool = False, networks: Sequence[str] = (), compiled: 
             named = replace(row, network=str(network), engine=best.engine, of_network=row.speed / best.speed)
             files.append(named)
             rows += measured
+            if say is not None:
+                say(f"{network}: {best.engine}, {best.speed:.1f} images/s, {best.ratio:.2f} times plain torch")
     return EmbedTable("embedding on the CPU", machine(), tuple(rows), tuple(files))
 
 
@@ -206,7 +217,10 @@ def measure_steps(
     exact = steps[EAGER]()
     differences = {name: parity(step(), exact).cosine for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
+    start = time.perf_counter()
+    for turn in range(rounds):
+        if turn >= LEAST_ROUNDS and time.perf_counter() - start > ROUND_SECONDS:
+            break
         for name, step in steps.items():
             began = time.perf_counter()
             step()

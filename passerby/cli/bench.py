@@ -80,8 +80,14 @@ def bench_embed(
     """Measure embedding on the CPU by each engine, compared with plain PyTorch in float32."""
     from passerby.bench.embed import bench_embed, print_embed
 
-    found = bench_embed(quick=quick, networks=network or (), compiled="measure" if compiled else "skip")
-    print_embed(found, make_console())
+    console = make_console()
+    found = bench_embed(
+        quick=quick,
+        networks=network or (),
+        compiled="measure" if compiled else "skip",
+        say=lambda sentence: console.print(sentence, highlight=False, markup=False, soft_wrap=True),
+    )
+    print_embed(found, console)
     if json_file is not None:
         write_json(json_file, found.to_json())
 

@@ -47,7 +47,9 @@ def test_speeds_are_relative_to_plain_torch():
 def test_the_whole_bench_runs_on_a_small_network(monkeypatch):
     monkeypatch.setattr(bench, "NETWORKS", {"resnet18": SMALL})
     monkeypatch.setattr(bench, "candidates_of", lambda _: [EXACT])
-    found = bench_embed(quick=True)
+    said = []
+    found = bench_embed(quick=True, say=said.append)
+    assert said[0].startswith("osnet_x0_25, 64x32: torch float32, ")
     assert [each.engine for each in found.rows] == ["plain torch float32", "torch float32"]
     assert found.rows[1].difference < 1e-6
     assert found.to_json()["files"][0]["engine"] == "torch float32"
