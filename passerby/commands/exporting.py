@@ -63,7 +63,8 @@ def export_program(
     if data is not None and consumer == "reid":
         raise UserError("--data compares the scores of a graph with those of the model; for reid there is no graph")
     exported = export_for(run, out, consumer, options)
-    _say(console, f"{exported.path}\n{exported.difference}")
+    beside = {"boxmot": f" and {exported.path.name}.metadata.json", "openvino": f" and {exported.path.stem}.bin"}
+    _say(console, f"{exported.path}{beside.get(consumer, '')}\n{exported.difference}")
     for note in exported.notes:
         _say(console, note)
     if data is not None:

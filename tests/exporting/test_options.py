@@ -139,6 +139,8 @@ def test_the_loss_of_a_file_is_printed_where_labels_are_given(run, site, tmp_pat
     found = run_command("export", str(run), "--for", "boxmot", "--data", str(site))
     assert found.exit_code == 0, found.output
     assert "by the file in float32 (+0.00)" in found.output
+    name = "resnet50_test_resnet_boxmot.onnx"
+    assert found.output.splitlines()[0] == f"{name} and {name}.metadata.json"
 
 
 @pytest.mark.parametrize(
