@@ -55,9 +55,11 @@ class ImageFrames:
         self._size: tuple[int, int] | None = None
 
     def size(self, number: int) -> tuple[int, int] | None:
-        """Return the size of the image that was read last, or of this one: all have the same."""
+        """Return the size of the image that was read last, at first of any that can be read: all have the same."""
         if self._size is None:
-            self.pixels(number)
+            for each in sorted(self.names):
+                if self.pixels(each) is not None:
+                    break
         return self._size
 
     def pixels(self, number: int) -> Pixels | None:
