@@ -218,6 +218,9 @@ class AutomaticModel:
             if self._is_equal(best, sample):
                 self.current = best
                 self._report()
+        if self._graph is not None:  # converted networks that are not used would stay in memory
+            self._models = {each: self._models[each] for each in {first, self.current}}
+            self._graph = None
 
     def _best(self, expected: int) -> Candidate:
         speeds = {each: speed for each, speed in self._speeds.items() if each not in self._refused}

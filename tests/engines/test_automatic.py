@@ -126,6 +126,7 @@ def test_a_long_job_is_run_by_the_fastest_and_only_once_converted(fake, files):
     assert "openvino bf16 50" in said[0]
     sample_only(model, files, 3000)
     assert (len(said), len(converted)) == (1, 1)
+    assert set(model._models) == {EXACT, OPENVINO}  # the others are not kept in memory
 
 
 def test_images_add_up_over_the_calls(fake, files):
