@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from passerby.clustering.clusters import Clusters
 from passerby.clustering.graph import smallest_share_mean, within
 from passerby.clustering.graph_settings import GraphClustering
-from passerby.clustering.impostors import impostor_threshold
+from passerby.clustering.impostors import automatic_threshold, highest_threshold
 from passerby.clustering.kmeans import kmeans
 from passerby.clustering.linkage import average_linkage, near_pairs
 from passerby.clustering.precomputed import NOISE, connected, sorted_rows, without_small
@@ -187,14 +187,14 @@ class InfomapSettings(GraphClustering):
 class LinkageSettings(Settings):
     """Average linkage: the two clusters with the smallest mean cosine distance are joined, up to a threshold.
 
-    An image that is joined with no other is noise. Reference: see `average_linkage`; of `auto`, `impostor_threshold`.
+    An image that is joined with no other is noise. Reference: see `average_linkage`; of `auto`, `automatic_threshold`.
     """
 
     kind: Literal["linkage"] = "linkage"
     threshold: Annotated[float, Field(gt=0, lt=2)] | Literal["auto"] = Field(
         "auto",
         description="largest mean cosine distance of two clusters that are joined; auto: what distances of different "
-        "people do not fall below",
+        "people do not fall below, or that of the best silhouette",
     )
     neighbours: Annotated[int, Field(ge=1)] = Field(
         30, description="number of nearest images that each image is compared with"
@@ -216,9 +216,9 @@ class LinkageSettings(Settings):
 
         """
         pairs = near_pairs(vectors, neighbours=self.neighbours, device=device)
-        threshold = impostor_threshold(pairs) if self.threshold == "auto" else self.threshold
-        labels = without_small(average_linkage(pairs, threshold), 2)
-        return Clusters(labels, threshold=threshold)
+        merges = average_linkage(pairs, highest_threshold(pairs) if self.threshold == "auto" else self.threshold)
+        threshold = automatic_threshold(pairs, merges) if self.threshold == "auto" else self.threshold
+        return Clusters(without_small(merges.labels(threshold), 2), threshold=threshold)
 
 
 class KmeansSettings(Settings):

@@ -91,8 +91,34 @@ def distances_of_pairs(units: Doubles, first: Ints, second: Ints) -> Doubles:
     return np.clip(distances, 0, 2)
 
 
-def average_linkage(pairs: NearPairs, threshold: float, constraints: Constraints | None = None) -> Ints:
-    """Return the clusters (N,) of average linkage, each named by the lowest row in it.
+@dataclass(frozen=True, eq=False)
+class Merges:
+    """The merges of average linkage, in order.
+
+    Attributes:
+        count: N, number of rows.
+        first, second: (M,) clusters that were joined, each named by its lowest row, first < second.
+        height: (M,) their mean distance, ascending up to rounding.
+
+    """
+
+    count: int
+    first: Ints
+    second: Ints
+    height: Doubles
+
+    def labels(self, threshold: float) -> Ints:
+        """Return the clusters (N,) at a threshold, each named by the lowest row in it."""
+        parent = np.arange(self.count)
+        done = int(np.searchsorted(np.maximum.accumulate(self.height), threshold, "right"))
+        parent[self.second[:done]] = self.first[:done]
+        for row, other in enumerate(parent.tolist()):  # a parent is lower, and already points to the lowest
+            parent[row] = parent[other]
+        return parent
+
+
+def average_linkage(pairs: NearPairs, threshold: float, constraints: Constraints | None = None) -> Merges:
+    """Join clusters by average linkage, up to a threshold.
 
     The two clusters with the smallest mean distance are joined, until none are within the threshold. Of equal distances
     those with the lowest rows come first.
@@ -107,18 +133,24 @@ def average_linkage(pairs: NearPairs, threshold: float, constraints: Constraints
     PKDD 2005 (pairs that must not be joined).
 
     >>> corners = near_pairs(np.repeat(np.eye(2, dtype=np.float32), 2, axis=0), neighbours=3)
-    >>> average_linkage(corners, 0.5).tolist()
+    >>> average_linkage(corners, 0.5).labels(0.5).tolist()
     [0, 0, 2, 2]
     """
     merging = _Merging(pairs, threshold)
-    while (pair := merging.nearest()) is not None:
-        if constraints is not None and constraints.conflicts(*pair):
-            merging.separate(*pair)
+    done: list[tuple[int, int, float]] = []
+    while (nearest := merging.nearest()) is not None:
+        distance, a, b = nearest
+        if constraints is not None and constraints.conflicts(a, b):
+            merging.separate(a, b)
             continue
-        merging.join(*pair)
+        merging.join(a, b)
+        done.append((a, b, distance))
         if constraints is not None:
-            constraints.merge(*pair)
-    return merging.labels()
+            constraints.merge(a, b)
+    first, second, height = (np.array(column) for column in zip(*done, strict=True)) if done else ([], [], [])
+    return Merges(
+        len(pairs.units), np.asarray(first, np.int64), np.asarray(second, np.int64), np.asarray(height, np.float64)
+    )
 
 
 class _Merging:
@@ -129,7 +161,6 @@ class _Merging:
         self.threshold = threshold
         self.sums = pairs.units.copy()  # (N, D)
         self.sizes = np.ones(count)
-        self.parent = np.arange(count)
         self.version = [0] * count  # grows with each merge, -1 = part of another
         self.near: list[set[int]] = [set() for _ in range(count)]
         within = pairs.distance <= threshold
@@ -140,12 +171,12 @@ class _Merging:
             self.near[b].add(a)
         heapq.heapify(self.heap)
 
-    def nearest(self) -> tuple[int, int] | None:
-        """Take the nearest pair off the heap, the lower row first; None where no pair is within the threshold."""
+    def nearest(self) -> tuple[float, int, int] | None:
+        """Take the nearest pair with its distance off the heap; None where no pair is within the threshold."""
         while self.heap:
-            _, a, b, version_a, version_b = heapq.heappop(self.heap)
+            distance, a, b, version_a, version_b = heapq.heappop(self.heap)
             if self.version[a] == version_a and self.version[b] == version_b and b in self.near[a]:
-                return a, b
+                return distance, a, b
         return None
 
     def separate(self, a: int, b: int) -> None:
@@ -159,7 +190,6 @@ class _Merging:
         for other in others:
             self.near[other].discard(a)
             self.near[other].discard(b)
-        self.parent[b] = a
         self.sums[a] += self.sums[b]
         self.sizes[a] += self.sizes[b]
         self.version[a], self.version[b] = self.version[a] + 1, -1
@@ -176,9 +206,3 @@ class _Merging:
             self.near[other].add(cluster)
             a, b = (cluster, other) if cluster < other else (other, cluster)
             heapq.heappush(self.heap, (distance, a, b, self.version[a], self.version[b]))
-
-    def labels(self) -> Ints:
-        """Return (N,) the lowest row of the cluster of each row."""
-        for row, parent in enumerate(self.parent.tolist()):  # a parent is lower, and already points to the lowest
-            self.parent[row] = self.parent[parent]
-        return self.parent

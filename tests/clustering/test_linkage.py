@@ -8,12 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
+from sklearn.metrics import silhouette_score
 
 from passerby.clustering.clusters import numbered
-from passerby.clustering.impostors import impostor_threshold, universal_threshold
+from passerby.clustering.impostors import (
+    automatic_threshold,
+    highest_threshold,
+    impostor_threshold,
+    silhouette_threshold,
+    universal_threshold,
+)
 from passerby.clustering.linkage import average_linkage, near_pairs
 from passerby.clustering.quality import against_truth
 from tests.clustering.test_radius import noisy_people
+
+
+def joined(pairs, threshold, constraints=None):
+    return average_linkage(pairs, threshold, constraints).labels(threshold)
+
+
+def automatic(pairs):
+    return automatic_threshold(pairs, average_linkage(pairs, highest_threshold(pairs)))
 
 
 class CannotLink:
@@ -60,7 +75,7 @@ def dense_with_constraints(vectors, threshold, pairs):
 def test_it_equals_scipy_on_the_whole_matrix(seed, count, threshold):
     vectors = np.random.default_rng(seed).normal(size=(count, 5)) + 0.7
     expected = fcluster(linkage(pdist(vectors.astype(np.float32), "cosine"), "average"), threshold, "distance")
-    labels = average_linkage(near_pairs(vectors.astype(np.float32), neighbours=count), threshold)
+    labels = joined(near_pairs(vectors.astype(np.float32), neighbours=count), threshold)
     np.testing.assert_array_equal(numbered(labels), numbered(expected))
     names, first = np.unique(labels, return_index=True)
     np.testing.assert_array_equal(names, first)
@@ -69,7 +84,7 @@ def test_it_equals_scipy_on_the_whole_matrix(seed, count, threshold):
 def test_few_neighbours_are_enough():
     vectors, _ = noisy_people(spread=0.5, count=60)
     expected = fcluster(linkage(pdist(vectors, "cosine"), "average"), 0.4, "distance")
-    labels = average_linkage(near_pairs(vectors, neighbours=8), 0.4)
+    labels = joined(near_pairs(vectors, neighbours=8), 0.4)
     np.testing.assert_array_equal(numbered(labels), numbered(expected))
 
 
@@ -79,10 +94,10 @@ def test_pairs_that_must_stay_apart_do(seed):
     generator = np.random.default_rng(seed)
     pairs = {tuple(generator.choice(24, 2, replace=False).tolist()) for _ in range(25)}
     constraints = CannotLink(pairs)
-    labels = average_linkage(near_pairs(vectors, neighbours=23), 0.6, constraints)
+    labels = joined(near_pairs(vectors, neighbours=23), 0.6, constraints)
     assert all(labels[a] != labels[b] for a, b in pairs)
     np.testing.assert_array_equal(labels, dense_with_constraints(vectors, 0.6, pairs))
-    free = average_linkage(near_pairs(vectors, neighbours=23), 0.6)
+    free = joined(near_pairs(vectors, neighbours=23), 0.6)
     assert any(free[a] == free[b] for a, b in pairs), "else nothing was held apart"
     assert constraints.asked > 0
 
@@ -90,11 +105,11 @@ def test_pairs_that_must_stay_apart_do(seed):
 def test_duplicates_zeros_and_tiny_sets():
     vectors = np.repeat(np.eye(3, dtype=np.float32), [2, 3, 1], axis=0)
     vectors = np.concatenate([vectors, np.zeros((2, 3), np.float32)])
-    assert average_linkage(near_pairs(vectors, neighbours=7), 0.5).tolist() == [0, 0, 2, 2, 2, 5, 6, 7]
+    assert joined(near_pairs(vectors, neighbours=7), 0.5).tolist() == [0, 0, 2, 2, 2, 5, 6, 7]
     for count in (0, 1, 2):
         pairs = near_pairs(vectors[:count], neighbours=5)
-        assert len(average_linkage(pairs, 0.5)) == count
-        assert 0 < impostor_threshold(pairs) < 1e-3
+        assert len(joined(pairs, 0.5)) == count
+        assert 0 < automatic(pairs) < 1e-3
 
 
 def test_the_universal_threshold_is_its_formula():
@@ -119,14 +134,44 @@ def people_in_many_directions(*, spread, count, images=9, dims=128):
 def test_the_threshold_is_found_without_labels(spread, count):
     vectors, pids = people_in_many_directions(spread=spread, count=count)
     pairs = near_pairs(vectors, neighbours=30)
-    threshold = impostor_threshold(pairs)
-    assert against_truth(average_linkage(pairs, threshold), pids).f > 0.9
-    assert impostor_threshold(near_pairs(vectors, neighbours=30)) == threshold
+    threshold = automatic(pairs)
+    assert against_truth(joined(pairs, threshold), pids).f > 0.9
+    assert automatic(near_pairs(vectors, neighbours=30)) == threshold
+
+
+@pytest.mark.parametrize("count", [20, 60])
+def test_the_silhouette_decides_where_people_are_in_few_directions(count):
+    vectors, pids = noisy_people(spread=0.4, count=count)
+    pairs = near_pairs(vectors, neighbours=30)
+    merges = average_linkage(pairs, highest_threshold(pairs))
+    assert impostor_threshold(pairs, merges) < silhouette_threshold(pairs, merges) == automatic(pairs)
+    assert against_truth(merges.labels(automatic(pairs)), pids).f > 0.9
+
+
+def test_the_silhouette_is_that_of_scikit_learn():
+    vectors, pids = noisy_people(spread=0.8, count=6)
+    pairs = near_pairs(vectors, neighbours=53)
+    merges = average_linkage(pairs, highest_threshold(pairs))
+    thresholds = highest_threshold(pairs) * np.arange(1, 41) / 40
+    scores = [
+        silhouette_score(vectors, labels, metric="cosine") if 1 < len(np.unique(labels)) < len(pids) else -2
+        for labels in map(merges.labels, thresholds)
+    ]
+    assert silhouette_threshold(pairs, merges) == thresholds[int(np.argmax(np.round(scores, 5)))]
+
+
+def test_merges_can_be_cut_anywhere():
+    vectors, _ = noisy_people(spread=0.5)
+    pairs = near_pairs(vectors, neighbours=30)
+    merges = average_linkage(pairs, 0.8)
+    for threshold in (0.1, 0.3, 0.5, 0.8):
+        np.testing.assert_array_equal(merges.labels(threshold), joined(pairs, threshold))
 
 
 def test_a_sample_of_pairs_gives_nearly_the_same_threshold(monkeypatch):
     vectors, _ = people_in_many_directions(spread=0.6, count=60)
     pairs = near_pairs(vectors, neighbours=30)
-    whole = impostor_threshold(pairs)
+    whole = automatic(pairs)
     monkeypatch.setattr("passerby.clustering.impostors.SAMPLE", 200)
-    assert impostor_threshold(pairs) == pytest.approx(whole, abs=0.05)
+    monkeypatch.setattr("passerby.clustering.impostors.SILHOUETTE_ROWS", 100)
+    assert automatic(pairs) == pytest.approx(whole, abs=0.05)
