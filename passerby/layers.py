@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("distances",),
     ("data", "models", "losses", "metrics", "clustering", "optim"),
-    ("inference", "evaluation", "segment"),
+    ("inference", "evaluation", "segment", "association"),
     ("methods", "background_bias", "scorable", "reference_results"),
     ("recipe",),
     ("published", "encoders"),

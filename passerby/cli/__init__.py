@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from passerby import __version__
+from passerby.cli.association import association_app
 from passerby.cli.bench import bench_app
 from passerby.cli.boundary import (
     finish_output,
@@ -84,6 +85,7 @@ app.add_typer(exporting_app)
 app.add_typer(calibration_app)
 app.add_typer(published_app)
 app.add_typer(tracking_app)
+app.add_typer(association_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
 app.add_typer(segment_app, name="segment")

@@ -1,0 +1,1 @@
+"""One identity per person, from the tracklets of several cameras."""

@@ -1,0 +1,163 @@
+"""`passerby associate`: read tracklets, find identities, write the table, the JSON and the sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from passerby.association.associate import Association, AssociationSettings
+from passerby.association.scores import AssociationScores, score_identities
+from passerby.association.topology import read_topology
+from passerby.errors import UserError
+from passerby.files import atomic_write
+from passerby.thresholds import accepted_distance, domain_note, require_no_threshold
+from passerby.types import CameraNorm, Tracklets
+
+_SOURCES = {
+    "given": "as given",
+    "overlaps": "from the distances of tracklets that overlap in time at one camera",
+    "distances": "from the distances of all tracklets",
+}
+
+
+def read_tracklets(folders: Sequence[Path]) -> Tracklets:
+    """Return the tracklets of folders of `passerby tracklets` as one table.
+
+    Raises:
+        UserError: a folder without tracklets, or tracklets that do not compare.
+
+    """
+    return Tracklets.join([Tracklets.load(folder) for folder in folders])
+
+
+def choose_association(
+    tracklets: Tracklets,
+    *,
+    threshold: float | None = None,
+    camera_norm: CameraNorm = "auto",
+    topology: Path | None = None,
+    run: Path | None = None,
+    accept: float | None = None,
+    device: str = "cpu",
+) -> tuple[AssociationSettings, list[str]]:
+    """Return the settings of an association, with the threshold of a calibrated model where a rate is given, and notes.
+
+    Args:
+        tracklets: of all cameras.
+        threshold: largest mean distance; None = of the rate, or from the tracklets.
+        camera_norm: that of a calibration replaces `auto`.
+        topology: file of travel times; None = learnt.
+        run: the model of the vectors; needed for `accept`, and has no effect else.
+        accept: false accept rate of the threshold.
+        device: where nearest neighbours are computed.
+
+    Raises:
+        UserError: a rate without model, a threshold beside a rate, or a model that is not calibrated for it.
+
+    """
+    travel = None if topology is None else read_topology(topology)
+    if accept is None:
+        if run is not None:
+            raise UserError("--run has no effect without --accept RATE, the false accept rate of the threshold")
+        return AssociationSettings(threshold, camera_norm, travel, device=device), []
+    require_no_threshold(threshold)
+    if run is None:
+        raise UserError("--accept needs the calibrated model of the vectors: add --run MODEL")
+    distance, calibration = accepted_distance(run, accept)
+    if camera_norm not in ("auto", calibration.camera_norm):
+        raise UserError(
+            f"the model is calibrated with camera norm {calibration.camera_norm!r}, so --camera-norm {camera_norm} "
+            "does not fit its thresholds; calibrate it with that one"
+        )
+    note = domain_note(calibration, tracklets.dataset)
+    settings = AssociationSettings(distance, calibration.camera_norm, travel, device=device)
+    return settings, [] if note is None else [note]
+
+
+def write_identities(path: Path, association: Association) -> None:
+    """Write a row for each tracklet: `identity,camera,tracklet,first,last,confidence,alone`; by identity and time."""
+    table = association.tracklets
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["identity", "camera", "tracklet", "first", "last", "confidence", "alone"])
+    for row in np.lexsort((table.name, table.camera, np.nan_to_num(table.first), association.identity)).tolist():
+        times = [_seconds(float(value)) for value in (table.first[row], table.last[row])]
+        names = [str(table.camera[row]), str(table.name[row])]
+        confidence = f"{association.confidence[row]:.3f}"
+        alone = str(bool(association.alone[row])).lower()
+        writer.writerow([int(association.identity[row]), *names, *times, confidence, alone])
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode(errors="surrogatepass"))
+
+
+def _seconds(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def describe_association(association: Association, scores: AssociationScores | None) -> list[str]:
+    """Return the results as sentences."""
+    return list(_sentences(association, scores))
+
+
+def _sentences(association: Association, scores: AssociationScores | None) -> Iterator[str]:
+    table, alone = association.tracklets, int(association.alone.sum())
+    cameras = len(set(table.camera.tolist()))
+    interval = f"{association.fewest:,} to {association.most:,} at thresholds up to a tenth smaller or larger"
+    yield f"{association.count:,} people ({interval}) in {len(table):,} tracklets of {cameras} cameras"
+    yield f"tracklets that fit no other: {alone:,}"
+    yield f"threshold {association.threshold:.3f} {_SOURCES[association.source]}"
+    for entry in association.topology.travel:
+        most = "" if entry.most is None else f", at most {entry.most:g} s"
+        yield f"from {entry.cameras[0]} to {entry.cameras[1]}: at least {entry.least:g} s{most}"
+    if scores is not None:
+        yield f"against {scores.people:,} known people of {scores.tracklets:,} tracklets:"
+        links = f"precision {scores.precision:.3f}, recall {scores.recall:.3f}, F {scores.f:.3f}"
+        yield f"  links across cameras: {links}; IDF1 {scores.idf1:.3f}"
+        merged, split = len(scores.merged), len(scores.split)
+        yield f"  identities of several people: {merged}; people with several identities: {split}"
+
+
+def association_json(association: Association, scores: AssociationScores | None) -> dict[str, object]:
+    """Return the results as plain values, with the entries of each camera over time; unknown times are null."""
+    table = association.tracklets
+    order = np.lexsort((table.name, np.nan_to_num(table.first)))
+    entries: dict[str, list[dict[str, object]]] = {str(camera): [] for camera in sorted(set(table.camera.tolist()))}
+    for row in order.tolist():
+        times = {name: _or_none(float(getattr(table, name)[row])) for name in ("first", "last")}
+        entry: dict[str, object] = {
+            "identity": int(association.identity[row]),
+            "tracklet": str(table.name[row]),
+            **times,
+        }
+        entries[str(table.camera[row])].append(entry)
+    return {
+        "people": association.count,
+        "people_range": [association.fewest, association.most],
+        "tracklets": len(table),
+        "alone": int(association.alone.sum()),
+        "threshold": association.threshold,
+        "threshold_source": association.source,
+        "topology": association.topology.model_dump(mode="json"),
+        "people_of_camera": {name: len({entry["identity"] for entry in rows}) for name, rows in entries.items()},
+        "entries": entries,
+        "scores": None if scores is None else _plain(asdict(scores)),
+    }
+
+
+def _plain(values: dict[str, object]) -> dict[str, object]:
+    return {name: _or_none(value) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def scores_of(association: Association) -> AssociationScores | None:
+    """Return the scores of an association, None where no true identity is known."""
+    return score_identities(association.tracklets, association.identity)
