@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from passerby.api.reading import read_dataset
     from passerby.api.running import adapt, export, train
     from passerby.api.vectors import cluster, rerank
+    from passerby.association.online import Associator
     from passerby.errors import UserError
     from passerby.evaluation import evaluate
     from passerby.recipe import Recipe, load_recipe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Associator",
     "Dataset",
     "Embeddings",
     "Encoder",
@@ -51,6 +53,7 @@ _MODULES = {
     "passerby.api.reading": ("read_dataset",),
     "passerby.api.running": ("adapt", "export", "train"),
     "passerby.api.vectors": ("cluster", "rerank"),
+    "passerby.association.online": ("Associator",),
     "passerby.errors": ("UserError",),
     "passerby.evaluation": ("evaluate",),
     "passerby.recipe": ("Recipe", "load_recipe"),

@@ -26,19 +26,27 @@ class TrackletConstraints:
     """
 
     def __init__(self, tracklets: Tracklets, topology: Topology | None = None) -> None:
-        self.first: list[float] = tracklets.first.tolist()
-        self.last: list[float] = tracklets.last.tolist()
-        self.camera = [str(name) for name in tracklets.camera]
-        clips = [str(name) for name in tracklets.clip]
-        clocks = tracklets.has_clock.tolist()
-        rows = range(len(tracklets))
-        self.clock = ["" if clocks[row] else f"{self.camera[row]}/{clips[row]}" for row in rows]
-        times = np.isfinite(tracklets.first).tolist()
-        self.members = {row: [row] if times[row] else [] for row in rows}
+        self.first: list[float] = []
+        self.last: list[float] = []
+        self.camera: list[str] = []
+        self.clock: list[str] = []
+        self.members: dict[int, list[int]] = {}
         self.limits: dict[tuple[str, str], tuple[float, float]] = {}
         for entry in () if topology is None else topology.travel:
             limits = (entry.least, np.inf if entry.most is None else entry.most)
             self.limits[entry.cameras] = self.limits[entry.cameras[::-1]] = limits
+        self.append(tracklets)
+
+    def append(self, tracklets: Tracklets) -> None:
+        """Add tracklets, each as a cluster of its own."""
+        begin = len(self.first)
+        self.first += tracklets.first.tolist()
+        self.last += tracklets.last.tolist()
+        self.camera += [str(name) for name in tracklets.camera]
+        columns = zip(tracklets.camera.tolist(), tracklets.clip.tolist(), tracklets.has_clock.tolist(), strict=True)
+        self.clock += ["" if has_clock else f"{camera}/{clip}" for camera, clip, has_clock in columns]
+        for row in range(begin, len(self.first)):
+            self.members[row] = [row] if np.isfinite(self.first[row]) else []
 
     def conflicts(self, a: int, b: int) -> bool:
         """Whether a tracklet of cluster `a` and one of `b` show different people."""
