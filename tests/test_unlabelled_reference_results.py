@@ -42,6 +42,7 @@ BATCHES = {"pseudo": (16, 4), "contrast": (16, 16), "spcl": (16, 4), "mmt": (16,
 PEOPLE = {"market1501": 500, "dukemtmc": 700, "msmt17": 1000}
 """Clusters of k-means for MMT."""
 DBSCAN = {"kind": "dbscan", "eps": 0.6, "share": 1.6e-3, "min_samples": 4, "k1": 30, "k2": 6, "form": "clustering"}
+DBSCAN |= {"distance": "jaccard", "k1_intra": 5, "k1_inter": 20, "k2_intra": 2, "k2_inter": 4}
 SAYS = {
     "pseudo": {"cluster": DBSCAN, "feature": "after_neck"},
     "contrast": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.1, "update": "all", "weight": 1.0},

@@ -2,9 +2,10 @@
 
 The order is the order in which methods are called. Those that compare the batch itself with the previous model come
 before `dask`, which shows the model a second batch, so that the output of the previous model is computed once for each.
-`dec` comes after all methods that assign labels, whose clusters its centres begin at.
+`dec` and `camera_proxies` come after all methods that assign labels, whose clusters they begin at.
 """
 
+from passerby.methods.camera_proxies import CameraProxiesSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings
 from passerby.methods.dask import DaskSettings
@@ -46,6 +47,7 @@ METHODS: Table[BaseMethodSettings] = Table(
         "pplr": PplrSettings,
         "ssg": SsgSettings,
         "dec": DecSettings,
+        "camera_proxies": CameraProxiesSettings,
     },
 )
 

@@ -90,6 +90,10 @@ CAPTIONS: Mapping[str, MethodCaptions] = MappingProxyType(
             at_end="Discard centres and targets",
             companions={"Centres": "of the clusters; images are pulled to the nearest ones"},
         ),
+        "camera_proxies": MethodCaptions(
+            at_end="Discard the proxies",
+            companions={"Camera proxies": "one vector of each cluster in each camera, updated by every batch"},
+        ),
     }
 )
 """The captions of the methods of passerby, by their keys in `METHODS`."""

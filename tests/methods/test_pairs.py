@@ -32,16 +32,18 @@ SETTINGS = {
     "distil": {"teacher": TEACHER}, "pseudo": CLUSTER, "contrast": CLUSTER,
     "spcl": {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}, "mmt": CLUSTER,
     "pplr": CLUSTER, "ssg": {**CLUSTER, "margin": 50.0}, "dec": {},
+    "camera_proxies": {},
 }  # fmt: skip
 MAKERS = ("pseudo", "contrast", "spcl", "mmt", "pplr", "ssg")
 LABELLED_ONLY = ("ewc", "replay", "grow")
-HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec"))
+HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec", "camera_proxies"))
 STEPS = (1, 2)
 """Of each stage; the first of the second stage leaves the weights that penalties hold to."""
 CASES = [
     *(pair for pair in itertools.combinations(HOLDING, 2) if pair != ("replay", "grow")),
-    *((maker, name) for maker in MAKERS for name in (*HOLDING, "dec") if name not in LABELLED_ONLY),
+    *((maker, name) for maker in MAKERS for name in (*HOLDING, "dec", "camera_proxies") if name not in LABELLED_ONLY),
     *(("pseudo", "dec", name) for name in HOLDING if name not in LABELLED_ONLY),
+    ("pseudo", "dec", "camera_proxies"),
 ]
 
 

@@ -67,6 +67,7 @@ METHODS = {
     "ssg": unknown("model.stripes=2", network=STILL_NORMS, ssg=KMEANS),
     "dec": unknown("data.sampler.identities=4", stage=BESIDE, pseudo=KMEANS, dec={}),
     "dec of a batch": unknown(pseudo=KMEANS, dec={"scope": "batch"}),
+    "camera_proxies": unknown(pseudo=KMEANS, camera_proxies={"intra": 1.0, "other": 0.5}),
 }
 CASES = {
     **LOSSES,
