@@ -7,7 +7,7 @@ from pathlib import Path
 from passerby.errors import UserError
 from passerby.inference.tested import tested_split
 from passerby.models.embedder import Embedder
-from passerby.optim import never_falls
+from passerby.optim import OptimSettings, never_falls
 from passerby.plugins import describe_used
 from passerby.recipe import Recipe
 from passerby.scorable import camera_note
@@ -35,17 +35,31 @@ def start_messages(trainer: Trainer) -> list[str]:
     sentences += [note for note in notes if note]
     sentences += _unknown_cameras(setup, trainer.state.embedder)
     sentences += _method_notes(recipe)
-    sentences += [
-        f"{settings.title}: the schedule does not lower the learning rate within {settings.epochs} epochs; the option "
-        "--epochs N sets the epochs and stretches the schedule with them"
-        for settings in recipe.stages
-        if never_falls(settings.optim, settings.epochs)
-    ]
+    schedules = [schedule_note(settings.title, settings.optim, settings.epochs) for settings in recipe.stages]
+    sentences += [note for note in schedules if note]
     sentences.append(
         f"{recipe.model.backbone} in {setup.precision} on {setup.device}, {distributed.world()} process(es)"
     )
     sentences += [setup.probe_note] if setup.probe_note else []
     return sentences
+
+
+def schedule_note(title: str, optim: OptimSettings, epochs: int) -> str | None:
+    """Return a sentence where a stage ends before its schedule has lowered the learning rate, else None.
+
+    Args:
+        title: of the stage, as the terminal calls it.
+        optim: its schedule.
+        epochs: its number of epochs.
+
+    """
+    if not never_falls(optim, epochs):
+        return None
+    lengths = "optim.milestones" if optim.schedule == "multistep" else "optim.flat_epochs and optim.warmup_epochs"
+    length = f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
+    return (
+        f"{title}: the schedule does not lower the learning rate within {length}; train longer, or set {lengths} lower"
+    )
 
 
 def _unknown_cameras(setup: Setup, embedder: Embedder) -> list[str]:
