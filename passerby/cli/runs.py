@@ -36,11 +36,11 @@ def compare(
 
 def print_comparison(found: RunComparison, console: Console) -> None:
     """Print the table of a comparison, then the settings in which its groups differ."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from passerby.report.comparison import FIGURES
 
-    table = Table("", "runs", "seeds", "data set", *FIGURES)
+    table = Table("", Column("runs", overflow="fold"), "seeds", Column("data set", overflow="fold"), *FIGURES)
     for number, group in enumerate(found.groups, start=1):
         for place, dataset in enumerate(found.datasets):
             figures = group.figures(dataset)
