@@ -28,7 +28,9 @@ calibration_app = typer.Typer()
 def calibrate(
     run: Annotated[
         Path | None,
-        typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False),
+        typer.Argument(
+            help="a run folder, a model file of passerby, or an .onnx or .xml of any program", show_default=False
+        ),
     ] = None,
     on: Annotated[
         str | None, typer.Option(help="name of a labelled data set in the recipe, or a kind", show_default=False)
@@ -50,8 +52,7 @@ def calibrate(
 ) -> None:
     """Find the distances at false accept rates on labelled images, and store them in the file of the model.
 
-    With --embeddings and a model, the thresholds of these vectors are stored in the model; without a model they are
-    only printed.
+    With --embeddings and a model, the thresholds of these vectors are stored there; without, they are printed only.
     """
     from passerby.commands.calibrating import calibrate_model, calibrate_vectors, print_calibration
     from passerby.commands.embedding import open_model

@@ -39,7 +39,9 @@ models_app = typer.Typer()
 def evaluate(
     run: Annotated[
         Path | None,
-        typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False),
+        typer.Argument(
+            help="a run folder, a model file of passerby, or an .onnx or .xml of any program", show_default=False
+        ),
     ] = None,
     on: Annotated[
         str | None,

@@ -25,7 +25,10 @@ def file_to_write(path: Path | None) -> Path | None:
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, or its embedder.safetensors", show_default=False)]
 ModelPath = Annotated[
-    Path, typer.Argument(help="a run folder, its embedder.safetensors, or an .onnx of any program", show_default=False)
+    Path,
+    typer.Argument(
+        help="a run folder, a model file of passerby, or an .onnx or .xml of any program", show_default=False
+    ),
 ]
 InputSaid = Annotated[
     list[str] | None,

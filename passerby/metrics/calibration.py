@@ -87,7 +87,10 @@ class Calibration(Settings):
             if math.isclose(row.rate, rate, rel_tol=1e-9):
                 return row.distance
         known = ", ".join(f"{row.rate:g}" for row in self.pooled.thresholds)
-        raise UserError(f"the model is calibrated for the false accept rates {known}, not for {rate:g}")
+        raise UserError(
+            f"the model is calibrated for the false accept rates {known}, not for {rate:g}; calibrate it with "
+            f"--rate {rate:g}, on more images where there are too few pairs"
+        )
 
 
 @dataclass(frozen=True, eq=False)

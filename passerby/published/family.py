@@ -64,7 +64,7 @@ class PublishedScore:
 
     def __str__(self) -> str:
         """Both figures in a few words."""
-        return f"{self.model}, {self.dataset}: mAP {self.mean_ap:g}, rank-1 {self.rank1:g}"
+        return f"{self.model}, {self.dataset}: mAP {self.mean_ap:.1f}, rank-1 {self.rank1:.1f}"
 
 
 class PublishedFamily:
