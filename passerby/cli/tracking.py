@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import make_console, runs_a_model
+from passerby.cli.options import InputSaid, make_console, runs_a_model
 from passerby.device import InferenceSettings
 
 tracking_app = typer.Typer()
@@ -52,6 +52,7 @@ def tracklets(
         float, typer.Option(help="seconds without a box after which the same id begins a new tracklet")
     ] = 2.0,
     least_boxes: Annotated[int, typer.Option(min=1, help="tracks with fewer boxes are left out")] = 1,
+    said: InputSaid = None,
     *,
     inference: InferenceSettings,
 ) -> None:
@@ -61,6 +62,8 @@ def tracklets(
     from passerby.types import TRACKLETS_FILE
 
     settings = TrackletSettings(least_crops, most_crops, max_gap, least_boxes)
-    request = TrackletsRequest(source, camera, out, run, frames, start, fps, dataset, true_ids, settings)
+    request = TrackletsRequest(
+        source, camera, out, run, frames, start, fps, dataset, true_ids, settings, tuple(said or ())
+    )
     table = make_tracklets(request, inference=inference, console=make_console())
     typer.echo(f"{out / TRACKLETS_FILE}: {len(table):,} tracklets with {len(table.crop_vectors):,} crops")

@@ -38,6 +38,7 @@ class TrackletsRequest:
         dataset: name of the site.
         true_ids: whether the ids are true identities.
         settings: limits of a tracklet and its crops.
+        given: `key=value` for the input of an ONNX file of another program.
 
     """
 
@@ -51,6 +52,7 @@ class TrackletsRequest:
     dataset: str = ""
     true_ids: bool = False
     settings: TrackletSettings = field(default_factory=TrackletSettings)
+    given: tuple[str, ...] = ()
 
 
 def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, console: Console) -> Tracklets:
@@ -95,7 +97,7 @@ def _of_boxes(
         _print("the boxes have no ids; ByteTrack tracks them", console)
     origin = TrackletOrigin(request.camera, source.clip, start is not None, request.dataset, model_stamp(request.run))
     folder = _open_folder(request, origin, console)
-    model = open_model(request.run, [], console, inference=inference)
+    model = open_model(request.run, request.given, console, inference=inference)
     with bar("tracklets", console) as advance:
         return write_tracklets(
             source,
@@ -121,7 +123,7 @@ def _of_crops(
     has_clock = start is not None
     origin = TrackletOrigin(request.camera or "", clip, has_clock, request.dataset, model_stamp(request.run))
     folder = _open_folder(request, origin, console)
-    model = open_model(request.run, [], console, inference=inference)
+    model = open_model(request.run, request.given, console, inference=inference)
     with bar("tracklets", console) as advance:
         return write_crop_tracklets(
             tracks,
@@ -148,7 +150,7 @@ def _fingerprint(request: TrackletsRequest, origin: TrackletOrigin) -> dict[str,
         "source": str(request.source.resolve()),
         "frames": None if request.frames is None else str(request.frames.resolve()),
     }
-    options = {"start": request.start, "fps": request.fps, "true_ids": request.true_ids}
+    options = {"start": request.start, "fps": request.fps, "true_ids": request.true_ids, "input": list(request.given)}
     return asdict(origin) | asdict(request.settings) | places | options
 
 

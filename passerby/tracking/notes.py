@@ -12,20 +12,20 @@ NoteKind = Literal[
 ]  # fmt: skip
 
 _SENTENCES: dict[NoteKind, str] = {
-    "row": "{} lines are no numbers `frame,id,x,y,w,h` and are left out",
-    "size": "{} boxes have no area, a negative size or NaN and are left out",
-    "outside": "{} boxes lie outside of the frame and have no crop",
-    "ignored": "{} boxes that the ground truth marks as ignored (column 7 is 0) are left out",
-    "without_id": "{} boxes have no track id and are left out",
-    "twice": "{} boxes have the id of another box of their frame and are left out",
-    "label": "{} boxes of other labels than the persons' are left out",
-    "jump": "the frame numbers jump {} times by more than the largest gap within a tracklet",
-    "image": "{} frames have boxes but no readable image; their boxes have no crop",
-    "end": "the video ends before {} frames that have boxes; their boxes have no crop",
-    "reused": "{} times an id comes back after the largest gap and begins a new tracklet",
-    "file": "{} crops cannot be read and are left out",
-    "crop": "{} tracks have no usable crop and are left out",
-    "short": "{} tracks have fewer boxes than asked for and are left out",
+    "row": "lines or records that are no box, left out: {}",
+    "size": "boxes without an area, of negative size or with NaN, left out: {}",
+    "outside": "boxes outside of the frame, which have no crop: {}",
+    "ignored": "boxes that the ground truth marks as ignored (column 7 is 0), left out: {}",
+    "without_id": "boxes without a track id, left out: {}",
+    "twice": "boxes with the id of another box of their frame, left out: {}",
+    "label": "boxes of other labels than persons', left out: {}",
+    "jump": "jumps of the frame numbers by more than the largest gap within a tracklet: {}",
+    "image": "frames without a readable image, whose boxes have no crop: {}",
+    "end": "frames after the end of the video, whose boxes have no crop: {}",
+    "reused": "ids that come back after the largest gap and begin a new tracklet: {}",
+    "file": "crops that cannot be read, left out: {}",
+    "crop": "tracks without a usable crop, left out: {}",
+    "short": "tracks with fewer boxes than asked for, left out: {}",
 }
 
 

@@ -85,7 +85,7 @@ def test_crops_that_cannot_be_read_are_counted(tmp_path):
     notes = Notes()
     assert make(place, tmp_path / "out", notes=notes).name.tolist() == ["crops/b"]
     assert notes.sentences() == [
-        "5 crops cannot be read and are left out", "1 tracks have no usable crop and are left out",
+        "crops that cannot be read, left out: 5", "tracks without a usable crop, left out: 1",
     ]  # fmt: skip
 
 

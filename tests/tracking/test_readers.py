@@ -57,7 +57,7 @@ def test_faults_of_mot_text_are_counted(mot, tmp_path):
     source = opened(tmp_path / "faults.txt", frames=mot / "img1", notes=notes)
     assert [row[:2] for row in content(source)] == [(1, "1"), (4, "1"), (5, "1")]
     assert notes.counts == {"twice": 1, "size": 2, "without_id": 1, "row": 3}
-    assert notes.sentences()[0] == "3 lines are no numbers `frame,id,x,y,w,h` and are left out"
+    assert notes.sentences()[0] == "lines or records that are no box, left out: 3"
 
 
 def test_boxes_that_the_truth_ignores_are_left_out(tmp_path):

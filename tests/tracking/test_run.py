@@ -145,11 +145,29 @@ def test_images_that_are_missing_are_counted_and_none_at_all_is_refused(tmp_path
     notes = Notes()
     table = make(place, tmp_path / "out", notes=notes)
     assert table.name.tolist() == ["clip/1@1", "clip/2@5", "clip/3@16"]
-    assert notes.sentences() == ["3 frames have boxes but no readable image; their boxes have no crop"]
+    assert notes.sentences() == ["frames without a readable image, whose boxes have no crop: 3"]
     for image in (place / "img1").iterdir():
         image.write_bytes(b"")
-    with pytest.raises(UserError, match=r"no tracklet with a usable crop; 24 frames have boxes but no readable image"):
+    with pytest.raises(UserError, match=r"no tracklet with a usable crop; frames without a readable image.*: 24"):
         make(place, tmp_path / "other")
+
+
+def test_boxes_outside_are_counted_and_have_no_crop(tmp_path):
+    place = write_mot(tmp_path / "clip")
+    outside = [f"{frame},8,400,10,30,60,1" for frame in (2, 3)] + ["4,9,-20,-500,30,60,1"]
+    (place / "gt" / "gt.txt").write_text("\n".join([*lines_of(), *outside, "5,1,3,3,-4,9,1"]))
+    notes = Notes()
+    table = make(place, tmp_path / "out", notes=notes)
+    assert table.name.tolist() == ["clip/1@1", "clip/2@5", "clip/3@16"]
+    assert notes.counts == {"outside": 3, "size": 1, "crop": 2}
+
+
+def test_short_tracks_are_left_out(tmp_path):
+    place = write_mot(tmp_path / "clip")
+    notes = Notes()
+    table = make(place, tmp_path / "out", notes=notes, settings=replace(SETTINGS, least_boxes=10))
+    assert table.name.tolist() == ["clip/1@1", "clip/2@5"]
+    assert notes.counts == {"short": 1}
 
 
 def test_a_video_that_ends_early_is_counted(tmp_path):
