@@ -111,6 +111,7 @@ def export_for(run: Path, out: Path | None, consumer: Consumer, options: ExportO
         dimension=trained.embedder.dimension,
         size=size,
         precision=options.precision,
+        batch=options.batch,
         calibration=exported_calibration(trained, precision=options.precision),
     )
     return Exported(out, difference, lines, tuple(notes), trained)

@@ -10,6 +10,9 @@ from passerby.metrics.calibration import Calibration
 RATE = 1e-3
 """False accept rate whose distance is suggested."""
 
+NVTRACKER_BATCH = 100
+"""Boxes that nvtracker embeds at a time where the graph takes any number."""
+
 _NETWORK_MODES: dict[ExportPrecision, int] = {"float32": 0, "half": 1, "int8": 2}
 
 
@@ -28,6 +31,7 @@ def configuration(
     dimension: int,
     size: tuple[int, int],
     precision: ExportPrecision,
+    batch: int | None = None,
     calibration: Calibration | None,
 ) -> tuple[str, ...]:
     """Return the lines that make a program use a file.
@@ -38,6 +42,7 @@ def configuration(
         dimension: length D of the vectors.
         size: height and width of the images.
         precision: of the graph.
+        batch: number of images at a time; None = any.
         calibration: of the exported vector, or None.
 
     """
@@ -47,7 +52,7 @@ def configuration(
     if consumer == "ultralytics":
         return _ultralytics(path, distance)
     if consumer == "deepstream":
-        return _deepstream(path, dimension, size, precision)
+        return _deepstream(path, dimension, size, precision, batch or NVTRACKER_BATCH)
     if consumer == "reid":
         return ("from reid import ReIDModel", f"model = ReIDModel.from_pretrained({str(path)!r})")
     if consumer == "openvino":
@@ -72,12 +77,14 @@ def _ultralytics(path: Path, distance: float | None) -> tuple[str, ...]:
     return lines if distance is None else (*lines, f"appearance_thresh: {1 - distance / 2:.4f}")
 
 
-def _deepstream(path: Path, dimension: int, size: tuple[int, int], precision: ExportPrecision) -> tuple[str, ...]:
+def _deepstream(
+    path: Path, dimension: int, size: tuple[int, int], precision: ExportPrecision, batch: int
+) -> tuple[str, ...]:
     height, width = size
     return (
         "ReID:",
         "  reidType: 2",
-        "  batchSize: 100",
+        f"  batchSize: {batch}",
         f"  reidFeatureSize: {dimension}",
         "  addFeatureNormalization: 1",
         f"  inferDims: [3, {height}, {width}]",

@@ -228,6 +228,11 @@ def test_lines_to_paste(tmp_path, consumer, lines):
     assert not any("appearance_thresh" in line for line in others)
 
 
+@pytest.mark.parametrize(("batch", "line"), [(None, "  batchSize: 100"), (4, "  batchSize: 4")])
+def test_nvtracker_embeds_as_many_boxes_as_the_graph_takes(run, tmp_path, written, batch, line):
+    assert line in export_for(run, tmp_path / "a.onnx", "deepstream", ExportOptions(batch=batch)).lines
+
+
 def test_a_graph_is_not_exported_again(run, tmp_path):
     with pytest.raises(UserError, match="is a graph already"):
         export_for(tmp_path / "a.onnx", None, "boxmot")
