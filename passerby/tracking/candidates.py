@@ -10,7 +10,7 @@ MOST_BUCKETS = 24
 
 
 @dataclass(frozen=True)
-class Candidate:
+class BoxCandidate:
     """A box that may represent its track.
 
     Attributes:
@@ -44,14 +44,14 @@ class Candidates:
 
     first_frame: int
     width: int = 1
-    best: dict[int, Candidate] = field(default_factory=dict)
+    best: dict[int, BoxCandidate] = field(default_factory=dict)
 
     def is_wanted(self, frame: int, quality: float) -> bool:
         """Whether a candidate of at most that quality could be the best of its span."""
         present = self.best.get(self._span(frame))
         return quality > 0 and (present is None or quality > present.quality)
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: BoxCandidate) -> None:
         """Take a candidate where it is the best of its span; of equal ones the earlier stays."""
         if not self.is_wanted(candidate.frame, candidate.quality):
             return
@@ -71,7 +71,7 @@ class Candidates:
             if span not in self.best or candidate.quality > self.best[span].quality:
                 self.best[span] = candidate
 
-    def choose(self, least: int, most: int) -> list[Candidate]:
+    def choose(self, least: int, most: int) -> list[BoxCandidate]:
         """Return `least` to `most` candidates in the order of time: good ones first, then far apart ones."""
         return choose_spread(list(self.best.values()), least, most)
 
@@ -80,7 +80,7 @@ GOOD = 0.5
 """Share of the best quality that a crop needs beyond the least number of crops."""
 
 
-def choose_spread(candidates: Sequence[Candidate], least: int, most: int) -> list[Candidate]:
+def choose_spread(candidates: Sequence[BoxCandidate], least: int, most: int) -> list[BoxCandidate]:
     """Return up to `most` candidates, by quality, no two closer than the span of frames divided by 2 `most`.
 
     Where that leaves fewer than `least`, close ones are taken too. Beyond `least`, candidates below `GOOD` times the
@@ -91,7 +91,7 @@ def choose_spread(candidates: Sequence[Candidate], least: int, most: int) -> lis
         return []
     frames = [candidate.frame for candidate in ordered]
     gap = (max(frames) - min(frames)) / (2 * most)
-    chosen: list[Candidate] = []
+    chosen: list[BoxCandidate] = []
     for candidate in ordered:
         good = candidate.quality >= GOOD * ordered[0].quality or len(chosen) < least
         if good and len(chosen) < most and all(abs(candidate.frame - other.frame) >= gap for other in chosen):

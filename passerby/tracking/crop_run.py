@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from passerby.data.decoding import ImageError, decode
 from passerby.encoders import Model, Progress
 from passerby.errors import UserError
-from passerby.tracking.candidates import Candidate, Candidates
+from passerby.tracking.candidates import BoxCandidate, Candidates
 from passerby.tracking.folder import TrackletFolder, TrackletOrigin
 from passerby.tracking.notes import Notes
 from passerby.tracking.quality import FULL_AREA, sharpness
@@ -94,6 +94,6 @@ def _track(
         height, width = pixels.shape[:2]
         if min(height, width) >= LEAST_SIDE:
             quality = min(math.sqrt(height * width / FULL_AREA), 1) * max(sharpness(pixels), 1e-6)
-            candidates.add(Candidate(place, time, quality, b"", str(path)))
+            candidates.add(BoxCandidate(place, time, quality, b"", str(path)))
     camera = origin.camera or track.camera
     return _LooseTrack(track.id, track.pid, number, number, times[0], times[-1], len(track.paths), candidates, camera)

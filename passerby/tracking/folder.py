@@ -21,7 +21,7 @@ from passerby.distances.units import unit_rows
 from passerby.encoders import Model
 from passerby.errors import UserError
 from passerby.files import read_json, write_file, write_json
-from passerby.tracking.candidates import Candidate
+from passerby.tracking.candidates import BoxCandidate
 from passerby.tracking.robust_mean import robust_mean
 from passerby.tracking.tracks import BoxTrack, Written
 from passerby.types import TRACKLETS_FILE, Floats, Tracklets
@@ -114,7 +114,7 @@ class TrackletFolder:
     def write(
         self,
         tracks: Sequence[BoxTrack],
-        crops: Sequence[Sequence[Candidate]],
+        crops: Sequence[Sequence[BoxCandidate]],
         *,
         origin: TrackletOrigin,
         model: Model,
@@ -148,7 +148,7 @@ class TrackletFolder:
     def _table(
         self,
         tracks: Sequence[BoxTrack],
-        crops: Sequence[Sequence[Candidate]],
+        crops: Sequence[Sequence[BoxCandidate]],
         origin: TrackletOrigin,
         model: Model,
         number: int,
@@ -174,7 +174,9 @@ class TrackletFolder:
             model=origin.model,
         )
 
-    def _write_crops(self, tracks: Sequence[BoxTrack], crops: Sequence[Sequence[Candidate]], folder: Path) -> list[str]:
+    def _write_crops(
+        self, tracks: Sequence[BoxTrack], crops: Sequence[Sequence[BoxCandidate]], folder: Path
+    ) -> list[str]:
         """Write the crops that no file holds yet, and return the files of all."""
         paths = []
         for row, (track, candidates) in enumerate(zip(tracks, crops, strict=True)):
@@ -205,7 +207,7 @@ class TrackletFolder:
         return Tracklets.load(self.out / TRACKLETS_FILE)
 
 
-def _pixels(candidate: Candidate) -> Pixels:
+def _pixels(candidate: BoxCandidate) -> Pixels:
     return decode(candidate.path) if candidate.path else decode_bytes(candidate.jpeg)
 
 

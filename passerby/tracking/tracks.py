@@ -11,7 +11,7 @@ import simplejpeg
 from passerby.data.decoding import Pixels
 from passerby.inference.boxes import crop_boxes
 from passerby.tracking.boxes import FrameBoxes
-from passerby.tracking.candidates import Candidate, Candidates
+from passerby.tracking.candidates import BoxCandidate, Candidates
 from passerby.tracking.notes import Notes
 from passerby.tracking.quality import box_quality, sharpness
 from passerby.tracking.settings import TrackletSettings
@@ -148,7 +148,7 @@ class OpenTracks:
             candidates = self.tracks[str(boxes.ids[row])].candidates
             value = float(quality[row]) * sharpness(crop)
             if candidates.is_wanted(boxes.frame, value):
-                candidates.add(Candidate(boxes.frame, time, value, encode_crop(crop)))
+                candidates.add(BoxCandidate(boxes.frame, time, value, encode_crop(crop)))
 
 
 def _inside(corners: Doubles, size: tuple[int, int]) -> Doubles:

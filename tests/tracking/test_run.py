@@ -182,11 +182,11 @@ def test_a_video_that_ends_early_is_counted(tmp_path):
 
 
 def test_crops_of_a_long_track_are_bounded_while_it_is_open():
-    from passerby.tracking.candidates import MOST_BUCKETS, Candidate, Candidates
+    from passerby.tracking.candidates import MOST_BUCKETS, BoxCandidate, Candidates
 
     candidates = Candidates(first_frame=10)
     for frame in range(10, 5000):
-        candidates.add(Candidate(frame, frame / 25, float(np.sin(frame) ** 2) + 0.01, b""))
+        candidates.add(BoxCandidate(frame, frame / 25, float(np.sin(frame) ** 2) + 0.01, b""))
         assert len(candidates.best) <= MOST_BUCKETS
     chosen = [candidate.frame for candidate in candidates.choose(3, 8)]
     assert len(chosen) == 8
