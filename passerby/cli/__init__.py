@@ -35,6 +35,7 @@ from passerby.cli.runs import runs_app
 from passerby.cli.segment import segment_app
 from passerby.cli.tracking import tracking_app
 from passerby.cli.training import training_app
+from passerby.cli.vectors import vectors_app
 from passerby.cli.visualise import visualise_app
 from passerby.threads import bound_spin
 
@@ -81,6 +82,7 @@ def options(
 
 app.add_typer(training_app)
 app.add_typer(models_app)
+app.add_typer(vectors_app)
 app.add_typer(exporting_app)
 app.add_typer(calibration_app)
 app.add_typer(published_app)
