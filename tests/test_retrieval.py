@@ -46,7 +46,7 @@ def table_of(names=NAMES, cam=(1, 2, 3, 2)):
 
 
 def found_by(options, place):
-    return [[Path(one.path).stem for one in answer.found] for answer in search_table(MODEL, table_of(), place, options)]
+    return [[Path(one.path).stem for one in answer.hits] for answer in search_table(MODEL, table_of(), place, options)]
 
 
 @pytest.fixture

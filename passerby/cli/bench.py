@@ -102,15 +102,15 @@ def bench_busy(
     """Measure training while other processes keep cores busy, compared with training alone."""
     from passerby.bench.busy import bench_busy, print_busy
 
-    found = bench_busy(quick=quick, threads=threads or "auto", shape=shape)
-    print_busy(found, make_console())
+    table = bench_busy(quick=quick, threads=threads or "auto", shape=shape)
+    print_busy(table, make_console())
     if json_file is not None:
-        write_json(json_file, found.to_json())
+        write_json(json_file, table.to_json())
 
 
-def _print_bench(found: BenchTable, json_file: Path | None) -> None:
+def _print_bench(table: BenchTable, json_file: Path | None) -> None:
     from passerby.bench.measure import print_bench
 
-    print_bench(found, make_console())
+    print_bench(table, make_console())
     if json_file is not None:
-        write_json(json_file, found.to_json())
+        write_json(json_file, table.to_json())

@@ -118,14 +118,14 @@ def require_working_directory() -> None:
 
 
 def print_any_name() -> None:
-    """Let standard output take names that are not UTF-8, which it would otherwise refuse: escaped by backslashes."""
+    """Write names that are not UTF-8 with backslash escapes on standard output, which would otherwise refuse them."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def print_plugin_warnings() -> None:
-    """Let a plugin that cannot be loaded be one sentence on standard error, like an error that ends nothing."""
+    """Print each plugin that cannot be loaded as one sentence on standard error, without ending the command."""
     show = warnings.showwarning
 
     def show_plainly(

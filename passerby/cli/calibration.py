@@ -10,7 +10,7 @@ import typer
 from passerby.cli.options import (
     CameraNormRule,
     DataFolder,
-    InputSaid,
+    InputText,
     JsonFile,
     PatternText,
     make_console,
@@ -46,7 +46,7 @@ def calibrate(
     ] = None,
     camera_norm: CameraNormRule = "none",
     json_file: JsonFile = None,
-    said: InputSaid = None,
+    input_text: InputText = None,
     *,
     inference: InferenceSettings,
 ) -> None:
@@ -71,7 +71,7 @@ def calibrate(
         calibration = calibrate_vectors(embeddings, camera_norm=camera_norm, rates=rates)
     else:
         assert run is not None
-        model = open_model(run, said or [], console, inference=inference)
+        model = open_model(run, input_text or [], console, inference=inference)
         calibration = calibrate_model(
             model, on=on, data=data, pattern=pattern, camera_norm=camera_norm, rates=rates, console=console
         )

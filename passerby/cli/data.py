@@ -36,9 +36,9 @@ def data_check(
     from passerby.data.datasets import dataset_settings, open_dataset
 
     dataset = open_dataset(dataset_settings(kind, folder, masks=masks, pattern=pattern))
-    found = check_dataset(dataset, cameras=cameras)
-    typer.echo(render_check(found))
-    raise typer.Exit(1 if found.problems else 0)
+    check = check_dataset(dataset, cameras=cameras)
+    typer.echo(render_check(check))
+    raise typer.Exit(1 if check.problems else 0)
 
 
 @data_app.command("describe")

@@ -12,7 +12,7 @@ from passerby.cli.options import (
     CamerasOf,
     CamerasRule,
     DataFolder,
-    InputSaid,
+    InputText,
     JsonFile,
     MasksFolder,
     ModelPath,
@@ -68,7 +68,7 @@ def evaluate(
         typer.Option(help="average with the vector of the mirrored image; default: as the recipe"),
     ] = None,
     cameras_of: CamerasOf = None,
-    said: InputSaid = None,
+    input_text: InputText = None,
     json_file: JsonFile = None,
     *,
     inference: InferenceSettings,
@@ -84,12 +84,12 @@ def evaluate(
         raise UserError("no such option --reliance; use --background-bias")
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
-    if said and run is None:
+    if input_text and run is None:
         raise UserError("--input describes an .onnx file; --embeddings holds vectors already")
     extras = Extras(rerank, open_set, background_bias, camera_norm)
     if run is not None:
         result = evaluate_run(
-            open_model(run, said or [], console, inference=inference),
+            open_model(run, input_text or [], console, inference=inference),
             on=on,
             data=data,
             masks=masks,
@@ -153,7 +153,7 @@ def embed(
     ] = None,
     cameras_of: CamerasOf = None,
     strict: Annotated[bool, typer.Option("--strict", help="stop at the first image that cannot be read")] = False,
-    said: InputSaid = None,
+    input_text: InputText = None,
     *,
     inference: InferenceSettings,
 ) -> None:
@@ -162,7 +162,7 @@ def embed(
     from passerby.encoders import GivenCamera, read_split_names
 
     console = make_console()
-    model = open_model(run, said or [], console, inference=inference)
+    model = open_model(run, input_text or [], console, inference=inference)
     damaged: list[str] = []
     table = embed_places(
         model,
@@ -206,11 +206,11 @@ def interpolate(
 
     if former_option is not None:
         raise UserError("no such option --shares; use --alphas")
-    found = interpolate_models(
+    scores = interpolate_models(
         old, new, on=on or [], data=data, pattern=pattern, alphas=alphas, inference=inference, console=make_console()
     )
     if json_file is not None:
-        write_json(json_file, found)
+        write_json(json_file, scores)
 
 
 @models_app.command()

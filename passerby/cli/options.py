@@ -30,7 +30,7 @@ ModelPath = Annotated[
         help="a run folder, a model file of passerby, or an .onnx or .xml of any program", show_default=False
     ),
 ]
-InputSaid = Annotated[
+InputText = Annotated[
     list[str] | None,
     typer.Option("--input", help="input of an .onnx from another program: size=[256,128], mean=[..], output=NAME"),
 ]
@@ -133,14 +133,14 @@ def _with_options(
 
     @functools.wraps(command)
     def run(**values: object) -> None:
-        chosen = {name: values.pop(name) for name in options}
-        command(**values, inference=InferenceSettings(**chosen))  # type: ignore[arg-type]  # typer has read them
+        values_of_options = {name: values.pop(name) for name in options}
+        command(**values, inference=InferenceSettings(**values_of_options))  # type: ignore[arg-type]  # typer has read them
 
-    kept = [parameter for name, parameter in signature.parameters.items() if name != "inference"]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "inference"]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=kind)
         for name, kind in options.items()
     ]
-    run.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *added)}
+    run.__signature__ = signature.replace(parameters=[*parameters, *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *added)}
     return run

@@ -104,8 +104,8 @@ def describe_published(model: PublishedModel) -> list[str]:
     """Return what was made of a published file, line by line."""
     embedder, imported = model.embedder, model.imported
     height, width = embedder.input.size
-    chosen = {key: value for key, value in model.settings.model_dump(mode="json").items() if key not in imported.idle}
-    settings = ", ".join(f"{key}={_word(value)}" for key, value in chosen.items())
+    values = {key: value for key, value in model.settings.model_dump(mode="json").items() if key not in imported.idle}
+    settings = ", ".join(f"{key}={_word(value)}" for key, value in values.items())
     mean, std = embedder.input.mean, embedder.input.std
     return [
         f"file: {model.file}, SHA-256 {model.digest}",

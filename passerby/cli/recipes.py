@@ -29,10 +29,10 @@ def recipe_list(
 
     rows = shipped_rows()
     if family is not None:
-        found = {name: row for name, row in rows.items() if family == "all" or name.startswith(family)}
-        if not found:
+        listed = {name: row for name, row in rows.items() if family == "all" or name.startswith(family)}
+        if not listed:
             raise UserError(f"no reference row begins with {family!r}; families: {', '.join(_families(rows))}")
-        _print_rows(found)
+        _print_rows(listed)
         typer.echo(f"mAP / rank-1 in percent; change of the mAP in points. {REFERENCE_NOTE}")
         return
     _print_columns(shipped_recipes())
@@ -81,8 +81,8 @@ def recipe_show(
     """Print the resolved recipe with all settings."""
     from passerby.recipe import load_recipe
 
-    found = load_recipe(recipe, overrides or [])
-    typer.echo(found.dump_changes() if changes else found.dump())
+    resolved = load_recipe(recipe, overrides or [])
+    typer.echo(resolved.dump_changes() if changes else resolved.dump())
 
 
 @recipe_app.command("diff")
@@ -97,12 +97,12 @@ def recipe_diff(
     from passerby.recipe.changes import changes
 
     first, second = (f"{name}/recipe.yaml" if Path(name).is_dir() else name for name in (before, after))
-    found = changes(load_recipe(first), load_recipe(second))
-    if not found:
+    differences = changes(load_recipe(first), load_recipe(second))
+    if not differences:
         typer.echo("the recipes are equal")
         return
     table = Table("setting", before, after)
-    for change in found:
+    for change in differences:
         table.add_row(change.key, change.before, change.after)
     make_console().print(table, markup=False)
 

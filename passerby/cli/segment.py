@@ -41,7 +41,7 @@ def segment_train(
     from passerby.commands.segmenting import train_segmenter
 
     console = make_console()
-    made = train_segmenter(
+    segmenter = train_segmenter(
         folder,
         kind=kind,
         masks=masks,
@@ -53,8 +53,8 @@ def segment_train(
         console=console,
     )
     typer.echo(
-        f"{out}: learnt from {made.count_images} images; overlap (IoU) {100 * made.overlap:.1f} % on "
-        f"{made.count_held_out} {'images of other people' if made.apart_by == 'people' else 'other images'}"
+        f"{out}: learnt from {segmenter.count_images} images; overlap (IoU) {100 * segmenter.overlap:.1f} % on "
+        f"{segmenter.count_held_out} {'images of other people' if segmenter.apart_by == 'people' else 'other images'}"
     )
 
 

@@ -63,15 +63,15 @@ def train(
 
     console = make_console()
     named = {"root": data, "pattern": pattern}
-    chosen = [*(overrides or []), *(f"{key}={json.dumps(value)}" for key, value in named.items() if value)]
+    assignments = [*(overrides or []), *(f"{key}={json.dumps(value)}" for key, value in named.items() if value)]
     if seeds is None:
-        report = train_and_report(recipe, chosen, out, epochs=epochs, resume=resume, console=console)
+        report = train_and_report(recipe, assignments, out, epochs=epochs, resume=resume, console=console)
         typer.echo(f"report: {report}")
         return
     from passerby.report.comparison import compare_runs
 
     print_comparison(
-        compare_runs(train_seeds(recipe, chosen, out, seeds=seeds, epochs=epochs, resume=resume, console=console)),
+        compare_runs(train_seeds(recipe, assignments, out, seeds=seeds, epochs=epochs, resume=resume, console=console)),
         console,
     )
 
@@ -103,14 +103,14 @@ def adapt(
     """Adapt a finished run to a folder of unlabelled images (unsupervised domain adaptation)."""
     from passerby.commands.training import adapt_and_report
 
-    chosen = [] if camera_norm is None else [f"method.{method}.camera_norm={camera_norm}"]
+    assignments = [] if camera_norm is None else [f"method.{method}.camera_norm={camera_norm}"]
     written = adapt_and_report(
         run,
         folder,
         out,
         method=method,
         pattern=pattern,
-        overrides=[*chosen, *(overrides or [])],
+        overrides=[*assignments, *(overrides or [])],
         inference=inference,
         resume=resume,
         console=make_console(),

@@ -12,7 +12,7 @@ from passerby.cli.options import (
     CameraNormRule,
     CamerasOf,
     Device,
-    InputSaid,
+    InputText,
     JsonFile,
     ModelPath,
     Threshold,
@@ -56,7 +56,7 @@ def search(
         typer.Option(help="also draw the results, as .png, .svg or .pdf", callback=file_to_write, show_default=False),
     ] = None,
     json_file: JsonFile = None,
-    said: InputSaid = None,
+    input_text: InputText = None,
     *,
     inference: InferenceSettings,
 ) -> None:
@@ -79,7 +79,7 @@ def search(
         accept=accept,
         camera_norm=camera_norm,
     )
-    model = open_model(run, said or [], make_console(), inference=inference)
+    model = open_model(run, input_text or [], make_console(), inference=inference)
     vectors = Embeddings.load(table)
     for note in spread_notes(vectors.vectors):
         typer.echo(note, err=True)
@@ -113,7 +113,7 @@ def verify(
         ),
     ] = None,
     cameras_of: CamerasOf = None,
-    said: InputSaid = None,
+    input_text: InputText = None,
     json_file: JsonFile = None,
     *,
     inference: InferenceSettings,
@@ -124,7 +124,7 @@ def verify(
     from passerby.encoders import GivenCamera
     from passerby.thresholds import decision_threshold
 
-    model = open_model(run, said or [], make_console(), inference=inference)
+    model = open_model(run, input_text or [], make_console(), inference=inference)
     limit = decision_threshold(run, threshold, accept)
     numbers = camera[0] if camera and len(camera) == 1 else camera
     verdict = verify_images(model, first, second, threshold=limit, camera=GivenCamera(numbers, cameras_of))
@@ -177,9 +177,11 @@ def cluster(
         typer.echo(note, err=True)
     if isinstance(choice.settings, GraphClustering) and (note := choice.settings.camera_note(vectors.cam)):
         typer.echo(note, err=True)
-    found = find_clusters(vectors, choice.settings, camera_norm=choice.camera_norm, device=str(find_device(device)))
-    typer.echo(describe_clusters(found))
+    clustering = find_clusters(
+        vectors, choice.settings, camera_norm=choice.camera_norm, device=str(find_device(device))
+    )
+    typer.echo(describe_clusters(clustering))
     if out is not None:
-        write_clusters(out, vectors, found.clusters)
+        write_clusters(out, vectors, clustering.clusters)
     if json_file is not None:
-        write_json(json_file, found.to_json())
+        write_json(json_file, clustering.to_json())

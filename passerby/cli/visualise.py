@@ -91,8 +91,8 @@ def features(
     from passerby.report.projection import camera_pull, features_figure, project
 
     subjects = _subjects(out, run, embeddings, on, inference)
-    chosen = subjects if colour == "dataset" else subjects[:1]
-    projection = project([s.embeddings for s in chosen], most=most, distance=subjects[0].distance)
+    coloured = subjects if colour == "dataset" else subjects[:1]
+    projection = project([s.embeddings for s in coloured], most=most, distance=subjects[0].distance)
     _save(features_figure(projection, colour=colour), out)
     if colour == "camera" and (pull := camera_pull(projection, device=str(inference.torch_device()))) is not None:
         typer.echo(pull)
@@ -123,11 +123,11 @@ def clusters(
 
     require_ending(out)
     folder = read_run(run)
-    found = require_clusterings(folder)
+    clusterings = require_clusterings(folder)
     if show == "features" or order == "doubtful":
-        found = with_vectors(folder, found, inference=_with_notes(inference))
-    _warn(collapse_notes(found))
-    _save(clusters_figure(found, show=show, order=order, page=page, rows=rows, colour=colour), out)
+        clusterings = with_vectors(folder, clusterings, inference=_with_notes(inference))
+    _warn(collapse_notes(clusterings))
+    _save(clusters_figure(clusterings, show=show, order=order, page=page, rows=rows, colour=colour), out)
 
 
 @visualise_app.command()
@@ -177,11 +177,11 @@ def attention(
     table, cameras, distance = subject.embeddings, subject.cameras, subject.distance
     require_unmasked(table)
     trained = load_trained(run, inference=_with_notes(inference))
-    found = queries_of_kinds(
+    queries_by_kind = queries_of_kinds(
         table, kinds=_kinds(queries), count=count, cameras=cameras, distance=distance, device=trained.device
     )
-    chosen = [query for some in found.values() for query in some]
-    lists = rank_for(table, chosen, k=k, cameras=cameras, distance=distance, device=trained.device)
+    rows = [query for some in queries_by_kind.values() for query in some]
+    lists = rank_for(table, rows, k=k, cameras=cameras, distance=distance, device=trained.device)
     figure = attention_figure(
         trained.embedder,
         lists,

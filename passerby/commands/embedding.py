@@ -28,13 +28,13 @@ from passerby.errors import UserError
 from passerby.types import Embeddings, SplitName
 
 
-def open_model(path: Path, given: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
+def open_model(path: Path, input_text: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
     """Load a run folder, an embedder.safetensors or an ONNX file, and print assumptions about its input.
 
     The model is run by the engine of the inference settings, and a choice of `auto` is printed.
     """
     inference = with_notes(inference, console)
-    model = choose_engine(load_model(path, given, inference=inference), say=inference.notify)
+    model = choose_engine(load_model(path, input_text, inference=inference), say=inference.notify)
     for note in model.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     return model

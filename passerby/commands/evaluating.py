@@ -31,7 +31,7 @@ from passerby.types import CameraNorm, Cameras, Dataset, Embeddings, Queries, Re
 
 @dataclass(frozen=True)
 class Extras:
-    """What an evaluation measures beside the plain ranking.
+    """Measurements of an evaluation beside the plain ranking.
 
     Attributes:
         rerank: also the ranking by k-reciprocal neighbours.
@@ -117,14 +117,14 @@ def evaluate_run(
     if not extras.background_bias:
         return result
     with bar("embedding people and places alone", console) as advance:
-        found = measure_background_bias(
+        bias = measure_background_bias(
             dataset,
             embeddings,
             embed=lambda view: embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, view=view),
             score=score,
             cameras=rule,
         )
-    return replace(result, background_bias=found)
+    return replace(result, background_bias=bias)
 
 
 def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
@@ -161,7 +161,7 @@ def interpolate_models(
         console: where the table goes.
 
     """
-    chosen = ALPHAS if alphas is None else read_alphas(alphas)
+    weights = ALPHAS if alphas is None else read_alphas(alphas)
     earlier, later = load_pair(old, new, inference=with_notes(inference, console))
     names: Sequence[str | None] = on or ([None] if data is not None else later.recipe.tested)
     datasets: list[Dataset] = []
@@ -171,13 +171,13 @@ def interpolate_models(
     for dataset in datasets:
         require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
     with bar("testing mixtures", console) as advance:
-        found = interpolate(earlier, later, datasets=datasets, alphas=chosen, progress=advance)
+        mixtures = interpolate(earlier, later, datasets=datasets, alphas=weights, progress=advance)
     table = Table("alpha", *(f"{dataset.name} mAP" for dataset in datasets), "mean")
-    for row in found:
+    for row in mixtures:
         values = [100 * scores.mAP for scores in row.scores.values()]
         table.add_row(f"{row.alpha:g}", *(f"{v:.1f}" for v in values), f"{sum(values) / len(values):.1f}")
     console.print(table)
     return [
         {"alpha": row.alpha, "scores": {name: scores_json(scores) for name, scores in row.scores.items()}}
-        for row in found
+        for row in mixtures
     ]

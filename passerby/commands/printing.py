@@ -75,12 +75,12 @@ def _print_open_set(name: str, scores: OpenSetScores, console: Console) -> None:
         )
 
 
-def _print_background_bias(name: str, found: BackgroundBias, console: Console) -> None:
+def _print_background_bias(name: str, bias: BackgroundBias, console: Console) -> None:
     table = Table(f"{name} is shown", "mAP", "rank-1")
-    for title, row in background_bias_rows(found):
+    for title, row in background_bias_rows(bias):
         table.add_row(title, f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}")
     console.print(table)
-    console.print(background_bias_sentence(found), highlight=False)
+    console.print(background_bias_sentence(bias), highlight=False)
 
 
 def print_reference_results(results: Sequence[Result], console: Console) -> None:

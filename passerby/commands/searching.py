@@ -36,13 +36,13 @@ class Answer:
 
     query: str
     camera: int | None
-    found: tuple[SearchHit, ...]
+    hits: tuple[SearchHit, ...]
 
     def lines(self) -> list[str]:
         """Return one line for each image found."""
         return [
-            f"{rank:>3}  distance {one.distance:.4f}  {one.path or f'row {one.row}'}"
-            for rank, one in enumerate(self.found, start=1)
+            f"{rank:>3}  distance {hit.distance:.4f}  {hit.path or f'row {hit.row}'}"
+            for rank, hit in enumerate(self.hits, start=1)
         ]
 
 
@@ -89,8 +89,8 @@ def calibrated(options: SearchOptions, run: Path, table: Embeddings) -> tuple[Se
             f"{options.camera_norm} does not fit its thresholds; calibrate it with that one"
         )
     note = domain_note(calibration, table.dataset)
-    chosen = replace(options, threshold=distance, camera_norm=calibration.camera_norm)
-    return chosen, [] if note is None else [note]
+    calibrated_options = replace(options, threshold=distance, camera_norm=calibration.camera_norm)
+    return calibrated_options, [] if note is None else [note]
 
 
 def search_table(model: Model, table: Embeddings, place: Path, options: SearchOptions) -> list[Answer]:
@@ -114,7 +114,7 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
     table_cameras = cameras
     if options.camera_norm != "none" and cameras is None:
         table_cameras = guess_query_cameras(table, images, pattern=options.pattern)
-    found = search_all(
+    lists = search_all(
         model,
         table,
         images,
@@ -128,7 +128,7 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
     numbers = [ELSEWHERE] * len(images) if cameras is None else cameras.tolist()
     known = [None if camera == ELSEWHERE else camera for camera in numbers]
     return [
-        Answer(image, camera, tuple(some)) for image, camera, some in zip(images.tolist(), known, found, strict=True)
+        Answer(image, camera, tuple(hits)) for image, camera, hits in zip(images.tolist(), known, lists, strict=True)
     ]
 
 
@@ -140,7 +140,7 @@ def answers_json(answers: Sequence[Answer], options: SearchOptions) -> dict[str,
             {
                 "query": answer.query,
                 "camera": answer.camera,
-                "found": [{"rank": rank, **asdict(one)} for rank, one in enumerate(answer.found, start=1)],
+                "found": [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(answer.hits, start=1)],
             }
             for answer in answers
         ],
@@ -159,8 +159,8 @@ def draw_answers(answers: Sequence[Answer], path: Path) -> None:
     for answer in answers[:MOST_DRAWN]:
         camera = UNKNOWN if answer.camera is None else answer.camera
         shots = tuple(
-            ListImage(one.path, one.pid, one.cam, rank, "found", caption=f"{rank}:  {one.distance:.3f}")
-            for rank, one in enumerate(answer.found, start=1)
+            ListImage(hit.path, hit.pid, hit.cam, rank, "found", caption=f"{rank}:  {hit.distance:.3f}")
+            for rank, hit in enumerate(answer.hits, start=1)
         )
         query = ListImage(answer.query, UNKNOWN, camera, 0, "query")
         words = (

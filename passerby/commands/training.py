@@ -146,16 +146,16 @@ def adapt_and_report(
     again = shlex.join(["passerby", "adapt", str(source), str(folder), "--resume", "--out", str(out)])
     _learn(recipe, out, resume=resume, again=again, console=console)
     with locked(out, command=command_line(sys.argv)), bar("clustering", console) as advance:
-        found = find_identities(out, inference=inference, progress=advance)
-    for sentence in (*found.sentences(), f"cluster of each image: {out / 'clusters.csv'}"):
+        identities = find_identities(out, inference=inference, progress=advance)
+    for sentence in (*identities.sentences(), f"cluster of each image: {out / 'clusters.csv'}"):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     return write_report(out, inference=replace(inference, device=recipe.engine.device))
 
 
 def _engine_overrides(inference: InferenceSettings) -> list[str]:
     """Return the recipe overrides equal to the inference settings that are set explicitly."""
-    chosen = {"device": inference.device, "precision": inference.precision}
-    return [f"engine.{name}={value}" for name, value in chosen.items() if value != "auto"]
+    values = {"device": inference.device, "precision": inference.precision}
+    return [f"engine.{name}={value}" for name, value in values.items() if value != "auto"]
 
 
 def _learn(recipe: Recipe, out: Path, *, resume: bool, again: str, console: Console) -> None:

@@ -21,12 +21,12 @@ GRAPHS = (".onnx", ".xml")
 """Endings of files that hold a graph."""
 
 
-def load_model(path: str | Path, given: Sequence[str] = (), *, inference: InferenceSettings = AUTOMATIC) -> Model:
+def load_model(path: str | Path, input_text: Sequence[str] = (), *, inference: InferenceSettings = AUTOMATIC) -> Model:
     """Load whatever makes vectors: a run folder, an `embedder.safetensors`, or an ONNX or OpenVINO file of any program.
 
     Args:
         path: where it is; a file that ends in .onnx is ONNX, one in .xml is OpenVINO's.
-        given: `key=value` of `OnnxSettings`, for an ONNX file of another program.
+        input_text: `key=value` of `OnnxSettings`, for an ONNX file of another program.
         inference: on which device it runs, and how many images at a time.
 
     Raises:
@@ -37,12 +37,12 @@ def load_model(path: str | Path, given: Sequence[str] = (), *, inference: Infere
     if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
         raise UserError(f"{path} holds the weights of an OpenVINO model; give {path.with_suffix('.xml')}")
     if path.suffix.lower() not in GRAPHS:
-        if given:
+        if input_text:
             raise UserError(
-                f"--input {given[0]} is for ONNX files of other programs; {path} contains its own input settings"
+                f"--input {input_text[0]} is for ONNX files of other programs; {path} contains its own input settings"
             )
         return load_trained(path, inference=inference)
-    network = load_onnx(path, given, device=inference.device)
+    network = load_onnx(path, input_text, device=inference.device)
     if network.recipe is None:
         return TrainedOnnx(network, None, inference)
     notes: list[str] = []
@@ -85,6 +85,6 @@ def _recipe_of(file: Path, notify: Callable[[str], None]) -> Recipe:
     """Return the recipe of a model; where that of the folder around it is the same, that one, which has all paths."""
     inside = recipe_from_text(safetensors_text(file, "recipe"), source=f"the recipe in {file}", notify=notify)
     beside = file.with_name("recipe.yaml")
-    if beside.is_file() and public_text(whole := recipe_of_run(beside)) == public_text(inside):
-        return whole
+    if beside.is_file() and public_text(recipe := recipe_of_run(beside)) == public_text(inside):
+        return recipe
     return inside

@@ -42,7 +42,7 @@ class Model(Protocol):
 
     @property
     def feature(self) -> str:
-        """Which vector it gives, `""` when unknown."""
+        """Name of the vector that it returns, `""` when unknown."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Model(Protocol):
 
     @property
     def device(self) -> str:
-        """Where distances between its vectors are computed, as torch names it."""
+        """Device on which distances between its vectors are computed, as torch names it."""
 
     @property
     def cameras(self) -> CameraTable:
@@ -89,12 +89,12 @@ class Trained:
 
     @property
     def feature(self) -> VectorName:
-        """Which vector the recipe tests."""
+        """Name of the vector that the recipe tests."""
         return self.recipe.test.feature
 
     @property
     def device(self) -> str:
-        """Where the network is."""
+        """Device of the network."""
         return str(self.embedder.mean.device)
 
     @property
@@ -171,7 +171,7 @@ class TrainedOnnx:
 
     @property
     def feature(self) -> str:
-        """Which vector the file gives."""
+        """Name of the vector that the graph returns."""
         return self.network.feature
 
     @property
@@ -216,11 +216,11 @@ class TrainedOnnx:
         batches = prepared_batches(listed, self.network.settings, size=self.inference.batch)
         rows = np.full(len(listed), UNKNOWN) if cam is None else cam
         starts = range(0, len(listed), self.inference.batch)
-        found = [
+        vectors = [
             self.network.run(batch.numpy(), rows[start : start + len(batch)])
             for start, batch in zip(starts, batches, strict=True)
         ]
-        return np.concatenate([np.empty((0, self.network.dimension), np.float32), *found])
+        return np.concatenate([np.empty((0, self.network.dimension), np.float32), *vectors])
 
     def with_flip(self, flip: bool) -> TrainedOnnx:
         """Return the same model; raise where its graph does otherwise."""

@@ -69,6 +69,6 @@ def differences(before: object, after: object, path: str = "", *, ignore: Sequen
 
 def _inherited(change: Change, top: dict[str, Change]) -> bool:
     """Whether a change of a stage is inherited from the top level."""
-    stage, _, rest = change.key.partition(".")
-    above = top.get(rest.partition(".")[2])
+    stage, _, below = change.key.partition(".")
+    above = top.get(below.partition(".")[2])
     return stage == "stages" and above is not None and above.after == change.after

@@ -81,7 +81,7 @@ class _Translator:
         value = holder.pop(last)
         self.renamed.add(shown)
         *parents, last = now.split(".")
-        _made(data, parents).setdefault(last, value)
+        _mapping_at(data, parents).setdefault(last, value)
 
     def replace(self, data: dict[str, Plain], path: str, values: Mapping[object, Plain]) -> None:
         """Replace a former value of a setting by the present one."""
@@ -128,7 +128,7 @@ def _at(data: dict[str, Plain], path: list[str]) -> dict[str, Plain] | None:
     return place if isinstance(place, dict) else None
 
 
-def _made(data: dict[str, Plain], path: list[str]) -> dict[str, Plain]:
+def _mapping_at(data: dict[str, Plain], path: list[str]) -> dict[str, Plain]:
     """Return the mapping at a path, made where there is none."""
     for key in path:
         below = data.get(key)

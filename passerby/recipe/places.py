@@ -24,7 +24,7 @@ def without_folders(text: str) -> str:
 
 def public_text(recipe: Recipe) -> str:
     """Return `Recipe.dump` with the last names of files and folders only, which reads back to a recipe."""
-    data = recipe.own_values()
+    data = recipe.uninherited_values()
     data["description"] = without_folders(recipe.description)
     _shorten(data)
     for described in cast("dict[str, dict[str, Plain]]", data["datasets"]).values():

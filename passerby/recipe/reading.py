@@ -26,11 +26,11 @@ def find_recipe(name: str, folder: Path = Path()) -> Path | dict[str, Plain]:
     A reference row has no file of its own; its resolved recipe is returned instead, as plain data. So is the recipe
     inside of a model file (.safetensors).
     """
-    given = folder / Path(name).expanduser()
-    if given.is_file() and given.suffix == ".safetensors":
-        return _inside(given)
-    if given.is_file():
-        return given
+    path = folder / Path(name).expanduser()
+    if path.is_file() and path.suffix == ".safetensors":
+        return _inside(path)
+    if path.is_file():
+        return path
     word = name.removesuffix(".yaml")
     if (shipped := _shipped(word)) is not None:
         return shipped
@@ -75,11 +75,11 @@ def _stretched(data: dict[str, Plain], recipe: Recipe, epochs: int) -> dict[str,
     if epochs < 1:
         raise UserError(f"--epochs is {epochs}; a stage needs at least 1")
     stages: list[Plain] = []
-    given = cast("list[dict[str, Plain]]", _with_defaults(data)["stages"])
-    for stage, settings in zip(given, recipe.stages, strict=True):
+    stages_before = cast("list[dict[str, Plain]]", _with_defaults(data)["stages"])
+    for stage, settings in zip(stages_before, recipe.stages, strict=True):
         lengths = cast("dict[str, Plain]", stretched(settings.optim, epochs / settings.epochs))
-        own = cast("dict[str, Plain]", stage.get("optim") or {})
-        stages.append({**stage, "epochs": epochs, "optim": merge(own, lengths)})
+        optim = cast("dict[str, Plain]", stage.get("optim") or {})
+        stages.append({**stage, "epochs": epochs, "optim": merge(optim, lengths)})
     return {**data, "stages": stages}
 
 
@@ -92,15 +92,19 @@ _APART = (
 
 def _described(data: dict[str, Plain], changed: dict[str, Plain], overrides: Sequence[str]) -> dict[str, Plain]:
     """Return the description of a recipe followed by its changes, where it has both and was not itself replaced."""
-    found = [one for one in overrides if not any(f"{one.partition('=')[0]}.".startswith(f"{name}.") for name in _APART)]
+    changes = [
+        assignment
+        for assignment in overrides
+        if not any(f"{assignment.partition('=')[0]}.".startswith(f"{name}.") for name in _APART)
+    ]
     description = data.get("description")
-    if not found or not description or changed.get("description") != description:
+    if not changes or not description or changed.get("description") != description:
         return {}
-    return {"description": f"{description}; changed: {', '.join(sorted(found))}"}
+    return {"description": f"{description}; changed: {', '.join(sorted(changes))}"}
 
 
-def _read(found: Path | dict[str, Plain]) -> dict[str, Plain]:
-    return read_yaml(found, find_recipe, spell=_with_words_spelled) if isinstance(found, Path) else found
+def _read(recipe: Path | dict[str, Plain]) -> dict[str, Plain]:
+    return read_yaml(recipe, find_recipe, spell=_with_words_spelled) if isinstance(recipe, Path) else recipe
 
 
 def _shipped(name: str) -> Path | dict[str, Plain] | None:
@@ -182,7 +186,7 @@ def make_recipe(data: dict[str, Plain], *, source: str) -> Recipe:
 
 
 def _place(data: dict[str, Plain]) -> None:
-    """Let data sets that are described without a root lie where those named by kind alone lie."""
+    """Fill in the recipe's root for data sets that are described without one."""
     datasets = data.get("datasets")
     for described in datasets.values() if isinstance(datasets, dict) else ():
         if not isinstance(described, dict):
@@ -242,9 +246,9 @@ def _completed(data: dict[str, Plain]) -> Plain:
 def _complete(stage: dict[str, Plain], data: dict[str, Plain]) -> dict[str, Plain]:
     completed = dict(stage)
     for key in PER_STAGE:
-        base, own = data.get(key), stage.get(key)
-        if isinstance(base, dict) and isinstance(own, dict):
-            completed[key] = merge(base, own)
-        elif own is None:  # a list takes the place of the whole
+        base, value = data.get(key), stage.get(key)
+        if isinstance(base, dict) and isinstance(value, dict):
+            completed[key] = merge(base, value)
+        elif value is None:  # a list takes the place of the whole
             completed[key] = base
     return completed

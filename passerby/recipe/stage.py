@@ -111,7 +111,7 @@ class StageSettings(Settings):
 
     @property
     def input_mask(self) -> InputMask:
-        """What the model is shown of a training image, apart from augmentation and what is done by chance."""
+        """Mask of the training images, apart from augmentation and changes of random images."""
         if self.foreground.use == "pool":
             return "weighted"
         return "foreground" if self.foreground.use == "mask" and self.foreground.chance == 1 else "none"

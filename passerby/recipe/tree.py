@@ -128,16 +128,16 @@ class Recipe(Settings):
 
     @property
     def input_mask(self) -> InputMask:
-        """What the model is shown of a test image."""
+        """Mask of the test images."""
         return self.trained_input_mask if self.test.input_mask == "auto" else self.test.input_mask
 
     @property
     def trained_input_mask(self) -> InputMask:
-        """What the model was shown last of a training image; see `StageSettings.input_mask`."""
+        """Mask of the training images of the last stage; see `StageSettings.input_mask`."""
         return self.stages[-1].input_mask
 
     def dataset(self, name: str) -> DatasetSettings:
-        """Where a named data set is read from."""
+        """Return the settings of a named data set: its reader and folder."""
         if name in self.datasets:
             return self.datasets[name]
         return dataset_settings(name, self.root, masks=self.masks, pattern=self.pattern)
@@ -150,15 +150,15 @@ class Recipe(Settings):
         return open_dataset(self.dataset(name), taken={*self.datasets, *shown, *self.tested} - {name})
 
     def dump(self) -> str:
-        """Every value, defaults included, as YAML that reads back to the same recipe.
+        """Return every value, defaults included, as YAML that reads back to the same recipe.
 
         A stage lists only what differs from the top level, so that a change of the top level reaches it.
         """
-        return dump_yaml(self.own_values())
+        return dump_yaml(self.uninherited_values())
 
     def dump_changes(self) -> str:
-        """What differs from the defaults, as YAML that reads back to the same recipe."""
-        data, defaults = self.own_values(), cast("dict[str, Plain]", Recipe().model_dump(mode="json"))
+        """Return the values that differ from the defaults, as YAML that reads back to the same recipe."""
+        data, defaults = self.uninherited_values(), cast("dict[str, Plain]", Recipe().model_dump(mode="json"))
         changes = difference({**defaults, "stages": []}, data)
         changes["stages"] = [_stage_changes(stage) for stage in cast("list[dict[str, Plain]]", data["stages"])]
         if "losses" in changes:  # named losses take the place of the default ones, instead of joining them
@@ -166,16 +166,16 @@ class Recipe(Settings):
             changes["losses"] = {name: value for name, value in losses.items() if value is not None}
         return dump_yaml(changes)
 
-    def own_values(self) -> dict[str, Plain]:
+    def uninherited_values(self) -> dict[str, Plain]:
         """Return every value as plain data, of stages without what they inherit."""
         data = cast("dict[str, Plain]", self.model_dump(mode="json"))
         for stage in cast("list[dict[str, Plain]]", data["stages"]):
             for key in PER_STAGE:
-                base, whole = data[key], stage[key]
-                if base == whole:
+                base, value = data[key], stage[key]
+                if base == value:
                     del stage[key]
-                elif isinstance(base, dict) and isinstance(whole, dict):
-                    stage[key] = difference(base, whole)
+                elif isinstance(base, dict) and isinstance(value, dict):
+                    stage[key] = difference(base, value)
         return data
 
 

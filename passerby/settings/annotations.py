@@ -47,11 +47,11 @@ def walk(kind: object, location: Sequence[int | str]) -> tuple[object, list[str]
     for part in location:
         variants = union_members(kind)
         settings = [member for member in variants if isinstance(member, type) and issubclass(member, Settings)]
-        fields = [annotation_of(one.model_fields[str(part)]) for one in settings if part in one.model_fields]
+        fields = [annotation_of(choice.model_fields[str(part)]) for choice in settings if part in choice.model_fields]
         items = (
             container_arguments(kind, list, tuple)[:1] if isinstance(part, int) else container_arguments(kind, dict)[1:]
         )
-        tagged = [one for one in settings if "kind" in one.model_fields and is_of_kind(one, part)]
+        tagged = [choice for choice in settings if "kind" in choice.model_fields and is_of_kind(choice, part)]
         if below := [*fields, *items]:
             kind = below[0]
         elif tagged:
@@ -85,7 +85,7 @@ def settings_at(kind: object, location: Sequence[int | str]) -> list[type[Settin
 
 def kinds_at(kind: object, location: Sequence[int | str]) -> list[str]:
     """Return the kinds of the members of a tagged union at a location."""
-    return [one.model_fields["kind"].default for one in settings_at(kind, location)]
+    return [settings.model_fields["kind"].default for settings in settings_at(kind, location)]
 
 
 def literals_at(kind: object, location: Sequence[int | str]) -> list[object]:

@@ -24,14 +24,16 @@ class Settings(pydantic.BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
-def first_difference(one: S, other: S, *, without: frozenset[str] = frozenset()) -> tuple[str, object, object] | None:
+def first_difference(
+    first: S, second: S, *, without: frozenset[str] = frozenset()
+) -> tuple[str, object, object] | None:
     """Return the name and both values, as plain data, of the first field that differs, or None.
 
     Args:
-        one: settings.
-        other: of the same class.
+        first: settings.
+        second: of the same class.
         without: names of fields that may differ.
 
     """
-    values, others = (settings.model_dump(mode="json", exclude=set(without)) for settings in (one, other))
+    values, others = (settings.model_dump(mode="json", exclude=set(without)) for settings in (first, second))
     return next(((name, value, others[name]) for name, value in values.items() if value != others[name]), None)

@@ -31,8 +31,8 @@ def build(kind: type[S], data: Mapping[str, Plain], *, source: str) -> S:
         for detail in root_mistakes(error.errors(include_url=False)):
             path = ".".join(walk(kind, detail["loc"])[1]) or "the recipe"
             mistakes.setdefault((path, repr(detail["input"])), []).append(detail)
-        found = [sentence for (where, _), details in mistakes.items() for sentence in explain(kind, where, details)]
-        raise UserError(f"{source}: {'; '.join(found)}") from error
+        sentences = [sentence for (where, _), details in mistakes.items() for sentence in explain(kind, where, details)]
+        raise UserError(f"{source}: {'; '.join(sentences)}") from error
 
 
 def _without_nulls(kind: object, data: Plain) -> Plain:

@@ -66,8 +66,8 @@ def merge(base: dict[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Pla
     return merged
 
 
-def difference(base: Mapping[str, Plain], whole: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return the least changes that `merge` lays over `base` to get the values of `whole`.
+def difference(base: Mapping[str, Plain], changed: Mapping[str, Plain]) -> dict[str, Plain]:
+    """Return the least changes that `merge` lays over `base` to get the values of `changed`.
 
     Keys that only `base` has stay out, because `merge` cannot take a key away.
 
@@ -76,10 +76,10 @@ def difference(base: Mapping[str, Plain], whole: Mapping[str, Plain]) -> dict[st
     >>> difference({"kind": "dbscan", "eps": 0.5}, {"kind": "kmeans", "k": 100})
     {'kind': 'kmeans', 'k': 100}
     """
-    if {"kind"} <= base.keys() & whole.keys() and base["kind"] != whole["kind"]:
-        return dict(whole)
+    if {"kind"} <= base.keys() & changed.keys() and base["kind"] != changed["kind"]:
+        return dict(changed)
     changes: dict[str, Plain] = {}
-    for key, value in whole.items():
+    for key, value in changed.items():
         old = base.get(key)
         if key in base and type(old) is type(value) and old == value:
             continue
@@ -106,15 +106,15 @@ def override(data: dict[str, Plain], assignment: str) -> dict[str, Plain]:
 
 
 def _put(node: Plain, keys: Sequence[str], value: Plain, path: str) -> Plain:
-    key, *rest = keys
+    key, *below = keys
     if isinstance(node, list):
         if not (key.isascii() and key.isdigit() and int(key) < len(node)):
             places = f"a number from 0 to {len(node) - 1}" if node else "left out, the list is empty"
             raise UserError(f"{path}: {key!r} must be {places}")
         items = list(node)
-        items[int(key)] = _put(items[int(key)], rest, value, path) if rest else value
+        items[int(key)] = _put(items[int(key)], below, value, path) if below else value
         return items
     mapping = node if isinstance(node, dict) else {}
-    if rest:
-        return {**mapping, key: _put(mapping.get(key), rest, value, path)}
+    if below:
+        return {**mapping, key: _put(mapping.get(key), below, value, path)}
     return merge(mapping, {key: value})

@@ -43,7 +43,7 @@ def _sentence(kind: type[Settings], where: str, detail: typing.Any) -> str:
             if (renamed := present_path(where)) is not None:
                 return f"unknown key {where}; it is called {renamed} now"
             *parents, word = detail["loc"]
-            known = sorted({name for one in settings_at(kind, parents) for name in one.model_fields})
+            known = sorted({name for settings in settings_at(kind, parents) for name in settings.model_fields})
             return f"unknown key {where}{_hint(kind, str(word), known)}"
         case "missing":
             return f"{where} is missing"

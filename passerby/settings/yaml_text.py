@@ -21,14 +21,14 @@ class _Loader(BoundedLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML keeps them on the class
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[object] = set()
+        keys: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise UserError(f"line {key_node.start_mark.line + 1}: a key must be a word, got {key!r}")
-            if key in seen:
+            if key in keys:
                 raise UserError(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice in one mapping")
-            seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
