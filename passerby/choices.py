@@ -41,7 +41,7 @@ class ChoiceSettings(Settings):
 
 
 def follow_table(table: Table[Any]) -> None:
-    """Let all settings with a value that is `OneOf` the table know the entries that are added to it."""
+    """Rebuild all settings with a value that is `OneOf` the table whenever an entry is added to it."""
     table.follow(lambda: _renew_values(table))
 
 

@@ -1,4 +1,4 @@
-"""How many processes there are, and the join of what each has of a table."""
+"""Number of processes, and the join of the rows that each has of a table."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ FIRST_PAUSE, LONGEST_PAUSE, PAUSE_OF_WINDOW = 30.0, 480.0, 20.0
 
 
 def bound_spin() -> None:
-    """Let threads of OpenMP that wait sleep after a short while; to be called before torch is imported.
+    """Limit the busy waiting of OpenMP's threads, which sleep afterwards; to be called before torch is imported.
 
     Nothing is done where the environment already sets how threads wait.
     """

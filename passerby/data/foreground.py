@@ -114,7 +114,7 @@ class ForegroundSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, data: object) -> object:
-        """Let `foreground: swap` stand for `foreground: {use: swap}`."""
+        """Read `foreground: swap` as `foreground: {use: swap}`."""
         return {"use": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ NEAREST_SHARE = 0.65
 
 @dataclass(frozen=True, eq=False)
 class CameraStatistics:
-    """What is subtracted from the vectors of each camera, and what they are divided by.
+    """Shift subtracted from the vectors of each camera, and spread by which they are divided.
 
     Attributes:
         cameras: (C,) ascending; of -1 where images of unknown camera were among them.

@@ -50,7 +50,7 @@ class LossSettings(ChoiceSettings):
 
     @property
     def features(self) -> dict[str, VectorName]:
-        """Which vector each loss that is present trains: `before_neck` or `after_neck`."""
+        """Vector that each loss that is present trains: `before_neck` or `after_neck`."""
         return {name: loss.feature for name, loss in self.chosen.items()}
 
     @property

@@ -111,7 +111,7 @@ class AKPNet(nn.Module):
         return cls(backbone, InputSettings.model_validate_json(inputs))
 
     def _begin(self, inputs: InputSettings) -> None:
-        """Let the last layer answer any image with the convolution that normalises it."""
+        """Set the last layer to predict, for any image, the convolution that normalises it."""
         last, middle = self.predict[-1], SIDE // 2
         assert isinstance(last, nn.Linear)
         kernel = torch.zeros(3, 3, SIDE, SIDE)

@@ -32,7 +32,7 @@ from passerby.types import NO_CAMERAS, CameraTable, Inputs, Output
 
 
 class ModelSettings(Settings):
-    """Which network turns an image into a vector."""
+    """Network that turns an image into a vector."""
 
     backbone: str = Field("resnet50", description="any timm model, for example resnet50.tv_in1k, or an OSNet")
     weights: str = Field("none", description="none | pretrained (timm's, downloaded) | a local file")

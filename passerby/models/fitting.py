@@ -1,4 +1,4 @@
-"""How the tensors of a file fit a network: under their own names, or after what can be done without guessing."""
+"""Fit of the tensors of a file to a network: under their own names, or after conversions that need no guess."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the tensors of a file fit a network of tokens: image towers, tables of positions, jigsaw branches, cameras."""
+"""Fit of the tensors of a file to a network of tokens: image towers, positions, jigsaw branches, cameras."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Places = tuple[tuple[Place, Place], tuple[Place, Place], tuple[Place, Place]]
 
 @dataclass(frozen=True)
 class Design:
-    """What tells one OSNet from another.
+    """Width, names and instance norms of an OSNet.
 
     Attributes:
         width: factor of all channels.

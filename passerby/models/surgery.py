@@ -67,7 +67,7 @@ def set_last_stride(body: Any, name: str) -> None:
 
 
 def set_stem_pool(body: Any, name: str) -> None:
-    """Let the first pooling of a ResNet see the pixels beyond the right and lower border instead of all round.
+    """Pad the first pooling of a ResNet beyond the right and lower border instead of all round.
 
     fast-reid pools so, and its weights give its own vectors only so.
     """

@@ -35,7 +35,7 @@ _NAMES = (
 
 
 class ClipReidChoices(SideChoices):
-    """What is no key of CLIP-ReID's files."""
+    """Settings that CLIP-ReID's files do not hold."""
 
     sie_coefficient: float = Field(1.0, description="factor of the camera embedding, 1.0 in the published command")
 

@@ -21,7 +21,7 @@ _POSITIONS = "image_encoder.attnpool.positional_embedding"
 
 
 class ClipResnetChoices(Settings):
-    """What is no key of the files."""
+    """Settings that CLIP-ReID's files of a ResNet-50 do not hold."""
 
     heads: Annotated[int, Field(ge=1)] | None = Field(
         None, description="heads of the attention; null = one per 64 channels, as published (32)"

@@ -20,7 +20,7 @@ from passerby.settings import Settings
 
 
 class FastReidChoices(Settings):
-    """What is no key of fast-reid's files."""
+    """Settings that fast-reid's files do not hold."""
 
     pool: Literal["auto", "avg", "gem", "max"] = Field(
         "auto", description="auto: GeM where its power is in the file or non-local blocks are (AGW), else the mean"

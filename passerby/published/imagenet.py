@@ -29,7 +29,7 @@ _CLASSIFIER = r"(fc|head|head\.fc|head_dist|classifier|last_linear)\.(weight|bia
 
 
 class StrideChoices(Settings):
-    """What is no key of a ResNet's file."""
+    """Settings that a ResNet's file does not hold."""
 
     last_stride: Literal[1, 2] = Field(2, description="of the last stage; re-identification often trains with 1")
 
@@ -121,7 +121,7 @@ class IbnNet(PublishedFamily):
 
 
 class TimmChoices(Settings):
-    """What is no key of timm's files."""
+    """Settings that timm's files do not hold."""
 
     model: str = Field("", description="timm's name of the network, such as resnet50.a1_in1k")
 

@@ -32,7 +32,7 @@ _DEAD = r"fc\..*|gem\.p|head\..*"
 
 
 class PartTokenChoices(VitChoices):
-    """What is no key of PASS's files."""
+    """Settings that PASS's files do not hold."""
 
     fusion: Literal["auto", "cat", "mean"] = Field(
         "auto", description="of class token and mean part token; auto: mean where the file has one neck alone, else cat"

@@ -24,7 +24,7 @@ _STEM = "patch_embed.projection.weight"
 
 
 class SoliderChoices(Settings):
-    """What is no key of SOLIDER's files."""
+    """Settings that SOLIDER's files do not hold."""
 
     semantic_weight: Annotated[float, Field(ge=0, le=1)] | None = Field(
         0.2, description="0.2 in the published re-identification; null = without the semantic layers"

@@ -22,7 +22,7 @@ _EUCLIDEAN = "tested by euclidean distance of plain vectors, as published; --set
 
 
 class TorchreidChoices(Settings):
-    """What is no key of torchreid's files."""
+    """Settings that torchreid's files do not hold."""
 
     last_stride: Literal["auto", 1, 2] = Field(
         "auto", description="of a ResNet's last stage; auto: 1 with a layer fc (resnet50_fc512), else 2 (resnet50)"

@@ -33,7 +33,7 @@ from passerby.types import NO_CAMERAS
 
 
 class TransReidChoices(SideChoices):
-    """What is no key of TransReID's files."""
+    """Settings that TransReID's files do not hold."""
 
     sie_coefficient: float = Field(3.0, description="factor of the camera embedding, 3.0 in all person configurations")
     attention_scale: Literal["auto", "head", "width"] = Field(

@@ -35,7 +35,7 @@ _SIZES = ((256, 128), (384, 128), (256, 256), (224, 224))
 
 
 class VitChoices(Settings):
-    """What is no key of the file of any vision transformer."""
+    """Settings that the file of a vision transformer does not hold."""
 
     heads: AtLeastOne | None = Field(None, description="of the attention; null = one per 64 of the width, as published")
     stride: AtLeastOne | None = Field(
@@ -44,7 +44,7 @@ class VitChoices(Settings):
 
 
 class SideChoices(VitChoices):
-    """What is no key of a file with embeddings of cameras."""
+    """Settings that a file with embeddings of cameras does not hold."""
 
     views: Annotated[int, Field(ge=0)] = Field(0, description="viewpoints in the embedding; 0 = cameras alone")
     cameras_of: str | None = Field(

@@ -1,4 +1,4 @@
-"""What a method may see of a run, and the handful of things that it may ask for."""
+"""Context of a method: the values of a run that it may read, and the few operations that it may call."""
 
 from __future__ import annotations
 

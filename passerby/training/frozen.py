@@ -40,7 +40,7 @@ def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter
 
 @dataclass(eq=False)
 class Frozen:
-    """What the present stage leaves as it is.
+    """Frozen parameters and modules of the present stage.
 
     Attributes:
         parameters: those that would learn without it.
@@ -66,7 +66,7 @@ class Frozen:
             module.eval()
 
     def release(self) -> None:
-        """Let everything learn again."""
+        """Unfreeze everything."""
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.parameters, self.modules = [], []

@@ -212,7 +212,7 @@ class Trainer:
         return time.perf_counter() - began
 
     def go_through(self, phase: str) -> None:
-        """Let the methods of a stage whose end is of one kind of `END_OF_STAGE` do their work."""
+        """Call `on_stage_end` of the methods whose end of a stage is of one kind of `END_OF_STAGE`."""
         at, seed = self.state.counters, self.setup.recipe.engine.seed
         for method in self.state.active_methods:  # each with a seed of its own, whichever methods there are beside it
             torch.manual_seed(mix_seeds(seed, at.stage, at.epoch))

@@ -121,7 +121,7 @@ def _int64() -> torch.dtype:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step gets.
+    """Inputs and labels of one training step.
 
     Attributes:
         inputs: what the model gets; with a mask in a training step only where it weights the pooling.
