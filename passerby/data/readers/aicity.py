@@ -83,7 +83,7 @@ def _unlabelled_note(count: int) -> tuple[str, ...]:
 
 def _labelled(folder: Path, files: frozenset[str]) -> Iterator[NamedImage]:
     """Yield the images with an entry in the labels, which are searched by pattern: no entity of XML is expanded."""
-    file, seen = folder / LABELS, set[str]()
+    file, images_listed = folder / LABELS, set[str]()
     for number, item in enumerate(_ITEM.finditer(_text(file)), start=1):
         values = dict(_ATTRIBUTE.findall(item[1]))
         image, vehicle, camera = (values.get(key, "") for key in ("imageName", "vehicleID", "cameraID"))
@@ -91,11 +91,11 @@ def _labelled(folder: Path, files: frozenset[str]) -> Iterator[NamedImage]:
             raise UserError(f"{file}, item {number}: imageName, vehicleID or cameraID is missing")
         if image not in files:
             raise UserError(f"{file}, item {number}: there is no image {image[:80]} in {folder / TRAIN}")
-        if image in seen:
+        if image in images_listed:
             raise UserError(f"{file}, item {number}: {image} has two entries")
-        seen.add(image)
+        images_listed.add(image)
         yield NamedImage(f"{TRAIN}/{image}", vehicle, camera.removeprefix("c"))
-    if not seen:
+    if not images_listed:
         raise UserError(f"{file} holds no entry like <Item imageName=... vehicleID=... cameraID=.../>")
 
 

@@ -74,9 +74,9 @@ def _recognise(settings: Auto) -> Recognised:
             "named by --data FOLDER or root=FOLDER"
         )
     root = existing_folder(settings.root, kind=settings.kind, expected=f"one of {LOOKED_FOR}")
-    here = layout_of(root)
-    if here is not None:
-        return here
+    layout = layout_of(root)
+    if layout is not None:
+        return layout
     inner = folder_names(root)
     below = {name: found for name in inner if (found := layout_of(root / name)) is not None}
     if len(below) > 1:

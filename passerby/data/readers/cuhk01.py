@@ -47,10 +47,10 @@ def read_cuhk01(settings: CUHK01, name: str) -> Dataset:
         for path, match in named(place, ".", NAMING).items()
     ]
     first, second = ([shot for shot in shots if (shot.cam == 1) == (view == 1)] for view in (1, 2))
-    drawn = draw_test(
+    division = draw_test(
         {shot.pid for shot in shots},
         place.absolute().parent / "splits.json",
         tested=lambda split: {int(file_name(item)[:4]) for item in split["query"]},
     )
-    parts = two_views(first, second, test=drawn.test, notes=(drawn.note,), lone=frozenset())
+    parts = two_views(first, second, test=division.test, notes=(division.note,), lone=frozenset())
     return nested_dataset(name, place, parts, published=PUBLISHED, masks=settings.masks)

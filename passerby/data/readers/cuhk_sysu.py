@@ -64,15 +64,17 @@ def read_cuhk_sysu(settings: CuhkSysu, name: str) -> Dataset:
         for inner in NEST.folders
     )
     boxes = Counter(shot.pid for shot in train)
-    kept = [shot for shot in train if boxes[shot.pid] >= settings.least]
-    identities = len({shot.pid for shot in kept})
+    train_shots = [shot for shot in train if boxes[shot.pid] >= settings.least]
+    identities = len({shot.pid for shot in train_shots})
     notes = (
         "CUHK-SYSU has no cameras: queries get camera 1, all else camera 0, so that no match is left out.",
         *_least_note(settings.least, identities, len(boxes)),
         *_count_note(place, len(boxes), len({shot.pid for shot in query})),
     )
-    learnt, asked, found = (split_of(shots, place, masks=settings.masks) for shots in (kept, query, gallery))
-    return Dataset(name, learnt, asked, found, notes)
+    train_split, query_split, gallery_split = (
+        split_of(shots, place, masks=settings.masks) for shots in (train_shots, query, gallery)
+    )
+    return Dataset(name, train_split, query_split, gallery_split, notes)
 
 
 def _least_note(least: int, identities: int, count: int) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def read_folder(settings: Folder, name: str) -> Dataset:
     if not divided and settings.test_share is None:
         _require_several(reading, folder)
     share = DEFAULT_SHARE if settings.test_share is None else settings.test_share
-    splits, notes = _as_told(reading) if divided else _by_hash(reading, share)
+    splits, notes = _by_roles(reading) if divided else _by_hash(reading, share)
     if not splits.all:
         raise UserError(f"folder: no image in {folder}; expected {EXPECTED}{why_none()}")
     train, query, gallery = (split_of(shots, folder, masks=settings.masks) for shots in number_shots(splits))
@@ -113,7 +113,7 @@ def read_folder(settings: Folder, name: str) -> Dataset:
 # ---- from what is read to a division
 
 
-def _as_told(reading: Reading) -> tuple[NamedSplits, tuple[str, ...]]:
+def _by_roles(reading: Reading) -> tuple[NamedSplits, tuple[str, ...]]:
     """Divide by the roles of the folders."""
     train, query, gallery, test = (reading.shots.get(role, []) for role in READ)
     distractors = reading.distractors
@@ -174,12 +174,12 @@ def _read_names(folder: Path) -> Reading:
         _refuse_depth(folder, read)
     if depths == {0, 1}:
         _refuse_both(folder, read)
-    found = _by_folder(folder, read) if depths == {1} and not _is_one_heap(read) else _by_name(folder, read)
+    labelled = _by_folder(folder, read) if depths == {1} and not _is_one_heap(read) else _by_name(folder, read)
     shots, distractors = (
         {role: [shot for place, shot in pairs if (place.role if names else "") == role] for role in names or ("",)}
-        for pairs in (found.shots, found.distractors)
+        for pairs in (labelled.shots, labelled.distractors)
     )
-    return Reading(shots, distractors, names, (*notes, *found.notes))
+    return Reading(shots, distractors, names, (*notes, *labelled.notes))
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ def _by_folder(folder: Path, places: Sequence[PathParts]) -> _Named:
             'identities; give a pattern (--pattern), such as "*/{pid}_{cam}_*", or "{pid}/*" where '
             "each folder is one identity"
         )
-    looked = [f"{place.camera}/{place.name}" if place.camera else place.name for place in places]
-    cameras = read_cameras(looked, [place.path for place in places])
+    texts = [f"{place.camera}/{place.name}" if place.camera else place.name for place in places]
+    cameras = read_cameras(texts, [place.path for place in places])
     shots = [
         (place, NamedImage(place.path, place.others[0], cam)) for place, cam in zip(places, cameras.names, strict=True)
     ]
@@ -287,13 +287,13 @@ def _fitting(folder: Path, pattern: Pattern, *, inner: str) -> list[NamedImage]:
     """Read the images of `folder/inner`."""
     shots: list[NamedImage] = []
     for path in _images_at(folder / inner, pattern.depth):
-        found = pattern.match(path)
-        if found is None:
+        values = pattern.match(path)
+        if values is None:
             raise UserError(f"folder: {_join(inner, path)} does not fit the pattern {pattern.text!r}")
-        frame = found.get("frame")
+        frame = values.get("frame")
         shots.append(
             NamedImage(
-                _join(inner, path), found.get("pid", ""), found.get("cam", ""), None if frame is None else int(frame)
+                _join(inner, path), values.get("pid", ""), values.get("cam", ""), None if frame is None else int(frame)
             )
         )
     if not shots:

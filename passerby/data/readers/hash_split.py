@@ -32,11 +32,11 @@ def choose_queries(shots: Sequence[NamedImage]) -> list[bool]:
     asking = {cam for cam, count in counts.items() if count > 1}
     if not asking and len(shots) > 1:
         asking = {shots[0].cam}
-    chosen: list[bool] = []
+    is_query: list[bool] = []
     for shot in shots:
-        chosen.append(shot.cam in asking)
+        is_query.append(shot.cam in asking)
         asking.discard(shot.cam)
-    return chosen
+    return is_query
 
 
 def split_by_hash(shots: Sequence[NamedImage], share: float) -> NamedSplits:

@@ -49,17 +49,19 @@ def read_ilids(settings: ILIDS, name: str) -> Dataset:
     place = NEST.find(settings.root)
     shots = [Shot(path, int(m["pid"]), int(m["cam"])) for path, m in named(place, ".", NAMING).items()]
     file = place.absolute().parents[1] / "splits.json"
-    drawn = draw_test({shot.pid for shot in shots}, file, tested=lambda split: _people(split["query"]))
-    tested = [shot for shot in shots if shot.pid in drawn.test]
+    division = draw_test({shot.pid for shot in shots}, file, tested=lambda split: _people(split["query"]))
+    tested = [shot for shot in shots if shot.pid in division.test]
     if file.is_file():
         query, gallery = (_listed(tested, file, role) for role in ("query", "gallery"))
     else:
         query = list({shot.pid: shot for shot in reversed(tested)}.values())[::-1]
         last = {shot.pid: shot for shot in tested}
         gallery = [last[shot.pid] for shot in query if last[shot.pid] != shot]
-    train = [shot for shot in shots if shot.pid not in drawn.test]
-    learnt, asked, kept = (split_of(part, place, masks=settings.masks) for part in (train, query, gallery))
-    return Dataset(name, learnt, asked, kept, (drawn.note, *_count_note(place, shots)))
+    train = [shot for shot in shots if shot.pid not in division.test]
+    train_split, query_split, gallery_split = (
+        split_of(part, place, masks=settings.masks) for part in (train, query, gallery)
+    )
+    return Dataset(name, train_split, query_split, gallery_split, (division.note, *_count_note(place, shots)))
 
 
 def _people(items: Iterable[object]) -> set[int]:

@@ -123,8 +123,10 @@ def read_three_folders(folder: Path, name: str, *, naming: Naming, published: Pu
         *(distractor_note(len(train) - len(labelled)) if is_distractor else zero_note(any(shown))),
         *count_note(folder, published, (len(labelled), len(query), len(gallery))),
     )
-    learnt, asked, kept = (split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery))
-    return Dataset(name, learnt, asked, kept, notes)
+    train_split, query_split, gallery_split = (
+        split_of(shots, folder, masks=masks) for shots in (labelled, query, gallery)
+    )
+    return Dataset(name, train_split, query_split, gallery_split, notes)
 
 
 def junk_note(count: int) -> tuple[str, ...]:
@@ -177,8 +179,8 @@ def count_note(folder: Path, published: Published, counts: tuple[int, int, int])
     reference = (published.train, published.query, published.gallery)
     if counts == reference:
         return ()
-    got, wanted = ("/".join(f"{count:,}" for count in triple) for triple in (counts, reference))
+    present, expected = ("/".join(f"{count:,}" for count in triple) for triple in (counts, reference))
     return (
-        f"{folder.absolute().name} has {got} images (train/query/gallery), not the {wanted} of {published.title} as "
-        f"published; {UNLIKE_PUBLISHED}.",
+        f"{folder.absolute().name} has {present} images (train/query/gallery), not the {expected} of {published.title} "
+        f"as published; {UNLIKE_PUBLISHED}.",
     )

@@ -43,8 +43,8 @@ def existing_folder(root: str, *, kind: str, expected: str) -> Path:
     path = existing_form(Path(root).expanduser())
     if path.is_dir():
         return path
-    what = "is a file, not a folder" if path.exists() else "does not exist"
-    raise UserError(f"{kind}: {path} {what}; expected {expected} there")
+    problem = "is a file, not a folder" if path.exists() else "does not exist"
+    raise UserError(f"{kind}: {path} {problem}; expected {expected} there")
 
 
 def locate(root: str, *, kind: str, holds: Callable[[Path], bool], expected: str) -> Path:
@@ -64,11 +64,11 @@ def locate(root: str, *, kind: str, holds: Callable[[Path], bool], expected: str
     if holds(path):
         return path
     below = folder_names(path)
-    found = [name for name in below if holds(path / name)]
-    if len(found) == 1:
-        return path / found[0]
-    if found:
-        raise UserError(f"{kind}: {path} holds several such folders ({', '.join(found)}); give one of them as root")
+    matching = [name for name in below if holds(path / name)]
+    if len(matching) == 1:
+        return path / matching[0]
+    if matching:
+        raise UserError(f"{kind}: {path} holds several such folders ({', '.join(matching)}); give one of them as root")
     raise UserError(f"{kind}: expected {expected} in {path} or one level below, found {some(below, 'no folder')}")
 
 
@@ -78,8 +78,8 @@ def some(names: Sequence[str], nothing: str) -> str:
     >>> some(["a", "b", "c", "d", "e", "f", "g"], "no folder")
     'a, b, c, d, e and 2 more'
     """
-    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + rest if names else nothing
+    further = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + further if names else nothing
 
 
 def split_of(shots: Sequence[Shot], folder: Path, *, masks: str | None = None) -> Split:
@@ -95,8 +95,8 @@ def split_of(shots: Sequence[Shot], folder: Path, *, masks: str | None = None) -
 
     """
     relative = [shot.path for shot in shots]
-    found = find_masks(relative, folder, masks=masks)
-    return columns(shots, [f"{folder}/{path}" for path in relative], masks=found)
+    mask_paths = find_masks(relative, folder, masks=masks)
+    return columns(shots, [f"{folder}/{path}" for path in relative], masks=mask_paths)
 
 
 def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]) -> Split:
@@ -129,17 +129,19 @@ def find_masks(relative: Iterable[str], folder: Path, *, masks: str | None = Non
     absolute = folder.absolute()
     places = [folder / MASK_FOLDER, absolute.parent / MASK_FOLDER / absolute.name]
     if masks is not None:
-        given = existing_folder(masks, kind="masks", expected="one .png for each image, at the same relative path,")
-        places = [given, given / absolute.name]
+        mask_folder = existing_folder(
+            masks, kind="masks", expected="one .png for each image, at the same relative path,"
+        )
+        places = [mask_folder, mask_folder / absolute.name]
     places = [place for place in places if place.is_dir()]
     below: dict[str, dict[str, str]] = {}
-    found: list[str] = []
+    paths: list[str] = []
     for path in relative:
         parent, _, name = path.rpartition("/")
         if parent not in below:
             below[parent] = _masks_below(places, parent)
-        found.append(below[parent].get(nfc(name.rpartition(".")[0]) + ".png", ""))
-    return found
+        paths.append(below[parent].get(nfc(name.rpartition(".")[0]) + ".png", ""))
+    return paths
 
 
 def _masks_below(places: Sequence[Path], parent: str) -> dict[str, str]:

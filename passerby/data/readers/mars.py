@@ -73,8 +73,10 @@ def read_mars(settings: MARS, name: str) -> Dataset:
         f"all images of the others, so {UNLIKE_PUBLISHED}.",
         *junk_note(len(listed) + len(tested) - len(without_junk(listed)) - len(everyone)),
     )
-    learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))
-    return Dataset(name, learnt, asked, kept, notes)
+    train_split, query_split, gallery_split = (
+        split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery)
+    )
+    return Dataset(name, train_split, query_split, gallery_split, notes)
 
 
 def _read(folder: Path, inner: str) -> list[Shot]:
@@ -95,15 +97,15 @@ def _by_lists(info: Path) -> tuple[frozenset[str], frozenset[str], str]:
     The rows of `track_test_info` are (first, last, identity, camera) with places in test_name.txt, counted from 1.
     """
     tracks = _matrix(info / "tracks_test_info.mat", "track_test_info")
-    chosen = _matrix(info / "query_IDX.mat", "query_IDX").ravel()
+    query_tracks = _matrix(info / "query_IDX.mat", "query_IDX").ravel()
     file = info / "test_name.txt"
     if not file.is_file():
         raise UserError(f"mars: there is no {file}, which the lists beside it are about")
     names = file.read_text(encoding="utf-8").split()
-    fits = tracks.ndim == 2 and tracks.shape[1] >= 2 and _inside(chosen, len(tracks))
+    fits = tracks.ndim == 2 and tracks.shape[1] >= 2 and _inside(query_tracks, len(tracks))
     if not fits or not _inside(tracks[:, :2], len(names)):
         raise UserError(f"mars: the lists in {info} do not fit one another")
-    spans = [names[int(first) - 1 : int(last)] for first, last in tracks[chosen - 1, :2]]
+    spans = [names[int(first) - 1 : int(last)] for first, last in tracks[query_tracks - 1, :2]]
     first = frozenset(span[0] for span in spans if span)
     further = frozenset(name for span in spans for name in span[1:])
     return first, further, f"MARS, {len(spans):,} query tracklets of {info}."

@@ -79,8 +79,10 @@ def read_msmt17(settings: MSMT17, name: str) -> Dataset:
         f"Test identities are numbered on from {first_pid}, because the lists of the data set start again at 0.",
         *count_note(folder, PUBLISHED[settings.split], (len(train), len(query), len(gallery))),
     )
-    learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))
-    return Dataset(name, learnt, asked, kept, notes)
+    train_split, query_split, gallery_split = (
+        split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery)
+    )
+    return Dataset(name, train_split, query_split, gallery_split, notes)
 
 
 def _read_list(file: Path, inner: str, *, first_pid: int) -> list[Shot]:

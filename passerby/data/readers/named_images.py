@@ -91,10 +91,10 @@ def name_notes(splits: NamedSplits) -> tuple[str, ...]:
         {word for word in words if word not in NOBODY} for words in zip(*((s.pid, s.cam) for s in shots), strict=True)
     )
     notes: list[str] = []
-    for what, words in (("identities", pids), ("cameras", cams)):
+    for column, words in (("identities", pids), ("cameras", cams)):
         if words and not are_numbers(words):
             named = [f"{word} = {number}" for number, word in enumerate(sorted(words))]
-            notes.append(f"The {what} are words and are numbered in sorted order: {some(named, 'none')}.")
+            notes.append(f"The {column} are words and are numbered in sorted order: {some(named, 'none')}.")
     if not pids:
         notes.append("No identity is known, so only training without labels is possible.")
     if not cams:

@@ -37,11 +37,11 @@ class Nest:
     @property
     def expected(self) -> str:
         """The layout in words, for errors."""
-        what = f"files like {self.naming.example}"
+        files = f"files like {self.naming.example}"
         if self.folders != (".",):
-            what = f"the folders {', '.join(self.folders[:-1])} and {self.folders[-1]} with {what}"
+            files = f"the folders {', '.join(self.folders[:-1])} and {self.folders[-1]} with {files}"
         inner = [place for place in self.places if place != "."]
-        return f"{what} (directly or below {' or '.join(inner)})" if inner else what
+        return f"{files} (directly or below {' or '.join(inner)})" if inner else files
 
     def find(self, root: str) -> Path:
         """Return the folder that has the folders: at one of the places of `root` or of the only one below that fits.
@@ -56,7 +56,7 @@ class Nest:
         return place
 
     def _place(self, folder: Path) -> Path | None:
-        return next((found for place in self.places if self.lies_in(found := folder / place)), None)
+        return next((path for place in self.places if self.lies_in(path := folder / place)), None)
 
     def lies_in(self, place: Path) -> bool:
         """Whether the folders are directly in `place`, with files named as expected."""
@@ -73,15 +73,15 @@ def named(place: Path, inner: str, naming: Naming) -> dict[str, re.Match[str]]:
         UserError: a name does not fit, and which.
 
     """
-    found: dict[str, re.Match[str]] = {}
+    matches: dict[str, re.Match[str]] = {}
     for name in image_names(place / inner):
         match = naming.regex.match(name)
         if match is None:
             raise UserError(
                 f"{place / inner / name} is not named like {naming.example}; for other names use kind: folder"
             )
-        found[name if inner == "." else f"{inner}/{name}"] = match
-    return found
+        matches[name if inner == "." else f"{inner}/{name}"] = match
+    return matches
 
 
 @dataclass(frozen=True)

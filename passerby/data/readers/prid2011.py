@@ -53,11 +53,11 @@ def read_prid2011(settings: PRID2011, name: str) -> Dataset:
         for cam, inner in enumerate(NEST.folders, start=1)
     )
     first = [shot for shot in first if shot.pid <= SHARED]
-    drawn = draw_test(
+    division = draw_test(
         {shot.pid for shot in first} & {shot.pid for shot in second},
         place.absolute().parents[1] / "splits_single_shot.json",
         tested=lambda split: {int(str(item)) for item in split["test"]},
     )
     lone = frozenset(shot.pid for shot in second if shot.pid > SHARED)
-    parts = two_views(first, second, test=drawn.test, notes=(drawn.note,), lone=lone)
+    parts = two_views(first, second, test=division.test, notes=(division.note,), lone=lone)
     return nested_dataset(name, place, parts, published=PUBLISHED, masks=settings.masks)

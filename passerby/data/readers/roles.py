@@ -104,14 +104,14 @@ def role_folders(folder: Path) -> dict[str, str]:
         UserError: two sub-folders for the same purpose.
 
     """
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for name in folder_names(folder):
         role = role_of(name)
-        if role in found:
-            raise UserError(f"folder: {folder} holds both {found[role]} and {name}; keep one")
+        if role in folders:
+            raise UserError(f"folder: {folder} holds both {folders[role]} and {name}; keep one")
         if role in READ:
-            found[role] = name
-    return {role: found[role] for role in READ if role in found}
+            folders[role] = name
+    return {role: folders[role] for role in READ if role in folders}
 
 
 def role_places(folder: Path, inner: str = "") -> list[tuple[str, str]]:
@@ -121,11 +121,11 @@ def role_places(folder: Path, inner: str = "") -> list[tuple[str, str]]:
         UserError: two sub-folders for the same purpose.
 
     """
-    found: list[tuple[str, str]] = []
+    places: list[tuple[str, str]] = []
     for role, name in role_folders(folder / inner).items():
         path = f"{inner}/{name}" if inner else name
-        found += role_places(folder, path) or [(role, path)]
-    return found
+        places += role_places(folder, path) or [(role, path)]
+    return places
 
 
 def not_read(paths: Iterable[str]) -> list[str]:

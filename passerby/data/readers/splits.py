@@ -42,8 +42,8 @@ def draw_test(
     """
     known = frozenset(identities)
     if not file.is_file():
-        chosen = choose_test(map(str, known), DEFAULT_SHARE)
-        return Drawn(frozenset(map(int, chosen)), drawn_note(file))
+        identities_drawn = choose_test(map(str, known), DEFAULT_SHARE)
+        return Drawn(frozenset(map(int, identities_drawn)), drawn_note(file))
     split = first_split(file)
     try:
         test = frozenset(tested(split))

@@ -78,7 +78,7 @@ def read_csv(settings: Csv, name: str) -> Dataset:
     rows = [(_shot(line, file), _role(line, file)) for line in lines]
     notes: list[str] = []
     if "role" in header:
-        splits = NamedSplits(*([shot for shot, role in rows if role == wanted] for wanted in ROLES))
+        splits = NamedSplits(*([shot for shot, role in rows if role == each] for each in ROLES))
         if not splits.all:
             raise UserError(f"csv: no line of {file} has a role; allowed: {', '.join(ROLES)}")
         notes.extend(_unused_note(len(rows) - len(splits.all)))
@@ -100,8 +100,8 @@ def _masks(shots: Sequence[NamedImage], file: Path, header: Sequence[str], setti
         return [shot.mask for shot in shots]
     relative = [os.path.relpath(shot.path, file.parent) for shot in shots]
     below = [path for path in relative if not path.startswith(os.pardir)]
-    found = dict(zip(below, find_masks(below, file.parent, masks=settings.masks), strict=True))
-    return [found.get(path, "") for path in relative]
+    masks_by_path = dict(zip(below, find_masks(below, file.parent, masks=settings.masks), strict=True))
+    return [masks_by_path.get(path, "") for path in relative]
 
 
 def _unused_note(count: int) -> tuple[str, ...]:
@@ -177,8 +177,8 @@ def _frame(line: Line, file: Path) -> int | None:
     text = line.cells.get("frame", "")
     frame = whole_number(text)
     if text and frame is None:
-        given = repr(text) if len(text) <= 40 else f"{text[:20]!r}... ({len(text):,} characters)"
-        raise UserError(f"csv: {file}, line {line.number}: frame {given} is not a whole number")
+        shown = repr(text) if len(text) <= 40 else f"{text[:20]!r}... ({len(text):,} characters)"
+        raise UserError(f"csv: {file}, line {line.number}: frame {shown} is not a whole number")
     return frame
 
 

@@ -63,24 +63,28 @@ def read_vehicleid(settings: VehicleID, name: str) -> Dataset:
     files = {file.rpartition(".")[0]: file for file in image_names(folder / IMAGES)}
     train = _read_list(folder / LISTS / TRAIN, files)
     tested = _read_list(folder / LISTS / f"test_list_{settings.test}.txt", files)
-    drawn = _draw(tested, settings.draw)
-    query = [shot for shot in tested if shot.path not in drawn]
-    gallery = [shot for shot in tested if shot.path in drawn]
+    gallery_paths = _draw(tested, settings.draw)
+    query = [shot for shot in tested if shot.path not in gallery_paths]
+    gallery = [shot for shot in tested if shot.path in gallery_paths]
     note = (
         f"VehicleID, test list of {settings.test}: one image of each identity is the gallery, drawing {settings.draw} "
         f"by a hash of the names; published scores are means over ten random drawings, so {UNLIKE_PUBLISHED}."
     )
-    learnt, asked, kept = (split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery))
-    return Dataset(name, learnt, asked, kept, (note, "VehicleID has no cameras, so all matches count."))
+    train_split, query_split, gallery_split = (
+        split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery)
+    )
+    return Dataset(
+        name, train_split, query_split, gallery_split, (note, "VehicleID has no cameras, so all matches count.")
+    )
 
 
 def _draw(shots: Sequence[Shot], draw: int) -> frozenset[str]:
     """Return the path of one image of each identity."""
-    chosen: dict[int, tuple[str, str]] = {}
+    smallest: dict[int, tuple[str, str]] = {}
     for shot in shots:
         rank = hashlib.sha256(f"{draw}/{shot.path}".encode()).hexdigest()
-        chosen[shot.pid] = min(chosen.get(shot.pid, (rank, shot.path)), (rank, shot.path))
-    return frozenset(path for _, path in chosen.values())
+        smallest[shot.pid] = min(smallest.get(shot.pid, (rank, shot.path)), (rank, shot.path))
+    return frozenset(path for _, path in smallest.values())
 
 
 def _read_list(file: Path, files: dict[str, str]) -> list[Shot]:

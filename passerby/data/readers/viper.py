@@ -46,10 +46,10 @@ def read_viper(settings: VIPeR, name: str) -> Dataset:
         for cam, inner in enumerate(NEST.folders, start=1)
     )
     identities = {shot.pid for shot in first} & {shot.pid for shot in second}
-    drawn = draw_test(
+    division = draw_test(
         identities,
         place.absolute().parent / "splits.json",
         tested=lambda split: {int(file_name(item).partition("_")[0]) for item in split["query"]},
     )
-    parts = two_views(first, second, test=drawn.test, notes=(drawn.note,), lone=frozenset())
+    parts = two_views(first, second, test=division.test, notes=(division.note,), lone=frozenset())
     return nested_dataset(name, place, parts, published=PUBLISHED, masks=settings.masks)

@@ -41,8 +41,8 @@ def identity_batches(
     while len(batches) < count:
         if len(groups) < identities:
             groups = {identity: _deal(rows[identity], instances, generator) for identity in rows}
-        drawn = generator.choice(np.array(sorted(groups)), identities, replace=False)
-        batches.append(np.concatenate([groups[int(identity)].pop() for identity in drawn]))
+        batch = generator.choice(np.array(sorted(groups)), identities, replace=False)
+        batches.append(np.concatenate([groups[int(identity)].pop() for identity in batch]))
         groups = {identity: dealt for identity, dealt in groups.items() if dealt}
     return np.stack(batches)
 

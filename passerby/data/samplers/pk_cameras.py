@@ -52,8 +52,8 @@ def camera_batches(
     while len(batches) < count:
         order = generator.permutation(present)
         for start in range(0, len(order) - identities + 1, identities):
-            drawn = order[start : start + identities]
-            groups = [_group(rows[int(identity)], cam, instances, generator) for identity in drawn]
+            batch = order[start : start + identities]
+            groups = [_group(rows[int(identity)], cam, instances, generator) for identity in batch]
             batches.append(np.concatenate(groups))
     return np.stack(batches[:count])
 
@@ -83,8 +83,8 @@ def _group(rows: Ints, cam: Ints, instances: int, generator: np.random.Generator
     pool = partners(anchor, rows, cam)
     if not len(pool):
         return np.full(instances, anchor)
-    drawn = generator.choice(pool, instances - 1, replace=len(pool) < instances - 1)
-    return np.concatenate([[anchor], drawn])
+    others = generator.choice(pool, instances - 1, replace=len(pool) < instances - 1)
+    return np.concatenate([[anchor], others])
 
 
 class PkCamerasSettings(GroupSamplerSettings):

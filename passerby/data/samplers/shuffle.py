@@ -30,8 +30,8 @@ def shuffled_batches(labels: Ints, generator: np.random.Generator, *, size: int,
     """
     rows = require_rows(labels, size=size)
     passes = -(-count * size // len(rows))
-    drawn = np.concatenate([generator.permutation(rows) for _ in range(passes)])
-    return drawn[: count * size].reshape(count, size)
+    order = np.concatenate([generator.permutation(rows) for _ in range(passes)])
+    return order[: count * size].reshape(count, size)
 
 
 def require_rows(labels: Ints, *, size: int) -> Ints:
