@@ -176,8 +176,8 @@ def count_people(groups: list[Doubles]) -> Doubles:
 
 def _cosines(vectors: Doubles) -> Doubles:
     """Return the cosines (n, n) of vectors, at most `SAMPLE` of them; -2 of each with itself."""
-    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(int)
-    units = unit_rows(vectors[chosen].astype(np.float32))
+    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(int)
+    units = unit_rows(vectors[rows].astype(np.float32))
     table = (units @ units.T).astype(np.float64)
     np.fill_diagonal(table, -2)
     return table

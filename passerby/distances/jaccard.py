@@ -81,9 +81,9 @@ def _fill_rows(
         row = out[line]
         row[:] = 0
         for entry in range(start[line], start[line + 1]):
-            mine = value[entry]
+            weight = value[entry]
             for meeting in range(inverted_start[column[entry]], inverted_start[column[entry] + 1]):
-                row[inverted_column[meeting]] += min(mine, inverted_value[meeting])
+                row[inverted_column[meeting]] += min(weight, inverted_value[meeting])
         for place in range(row.shape[0]):
             row[place] = max(one - row[place] / (two - row[place]), np.float32(0))
 

@@ -163,15 +163,15 @@ def nearest_neighbours(sides: tuple[ScaledVectors, ...], count: int, *, metric: 
 
 def _by_halves(source: PairwiseDistances, count: int) -> tuple[Ints, Floats, Floats]:
     """Return rows and values (N, K) of the nearest, and the largest value of every row (N,), as blocks hold them."""
-    found = NearestSoFar(source.shape[0], count)
+    nearest = NearestSoFar(source.shape[0], count)
     largest = torch.full((source.shape[0],), -torch.inf)
     for start, block in source.upper_blocks():
-        found.offer(block.numpy(), start)
+        nearest.offer(block.numpy(), start)
         stop = start + len(block)
         largest[start:stop] = torch.maximum(largest[start:stop], block.amax(dim=1))
         if stop < len(largest):
             largest[stop:] = torch.maximum(largest[stop:], block[:, len(block) :].amax(dim=0))
-    return found.row, found.value, largest.numpy()
+    return nearest.row, nearest.value, largest.numpy()
 
 
 def _by_rows(source: PairwiseDistances, count: int) -> tuple[Ints, Floats, Floats]:

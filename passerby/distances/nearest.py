@@ -80,9 +80,9 @@ class NearestSoFar:
         # the kernels do not check bounds
         assert first + width == len(self.row)
         assert height <= width
-        found = (self.row, self.value, self._worst)
-        over_rows(lambda begin, end: _offer_rows(begin, end, first, block, *found), height)
-        over_rows(lambda begin, end: _offer_columns(height + begin, height + end, first, block, *found), width - height)
+        lists = (self.row, self.value, self._worst)
+        over_rows(lambda begin, end: _offer_rows(begin, end, first, block, *lists), height)
+        over_rows(lambda begin, end: _offer_columns(height + begin, height + end, first, block, *lists), width - height)
 
 
 @compiled()

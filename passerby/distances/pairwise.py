@@ -118,17 +118,17 @@ class PairwiseDistances:
         assert self.left is self.right
         buffer = empty_block(rows_per_block(*self.shape), self.shape[1], device=self.left[0].rows.device)
         for start, chunk in self._chunks(len(buffer)):
-            rest = PairwiseDistances((chunk,), _parts_from(self.right, start), self.metric)
-            height, width = rest.shape
-            yield start, rest._fill(chunk, buffer.flatten()[: height * width].view(height, width))
+            remaining = PairwiseDistances((chunk,), _parts_from(self.right, start), self.metric)
+            height, width = remaining.shape
+            yield start, remaining._fill(chunk, buffer.flatten()[: height * width].view(height, width))
 
     def _chunks(self, rows: int) -> Iterator[tuple[int, ScaledVectors]]:
         """Yield (first row, at most so many of the left rows)."""
         done = 0
         for part in self.left:
             for start in range(0, len(part), rows):
-                chosen = slice(start, min(start + rows, len(part)))
-                yield done + start, ScaledVectors(part.rows[chosen], part.scale[chosen])
+                rows_of_chunk = slice(start, min(start + rows, len(part)))
+                yield done + start, ScaledVectors(part.rows[rows_of_chunk], part.scale[rows_of_chunk])
             done += len(part)
 
     def _fill(self, left: ScaledVectors, out: torch.Tensor) -> torch.Tensor:
@@ -147,11 +147,11 @@ class PairwiseDistances:
 
 def _parts_from(parts: tuple[ScaledVectors, ...], first: int) -> tuple[ScaledVectors, ...]:
     """Return the parts without their first so many rows."""
-    kept = []
+    remaining = []
     for part in parts:
-        kept.append(ScaledVectors(part.rows[first:], part.scale[first:]))
+        remaining.append(ScaledVectors(part.rows[first:], part.scale[first:]))
         first = max(first - len(part), 0)
-    return tuple(part for part in kept if len(part))
+    return tuple(part for part in remaining if len(part))
 
 
 def pairwise(query: Floats, gallery: Floats, *, metric: Metric = "cosine", device: str = "cpu") -> PairwiseDistances:

@@ -182,18 +182,18 @@ def _encode_rows(
     most = sets.shape[1] * (1 + half_sets.shape[1])
     member, original, known = np.full(count_rows, -1), np.full(count_rows, -1), np.full(count_rows, -1)
     place_of = np.empty(count_rows, np.int64)
-    found = np.empty(most, np.int64)
+    neighbours = np.empty(most, np.int64)
     sizes_out = np.empty(last - first, np.int64)
     columns, values = np.empty((last - first) * most, np.int64), np.empty((last - first) * most, np.float32)
     used = 0
     for image in range(first, last):
-        size = _expanded(image, sets, sizes, half_sets, half_sizes, member, original, found)
+        size = _expanded(image, sets, sizes, half_sets, half_sizes, member, original, neighbours)
         for place in range(row.shape[1]):
             known[row[image, place]] = image
             place_of[row[image, place]] = place
         total = 0.0
         for entry in range(size):
-            other = found[entry]
+            other = neighbours[entry]
             if known[other] == image:
                 distance = square[image, place_of[other]]
             else:
@@ -213,7 +213,7 @@ def _mean_rows(first: int, last: int, starts: Ints, columns: Ints, values: Float
     for image in range(first, last):
         for other in nearest[image]:
             most += starts[other + 1] - starts[other]
-    seen = np.full(starts.shape[0] - 1, -1)
+    last_image = np.full(starts.shape[0] - 1, -1)
     place_of = np.empty(starts.shape[0] - 1, np.int64)
     sizes_out = np.empty(last - first, np.int64)
     columns_out, values_out = np.empty(most, np.int64), np.zeros(most, np.float32)
@@ -224,8 +224,8 @@ def _mean_rows(first: int, last: int, starts: Ints, columns: Ints, values: Float
         for other in nearest[image]:
             for entry in range(starts[other], starts[other + 1]):
                 column = columns[entry]
-                if seen[column] != image:
-                    seen[column], place_of[column] = image, used
+                if last_image[column] != image:
+                    last_image[column], place_of[column] = image, used
                     columns_out[used] = column
                     used += 1
                 values_out[place_of[column]] += values[entry] * share

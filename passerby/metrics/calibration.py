@@ -163,8 +163,8 @@ def calibrate(
     pairs = itertools.combinations(range(len(images.cameras)), 2) if images.apart else ()
     by_cameras = []
     for pair in pairs:
-        chosen = (impostors.of(pair), genuine.of(pair), counts[:, list(pair)])
-        row = _thresholds(pair, *chosen, draws, rates, apart=True)
+        pairs_and_counts = (impostors.of(pair), genuine.of(pair), counts[:, list(pair)])
+        row = _thresholds(pair, *pairs_and_counts, draws, rates, apart=True)
         names = (int(images.cameras[pair[0]]), int(images.cameras[pair[1]]))
         by_cameras.append(row.model_copy(update={"cameras": names}))
     return Calibration(
@@ -206,17 +206,17 @@ def _small_pairs(images: _Images, rate: float) -> tuple[_Pairs, _Pairs]:
     total = int(histogram.sum())
     if not total:
         raise UserError("no two images show different identities in different cameras, so nothing can be calibrated")
-    wanted = min(total, math.ceil(_MARGIN * rate * total) + FEWEST_ERRORS)
-    limit = (int(np.searchsorted(np.cumsum(histogram), wanted)) + 1) * 2 / (_BINS - 1)
+    enough = min(total, math.ceil(_MARGIN * rate * total) + FEWEST_ERRORS)
+    limit = (int(np.searchsorted(np.cumsum(histogram), enough)) + 1) * 2 / (_BINS - 1)
     impostors: list[_Pairs] = []
     genuine: list[_Pairs] = []
     for rows, distances in images.blocks():
         same = images.person[rows, None] == images.person[None, rows.start :]
-        for kept, mask in ((genuine, same & ~np.isnan(distances)), (impostors, ~same & (distances <= limit))):
+        for pairs, mask in ((genuine, same & ~np.isnan(distances)), (impostors, ~same & (distances <= limit))):
             left, right = np.nonzero(mask)
             first, second = left + rows.start, right + rows.start
             cameras = np.sort(np.stack([images.camera[first], images.camera[second]], axis=1), axis=1)
-            kept.append(_Pairs(distances[left, right], images.person[first], images.person[second], cameras))
+            pairs.append(_Pairs(distances[left, right], images.person[first], images.person[second], cameras))
     return _joined(impostors), _joined(genuine)
 
 
@@ -246,12 +246,14 @@ def _thresholds(
     """Return the thresholds of pairs of images; `counts` (P, C) are the images of each identity and camera."""
     total = _count_impostors(counts, np.ones(len(counts)), apart=apart)
     supported = [rate for rate in rates if rate * total >= FEWEST_ERRORS - 1e-9]
-    drawn = _drawn_limits(impostors, counts, draws if supported else draws[:0], supported, apart=apart)  # (R, rates)
+    resampled = _resampled_limits(
+        impostors, counts, draws if supported else draws[:0], supported, apart=apart
+    )  # (R, rates)
     edge = (1 - CONFIDENCE) / 2
     thresholds = []
     for place, rate in enumerate(supported):
         distance = _limit(impostors.distance, np.arange(1, len(impostors.distance) + 1), rate * total)
-        low, high = np.quantile(drawn[:, place], [edge, 1 - edge])
+        low, high = np.quantile(resampled[:, place], [edge, 1 - edge])
         accepted = float((genuine.distance <= distance).mean()) if len(genuine.distance) else None
         threshold = Threshold(rate=rate, distance=distance, low=float(low), high=float(high), accepted=accepted)
         thresholds.append(threshold)
@@ -264,7 +266,9 @@ def _thresholds(
     )
 
 
-def _drawn_limits(impostors: _Pairs, counts: Doubles, draws: Ints, rates: Sequence[float], *, apart: bool) -> Doubles:
+def _resampled_limits(
+    impostors: _Pairs, counts: Doubles, draws: Ints, rates: Sequence[float], *, apart: bool
+) -> Doubles:
     """Return the thresholds (R, rates) of identities drawn anew; a pair counts as often as both are drawn."""
     limits = []
     for draw in draws:
@@ -295,7 +299,7 @@ def _count_impostors(counts: Doubles, weight: Doubles | Ints, *, apart: bool) ->
     """
     weighted = counts * weight[:, None]  # (P, C)
     cameras, people = weighted.sum(axis=0), weighted.sum(axis=1)  # (C,), (P,)
-    everything, own = people.sum() ** 2, (people**2).sum()
+    everything, of_same = people.sum() ** 2, (people**2).sum()
     if not apart:
-        return float((everything - own) / 2)
-    return float((everything - (cameras**2).sum() - own + (weighted**2).sum()) / 2)
+        return float((everything - of_same) / 2)
+    return float((everything - (cameras**2).sum() - of_same + (weighted**2).sum()) / 2)

@@ -62,13 +62,13 @@ def continual_metrics(matrix: Doubles, *, start: Doubles | None = None, alone: D
         if row is not None:
             _check(name, row, (count,))
     learnt, last = np.diag(matrix), matrix[-1]
-    seen = np.array([matrix[t, : t + 1].mean() for t in range(count)])
+    averages = np.array([matrix[t, : t + 1].mean() for t in range(count)])
     is_sequence = count > 1
     best = np.array([matrix[j:-1, j].max() for j in range(count - 1)])
     before = np.array([matrix[j - 1, j] for j in range(1, count)])
     return Continual(
-        seen=seen,
-        average=float(seen[-1]),
+        seen=averages,
+        average=float(averages[-1]),
         forgetting=float((best - last[:-1]).mean()) if is_sequence else None,
         backward=float((last - learnt)[:-1].mean()) if is_sequence else None,
         forward=float((before - start[1:]).mean()) if is_sequence and start is not None else None,

@@ -144,10 +144,10 @@ class OpenSetScores:
     def curve(self, *, points: int = 200) -> tuple[Doubles, Doubles]:
         """Return (FPIR, FNIR at rank 1) at up to `points` thresholds, FPIR ascending."""
         thresholds = np.unique(self.probes.non_mated)
-        chosen = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, points).astype(int))]
-        fpir = np.searchsorted(np.sort(self.probes.non_mated), chosen, side="right") / len(self.probes.non_mated)
+        sampled = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, points).astype(int))]
+        fpir = np.searchsorted(np.sort(self.probes.non_mated), sampled, side="right") / len(self.probes.non_mated)
         missed = np.where(self.probes.rank == 1, self.probes.mated, np.inf)
-        fnir = 1 - np.searchsorted(np.sort(missed), chosen, side="right") / len(missed)
+        fnir = 1 - np.searchsorted(np.sort(missed), sampled, side="right") / len(missed)
         return fpir, fnir
 
 
@@ -171,26 +171,26 @@ def find_probes(
     people, person = np.unique(gallery.pid, return_inverse=True)  # (N,), (G,)
     known = query.pid != UNKNOWN
     absent = known & ~np.isin(query.pid, people)
-    chosen: NonMated = kind or ("absent" if absent.any() else "left_out")
+    kind_of_probes: NonMated = kind or ("absent" if absent.any() else "left_out")
     mate = np.where(known & ~absent, np.searchsorted(people, query.pid).clip(max=len(people) - 1), -1)  # (Q,)
-    own, others, rank = (np.full(len(query), np.inf) for _ in range(3))
+    mate_distance, others, rank = (np.full(len(query), np.inf) for _ in range(3))
     for start, nearest in _nearest_images(source, query, gallery, person, len(people), cameras):
         rows = np.arange(start, start + len(nearest))
         enrolled = mate[rows] >= 0
         at = (np.flatnonzero(enrolled), mate[rows][enrolled])
-        own[rows[enrolled]] = nearest[at]
+        mate_distance[rows[enrolled]] = nearest[at]
         rank[rows[enrolled]] = (nearest[enrolled] <= nearest[at][:, None]).sum(axis=1)  # itself is one of them
         nearest[at] = np.inf
         others[rows] = nearest.min(axis=1)
-    mated = (mate >= 0) & np.isfinite(own)
-    non_mated = absent if chosen == "absent" else known & np.isfinite(others)
+    mated = (mate >= 0) & np.isfinite(mate_distance)
+    non_mated = absent if kind_of_probes == "absent" else known & np.isfinite(others)
     if not mated.any() or not non_mated.any():
         raise UserError(
             f"an open-set evaluation needs probes whose identity is in the gallery and probes whose identity is not; "
             f"there are {int(mated.sum())} and {int(non_mated.sum())}"
         )
     return Probes(
-        mated=own[mated] + source.offset,
+        mated=mate_distance[mated] + source.offset,
         rank=rank[mated].astype(np.int64),
         mated_pid=query.pid[mated],
         mated_cam=query.cam[mated],
@@ -199,7 +199,7 @@ def find_probes(
         non_mated_cam=query.cam[non_mated],
         count_enrolled=len(people),
         count_dropped=int(((mate >= 0) & ~mated).sum()),
-        kind=chosen,
+        kind=kind_of_probes,
     )
 
 

@@ -172,9 +172,9 @@ def count_ranks_by_torch(block: torch.Tensor, start: int, *, relevance: Relevanc
     counts = []
     for first in range(0, len(line), step):
         rows = block[line[first : first + step]]  # (C, G)
-        mine = column[first : first + step, None]
-        distance = rows.gather(1, mine)
-        counts.append(((rows < distance) | ((rows == distance) & (index < mine))).sum(dim=1))
+        match = column[first : first + step, None]
+        distance = rows.gather(1, match)
+        counts.append(((rows < distance) | ((rows == distance) & (index < match))).sum(dim=1))
     block[left_line, left_column] = left_values
     if counts:
         begin, end = relevance.match_start[start], relevance.match_start[start + len(block)]
