@@ -210,10 +210,10 @@ def fetch(file: RemoteFile, folder: Path, *, progress: Callable[[int, int], None
             + "; move it away to fetch it again"
         )
     _download(file, part, progress)
-    if file.sha256 is not None and (found := hash_of(part)) != file.sha256:
+    if file.sha256 is not None and (digest := hash_of(part)) != file.sha256:
         part.unlink()
         raise UserError(
-            f"{file.address} gives another file than was published (SHA-256 {found}, expected {file.sha256}); it was "
+            f"{file.address} gives another file than was published (SHA-256 {digest}, expected {file.sha256}); it was "
             "removed"
         )
     part.replace(path)

@@ -157,14 +157,16 @@ def recognise_family(tensors: FileTensors) -> tuple[str, str]:
             f"{tensors.source} is of no known family of published models; its tensors are called "
             f"{few_names(list(tensors), most=5)}; see `passerby models`, or name the family with --as"
         )
-    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise UserError(f"{tensors.source} looks like several families ({told}); name the one that is meant with --as")
+    candidates = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise UserError(
+        f"{tensors.source} looks like several families ({candidates}); name the one that is meant with --as"
+    )
 
 
 def reasons_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the families that recognise tensors, with their reasons."""
-    found = {name: kind.recognises(tensors) for name, kind in FAMILIES.items()}
-    return {name: reason for name, reason in found.items() if reason is not None}
+    by_family = {name: kind.recognises(tensors) for name, kind in FAMILIES.items()}
+    return {name: reason for name, reason in by_family.items() if reason is not None}
 
 
 def family_name(word: str) -> str:
@@ -186,8 +188,8 @@ def _require_family(tensors: FileTensors, word: str) -> tuple[str, str]:
     reason = FAMILIES[name].accepts(tensors)
     if reason is None:
         others = "; ".join(f"it looks like {other}: {why}" for other, why in reasons_of(tensors).items())
-        told = others or f"its tensors are called {few_names(list(tensors), most=5)}"
-        raise UserError(f"{tensors.source} is no file of the family {name}; {told}")
+        hint = others or f"its tensors are called {few_names(list(tensors), most=5)}"
+        raise UserError(f"{tensors.source} is no file of the family {name}; {hint}")
     return name, f"as given; {reason}"
 
 
@@ -209,22 +211,22 @@ def embedder_of(imported: Imported, *, source: str) -> Embedder:
 
     """
     embedder = Embedder(imported.model, imported.input, load=False, cameras=imported.cameras)
-    wanted, state = embedder.state_dict(), imported.state
-    missing = [key for key in wanted if key not in state]
+    expected, state = embedder.state_dict(), imported.state
+    missing = [key for key in expected if key not in state]
     counters = {key: torch.tensor(0) for key in missing if key.endswith("num_batches_tracked")}
     shapes = [
-        f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
+        f"{key} {tuple(value.shape)} instead of {tuple(expected[key].shape)}"
         for key, value in state.items()
-        if key in wanted and value.shape != wanted[key].shape
+        if key in expected and value.shape != expected[key].shape
     ]
     odd = {
         "missing": [key for key in missing if key not in counters],
         "of another shape": shapes,
-        "without a place": [key for key in state if key not in wanted],
+        "without a place": [key for key in state if key not in expected],
     }
-    told = [f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys]
-    if told:
-        raise UserError(f"{source} does not fit {imported.model.backbone!r}: {'; '.join(told)}")
+    faults = [f"{len(keys)} {fault} ({few_names(keys)})" for fault, keys in odd.items() if keys]
+    if faults:
+        raise UserError(f"{source} does not fit {imported.model.backbone!r}: {'; '.join(faults)}")
     load_state(embedder, state | counters, source=source)
     return embedder.eval()
 

@@ -58,10 +58,10 @@ def convert_mgn(tensors: FileTensors, inputs: InputSettings, *, stem_pool: StemP
         if map_norms:
             state |= below(f"backbone.body.norms.{branch}.", tensors.take_below(f"heads_extra_bn_{branch}."))
     for part in MGN_HEADS:
-        there, here = f"{part}_head.", f"backbone.body.parts.{part}."
-        state[f"{here}reduction.weight"] = tensors.take(f"{there}bottleneck.0.weight").flatten(1)
+        prefix, target = f"{part}_head.", f"backbone.body.parts.{part}."
+        state[f"{target}reduction.weight"] = tensors.take(f"{prefix}bottleneck.0.weight").flatten(1)
         if learned:
-            state[f"{here}pool.p"] = tensors.take(f"{there}pool_layer.p")
+            state[f"{target}pool.p"] = tensors.take(f"{prefix}pool_layer.p")
     return Imported(model, inputs, state | _neck(tensors), "after_neck")
 
 

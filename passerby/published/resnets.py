@@ -65,9 +65,9 @@ def place_non_local(body: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if match is None:
             placed[key] = value
             continue
-        stage, number, rest = match[1], int(match[2]), match[3]
+        stage, number, below = match[1], int(match[2]), match[3]
         last = _highest(body, rf"layer{stage}\.(\d+)\.") - _highest(body, rf"NL_{stage}\.(\d+)\.")
-        placed[f"layer{stage}.{last + number}.NL.{rest}"] = value
+        placed[f"layer{stage}.{last + number}.NL.{below}"] = value
     return placed
 
 

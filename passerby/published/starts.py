@@ -64,9 +64,9 @@ def _load(
             loaded = load_backbone(backbone, path)
         else:
             body = {key.removeprefix(_BODY): value for key, value in imported.state.items() if key.startswith(_BODY)}
-            rest = {key: value for key, value in body.items() if not _is_of_cameras(key)}
+            camera_free = {key: value for key, value in body.items() if not _is_of_cameras(key)}
             optional = list(filter(_is_of_cameras, backbone.body.state_dict()))
-            loaded = fit_tensors(backbone, rest, source=str(path), optional=optional)
+            loaded = fit_tensors(backbone, camera_free, source=str(path), optional=optional)
     except UserError as error:
         raise UserError(f"{error}; the file is for {_settings_text(published)}") from error
     differing = _differences(backbone, published, model)
@@ -107,6 +107,6 @@ def _differences(backbone: Backbone, published: ModelSettings, model: ModelSetti
     ]
     if _class_of(published.backbone) is not type(backbone):
         return named
-    there = build(backbone.settings_class, published.architecture, source="the file").model_dump(mode="json")
-    here = backbone.architecture.model_dump(mode="json")
-    return named + _architecture_texts({key: value for key, value in there.items() if here.get(key) != value})
+    of_file = build(backbone.settings_class, published.architecture, source="the file").model_dump(mode="json")
+    of_network = backbone.architecture.model_dump(mode="json")
+    return named + _architecture_texts({key: value for key, value in of_file.items() if of_network.get(key) != value})

@@ -76,8 +76,8 @@ class FileTensors(Mapping[str, Tensor]):
             but: regular expression of names, in full and without the prefix, that are left alone.
 
         """
-        found = {key: key.removeprefix(prefix) for key in self if key.startswith(prefix)}
-        return {name: self.take(key) for key, name in found.items() if not (but and re.fullmatch(but, name))}
+        names = {key: key.removeprefix(prefix) for key in self if key.startswith(prefix)}
+        return {name: self.take(key) for key, name in names.items() if not (but and re.fullmatch(but, name))}
 
     def take_matching(self, pattern: str) -> dict[str, Tensor]:
         """Return all tensors whose whole names match a regular expression, by their full names, as used."""
@@ -96,8 +96,8 @@ class FileTensors(Mapping[str, Tensor]):
     def left(self, without_influence: Sequence[str]) -> list[str]:
         """Return the names that were not taken and match none of the regular expressions (nor count batches)."""
         patterns = [re.compile(pattern) for pattern in (*without_influence, _COUNTERS)]
-        rest = [key for key in self if key not in self._taken]
-        return [key for key in rest if not any(pattern.fullmatch(key) for pattern in patterns)]
+        unused = [key for key in self if key not in self._taken]
+        return [key for key in unused if not any(pattern.fullmatch(key) for pattern in patterns)]
 
     def require_all_used(self, without_influence: Sequence[str], *, family: str) -> None:
         """Raise `UserError` with the names of tensors that nothing was made of."""

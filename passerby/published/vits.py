@@ -118,9 +118,9 @@ def patch_layout(
             f"stride=N where patches overlap"
         )
     natural = ((old[0] - 1) * step + patch, (old[1] - 1) * step + patch)
-    wanted = natural if size is None else size
-    grid = patch_grid(wanted, patch=patch, stride=step)
-    return PatchLayout(wanted, step, old, grid, guessed=size is None)
+    image_size = natural if size is None else size
+    grid = patch_grid(image_size, patch=patch, stride=step)
+    return PatchLayout(image_size, step, old, grid, guessed=size is None)
 
 
 def take_network(tensors: FileTensors, prefix: str, layout: PatchLayout, *, first: int) -> dict[str, Tensor]:
