@@ -95,7 +95,7 @@ def main() -> None:
     shape = Shape(args.backbone, tuple(args.size), args.batch)
     batch = make_batch(shape)
     trainers = {case: make_step_run(shape, bf16=False) for case in CASES}
-    trainers["after"].step.averaging = AfterBackward(distributed.average)
+    trainers["after"].step.averaging = AfterBackward(distributed.average_tensors)
     trainers["none"].step.averaging = AfterBackward(lambda _: None)
     seconds: dict[str, list[float]] = {case: [] for case in CASES}
     for turn in range(args.turns + 2):

@@ -14,18 +14,12 @@ SAME_MEANING = {
     "main",  # of `python -m passerby` and of the console script
     "make_console",  # the command line asks for it before rich is loaded
     "NonNegative",
+    "Positive",
     "Numbers",  # arrays that a graph takes or returns, by two runtimes
     "Vector",  # the feature that a method reads
     "measure",  # what is measured, seconds of steps or an autoencoder, follows from the module
 }
 """Names that several modules define with one meaning."""
-
-TO_BE_RENAMED = {
-    "Layout", "Loss", "Pattern", "Place", "Share",
-    "Weight", "agreement", "average",
-    "numbered",
-}  # fmt: skip
-"""Names with several meanings that still wait for better ones; none may be added."""
 
 
 def names_of(tree: ast.Module) -> set[str]:
@@ -45,4 +39,4 @@ def test_every_name_has_one_meaning():
             for name in names_of(ast.parse(file.read_text(encoding="utf-8"))):
                 places[name].append(module)
     twice = {name: modules for name, modules in places.items() if len(modules) > 1}
-    assert {name: modules for name, modules in twice.items() if name not in SAME_MEANING | TO_BE_RENAMED} == {}
+    assert {name: modules for name, modules in twice.items() if name not in SAME_MEANING} == {}

@@ -23,7 +23,7 @@ from passerby.types import Batch, Output, VectorName
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
-Weight = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class DistillationSettings(BaseMethodSettings):
@@ -33,7 +33,7 @@ class DistillationSettings(BaseMethodSettings):
     transfers: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
 
-    weight: Weight = 1.0
+    weight: Positive = 1.0
     feature: VectorName = "before_neck"
 
 
@@ -75,7 +75,7 @@ class FeatureDistillation(Distillation, settings_class=FeatureSettings):
 class AffinitySettings(DistillationSettings):
     """Affinity distillation: the neighbourhoods of a batch stay as the earlier model has them."""
 
-    temperature: Weight = 0.1
+    temperature: Positive = 0.1
     rectified: bool = Field(False, description="correct wrong affinities of the previous model (LSTKC)")
 
 
@@ -121,7 +121,7 @@ def interpolate_weights(new: nn.Module, old: nn.Module, *, alpha: float) -> None
                 value.lerp_(earlier[name].to(value.device), 1 - alpha)
 
 
-def agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int = 1024) -> float:
+def affinity_agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, rows: int = 1024) -> float:
     """Return 1 - mean_i sum_j |A_new - A_old| between the neighbourhoods of two models, within [0, 1].
 
     Args:
@@ -178,7 +178,7 @@ class Average(Method, settings_class=AverageSettings):
         alpha = self.settings.alpha
         if alpha == "adaptive":
             models = (ctx.previous_model.embedder, ctx.tested)
-            alpha = agreement(*(ctx.vectors_of(ctx.stage.train, "before_neck", model=each) for each in models))
+            alpha = affinity_agreement(*(ctx.vectors_of(ctx.stage.train, "before_neck", model=each) for each in models))
         for model in ctx.models:
             interpolate_weights(model, ctx.previous_model.embedder, alpha=alpha)
         for method in ctx.active_methods:

@@ -42,7 +42,7 @@ from passerby.types import Batch, Output, Stage
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
-Share = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class EbllSettings(BaseMethodSettings):
@@ -63,11 +63,11 @@ class EbllSettings(BaseMethodSettings):
         description="autoencoders that a stage trains, by their loss: the reconstruction error, alone or with a "
         "penalty on the weights; codes of earlier stages are compared by encoders of these losses",
     )
-    strength: Share = Field(0.01, description="weight of the penalties (lambda)")
+    strength: NonNegative = Field(0.01, description="weight of the penalties (lambda)")
     reduction: Reduction = Field(
         "sum", description="reduction of the penalties over all weights; as a sum, 0.01 already makes the code constant"
     )
-    task: Share = Field(0.0, description="weight of the classification loss of the reconstruction; paper: 1")
+    task: NonNegative = Field(0.0, description="weight of the classification loss of the reconstruction; paper: 1")
     epochs: Annotated[int, Field(ge=0)] = Field(
         20, description="training epochs of the autoencoder; 0 = the stage leaves no code"
     )
@@ -76,7 +76,7 @@ class EbllSettings(BaseMethodSettings):
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="epochs of the autoencoder at which its learning rate falls to a tenth"
     )
-    weight: Share = Field(1.0, description="weight of the distance of the codes; 0 = only leave a code")
+    weight: NonNegative = Field(1.0, description="weight of the distance of the codes; 0 = only leave a code")
     distance: Literal["mse", "bce"] = Field(
         "mse", description="distance of the codes; bce has hardly any gradient without its scale"
     )

@@ -24,7 +24,7 @@ from passerby.types import Batch, Output, VectorName
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
-Share = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class LwfSettings(BaseMethodSettings):
@@ -34,9 +34,9 @@ class LwfSettings(BaseMethodSettings):
     transfers: ClassVar[bool] = True
     needs_previous_model: ClassVar[bool] = True
 
-    ce_dist: Share = Field(0.0, description="weight of the softened cross-entropy of features")
-    tr_dist: Share = Field(0.0, description="weight of the triplet with the harder pairs of both models")
-    heads: Share = Field(
+    ce_dist: NonNegative = Field(0.0, description="weight of the softened cross-entropy of features")
+    tr_dist: NonNegative = Field(0.0, description="weight of the triplet with the harder pairs of both models")
+    heads: NonNegative = Field(
         0.0, description="weight of the distillation of the logits of earlier classifiers, as published (1.0)"
     )
     temperature: Annotated[float, Field(gt=0)] = Field(10.0, description="temperature of ce_dist")

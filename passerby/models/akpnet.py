@@ -43,11 +43,11 @@ def resample_colours(images: Tensor, generator: torch.Generator) -> Tensor:
     """
     means = images.mean(dim=(2, 3), keepdim=True)  # (B, 3, 1, 1)
     deviations = images.std(dim=(2, 3), keepdim=True)  # (B, 3, 1, 1)
-    drawn = []
+    sampled = []
     for figures in (means, deviations):
         noise = torch.randn(figures.shape, generator=generator).to(images)
-        drawn.append(figures.mean(dim=0) + figures.std(dim=0) * noise)
-    return (images - means) / deviations.clamp_min(1e-6) * drawn[1].clamp_min(0) + drawn[0]
+        sampled.append(figures.mean(dim=0) + figures.std(dim=0) * noise)
+    return (images - means) / deviations.clamp_min(1e-6) * sampled[1].clamp_min(0) + sampled[0]
 
 
 def convolve_each(images: Tensor, numbers: Tensor) -> Tensor:
@@ -68,8 +68,8 @@ def convolve_each(images: Tensor, numbers: Tensor) -> Tensor:
     count = len(images)
     kernels = numbers[:, :-3].reshape(count * 3, 3, SIDE, SIDE)
     joined = images.reshape(1, count * 3, *images.shape[2:])
-    found = F.conv2d(joined, kernels, numbers[:, -3:].reshape(-1), padding=SIDE // 2, groups=count)
-    return found.reshape(images.shape)
+    convolved = F.conv2d(joined, kernels, numbers[:, -3:].reshape(-1), padding=SIDE // 2, groups=count)
+    return convolved.reshape(images.shape)
 
 
 class AKPNet(nn.Module):
@@ -97,8 +97,8 @@ class AKPNet(nn.Module):
             if weights not in ("none", "pretrained"):
                 load_backbone(self.backbone, weights)
         except UserError as error:  # which speaks of the embedder's settings
-            told = str(error).replace("model.backbone", "its backbone").replace("model.weights", "its weights")
-            raise UserError(told) from error
+            reason = str(error).replace("model.backbone", "its backbone").replace("model.weights", "its weights")
+            raise UserError(reason) from error
         hidden = self.backbone.channels // 2
         self.predict = nn.Sequential(nn.Linear(self.backbone.channels, hidden), nn.ReLU(), nn.Linear(hidden, NUMBERS))
         self.description = [backbone, inputs.model_dump_json()]

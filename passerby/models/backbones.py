@@ -132,8 +132,8 @@ class Loaded:
     def __str__(self) -> str:
         """Say all of it in one line."""
         parts = {"keep their initial values": self.kept, "unused": self.unused, "resampled": self.resampled}
-        told = [f"{len(names)} {what} ({few_names(names)})" for what, names in parts.items() if names]
-        return "; ".join([", ".join([f"{self.count_matched} tensors match", *told]), *self.notes])
+        listed = [f"{len(names)} {fate} ({few_names(names)})" for fate, names in parts.items() if names]
+        return "; ".join([", ".join([f"{self.count_matched} tensors match", *listed]), *self.notes])
 
 
 def load_backbone(backbone: Backbone, path: str | Path) -> Loaded:
@@ -165,30 +165,30 @@ def fit_tensors(
 
     """
     body = backbone.body
-    found = fit_plain(tensors, body)
-    resampled = fit_positions(found, body)
-    wanted = body.state_dict()
-    kept = new_to(found, body) | (set(optional) & wanted.keys() - found.keys())
-    matched = {key: value for key, value in found.items() if key in wanted and key not in kept}
-    unused = tuple(sorted(k for k in found if k not in matched and k not in _CLASSIFIERS))
+    fitted = fit_plain(tensors, body)
+    resampled = fit_positions(fitted, body)
+    state = body.state_dict()
+    initial = new_to(fitted, body) | (set(optional) & state.keys() - fitted.keys())
+    matched = {key: value for key, value in fitted.items() if key in state and key not in initial}
+    unused = tuple(sorted(k for k in fitted if k not in matched and k not in _CLASSIFIERS))
     odd = {
-        "missing": [k for k in wanted if not (k in found or k in kept or k.endswith("num_batches_tracked"))],
-        "of another shape": [_shapes(k, v, wanted[k]) for k, v in matched.items() if v.shape != wanted[k].shape],
+        "missing": [k for k in state if not (k in fitted or k in initial or k.endswith("num_batches_tracked"))],
+        "of another shape": [_shapes(k, v, state[k]) for k, v in matched.items() if v.shape != state[k].shape],
         "only in the file": inner(unused, body),
     }
-    beyond = blocks_beyond(found, body)
+    beyond = blocks_beyond(fitted, body)
     if beyond or any(odd.values()):
         count = len(matched) - len(odd["of another shape"])
-        told = [f"{len(keys)} {what} ({few_names(keys)})" for what, keys in odd.items() if keys]
-        told += [f"the file was written with {' and '.join(beyond)}"] if beyond else []
-        reasons = "; ".join([f"{count} of {len(wanted)} tensors match", *told])
+        listed = [f"{len(keys)} {fault} ({few_names(keys)})" for fault, keys in odd.items() if keys]
+        listed += [f"the file was written with {' and '.join(beyond)}"] if beyond else []
+        reasons = "; ".join([f"{count} of {len(state)} tensors match", *listed])
         raise UserError(f"{source} does not fit the backbone: {reasons}")
     body.load_state_dict(matched, strict=False)
-    return Loaded(len(matched), tuple(k for k in wanted if k in kept), unused, resampled)
+    return Loaded(len(matched), tuple(k for k in state if k in initial), unused, resampled)
 
 
-def _shapes(key: str, found: Tensor, wanted: Tensor) -> str:
-    return f"{key} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+def _shapes(key: str, tensor: Tensor, expected: Tensor) -> str:
+    return f"{key} {tuple(tensor.shape)} instead of {tuple(expected.shape)}"
 
 
 def _plain_keys(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ class _Pair:
             return None
         return (whole[~others],)
 
-    def after(self, norm: nn.Module, _inputs: tuple[Tensor], own: Tensor) -> Tensor | None:
+    def after(self, norm: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Return the output for all images; None = that of the norm itself."""
         others, whole, self.whole, self.others = self.others, self.whole, None, None
         if whole is None or others is None:
@@ -85,6 +85,6 @@ class _Pair:
         if bool(others.all()):
             norm.train()
             return cast("Tensor", self.second(whole))
-        found = torch.empty_like(whole, dtype=own.dtype)
-        found[~others], found[others] = own, self.second(whole[others]).to(own.dtype)
-        return found
+        joined = torch.empty_like(whole, dtype=output.dtype)
+        joined[~others], joined[others] = output, self.second(whole[others]).to(output.dtype)
+        return joined

@@ -142,7 +142,9 @@ class Embedder(nn.Module):
         pieces = zip(featuremap.tensor_split(count, dim=2), masks, strict=True)
         # A batch norm after the pooling has the statistics of whole images, which stripes use and do not move.
         with fixed_statistics(self.backbone):
-            return torch.stack([self.backbone.head(self.pool(piece, own)) for piece, own in pieces], dim=1)
+            return torch.stack(
+                [self.backbone.head(self.pool(piece, piece_mask)) for piece, piece_mask in pieces], dim=1
+            )
 
 
 def bnneck(dimension: int) -> nn.BatchNorm1d:
@@ -163,8 +165,8 @@ def describe_network(embedder: Embedder) -> list[str]:
 
 def network_of(description: Sequence[str]) -> Embedder:
     """Build a network from `describe_network`, with weights drawn at random."""
-    model, inputs, *rest = description
-    cameras = CameraTable.from_plain(json.loads(rest[0]), source="the network") if rest else NO_CAMERAS
+    model, inputs, *further = description
+    cameras = CameraTable.from_plain(json.loads(further[0]), source="the network") if further else NO_CAMERAS
     settings, input_settings = ModelSettings.model_validate_json(model), InputSettings.model_validate_json(inputs)
     return Embedder(settings, input_settings, load=False, cameras=cameras)
 

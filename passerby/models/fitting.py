@@ -15,7 +15,7 @@ from passerby.models.fitting_tokens import SIDE_INFORMATION, fit_positions_of, f
 from passerby.models.vit import VisionTransformer
 
 
-def fit_positions(found: dict[str, Tensor], body: Any) -> tuple[str, ...]:
+def fit_positions(tensors: dict[str, Tensor], body: Any) -> tuple[str, ...]:
     """Resample the table of positions of a square image, as published, to the grid of `body`, in place of the old one.
 
     Returns:
@@ -23,59 +23,61 @@ def fit_positions(found: dict[str, Tensor], body: Any) -> tuple[str, ...]:
 
     """
     if isinstance(body, VisionTransformer | ClipVisionTransformer):
-        return fit_positions_of(found, body)
-    table, own = found.get("pos_embed"), getattr(body, "pos_embed", None)
-    if table is None or not isinstance(own, Tensor) or table.ndim != 3 or table.shape == own.shape:
+        return fit_positions_of(tensors, body)
+    table, present = tensors.get("pos_embed"), getattr(body, "pos_embed", None)
+    if table is None or not isinstance(present, Tensor) or table.ndim != 3 or table.shape == present.shape:
         return ()
     count_prefix = 0 if getattr(body, "no_embed_class", False) else body.num_prefix_tokens
     if (
-        table.shape[2] != own.shape[2]
+        table.shape[2] != present.shape[2]
         or math.isqrt(table.shape[1] - count_prefix) ** 2 + count_prefix != table.shape[1]
     ):
         return ()  # the shapes are told
     grid = list(body.patch_embed.grid_size)
-    found["pos_embed"] = resample_abs_pos_embed(table, new_size=grid, num_prefix_tokens=count_prefix)
+    tensors["pos_embed"] = resample_abs_pos_embed(table, new_size=grid, num_prefix_tokens=count_prefix)
     return ("pos_embed",)
 
 
-def fit_plain(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
+def fit_plain(tensors: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
     """Give the tensors of a file the names and shapes that they have in a network with blocks.
 
     From a file without split norms, these take their batch-norm half. fast-reid keeps all non-local blocks of a stage
     together (`NL_2.0`); here each belongs to the block that it stands behind.
 
     Args:
-        found: the tensors of a file by name.
+        tensors: the tensors of a file by name.
         body: the network after the surgery.
 
     """
-    own = _own_names(body)
-    found = fit_tokens(found, body)
-    fitted = {next((k.replace(old, new, 1) for old, new in own if k.startswith(old)), k): v for k, v in found.items()}
-    wanted = body.state_dict()
-    for key in (k for k in wanted if ".BN." in k):
+    renamed = _non_local_names(body)
+    tensors = fit_tokens(tensors, body)
+    fitted = {
+        next((k.replace(old, new, 1) for old, new in renamed if k.startswith(old)), k): v for k, v in tensors.items()
+    }
+    state = body.state_dict()
+    for key in (k for k in state if ".BN." in k):
         plain = key.replace(".BN.", ".")
-        if key not in found and plain in found:
+        if key not in tensors and plain in tensors:
             value = fitted.pop(plain)
-            fitted[key] = value[len(value) - len(wanted[key]) :] if value.ndim else value
+            fitted[key] = value[len(value) - len(state[key]) :] if value.ndim else value
     return fitted
 
 
-def _own_names(body: nn.Module) -> list[tuple[str, str]]:
+def _non_local_names(body: nn.Module) -> list[tuple[str, str]]:
     """Return fast-reid's name and ours for each non-local block."""
-    ours = [name for name, module in body.named_modules() if isinstance(module, NonLocal)]
+    blocks = [name for name, module in body.named_modules() if isinstance(module, NonLocal)]
     names = []
     for stage in range(1, 5):
-        there = [name for name in ours if name.startswith(f"layer{stage}.")]
-        names += [(f"NL_{stage}.{number}.", f"{name}.") for number, name in enumerate(there)]
+        blocks_of_stage = [name for name in blocks if name.startswith(f"layer{stage}.")]
+        names += [(f"NL_{stage}.{number}.", f"{name}.") for number, name in enumerate(blocks_of_stage)]
     return names
 
 
-def new_to(found: Mapping[str, Tensor], body: nn.Module) -> set[str]:
+def new_to(tensors: Mapping[str, Tensor], body: nn.Module) -> set[str]:
     """Return the names of the tensors of blocks that `body` has and a file does not know at all."""
-    unknown = set(_BLOCKS) - _blocks_of(found)
+    unknown = set(_BLOCKS) - _blocks_of(tensors)
     added = (*SIDE_INFORMATION, "gem")
-    begun = {part for part in added if not any(key.startswith(f"{part}.") for key in found)}
+    begun = {part for part in added if not any(key.startswith(f"{part}.") for key in tensors)}
     new = {key for key in body.state_dict() if unknown & set(key.split(".")) or key.partition(".")[0] in begun}
     if "IN" in unknown:  # an instance norm in the stem has the name of the batch norm that it replaces
         stems = [
@@ -85,12 +87,12 @@ def new_to(found: Mapping[str, Tensor], body: nn.Module) -> set[str]:
     return new
 
 
-def blocks_beyond(found: Mapping[str, Tensor], body: nn.Module) -> list[str]:
+def blocks_beyond(tensors: Mapping[str, Tensor], body: nn.Module) -> list[str]:
     """Say which blocks a file has and `body` has not, with the setting that would add them."""
-    beyond = _blocks_of(found) - _blocks_of(body.state_dict())
-    first = {key.partition(".")[0] for key in found} - {key.partition(".")[0] for key in body.state_dict()}
-    added = [told for names, told in _ADDED_TO_TOKENS.items() if first & set(names)]
-    return [told for part, told in _BLOCKS.items() if part in beyond] + added
+    beyond = _blocks_of(tensors) - _blocks_of(body.state_dict())
+    first = {key.partition(".")[0] for key in tensors} - {key.partition(".")[0] for key in body.state_dict()}
+    added = [setting for names, setting in _ADDED_TO_TOKENS.items() if first & set(names)]
+    return [setting for part, setting in _BLOCKS.items() if part in beyond] + added
 
 
 def _blocks_of(keys: Iterable[str]) -> set[str]:

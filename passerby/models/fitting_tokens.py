@@ -29,25 +29,25 @@ _TIMM_NAMES = (
 """Names of timm and those of CLIP, as regular expressions and their replacements."""
 
 
-def fit_tokens(found: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
+def fit_tokens(tensors: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
     """Give the tensors of a file the names that they have in a vision transformer; others come back as they are.
 
     Of a CLIP the image tower is taken. The jigsaw module begins with two copies of the last block and the last norm.
     Embeddings of cameras are left out where the network has its own.
 
     Args:
-        found: the tensors of a file by name.
+        tensors: the tensors of a file by name.
         body: the network.
 
     """
-    fitted = dict(found)
+    fitted = dict(tensors)
     if isinstance(body, ClipVisionTransformer):
         fitted = _tower_of_timm(fitted) if "norm_pre.weight" in fitted else _image_tower(fitted)
     if isinstance(body, VisionTransformer) and body.order is not None:
         last = f"blocks.{body.settings.depth - 1}."
         fitted = _set_aside(fitted, last) if "b1.1.weight" in fitted else _begin_branches(fitted, last)
-    here = [name for name in SIDE_INFORMATION if hasattr(body, name)]
-    return {key: value for key, value in fitted.items() if key.partition(".")[0] not in here}
+    present = [name for name in SIDE_INFORMATION if hasattr(body, name)]
+    return {key: value for key, value in fitted.items() if key.partition(".")[0] not in present}
 
 
 def begin_with(body: VisionTransformer | ClipVisionTransformer, tensors: Mapping[str, Tensor]) -> None:
@@ -64,7 +64,7 @@ def begin_with(body: VisionTransformer | ClipVisionTransformer, tensors: Mapping
     assert all(key.startswith("gem.") for key in missing), missing
 
 
-def fit_positions_of(found: dict[str, Tensor], body: VisionTransformer | ClipVisionTransformer) -> tuple[str, ...]:
+def fit_positions_of(tensors: dict[str, Tensor], body: VisionTransformer | ClipVisionTransformer) -> tuple[str, ...]:
     """Resize the table of positions of a file to the grid of a network, in place of the old one.
 
     Returns:
@@ -72,28 +72,28 @@ def fit_positions_of(found: dict[str, Tensor], body: VisionTransformer | ClipVis
 
     """
     name = "positional_embedding" if isinstance(body, ClipVisionTransformer) else "pos_embed"
-    if name not in found:
+    if name not in tensors:
         return ()
-    found[name], resized = fit_positions_of_tokens(
-        found[name], body.get_parameter(name), body.grid, prefix=body.first_rows
+    tensors[name], resized = fit_positions_of_tokens(
+        tensors[name], body.get_parameter(name), body.grid, prefix=body.first_rows
     )
     return (name,) if resized else ()
 
 
-def _image_tower(found: dict[str, Tensor]) -> dict[str, Tensor]:
+def _image_tower(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the image tower by their names in it, and those of the text tower under `text.`."""
-    prefix = next((prefix for prefix in _TOWERS if any(key.startswith(prefix) for key in found)), None)
+    prefix = next((prefix for prefix in _TOWERS if any(key.startswith(prefix) for key in tensors)), None)
     if prefix is None:
-        return found
+        return tensors
     return {
-        key.removeprefix(prefix) if key.startswith(prefix) else f"text.{key}": value for key, value in found.items()
+        key.removeprefix(prefix) if key.startswith(prefix) else f"text.{key}": value for key, value in tensors.items()
     }
 
 
-def _tower_of_timm(found: dict[str, Tensor]) -> dict[str, Tensor]:
+def _tower_of_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of an image tower as timm names them by the names of CLIP."""
     fitted: dict[str, Tensor] = {}
-    for key, value in found.items():
+    for key, value in tensors.items():
         match key:
             case "cls_token":
                 fitted["class_embedding"] = value[0, 0]
@@ -112,15 +112,15 @@ def _tower_of_timm(found: dict[str, Tensor]) -> dict[str, Tensor]:
     return fitted
 
 
-def _set_aside(found: dict[str, Tensor], last: str) -> dict[str, Tensor]:
+def _set_aside(tensors: dict[str, Tensor], last: str) -> dict[str, Tensor]:
     """Return tensors whose last block and last norm, replaced by its branches, stand under `replaced.`."""
-    return {f"replaced.{key}" if key.startswith((last, "norm.")) else key: value for key, value in found.items()}
+    return {f"replaced.{key}" if key.startswith((last, "norm.")) else key: value for key, value in tensors.items()}
 
 
-def _begin_branches(found: dict[str, Tensor], last: str) -> dict[str, Tensor]:
+def _begin_branches(tensors: dict[str, Tensor], last: str) -> dict[str, Tensor]:
     """Return tensors whose last block and last norm are those of both branches of the jigsaw module."""
     fitted: dict[str, Tensor] = {}
-    for key, value in found.items():
+    for key, value in tensors.items():
         places = {last: "0.", "norm.": "1."}
         start = next((start for start in places if key.startswith(start)), None)
         if start is None:

@@ -39,19 +39,19 @@ class GroupedNorm(_BatchNorm):
         if momentum is None:  # each piece counts alike anyway
             return torch.cat([super(GroupedNorm, self).forward(piece) for piece in pieces])
         try:
-            share, found = momentum / len(pieces), []
+            share, outputs = momentum / len(pieces), []
             for number, piece in enumerate(pieces, start=1):
                 # Moving by this much at each group adds up to one move by `momentum` to the mean of all of them.
                 self.momentum = share / (1 - momentum + number * share)
-                found.append(super().forward(piece))
+                outputs.append(super().forward(piece))
         finally:
             self.momentum = momentum
-        return torch.cat(found)
+        return torch.cat(outputs)
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     """Return every batch norm of a module, grouped or not; instance norms are none."""
-    return [found for found in module.modules() if isinstance(found, _BatchNorm)]
+    return [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
 
 
 @contextmanager

@@ -21,11 +21,11 @@ from passerby.models.backbone import Backbone, require_kind
 from passerby.models.surgery import Surgery
 from passerby.settings import Settings
 
-Layout = Literal["plain", "searched"]
-Place = Literal["nowhere", "residual", "sum"]
+TensorNames = Literal["plain", "searched"]
+NormPlace = Literal["nowhere", "residual", "sum"]
 """Where a block has an instance norm: nowhere, on the residual before it is added, or on the sum."""
 
-Places = tuple[tuple[Place, Place], tuple[Place, Place], tuple[Place, Place]]
+NormPlaces = tuple[tuple[NormPlace, NormPlace], tuple[NormPlace, NormPlace], tuple[NormPlace, NormPlace]]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Design:
     """
 
     width: float
-    layout: Layout = "plain"
-    places: Places = (("nowhere", "nowhere"), ("nowhere", "nowhere"), ("nowhere", "nowhere"))
+    layout: TensorNames = "plain"
+    places: NormPlaces = (("nowhere", "nowhere"), ("nowhere", "nowhere"), ("nowhere", "nowhere"))
 
 
-_IBN: Places = (("sum", "sum"), ("nowhere", "nowhere"), ("nowhere", "nowhere"))
-_AIN: Places = (("residual", "residual"), ("nowhere", "residual"), ("residual", "nowhere"))
+_IBN: NormPlaces = (("sum", "sum"), ("nowhere", "nowhere"), ("nowhere", "nowhere"))
+_AIN: NormPlaces = (("residual", "residual"), ("nowhere", "residual"), ("residual", "nowhere"))
 OSNETS = {
     "osnet_x1_0": Design(1.0),
     "osnet_x0_75": Design(0.75),
@@ -97,7 +97,7 @@ class OmniScaleBlock(nn.Module):
 
     """
 
-    def __init__(self, before: int, after: int, *, layout: Layout, place: Place) -> None:
+    def __init__(self, before: int, after: int, *, layout: TensorNames, place: NormPlace) -> None:
         super().__init__()
         hidden = after // 4
         self.place = place
@@ -190,7 +190,7 @@ def _light(channels: int) -> nn.Sequential:
     )
 
 
-def _stage(before: int, after: int, *, layout: Layout, places: tuple[Place, Place]) -> nn.Sequential:
+def _stage(before: int, after: int, *, layout: TensorNames, places: tuple[NormPlace, NormPlace]) -> nn.Sequential:
     return nn.Sequential(
         OmniScaleBlock(before, after, layout=layout, place=places[0]),
         OmniScaleBlock(after, after, layout=layout, place=places[1]),

@@ -63,7 +63,7 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
 
 
 def fit_positions_of_tokens(
-    table: Tensor, wanted: Tensor, grid: tuple[int, int], *, prefix: int
+    table: Tensor, target: Tensor, grid: tuple[int, int], *, prefix: int
 ) -> tuple[Tensor, bool]:
     """Return a published table of positions for another grid, and whether it had to be resized.
 
@@ -71,12 +71,12 @@ def fit_positions_of_tokens(
 
     Args:
         table: (..., prefix + h * w, D) of a published file.
-        wanted: (..., prefix + h' * w', D) of the network.
+        target: (..., prefix + h' * w', D) of the network.
         grid: (h', w') of the network.
         prefix: rows of other tokens, which stand first and are copied.
 
     """
-    if table.shape == wanted.shape or table.ndim != wanted.ndim or table.shape[-1] != wanted.shape[-1]:
+    if table.shape == target.shape or table.ndim != target.ndim or table.shape[-1] != target.shape[-1]:
         return table, False
     old = published_grid(table.shape[-2] - prefix)
     if old is None:

@@ -98,10 +98,10 @@ class SwinTransformer(nn.Module):
         rates = drop_rates(settings.drop_path, sum(settings.depths))
         self.stages = nn.ModuleList()
         for stage, depth in enumerate(settings.depths):
-            here, rates = rates[:depth], rates[depth:]
+            stage_rates, rates = rates[:depth], rates[depth:]
             merge = stage < count - 1
             self.stages.append(
-                SwinStage(widths[stage], settings.heads[stage], settings=settings, rates=here, merge=merge)
+                SwinStage(widths[stage], settings.heads[stage], settings=settings, rates=stage_rates, merge=merge)
             )
         self.add_module(f"norm{count - 1}", nn.LayerNorm(self.num_features))
         if settings.semantic_weight is not None:

@@ -51,8 +51,8 @@ class TimmBackbone(Backbone):
     @classmethod
     def names(cls) -> Sequence[str]:
         """Return the names of all timm models, without tags."""
-        found: list[str] = timm.list_models()
-        return found
+        names_of_timm: list[str] = timm.list_models()
+        return names_of_timm
 
     @classmethod
     def knows(cls, name: str) -> bool:

@@ -19,7 +19,7 @@ from passerby.types import InputMask
 Name = Annotated[str, Field(min_length=1)]
 
 
-Pattern = Annotated[str, Field(pattern=r"^!?[^!]+$")]
+NamePattern = Annotated[str, Field(pattern=r"^!?[^!]+$")]
 """A pattern of names, or one that takes names out again."""
 
 PER_STAGE = ("data", "foreground", "optim", "losses", "method", "freeze")
@@ -47,7 +47,7 @@ class StageSettings(Settings):
     optim: OptimSettings = OptimSettings()
     losses: LossSettings = Field(default_factory=default_losses)
     method: MethodSettings = MethodSettings()
-    freeze: tuple[Pattern, ...] = Field(
+    freeze: tuple[NamePattern, ...] = Field(
         (), description="patterns of names of parameters that are frozen in this stage, as in the recipe"
     )
 

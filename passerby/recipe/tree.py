@@ -17,7 +17,7 @@ from passerby.optim import OptimSettings
 from passerby.recipe.method import MethodSettings
 from passerby.recipe.methods import require_useful
 from passerby.recipe.protocol import EngineSettings, TestSettings
-from passerby.recipe.stage import PER_STAGE, Name, Pattern, StageSettings
+from passerby.recipe.stage import PER_STAGE, Name, NamePattern, StageSettings
 from passerby.reference_results import ReferenceResult
 from passerby.settings import Plain, Settings, difference, dump_yaml
 from passerby.types import Dataset, InputMask
@@ -42,7 +42,7 @@ class Recipe(Settings):
     losses: LossSettings = Field(default_factory=default_losses)
     optim: OptimSettings = OptimSettings()
     method: MethodSettings = MethodSettings()
-    freeze: tuple[Pattern, ...] = Field(
+    freeze: tuple[NamePattern, ...] = Field(
         (),
         description="patterns of names of parameters that are frozen, such as backbone.*; a pattern with `!` excludes "
         "names: ['*', '!losses.*'] trains the losses only",

@@ -11,7 +11,7 @@ from passerby.data.samplers.sampler import SamplerSettings
 from passerby.errors import UserError
 from passerby.losses.mix import LossMix, LossSettings
 from passerby.training.checkpoint import Checkpoint, is_number
-from passerby.training.counters import numbered
+from passerby.training.counters import position_text
 from passerby.training.plan import count_batches
 from passerby.types import Stage
 
@@ -22,11 +22,12 @@ SOURCE = "last.pt"
 def require_stage(checkpoint: Checkpoint, epochs: list[int]) -> None:
     """Raise `UserError` unless the position of a checkpoint exists in a run; `epochs` lists those of its stages."""
     if checkpoint.stage >= len(epochs):
-        raise UserError(f"{SOURCE} stands at {numbered(stage=checkpoint.stage)}, and the run has {len(epochs)}")
+        raise UserError(f"{SOURCE} stands at {position_text(stage=checkpoint.stage)}, and the run has {len(epochs)}")
     last = epochs[checkpoint.stage]
     if checkpoint.epoch > last or (checkpoint.epoch == last and checkpoint.iteration):
         raise UserError(
-            f"{SOURCE} stands after {checkpoint.epoch} epochs of {numbered(stage=checkpoint.stage)}, which has {last}"
+            f"{SOURCE} stands after {checkpoint.epoch} epochs of {position_text(stage=checkpoint.stage)}, "
+            f"which has {last}"
         )
 
 
@@ -34,7 +35,7 @@ def require_place(checkpoint: Checkpoint, stage: Stage, sampler: SamplerSettings
     """Raise `UserError` unless the batch and the labels of a checkpoint are those of the stage."""
     count = count_batches(stage, sampler)
     if checkpoint.iteration >= max(count, 1) or checkpoint.iteration % accumulate:
-        batch = numbered(batch=checkpoint.iteration)
+        batch = position_text(batch=checkpoint.iteration)
         raise UserError(f"{SOURCE} stands before {batch}, where no epoch of {count:,} stops")
     labels, classes = checkpoint.labels, checkpoint.classes
     if labels is None:

@@ -32,7 +32,7 @@ class Counters:
     sums: dict[str, list[float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return numbered(stage=self.stage, epoch=self.epoch, batch=self.iteration)
+        return position_text(stage=self.stage, epoch=self.epoch, batch=self.iteration)
 
     @property
     def at_start(self) -> bool:
@@ -74,12 +74,12 @@ class Counters:
             self.sums[name] = [before[0] + value, before[1] + added, term.weight]
 
 
-def numbered(**indices: int) -> str:
+def position_text(**indices: int) -> str:
     """Return indices from 0 in words, counted from 1, with commas in those above a thousand.
 
-    >>> numbered(stage=0, epoch=2)
+    >>> position_text(stage=0, epoch=2)
     'stage 1, epoch 3'
-    >>> numbered(batch=999_999)
+    >>> position_text(batch=999_999)
     'batch 1,000,000'
     """
     return ", ".join(f"{name} {index + 1:,}" for name, index in indices.items())

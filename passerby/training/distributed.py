@@ -93,13 +93,13 @@ def ranks_where(flag: bool, device: torch.device) -> list[int]:
 
 def gather_state(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """Return the named tensors of every process, on the CPU, by its number."""
-    mine = {name: tensor.cpu() for name, tensor in state.items()}
-    found: list[dict[str, Tensor]] = [{} for _ in range(world())]
-    torch.distributed.all_gather_object(found, mine)
-    return found
+    local = {name: tensor.cpu() for name, tensor in state.items()}
+    states: list[dict[str, Tensor]] = [{} for _ in range(world())]
+    torch.distributed.all_gather_object(states, local)
+    return states
 
 
-def average(tensors: Sequence[Tensor]) -> None:
+def average_tensors(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor's content by its mean over all processes; one message for all of them."""
     if world() == 1 or not tensors:
         return

@@ -31,11 +31,11 @@ def named_modules(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Mo
 
 def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     """Return every parameter below some named modules by its full name, in their order and each once."""
-    found: dict[int, tuple[str, nn.Parameter]] = {}
+    parameters: dict[int, tuple[str, nn.Parameter]] = {}
     for prefix, module in named_modules(modules):
         for name, parameter in module.named_parameters(recurse=False):
-            found.setdefault(id(parameter), (f"{prefix}.{name}" if prefix else name, parameter))
-    return dict(found.values())
+            parameters.setdefault(id(parameter), (f"{prefix}.{name}" if prefix else name, parameter))
+    return dict(parameters.values())
 
 
 @dataclass(eq=False)
@@ -78,11 +78,11 @@ def _rests(name: str, module: nn.Module, patterns: Sequence[str], frozen: set[in
         return False
     if batch_norms(module) == [module]:
         return selects(patterns, f"{name}.running_mean")
-    own = list(module.parameters())
+    parameters = list(module.parameters())
     norms = [f"{name}.{below}.running_mean" for below, m in module.named_modules() if batch_norms(m) == [m]]
     return (
-        any(id(parameter) in frozen for parameter in own)
-        and not any(parameter.requires_grad for parameter in own)
+        any(id(parameter) in frozen for parameter in parameters)
+        and not any(parameter.requires_grad for parameter in parameters)
         and all(selects(patterns, norm.lstrip(".")) for norm in norms)
     )
 

@@ -28,12 +28,12 @@ def gradient_norms(terms: Mapping[str, LossTerm], parameters: Sequence[nn.Parame
 
 
 def _norm(value: Tensor, parameters: Sequence[nn.Parameter]) -> float:
-    found: tuple[Tensor | None, ...] = (None,) * len(parameters)
+    derivatives: tuple[Tensor | None, ...] = (None,) * len(parameters)
     if parameters and value.requires_grad:
-        found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+        derivatives = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
     gradients = [
         torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, found, strict=True)
+        for parameter, gradient in zip(parameters, derivatives, strict=True)
     ]
-    distributed.average(gradients)
+    distributed.average_tensors(gradients)
     return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))

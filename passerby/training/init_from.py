@@ -15,7 +15,7 @@ from passerby.recipe import Recipe, recipe_from_text
 from passerby.settings import first_difference
 from passerby.training.checkpoint import Checkpoint, load_checkpoint
 from passerby.training.compatibility import require_stage
-from passerby.training.counters import numbered
+from passerby.training.counters import position_text
 from passerby.types import CameraTable
 
 
@@ -53,7 +53,7 @@ def read_initial_state(folder: Path, recipe: Recipe) -> InitialState:
     stage = earlier.stages[checkpoint.stage]
     if checkpoint.epoch < stage.epochs and not checkpoint.ended:  # a stage may end before its last epoch
         raise UserError(
-            f"init_from: {folder} is in the middle of {numbered(stage=checkpoint.stage)} ({checkpoint.epoch} of "
+            f"init_from: {folder} is in the middle of {position_text(stage=checkpoint.stage)} ({checkpoint.epoch} of "
             f"{stage.epochs} epochs are finished); finish it with --resume first"
         )
     _require_same_network(folder, earlier.model, earlier.input, recipe)

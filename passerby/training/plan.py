@@ -92,12 +92,12 @@ def lone_together(labels: Ints, origin: Ints, generator: np.random.Generator, *,
     """
     counts = np.bincount(labels[labels >= 0])
     lone = (labels >= 0) & (counts[np.maximum(labels, 0)] == 1) if len(counts) else np.zeros(len(labels), bool)
-    drawn, following = labels.copy(), len(counts)
+    grouped, following = labels.copy(), len(counts)
     for number in np.unique(origin[lone]):
         rows = generator.permutation(np.flatnonzero(lone & (origin == number)))
-        drawn[rows] = following + np.arange(len(rows)) // instances
+        grouped[rows] = following + np.arange(len(rows)) // instances
         following += -(-len(rows) // instances)
-    return drawn
+    return grouped
 
 
 def _apart(cam: Ints, lone: Bools) -> Ints:
@@ -136,13 +136,13 @@ def drawn(plan: Ints, stage: Stage) -> dict[str, DrawnRecord]:
 
 def stage_sentences(stage: Stage, sampler: SamplerSettings) -> list[str]:
     """Return sentences on the training images of a stage: counts of images, identities and cameras of each data set."""
-    whole = _counts(stage.train)
+    total = _counts(stage.train)
     if len(stage.sources) == 1:
-        return [f"{stage.name}: {whole}, {stage.epochs} epochs"]
+        return [f"{stage.name}: {total}, {stage.epochs} epochs"]
     rows = [np.flatnonzero(stage.origin == number) for number in range(len(stage.sources))]
     parts = [f"{name} {_counts(stage.train.select(of_set))}" for name, of_set in zip(stage.sources, rows, strict=True)]
     sentences = [
-        f"{stage.name}: {' + '.join(parts)}, jointly, {sampler.sharing}: {whole} in all, {stage.epochs} epochs"
+        f"{stage.name}: {' + '.join(parts)}, jointly, {sampler.sharing}: {total} in all, {stage.epochs} epochs"
     ]
     if sampler.shares_evenly:
         share = count_batches(stage, sampler) * sampler.batch_size / len(stage.sources)

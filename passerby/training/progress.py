@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from passerby.console import make_progress
-from passerby.training.counters import numbered
+from passerby.training.counters import position_text
 from passerby.training.run_log import (
     EpochRecord,
     GradientRecord,
@@ -47,7 +47,7 @@ class ProgressBar:
 
     def _begin(self, engine: Engine, trainer: Trainer) -> None:
         state, at = trainer.state, trainer.state.counters
-        text = f"{state.stage.name}, {numbered(epoch=at.epoch)} of {state.settings.epochs}"
+        text = f"{state.stage.name}, {position_text(epoch=at.epoch)} of {state.settings.epochs}"
         if self.task is None:
             self.task = self.bar.add_task(text, total=engine.state.epoch_length)
         self.bar.reset(self.task, description=text, total=engine.state.epoch_length, completed=at.iteration)

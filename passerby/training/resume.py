@@ -67,11 +67,11 @@ def recipe_differences(before: Recipe, after: Recipe) -> list[Change]:
 
 def _is_place(key: str, shown: set[str]) -> bool:
     """Whether a key is the path of a data set, or a setting of one that is only tested."""
-    top, _, rest = key.partition(".")
+    top, _, below = key.partition(".")
     if top != "datasets":
         return False
-    name, _, last = rest.rpartition(".")
-    return last in _PLACES or not any(rest == each or rest.startswith(f"{each}.") or name == each for each in shown)
+    name, _, last = below.rpartition(".")
+    return last in _PLACES or not any(below == each or below.startswith(f"{each}.") or name == each for each in shown)
 
 
 def allow_changes(before: Recipe, after: Recipe, checkpoint: Checkpoint) -> list[str]:

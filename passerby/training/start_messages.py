@@ -12,7 +12,7 @@ from passerby.plugins import describe_used
 from passerby.recipe import Recipe
 from passerby.scorable import camera_note
 from passerby.training import distributed
-from passerby.training.counters import numbered
+from passerby.training.counters import position_text
 from passerby.training.plan import stage_sentences
 from passerby.training.setup import Setup
 from passerby.training.stages import identity_sentences
@@ -84,8 +84,8 @@ def position_of(trainer: Trainer) -> str:
     at = state.counters
     if state.over and at.stage + 1 == stages:
         return "all epochs are finished already: the model is only tested"
-    position = "at its end" if state.over else numbered(epoch=at.epoch, batch=at.iteration)
-    return f"resuming at {numbered(stage=at.stage)} of {stages}, {position}"
+    position = "at its end" if state.over else position_text(epoch=at.epoch, batch=at.iteration)
+    return f"resuming at {position_text(stage=at.stage)} of {stages}, {position}"
 
 
 def missing_folders_hint(recipe: Recipe) -> str:

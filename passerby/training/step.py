@@ -22,7 +22,7 @@ from passerby.optim import learning_rate_at, set_lr
 from passerby.training import distributed
 from passerby.training.averaging import GradientAveraging
 from passerby.training.context import MethodContext
-from passerby.training.counters import numbered
+from passerby.training.counters import position_text
 from passerby.training.forward import compute_losses, forward
 from passerby.training.gradients import gradient_norms
 from passerby.training.run_log import GradientNorm, GradientRecord
@@ -156,9 +156,9 @@ class TrainingStep:
     def _add_losses(self, loss: Tensor, terms: dict[str, LossTerm]) -> None:
         """Add the terms to the sums of the epoch, unless the loss is not finite; one transfer for all numbers."""
         numbers = [loss, *(term.value for term in terms.values()), *(term.weighted for term in terms.values())]
-        whole, *figures = torch.stack([number.detach().double() for number in numbers]).tolist()
+        total, *figures = torch.stack([number.detach().double() for number in numbers]).tolist()
         values, weighted = figures[: len(terms)], figures[len(terms) :]
-        broken = distributed.ranks_where(not math.isfinite(whole), self.setup.device)  # or others would wait for it
+        broken = distributed.ranks_where(not math.isfinite(total), self.setup.device)  # or others would wait for it
         if not broken:
             self.state.counters.add_losses(terms, values, weighted)
             return
@@ -182,9 +182,9 @@ def require_finite_weights(setup: Setup, state: TrainState) -> None:
     if names:
         at = state.counters
         raise UserError(
-            f"{len(names)} of the model's tensors hold NaN or infinity after {numbered(stage=at.stage, epoch=at.epoch)}"
-            f" (first: {names[0]}); try engine.precision=float32 or a lower optim.lr; the last saved state is kept in "
-            f"{setup.folder}"
+            f"{len(names)} of the model's tensors hold NaN or infinity after "
+            f"{position_text(stage=at.stage, epoch=at.epoch)} (first: {names[0]}); try "
+            f"engine.precision=float32 or a lower optim.lr; the last saved state is kept in {setup.folder}"
         )
 
 

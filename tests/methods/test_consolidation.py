@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from passerby.methods.consolidation import agreement
+from passerby.methods.consolidation import affinity_agreement
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
 from tests.methods.steps import some
 
@@ -66,8 +66,8 @@ def known_vectors():
 def test_the_share_equals_the_known_number_clamped():
     old, new = known_vectors()
     assert LSTKC["alpha_self_pair_masked"] < 0
-    assert agreement(old, new) == 0.0
-    assert agreement(old, old) == 1.0
+    assert affinity_agreement(old, new) == 0.0
+    assert affinity_agreement(old, old) == 1.0
     assert LSTKC["alpha_temperature_0_01"] > 0.999, "known to be wrong: each image is its own neighbour"
 
 
@@ -76,7 +76,7 @@ def test_the_share_equals_the_known_number_beside_images_that_stay(rows):
     stay = torch.eye(12, dtype=torch.float64).repeat_interleave(2, dim=0)  # 24 in pairs, far from the 8 that move
     old, new = (F.pad(F.normalize(x), (0, 12)) for x in known_vectors())
     beside = F.pad(stay, (old.shape[1] - 12, 0))
-    found = agreement(torch.cat([old, beside]), torch.cat([new, beside]), rows=rows)
+    found = affinity_agreement(torch.cat([old, beside]), torch.cat([new, beside]), rows=rows)
     assert found == pytest.approx((8 * LSTKC["alpha_self_pair_masked"] + 24) / 32, abs=1e-4)
 
 
@@ -110,7 +110,7 @@ def test_an_adaptive_share_is_the_agreement_of_both_models_on_the_stage(later):
     run.state.embedder.train()
     run.state.methods["average"].on_stage_end(run.context)
     alpha = told[0].values["alpha"]
-    assert alpha == pytest.approx(agreement(*features), abs=1e-3)
+    assert alpha == pytest.approx(affinity_agreement(*features), abs=1e-3)
     assert 0.05 < alpha < 0.95
     for name, found in run.state.embedder.state_dict().items():
         if found.is_floating_point():
