@@ -207,7 +207,7 @@ def test_a_row_of_lwf_trains_and_shows_what_was_forgotten_beside_the_reference(s
     assert (market.forgetting, duke.forgetting) == (pytest.approx(lost), None)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores["market1501"]["forgetting"] == pytest.approx(lost)
-    first, second = read_run(tmp_path / "run").sites
+    first, second = read_run(tmp_path / "run").results
     assert [(row.figure, row.reference) for row in first.comparisons] == [("mAP", 48.6), ("forgetting", -34.7)]
     assert first.comparisons[1].measured == pytest.approx(lost)
     assert [(row.figure, row.reference) for row in second.comparisons] == [("mAP", 66.6)]
@@ -222,7 +222,7 @@ def test_a_row_that_leaves_a_code_shows_its_losses_beside_the_reference(site, tm
     recipe = load_recipe("ebll/ibn_a_resnet50-18", [f"root={tmp_path / 'data'}", *TINY, *small])
     (result,) = train(recipe, tmp_path / "run")
     (finding,) = run_log.metrics(run_log.read(tmp_path / "run" / "log.jsonl"))
-    (site_read,) = read_run(tmp_path / "run").sites
+    (site_read,) = read_run(tmp_path / "run").results
     rows = {row.figure: row for row in site_read.comparisons}
     for name, reference in (("ae", 0.0010), ("ae_l1", 0.0194), ("ae_l2", 0.0014)):
         assert result.losses[name] == finding.values[name]

@@ -137,11 +137,11 @@ def draw_panels(panels: Sequence[Panel], *, width: float, label: str) -> str:
     y = 1.0
     for number, panel in enumerate(panels):
         if number:
-            drawn, height = _passage(panel, y, width)
-            parts += drawn
+            passage, height = _passage(panel, y, width)
+            parts += passage
             y += height
-        drawn, height = _panel(panel, y, width)
-        parts += drawn
+        passage, height = _panel(panel, y, width)
+        parts += passage
         y += height
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {y + 1:.1f}" width="{width:g}" '

@@ -72,7 +72,7 @@ class Card:
         words += [] if np.isnan(self.away).any() else [f"spread {self.spread:.2f}"]
         return ", ".join(words)
 
-    def chosen(self, count: int = SHOWN) -> Ints:
+    def shown_positions(self, count: int = SHOWN) -> Ints:
         """Return the positions in `rows` of the shown images, evenly from the nearest to the farthest."""
         places: Ints = np.unique(
             np.linspace(0, len(self.rows) - 1, min(count, len(self.rows))).round().astype(np.int64)
@@ -155,7 +155,7 @@ def thumbnails(labels: PseudoLabels, shown_cards: Sequence[Card]) -> Figure:
         for number, card in enumerate(shown_cards):
             top = height - 0.3 - number * _TALL
             _describe(figure, card, x=0.1 / width, y=(top - 0.08) / height)
-            for column, place in enumerate(card.chosen()):
+            for column, place in enumerate(card.shown_positions()):
                 left, row = _LEFT + column * _WIDTH, card.rows[place]
                 box = (left / width, (top - _TALL + _EDGE) / height, (_WIDTH - 0.06) / width, (_TALL - _EDGE) / height)
                 panel = figure.add_axes(box)
@@ -165,7 +165,7 @@ def thumbnails(labels: PseudoLabels, shown_cards: Sequence[Card]) -> Figure:
 
 
 def _describe(figure: Figure, card: Card, *, x: float, y: float) -> None:
-    caption = card.sentence(shown=len(card.chosen())).replace(", ", "\n")
+    caption = card.sentence(shown=len(card.shown_positions())).replace(", ", "\n")
     figure.text(x, y, card.title, va="top", fontsize=10, fontweight="bold")
     figure.text(x, y, f"\n{caption}", va="top", fontsize=9, linespacing=1.35)
     size = figure.get_figheight()

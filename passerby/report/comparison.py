@@ -13,11 +13,11 @@ from passerby.report.folder import DatasetResult, RunFolder, read_run
 
 SEED = "engine.seed"
 FIGURES: dict[str, Callable[[DatasetResult], float | None]] = {
-    "mAP": lambda site: site.plain.mAP,
-    "rank-1": lambda site: site.plain.rank[1],
-    "mINP": lambda site: site.plain.mINP,
-    "mAP, re-ranked": lambda site: None if site.reranked is None else site.reranked.mAP,
-    "rank-1, re-ranked": lambda site: None if site.reranked is None else site.reranked.rank[1],
+    "mAP": lambda result: result.plain.mAP,
+    "rank-1": lambda result: result.plain.rank[1],
+    "mINP": lambda result: result.plain.mINP,
+    "mAP, re-ranked": lambda result: None if result.reranked is None else result.reranked.mAP,
+    "rank-1, re-ranked": lambda result: None if result.reranked is None else result.reranked.rank[1],
 }
 """The figures that are compared, in percent."""
 
@@ -69,12 +69,12 @@ class Repeats:
 
     def figures(self, dataset: str) -> dict[str, Spread]:
         """Return every measure that all runs have on a data set; nothing when one of them was not tested on it."""
-        sites = [site for run in self.runs for site in run.sites if site.name == dataset]
-        if len(sites) < len(self.runs):
+        results = [result for run in self.runs for result in run.results if result.name == dataset]
+        if len(results) < len(self.runs):
             return {}
-        columns = {name: [read(site) for site in sites] for name, read in FIGURES.items()}
+        columns = {name: [read(result) for result in results] for name, read in FIGURES.items()}
         present = {name: [v for v in values if v is not None] for name, values in columns.items()}
-        return {name: Spread.of(values) for name, values in present.items() if len(values) == len(sites)}
+        return {name: Spread.of(values) for name, values in present.items() if len(values) == len(results)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
     """
     runs = [read_run(path) for path_or_parent in paths for path in _run_folders(path_or_parent)]
     for run in runs:
-        if not run.sites:
+        if not run.results:
             raise UserError(f"{run.path} has no scores.json with scores; finish the run, or leave it out")
     groups: list[list[RunFolder]] = []
     for run in runs:
@@ -132,7 +132,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
             group.append(run)
     first = groups[0][0]
     repeats = tuple(Repeats(tuple(group), tuple(_changes(first, group[0], SEED))) for group in groups)
-    datasets = tuple(dict.fromkeys(site.name for run in runs for site in run.sites))
+    datasets = tuple(dict.fromkeys(result.name for run in runs for result in run.results))
     return RunComparison(repeats, datasets, tuple(_caveats(runs, datasets)))
 
 
@@ -154,7 +154,7 @@ def _caveats(runs: Sequence[RunFolder], datasets: Sequence[str]) -> list[str]:
     """Return a sentence for each data set on which the runs were tested by unlike protocols."""
     sentences = []
     for name in datasets:
-        protocols = [site.protocol for run in runs for site in run.sites if site.name == name]
+        protocols = [result.protocol for run in runs for result in run.results if result.name == name]
         for other in protocols[1:]:
             try:
                 protocols[0].require_like(other)

@@ -92,7 +92,9 @@ def _training(recipe: Recipe, number: int, *, title: str) -> Panel:
 
 def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     data = stage.data
-    sites = tuple(f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train)
+    datasets = tuple(
+        f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train
+    )
     known = "identities known" if stage.labelled else "identities are clusters"
     sampler = data.sampler
     beside = (Box("beside", "Source images", (*stage.source, "identities known")),) if stage.source else ()
@@ -103,7 +105,7 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     batches = (*sampler.describe(), *changed_settings(data, without=_DATA))
     drawn = "P × K batches" if isinstance(sampler, GroupSamplerSettings) else "Batches"
     return (
-        Box("data", "Training images", (*sites, known, *first)),
+        Box("data", "Training images", (*datasets, known, *first)),
         *beside,
         *_other_boxes(recipe, stage),
         Box("sampler", drawn, (*batches, *joint, *length)),
@@ -192,19 +194,19 @@ def _left_over(
 def _losses(stage: StageSettings, number: int) -> list[tuple[Box, str]]:
     """Return a box for each loss and each method that adds one, with its vector; those before the neck come first."""
     boxes = []
-    for name, chosen in stage.losses.chosen.items():
-        source = str(getattr(chosen, "feature", ""))
+    for name, loss in stage.losses.chosen.items():
+        source = str(getattr(loss, "feature", ""))
         sees = (f"input: the vector {source}",) if source else ()
-        weight = getattr(chosen, "weight", None)
+        weight = getattr(loss, "weight", None)
         title = name if weight is None else f"{name} × {value_text(weight)}"
-        lines = (*summary(chosen), *sees, *facts(chosen, without=("feature", "weight")))
+        lines = (*summary(loss), *sees, *facts(loss, without=("feature", "weight")))
         boxes.append((Box(f"loss {name}", title, lines, "loss"), source))
     for name in _with_loss(stage, number):
         method = stage.method.chosen[name]
         lines = (*summary(method), *facts(method, without=shared(method)))
         boxes.append((Box(f"method {name}", f"method: {name}", lines, "loss"), ""))
     order = [*VECTOR_NAMES, ""]
-    return sorted(boxes, key=lambda found: order.index(found[1]))
+    return sorted(boxes, key=lambda box: order.index(box[1]))
 
 
 def _ends(stage: StageSettings, number: int) -> tuple[Box, ...]:

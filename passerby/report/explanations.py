@@ -42,15 +42,15 @@ def of_hundred(percent: float) -> str:
     return f"{percent:.0f} of 100"
 
 
-def headline(site: DatasetResult, *, count_sites: int) -> str:
+def headline(result: DatasetResult, *, count_datasets: int) -> str:
     """Return the result on one data set as a sentence."""
-    on = f"On {site.name}, for" if count_sites > 1 else "For"
-    text = f"{on} {of_hundred(site.plain.rank[1])} queries the first image found shows the same person"
-    if site.chance is not None:
-        text = f"{text} (a random order: {of_hundred(100 * site.chance.rank1)})"
-    if site.reranked is None:
+    on = f"On {result.name}, for" if count_datasets > 1 else "For"
+    text = f"{on} {of_hundred(result.plain.rank[1])} queries the first image found shows the same person"
+    if result.chance is not None:
+        text = f"{text} (a random order: {of_hundred(100 * result.chance.rank1)})"
+    if result.reranked is None:
         return f"{text}."
-    return f"{text}; with re-ranking, for {of_hundred(site.reranked.rank[1])}."
+    return f"{text}; with re-ranking, for {of_hundred(result.reranked.rank[1])}."
 
 
 def hardly_learnt(scores: RankScores, chance: RankScores) -> str | None:

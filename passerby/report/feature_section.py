@@ -9,7 +9,7 @@ from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import load_trained
 from passerby.errors import UserError
 from passerby.report.attention import maps_of, require_unmasked, scale_image
-from passerby.report.figure_files import Picture, picture_of
+from passerby.report.figure_files import PageFigure, page_figure
 from passerby.report.folder import RunFolder
 from passerby.report.list_section import Gallery, inline, inline_images
 from passerby.report.pair_distances import count_pairs, distances_figure
@@ -28,13 +28,13 @@ class Plate:
 
     Attributes:
         heading: `""` where there is a single data set.
-        pictures: side by side.
+        figures: side by side.
         notes: sentences below them.
 
     """
 
     heading: str
-    pictures: tuple[Picture, ...]
+    figures: tuple[PageFigure, ...]
     notes: tuple[str, ...]
 
 
@@ -44,14 +44,14 @@ class Attended:
 
     Attributes:
         words: description of the list.
-        found: the list.
+        ranked: the list.
         images, covers: addresses by file name, without and with maps.
         cells: resolution of the maps.
 
     """
 
     words: str
-    found: RankedList
+    ranked: RankedList
     images: dict[str, str]
     covers: dict[str, str]
     cells: str
@@ -75,10 +75,10 @@ def feature_plates(galleries: Sequence[Gallery], *, device: str = "cpu") -> list
 
 def _plate(gallery: Gallery, *, heading: bool, most: int, device: str) -> Plate:
     assert gallery.embeddings is not None
-    protocol, pictures, notes = gallery.site.protocol, [], []
+    protocol, figures, notes = gallery.result.protocol, [], []
     try:
         projection = project([gallery.embeddings], most=most, distance=protocol.distance)
-        pictures += list(_planes(projection))
+        figures += list(_planes(projection))
         pull = camera_pull(projection, device=device)
         notes += [str(pull)] if pull is not None else []
     except UserError as error:
@@ -86,21 +86,21 @@ def _plate(gallery: Gallery, *, heading: bool, most: int, device: str) -> Plate:
     try:
         pairs = count_pairs(gallery.embeddings, cameras=protocol.cameras, distance=protocol.distance, device=device)
         caption = "Distances of all pairs of a query and a gallery image"
-        pictures.append(
-            picture_of(distances_figure(pairs), f"Distances within and between identities. {pairs}", caption)
+        figures.append(
+            page_figure(distances_figure(pairs), f"Distances within and between identities. {pairs}", caption)
         )
         notes.append(str(pairs))
     except UserError as error:
         notes.append(f"No distance distributions: {error}.")
-    return Plate(f"On {gallery.site.name}" if heading else "", tuple(pictures), tuple(notes))
+    return Plate(f"On {gallery.result.name}" if heading else "", tuple(figures), tuple(notes))
 
 
-def _planes(projection: Projection) -> Iterator[Picture]:
+def _planes(projection: Projection) -> Iterator[PageFigure]:
     alt = f"{len(projection)} images in a t-SNE projection"
     caption = "Images coloured by identity: points of one person should be neighbours, whatever the camera"
-    yield picture_of(features_figure(projection), f"{alt}, marked by person.", caption)
+    yield page_figure(features_figure(projection), f"{alt}, marked by person.", caption)
     caption = "The same points, coloured by camera: groups of one camera indicate camera bias"
-    yield picture_of(features_figure(projection, colour="camera"), f"{alt}, marked by camera.", caption)
+    yield page_figure(features_figure(projection, colour="camera"), f"{alt}, marked by camera.", caption)
 
 
 def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
@@ -111,14 +111,14 @@ def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
         yield Plate("All data sets", (), (f"No projection of the features: {error}.",))
         return
     caption = "All data sets in one projection: separate groups indicate features of the place rather than the person"
-    yield Plate("All data sets", (picture_of(figure, "Images of all data sets in a t-SNE projection.", caption),), ())
+    yield Plate("All data sets", (page_figure(figure, "Images of all data sets in a t-SNE projection.", caption),), ())
 
 
 def attended_lists(
     run: RunFolder, galleries: Sequence[Gallery], *, inference: InferenceSettings = AUTOMATIC
 ) -> tuple[list[Attended], str]:
     """Return activation maps of the best and worst list of the first data set, or the reason for their absence."""
-    gallery = next((one for one in galleries if one.embeddings is not None), None)
+    gallery = next((each for each in galleries if each.embeddings is not None), None)
     if gallery is None:
         return [], ""
     try:
@@ -131,8 +131,8 @@ def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) ->
     assert gallery.embeddings is not None
     assert gallery.plain is not None
     require_unmasked(gallery.embeddings)
-    trained, protocol = load_trained(run.path, inference=inference), gallery.site.protocol
-    on = f" of {gallery.site.name}" if len(run.sites) > 1 else ""
+    trained, protocol = load_trained(run.path, inference=inference), gallery.result.protocol
+    on = f" of {gallery.result.name}" if len(run.results) > 1 else ""
     for kind in ("best", "worst"):
         queries = choose_queries(gallery.plain, kind=kind, count=1, pid=gallery.embeddings.query.pid)
         lists = rank_for(
@@ -143,10 +143,10 @@ def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) ->
             distance=protocol.distance,
             device=trained.device,
         )
-        for found in lists:
+        for ranked in lists:
             maps = maps_of(
                 trained.embedder,
-                found,
+                ranked,
                 feature=trained.feature,
                 inference=inference,
                 precision=trained.precision,
@@ -158,7 +158,7 @@ def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) ->
                     "images or model.last_stride=1 give more"
                 )
             covers = {path: inline(pixels) for path, pixels in maps.covers.items()}
-            yield Attended(f"The {kind} list{on}", found, inline_images(list(covers)), covers, maps.cells)
+            yield Attended(f"The {kind} list{on}", ranked, inline_images(list(covers)), covers, maps.cells)
 
 
 def scale_uri() -> str:

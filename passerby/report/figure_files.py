@@ -21,7 +21,7 @@ _DOTS = 200  # per inch, for PNG: sharp in print
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageFigure:
     """A figure on the page: its address, alternative text and caption."""
 
     source: str
@@ -29,9 +29,9 @@ class Picture:
     caption: str
 
 
-def picture_of(figure: Figure, alternative: str, caption: str) -> Picture:
+def page_figure(figure: Figure, alternative: str, caption: str) -> PageFigure:
     """Return a figure as a picture inside the page."""
-    return Picture(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
+    return PageFigure(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def subjects_of_run(folder: Path, *, on: str | None = None, inference: Inference
 
     """
     run = read_run(folder)
-    names = [site.name for site in run.sites]
+    names = [result.name for result in run.results]
     if not names:
         why = "was tested on no data set" if not run.recipe.tested else "is not finished; continue it with --resume"
         raise UserError(f"there are no vectors to draw: the run in {folder} {why}")

@@ -82,7 +82,7 @@ class RunFolder:
         path: the folder.
         recipe: what ran.
         records: the log.
-        sites: the final scores; empty while the run goes on.
+        results: the final scores; empty while the run goes on.
         environment: versions, machine and command.
         count_damaged: lines of the log that are no records.
 
@@ -91,7 +91,7 @@ class RunFolder:
     path: Path
     recipe: Recipe
     records: list[Record]
-    sites: list[DatasetResult]
+    results: list[DatasetResult]
     environment: dict[str, str]
     count_damaged: int = 0
 
@@ -134,7 +134,7 @@ def read_run(path: Path) -> RunFolder:
         recipe=recipe_of_run(path / "recipe.yaml"),
         records=run_log.read(path / "log.jsonl"),
         count_damaged=run_log.count_damaged(path / "log.jsonl"),
-        sites=_sites(path / "scores.json"),
+        results=_results(path / "scores.json"),
         environment={"command": ""} | {key: _in_words(value) for key, value in environment.items()},
     )
 
@@ -153,13 +153,13 @@ def _optional(path: Path) -> dict[str, object]:
     return entries
 
 
-def _sites(path: Path) -> list[DatasetResult]:
+def _results(path: Path) -> list[DatasetResult]:
     entries = _optional(path).items()
     with reading(path, "scores as `passerby train` writes them"):
-        return [_site(name, entry) for name, entry in entries]
+        return [_result(name, entry) for name, entry in entries]
 
 
-def _site(name: str, entry: object) -> DatasetResult:
+def _result(name: str, entry: object) -> DatasetResult:
     fields = _mapping(entry)
     plain, protocol = _mapping(fields["plain"]), _mapping(_mapping(fields["plain"])["protocol"])
     reranked = _mapping(fields["reranked"]) if "reranked" in fields else None

@@ -43,13 +43,15 @@ def shares(epochs: Sequence[EpochRecord], *, batch_sizes: Sequence[int]) -> list
         if record.drawn:
             joint.setdefault((record.stage, record.title), []).append(record.drawn)
     return [
-        share for (number, title), drawn in joint.items() for share in _of_stage(title, drawn, batch_sizes[number - 1])
+        share
+        for (number, title), counts in joint.items()
+        for share in _of_stage(title, counts, batch_sizes[number - 1])
     ]
 
 
-def _of_stage(title: str, drawn: Sequence[dict[str, DrawnRecord]], batch_size: int) -> list[DrawnShare]:
-    images = {name: sum(epoch[name].images for epoch in drawn) for name in drawn[0]}
-    batches = {name: sum(epoch[name].batches for epoch in drawn) for name in drawn[0]}
+def _of_stage(title: str, counts: Sequence[dict[str, DrawnRecord]], batch_size: int) -> list[DrawnShare]:
+    images = {name: sum(epoch[name].images for epoch in counts) for name in counts[0]}
+    batches = {name: sum(epoch[name].batches for epoch in counts) for name in counts[0]}
     total = sum(images.values())
     return [
         DrawnShare(title, name, images[name], 100 * images[name] / total, batches[name], total // batch_size)

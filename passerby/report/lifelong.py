@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from passerby.console import duration
 from passerby.errors import UserError
 from passerby.files import read_json, write_json
-from passerby.report.figure_files import Picture, picture_of
+from passerby.report.figure_files import PageFigure, page_figure
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import INK, look, panels, style
 from passerby.training.lifelong_results import MEASURES, LifelongResults, Measure, lifelong_results_from_json
@@ -33,16 +33,16 @@ class LifelongSection:
     Attributes:
         sentences: the change of scores by each stage, and a summary.
         galleries: gallery compatibility, one sentence for each data set of earlier stages.
-        pictures: the matrices and the curves.
-        figures: rows of (measure, mAP, rank-1) as text.
+        figures: the matrices and the curves.
+        measures: rows of (measure, mAP, rank-1) as text.
         costs: rows of (stage, time, memories, bytes, images) as text.
 
     """
 
     sentences: list[str]
     galleries: list[str]
-    pictures: list[Picture]
-    figures: list[tuple[str, str, str]]
+    figures: list[PageFigure]
+    measures: list[tuple[str, str, str]]
     costs: list[tuple[str, str, str, str, str]]
 
 
@@ -79,8 +79,8 @@ def lifelong_section(
     return LifelongSection(
         sentences=[*losses(results, other=other, name=name), *_summary(results)],
         galleries=list(stored_vectors(results)),
-        pictures=_pictures(results),
-        figures=_figures(results, _expert_scores(run, results, experts) if experts else None),
+        figures=_figures_of(results),
+        measures=_measures(results, _expert_scores(run, results, experts) if experts else None),
         costs=_costs(results),
     )
 
@@ -99,7 +99,7 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
 
     """
     results, path = lifelong_results(run), run.path / "continual_metrics.json"
-    if results is None or results.sites is None:
+    if results is None or results.trained_order is None:
         return
     expert_scores, entries = (
         _expert_scores(run, results, experts),
@@ -109,7 +109,9 @@ def keep_intransigence(run: RunFolder, experts: Sequence[Path]) -> None:
         figures = results.figures(measure, expert_scores=expert_scores[measure])
         assert figures is not None
         assert figures.intransigence is not None
-        entries[measure]["intransigence"] = dict(zip(results.sites, figures.intransigence.tolist(), strict=True))
+        entries[measure]["intransigence"] = dict(
+            zip(results.trained_order, figures.intransigence.tolist(), strict=True)
+        )
     write_json(path, entries)
 
 
@@ -200,7 +202,7 @@ def stored_vectors(results: LifelongResults) -> Iterator[str]:
 # ---- tables
 
 
-def _figures(
+def _measures(
     results: LifelongResults, expert_scores: dict[Measure, dict[str, float]] | None
 ) -> list[tuple[str, str, str]]:
     metrics = [
@@ -216,7 +218,7 @@ def _figures(
             ("backward transfer: change since the data set was trained on", [each.backward for each in defined]),
             ("forward transfer: gain over the initial model before training on it", [each.forward for each in defined]),
         ]
-        for number, dataset in enumerate(results.sites or ()):
+        for number, dataset in enumerate(results.trained_order or ()):
             experts = [None if each.intransigence is None else float(each.intransigence[number]) for each in defined]
             rows.append((f"intransigence on {dataset}: gap to a model trained on it alone", experts))
     unseen = [results.unseen_average(measure) for measure in MEASURES]
@@ -276,7 +278,7 @@ def _expert_scores(
     for folder in experts:
         expert = read_run(folder)
         trained = {name for stage in expert.recipe.stages for name in stage.train}
-        results = [site for site in expert.sites if site.name in trained]
+        results = [result for result in expert.results if result.name in trained]
         if len(trained) != 1 or not results:
             raise UserError(
                 f"--expert {folder}: it must be a finished run that is trained and evaluated on exactly one data set"
@@ -286,33 +288,33 @@ def _expert_scores(
             results[0].plain.mAP,
             results[0].plain.rank[1],
         )
-    if missing := [site for site in lifelong.sites or () if site not in scores["mAP"]]:
+    if missing := [name for name in lifelong.trained_order or () if name not in scores["mAP"]]:
         raise UserError(f"--expert: no run is trained on {', '.join(missing)} alone; give one for each data set")
     return scores
 
 
 def _require_alike(run: RunFolder, other: RunFolder) -> None:
-    protocols = {site.name: site.protocol for site in run.sites}
-    for site in other.sites:
-        if site.name in protocols:
-            protocols[site.name].require_like(site.protocol)
+    protocols = {result.name: result.protocol for result in run.results}
+    for result in other.results:
+        if result.name in protocols:
+            protocols[result.name].require_like(result.protocol)
 
 
-# ---- pictures
+# ---- figures
 
 
-def _pictures(results: LifelongResults) -> list[Picture]:
-    pictures = []
+def _figures_of(results: LifelongResults) -> list[PageFigure]:
+    figures = []
     for measure in MEASURES:
         rows = [f"after {n}: {', '.join(_cells(results, measure, t))}" for t, n in enumerate(results.stages)]
         alt = f"{_NAMES[measure]} in percent, {'; '.join(rows)}."
         caption = f"{_NAMES[measure]} on every data set after every stage; the frame marks the data set of the stage"
-        pictures.append(picture_of(heat_map(results, measure), alt, caption))
+        figures.append(page_figure(heat_map(results, measure), alt, caption))
     if len(results.stages) > 1:
         alt = "The mAP of each data set over the stages; the values are in the matrix."
         caption = "The mAP of each data set over the stages; the largest mark is at its own stage"
-        pictures.append(picture_of(site_curves(results, "mAP"), alt, caption))
-    return pictures
+        figures.append(page_figure(dataset_curves(results, "mAP"), alt, caption))
+    return figures
 
 
 def _cells(results: LifelongResults, measure: Measure, stage: int) -> list[str]:
@@ -368,7 +370,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # or matplotlib would take what is between two of them for a formula
 
 
-def site_curves(results: LifelongResults, measure: Measure) -> Figure:
+def dataset_curves(results: LifelongResults, measure: Measure) -> Figure:
     """Draw the score of each data set over the stages, from the start where it was tested."""
     first = 1 if results.start is None else 0
     ticks = [*(["start"] if first == 0 else []), *results.stages]

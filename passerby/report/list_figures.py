@@ -63,14 +63,14 @@ class Strip:
     """One row of a picture.
 
     Attributes:
-        found: the list.
+        ranked: the list.
         words: text above the row.
         heading: heading above the text, once for all rows that follow; `""` for none.
         covers: images (H, W, 3) to draw instead of the files, by file name.
 
     """
 
-    found: RankedList
+    ranked: RankedList
     words: str
     heading: str = ""
     covers: Mapping[str, Pixels] | None = None
@@ -167,7 +167,7 @@ def draw_strips(strips: Sequence[Strip], *, below: float = 0.0) -> Figure:
         below: inches to leave free below the last row.
 
     """
-    columns = 1 + max((len(strip.found.shots) for strip in strips), default=0)
+    columns = 1 + max((len(strip.ranked.shots) for strip in strips), default=0)
     heights = [_ROW + _WORDS * bool(strip.words) + _HEADING * bool(strip.heading) for strip in strips]
     width, height = _WIDTH * columns + 0.3, max(sum(heights), _ROW) + below
     with style():
@@ -176,7 +176,7 @@ def draw_strips(strips: Sequence[Strip], *, below: float = 0.0) -> Figure:
         for strip, tall in zip(strips, heights, strict=True):
             bottom = top - tall
             _write_above(figure, strip, top=top, width=width, height=height)
-            for column, shot in enumerate((strip.found.query, *strip.found.shots)):
+            for column, shot in enumerate((strip.ranked.query, *strip.ranked.shots)):
                 left = _WIDTH * (column + 0.06) + 0.24 * (column > 0)
                 place = (left / width, (bottom + _EDGE) / height, 0.86 * _WIDTH / width, (_ROW - _EDGE) / height)
                 draw_shot(figure.add_axes(place), shot, cover=(strip.covers or {}).get(shot.path))

@@ -43,7 +43,7 @@ class Gallery:
     """The ranked lists of one data set.
 
     Attributes:
-        site: its scores.
+        result: its scores.
         embeddings: of its images, None when the run folder does not hold them.
         plain, reranked: the scores with a value for every query, None without embeddings.
         sections: ranked lists by kind.
@@ -52,7 +52,7 @@ class Gallery:
 
     """
 
-    site: DatasetResult
+    result: DatasetResult
     embeddings: Embeddings | None
     plain: Scores | None
     reranked: Scores | None
@@ -61,48 +61,48 @@ class Gallery:
     notes: tuple[str, ...]
 
 
-def gallery_of(run: RunFolder, site: DatasetResult, *, count: int = 3, k: int = 8, device: str = "cpu") -> Gallery:
+def gallery_of(run: RunFolder, result: DatasetResult, *, count: int = 3, k: int = 8, device: str = "cpu") -> Gallery:
     """Choose and draw the ranked lists of one data set.
 
     Args:
         run: the run.
-        site: which data set of it.
+        result: which data set of it.
         count: lists of each kind.
         k: images shown of each list.
         device: where the matrix products run.
 
     """
-    path = run.embeddings(site.name)
+    path = run.embeddings(result.name)
     if path is None:
-        return _without_lists(site, f"No ranked lists: {run.path} holds no embeddings of {site.name}.")
+        return _without_lists(result, f"No ranked lists: {run.path} holds no embeddings of {result.name}.")
     embeddings = without_camera_effects(
-        Embeddings.load(path), camera_norm=site.protocol.camera_norm, distance=site.protocol.distance
+        Embeddings.load(path), camera_norm=result.protocol.camera_norm, distance=result.protocol.distance
     )
-    protocol = site.protocol
+    protocol = result.protocol
     if embeddings.fingerprint != protocol.files:
-        return _without_lists(site, f"No ranked lists: {path} was written for other images than the scores.")
+        return _without_lists(result, f"No ranked lists: {path} was written for other images than the scores.")
     if protocol.queries == "multi":
         embeddings = average_queries(embeddings, distance=protocol.distance)
     score = partial(evaluate, embeddings, cameras=protocol.cameras, distance=protocol.distance, device=device)
     plain, reranked = score(), None
-    if site.rerank is not None:
-        reranked = score(rerank=site.rerank)
-    sections = _sections(embeddings, plain, site, count=count, k=k, device=device)
+    if result.rerank is not None:
+        reranked = score(rerank=result.rerank)
+    sections = _sections(embeddings, plain, result, count=count, k=k, device=device)
     paths_shown = _paths(sections)
     images = inline_images(paths_shown)
     notes = [_missing(paths_shown, images)] if len(images) < len(paths_shown) or not paths_shown else []
     skipped = explain_skipped(embeddings, cameras=protocol.cameras)
     if skipped.count:
         notes.append(f"Queries that are not scored: {skipped}.")
-    return Gallery(site, embeddings, plain, reranked, sections, images, tuple(notes))
+    return Gallery(result, embeddings, plain, reranked, sections, images, tuple(notes))
 
 
-def _without_lists(site: DatasetResult, note: str) -> Gallery:
-    return Gallery(site, None, None, None, (), {}, (note,))
+def _without_lists(result: DatasetResult, note: str) -> Gallery:
+    return Gallery(result, None, None, None, (), {}, (note,))
 
 
 def _sections(
-    embeddings: Embeddings, scores: Scores, site: DatasetResult, *, count: int, k: int, device: str
+    embeddings: Embeddings, scores: Scores, result: DatasetResult, *, count: int, k: int, device: str
 ) -> tuple[Section, ...]:
     queries_by_kind: dict[Kind, list[int]] = {
         kind: choose_queries(
@@ -111,7 +111,7 @@ def _sections(
         for kind in HEADINGS
     }
     all_queries = [query for queries in queries_by_kind.values() for query in queries]
-    protocol = site.protocol
+    protocol = result.protocol
 
     def lists(queries: Sequence[int], rerank: Rerank | None) -> dict[int, RankedList]:
         ranked = rank_for(
@@ -127,7 +127,7 @@ def _sections(
         return dict(zip(queries, ranked, strict=True))
 
     plain = lists(all_queries, None)
-    reranked = lists(all_queries, site.rerank) if site.rerank is not None else {}
+    reranked = lists(all_queries, result.rerank) if result.rerank is not None else {}
     changed = {query: ranked for query, ranked in reranked.items() if ranked.shots != plain[query].shots}
     return tuple(
         Section(

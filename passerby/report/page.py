@@ -27,7 +27,7 @@ from passerby.report.dataset_counts import sources
 from passerby.report.diagrams import NARROW, WIDE, draw
 from passerby.report.explanations import MEASURES, cameras_rule, hardly_learnt, headline, input_mask_rule, progress
 from passerby.report.feature_section import attended_lists, feature_plates, scale_uri
-from passerby.report.figure_files import Picture, picture_of
+from passerby.report.figure_files import PageFigure, page_figure
 from passerby.report.folder import DatasetResult, RunFolder, ScoreRow, read_run
 from passerby.report.joint_sampling import shares
 from passerby.report.lifelong import LifelongSection, keep_intransigence, lifelong_section
@@ -99,8 +99,8 @@ def render(
         inference: how its network runs; images are ranked on the same device.
 
     """
-    count, device = max(1, min(3, _LISTS // max(len(run.sites), 1))), str(inference.torch_device())
-    galleries = [gallery_of(run, site, count=count, device=device) for site in run.sites]
+    count, device = max(1, min(3, _LISTS // max(len(run.results), 1))), str(inference.torch_device())
+    galleries = [gallery_of(run, result, count=count, device=device) for result in run.results]
     attended, unattended = attended_lists(run, galleries, inference=inference)
     people = identities_section(run)
     name = run.path.resolve().name
@@ -162,66 +162,66 @@ def _sampling(recipe: Recipe) -> str:
 
 def _headlines(run: RunFolder, people: IdentitiesSection | None) -> list[str]:
     """Return the headline sentences: scores or, without an evaluation, the predicted identities."""
-    if run.sites or run.recipe.tested or people is None or not (run.path / "embedder.safetensors").is_file():
-        return [headline(site, count_sites=len(run.sites)) for site in run.sites]
+    if run.results or run.recipe.tested or people is None or not (run.path / "embedder.safetensors").is_file():
+        return [headline(result, count_datasets=len(run.results)) for result in run.results]
     return [f"{people.sentences[0]}."]
 
 
 def _warnings(run: RunFolder, galleries: Sequence[Gallery]) -> Iterator[str]:
     """Yield sentences on scores near chance, collapsed vectors and a damaged log."""
     for gallery in galleries:
-        site = gallery.site
-        found = RankScores(site.plain.mAP / 100, site.plain.rank[1] / 100)
-        if site.chance is not None and (text := hardly_learnt(found, site.chance)) is not None:
-            yield f"{site.name}: {text}."
+        result = gallery.result
+        measured = RankScores(result.plain.mAP / 100, result.plain.rank[1] / 100)
+        if result.chance is not None and (text := hardly_learnt(measured, result.chance)) is not None:
+            yield f"{result.name}: {text}."
         if gallery.embeddings is not None:
-            yield from (f"{site.name}: {note}." for note in spread_notes(gallery.embeddings.vectors))
+            yield from (f"{result.name}: {note}." for note in spread_notes(gallery.embeddings.vectors))
     if run.count_damaged:
         lines = "1 line" if run.count_damaged == 1 else f"{run.count_damaged:,} lines"
         yield f"{lines} of log.jsonl cannot be read and {'is' if run.count_damaged == 1 else 'are'} left out below."
 
 
-def _curves(run: RunFolder, galleries: list[Gallery]) -> list[Picture]:
-    pictures = []
+def _curves(run: RunFolder, galleries: list[Gallery]) -> list[PageFigure]:
+    figures = []
     if run.epochs:
         last = ", ".join(f"{name} {term.value:.3g}" for name, term in run.epochs[-1].terms.items())
         alt = f"Loss terms over the epochs; at the end {last}."
         caption = "Loss curves, each on its own scale"
-        pictures.append(picture_of(loss_curves(run.records), alt, caption))
+        figures.append(page_figure(loss_curves(run.records), alt, caption))
     if run.scores:
         final = {s.dataset: f"{s.dataset} rank-1 {100 * s.rank1:.1f} %, mAP {100 * s.mAP:.1f} %" for s in run.scores}
         alt = f"Scores over the epochs; at the end {'; '.join(final.values())}."
         caption = "Scores on the test images, without re-ranking"
-        pictures.append(picture_of(score_curves(run.records), alt, caption))
+        figures.append(page_figure(score_curves(run.records), alt, caption))
     alt = "Learning rate over the epochs of all stages."
-    pictures.append(picture_of(rate_curve(run.recipe), alt, "Learning rate"))
+    figures.append(page_figure(rate_curve(run.recipe), alt, "Learning rate"))
     for gallery in galleries:
         if gallery.plain is None:
             continue
-        on = f" on {gallery.site.name}" if len(galleries) > 1 else ""
-        alt = "; ".join(f"rank-{k} {value:.1f} %" for k, value in gallery.site.plain.rank.items())
+        on = f" on {gallery.result.name}" if len(galleries) > 1 else ""
+        alt = "; ".join(f"rank-{k} {value:.1f} %" for k, value in gallery.result.plain.rank.items())
         caption = f"CMC curve{on}: queries with a correct image among the first k"
-        pictures.append(picture_of(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {alt}.", caption))
-    return pictures
+        figures.append(page_figure(cmc_curve(gallery.plain, gallery.reranked), f"CMC curve{on}: {alt}.", caption))
+    return figures
 
 
 def _drawing(run: RunFolder, width: float) -> str:
     return data_uri(draw(run.recipe, width=width).encode(), kind="svg+xml")
 
 
-def _cards(site: DatasetResult) -> list[tuple[str, float, float | None]]:
+def _cards(result: DatasetResult) -> list[tuple[str, float, float | None]]:
     """Return (measure, plain, re-ranked) of the three figures that are shown large."""
-    reranked = site.reranked
+    reranked = result.reranked
     return [
-        ("mAP", site.plain.mAP, None if reranked is None else reranked.mAP),
-        ("rank-1", site.plain.rank[1], None if reranked is None else reranked.rank[1]),
-        ("mINP", site.plain.mINP, None if reranked is None else reranked.mINP),
+        ("mAP", result.plain.mAP, None if reranked is None else reranked.mAP),
+        ("rank-1", result.plain.rank[1], None if reranked is None else reranked.rank[1]),
+        ("mINP", result.plain.mINP, None if reranked is None else reranked.mINP),
     ]
 
 
-def _rows(site: DatasetResult) -> list[tuple[str, ScoreRow]]:
-    rows = [("plain", site.plain)]
-    return rows if site.reranked is None else [*rows, ("re-ranked", site.reranked)]
+def _rows(result: DatasetResult) -> list[tuple[str, ScoreRow]]:
+    rows = [("plain", result.plain)]
+    return rows if result.reranked is None else [*rows, ("re-ranked", result.reranked)]
 
 
 @cache

@@ -31,7 +31,7 @@ class Pairs:
         edges: (COUNT_STEPS + 1,) distances between which the counts lie, rising.
         same: (COUNT_STEPS,) pairs of the same person, without what the rule leaves out.
         other: (COUNT_STEPS,) pairs of different people from different cameras.
-        other_own: (COUNT_STEPS,) pairs of different people from the same camera.
+        other_same_camera: (COUNT_STEPS,) pairs of different people from the same camera.
         threshold: the distance below which 1 % of the pairs of different people lie.
         tpr: share of the pairs of the same person below it.
         metric: the distance.
@@ -41,7 +41,7 @@ class Pairs:
     edges: Doubles
     same: Ints
     other: Ints
-    other_own: Ints
+    other_same_camera: Ints
     threshold: float
     tpr: float
     metric: Metric
@@ -49,7 +49,7 @@ class Pairs:
     @property
     def different(self) -> Ints:
         """(COUNT_STEPS,) all pairs of different people."""
-        return self.other + self.other_own
+        return self.other + self.other_same_camera
 
     @property
     def overlap(self) -> float:
@@ -103,7 +103,7 @@ def count_pairs(
         edges=offset + np.linspace(*bounds, COUNT_STEPS + 1),
         same=every.same,
         other=every.different - same_camera,
-        other_own=same_camera,
+        other_same_camera=same_camera,
         threshold=offset + float(every.thresholds(np.array([FPR]))[0]),
         tpr=float(every.rates(np.array([FPR]))[0]),
         metric=distance,
@@ -139,7 +139,7 @@ def distances_figure(pairs: Pairs) -> Figure:
     series = (
         ("same person, other cameras", pairs.same, BLUE, "-"),
         ("other person, other cameras", pairs.other, VERMILION, "--"),
-        ("other person, same camera", pairs.other_own, ORANGE, ":"),
+        ("other person, same camera", pairs.other_same_camera, ORANGE, ":"),
     )
     with style():
         figure = Figure(figsize=(4.8, 3.6), layout="constrained", facecolor="white")

@@ -30,7 +30,7 @@ from passerby.report.clusters import (
     radius_curve,
     thumbnails,
 )
-from passerby.report.figure_files import Picture, picture_of
+from passerby.report.figure_files import PageFigure, page_figure
 from passerby.report.folder import RunFolder
 from passerby.report.list_section import inline_images
 from passerby.report.projection import Colouring, features_figure, project_clusters
@@ -71,7 +71,7 @@ class Clusterings:
         return self.metrics[-1].values.get("eps") if self.metrics else None
 
     @property
-    def site(self) -> Words | None:
+    def datasets(self) -> Words | None:
         """(M,) the data sets that the clustered images are from; None = a single one."""
         return None if self.last.dataset is None else self.last.dataset[self.last.hidden]
 
@@ -227,7 +227,7 @@ def clusters_figure(
             if colour == "identity" and not clusterings.known_identities:
                 raise UserError("these images have no identity labels to colour by; use --colour cluster or camera")
             return features_figure(
-                project_clusters(table, clusterings.last.clusters, site=clusterings.site), colour=colour
+                project_clusters(table, clusterings.last.clusters, datasets=clusterings.datasets), colour=colour
             )
 
 
@@ -277,14 +277,14 @@ class IdentitiesSection:
 
     Attributes:
         sentences: the number of identities and its uncertainty.
-        pictures: curves and planes.
+        figures: curves and planes.
         rows: clusters by heading.
         known: whether frames mark the true identities.
 
     """
 
     sentences: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    figures: tuple[PageFigure, ...]
     rows: dict[str, tuple[ClusterRow, ...]]
     known: bool
 
@@ -313,7 +313,7 @@ def identities_section(run: RunFolder) -> IdentitiesSection | None:
     images = inline_images(sorted(paths))
     return IdentitiesSection(
         sentences=(*_sentences(run.path, clusterings), *collapse_notes(clusterings)),
-        pictures=tuple(_pictures(clusterings)),
+        figures=tuple(_figures_of(clusterings)),
         rows={
             title: tuple(_row(clusterings, card, images) for card in cards_shown)
             for title, cards_shown in sections.items()
@@ -334,7 +334,7 @@ def _paths(clusterings: Clusterings) -> np.ndarray:
 
 def _rows_shown(card: Card) -> list[int]:
     count = SHOWN if np.isfinite(card.away).all() else _OUTSIDE
-    return [int(row) for row in card.rows[card.chosen(count)]]
+    return [int(row) for row in card.rows[card.shown_positions(count)]]
 
 
 def _row(clusterings: Clusterings, card: Card, images: dict[str, str]) -> ClusterRow:
@@ -366,37 +366,41 @@ def _sentences(folder: Path, clusterings: Clusterings) -> Iterator[str]:
     yield f"{identities:,} predicted identities in {len(clusters):,} images, {outside:.1f} % of which are in no cluster"
 
 
-def _pictures(clusterings: Clusterings) -> Iterator[Picture]:
+def _figures_of(clusterings: Clusterings) -> Iterator[PageFigure]:
     if clusterings.metrics:
         last = ", ".join(f"{name} {value:.3g}" for name, value in clusterings.metrics[-1].values.items())
         alt = f"Predicted identities, images in no cluster and agreement over the epochs; at the end {last}."
         caption = "Predicted identities per epoch, and agreement with the epoch before"
-        yield picture_of(epoch_curves(clusterings.metrics, known_identities=clusterings.known_identities), alt, caption)
+        yield page_figure(
+            epoch_curves(clusterings.metrics, known_identities=clusterings.known_identities), alt, caption
+        )
     if len(clusterings.groupings) > 1:
         alt = "Fractions of images per epoch that stayed in their cluster, changed it, entered one or left one."
         caption = "Cluster transitions per epoch: the clustering has converged when all images stay"
-        yield picture_of(flow_figure(clusterings.groupings), alt, caption)
+        yield page_figure(flow_figure(clusterings.groupings), alt, caption)
     if clusterings.last.curve is not None and clusterings.eps is not None and clusterings.nearest is not None:
         alt = f"Distances to the nearest images in ascending order, and the radius {clusterings.eps:.3g}."
         caption = "Images sorted by k-NN distance, and the DBSCAN radius: images left of the mark form clusters"
-        yield picture_of(
+        yield page_figure(
             radius_curve(clusterings.last.curve, eps=clusterings.eps, nearest=clusterings.nearest), alt, caption
         )
     yield from _planes(clusterings)
 
 
-def _planes(clusterings: Clusterings) -> Iterator[Picture]:
+def _planes(clusterings: Clusterings) -> Iterator[PageFigure]:
     if clusterings.table is None:
         return
     try:
-        projection = project_clusters(clusterings.table, clusterings.last.clusters, most=_POINTS, site=clusterings.site)
+        projection = project_clusters(
+            clusterings.table, clusterings.last.clusters, most=_POINTS, datasets=clusterings.datasets
+        )
     except UserError:  # too few images, or all alike: the thumbnails show as much
         return
     caption = "t-SNE of the images, coloured by the largest clusters"
-    yield picture_of(features_figure(projection, colour="cluster"), "Images on a plane, marked by cluster.", caption)
+    yield page_figure(features_figure(projection, colour="cluster"), "Images on a plane, marked by cluster.", caption)
     if clusterings.known_identities:
         caption = "The same points, coloured by true identity"
-        yield picture_of(features_figure(projection), "The same points, marked by person.", caption)
+        yield page_figure(features_figure(projection), "The same points, marked by person.", caption)
     elif (clusterings.table.cam != UNKNOWN).any():
         caption = "The same points, coloured by camera: groups of one camera indicate clusters of places"
-        yield picture_of(features_figure(projection, colour="camera"), "The same points, by camera.", caption)
+        yield page_figure(features_figure(projection, colour="camera"), "The same points, by camera.", caption)

@@ -35,7 +35,7 @@ class Projection:
 
     Attributes:
         xy: (N, 2) positions by t-SNE.
-        pid, cam, site: (N,) identity, camera and name of the data set.
+        pid, cam, dataset: (N,) identity, camera and name of the data set.
         vectors: (N, D) projected vectors, of unit length where the distance is cosine.
         count_all: number of images before sampling.
         cluster: (N,) cluster, -1 = none; None where there are no clusters.
@@ -45,7 +45,7 @@ class Projection:
     xy: Doubles
     pid: Ints
     cam: Ints
-    site: Words
+    dataset: Words
     vectors: Floats
     count_all: int
     cluster: Ints | None = None
@@ -65,17 +65,17 @@ def choose_identities(pid: Ints, *, most: int, generator: np.random.Generator) -
     identities, number = np.unique(pid, return_inverse=True)
     order = generator.permutation(len(identities))
     sizes = np.bincount(number)[order]
-    drawn = order[np.cumsum(sizes) <= most]
-    if not len(drawn):
+    sampled = order[np.cumsum(sizes) <= most]
+    if not len(sampled):
         return np.flatnonzero(number == order[0])[:most]
-    return np.flatnonzero(np.isin(number, drawn))
+    return np.flatnonzero(np.isin(number, sampled))
 
 
-def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric = "cosine") -> Projection:
+def project(tables: Sequence[Embeddings], *, most: int = MOST, distance: Metric = "cosine") -> Projection:
     """Project the images of one or more data sets by t-SNE; the same vectors give the same projection.
 
     Args:
-        sites: vectors of one model; images of unknown identity are not drawn.
+        tables: vectors of one model; images of unknown identity are not drawn.
         most: number of images, drawn by whole identities, an equal share for each data set.
         distance: `cosine` normalises the vectors before.
 
@@ -86,35 +86,37 @@ def project(sites: Sequence[Embeddings], *, most: int = MOST, distance: Metric =
     components, after Kobak and Berens, Nature Communications 2019.
 
     """
-    if len({site.vectors.shape[1] for site in sites}) > 1:
+    if len({table.vectors.shape[1] for table in tables}) > 1:
         raise UserError("vectors of different lengths cannot be drawn in one figure; they are of different models")
     generator = np.random.default_rng(_SEED)
-    labelled = [site.select(site.pid != UNKNOWN) for site in sites]
-    drawn = [
-        site.select(choose_identities(site.pid, most=most // len(sites), generator=generator)) for site in labelled
+    labelled = [table.select(table.pid != UNKNOWN) for table in tables]
+    sampled = [
+        table.select(choose_identities(table.pid, most=most // len(tables), generator=generator)) for table in labelled
     ]
-    count = sum(map(len, drawn))
+    count = sum(map(len, sampled))
     if count < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images of known identity, got {count}")
-    vectors = _compared(np.concatenate([site.vectors for site in drawn]), distance)
+    vectors = _compared(np.concatenate([table.vectors for table in sampled]), distance)
     return Projection(
         xy=_on_a_plane(vectors),
-        pid=np.concatenate([site.pid for site in drawn]),
-        cam=np.concatenate([site.cam for site in drawn]),
-        site=np.repeat([site.dataset or "vectors" for site in drawn], list(map(len, drawn))),
+        pid=np.concatenate([table.pid for table in sampled]),
+        cam=np.concatenate([table.cam for table in sampled]),
+        dataset=np.repeat([table.dataset or "vectors" for table in sampled], list(map(len, sampled))),
         vectors=vectors,
         count_all=sum(map(len, labelled)),
     )
 
 
-def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST, site: Words | None = None) -> Projection:
+def project_clusters(
+    table: Embeddings, clusters: Ints, *, most: int = MOST, datasets: Words | None = None
+) -> Projection:
     """Project clustered images by cosine distance, as `project`; identities need not be known.
 
     Args:
         table: vectors of the images.
         clusters: (N,) cluster of each, -1 = none.
         most: images in all, drawn by whole clusters; of those in none, an equal share.
-        site: (N,) the data sets that the images are from; None = that of the table.
+        dataset: (N,) the data sets that the images are from; None = that of the table.
 
     Raises:
         UserError: fewer than 10 images, or all alike.
@@ -123,20 +125,20 @@ def project_clusters(table: Embeddings, clusters: Ints, *, most: int = MOST, sit
     if len(table) < FEWEST:
         raise UserError(f"t-SNE needs at least {FEWEST} images, got {len(table)}")
     rows = _choose_clusters(clusters, most=most)
-    drawn = table.select(rows)
-    vectors = _compared(drawn.vectors, "cosine")
-    names = np.full(len(drawn), table.dataset or "vectors") if site is None else site[rows]
+    sampled = table.select(rows)
+    vectors = _compared(sampled.vectors, "cosine")
+    names = np.full(len(sampled), table.dataset or "vectors") if datasets is None else datasets[rows]
     xy = _on_a_plane(vectors)
-    return Projection(xy, drawn.pid, drawn.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
+    return Projection(xy, sampled.pid, sampled.cam, names, vectors, count_all=len(table), cluster=clusters[rows])
 
 
 def _choose_clusters(clusters: Ints, *, most: int) -> Ints:
     """Return ascending rows of whole clusters and of as large a share of the images in none, `most` at most."""
     generator, share = np.random.default_rng(_SEED), min(1.0, most / len(clusters))
     inside, outside = np.flatnonzero(clusters >= 0), np.flatnonzero(clusters < 0)
-    drawn_noise = generator.choice(outside, int(share * len(outside)), replace=False)
-    drawn_clusters = choose_identities(clusters[inside], most=most - len(drawn_noise), generator=generator)
-    return np.sort(np.concatenate([inside[drawn_clusters], drawn_noise]))
+    noise_rows = generator.choice(outside, int(share * len(outside)), replace=False)
+    cluster_rows = choose_identities(clusters[inside], most=most - len(noise_rows), generator=generator)
+    return np.sort(np.concatenate([inside[cluster_rows], noise_rows]))
 
 
 def _compared(vectors: Floats, distance: Metric) -> Floats:
@@ -224,24 +226,27 @@ def _extent(projection: Projection, colour: Colouring) -> str:
 
 def _people(projection: Projection, rows: Bools) -> int:
     rows = rows & (projection.pid != UNKNOWN)
-    return len(set(zip(projection.site[rows], projection.pid[rows], strict=True)))
+    return len(set(zip(projection.dataset[rows], projection.pid[rows], strict=True)))
 
 
 def _groups(projection: Projection, colour: Colouring) -> list[tuple[str, Bools]]:
     """Return the groups that are named, with their rows (N,)."""
-    has_several = len(np.unique(projection.site)) > 1
+    has_several = len(np.unique(projection.dataset)) > 1
     if colour == "cluster":
         return _largest_clusters(projection)
     if colour == "dataset":
-        return [(str(name), projection.site == name) for name in np.unique(projection.site)]
+        return [(str(name), projection.dataset == name) for name in np.unique(projection.dataset)]
     values, word = (projection.cam, "camera") if colour == "camera" else (projection.pid, "person")
     is_known = values != UNKNOWN
-    keys = sorted(set(zip(projection.site[is_known].tolist(), values[is_known].tolist(), strict=True)))
+    keys = sorted(set(zip(projection.dataset[is_known].tolist(), values[is_known].tolist(), strict=True)))
     if colour == "identity":
-        keys = _drawn_identities(projection, keys)
+        keys = _shown_identities(projection, keys)
     return [
-        (f"{site}, {word} {value}" if has_several else f"{word} {value}", (projection.site == site) & (values == value))
-        for site, value in keys
+        (
+            f"{dataset}, {word} {value}" if has_several else f"{word} {value}",
+            (projection.dataset == dataset) & (values == value),
+        )
+        for dataset, value in keys
     ]
 
 
@@ -254,9 +259,9 @@ def _largest_clusters(projection: Projection) -> list[tuple[str, Bools]]:
     return [(f"cluster {name}", projection.cluster == name) for name in largest]
 
 
-def _drawn_identities(projection: Projection, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    def count_cameras(site: str, pid: int) -> int:
-        return len(np.unique(projection.cam[(projection.site == site) & (projection.pid == pid)]))
+def _shown_identities(projection: Projection, keys: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    def count_cameras(dataset: str, pid: int) -> int:
+        return len(np.unique(projection.cam[(projection.dataset == dataset) & (projection.pid == pid)]))
 
     counts = np.array([count_cameras(*key) for key in keys])
     order = np.random.default_rng(_SEED).permutation(len(keys))
@@ -311,8 +316,10 @@ def camera_pull(projection: Projection, *, device: str = "cpu") -> CameraPull | 
         None where there is no choice: a single camera, or a single person.
 
     """
-    is_other = (projection.pid[:, None] != projection.pid) | (projection.site[:, None] != projection.site)  # (N, N)
-    same_camera = (projection.cam[:, None] == projection.cam) & (projection.site[:, None] == projection.site)
+    is_other = (projection.pid[:, None] != projection.pid) | (
+        projection.dataset[:, None] != projection.dataset
+    )  # (N, N)
+    same_camera = (projection.cam[:, None] == projection.cam) & (projection.dataset[:, None] == projection.dataset)
     usable = is_other.any(axis=1)
     if not usable.any() or bool(same_camera.all()):
         return None

@@ -146,7 +146,7 @@ def rank_for(
         left_out_rows = allowed.left_out_row[allowed.left_out_start[line] : allowed.left_out_start[line + 1]]
         matches = allowed.match_row[allowed.match_start[line] : allowed.match_start[line + 1]]
         order = np.argsort(distances[line], kind="stable")
-        marks = _Marks(order, right=np.isin(order, matches), own=np.isin(order, left_out_rows), cameras=cameras)
+        marks = _Marks(order, right=np.isin(order, matches), left_out=np.isin(order, left_out_rows), cameras=cameras)
         lists.append(_list(selected, line, gallery, marks=marks, k=k, left_out=left_out))
     return lists
 
@@ -157,11 +157,11 @@ class _Marks:
 
     order: Ints
     right: Bools
-    own: Bools
+    left_out: Bools
     cameras: Cameras
 
     def of(self, place: int) -> Mark:
-        if self.own[place]:
+        if self.left_out[place]:
             return "own camera" if self.cameras == "standard" else "own file"
         return "same" if self.right[place] else "other"
 
@@ -169,18 +169,20 @@ class _Marks:
 def _list(
     queries: Embeddings, line: int, gallery: Embeddings, *, marks: _Marks, k: int, left_out: LeftOut
 ) -> RankedList:
-    rank = np.cumsum(~marks.own)  # of the places that are not left out
-    listed = np.flatnonzero(~marks.own) if left_out == "hide" else np.arange(len(marks.order))
+    rank = np.cumsum(~marks.left_out)  # of the places that are not left out
+    listed = np.flatnonzero(~marks.left_out) if left_out == "hide" else np.arange(len(marks.order))
     first_right = np.flatnonzero(marks.right)[:1]
     positions = [*listed[:k], *(place for place in first_right if place not in listed[:k])]
     return RankedList(
         query=_shot(queries, line, rank=0, mark="query"),
         shots=tuple(
-            _shot(gallery, int(marks.order[at]), rank=0 if marks.own[at] else int(rank[at]), mark=marks.of(int(at)))
+            _shot(
+                gallery, int(marks.order[at]), rank=0 if marks.left_out[at] else int(rank[at]), mark=marks.of(int(at))
+            )
             for at in positions
         ),
         hits=tuple(int(hit) for hit in rank[marks.right]),
-        count=int((~marks.own).sum()),
+        count=int((~marks.left_out).sum()),
     )
 
 

@@ -98,7 +98,7 @@ class LifelongResults:
         return {name: stage for stage, name in enumerate(order)}
 
     @property
-    def sites(self) -> tuple[str, ...] | None:
+    def trained_order(self) -> tuple[str, ...] | None:
         """The data sets in the order of training; None where `last_stages` is."""
         return None if self.last_stages is None else tuple(self.last_stages)
 

@@ -193,7 +193,7 @@ def test_files_of_a_run(finished, data):
     try:
         run = sentence_or_nothing(read_run, finished)
         if run is not None:
-            assert all(site.comparisons is not None for site in run.sites)
+            assert all(site.comparisons is not None for site in run.results)
         assert name != "log.jsonl" or run is not None
         run_log.count_damaged(finished / "log.jsonl")
     finally:

@@ -89,8 +89,8 @@ def test_cards_come_by_size_or_by_spread_and_images_by_distance():
 
 def test_the_nearest_and_the_farthest_are_always_shown():
     (card, *_) = cards(grouping(), vectors())
-    assert card.chosen(2).tolist() == [0, 3]
-    assert card.chosen(99).tolist() == [0, 1, 2, 3]
+    assert card.shown_positions(2).tolist() == [0, 3]
+    assert card.shown_positions(99).tolist() == [0, 1, 2, 3]
     parts = card.divided(3)
     assert [len(part.rows) for part in parts] == [3, 1]
     assert [part.sentence() for part in parts] == ["1 to 3 of 4 images", "4 to 4 of 4 images"]
@@ -186,7 +186,7 @@ def test_a_picture_says_how_many_images_it_shows_and_their_cameras():
     figure = thumbnails(found, [card])
     assert any("8 of 12 images" in text.get_text() for text in figure.texts)
     below = [panel.texts[-1].get_text() for panel in figure.axes]
-    assert below == [f"camera {found.cam[row]}" for row in card.rows[card.chosen()]]
+    assert below == [f"camera {found.cam[row]}" for row in card.rows[card.shown_positions()]]
     (card,) = cards(found, vectors())
     assert thumbnails(found, [card]).axes[0].texts[-1].get_text().endswith(f"\n{card.away[0]:.2f}")
     unknown = replace(found, cam=np.full(COUNT, -1))
@@ -211,7 +211,7 @@ def test_cameras_of_two_data_sets_are_told_apart():
     found = replace(grouping(), dataset=site)
     assert cards(found, None)[0].sentence() == "4 images, from 4 cameras"
     table = Embeddings(vectors(), np.full(COUNT, -1), found.cam, np.full(COUNT, ""))
-    figure = features_figure(project_clusters(table, LABELS, site=site), colour="camera")
+    figure = features_figure(project_clusters(table, LABELS, datasets=site), colour="camera")
     labels = [line.get_label() for line in figure.axes[0].lines]
     assert labels == [f"{name}, camera {number}" for name in ("hall", "plaza") for number in range(3)]
 

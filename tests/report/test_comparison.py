@@ -76,7 +76,7 @@ def test_scores_with_the_former_names_are_read(runs):
     row = {"mAP": 50.0, "rank1": 25.0}
     shown = {"whole": row, "foreground": row, "background": row, "chance": row, "examples": []}
     file.write_text(json.dumps({"plaza": scores["plaza"] | {"reliance": shown}}))
-    site = read_run(runs[0]).sites[0]
+    site = read_run(runs[0]).results[0]
     assert site.protocol.input_mask == "none"
     assert site.background_bias is not None
     assert site.background_bias.kept_by_background == 1

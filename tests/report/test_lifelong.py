@@ -8,7 +8,7 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.report.folder import read_run
-from passerby.report.lifelong import heat_map, lifelong_section, losses, site_curves, stored_vectors
+from passerby.report.lifelong import dataset_curves, heat_map, lifelong_section, losses, stored_vectors
 from passerby.report.page import write_report
 from passerby.training.lifelong_results import lifelong_results_json, read_lifelong_results
 from tests.report.conftest import plain_recipe, write_run
@@ -108,7 +108,7 @@ def test_experts_tell_what_was_not_learnt(tmp_path):
         scores[name]["plain"]["mAP"] = own + points
         path.write_text(json.dumps(scores))
         experts.append(written.folder)
-    found = {row[0]: row[1] for row in lifelong_section(read_run(folder), experts=experts).figures}
+    found = {row[0]: row[1] for row in lifelong_section(read_run(folder), experts=experts).measures}
     told = "intransigence on {}: gap to a model trained on it alone"
     assert [found[told.format(name)] for name in ("plaza", "campus", "station")] == ["5.0", "2.0", "-1.0"]
     with pytest.raises(UserError, match="no run is trained on station alone"):
@@ -156,9 +156,9 @@ def luminance(colour):
 
 
 def test_curves_begin_at_the_start_where_it_was_tested(course):
-    lines = {line.get_label(): line for line in site_curves(course, "mAP").axes[0].lines}
+    lines = {line.get_label(): line for line in dataset_curves(course, "mAP").axes[0].lines}
     assert list(lines["plaza"].get_xdata()) == [0, 1, 2, 3]
     assert list(lines["plaza"].get_ydata()) == pytest.approx([1, 82, 60, 50])
     later = read_lifelong_results(STAGES, TESTED, RECORDS[5:])
-    lines = {line.get_label(): line for line in site_curves(later, "mAP").axes[0].lines}
+    lines = {line.get_label(): line for line in dataset_curves(later, "mAP").axes[0].lines}
     assert list(lines["mall (unseen)"].get_xdata()) == [1, 2, 3]

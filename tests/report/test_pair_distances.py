@@ -11,7 +11,7 @@ from passerby.report.pair_distances import FPR, count_pairs, distances_figure
 
 def slow_pairs(table, *, cameras, metric):
     """Distances of all pairs by kind."""
-    found = {"same": [], "other": [], "other_own": []}
+    found = {"same": [], "other": [], "other_same_camera": []}
     query, gallery = table.query, table.gallery.select(table.gallery.pid != -1)
     for q in range(len(query)):
         for g in range(len(gallery)):
@@ -20,7 +20,7 @@ def slow_pairs(table, *, cameras, metric):
             distance = cosine if metric == "cosine" else ((a - b) ** 2).sum()
             own = query.cam[q] == gallery.cam[g]
             if query.pid[q] != gallery.pid[g]:
-                found["other_own" if own else "other"].append(distance)
+                found["other_same_camera" if own else "other"].append(distance)
             elif cameras == "ignore" or not own:
                 found["same"].append(distance)
     return found
@@ -36,7 +36,7 @@ def test_counts_equal_a_loop(run, cameras, metric):
         assert counts.sum() == len(distances)
         middles = np.repeat((pairs.edges[:-1] + pairs.edges[1:]) / 2, counts)
         np.testing.assert_allclose(middles, sorted(distances), atol=2 * (pairs.edges[1] - pairs.edges[0]))
-    different = np.array(slow["other"] + slow["other_own"])
+    different = np.array(slow["other"] + slow["other_same_camera"])
     assert (different < pairs.threshold).mean() <= FPR
     assert pairs.tpr == pytest.approx((np.array(slow["same"]) < pairs.threshold).mean())
 
@@ -48,7 +48,7 @@ def test_the_threshold_is_that_of_the_evaluation(run):
 
 def test_the_overlap_is_the_best_balanced_error(run):
     slow = slow_pairs(run.embeddings, cameras="standard", metric="cosine")
-    same, different = np.array(slow["same"]), np.array(slow["other"] + slow["other_own"])
+    same, different = np.array(slow["same"]), np.array(slow["other"] + slow["other_same_camera"])
     errors = [((same >= t).mean() + (different < t).mean()) / 2 for t in np.linspace(0, 2, 4001)]
     assert count_pairs(run.embeddings).overlap == pytest.approx(min(errors), abs=2e-3)
 

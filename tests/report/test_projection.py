@@ -69,7 +69,7 @@ def test_of_many_people_some_are_named_and_the_others_are_grey():
 def test_data_sets_share_the_picture_and_keep_their_people_apart():
     projection = project([crowd(name="a"), crowd(name="b", seed=1)], most=80)
     assert len(projection) == 80
-    assert (projection.site == "a").sum() == 40
+    assert (projection.dataset == "a").sum() == 40
     assert all((projection.pid == pid).sum() in (0, 4, 8) for pid in range(30))  # whole people
     assert list(series(features_figure(projection, colour="dataset"))) == ["a", "b"]
     assert list(series(features_figure(projection, colour="camera"))) == [

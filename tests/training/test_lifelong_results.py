@@ -59,7 +59,7 @@ TESTED = ["plaza", "campus", "station", "mall", "quay"]
 def test_the_course_equals_what_was_worked_out_by_hand():
     course = read_lifelong_results(STAGES, TESTED, RECORDS)
     assert course.matrix["mAP"][1].tolist() == pytest.approx([60, 75, 4, 40, 60])
-    assert course.sites == ("plaza", "campus", "station")
+    assert course.trained_order == ("plaza", "campus", "station")
     assert course.unseen == ("mall", "quay")
     found = course.figures("mAP", expert_scores={"plaza": 82.0, "campus": 77.0, "station": 45.0, "mall": 1.0})
     assert (found.average, found.forgetting, found.backward) == pytest.approx((152 / 3, 22.5, -22.5))
@@ -120,14 +120,14 @@ def test_without_a_start_there_is_no_forward_transfer():
 )
 def test_stages_that_do_not_go_with_data_sets_have_no_figures(stages):
     course = read_lifelong_results(stages, TESTED, RECORDS)
-    assert course.sites is None
+    assert course.trained_order is None
     assert course.figures("mAP") is None
     assert lifelong_results_json(course)["mAP"]["forgetting"] is None
 
 
 def test_stages_on_one_data_set_count_as_one():
     course = read_lifelong_results([stage("plaza"), stage("plaza"), stage("campus")], TESTED, RECORDS)
-    assert course.sites == ("plaza", "campus")
+    assert course.trained_order == ("plaza", "campus")
     found = course.figures("mAP")  # from the rows of the second and the third stage
     assert (found.forgetting, found.backward) == pytest.approx((10, -10))
     assert (found.average, found.forward) == pytest.approx((56, 70))
