@@ -12,7 +12,7 @@ from tests.cli.invoking import TINY, paint, run
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight people to learn and five to find, two cameras, in the Market-1501 layout."""
-    root = tmp_path_factory.mktemp("site")
+    root = tmp_path_factory.mktemp("site") / "market"
     for person in range(1, 9):
         for camera in (1, 2):
             for number in range(2):
