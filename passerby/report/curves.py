@@ -103,7 +103,7 @@ def _line(panel: Axes, x: Sequence[float], y: Sequence[float], *, number: int, l
 
 
 def _legend_below(figure: Figure) -> None:
-    """Name the lines below the picture, where nothing can be covered."""
+    """Name the lines below the figure, where nothing can be covered."""
     figure.legend(loc="outside lower center", ncols=2)
 
 

@@ -58,7 +58,7 @@ class Attended:
 
 
 def feature_plates(galleries: Sequence[Gallery], *, device: str = "cpu") -> list[Plate]:
-    """Draw the features of every data set by person and by camera, and of several data sets in one picture.
+    """Draw the features of every data set by person and by camera, and of several data sets in one figure.
 
     Args:
         galleries: the data sets.

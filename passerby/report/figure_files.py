@@ -30,7 +30,7 @@ class PageFigure:
 
 
 def page_figure(figure: Figure, alternative: str, caption: str) -> PageFigure:
-    """Return a figure as a picture inside the page."""
+    """Return a figure with its image inside the page."""
     return PageFigure(data_uri(svg_text(figure).encode(), kind="svg+xml"), alternative, caption)
 
 

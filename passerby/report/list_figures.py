@@ -60,7 +60,7 @@ _WIDTH, _ROW, _WORDS, _HEADING, _EDGE = 0.95, 2.22, 0.3, 0.42, 0.08  # inches
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of a picture.
+    """One row of a figure.
 
     Attributes:
         ranked: the list.

@@ -143,15 +143,15 @@ def render(
     )
 
 
-def _det_curves(run: RunFolder) -> dict[str, Picture]:
+def _det_curves(run: RunFolder) -> dict[str, PageFigure]:
     """Return the curve of misses over false alarms of each data set with open-set scores."""
     curves = {}
-    for site in run.sites:
-        if site.open_set is not None:
-            rates = "; ".join(f"{row[2]:.1f} % found at {row[0]:g} % false alarms" for row in site.open_set.rows)
-            alternative = f"Misses over false alarms on {site.name}: {rates or 'no rate is supported'}."
+    for result in run.results:
+        if result.open_set is not None:
+            rates = "; ".join(f"{row[2]:.1f} % found at {row[0]:g} % false alarms" for row in result.open_set.rows)
+            alternative = f"Misses over false alarms on {result.name}: {rates or 'no rate is supported'}."
             caption = "Misses over false alarms as the threshold grows"
-            curves[site.name] = picture_of(open_set_curve(site.open_set), alternative, caption)
+            curves[result.name] = page_figure(open_set_curve(result.open_set), alternative, caption)
     return curves
 
 

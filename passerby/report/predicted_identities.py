@@ -178,7 +178,7 @@ def with_vectors(run: RunFolder, clusterings: Clusterings, *, inference: Inferen
     return replace(clusterings, table=table)
 
 
-# ---- one picture
+# ---- one figure
 
 Show = Literal["images", "epochs", "moves", "radius", "features"]
 

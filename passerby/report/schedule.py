@@ -67,7 +67,7 @@ def falls(optim: OptimSettings, *, epochs: int) -> bool:
 
 
 def rate_curve(recipe: Recipe) -> Figure:
-    """Draw the learning rate of every stage as the recipe's schedule gives it, its phases named below the picture."""
+    """Draw the learning rate of every stage as the recipe's schedule gives it, its phases named below the figure."""
     numbered_phases = [
         (number, phase) for number, stage in enumerate(recipe.stages) for phase in _of_stage(recipe, number)
     ]

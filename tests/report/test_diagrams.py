@@ -178,7 +178,7 @@ def without_labels(method, **more):
 
 
 def test_a_stage_without_labels_shows_the_loop_from_looking_to_learning():
-    svg = draw(without_labels({"contrast": {"cameras": "centre"}}))
+    svg = draw(without_labels({"contrast": {"camera_norm": "centre"}}))
     drawn = words(svg)
     assert "Source: a finished run RUN INITIAL MODEL runs/elsewhere" in drawn
     steps = (

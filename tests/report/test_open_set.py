@@ -39,7 +39,7 @@ def test_the_page_defines_and_shows_the_rates(scored):
 
 def test_the_curve_is_that_of_the_scores(scored):
     written, scores = scored
-    (site,) = read_run(written.folder).sites
+    (site,) = read_run(written.folder).results
     fpir, fnir = scores.curve()
     (line,) = open_set_curve(site.open_set).axes[0].get_lines()
     assert line.get_xdata() == pytest.approx(100 * fpir)
