@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passerby.cli.options import InputSaid, make_console, runs_a_model
+from passerby.cli.options import InputText, make_console, runs_a_model
 from passerby.device import InferenceSettings
 
 tracking_app = typer.Typer()
@@ -52,7 +52,7 @@ def tracklets(
         float, typer.Option(help="seconds without a box after which the same id begins a new tracklet")
     ] = 2.0,
     least_boxes: Annotated[int, typer.Option(min=1, help="tracks with fewer boxes are left out")] = 1,
-    said: InputSaid = None,
+    input_text: InputText = None,
     *,
     inference: InferenceSettings,
 ) -> None:
@@ -63,7 +63,7 @@ def tracklets(
 
     settings = TrackletSettings(least_crops, most_crops, max_gap, least_boxes)
     request = TrackletsRequest(
-        source, camera, out, run, frames, start, fps, dataset, true_ids, settings, tuple(said or ())
+        source, camera, out, run, frames, start, fps, dataset, true_ids, settings, tuple(input_text or ())
     )
     table = make_tracklets(request, inference=inference, console=make_console())
     typer.echo(f"{out / TRACKLETS_FILE}: {len(table):,} tracklets with {len(table.crop_vectors):,} crops")
