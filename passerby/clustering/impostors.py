@@ -17,7 +17,7 @@ SAMPLE = 2000
 SILHOUETTE_ROWS = 500
 """Most vectors whose silhouettes are averaged."""
 STEPS = 40
-"""Thresholds up to the median distance whose silhouettes are compared."""
+"""Thresholds up to the highest whose silhouettes are compared."""
 ROUNDS = 5
 """Most times that pairs of one cluster are left out and the threshold is computed again."""
 SMALLEST_THRESHOLD = 1e-6
@@ -62,11 +62,14 @@ def automatic_threshold(pairs: NearPairs, merges: Merges) -> float:
 
 
 def highest_threshold(pairs: NearPairs) -> float:
-    """Return the median distance of a set: half of all pairs are nearer, and hardly any of them show one person."""
+    """Return the largest threshold that is considered: the universal one of only two noise values, m - 1.18 s.
+
+    About an eighth of all pairs of different people are nearer, so that larger clusters are of several people.
+    """
     first, second = _sample(len(pairs.units), SAMPLE)
     if not len(first):
         return SMALLEST_THRESHOLD
-    return max(float(np.median(distances_of_pairs(pairs.units, first, second))), SMALLEST_THRESHOLD)
+    return universal_threshold(distances_of_pairs(pairs.units, first, second), 2)
 
 
 def impostor_threshold(pairs: NearPairs, merges: Merges) -> float:
@@ -96,7 +99,7 @@ def impostor_threshold(pairs: NearPairs, merges: Merges) -> float:
 
 
 def silhouette_threshold(pairs: NearPairs, merges: Merges) -> float:
-    """Return the threshold, up to the median distance, with the best mean silhouette of the clusters.
+    """Return the threshold, up to the highest, with the best mean silhouette of the clusters.
 
     Of equal ones the smallest is returned. At most `SILHOUETTE_ROWS` vectors are measured, each against all clusters:
     its mean distance to a cluster is 1 - <x, mean of the cluster>.
