@@ -173,8 +173,14 @@ def test_the_python_of_the_readme_runs() -> None:
     files = sorted(Path("crops/query").glob("*.jpg"))
     for file, name in zip(files, ("a.jpg", "b.jpg"), strict=False):
         shutil.copy(file, name)
-    (block,) = blocks(PAGES[0], "python")
-    exec(compile(block, "README.md", "exec"), {"images": [decode(str(file)) for file in files]})
+    block = "\n".join(blocks(PAGES[0], "python"))
+    names = {
+        "images": [decode(str(file)) for file in files],
+        "frame_bgr": np.zeros((90, 60, 3), np.uint8),
+        "boxes_xyxy": [[1, 2, 30, 70], [9, 9, 50, 88]],
+    }
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["vectors"].shape[0] == 2
 
 
 def test_recipes_in_the_guides_read() -> None:
