@@ -19,6 +19,8 @@ TARGETS = ("campus", "station")
 RATE = "optim={lr: 1.0e-3, warmup_epochs: 1}"
 PEOPLE = "cluster: {kind: dbscan, eps: 0.5, k1: 15, k2: 4}"
 FOUND = f"{PEOPLE}, camera_norm: standardise"
+AWARE = "cluster: {kind: dbscan, eps: 0.5, k1: 15, k2: 4, distance: ca_jaccard, k1_inter: 12, k2_inter: 3}"
+CAMERA_AWARE = f"{AWARE}, camera_norm: standardise"
 NONE = "losses={softmax: null, triplet: null}"
 
 
@@ -42,6 +44,11 @@ ROWS = {
     "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampler=per_domain"), beside=True),
     "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
     "PPLR": Row(f"{{pplr: {{{FOUND}}}}}", (NONE, "model.stripes=3")),
+    "ClusterContrast, CA-Jaccard": Row(f"{{contrast: {{{CAMERA_AWARE}}}}}", (NONE,)),
+    "ClusterContrast + camera proxies": Row(
+        f"{{contrast: {{{FOUND}}}, camera_proxies: {{reduction: batch}}}}", (NONE, "data.sampler=pk_cameras")
+    ),
+    "O2CAP": Row(f"{{pseudo: {{{FOUND}}}, camera_proxies: {{}}}}", (NONE, "data.sampler=pk_cameras")),
     "supervised": Row("{}", labelled=True),
     "ClusterContrast, twice as long": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,), epochs=24),
     "supervised, twice as long": Row("{}", labelled=True, epochs=24),

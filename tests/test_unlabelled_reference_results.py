@@ -27,8 +27,13 @@ FIGURES = {
     "uda/market1501_dukemtmc-mmt": (65.1, 78.0), "uda/dukemtmc_market1501-mmt": (71.2, 87.7),
     "usl/market1501-contrast": (82.1, 92.3), "usl/dukemtmc-contrast": (72.6, 84.9), "usl/msmt17-contrast": (27.6, 56.0),
     "usl/market1501-spcl": (73.1, 88.1), "usl/msmt17-spcl": (19.1, 42.3),
+    "usl/market1501-ca_jaccard": (84.8, None), "usl/msmt17-ca_jaccard": (42.8, None),
+    "usl/market1501-cap": (79.2, 91.4), "usl/msmt17-cap": (36.9, 67.4),
+    "usl/market1501-o2cap": (82.7, 92.5), "usl/msmt17-o2cap": (42.4, 72.0),
 }  # fmt: skip
 """mAP and rank-1 on the new site, as published."""
+CAMERA_AWARE = {"market1501": 0.4, "msmt17": 0.6}
+"""Radius of the camera-aware distance."""
 LENGTHS = {
     "pseudo": (50, 400),
     "contrast": (50, 200),
@@ -73,6 +78,7 @@ def test_every_row_of_these_families_is_a_row():
     for source, site in PAIRS:
         rows += [f"uda/{source}_{site}-{method}" for method in ("source_only", *PARTS, "ssg_asked", "ssg_dec")]
     rows += [name_of(*row) for row in FOUND]
+    rows += [f"usl/{site}-{method}" for site in CAMERA_AWARE for method in ("ca_jaccard", "cap", "o2cap")]
     assert [name for name in shipped_rows() if name.startswith(("uda/", "usl/"))] == rows
 
 
@@ -175,6 +181,26 @@ def test_a_lifelong_row_learns_two_labelled_sites_and_two_without():
     assert {*recipe.method.chosen} == {"affinity", "average", "contrast"}
     assert recipe.method.contrast.feature == recipe.test.feature == "before_neck"
     assert sorted(recipe.tested) == sorted([*(stage.train[0] for stage in recipe.stages), *UNSEEN])
+
+
+@pytest.mark.parametrize("site", CAMERA_AWARE)
+def test_rows_that_are_aware_of_cameras_add_what_they_say(site):
+    plain, aware, cap, o2cap = (
+        load_recipe(f"usl/{site}-{name}") for name in ("contrast", "ca_jaccard", "cap", "o2cap")
+    )
+    cluster = plain.method.contrast.cluster.model_copy(update={"distance": "ca_jaccard", "eps": CAMERA_AWARE[site]})
+    assert aware.method.contrast == plain.method.contrast.model_copy(update={"cluster": cluster})
+    assert (aware.model.pool, aware.data.sampler) == ("avg", plain.data.sampler)
+    weights = [
+        (proxies.intra, proxies.inter, proxies.online, proxies.from_epoch)
+        for proxies in (cap.method.camera_proxies, o2cap.method.camera_proxies)
+    ]
+    assert weights == [(1, 0.5, 0, 5), (0, 1, 1, 0)]
+    for recipe in (cap, o2cap):
+        assert recipe.data.sampler == PkCamerasSettings(identities=8, instances=4)
+        assert list(recipe.stages[0].active) == ["pseudo", "camera_proxies"]
+        assert not recipe.stages[0].losses.chosen
+        assert (recipe.method.pseudo.cluster.eps, recipe.method.pseudo.cluster.k1) == (0.5, 20)
 
 
 # ---- a few steps of some
