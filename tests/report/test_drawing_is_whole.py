@@ -103,6 +103,9 @@ BASES += [
     {**TWO_SITES, "stages": [{"train": ["b"]}, {"train": ["a"], "method": {"lwf": {"ce_dist": 1.0}}}]},
     *(without_labels({"pseudo": {"cluster": {"kind": kind}}, "dec": {"k": 3}}) for kind in CLUSTERINGS),
     without_labels({"pseudo": {"cluster": {"kind": "dbscan", "eps": "share"}, "stop": {}}}),
+    without_labels(
+        {"pseudo": {"cluster": {"kind": "dbscan", "distance": "ca_jaccard"}}, "camera_proxies": {"intra": 1}}
+    ),
     *({**TWO_SITES, "stages": [*first, {"train": ["b"], **NOBODY}]} for first in ([], [{"train": ["a"]}])),
     *(without_labels({name: {}}) for name in MAKERS),
     without_labels({"ssg": {"oracle": "cluster", "cluster": {"kind": "hdbscan"}}}),
