@@ -53,6 +53,20 @@ def cluster_source(
     return clusters
 
 
+def cluster_vectors(recipe: Recipe, vectors: Floats, train: Split) -> Clusters:
+    """Cluster images by the vectors (N, D) of another model as the last unlabelled stage of a recipe does.
+
+    Raises:
+        UserError: not more images than k1, or clusters that training cannot use.
+
+    """
+    _, settings = _clustering_of(recipe)
+    method = _make_method(settings, {}, device=recipe.engine.device if recipe.engine.device != "auto" else "cpu")
+    clusters, _ = method.find(unit(method.evened(vectors, train.cam)))
+    require_usable(clusters, max_noise_ratio=settings.max_noise_ratio)
+    return clusters
+
+
 def _clustering_of(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
     """Return the last unlabelled stage of a recipe and its clustering method."""
     for stage in reversed(recipe.stages):

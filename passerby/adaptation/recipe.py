@@ -22,6 +22,7 @@ from passerby.data.samplers.pk import PkSettings
 from passerby.data.samplers.sampler import GroupSamplerSettings
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Progress, Trained, load_trained
+from passerby.encoders.loading import GRAPHS
 from passerby.errors import UserError, did_you_mean
 from passerby.methods.clustered import ClusteredSettings
 from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
@@ -43,6 +44,12 @@ def methods() -> list[str]:
     """Return the names of the methods that cluster, the default first."""
     names = [name for name, kind in METHODS.items() if issubclass(kind, ClusteredSettings)]
     return sorted(names, key=lambda name: name != DEFAULT_CLUSTERING)
+
+
+def require_method(name: str) -> None:
+    """Raise `UserError` for a name that is none of `methods`."""
+    if name not in methods():
+        raise UserError(f"--method {name}: it is one of {', '.join(methods())}{did_you_mean(name, methods())}")
 
 
 def adaptation(
@@ -74,16 +81,14 @@ def adaptation(
         UserError: no finished run, no images, fewer than k1, an unknown method or setting, or no usable clusters.
 
     """
-    if method not in methods():
-        allowed = ", ".join(methods())
-        raise UserError(f"--method {method}: it is one of {allowed}{did_you_mean(method, methods())}")
+    require_method(method)
     trained = _finished(source)
     settings, name = folder_settings(folder, pattern=pattern), folder_name(folder)
     dataset = open_dataset(settings, name)
     if not len(dataset.train):
         raise UserError(f"{folder} holds no training images; name the folder of the images to adapt to")
     data = _plain_recipe(trained.recipe, source, settings, dataset, method=method)
-    recipe = _changed(data, overrides, folder)
+    recipe = changed(data, overrides, folder)
     if recipe.foreground.use == "none" and trained.recipe.stages[-1].foreground.use != "none":
         say(
             f"{source} was trained with foreground: {trained.recipe.stages[-1].foreground.use}, and masks of {folder} "
@@ -100,7 +105,7 @@ def adaptation(
     if any(change.partition("=")[0] in ("data", "data.sampler.identities") for change in overrides):
         return recipe
     identities = max(2, min(_groups(trained.recipe).identities, clusters.count // 2))
-    return _changed(data, [f"data.sampler.identities={identities}", *overrides], folder)
+    return changed(data, [f"data.sampler.identities={identities}", *overrides], folder)
 
 
 def _groups(earlier: Recipe) -> GroupSamplerSettings:
@@ -110,6 +115,11 @@ def _groups(earlier: Recipe) -> GroupSamplerSettings:
 
 
 def _finished(source: Path) -> Trained:
+    if source.suffix.lower() in GRAPHS:
+        raise UserError(
+            f"{source} is a graph, which can be run and not trained; name a network that learns from it, for example "
+            "--backbone resnet18"
+        )
     if not source.is_file() and not (source / "recipe.yaml").is_file():
         raise UserError(
             f"{source} is not a run; name the folder of a finished run, as `passerby train` writes it, or a model file "
@@ -118,7 +128,8 @@ def _finished(source: Path) -> Trained:
     return load_trained(source, inference=InferenceSettings(device="cpu"))
 
 
-def _changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> Recipe:
+def changed(data: dict[str, Plain], overrides: Sequence[str], folder: Path) -> Recipe:
+    """Return a recipe of plain data with overrides, which is for the images of a folder."""
     for assignment in overrides:
         data = override(data, assignment)
     return make_recipe(data, source=f"the recipe for {folder}")
@@ -147,13 +158,14 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
         UserError: it adapts another source, or to another folder, that still exists.
 
     """
-    (name, *_), present_source = recipe.stages[-1].train, Path(str(recipe.init_from))
+    (name, *_), source_key = recipe.stages[-1].train, _source_key(recipe)
+    present_source = Path(str(source_of(recipe)))
     present_folder = Path(recipe.dataset(name).place)
     same_source = present_source.resolve() == source.resolve()
     same_folder = folder.resolve() in (present_folder.resolve(), present_folder.resolve().parent)
     if (not same_source and present_source.exists()) or (not same_folder and present_folder.exists()):
         raise UserError(f"{out} adapts {present_source} to {present_folder}; name these, or choose another --out")
-    paths = {} if same_source else {"init_from": str(source)}
+    paths = {} if same_source else {source_key: str(source)}
     if not same_folder:
         key = recipe.dataset(name).place_key
         inner = folder / present_folder.name
@@ -162,6 +174,22 @@ def require_adaptation(recipe: Recipe, source: Path, folder: Path, *, out: Path)
     for path, value in paths.items():
         data = override(data, f"{path}={json.dumps(value)}")
     return make_recipe(data, source=f"the recipe of {out}")
+
+
+def _source_key(recipe: Recipe) -> str:
+    """Return the key of the model that is adapted: init_from, or the file of a method of the first stage."""
+    methods_of_first = recipe.stages[0].method.chosen if recipe.init_from is None else {}
+    keys = (f"stages.0.method.{name}.{file}" for name, settings in methods_of_first.items() for file in settings.files)
+    return next(keys, "init_from")
+
+
+def source_of(recipe: Recipe) -> str | None:
+    """Return the path of the model that a run adapts or learns from; None without one."""
+    key = _source_key(recipe)
+    if key == "init_from":
+        return recipe.init_from
+    *_, name, file = key.split(".")
+    return str(getattr(recipe.stages[0].method.chosen[name], file))
 
 
 def _plain_recipe(

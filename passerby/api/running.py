@@ -9,6 +9,7 @@ from typing import Literal
 from passerby import exporting
 from passerby.adaptation.clusters import find_identities
 from passerby.adaptation.recipe import adaptation, resumed_adaptation
+from passerby.adaptation.student import student_adaptation
 from passerby.clustering.summary import ClusterSummary
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
@@ -53,6 +54,7 @@ def adapt(
     out: str | Path,
     *,
     method: str = "contrast",
+    backbone: str | None = None,
     pattern: str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
@@ -68,6 +70,8 @@ def adapt(
         run: folder of the finished run.
         folder: of the images, at any depth.
         out: folder of the new run, which gets `clusters.csv` and `report.html` too.
+        backbone: network of a student that learns from `run`, which may then be any model that runs, such as an ONNX
+            file; None = train the model of the run.
         method: a method that assigns pseudo-labels, for example `contrast`, `spcl` or `mmt`.
         pattern: template of the file names that tells cameras; None = by the usual names.
         overrides: `key=value` that change the recipe.
@@ -87,6 +91,18 @@ def adapt(
     overrides = [f"engine.device={device}", *overrides]
     if start == "resume":
         recipe = resumed_adaptation(Path(run), Path(folder), out, overrides=overrides)
+    elif backbone is not None:
+        require_free(out)
+        recipe = student_adaptation(
+            Path(run),
+            Path(folder),
+            backbone=backbone,
+            method=method,
+            pattern=pattern,
+            overrides=overrides,
+            inference=inference,
+            say=notes,
+        )
     else:
         require_free(out)
         recipe = adaptation(

@@ -79,13 +79,22 @@ def train(
 @training_app.command()
 @runs_a_model
 def adapt(
-    run: Annotated[Path, typer.Argument(help="the folder of a finished run", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(help="the folder of a finished run; with --backbone any model", show_default=False)
+    ],
     folder: Annotated[Path, typer.Argument(help="folder of unlabelled images", show_default=False)],
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the folder of the new run")] = Path("runs/adapted"),
     method: Annotated[
         str, typer.Option(help="method of pseudo-labels: contrast, pseudo, or another that clusters")
     ] = "contrast",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="train a new network, for example resnet18, from a model that only has to run (.onnx, .xml, ...)",
+            show_default=False,
+        ),
+    ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="pattern of the camera in file names, for example '{cam}/*'", show_default=False)
     ] = None,
@@ -109,6 +118,7 @@ def adapt(
         folder,
         out,
         method=method,
+        backbone=backbone,
         pattern=pattern,
         overrides=[*assignments, *(overrides or [])],
         inference=inference,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from passerby.adaptation.clusters import find_identities
 from passerby.adaptation.recipe import adaptation, resumed_adaptation
+from passerby.adaptation.student import student_adaptation
 from passerby.commands.printing import print_reference_results, print_scores
 from passerby.console import bar, with_notes
 from passerby.device import InferenceSettings
@@ -110,6 +111,7 @@ def adapt_and_report(
     out: Path,
     *,
     method: str = "contrast",
+    backbone: str | None = None,
     pattern: str | None = None,
     overrides: Sequence[str] = (),
     inference: InferenceSettings,
@@ -120,6 +122,7 @@ def adapt_and_report(
 
     Args:
         source, folder, method, pattern, overrides: as in `adaptation`.
+        backbone: network of a student that learns from the source, see `student_adaptation`; None = train the source.
         inference: how images are embedded; the run trains on the same device, in the same precision.
         out: the folder of the new run.
         resume: continue the run in `out`, which must have the same source and folder.
@@ -130,6 +133,18 @@ def adapt_and_report(
     overrides = [*_engine_overrides(inference), *overrides]
     if resume:
         recipe = resumed_adaptation(source, folder, out, overrides=overrides)
+    elif backbone is not None:
+        require_free(out)
+        recipe = student_adaptation(
+            source,
+            folder,
+            backbone=backbone,
+            method=method,
+            pattern=pattern,
+            overrides=overrides,
+            inference=inference,
+            say=partial(console.print, highlight=False, markup=False, soft_wrap=True),
+        )
     else:
         require_free(out)
         with bar("embedding the images", console) as advance:

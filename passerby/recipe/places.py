@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import cast
 
+from passerby.methods.table import METHODS
 from passerby.recipe.tree import Recipe
 from passerby.settings import Plain, dump_yaml
 
@@ -27,11 +29,32 @@ def public_text(recipe: Recipe) -> str:
     data = recipe.uninherited_values()
     data["description"] = without_folders(recipe.description)
     _shorten(data)
+    for each in (data, *cast("list[dict[str, Plain]]", data["stages"])):
+        for settings, name in method_files(each):
+            settings[name] = PurePath(str(settings[name])).name
     for described in cast("dict[str, dict[str, Plain]]", data["datasets"]).values():
         _shorten(described)
     model = cast("dict[str, Plain]", data["model"])
     model["weights"] = PurePath(str(model["weights"])).name
     return dump_yaml(data)
+
+
+def method_files(data: dict[str, Plain]) -> Iterator[tuple[dict[str, Plain], str]]:
+    """Yield the settings of each method of a recipe or a stage, as plain data, with each name in them of a file."""
+    methods = data.get("method")
+    for name, settings in methods.items() if isinstance(methods, dict) else ():
+        if isinstance(settings, dict) and name in METHODS:
+            yield from ((settings, file) for file in METHODS[name].files if isinstance(settings.get(file), str))
+
+
+def is_method_file(key: str) -> bool:
+    """Whether a dotted key of a recipe is a path of a method.
+
+    >>> is_method_file("stages.0.method.distil.teacher"), is_method_file("method.distil.cosine")
+    (True, False)
+    """
+    *_, method, name, file = ["", "", *key.split(".")]
+    return method == "method" and name in METHODS and file in METHODS[name].files
 
 
 def _shorten(data: dict[str, Plain]) -> None:

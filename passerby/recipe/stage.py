@@ -83,6 +83,11 @@ class StageSettings(Settings):
         methods = self.method.chosen
         return {name: method for name, method in methods.items() if method.is_active(labelled=self.labelled)}
 
+    @property
+    def has_pseudo_labels(self) -> bool:
+        """Whether a method assigns labels to the images of the stage."""
+        return any(method.assigns_labels for method in self.active.values())
+
     @model_validator(mode="after")
     def _moved_masks(self) -> Self:
         if self.foreground.use != "none" and self.data.augment.policy is not None:

@@ -57,7 +57,7 @@ def _stage(recipe: Recipe, number: int) -> Iterator[Panel]:
     title = f"{several}: {stage.title}, {counted(stage.epochs, 'epoch')}"
     if number == 0 and recipe.init_from is not None:
         yield source_panel(recipe)
-    if stage.labelled:
+    if not stage.has_pseudo_labels:
         yield _training(recipe, number, title=title)
         return
     yield labels_panel(stage, title=f"{title}. Before each: pseudo-labels")
@@ -95,7 +95,8 @@ def _images(recipe: Recipe, stage: StageSettings) -> tuple[Box, ...]:
     datasets = tuple(
         f"{name} ({kind})" if name != (kind := recipe.dataset(name).kind) else name for name in stage.train
     )
-    known = "identities known" if stage.labelled else "identities are clusters"
+    hidden = "identities are clusters" if stage.has_pseudo_labels else "identities not used"
+    known = "identities known" if stage.labelled else hidden
     sampler = data.sampler
     beside = (Box("beside", "Source images", (*stage.source, "identities known")),) if stage.source else ()
     joint = (sampler.sharing,) if len(stage.shown) > 1 else ()

@@ -16,6 +16,7 @@ from typing import cast
 from passerby.errors import UserError
 from passerby.recipe import Recipe, make_recipe
 from passerby.recipe.changes import Change, changes
+from passerby.recipe.places import is_method_file, method_files
 from passerby.settings import Plain
 from passerby.training.checkpoint import Checkpoint
 from passerby.types import Dataset, Split
@@ -47,6 +48,9 @@ def absolute(recipe: Recipe) -> Recipe:
     datasets, model = cast("dict[str, dict[str, Plain]]", data["datasets"]), cast("dict[str, Plain]", data["model"])
     for settings in datasets.values():
         settings |= {name: _absolute(settings[name]) for name in _PLACES if name in settings}
+    for each in (data, *cast("list[dict[str, Plain]]", data["stages"])):
+        for settings, name in method_files(each):
+            settings[name] = _absolute(settings[name])
     if model["weights"] not in ("none", "pretrained"):
         model["weights"] = _absolute(model["weights"])
     return make_recipe(data, source="the recipe")
@@ -66,10 +70,10 @@ def recipe_differences(before: Recipe, after: Recipe) -> list[Change]:
 
 
 def _is_place(key: str, shown: set[str]) -> bool:
-    """Whether a key is the path of a data set, or a setting of one that is only tested."""
+    """Whether a key is the path of a data set or of a method's file, or a setting of a set that is only tested."""
     top, _, below = key.partition(".")
     if top != "datasets":
-        return False
+        return is_method_file(key)
     name, _, last = below.rpartition(".")
     return last in _PLACES or not any(below == each or below.startswith(f"{each}.") or name == each for each in shown)
 

@@ -11,11 +11,14 @@ from torch.nn import functional as F
 from passerby.encoders import load_model
 from passerby.errors import UserError
 from passerby.methods.distil import angle_gap, distance_gap
+from passerby.report.diagrams import draw
+from passerby.report.page import write_report
 from passerby.training import run_log
 from passerby.training.session import train
 from passerby.training.trainer import make_trainer
 from tests.methods.steps import TEACHER, some
 from tests.onnx_graphs import helper, write_graph
+from tests.report.test_diagrams import words
 
 ALONE = ["losses={softmax: null, triplet: null}", "stages=[{train: [market1501], epochs: 4, labelled: false}]"]
 SHUFFLED = "data.sampler={kind: shuffle, size: 8}"
@@ -100,6 +103,10 @@ def test_an_unlabelled_stage_learns_from_the_teacher_alone(tiny, tmp_path, setti
     for name in first:
         assert last[name].value < 0.9 * first[name].value
     assert not list((tmp_path / "run").glob("clusters/*")), "no image was clustered"
+    assert write_report(tmp_path / "run").is_file()
+    drawn = words(draw(recipe))
+    assert "identities not used" in drawn
+    assert "Vectors of a teacher" in drawn
 
 
 def test_losses_of_identities_need_a_method_that_clusters(tiny):

@@ -1,0 +1,91 @@
+"""A model that can only be run becomes a trained network of another kind, on the images of a folder alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from passerby.adaptation.recipe import require_adaptation, resumed_adaptation, source_of
+from passerby.encoders import load_trained
+from passerby.errors import UserError
+from passerby.recipe import recipe_of_run
+from passerby.recipe.places import public_text
+from passerby.training import run_log
+from tests.adaptation.test_recipe import IMAGES, PEOPLE, adapt, paint, refused
+from tests.methods.steps import TEACHER
+from tests.onnx_graphs import helper, write_graph
+
+STUDENT = [
+    "--backbone", "test_resnet", f"method.contrast.cluster={{k1: {IMAGES}, k2: 2, min_samples: 3}}",
+    "input.size=[32, 16]", "model.last_stride=1", "engine.device=cpu", "engine.threads=1", "data.workers=0",
+    "stages.0.epochs=2", "stages.0.iterations=4", "stages.1.epochs=1", "stages.1.iterations=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    return paint(tmp_path_factory.mktemp("crops") / "crops")
+
+
+@pytest.fixture(scope="module")
+def taught(crops, tmp_path_factory):
+    """A student of a graph, and what was printed meanwhile."""
+    out = tmp_path_factory.mktemp("taught") / "run"
+    result = adapt(TEACHER, crops, out, *STUDENT)
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_a_graph_becomes_a_model_that_embeds(taught, crops):
+    out, printed = taught
+    assert f"{TEACHER}: {PEOPLE} clusters in {PEOPLE * IMAGES} images" in printed
+    model = load_trained(out)
+    assert model.recipe.model.backbone == "test_resnet"
+    vectors = model.vectors(np.array(sorted(str(path) for path in crops.rglob("*.png"))))
+    assert vectors.shape == (PEOPLE * IMAGES, model.embedder.dimension)
+    assert json.loads((out / "clusters.json").read_text())["images"] == PEOPLE * IMAGES
+
+
+def test_the_first_stage_distils_and_the_second_clusters(taught):
+    first, *_, last = run_log.epochs(run_log.read(taught[0] / "log.jsonl"))
+    assert set(first.terms) == {"distil cosine", "distil affinity"}
+    assert set(last.terms) == {"contrast"}
+
+
+def test_the_run_names_its_teacher_and_hands_on_no_folder(taught, crops):
+    recipe = recipe_of_run(taught[0] / "recipe.yaml")
+    assert source_of(recipe) == TEACHER
+    handed_on = yaml.safe_load(public_text(recipe))
+    assert handed_on["stages"][0]["method"]["distil"]["teacher"] == "teacher.onnx"
+    assert str(crops) not in public_text(recipe)
+
+
+def test_it_resumes_with_the_same_teacher_only(taught, crops, tmp_path):
+    out, _ = taught
+    recipe = resumed_adaptation(Path(TEACHER), crops, out)
+    assert source_of(recipe) == TEACHER
+    other = write_graph(tmp_path / "other.onnx")
+    with pytest.raises(UserError, match=r"adapts .*teacher.onnx to"):
+        require_adaptation(recipe, other, crops, out=out)
+
+
+def test_a_graph_without_a_student_is_refused(crops, tmp_path):
+    assert "name a network that learns from it, for example --backbone resnet18" in refused(
+        adapt(TEACHER, crops, tmp_path / "run")
+    )
+
+
+def test_a_teacher_that_gives_nan_is_refused(crops, tmp_path):
+    root = helper.make_node("Log", ["images"], ["logarithms"])  # of negative numbers
+    flat = helper.make_node("Flatten", ["logarithms"], ["vectors"], axis=1)
+    graph = write_graph(tmp_path / "nan.onnx", shape=("batch", 3, 8, 8), nodes=[root, flat])
+    sentence = refused(adapt(graph, crops, tmp_path / "run", *STUDENT))
+    assert "nan.onnx cannot be a teacher: 30 of 30 images get a vector with NaN" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_teacher_is_refused(crops, tmp_path):
+    assert "no ONNX file" in refused(adapt(tmp_path / "none.onnx", crops, tmp_path / "run", *STUDENT))
+    assert "no trained model at" in refused(adapt(tmp_path / "none", crops, tmp_path / "run", *STUDENT))
