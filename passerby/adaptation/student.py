@@ -21,6 +21,7 @@ from passerby.data.naming import folder_name
 from passerby.data.samplers.pk import PkSettings
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.errors import UserError
+from passerby.methods.distil import DistilSettings
 from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
 from passerby.recipe import Recipe
 from passerby.scorable import unscorable
@@ -61,14 +62,15 @@ def student_adaptation(
 
     """
     require_method(method)
-    device = inference.torch_device()
-    model = load_teacher(teacher, device=str(device))
     settings, name = folder_settings(folder, pattern=pattern), folder_name(folder)
     dataset = open_dataset(settings, name)
     if not len(dataset.train):
         raise UserError(f"{folder} holds no training images; name the folder of the images to adapt to")
     data = _plain_recipe(teacher, settings, dataset, backbone=backbone, method=method)
-    recipe = changed(data, overrides, folder)
+    recipe, device = changed(data, overrides, folder), inference.torch_device()
+    distil = recipe.stages[0].method.chosen.get("distil")
+    given = distil.teacher_input if isinstance(distil, DistilSettings) else ()
+    model = load_teacher(teacher, given=given, device=str(device))
     if len(dataset.query) and len(dataset.gallery):
         if reason := unscorable(dataset, cameras=recipe.test.cameras, queries=recipe.test.queries):
             say(f"{name}: not tested, since {reason}")

@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from passerby.errors import UserError
-from passerby.training.teacher import load_teacher
-from passerby.types import NO_CAMERAS, CameraTable
+from passerby.training.teacher import load_teacher, teacher_vectors
+from passerby.types import NO_CAMERAS, CameraTable, Split
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,13 @@ def test_a_model_that_needs_more_than_the_image_is_refused(monkeypatch, model, s
     monkeypatch.setattr("passerby.training.teacher.load_model", lambda *_, **__: model)
     with pytest.raises(UserError, match=sentence):
         load_teacher("a.onnx")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_useless_vector_names_its_image(value):
+    vectors = np.ones((3, 2), np.float32)
+    vectors[1] = value
+    model = SimpleNamespace(vectors=lambda _: vectors)
+    split = Split.of_paths(np.array(["a.png", "b.png", "c.png"]))
+    with pytest.raises(UserError, match=r"t.onnx cannot be a teacher: 1 of 3 images get .* \(first: b.png\)"):
+        teacher_vectors(model, split, source="t.onnx", device=torch.device("cpu"))
