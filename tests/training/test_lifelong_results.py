@@ -191,7 +191,7 @@ def test_what_the_method_holds_is_counted(sequence):
     first, second = json.loads((sequence / "continual_metrics.json").read_text())["cost"]
     model = load_embedder(sequence / "embedder.safetensors")
     classifier = 4 * 6 * model.dimension
-    assert first["memory_footprint"] == {"lwf": {"kept": classifier}}
+    assert first["memory_footprint"] == {"lwf": {"heads": classifier}}
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     assert second["memory_footprint"]["previous model"] == {"model": size}
     assert second["memory_footprint"]["lwf"] == {"old": classifier, "kept": classifier + 4 * 3 * model.dimension}
