@@ -157,17 +157,17 @@ def online_losses(
     )
 
 
-Reduction = Literal["cameras", "batch"]
+ProxyReduction = Literal["cameras", "batch"]
 """`cameras`: the mean over the images of each camera, summed over the cameras of a batch; `batch`: the mean."""
 
 
-def reduced(losses: Tensor, cameras: Tensor, *, reduction: Reduction = "cameras") -> Tensor:
+def reduced(losses: Tensor, cameras: Tensor, *, reduction: ProxyReduction = "cameras") -> Tensor:
     """Return the loss () of a batch.
 
     Args:
         losses: (B,).
         cameras: (B,) the camera of each image.
-        reduction: see `Reduction`.
+        reduction: see `ProxyReduction`.
 
     >>> reduced(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2])).item()
     7.0

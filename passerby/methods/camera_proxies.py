@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from passerby.clustering.cameras import lack_of_cameras
 from passerby.errors import UserError
 from passerby.losses.camera_proxies import (
-    Reduction,
+    ProxyReduction,
     inter_camera_losses,
     intra_camera_losses,
     online_losses,
@@ -100,7 +100,7 @@ class CameraProxiesSettings(BaseMethodSettings):
     momentum: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="share of a proxy that stays at an update; 1: proxies are fixed within an epoch, as in PPLR"
     )
-    reduction: Reduction = Field(
+    reduction: ProxyReduction = Field(
         "cameras",
         description="cameras: mean over the images of a camera, summed over the cameras of a batch; batch: mean of all",
     )
