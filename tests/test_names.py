@@ -21,7 +21,7 @@ SAME_MEANING = {
 }
 """Names that several modules define with one meaning."""
 
-TO_BE_RENAMED = {"Candidate", "Reduction", "Weight"}
+TO_BE_RENAMED: set[str] = set()
 """Names with several meanings that still wait for better ones; none may be added."""
 
 

@@ -62,7 +62,7 @@ def cluster_vectors(recipe: Recipe, vectors: Floats, train: Split) -> Clusters:
     """
     _, settings = _clustering_of(recipe)
     method = _make_method(settings, {}, device=recipe.engine.device if recipe.engine.device != "auto" else "cpu")
-    clusters, _ = method.find(unit(method.evened(vectors, train.cam)))
+    clusters, _ = method.find(unit(method.evened(vectors, train.cam)), cam=train.cam)
     require_usable(clusters, max_noise_ratio=settings.max_noise_ratio)
     return clusters
 

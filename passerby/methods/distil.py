@@ -83,7 +83,7 @@ def _angles(vectors: Tensor) -> Tensor:
     return edges @ edges.transpose(1, 2)
 
 
-Weight = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class DistilSettings(BaseMethodSettings):
@@ -99,10 +99,10 @@ class DistilSettings(BaseMethodSettings):
     teacher_input: tuple[str, ...] = Field(
         (), description="input settings, key=value, of a graph of another program, as --input of `passerby embed`"
     )
-    cosine: Weight = Field(1.0, description="weight of the cosine distance to the vectors of the teacher")
-    distances: Weight = Field(0.0, description="weight of the relative distances within the batch (RKD-D)")
-    angles: Weight = Field(0.0, description="weight of the angles within the batch (RKD-A)")
-    affinity: Weight = Field(0.0, description="weight of the divergence of the similarity matrices of the batch")
+    cosine: NonNegative = Field(1.0, description="weight of the cosine distance to the vectors of the teacher")
+    distances: NonNegative = Field(0.0, description="weight of the relative distances within the batch (RKD-D)")
+    angles: NonNegative = Field(0.0, description="weight of the angles within the batch (RKD-A)")
+    affinity: NonNegative = Field(0.0, description="weight of the divergence of the similarity matrices of the batch")
     temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="temperature of affinity")
     feature: VectorName = Field("after_neck", description="vector of the student that is compared")
 

@@ -279,7 +279,7 @@ def test_the_first_look_runs_where_the_recipe_trains(source, yard, monkeypatch, 
     monkeypatch.setattr(
         GraphClustering,
         "neighbours",
-        lambda self, vectors, *, device: clustered.append(device) or whole(self, vectors),
+        lambda self, vectors, *, device, cam: clustered.append(device) or whole(self, vectors, cam=cam),
     )
     recipe = adaptation(source, yard, overrides=[*SMALL, f"engine.device={device}"])
     assert recipe.engine.device == device

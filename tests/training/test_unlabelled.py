@@ -23,7 +23,7 @@ METHODS = {
     "pseudo": [f"method={{pseudo: {CLUSTER}}}", "losses={softmax: {}, triplet: {}, center: {}}"],
     "contrast": [f"method={{contrast: {CLUSTER}}}"],
     "contrast-alone": [
-        f"method={{contrast: {{update: hard, cameras: standardise, {CLUSTER[1:-1]}}}}}",
+        f"method={{contrast: {{update: hard, camera_norm: standardise, {CLUSTER[1:-1]}}}}}",
         "stages.1.losses={softmax: null, triplet: null}",
     ],
     "ssg-dec": [
