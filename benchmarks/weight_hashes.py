@@ -170,6 +170,7 @@ ASSIGNING = {
     "ssg": f"ssg: {{{KMEANS}}}",
     "ssg, asked": f"ssg: {{{DBSCAN}, oracle: cluster, oracle_after: 1}}",
     "dec": f"pseudo: {{{KMEANS}}}, dec: {{}}",
+    "camera_proxies": f"contrast: {{{KMEANS}}}, camera_proxies: {{from_epoch: 1}}",
     "dec, batch": f"pseudo: {{{KMEANS}}}, dec: {{scope: batch}}",
     "contrast and what holds": f"contrast: {{{KMEANS}}}, average: {{}}, affinity: {{}}, si: {{}}, mas: {{images: 8}}",
 }

@@ -21,8 +21,7 @@ from passerby.data.naming import folder_name
 from passerby.data.samplers.pk import PkSettings
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.errors import UserError
-from passerby.methods.distil import DistilSettings
-from passerby.methods.table import DEFAULT_CLUSTERING, METHODS
+from passerby.methods.table import DEFAULT_CLUSTERING, DISTILLATION, METHODS, teacher_input
 from passerby.recipe import Recipe
 from passerby.scorable import unscorable
 from passerby.settings import Plain
@@ -68,9 +67,8 @@ def student_adaptation(
         raise UserError(f"{folder} holds no training images; name the folder of the images to adapt to")
     data = _plain_recipe(teacher, settings, dataset, backbone=backbone, method=method)
     recipe, device = changed(data, overrides, folder), inference.torch_device()
-    distil = recipe.stages[0].method.chosen.get("distil")
-    given = distil.teacher_input if isinstance(distil, DistilSettings) else ()
-    model = load_teacher(teacher, given=given, device=str(device))
+    input_settings = teacher_input(recipe.stages[0].method.chosen)
+    model = load_teacher(teacher, given=input_settings, device=str(device))
     if len(dataset.query) and len(dataset.gallery):
         if reason := unscorable(dataset, cameras=recipe.test.cameras, queries=recipe.test.queries):
             say(f"{name}: not tested, since {reason}")
@@ -109,7 +107,7 @@ def _plain_recipe(
                 "iterations": _iterations(dataset, batch),
                 "data": {"sampler": {"kind": "shuffle", "size": batch}},
                 "losses": alone,
-                "method": {method: None, "distil": {"teacher": str(teacher), "affinity": 1.0}},
+                "method": {method: None, DISTILLATION: {"teacher": str(teacher), "affinity": 1.0}},
             },
             {
                 **stage,

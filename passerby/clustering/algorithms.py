@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -307,5 +307,15 @@ def clustering_settings(kind: str, assignments: Sequence[str] = ()) -> AnyCluste
     """
     data: dict[str, Plain] = {"kind": kind, **USUAL.get(kind, {})}
     for assignment in assignments:
+        _require_setting(kind, assignment)
         data = override(data, assignment)
     return build(_Choice, {"cluster": data}, source="clustering").cluster
+
+
+def _require_setting(kind: str, assignment: str) -> None:
+    """Refuse a setting of another algorithm with the name of that one."""
+    key = assignment.partition("=")[0].partition(".")[0]
+    settings = {str(each.model_fields["kind"].default): each for each in get_args(get_args(AnyClustering)[0])}
+    others = [name for name, each in settings.items() if key in each.model_fields]
+    if kind in settings and others and kind not in others:
+        raise UserError(f"{key} is a setting of {' and '.join(others)}, not of {kind}; add --kind {others[0]}")

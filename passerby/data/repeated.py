@@ -55,7 +55,7 @@ def _keys(folder: str) -> dict[str, FileKey]:
                 key = _key_of_link(entry) if entry.is_symlink() else (device, entry.inode())
                 if key is not None:
                     found[entry.name] = key
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a null character
         return {}  # an error for the reader of the images
     return found
 

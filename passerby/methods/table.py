@@ -5,6 +5,8 @@ before `dask`, which shows the model a second batch, so that the output of the p
 `dec` and `camera_proxies` come after all methods that assign labels, whose clusters they begin at.
 """
 
+from collections.abc import Mapping
+
 from passerby.methods.camera_proxies import CameraProxiesSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings
@@ -51,5 +53,14 @@ METHODS: Table[BaseMethodSettings] = Table(
     },
 )
 
+DISTILLATION = "distil"
+"""The method by which a student learns the vectors of a model that only runs."""
+
 DEFAULT_CLUSTERING = "contrast"
 """The method by which `adapt` finds identities unless another one is named."""
+
+
+def teacher_input(methods: Mapping[str, BaseMethodSettings]) -> tuple[str, ...]:
+    """Return the input settings of the teacher that a stage distils from; empty without one."""
+    settings = methods.get(DISTILLATION)
+    return settings.teacher_input if isinstance(settings, DistilSettings) else ()

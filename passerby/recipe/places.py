@@ -50,8 +50,8 @@ def method_files(data: dict[str, Plain]) -> Iterator[tuple[dict[str, Plain], str
 def is_method_file(key: str) -> bool:
     """Whether a dotted key of a recipe is a path of a method.
 
-    >>> is_method_file("stages.0.method.distil.teacher"), is_method_file("method.distil.cosine")
-    (True, False)
+    >>> [is_method_file(f"method.{name}.{key}") for name, key in (("distil", "teacher"), ("distil", "cosine"))]
+    [True, False]
     """
     *_, method, name, file = ["", "", *key.split(".")]
     return method == "method" and name in METHODS and file in METHODS[name].files

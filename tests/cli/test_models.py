@@ -60,7 +60,7 @@ def test_clusters_by_a_distance_that_needs_cameras_fall_back_with_a_sentence(tmp
     chosen = ("distance=ca_jaccard", "k1_intra=2", "k1_inter=2", "k1=5", "k2=1", "eps=0.5")
     for name, cam in (("two", cams), ("one", 0 * cams)):
         Embeddings(rows, pids, cam, ["gallery"] * 18).save(tmp_path / f"{name}.npz")
-        found = run("cluster", tmp_path / f"{name}.npz", *chosen)
+        found = run("cluster", tmp_path / f"{name}.npz", "--kind", "dbscan", *chosen)
         assert found.exit_code == 0, found.output
         assert "3 clusters of 18 images" in found.output
         assert ("all images are of one camera: the plain Jaccard distance is used" in flat(found.output)) == (

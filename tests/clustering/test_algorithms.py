@@ -13,6 +13,7 @@ from passerby.clustering.algorithms import (
     HdbscanSettings,
     InfomapSettings,
     KmeansSettings,
+    clustering_settings,
 )
 from passerby.clustering.clusters import Clusters, numbered, require_usable
 from passerby.clustering.graph import jaccard_neighbours, missing_at_1, smallest_share_mean
@@ -198,3 +199,9 @@ def test_what_cannot_be_clustered_is_refused():
     for settings in (DbscanSettings(), HdbscanSettings(), DbscanSettings(form="reranking")):
         with pytest.raises(UserError, match="fewer images than k1: 30 images with k1=30"):
             settings.fit(FEATURES[:30])
+
+
+def test_a_setting_of_another_algorithm_is_refused_with_its_name():
+    with pytest.raises(UserError, match="eps is a setting of dbscan, not of linkage; add --kind dbscan"):
+        clustering_settings("linkage", ["eps=0.5"])
+    assert clustering_settings("dbscan", ["eps=0.5"]).eps == 0.5

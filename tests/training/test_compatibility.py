@@ -47,6 +47,7 @@ FINE = {  # (field, value) that are in their form; whether they fit a run is ano
     "images": {"nothing", "words for tensors", "an empty table"},
     "machine": {"nothing", "words for tensors", "an empty table"},
     "processes": {"nothing"},
+    "cameras": {"nothing", "an empty table"},
     **{name: {"an empty table"} for name in ("embedder", "losses", "methods")},
 }
 

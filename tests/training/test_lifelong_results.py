@@ -194,7 +194,10 @@ def test_what_the_method_holds_is_counted(sequence):
     assert first["memory_footprint"] == {"lwf": {"heads": classifier}}
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     assert second["memory_footprint"]["previous model"] == {"model": size}
-    assert second["memory_footprint"]["lwf"] == {"old": classifier, "kept": classifier + 4 * 3 * model.dimension}
+    assert second["memory_footprint"]["lwf"] == {
+        "old_heads": classifier,
+        "heads": classifier + 4 * 3 * model.dimension,
+    }
     assert (first["images"], second["images"]) == (0, 0)
     assert second["seconds"] > 0
 
