@@ -116,7 +116,7 @@ def project_clusters(
         table: vectors of the images.
         clusters: (N,) cluster of each, -1 = none.
         most: images in all, drawn by whole clusters; of those in none, an equal share.
-        dataset: (N,) the data sets that the images are from; None = that of the table.
+        datasets: (N,) the data sets that the images are from; None = that of the table.
 
     Raises:
         UserError: fewer than 10 images, or all alike.
