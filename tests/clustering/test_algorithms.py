@@ -202,6 +202,6 @@ def test_what_cannot_be_clustered_is_refused():
 
 
 def test_a_setting_of_another_algorithm_is_refused_with_its_name():
-    with pytest.raises(UserError, match="eps is a setting of dbscan, not of linkage; add --kind dbscan"):
+    with pytest.raises(UserError, match="eps is a setting of dbscan and infomap, not of linkage; add --kind dbscan"):
         clustering_settings("linkage", ["eps=0.5"])
     assert clustering_settings("dbscan", ["eps=0.5"]).eps == 0.5
