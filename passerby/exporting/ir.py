@@ -9,6 +9,7 @@ from typing import Any
 from passerby.errors import UserError, first_line
 from passerby.exporting.contracts import ExportPrecision
 from passerby.files import atomic_write
+from passerby.inference.openvino import openvino_core
 
 
 def to_ir(
@@ -36,7 +37,7 @@ def to_ir(
         source, target = Path(folder) / "model.onnx", Path(folder) / "model.xml"
         source.write_bytes(content)
         try:
-            model: Any = openvino.Core().read_model(source)
+            model: Any = openvino_core().read_model(source)
             if batch is not None:
                 model.reshape([batch, *list(model.inputs[0].partial_shape)[1:]])
             for key, text in texts.items():

@@ -6,6 +6,7 @@ from 0 to 255, and a reversal of the channels means the other order of colours.
 
 from __future__ import annotations
 
+import functools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,14 +73,14 @@ class OpenvinoSession:
 
     def __init__(self, graph: Path | bytes, *, precision: Literal["float32", "bf16"] = "float32") -> None:
         try:
-            import openvino
+            import openvino  # noqa: F401 - its absence is told in a sentence
         except ImportError as error:
             raise UserError(
                 "reading OpenVINO files needs the extra `openvino`: pip install 'passerby[openvino]'"
             ) from error
         if isinstance(graph, Path) and not graph.with_suffix(".bin").is_file():
             raise UserError(f"{graph} has its weights in {graph.with_suffix('.bin').name}, which is not beside it")
-        core = openvino.Core()
+        core = openvino_core()
         try:
             model: Any = core.read_model(graph)
             self.preparation = find_preparation(model)
@@ -103,6 +104,16 @@ class OpenvinoSession:
         results: Any = self._model([fed[node.name] for node in self._inputs])
         numbers = [node.name for node in self._outputs]
         return [np.array(results[numbers.index(name)]) for name in names]
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """Return OpenVINO's core, one for the process."""
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a mapped file that is replaced while it is in use ends the process
+    return core
 
 
 def _compiled(core: Any, model: Any, *, precision: Literal["float32", "bf16"]) -> Any:
