@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from passerby import extract as extraction
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.inference.embed import View, embed, masked_view
+from passerby.inference import tested
+from passerby.inference.embed import View, embed, masked_view, read_inputs
 from passerby.inference.tested import label_vectors
 from passerby.methods.method import frozen
-from passerby.methods.reconstruction import Material
+from passerby.methods.reconstruction import FeatureSource
 from passerby.methods.weight_penalty import image_gradients
 from passerby.models.embedder import load_embedder
 from passerby.training.session import train
@@ -71,12 +71,12 @@ def test_the_vectors_are_those_of_what_is_shown(tiny, masks, trained):
         embedder = load_embedder(trained[use] / "embedder.safetensors")
         shown = embed(
             embedder,
-            extraction.tested_split(dataset),
-            view=extraction.tested_view(dataset, protocol(trained[use])["input_mask"]),
+            tested.tested_split(dataset),
+            view=tested.tested_view(dataset, protocol(trained[use])["input_mask"]),
         )
         kept = Embeddings.load(trained[use] / "embeddings" / "market1501.npz")
         np.testing.assert_allclose(shown, kept.vectors, atol=1e-4)
-        whole = embed(embedder, Split.of_paths(extraction.tested_paths(dataset)))
+        whole = embed(embedder, Split.of_paths(tested.tested_paths(dataset)))
         assert np.abs(whole - shown).max() > 1e-3
 
 
@@ -93,16 +93,16 @@ def test_parts_are_shown_what_the_model_learns_from(tiny, masks, tmp_path, use):
     wanted = torch.from_numpy(embed(run.state.embedder, Split.of_paths(some.path), vector="before_neck", view=view))
     whole = torch.from_numpy(embed(run.state.embedder, Split.of_paths(some.path), vector="before_neck"))
     assert (wanted - whole).abs().max() > 1e-4
-    inputs = next(extraction.read_inputs(run.state.embedder, some, view, size=5))
+    inputs = next(read_inputs(run.state.embedder, some, view, size=5))
     batch = Batch(inputs, torch.zeros(5), torch.arange(5))
     looks = {
         "teacher": run.state.previous_model.output(run.context, batch).before_neck,
         "vectors": run.context.vectors_of(some, "before_neck"),
         "clustered": torch.from_numpy(run.context.vectors().before_neck[:5]),
         "both": run.context.vectors_of(some, "before_neck", model=run.state.tested),
-        "material": Material(
+        "material": FeatureSource(
             frozen(run.state.embedder), some, place="after_pooling", view=run.setup.view(some, stage=0),
-        ).kept[0],
+        ).stored[0],
     }  # fmt: skip
     one = []
     list(
@@ -136,9 +136,7 @@ def test_people_alone_do_not_depend_on_the_background(tiny, masks, trained, tmp_
 
 def test_scores_of_other_pictures_are_not_compared(tiny, masks):
     trainer = make_trainer(tiny(f"masks={masks}"), None)
-    vectors = np.random.default_rng(0).normal(
-        size=(len(extraction.tested_paths(trainer.setup.datasets["market1501"])), 4)
-    )
+    vectors = np.random.default_rng(0).normal(size=(len(tested.tested_paths(trainer.setup.datasets["market1501"])), 4))
     one, other = (
         trainer.evaluator.score(
             label_vectors(
@@ -279,7 +277,7 @@ def test_evaluate_measures_background_bias_on_a_folder(site, masks, trained, tmp
 
 def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
     assert "a mask is missing for 32 of 32 test images" in told("evaluate", trained["mask"], "--data", site)
-    assert "background bias needs them all" in told("evaluate", trained["none"], "--data", site, "--background-bias")
+    assert "background bias needs all of them" in told("evaluate", trained["none"], "--data", site, "--background-bias")
     assert "--masks belongs to --data DIR" in told("evaluate", trained["none"], "--masks", masks)
     table = trained["none"] / "embeddings" / "market1501.npz"
     assert "give a run folder instead of --embeddings" in told("evaluate", "--embeddings", table, "--background-bias")
@@ -287,7 +285,7 @@ def test_evaluate_says_what_it_needs(site, masks, trained, tmp_path):
 
 def test_unlike_views_differ_in_pixels_only(tiny, masks):
     trainer = make_trainer(tiny(f"masks={masks}", "stages.0.epochs=1"), None)
-    view = extraction.tested_view(trainer.setup.datasets["market1501"], "weighted")
+    view = tested.tested_view(trainer.setup.datasets["market1501"], "weighted")
     assert (view.input_mask, view.visible, view.pooling) == ("weighted", "whole", "weighted")
     with torch.no_grad():
         assert trainer.evaluator.embed(trainer.state.embedder, "market1501", view=view).input_mask == "weighted"
