@@ -28,94 +28,73 @@ CLIP_STARTS = {(768, 12, 12): "vit_base_patch16_clip_quickgelu_224.openai"}
 """Weights of timm that CLIP-ReID begins with, by width, depth and heads."""
 
 
-class VitBackbone(Backbone):
+class TokenBackbone(Backbone):
+    """Base of the families whose networks pool their own tokens and may have embeddings of cameras."""
+
+    network_class: ClassVar[type[VisionTransformer] | type[ClipVisionTransformer]]
+    starts: ClassVar[Mapping[tuple[int, int, int], str]]
+    """Weights of timm by width, depth and heads."""
+    unknown_camera: UnknownCamera = "mean"
+
+    @classmethod
+    def build_as(
+        cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool
+    ) -> VisionTransformer | ClipVisionTransformer:
+        """Build a network for images of one size."""
+        network = cls.network_class(require_kind(architecture, cls.settings_class), size)  # type: ignore[arg-type]
+        if pretrained:
+            _begin(network, name, cls.starts)
+        return network
+
+    @classmethod
+    def require_pretrained(cls, name: str) -> None:
+        """Leave the question to `build_as`, which has the dimensions."""
+
+    def operate(self, name: str, surgery: Surgery) -> None:
+        """Refuse what is for ResNets, and ask for cameras where they have embeddings."""
+        super().operate(name, surgery)
+        self.uses_cameras = self.body.settings.cameras
+
+    def add_cameras(self, count: int) -> None:
+        """Add an embedding of each camera."""
+        self.body.add_side_information(count)
+
+    def count_features(self) -> int:
+        """Return the length of the vector, which may be longer than a token."""
+        return int(self.body.dimension)
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """Map inputs, whose images are normalised, to the map (B, C, h, w) and the vector (B, D)."""
+        featuremap, vector = self.body(inputs.images, inputs.cam, inputs.view)
+        return featuremap, vector
+
+
+class VitBackbone(TokenBackbone):
     """The vision transformer of TransReID, TransReID-SSL, PersonViT and PASS; see `VitSettings`."""
 
     summary: ClassVar[str] = "vit: a vision transformer described by model.architecture"
     settings_class: ClassVar[type[Settings]] = VitSettings
-    unknown_camera: UnknownCamera = "mean"
+    network_class: ClassVar[type[VisionTransformer]] = VisionTransformer
+    starts: ClassVar[Mapping[tuple[int, int, int], str]] = VIT_STARTS
 
     @classmethod
     def names(cls) -> Sequence[str]:
         """Return the one name."""
         return ("vit",)
 
-    @classmethod
-    def build_as(
-        cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool
-    ) -> VisionTransformer:
-        """Build a network for images of one size."""
-        network = VisionTransformer(require_kind(architecture, VitSettings), size)
-        if pretrained:
-            _begin(network, name, VIT_STARTS)
-        return network
 
-    @classmethod
-    def require_pretrained(cls, name: str) -> None:
-        """Leave the question to `build_as`, which has the dimensions."""
-
-    def operate(self, name: str, surgery: Surgery) -> None:
-        """Refuse what is for ResNets, and ask for cameras where they have embeddings."""
-        super().operate(name, surgery)
-        self.uses_cameras = require_kind(self.architecture, VitSettings).cameras
-
-    def add_cameras(self, count: int) -> None:
-        """Add an embedding of each camera."""
-        self.body.add_side_information(count)
-
-    def count_features(self) -> int:
-        """Return the length of the vector, which the jigsaw module and part tokens make longer than a token."""
-        return int(self.body.dimension)
-
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-        """Map inputs, whose images are normalised, to the map (B, C, h, w) and the vector (B, D)."""
-        featuremap, vector = self.body(inputs.images, inputs.cam, inputs.view)
-        return featuremap, vector
-
-
-class ClipVitBackbone(Backbone):
+class ClipVitBackbone(TokenBackbone):
     """The image tower of CLIP as CLIP-ReID uses it; see `ClipVitSettings`."""
 
     summary: ClassVar[str] = "clip_vit: the image tower of CLIP described by model.architecture"
     settings_class: ClassVar[type[Settings]] = ClipVitSettings
-    unknown_camera: UnknownCamera = "mean"
+    network_class: ClassVar[type[ClipVisionTransformer]] = ClipVisionTransformer
+    starts: ClassVar[Mapping[tuple[int, int, int], str]] = CLIP_STARTS
 
     @classmethod
     def names(cls) -> Sequence[str]:
         """Return the one name."""
         return ("clip_vit",)
-
-    @classmethod
-    def build_as(
-        cls, name: str, size: tuple[int, int], architecture: Settings, *, pretrained: bool
-    ) -> ClipVisionTransformer:
-        """Build a network for images of one size."""
-        network = ClipVisionTransformer(require_kind(architecture, ClipVitSettings), size)
-        if pretrained:
-            _begin(network, name, CLIP_STARTS)
-        return network
-
-    @classmethod
-    def require_pretrained(cls, name: str) -> None:
-        """Leave the question to `build_as`, which has the dimensions."""
-
-    def operate(self, name: str, surgery: Surgery) -> None:
-        """Refuse what is for ResNets, and ask for cameras where they have embeddings."""
-        super().operate(name, surgery)
-        self.uses_cameras = require_kind(self.architecture, ClipVitSettings).cameras
-
-    def add_cameras(self, count: int) -> None:
-        """Add an embedding of each camera."""
-        self.body.add_side_information(count)
-
-    def count_features(self) -> int:
-        """Return the length of the vector: the class token beside its projection."""
-        return int(self.body.dimension)
-
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-        """Map inputs, whose images are normalised, to the map (B, C, h, w) and the vector (B, D)."""
-        featuremap, vector = self.body(inputs.images, inputs.cam, inputs.view)
-        return featuremap, vector
 
 
 class SwinBackbone(Backbone):
