@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -176,7 +177,14 @@ def _require_same_model(model: Model, table: Embeddings) -> None:
 # ---- cameras of the images that are searched for
 
 
-def query_cameras(table: Embeddings, images: Words, *, camera: str | None = None, pattern: str | None = None) -> Ints:
+def query_cameras(
+    table: Embeddings,
+    images: Words,
+    *,
+    camera: str | None = None,
+    pattern: str | None = None,
+    untold: Literal["refuse", "unknown"] = "refuse",
+) -> Ints:
     """Return the camera (Q,) of each image, as the table numbers cameras; -2 = one that the table does not have.
 
     An image that is in the table has the camera of its row. Otherwise names are read: by the pattern, or as in c2 or
@@ -187,9 +195,10 @@ def query_cameras(table: Embeddings, images: Words, *, camera: str | None = None
         images: (Q,) files.
         camera: that of all images, as a number of the table or as the word in its names.
         pattern: how names tell cameras, as in `kind: folder`.
+        untold: treatment of an image whose camera neither table nor name holds; unknown = it gets -1.
 
     Raises:
-        UserError: the table knows no cameras, or the camera of an image is not told.
+        UserError: the table knows no cameras, or the camera of an image is not told and that is refused.
 
     """
     if (table.cam == UNKNOWN).all():
@@ -200,7 +209,7 @@ def query_cameras(table: Embeddings, images: Words, *, camera: str | None = None
     if camera is not None:
         return np.full(len(images), _number(camera, words))
     rows = {str(Path(path).resolve()): int(cam) for path, cam in zip(paths, table.cam, strict=True) if path}
-    return np.array([_camera_of(str(path), rows, words, template) for path in images], np.int64)
+    return np.array([_camera_of(str(path), rows, words, template, untold=untold) for path in images], np.int64)
 
 
 def model_cameras(
@@ -236,22 +245,20 @@ def model_cameras(
     return GivenCamera(None, dataset).rows(model, np.array(cam, np.int64))
 
 
-def guess_query_cameras(table: Embeddings, images: Words, *, pattern: str | None = None) -> Ints:
-    """Return the camera (Q,) of each image as `query_cameras` does, with -1 where neither table nor name holds it."""
-    cameras = []
-    for image in images:
-        try:
-            cameras.append(int(query_cameras(table, np.array([image]), pattern=pattern)[0]))
-        except UserError:
-            cameras.append(UNKNOWN)
-    return np.array(cameras, np.int64)
-
-
-def _camera_of(path: str, rows: dict[str, int], words: dict[str, int], template: Pattern | None) -> int:
+def _camera_of(
+    path: str,
+    rows: dict[str, int],
+    words: dict[str, int],
+    template: Pattern | None,
+    *,
+    untold: Literal["refuse", "unknown"],
+) -> int:
     if (known := rows.get(str(Path(path).resolve()), UNKNOWN)) != UNKNOWN:
         return known
     word = _camera(path, template)
     if not word:
+        if untold == "unknown":
+            return UNKNOWN
         raise UserError(f"unknown camera of {path}; give --camera, or the --pattern of file names")
     return _number(word, words)
 

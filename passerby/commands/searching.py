@@ -16,7 +16,6 @@ from passerby.report.ranked_lists import ListImage, RankedList
 from passerby.retrieval import (
     ELSEWHERE,
     SearchHit,
-    guess_query_cameras,
     image_distance,
     model_cameras,
     query_cameras,
@@ -113,7 +112,7 @@ def search_table(model: Model, table: Embeddings, place: Path, options: SearchOp
         cameras = query_cameras(table, images, camera=options.camera, pattern=options.pattern)
     table_cameras = cameras
     if options.camera_norm != "none" and cameras is None:
-        table_cameras = guess_query_cameras(table, images, pattern=options.pattern)
+        table_cameras = query_cameras(table, images, pattern=options.pattern, untold="unknown")
     lists = search_all(
         model,
         table,
