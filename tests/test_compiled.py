@@ -52,7 +52,7 @@ def test_a_file_that_was_cut_is_made_anew(load, tmp_path, ending, size):
     whole = path.stat().st_size
     os.truncate(path, size)
     assert load()(3) == 6
-    assert kept(tmp_path, ending).stat().st_size > whole - 64 > size
+    assert kept(tmp_path, ending).stat().st_size >= whole  # names in it hold a count of functions, which only grows
     again = load()
     assert again(3) == 6
     assert sum(again.stats.cache_hits.values()) == 1
