@@ -1,0 +1,123 @@
+"""Text towers out of files of CLIP, by the names of OpenAI, open_clip, transformers or CLIP-ReID."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from passerby.errors import UserError
+from passerby.models.clip_text import ClipTextSettings, ClipTextTower
+from passerby.models.weights_file import few_names, read_weights
+
+_PREFIXES = ("text_encoder.", "text.", "")
+_NAMES = (
+    r"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)"
+    r"|transformer\.resblocks\.\d+\.(ln_[12]|attn\.out_proj|mlp\.c_(fc|proj))\.(weight|bias)"
+    r"|transformer\.resblocks\.\d+\.attn\.in_proj_(weight|bias)"
+)
+_OF_TRANSFORMERS = (
+    (r"^text_model\.embeddings\.(token|position)_embedding\.weight$", r"\1_embedding.weight"),
+    (r"^position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.final_layer_norm\.", "ln_final."),
+    (r"^text_projection\.weight$", "text_projection"),
+    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
+    (r"\.layer_norm(\d)\.", r".ln_\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+)
+"""Names of transformers and those of CLIP, as regular expressions and their replacements."""
+_HEAD_WIDTH = 64
+"""Channels of a head in every published CLIP."""
+
+
+def read_text_tower(path: str | Path) -> ClipTextTower:
+    """Return the text tower of a file of CLIP, frozen and in `eval` mode; no code of the file is run.
+
+    Raises:
+        UserError: no such file, or one without a whole text tower.
+
+    """
+    return text_tower_of(read_weights(path), source=str(path))
+
+
+def text_tower_of(tensors: Mapping[str, Tensor], *, source: str) -> ClipTextTower:
+    """Return the text tower among the tensors of a CLIP, frozen and in `eval` mode.
+
+    Args:
+        tensors: by name; others than those of the tower are left alone.
+        source: how error texts call them.
+
+    Raises:
+        UserError: no text tower, or one with missing or odd tensors.
+
+    """
+    state = text_tensors(tensors)
+    if not state:
+        raise UserError(
+            f"{source} holds no text tower of CLIP (transformer.resblocks, text_projection); give a file of a whole CLIP"
+        )
+    state.setdefault("token_embedding.weight", torch.empty(0))
+    missing = [name for name in ("positional_embedding", "text_projection", "ln_final.weight") if name not in state]
+    if missing:
+        raise UserError(f"{source}: its text tower lacks {few_names(missing)}")
+    settings = _settings_of(state, source=source)
+    if not settings.vocabulary:
+        del state["token_embedding.weight"]
+    with torch.device("meta"):
+        tower = ClipTextTower(settings)
+    try:
+        tower.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[1:2]).strip()
+        raise UserError(f"{source}: its text tower does not fit together: {first}") from error
+    return tower.eval().requires_grad_(False)
+
+
+def text_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the text tower of a CLIP by OpenAI's names; empty where there is none."""
+    if any(name.startswith("text_model.encoder.") for name in tensors):
+        tensors = _of_transformers(tensors)
+    for prefix in _PREFIXES:
+        below = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if "transformer.resblocks.0.ln_1.weight" in below and "text_projection" in below:
+            return {key: value for key, value in below.items() if re.fullmatch(_NAMES, key)}
+    return {}
+
+
+def _settings_of(state: Mapping[str, Tensor], *, source: str) -> ClipTextSettings:
+    """Return the dimensions of a tower."""
+    width, projection = state["text_projection"].shape
+    if width % _HEAD_WIDTH:
+        raise UserError(
+            f"{source}: the width {width} of its text tower is no multiple of {_HEAD_WIDTH}, a head's width"
+        )
+    numbers = [int(found[1]) for key in state if (found := re.match(r"transformer\.resblocks\.(\d+)\.", key))]
+    return ClipTextSettings(
+        width=width,
+        depth=max(numbers) + 1,
+        heads=width // _HEAD_WIDTH,
+        projection=projection,
+        vocabulary=len(state["token_embedding.weight"]),
+        context=len(state["positional_embedding"]),
+    )
+
+
+def _of_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the text tower, as transformers names them, by OpenAI's names."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if not key.startswith(("text_model.", "text_projection.")) or key.endswith("position_ids"):
+            continue
+        for old, new in _OF_TRANSFORMERS:
+            key = re.sub(old, new, key)
+        renamed[key] = value.T if key == "text_projection" else value
+    for key in [key for key in renamed if ".self_attn.q_proj." in key]:
+        block, kind = key.split(".self_attn.q_proj.")
+        rows = [renamed.pop(f"{block}.self_attn.{part}_proj.{kind}") for part in "qkv"]
+        renamed[f"{block}.attn.in_proj_{kind}"] = torch.cat(rows)
+    return renamed
