@@ -59,7 +59,7 @@ def text_tower_of(tensors: Mapping[str, Tensor], *, source: str) -> ClipTextTowe
     state = text_tensors(tensors)
     if not state:
         raise UserError(
-            f"{source} holds no text tower of CLIP (transformer.resblocks, text_projection); give a file of a whole CLIP"
+            f"{source} holds no text tower of CLIP (transformer.resblocks, text_projection); give a whole CLIP"
         )
     state.setdefault("token_embedding.weight", torch.empty(0))
     missing = [name for name in ("positional_embedding", "text_projection", "ln_final.weight") if name not in state]
