@@ -45,18 +45,23 @@ class Shape:
         return f"{self.backbone}, {self.size[0]}x{self.size[1]}, batch {self.batch}"
 
 
-SHAPES = {"resnet50": Shape("resnet50", (256, 128), 64), "resnet18": Shape("resnet18", (128, 64), 64)}
+SHAPES = {
+    "resnet50": Shape("resnet50", (256, 128), 64),
+    "resnet18": Shape("resnet18", (128, 64), 64),
+    "vit_small": Shape("vit_small_patch16_224", (256, 128), 64),
+}
+
+
+def is_transformer(shape: Shape) -> bool:
+    """Whether the network works on tokens, so that it has no stride to change."""
+    return shape.backbone.startswith("vit")
 
 
 class PlainStep:
-    """The bag-of-tricks step as one would write it by hand: softmax and batch-hard triplet on a ResNet of stride 1."""
+    """The step as one would write it by hand: softmax and batch-hard triplet on a ViT, or on a ResNet of stride 1."""
 
     def __init__(self, shape: Shape, *, bf16: bool) -> None:
-        self.body = timm.create_model(shape.backbone, num_classes=0, global_pool="")
-        last: Any = self.body.layer4
-        for module in last[0].modules():
-            if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
-                module.stride = (1, 1)
+        self.body = _plain_transformer(shape) if is_transformer(shape) else _plain_resnet(shape)
         dimension = cast("int", self.body.num_features)
         self.neck = nn.BatchNorm1d(dimension)
         self.head = nn.Linear(dimension, CLASSES, bias=False)
@@ -72,7 +77,7 @@ class PlainStep:
         if self.bf16:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            feature = self.body(pixels).float().mean(dim=(2, 3))
+            feature = self.body(pixels)
         feature = feature.float()
         loss = F.cross_entropy(self.head(self.neck(feature)), labels, label_smoothing=0.1)
         distance = torch.cdist(feature, feature)
@@ -83,6 +88,21 @@ class PlainStep:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+
+
+def _plain_transformer(shape: Shape) -> nn.Module:
+    """Return a network of timm that maps images to class tokens (B, D)."""
+    return timm.create_model(shape.backbone, num_classes=0, img_size=shape.size)
+
+
+def _plain_resnet(shape: Shape) -> nn.Module:
+    """Return a ResNet of timm, with last stride 1, that maps images to means of its map (B, D)."""
+    body = timm.create_model(shape.backbone, num_classes=0)
+    last: Any = body.layer4
+    for module in last[0].modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)
+    return body
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +136,15 @@ def make_batch(shape: Shape) -> Batch:
     return Batch(Inputs.of_images(images), labels, torch.arange(shape.batch))
 
 
-def make_step_run(shape: Shape, *, bf16: bool) -> Trainer:
+def make_step_run(shape: Shape, *, bf16: bool, compiled: bool = False) -> Trainer:
     """Return a trainer that has no images and stands before its first step."""
+    precision: Precision = "bf16" if bf16 else "float32"
+    surgery = {} if is_transformer(shape) else {"last_stride": 1}
     recipe = make_recipe(
         {
             "input": {"size": list(shape.size)},
-            "model": {"backbone": shape.backbone, "last_stride": 1},
-            "engine": {"precision": "bf16" if bf16 else "float32", "channels_last": bf16, "device": "cpu"},
+            "model": {"backbone": shape.backbone, **surgery},
+            "engine": {"precision": precision, "channels_last": bf16, "device": "cpu", "compile": compiled},
         },
         source="bench",
     )
@@ -131,7 +153,6 @@ def make_step_run(shape: Shape, *, bf16: bool) -> Trainer:
     embedder = Embedder(recipe.model, recipe.input, cameras=CameraTable(("bench",), ((0,),)))
     if bf16:
         embedder = embedder.to(memory_format=torch.channels_last)
-    precision: Precision = "bf16" if bf16 else "float32"
     setup = Setup(recipe, Path(), torch.device("cpu"), Arithmetic(precision, bf16), {}, [stage])
     trainer = Trainer(setup, embedder)
     trainer.open_stage(0)

@@ -20,6 +20,10 @@ SiteName = Annotated[
     Literal["market1501", "msmt17"], typer.Option(help="data set whose numbers of images and queries are used")
 ]
 
+StepBackbone = Annotated[
+    Literal["resnet50", "resnet18", "vit_small"], typer.Option(help="256x128; resnet18: 128x64; batches of 64 images")
+]
+
 
 @bench_app.command("ranking")
 def bench_ranking(quick: Quick = False, site: SiteName = "market1501", json_file: JsonFile = None) -> None:
@@ -56,13 +60,29 @@ def bench_loader(quick: Quick = False, json_file: JsonFile = None) -> None:
 @bench_app.command("step")
 def bench_step(
     quick: Quick = False,
-    backbone: Annotated[Literal["resnet50", "resnet18"], typer.Option(help="256x128 or 128x64")] = "resnet50",
+    backbone: StepBackbone = "resnet50",
     json_file: JsonFile = None,
 ) -> None:
     """Measure a training step, compared with a plain PyTorch implementation."""
     from passerby.bench.step import bench_step
 
     _print_bench(bench_step(quick=quick, backbone=backbone), json_file)
+
+
+@bench_app.command("compile")
+def bench_compile(
+    quick: Quick = False,
+    backbone: StepBackbone = "resnet50",
+    bf16: Annotated[bool, typer.Option("--bf16", help="also measure bf16")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a training step with torch.compile, and the epochs from which it pays; takes minutes."""
+    from passerby.bench.compile import bench_compile, print_compile
+
+    table = bench_compile(quick=quick, backbone=backbone, bf16=bf16)
+    print_compile(table, make_console())
+    if json_file is not None:
+        write_json(json_file, table.to_json())
 
 
 @bench_app.command("embed")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, JsonValue
@@ -86,6 +86,7 @@ class Embedder(nn.Module):
         self.settings = settings
         self.input = input_settings
         self.loaded: Loaded | None = None
+        self._compiled: Callable[[Inputs], tuple[Tensor, Tensor | None]] | None = None
         pretrained = load and settings.weights == "pretrained"
         self.backbone = make_backbone(
             settings.backbone,
@@ -125,9 +126,23 @@ class Embedder(nn.Module):
         """Map inputs to an `Output` with D = `dimension`; a backbone that pools itself takes no mask."""
         pixels, mask = inputs.images.to(self.mean.dtype), inputs.mask
         normalised = (pixels - self.mean) / self.std  # keeps the memory format of the images
-        featuremap, pooled = self.backbone(replace(inputs, images=normalised))
+        run = self.backbone if self._compiled is None or not self.training else self._compiled
+        featuremap, pooled = run(replace(inputs, images=normalised))
         feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
         return Output(feature, self.neck(feature), featuremap, self._stripes(featuremap, mask))
+
+    def compile_training(self, *, backend: str = "inductor") -> None:
+        """Run the backbone by torch.compile in `train` mode; copies of the embedder, and `eval` mode, are not compiled.
+
+        Args:
+            backend: of torch.compile.
+
+        """
+        self._compiled = torch.compile(self.backbone.forward, backend=backend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the compiled backbone, which holds the weights of this embedder."""
+        return {**super().__getstate__(), "_compiled": None}  # type: ignore[no-untyped-call]
 
     def _stripes(self, featuremap: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return the pooled stripes (B, P, D) of a map, from top to bottom, like the feature of the whole."""

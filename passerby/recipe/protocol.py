@@ -81,6 +81,11 @@ class EngineSettings(Settings):
     channels_last: Literal["auto"] | bool = Field(
         "auto", description="memory layout of feature maps; auto: as precision"
     )
+    compile: bool = Field(
+        False,
+        description="compile the backbone with torch.compile: faster steps after a minute or more, for long runs; "
+        "`passerby bench compile` measures from which number of epochs it is worth it",
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
         description="number of threads on the CPU; auto: the fastest number, which may change with the load, or "

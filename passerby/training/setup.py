@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +35,9 @@ from passerby.training.probe import Arithmetic
 from passerby.training.resume import fingerprints
 from passerby.training.stages import learnt_cameras, make_stage, number_stage, require_apart, require_masks
 from passerby.types import Dataset, Split, Stage, require_known_cameras
+
+COMPILERS = ("g++", "clang++", "c++")
+"""Programs that torch.compile can call on a CPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +137,8 @@ def make_setup(
     for batch in batches:
         _require_whole_groups(recipe.engine, batch)
     device = choose_device(recipe.engine)
+    if recipe.engine.compile:
+        _require_compiler(device)
     torch.manual_seed(mix_seeds(recipe.engine.seed))
     embedder = Embedder(
         recipe.model,
@@ -207,6 +214,17 @@ def _require_norms(engine: EngineSettings, embedder: Embedder, device: torch.dev
         raise UserError("engine.batch_norm: synchronised works on GPUs only; set it to local")
     if engine.ghost_batch_size is not None and not batch_norms(embedder):
         raise UserError("engine.ghost_batch_size: this model has no batch norm; leave it out")
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Raise `UserError` without the compiler that torch.compile calls at the first step."""
+    if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
+        raise UserError(
+            f"engine.compile: torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is installed; "
+            "install one (on Debian: apt install g++), or leave engine.compile out"
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UserError("engine.compile: torch.compile on a GPU needs triton; pip install triton, or leave it out")
 
 
 def _count_images(sampler: SamplerSettings) -> int:

@@ -58,6 +58,8 @@ class Trainer:
 
     def __init__(self, setup: Setup, embedder: Embedder, *, log: Callable[[Record], None] = no_log) -> None:
         self.setup, self.log = setup, log
+        if setup.recipe.engine.compile:
+            embedder.compile_training()
         self.state = TrainState(setup.recipe, embedder, setup.stages[0])
         self.evaluator = Evaluator(setup)
         self.context = MethodContext(setup, self.state, self.evaluator, log)
