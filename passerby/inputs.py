@@ -24,3 +24,6 @@ class InputSettings(Settings):
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
         (0.229, 0.224, 0.225), description="standard deviation of each channel, of values in [0, 1]"
     )
+    scale: Literal["unit", "bytes"] = Field(
+        "unit", description="bytes: mean and std, times 255, apply to the bytes, as in fast-reid; the last bit differs"
+    )

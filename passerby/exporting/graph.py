@@ -72,8 +72,8 @@ class Inference(nn.Module):
 def with_input_affine(embedder: Embedder, contract: Contract, *, reverses: bool) -> Embedder:
     """Return a copy of a model that takes the values of a contract instead of pixels from 0 to 255.
 
-    With x = a p + b per channel, (p - mean) / std = (x - (b + a mean)) / (a std). Where a program already normalises as
-    the model does, this is (x - 0) / 1.
+    With x = a p + b per channel, (p / 255 - mean) / std = (x - (b + 255 a mean)) / (255 a std). Where a program already
+    normalises as the model does, this is (x - 0) / 1.
 
     Args:
         embedder: the model.
@@ -91,6 +91,7 @@ def with_input_affine(embedder: Embedder, contract: Contract, *, reverses: bool)
     mean, std = (
         255 * torch.tensor(three, dtype=torch.float64).reshape(1, 3, 1, 1) for three in (model.mean, model.std)
     )
+    copy.divisor.fill_(1)
     changed = b + a * mean
     copy.mean.copy_(torch.where(changed.abs() < 1e-12, 0.0, changed))
     copy.std.copy_(a * std)

@@ -119,7 +119,7 @@ def _compare(trained: Trained, state: dict[str, torch.Tensor]) -> Parity:
     network.eval()
     with torch.inference_mode():
         ours = tested_vectors(embedder, Inputs.of_images(images), feature=trained.feature, flip=False)
-        theirs = network((images.float() - embedder.mean) / embedder.std)
+        theirs = network(embedder.normalise(images))
     return parity(_numbers(ours), _numbers(theirs))
 
 

@@ -153,7 +153,7 @@ class Dask(Method, settings_class=DaskSettings):
         network = self.networks[self._which(ctx)]
         with torch.no_grad():
             normalised: Tensor = network(images.float() / 255)
-            return normalised * ctx.embedder.std + ctx.embedder.mean
+            return ctx.embedder.divisor * (normalised * ctx.embedder.std + ctx.embedder.mean)
 
     def _which(self, ctx: MethodContext) -> int:
         """Return the number of the network of the present epoch."""

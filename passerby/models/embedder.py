@@ -24,6 +24,7 @@ from passerby.models.backbone import Backbone
 from passerby.models.backbones import Loaded, load_backbone, make_backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
 from passerby.models.groups import fixed_statistics
+from passerby.models.normalisation import normalise, register_normalisation
 from passerby.models.pooling import Pool, PoolKind, coverage
 from passerby.models.surgery import StemPool
 from passerby.models.weights_file import read_weights
@@ -70,6 +71,7 @@ class Embedder(nn.Module):
 
     """
 
+    divisor: Tensor
     mean: Tensor
     std: Tensor
 
@@ -112,8 +114,7 @@ class Embedder(nn.Module):
             )
         self.pool = Pool(settings.pool)
         self.neck = nn.Identity() if settings.neck == "none" else bnneck(self.dimension)
-        for name, values in (("mean", input_settings.mean), ("std", input_settings.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+        register_normalisation(self, input_settings)
         if load and settings.weights not in ("none", "pretrained"):
             self.loaded = loader(self.backbone, settings.weights)
 
@@ -124,12 +125,15 @@ class Embedder(nn.Module):
 
     def forward(self, inputs: Inputs) -> Output:
         """Map inputs to an `Output` with D = `dimension`; a backbone that pools itself takes no mask."""
-        pixels, mask = inputs.images.to(self.mean.dtype), inputs.mask
-        normalised = (pixels - self.mean) / self.std  # keeps the memory format of the images
+        images, mask = self.normalise(inputs.images), inputs.mask
         run = self.backbone if self._compiled is None or not self.training else self._compiled
-        featuremap, pooled = run(replace(inputs, images=normalised))
+        featuremap, pooled = run(replace(inputs, images=images))
         feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
         return Output(feature, self.neck(feature), featuremap, self._stripes(featuremap, mask))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return images (B, 3, H, W), values 0 to 255 in any dtype, as the backbone takes them."""
+        return normalise(images, divisor=self.divisor, mean=self.mean, std=self.std)
 
     def compile_training(self, *, backend: str = "inductor") -> None:
         """Run the backbone by torch.compile in `train` mode; copies of the embedder, and `eval` mode, are not compiled.

@@ -66,7 +66,7 @@ def convert_mgn(tensors: FileTensors, inputs: InputSettings, *, stem_pool: StemP
 
 
 def stored_input(tensors: FileTensors, usual: InputSettings) -> InputSettings:
-    """Return input settings with the mean and deviation of values 0 to 255 that a file of fast-reid holds.
+    """Return input settings with the mean and deviation that a file of fast-reid applies to bytes.
 
     Args:
         tensors: the file; older ones hold `pixel_mean` and `pixel_std`.
@@ -74,9 +74,9 @@ def stored_input(tensors: FileTensors, usual: InputSettings) -> InputSettings:
 
     """
     if "pixel_mean" not in tensors:
-        return usual
+        return usual.model_copy(update={"scale": "bytes"})
     mean, std = (tensors.take(key).flatten().tolist() for key in ("pixel_mean", "pixel_std"))
-    return usual.model_copy(update={"mean": shares_of(mean), "std": shares_of(std)})
+    return usual.model_copy(update={"mean": shares_of(mean), "std": shares_of(std), "scale": "bytes"})
 
 
 def shares_of(values: Sequence[float]) -> tuple[float, ...]:

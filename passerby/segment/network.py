@@ -15,6 +15,7 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading
 from passerby.inputs import InputSettings
 from passerby.metadata import safetensors_texts
+from passerby.models.normalisation import normalise, register_normalisation
 from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
 
@@ -71,6 +72,7 @@ class Segmenter(nn.Module):
 
     """
 
+    divisor: Tensor
     mean: Tensor
     std: Tensor
 
@@ -86,12 +88,11 @@ class Segmenter(nn.Module):
             _block(deep + wide, wide) for wide, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], 1, 1)
-        for name, values in (("mean", settings.input.mean), ("std", settings.input.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
+        register_normalisation(self, settings.input)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W), values 0 to 255 in any dtype, to logits (B, 1, H, W), above 0 = person."""
-        skips = [self.stem((images.to(self.mean.dtype) - self.mean) / self.std)]
+        skips = [self.stem(normalise(images, divisor=self.divisor, mean=self.mean, std=self.std))]
         for step in self.down:
             skips.append(step(skips[-1]))
         features = skips.pop()

@@ -82,9 +82,7 @@ def test_a_batch_is_seen_again_in_earlier_colours(second):
     torch.nn.init.normal_(network.predict[-1].weight, std=0.01, generator=torch.Generator().manual_seed(0))
     transferred = method.transfer(run.context, batch.inputs.images)
     wanted = network(batch.inputs.images / 255)  # normalised, which the embedder does itself
-    torch.testing.assert_close(
-        (transferred - run.state.embedder.mean) / run.state.embedder.std, wanted, atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(run.state.embedder.normalise(transferred), wanted, atol=1e-4, rtol=1e-4)
     assert (transferred - batch.inputs.images).abs().mean() > 1
     terms = method.losses(run.context, batch, forward(run.setup, run.state, batch))
     again = replace(batch, inputs=replace(batch.inputs, images=transferred))

@@ -74,7 +74,7 @@ def test_a_published_file_gives_the_published_feature(name, tmp_path):
     assert str(embedder.loaded) == f"{KNOWN[name]['n_tensors']} tensors match"
     with torch.inference_mode():
         out = embedder(given(images()))
-        featuremap = published.forward_features((images() - embedder.mean) / embedder.std)
+        featuremap = published.forward_features(embedder.normalise(images()))
         assert torch.equal(out.map, featuremap)
         assert torch.equal(out.before_neck, published.fc(featuremap.mean(dim=(2, 3))))
 
