@@ -117,9 +117,10 @@ def clusters(
     inference: InferenceSettings,
 ) -> None:
     """Draw the predicted identities (clusters) of an unlabelled run."""
+    from passerby.report.clusterings import require_clusterings, with_vectors
     from passerby.report.figure_files import require_ending
     from passerby.report.folder import read_run
-    from passerby.report.predicted_identities import clusters_figure, collapse_notes, require_clusterings, with_vectors
+    from passerby.report.predicted_identities import clusters_figure, collapse_notes
 
     require_ending(out)
     folder = read_run(run)

@@ -14,16 +14,11 @@ from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.inputs import InputSettings
 from passerby.models.embedder import Embedder, save_embedder
+from passerby.report.clusterings import read_clusterings, require_clusterings, with_vectors
 from passerby.report.clusters import cards, epoch_curves, flow_shares, frame_of, radius_curve, thumbnails
 from passerby.report.folder import read_run
 from passerby.report.page import write_report
-from passerby.report.predicted_identities import (
-    clusters_figure,
-    identities_section,
-    read_clusterings,
-    require_clusterings,
-    with_vectors,
-)
+from passerby.report.predicted_identities import clusters_figure, identities_section
 from passerby.report.projection import features_figure, project_clusters
 from passerby.training import run_log
 from passerby.training.pseudo_labels import PseudoLabels, read_pseudo_labels, save_vectors, vectors_file

@@ -8,7 +8,8 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.report.folder import read_run
-from passerby.report.lifelong import dataset_curves, heat_map, lifelong_section, losses, stored_vectors
+from passerby.report.lifelong import lifelong_section, losses, stored_vectors
+from passerby.report.lifelong_figures import dataset_curves, heat_map
 from passerby.report.page import write_report
 from passerby.training.lifelong_results import lifelong_results_json, read_lifelong_results
 from tests.report.conftest import plain_recipe, write_run
