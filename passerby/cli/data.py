@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -55,17 +55,21 @@ def data_describe(
 @data_app.command("make")
 def data_make(
     folder: Annotated[Path, typer.Argument(help="output folder", show_default=False)],
+    kind: Annotated[Literal["images", "video"], typer.Option(help="crops of people, or clips of cameras")] = "images",
     site: Annotated[str, typer.Option(help="generated site: plaza, campus or station")] = "plaza",
     seed: Annotated[int, typer.Option(help="random seed of identities and cameras")] = 0,
-    train_people: Annotated[int, typer.Option(help="training identities")] = 80,
-    test_people: Annotated[int, typer.Option(help="test identities")] = 50,
-    images: Annotated[int, typer.Option(help="images of each identity, on average")] = 12,
+    train_people: Annotated[int | None, typer.Option(help="images: training identities (80)")] = None,
+    test_people: Annotated[int | None, typer.Option(help="images: test identities (50)")] = None,
+    images: Annotated[int | None, typer.Option(help="images: of each identity, on average (12)")] = None,
+    people: Annotated[int | None, typer.Option(help="video: identities (40)")] = None,
+    cameras: Annotated[int | None, typer.Option(help="video: cameras, whose views do not overlap (3)")] = None,
+    seconds: Annotated[float | None, typer.Option(help="video: length of each clip (75)")] = None,
+    frames: Annotated[
+        Literal["images", "video"] | None, typer.Option(help="video: JPEG files (images) or a video file (video)")
+    ] = None,
 ) -> None:
-    """Generate a synthetic data set of people, with masks, in the layout of a public data set."""
-    from passerby.console import bar
-    from passerby.data.synthetic.layout import SiteSize
-    from passerby.data.synthetic.site import make_site
+    """Generate synthetic people: images in the layout of a public data set, or clips of several cameras."""
+    from passerby.commands.generating import ClipOptions, ImageOptions, generate
 
-    with bar("drawing people", make_console()) as progress:
-        root = make_site(folder, site, seed=seed, size=SiteSize(train_people, test_people, images), progress=progress)
-    typer.echo(root)
+    of_images, of_clips = ImageOptions(train_people, test_people, images), ClipOptions(people, cameras, seconds, frames)
+    typer.echo(generate(folder, kind, site, seed, of_images, of_clips, console=make_console()))

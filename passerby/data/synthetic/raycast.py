@@ -234,6 +234,22 @@ def _shade(shadows: Doubles, softness: float, x: float, y: float) -> float:
     return darkest
 
 
+@compiled()
+def shade_ground(shadows: Doubles, scene: Doubles, softness: float, view: Doubles, shade: Doubles) -> None:
+    """Raise `shade` (h, w), 0..1, to the shadow that strokes (S, 6) throw on the ground in a view, one ray a pixel."""
+    height, width = shade.shape
+    ray = np.empty(3)
+    across, down = (view[RIGHT] - view[LEFT]) / width, (view[TOP] - view[BOTTOM]) / height
+    for row in range(height):
+        for column in range(width):
+            _direction(view, view[LEFT] + (column + 0.5) * across, view[TOP] - (row + 0.5) * down, ray)
+            to_wall = (scene[WALL_DISTANCE]) / max(ray[1] + scene[WALL_SLOPE] * ray[0], 1e-6)
+            to_ground = view[EYE] / max(-ray[2], 1e-6)
+            if to_ground < to_wall:
+                value = _shade(shadows, softness, ray[0] * to_ground, ray[1] * to_ground)
+                shade[row, column] = max(shade[row, column], value)
+
+
 @njit(nogil=True)
 def _paint(
     solids: Doubles,

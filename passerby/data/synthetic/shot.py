@@ -140,7 +140,7 @@ def take(
     height = int(np.clip(round((view[5] - view[6]) * camera.focal), 30, HEIGHT))
     light = np.empty((height, height // 2, 3))  # (h, w, 3)
     cover = np.empty((height, height // 2))  # (h, w)
-    shadows = _shadows(np.concatenate(people), camera.light) if people else np.zeros((0, 6))
+    shadows = shadows_of(np.concatenate(people), camera.light) if people else np.zeros((0, 6))
     paint(np.concatenate(solids), np.concatenate(tables), shadows, camera.scene, camera.light, view, light, cover)
     gain = tuple(a * b for a, b in zip(camera.response.gain, session.gain, strict=True))
     response = replace(
@@ -151,8 +151,8 @@ def take(
     return Photo(picture, enlarge_cover(cover, (HEIGHT, WIDTH)))
 
 
-def _crop(rows: Doubles, camera: Camera, box: BoxQuality, rng: np.random.Generator) -> Doubles:
-    """Return the view vector of a box around the solids in `rows`, as well placed as `box` says."""
+def extent(rows: Doubles, camera: Camera) -> tuple[float, float, float, float]:
+    """Return left, right, top and bottom, at depth 1, of the solids in `rows` (P, COUNT_COLUMNS) in a camera's view."""
     sine, cosine = math.sin(camera.pitch), math.cos(camera.pitch)
     ends = np.concatenate([rows[:, END_A : END_A + 3], rows[:, END_B : END_B + 3]])  # (2P, 3)
     radius = np.concatenate([rows[:, RADIUS_A], rows[:, RADIUS_B]]) * 0.85
@@ -161,7 +161,13 @@ def _crop(rows: Doubles, camera: Camera, box: BoxQuality, rng: np.random.Generat
     above = (ends[:, 1] * sine + z * cosine) / ahead
     across, radius = ends[:, 0] / ahead, radius / ahead
     top, bottom = float((above + radius).max()), float((above - radius).min())
-    left, right = float((across - radius).min()), float((across + radius).max())
+    return float((across - radius).min()), float((across + radius).max()), top, bottom
+
+
+def _crop(rows: Doubles, camera: Camera, box: BoxQuality, rng: np.random.Generator) -> Doubles:
+    """Return the view vector of a box around the solids in `rows`, as well placed as `box` says."""
+    sine, cosine = math.sin(camera.pitch), math.cos(camera.pitch)
+    left, right, top, bottom = extent(rows, camera)
     tall = (top - bottom) * 1.08
     wide = min(max(0.44 * tall, 1.04 * (right - left)), 0.62 * tall)
     shift, scale = camera.looseness, math.exp(float(rng.normal(0.02, camera.looseness)))
@@ -201,7 +207,7 @@ def _occluder(camera: Camera, track: Track, rng: np.random.Generator) -> Doubles
     return place(shape, THINGS, at=(0.0, 0.0), yaw=0.0, material_offset=0)
 
 
-def _shadows(rows: Doubles, light: Doubles) -> Doubles:
+def shadows_of(rows: Doubles, light: Doubles) -> Doubles:
     """Return the strokes (S, 6) that capsules and cones throw on the ground: x, y at both ends and both radii."""
     rows = rows[rows[:, KIND] != BOX]
     run = light[SUN : SUN + 2] / light[SUN + 2]

@@ -27,17 +27,17 @@ from passerby.data.synthetic.layout import (
     plan_shots,
     station_lists,
 )
+from passerby.data.synthetic.manifest import MANIFEST, STARTED, is_finished
 from passerby.data.synthetic.photograph import encode_mask, encode_picture
 from passerby.data.synthetic.shot import Photo, advance, draw_track, take
 from passerby.data.synthetic.wardrobe import Appearance, Garment, colour_name, draw_appearance, draw_lookalike
 from passerby.errors import UserError, did_you_mean
-from passerby.files import read_json, write_file, write_json
+from passerby.files import write_file, write_json
 
 SITES: tuple[str, ...] = ("plaza", "campus", "station")
 DEFAULT_SIZE = SiteSize()
 TINY_SIZE = SiteSize(count_train=8, count_test=6, images_per_identity=6)
 
-MANIFEST, STARTED = "site.json", "site.unfinished.json"
 EDITION = 1
 """Raised whenever the same seed begins to give other pictures."""
 
@@ -72,7 +72,7 @@ def make_site(
     directory = Path(directory)
     root = directory / ROOTS[site]
     request = {"site": site, "seed": seed, **asdict(size), "edition": EDITION}
-    if _is_finished(directory, request):
+    if is_finished(directory, request, _describe):
         return root
     write_json(directory / STARTED, request)
     rng = _generator(site, seed, _PLAN)
@@ -158,25 +158,6 @@ def _check_request(site: str, seed: int, size: SiteSize) -> None:
             "a site needs at least 2 identities to train on, 2 to test with and 4 images of each, got "
             f"{size.count_train}, {size.count_test} and {size.images_per_identity}"
         )
-
-
-def _is_finished(directory: Path, request: dict[str, object]) -> bool:
-    """Whether the directory already holds the requested site; other files are refused."""
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"{directory} is a file, not a directory")
-    for name in (MANIFEST, STARTED):
-        if (directory / name).is_file():
-            held = read_json(directory / name)
-            described = {key: held.get(key) for key in request} if isinstance(held, dict) else {}
-            if described != request:
-                raise UserError(
-                    f"{directory} already holds {_describe(described)}, asked for {_describe(request)}; "
-                    "name another directory or delete this one"
-                )
-            return name == MANIFEST
-    if directory.is_dir() and any(directory.iterdir()):
-        raise UserError(f"{directory} holds other files; name a new or empty directory")
-    return False
 
 
 def _describe(request: dict[str, object]) -> str:
