@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "thresholds"),
     ("exporting",),
     ("engines",),
-    ("report", "bench", "retrieval", "interpolate", "adaptation", "tracking"),
+    ("report", "bench", "retrieval", "interpolate", "adaptation", "tracking", "gallery"),
     ("api", "commands"),
     ("demo",),
     ("cli",),

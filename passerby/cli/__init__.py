@@ -26,6 +26,7 @@ from passerby.cli.boundary import (
 from passerby.cli.calibration import calibration_app
 from passerby.cli.data import data_app
 from passerby.cli.exporting import exporting_app
+from passerby.cli.gallery import gallery_app
 from passerby.cli.models import models_app
 from passerby.cli.options import ImportedFiles, import_files
 from passerby.cli.output import guard_output
@@ -90,6 +91,7 @@ app.add_typer(tracking_app)
 app.add_typer(association_app)
 app.add_typer(runs_app)
 app.add_typer(data_app, name="data")
+app.add_typer(gallery_app, name="gallery")
 app.add_typer(segment_app, name="segment")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")

@@ -158,8 +158,10 @@ def embed(
     inference: InferenceSettings,
 ) -> None:
     """Embed images into vectors; unreadable images are skipped and listed, with exit code 1."""
+    from dataclasses import replace
+
     from passerby.commands.embedding import embed_places, open_model
-    from passerby.encoders import GivenCamera, read_split_names
+    from passerby.encoders import GivenCamera, model_stamp, read_split_names
 
     console = make_console()
     model = open_model(run, input_text or [], console, inference=inference)
@@ -175,7 +177,7 @@ def embed(
         leave_out=None if strict else damaged.append,
         console=console,
     )
-    table.save(out)
+    replace(table, model=model_stamp(run)).save(out)
     typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
     if damaged:
         further = f"; and {len(damaged) - 3:,} more" if len(damaged) > 3 else ""

@@ -117,26 +117,41 @@ OPTIONS: dict[str, object] = {"device": Device, "batch": Batch, "workers": Worke
 
 def runs_a_model(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options --device, --batch, --workers and --precision in place of its argument `inference`."""
-    return _with_options(command, OPTIONS, AUTOMATIC)
+    return with_options(command, "inference", InferenceSettings, OPTIONS, AUTOMATIC)
 
 
 def runs_an_engine(engine: AnyEngine) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that also gives the option --engine, with `engine` as its default."""
     options = {**OPTIONS, "engine": EngineName}
-    return lambda command: _with_options(command, options, replace(AUTOMATIC, engine=engine))
+    defaults = replace(AUTOMATIC, engine=engine)
+    return lambda command: with_options(command, "inference", InferenceSettings, options, defaults)
 
 
-def _with_options(
-    command: Callable[..., None], options: Mapping[str, object], defaults: InferenceSettings
+def with_options(
+    command: Callable[..., None],
+    argument: str,
+    gather: Callable[..., object],
+    options: Mapping[str, object],
+    defaults: object,
 ) -> Callable[..., None]:
+    """Give a command several options in place of one argument.
+
+    Args:
+        command: that takes the argument by its name.
+        argument: its name.
+        gather: makes the value of the argument from those of the options.
+        options: their annotations by name.
+        defaults: has the default of each option under its name.
+
+    """
     signature = inspect.signature(command, eval_str=True)
 
     @functools.wraps(command)
     def run(**values: object) -> None:
         values_of_options = {name: values.pop(name) for name in options}
-        command(**values, inference=InferenceSettings(**values_of_options))  # type: ignore[arg-type]  # typer has read them
+        command(**values, **{argument: gather(**values_of_options)})
 
-    parameters = [parameter for name, parameter in signature.parameters.items() if name != "inference"]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != argument]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=kind)
         for name, kind in options.items()

@@ -11,7 +11,7 @@ from passerby.errors import UserError
 from passerby.report.attention import maps_of, require_unmasked, scale_image
 from passerby.report.figure_files import PageFigure, page_figure
 from passerby.report.folder import RunFolder
-from passerby.report.list_section import Gallery, inline, inline_images
+from passerby.report.list_section import ListGallery, inline, inline_images
 from passerby.report.pair_distances import count_pairs, distances_figure
 from passerby.report.projection import Projection, camera_pull, features_figure, project
 from passerby.report.ranked_lists import RankedList, choose_queries, rank_for
@@ -57,7 +57,7 @@ class Attended:
     cells: str
 
 
-def feature_plates(galleries: Sequence[Gallery], *, device: str = "cpu") -> list[Plate]:
+def feature_plates(galleries: Sequence[ListGallery], *, device: str = "cpu") -> list[Plate]:
     """Draw the features of every data set by person and by camera, and of several data sets in one figure.
 
     Args:
@@ -73,7 +73,7 @@ def feature_plates(galleries: Sequence[Gallery], *, device: str = "cpu") -> list
     return [*plates, *_together(with_embeddings)] if len(with_embeddings) > 1 else plates
 
 
-def _plate(gallery: Gallery, *, heading: bool, most: int, device: str) -> Plate:
+def _plate(gallery: ListGallery, *, heading: bool, most: int, device: str) -> Plate:
     assert gallery.embeddings is not None
     protocol, figures, notes = gallery.result.protocol, [], []
     try:
@@ -103,7 +103,7 @@ def _planes(projection: Projection) -> Iterator[PageFigure]:
     yield page_figure(features_figure(projection, colour="camera"), f"{alt}, marked by camera.", caption)
 
 
-def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
+def _together(galleries: Sequence[ListGallery]) -> Iterator[Plate]:
     tables = [gallery.embeddings for gallery in galleries if gallery.embeddings is not None]
     try:
         figure = features_figure(project(tables, most=_POINTS), colour="dataset")
@@ -115,7 +115,7 @@ def _together(galleries: Sequence[Gallery]) -> Iterator[Plate]:
 
 
 def attended_lists(
-    run: RunFolder, galleries: Sequence[Gallery], *, inference: InferenceSettings = AUTOMATIC
+    run: RunFolder, galleries: Sequence[ListGallery], *, inference: InferenceSettings = AUTOMATIC
 ) -> tuple[list[Attended], str]:
     """Return activation maps of the best and worst list of the first data set, or the reason for their absence."""
     gallery = next((each for each in galleries if each.embeddings is not None), None)
@@ -127,7 +127,7 @@ def attended_lists(
         return [], f"No activation maps: {error}."
 
 
-def _attended(run: RunFolder, gallery: Gallery, inference: InferenceSettings) -> Iterator[Attended]:
+def _attended(run: RunFolder, gallery: ListGallery, inference: InferenceSettings) -> Iterator[Attended]:
     assert gallery.embeddings is not None
     assert gallery.plain is not None
     require_unmasked(gallery.embeddings)

@@ -39,7 +39,7 @@ class Section:
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
+class ListGallery:
     """The ranked lists of one data set.
 
     Attributes:
@@ -61,7 +61,9 @@ class Gallery:
     notes: tuple[str, ...]
 
 
-def gallery_of(run: RunFolder, result: DatasetResult, *, count: int = 3, k: int = 8, device: str = "cpu") -> Gallery:
+def gallery_of(
+    run: RunFolder, result: DatasetResult, *, count: int = 3, k: int = 8, device: str = "cpu"
+) -> ListGallery:
     """Choose and draw the ranked lists of one data set.
 
     Args:
@@ -94,11 +96,11 @@ def gallery_of(run: RunFolder, result: DatasetResult, *, count: int = 3, k: int 
     skipped = explain_skipped(embeddings, cameras=protocol.cameras)
     if skipped.count:
         notes.append(f"Queries that are not scored: {skipped}.")
-    return Gallery(result, embeddings, plain, reranked, sections, images, tuple(notes))
+    return ListGallery(result, embeddings, plain, reranked, sections, images, tuple(notes))
 
 
-def _without_lists(result: DatasetResult, note: str) -> Gallery:
-    return Gallery(result, None, None, None, (), {}, (note,))
+def _without_lists(result: DatasetResult, note: str) -> ListGallery:
+    return ListGallery(result, None, None, None, (), {}, (note,))
 
 
 def _sections(

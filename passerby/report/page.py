@@ -31,7 +31,7 @@ from passerby.report.figure_files import PageFigure, page_figure
 from passerby.report.folder import DatasetResult, RunFolder, ScoreRow, read_run
 from passerby.report.joint_sampling import shares
 from passerby.report.lifelong import LifelongSection, keep_intransigence, lifelong_section
-from passerby.report.list_section import Gallery, gallery_of
+from passerby.report.list_section import ListGallery, gallery_of
 from passerby.report.open_set import open_set_curve
 from passerby.report.palette import data_uri
 from passerby.report.predicted_identities import IdentitiesSection, identities_section
@@ -167,7 +167,7 @@ def _headlines(run: RunFolder, people: IdentitiesSection | None) -> list[str]:
     return [f"{people.sentences[0]}."]
 
 
-def _warnings(run: RunFolder, galleries: Sequence[Gallery]) -> Iterator[str]:
+def _warnings(run: RunFolder, galleries: Sequence[ListGallery]) -> Iterator[str]:
     """Yield sentences on scores near chance, collapsed vectors and a damaged log."""
     for gallery in galleries:
         result = gallery.result
@@ -181,7 +181,7 @@ def _warnings(run: RunFolder, galleries: Sequence[Gallery]) -> Iterator[str]:
         yield f"{lines} of log.jsonl cannot be read and {'is' if run.count_damaged == 1 else 'are'} left out below."
 
 
-def _curves(run: RunFolder, galleries: list[Gallery]) -> list[PageFigure]:
+def _curves(run: RunFolder, galleries: list[ListGallery]) -> list[PageFigure]:
     figures = []
     if run.epochs:
         last = ", ".join(f"{name} {term.value:.3g}" for name, term in run.epochs[-1].terms.items())

@@ -49,6 +49,7 @@ class Embeddings:
         feature: which vector of the model this is (`"after_neck"`, `"before_neck"`), `""` when unknown.
         flip: whether each vector is the mean of the image's and its mirror image's.
         input_mask: how the person mask was applied to the images.
+        model: name and hash of the model that made the vectors, `""` = unknown.
 
     """
 
@@ -61,6 +62,7 @@ class Embeddings:
     feature: str = ""
     flip: bool = False
     input_mask: InputMask = "none"
+    model: str = ""
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -101,7 +103,7 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
-        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "input_mask")}
+        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "input_mask", "model")}
         columns["flip"] = np.bool_(self.flip)
         if self.path is not None:
             columns["path"] = self.path
@@ -137,6 +139,7 @@ class Embeddings:
                 feature=present_name(str(single(columns, "feature", ""))),
                 flip=bool(single(columns, "flip", False)),
                 input_mask=read_input_mask(str(single(columns, former, "none"))),
+                model=str(single(columns, "model", "")),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
