@@ -30,8 +30,11 @@ def embed(monkeypatch, tmp_path):
     monkeypatch.setattr("passerby.commands.embedding.open_model", lambda *_, **__: model)
     monkeypatch.setattr(embedding, "CHUNK", 3)
 
+    file = tmp_path / "mean_colours.onnx"
+    file.write_bytes(b"stands for weights")
+
     def run(*arguments):
-        return CliRunner().invoke(app, ["embed", "run", *map(str, arguments), "--out", str(tmp_path / "out.npz")])
+        return CliRunner().invoke(app, ["embed", str(file), *map(str, arguments), "--out", str(tmp_path / "out.npz")])
 
     return run
 
