@@ -65,6 +65,7 @@ ROWS = {
     "affinity + average 0.5": Row("{affinity: {}, average: {alpha: 0.5}}"),
     "affinity + average 0.7": Row("{affinity: {}, average: {alpha: 0.7}}"),
     "LSTKC": Row("{affinity: {rectified: true}, average: {alpha: adaptive}}"),
+    "LSTKC++": Row("{lstkc_pp: {}}"),
     "DASK": Row("{affinity: {}, average: {alpha: 0.5}, dask: {}}", start="none"),
     "replay": Row("{replay: {}}", start="none"),
     "DER++": Row("{replay: {match: 0.3}}", start="none"),

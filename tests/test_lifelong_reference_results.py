@@ -27,6 +27,14 @@ ORDERS = {
     "order_2": ["dukemtmc", "msmt17", "market1501", "cuhk_sysu", "cuhk03"],
     "without_duke": ["market1501", "cuhk_sysu", "msmt17", "cuhk03"],
 }
+FURTHER_ORDERS = {
+    "order_51": ["msmt17", "cuhk_sysu", "dukemtmc", "market1501", "cuhk03"],
+    "order_52": ["dukemtmc", "market1501", "cuhk03", "msmt17", "cuhk_sysu"],
+    "order_53": ["cuhk_sysu", "dukemtmc", "cuhk03", "msmt17", "market1501"],
+    "order_54": ["cuhk03", "msmt17", "dukemtmc", "market1501", "cuhk_sysu"],
+    "order_55": ["market1501", "msmt17", "dukemtmc", "cuhk_sysu", "cuhk03"],
+}
+METHODS = ("lwf", "affinity", "lstkc", "lstkc_pp", "dask")
 LWF = {
     "ibn_b_resnet50-01": ({"ce_dist": 1.0}, 1.0, (47.0, -36.3, 66.3)),
     "ibn_b_resnet50-02": ({"ce_dist": 1.0}, 0.2, (46.7, -36.6, 65.0)),
@@ -42,6 +50,7 @@ PUBLISHED = {
     "order_1-fine_tune": [(32.7, 58.3), (58.0, 60.6), (25.2, 43.8), (4.5, 13.1), (41.3, 43.4)],
     "order_1-lwf": [(56.3, 77.1), (72.9, 75.1), (29.6, 46.5), (6.0, 16.6), (36.1, 37.5)],
     "order_1-dask": [(61.2, 82.3), (81.9, 83.7), (58.5, 74.6), (29.1, 57.6), (46.2, 48.1)],
+    "order_1-lstkc_pp": [(65.3, 83.2), (85.8, 87.5), (56.0, 70.5), (21.0, 43.5), (47.7, 48.9)],
     "order_1-lstkc": [(54.7, 76.0), (81.1, 83.4), (49.4, 66.2), (20.0, 43.2), (44.7, 46.5)],
 }
 COMMON = {
@@ -71,7 +80,8 @@ def test_every_row_of_these_families_is_a_row():
     rows = [f"continual/ibn_{kind}_resnet50-{control}" for kind in "ba" for control in controls]
     rows += [f"lwf/{name}" for name in LWF]
     for order, more in methods.items():
-        rows += [f"lifelong/{order}-{method}" for method in ("fine_tune", "lwf", "affinity", "lstkc", "dask", *more)]
+        rows += [f"lifelong/{order}-{method}" for method in ("fine_tune", *METHODS, *more)]
+        rows += [f"lifelong/{number}-lstkc_pp" for number in FURTHER_ORDERS if order == "order_2"]
     assert [name for name in shipped_rows() if name.startswith(FAMILIES)] == rows
 
 
@@ -145,18 +155,20 @@ def test_the_lifelong_recipe_is_the_common_one():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("method", ["fine_tune", "lwf", "affinity", "lstkc", "dask"])
+@pytest.mark.parametrize("method", ["fine_tune", *METHODS])
 def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
     recipe, common = load_recipe(f"lifelong/{order}-{method}"), load_recipe("lifelong")
     assert [stage.train for stage in recipe.stages] == [(name,) for name in ORDERS[order]]
     assert [stage.epochs for stage in recipe.stages] == [80] + [60] * (len(recipe.stages) - 1)
     methods = {
         "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average", "grow"},
-        "lstkc": {"affinity", "average", "grow"}, "dask": {"affinity", "average", "grow", "dask"},
+        "lstkc": {"affinity", "average", "grow"}, "lstkc_pp": {"lstkc_pp", "grow"},
+        "dask": {"affinity", "average", "grow", "dask"},
     }[method]  # fmt: skip
     for stage in recipe.stages:
         assert stage.identities == 500
-        assert (stage.optim, stage.losses) == (common.optim, common.losses)
+        assert stage.optim == common.optim
+        assert stage.losses == common.losses or method == "lstkc_pp"
         assert set(stage.method.chosen) == methods
         if method in ("affinity", "lstkc", "dask"):
             assert stage.method.affinity.rectified is (method == "lstkc")
@@ -165,9 +177,23 @@ def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
             lwf = stage.method.lwf
             assert (lwf.heads, lwf.heads_temperature, lwf.ce_dist, lwf.tr_dist) == (1.0, 2.0, 0.0, 0.0)
     assert sorted(recipe.tested) == sorted([*ORDERS[order], *UNSEEN])
-    assert (recipe.input, recipe.data, recipe.model, recipe.test) == (
-        common.input, common.data, common.model, common.test,
-    )  # fmt: skip
+    assert (recipe.input, recipe.model) == (common.input, common.model)
+    assert (recipe.data, recipe.test) == (common.data, common.test) or method == "lstkc_pp"
+
+
+@pytest.mark.parametrize("order", [*ORDERS, *FURTHER_ORDERS])
+def test_the_rows_of_lstkc_pp_compare_raw_features_in_batches_of_64(order):
+    recipe, common = load_recipe(f"lifelong/{order}-lstkc_pp"), load_recipe("lifelong")
+    assert [stage.train for stage in recipe.stages] == [(name,) for name in (ORDERS | FURTHER_ORDERS)[order]]
+    for stage in recipe.stages:
+        sampler, triplet, method = stage.data.sampler, stage.losses.triplet, stage.method.lstkc_pp
+        assert (sampler.kind, sampler.identities, sampler.instances) == ("pk_cameras", 8, 8)
+        assert (triplet.distance, triplet.feature) == ("euclidean", "before_neck")
+        assert (method.weight, method.temperature, method.scale) == (1.0, 0.1, 400.0)
+        assert (method.feature, method.distance) == ("before_neck", "euclidean")
+        assert stage.method.grow.new == "means_before_neck"
+        assert stage.optim == common.optim
+    assert (recipe.test.feature, recipe.test.distance) == ("before_neck", "euclidean")
 
 
 @pytest.mark.parametrize("order", ["order_1", "without_duke"])

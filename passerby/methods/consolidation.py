@@ -6,6 +6,7 @@ and after the stage. Affinity with averaging is a strong baseline without any st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -135,8 +136,35 @@ def affinity_agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, r
     temperature, and clamped, since the sum reaches 2.
 
     """
+    blocks = _neighbourhoods(old, new, temperature=temperature, rows=rows)
+    total = sum(float((before - now).abs().sum()) for before, now in blocks)
+    return min(1.0, max(0.0, 1 - total / len(old)))
+
+
+def neighbour_agreement(old: Tensor, new: Tensor, *, scale: float = 400.0, rows: int = 1024) -> float:
+    """Return mean_i sum_j P_new,ij P_old,ij, P = softmax over j != i of scale x cosine: a number in [0, 1].
+
+    At a large scale the softmax is nearly one-hot, and this is the share of images whose nearest neighbour is the same
+    in both models. Images that are nearly equal, such as frames of a video, bring it near 1.
+
+    Args:
+        old: (N, D) vectors of the earlier model.
+        new: (N, D') of the present one.
+        scale: of the cosines.
+        rows: number of rows at a time, which bounds the memory.
+
+    Reference: Xu et al., LSTKC++, TPAMI 2025 (the adaptive alpha).
+
+    >>> neighbour_agreement(torch.eye(4)[[0, 0, 1, 1]], torch.eye(4)[[2, 2, 3, 3]])
+    1.0
+    """
+    blocks = _neighbourhoods(old, new, temperature=1 / scale, rows=rows)
+    return sum(float((before * now).sum()) for before, now in blocks) / len(old)
+
+
+def _neighbourhoods(old: Tensor, new: Tensor, *, temperature: float, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the affinities (rows, N) of both models, without the image itself, some rows at a time."""
     old, new = F.normalize(old.float()), F.normalize(new.float())
-    total = 0.0
     for start in range(0, len(old), rows):
         block = torch.arange(start, min(start + rows, len(old)), device=old.device)
         pair = []
@@ -144,8 +172,7 @@ def affinity_agreement(old: Tensor, new: Tensor, *, temperature: float = 0.01, r
             cosines = vectors[block] @ vectors.T / temperature  # (rows, N)
             cosines[torch.arange(len(block)), block] = -torch.inf
             pair.append(cosines.softmax(dim=1))
-        total += float((pair[0] - pair[1]).abs().sum())
-    return min(1.0, max(0.0, 1 - total / len(old)))
+        yield pair[0], pair[1]
 
 
 class AverageSettings(BaseMethodSettings):

@@ -140,6 +140,32 @@ def rectified_affinity(old: Tensor, new: Tensor, labels: Tensor) -> Tensor:
     return target / target.sum(dim=1, keepdim=True)
 
 
+def complementary_affinity(first: Tensor, second: Tensor, labels: Tensor) -> Tensor:
+    """Return the target affinities of two earlier models, each taken where it is right.
+
+    Right and wrong as in `rectified_affinity`. Where both models are right the target is their mean, where one is, its
+    value; where both are wrong, a positive gets the largest negative of either, and a negative the smallest positive.
+    Rows are divided by their sum. With one model, given twice, this is the target of a single teacher. Values of the
+    present model never enter.
+
+    Args:
+        first, second: (B, B) affinities of the earlier models; no gradient.
+        labels: (B,) identities.
+
+    Reference: Xu et al., "Long Short-Term Knowledge Decomposition and Consolidation for Lifelong Person
+    Re-Identification" (LSTKC++), TPAMI 2025, complementary knowledge transfer.
+
+    """
+    first, second = first.detach(), second.detach()
+    same = labels[:, None] == labels[None, :]  # (B, B)
+    right_first, least_first, most_first = _correctness(first, same)
+    right_second, least_second, most_second = _correctness(second, same)
+    neither = torch.where(same, torch.maximum(most_first, most_second), torch.minimum(least_first, least_second))
+    either = torch.where(right_first, first, torch.where(right_second, second, neither))
+    target = torch.where(right_first & right_second, (first + second) / 2, either)
+    return target / target.sum(dim=1, keepdim=True)
+
+
 def _correctness(values: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return which pairs (B, B) are right, each row's smallest positive (B, 1) and its largest negative (B, 1)."""
     itself = torch.eye(len(values), dtype=torch.bool, device=values.device)

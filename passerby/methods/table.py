@@ -15,6 +15,7 @@ from passerby.methods.dec import DecSettings
 from passerby.methods.distil import DistilSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.expanding_classifier import ExpandingClassifierSettings
+from passerby.methods.lstkc_pp import LstkcPlusPlusSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.mmt import MmtSettings
 from passerby.methods.pplr import PplrSettings
@@ -33,6 +34,7 @@ METHODS: Table[BaseMethodSettings] = Table(
         "average": AverageSettings,
         "feature": FeatureSettings,
         "affinity": AffinitySettings,
+        "lstkc_pp": LstkcPlusPlusSettings,
         "lwf": LwfSettings,
         "ebll": EbllSettings,
         "ewc": EwcSettings,

@@ -43,6 +43,10 @@ class MethodCaptions:
 CAPTIONS: Mapping[str, MethodCaptions] = MappingProxyType(
     {
         "average": MethodCaptions(at_end="Average the weights with those of the stage before"),
+        "lstkc_pp": MethodCaptions(
+            at_end="Fuse the teachers, fuse the weights with them, and keep the trained weights as a teacher",
+            memory="the model as the stage before trained it, and the fusion of all earlier ones",
+        ),
         "lwf": MethodCaptions(at_end="Keep the classifier of the stage", memory="the classifiers of earlier stages"),
         "ebll": MethodCaptions(at_end="Train autoencoders on the features of the stage, and keep their encoders"),
         "ewc": MethodCaptions(at_end="Add the Fisher information of the stage, and keep the weights as reference"),

@@ -128,9 +128,8 @@ class StageBuilder:
         for method in state.active_methods if extended else ():
             state.show(method.extend_stage(self.context, state.stage))
         self.make_losses(max(1, state.stage.classes))
-        has_past = number > 0 or self.setup.recipe.init_from is not None
         used = any(method.settings.uses_previous_model for method in state.active_methods)
-        state.compare_with_previous(keep=has_past and used)
+        state.compare_with_previous(keep=self.context.has_past and used)
 
     def make_losses(self, classes: int) -> None:
         """Make the losses of the stage for a number of identities."""

@@ -63,6 +63,11 @@ class MethodContext:
         return self._state.counters.stage
 
     @property
+    def has_past(self) -> bool:
+        """Whether a stage came before the present one, in this run or in the one that it starts from."""
+        return self.stage_number > 0 or self._setup.recipe.init_from is not None
+
+    @property
     def epoch(self) -> int:
         """Number of the present epoch in the stage, from 0."""
         return self._state.counters.epoch

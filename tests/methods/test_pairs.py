@@ -24,7 +24,7 @@ from tests.training.runs import optimiser_hash, weights
 
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 SETTINGS = {
-    "average": {}, "feature": {}, "affinity": {"rectified": True},
+    "average": {}, "feature": {}, "affinity": {"rectified": True}, "lstkc_pp": {"weight": 10.0, "scale": 10.0},
     "lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0},
     "ebll": {"code": 8, "epochs": 20, "lr": 0.02}, "ewc": {"images": 2}, "si": {"strength": 100.0},
     "mas": {"images": 2}, "replay": {"identities": 2, "match": 1.0}, "grow": {},
@@ -35,12 +35,13 @@ SETTINGS = {
     "camera_proxies": {},
 }  # fmt: skip
 MAKERS = ("pseudo", "contrast", "spcl", "mmt", "pplr", "ssg")
-LABELLED_ONLY = ("ewc", "replay", "grow")
+LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp")
+EXCLUSIVE = {("replay", "grow"), ("average", "lstkc_pp")}
 HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec", "camera_proxies"))
 STEPS = (1, 2)
 """Of each stage; the first of the second stage leaves the weights that penalties hold to."""
 CASES = [
-    *(pair for pair in itertools.combinations(HOLDING, 2) if pair != ("replay", "grow")),
+    *(pair for pair in itertools.combinations(HOLDING, 2) if pair not in EXCLUSIVE),
     *((maker, name) for maker in MAKERS for name in (*HOLDING, "dec", "camera_proxies") if name not in LABELLED_ONLY),
     *(("pseudo", "dec", name) for name in HOLDING if name not in LABELLED_ONLY),
     ("pseudo", "dec", "camera_proxies"),

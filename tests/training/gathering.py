@@ -41,6 +41,7 @@ METHODS = {
     "feature": later(feature={"weight": 5.0}),
     "affinity": later(affinity={"weight": 20.0}),
     "affinity rectified": later(affinity={"weight": 20.0, "rectified": True}),
+    "lstkc_pp": later(lstkc_pp={"weight": 20.0}),
     "lwf": later(lwf={"ce_dist": 5.0, "scale": "squared", "heads": 1.0}),
     "lwf triplets": later(lwf={"tr_dist": 5.0}),
     "ebll": later(network=STILL_NORMS, ebll={"code": 8, "epochs": 30, "lr": 0.02, "weight": 10.0}),
