@@ -17,7 +17,7 @@ association_app = typer.Typer()
 @association_app.command()
 def associate(
     folders: Annotated[
-        list[Path], typer.Argument(help="folders of `passerby tracklets`, one or more", show_default=False)
+        list[Path], typer.Argument(help="folders of `passerby tracklets`, or one that holds them", show_default=False)
     ],
     out: Annotated[
         Path,

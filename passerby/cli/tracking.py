@@ -19,7 +19,8 @@ def tracklets(
     source: Annotated[
         Path,
         typer.Argument(
-            help="a MOT folder, a file of tracks beside its frames, or a folder of crops", show_default=False
+            help="a MOT folder, a file of tracks beside its frames, a folder of these for several cameras, or of crops",
+            show_default=False,
         ),
     ],
     run: Annotated[
@@ -29,7 +30,9 @@ def tracklets(
     out: Annotated[Path, typer.Option("--out", "-o", help="the folder to write", show_default=False)],
     camera: Annotated[
         str | None,
-        typer.Option(help="name of the camera; crops in the layout of MARS have their own", show_default=False),
+        typer.Option(
+            help="name of the camera; several, and crops in the layout of MARS, have their own", show_default=False
+        ),
     ] = None,
     start: Annotated[
         str | None,
@@ -57,7 +60,7 @@ def tracklets(
     inference: InferenceSettings,
 ) -> None:
     """Write the tracklets of a video: best crops, one vector each, and times; a killed run continues."""
-    from passerby.commands.tracklets import TrackletsRequest, make_tracklets
+    from passerby.commands.tracklets import TrackletsRequest, make_all_tracklets
     from passerby.tracking import TrackletSettings
     from passerby.types import TRACKLETS_FILE
 
@@ -65,5 +68,5 @@ def tracklets(
     request = TrackletsRequest(
         source, camera, out, run, frames, start, fps, dataset, true_ids, settings, tuple(input_text or ())
     )
-    table = make_tracklets(request, inference=inference, console=make_console())
-    typer.echo(f"{out / TRACKLETS_FILE}: {len(table):,} tracklets with {len(table.crop_vectors):,} crops")
+    for folder, table in make_all_tracklets(request, inference=inference, console=make_console()):
+        typer.echo(f"{folder / TRACKLETS_FILE}: {len(table):,} tracklets with {len(table.crop_vectors):,} crops")

@@ -17,7 +17,7 @@ from passerby.association.topology import read_topology
 from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.thresholds import accepted_distance, domain_note, require_no_threshold
-from passerby.types import CameraNorm, Tracklets
+from passerby.types import TRACKLETS_FILE, CameraNorm, Tracklets
 
 _SOURCES = {
     "given": "as given",
@@ -29,11 +29,21 @@ _SOURCES = {
 def read_tracklets(folders: Sequence[Path]) -> Tracklets:
     """Return the tracklets of folders of `passerby tracklets` as one table.
 
+    Args:
+        folders: with tracklets, or with such folders in them.
+
     Raises:
         UserError: a folder without tracklets, or tracklets that do not compare.
 
     """
-    return Tracklets.join([Tracklets.load(folder) for folder in folders])
+    return Tracklets.join([Tracklets.load(folder) for place in folders for folder in _tracklet_folders(place)])
+
+
+def _tracklet_folders(place: Path) -> list[Path]:
+    """Return the folders below a place that hold tracklets, or the place itself."""
+    if not place.is_dir() or (place / TRACKLETS_FILE).is_file():
+        return [place]
+    return [folder for folder in sorted(place.iterdir()) if (folder / TRACKLETS_FILE).is_file()] or [place]
 
 
 def choose_association(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from passerby.tracking.clock import read_start
 from passerby.tracking.crop_run import write_crop_tracklets
 from passerby.tracking.folder import TrackletFolder, TrackletOrigin
 from passerby.tracking.notes import Notes
-from passerby.tracking.readers import ASSUMED_RATE, holds_tracks, open_source, read_crops
+from passerby.tracking.readers import ASSUMED_RATE, CLOCKS, find_site, holds_tracks, open_source, read_crops
 from passerby.tracking.run import write_tracklets
 from passerby.types import Tracklets
 
@@ -28,8 +28,8 @@ class TrackletsRequest:
     """Options of the command.
 
     Attributes:
-        source: MOT folder, file of tracks, or folder of crops.
-        camera: its name, None = as the names of crops say.
+        source: MOT folder, file of tracks, folder of crops, or folder of the clips of several cameras.
+        camera: its name, None = as the names of crops, or those of the clips, say.
         out: folder of the result.
         run: the model.
         frames: folder of images or video, None = beside the tracks.
@@ -53,6 +53,48 @@ class TrackletsRequest:
     true_ids: bool = False
     settings: TrackletSettings = field(default_factory=TrackletSettings)
     given: tuple[str, ...] = ()
+
+
+def make_all_tracklets(
+    request: TrackletsRequest, *, inference: InferenceSettings, console: Console
+) -> list[tuple[Path, Tracklets]]:
+    """Return the folder and the tracklets of each camera: one, or all of a site, each in a folder of its name.
+
+    Args:
+        request: options; of a site, the name of the camera and the frames come from its folder.
+        inference: how the model is run.
+        console: where notes and progress go.
+
+    Raises:
+        UserError: as `make_tracklets`, or an option that a site has no use for.
+
+    """
+    clips = [] if request.camera is not None else find_site(request.source)
+    if not clips:
+        return [(request.out, make_tracklets(request, inference=inference, console=console))]
+    if request.frames is not None:
+        raise UserError(f"--frames has no effect on {request.source}, which holds {len(clips)} cameras")
+    without = [] if request.start is not None else [clip.camera for clip in clips if clip.start is None]
+    if without:
+        _print(
+            f"no clock for {', '.join(without)}: times compare within each of these clips only; "
+            f"{request.source / CLOCKS} may hold when each begins, such as `{without[0]}: 08:00:00`",
+            console,
+        )
+    tables = []
+    for clip in clips:
+        one = replace(
+            request,
+            source=clip.source,
+            camera=clip.camera,
+            out=request.out / clip.camera,
+            start=clip.start if request.start is None else request.start,
+        )
+        try:
+            tables.append((one.out, make_tracklets(one, inference=inference, console=console)))
+        except UserError as error:
+            raise UserError(f"camera {clip.camera}: {error}") from error
+    return tables
 
 
 def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, console: Console) -> Tracklets:

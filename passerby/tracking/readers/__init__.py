@@ -10,9 +10,20 @@ from passerby.tracking.notes import Notes
 from passerby.tracking.readers.crops import CropTrack, read_crops
 from passerby.tracking.readers.formats import TrackFile, read_track_file
 from passerby.tracking.readers.places import Clip, find_clip, holds_tracks
+from passerby.tracking.readers.sites import CLOCKS, SiteClip, find_site
 from passerby.tracking.readers.source import ASSUMED_RATE, ClipBoxes
 
-__all__ = ["ASSUMED_RATE", "ClipBoxes", "CropTrack", "holds_tracks", "open_source", "read_crops"]
+__all__ = [
+    "ASSUMED_RATE",
+    "CLOCKS",
+    "ClipBoxes",
+    "CropTrack",
+    "SiteClip",
+    "find_site",
+    "holds_tracks",
+    "open_source",
+    "read_crops",
+]
 
 
 def open_source(source: Path, *, frames: Path | None, rate: float | None, true_ids: bool, notes: Notes) -> ClipBoxes:
