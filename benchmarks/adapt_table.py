@@ -21,6 +21,8 @@ PEOPLE = "cluster: {kind: dbscan, eps: 0.5, k1: 15, k2: 4}"
 FOUND = f"{PEOPLE}, camera_norm: standardise"
 AWARE = "cluster: {kind: dbscan, eps: 0.5, k1: 15, k2: 4, distance: ca_jaccard, k1_inter: 12, k2_inter: 3}"
 CAMERA_AWARE = f"{AWARE}, camera_norm: standardise"
+CAP = "intra: 1, inter: 0.5, online: 0"
+CAMERAS = "data.sampler=pk_cameras"
 NONE = "losses={softmax: null, triplet: null}"
 
 
@@ -42,13 +44,20 @@ ROWS = {
     "ClusterContrast, cameras ignored": Row(f"{{contrast: {{{PEOPLE}}}}}", (NONE,)),
     "ClusterContrast": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,)),
     "SpCL, plaza beside": Row(f"{{spcl: {{{FOUND}}}}}", (NONE, "data.sampler=per_domain"), beside=True),
+    "SpCL": Row(f"{{spcl: {{{FOUND}}}}}", (NONE,)),
     "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
     "PPLR": Row(f"{{pplr: {{{FOUND}}}}}", (NONE, "model.stripes=3")),
+    "PPLR, 2 stripes, 5 neighbours": Row(f"{{pplr: {{{FOUND}, neighbours: 5}}}}", (NONE, "model.stripes=2")),
+    "ClusterContrast, pk_cameras": Row(f"{{contrast: {{{FOUND}}}}}", (NONE, CAMERAS)),
     "ClusterContrast, CA-Jaccard": Row(f"{{contrast: {{{CAMERA_AWARE}}}}}", (NONE,)),
-    "ClusterContrast + camera proxies": Row(
-        f"{{contrast: {{{FOUND}}}, camera_proxies: {{reduction: batch}}}}", (NONE, "data.sampler=pk_cameras")
+    "ClusterContrast + proxies of CAP": Row(
+        f"{{contrast: {{{FOUND}}}, camera_proxies: {{{CAP}, reduction: batch}}}}", (NONE, CAMERAS)
     ),
-    "O2CAP": Row(f"{{pseudo: {{{FOUND}}}, camera_proxies: {{}}}}", (NONE, "data.sampler=pk_cameras")),
+    "ClusterContrast + proxies of O2CAP": Row(
+        f"{{contrast: {{{FOUND}}}, camera_proxies: {{reduction: batch}}}}", (NONE, CAMERAS)
+    ),
+    "O2CAP": Row(f"{{pseudo: {{{FOUND}}}, camera_proxies: {{}}}}", (NONE, CAMERAS)),
+    "CAP": Row(f"{{pseudo: {{{FOUND}}}, camera_proxies: {{{CAP}, from_epoch: 2}}}}", (NONE, CAMERAS)),
     "supervised": Row("{}", labelled=True),
     "ClusterContrast, twice as long": Row(f"{{contrast: {{{FOUND}}}}}", (NONE,), epochs=24),
     "supervised, twice as long": Row("{}", labelled=True, epochs=24),
@@ -99,13 +108,14 @@ def main() -> None:
     parser.add_argument("sites", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", nargs="+", default=[*ROWS])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS])
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
     parser.add_argument("--table", action="store_true", help="only print what there is")
     given = parser.parse_args()
     for seed in [] if given.table else given.seeds:
         for name in given.rows:
             out, common = given.out / f"seed-{seed}", overrides(given.sites.resolve(), seed)
-            for target in TARGETS:
+            for target in given.targets:
                 run_row(name, target, out, common)
             print(table(given.out), flush=True)
     print(table(given.out))

@@ -20,6 +20,7 @@ from passerby.evaluation import evaluate
 
 TESTED = ("plaza", "campus")
 STUDENTS = {
+    "ResNet-10, 64 x 32": [],
     "ResNet-18, 128 x 64": ["model.backbone=resnet18", "input.size=[128, 64]"],
     "OSNet x0.25, 256 x 128": [
         "model.backbone=osnet_x0_25",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -95,6 +95,18 @@ def warm_decay(step: int, *, decay: float = 0.999) -> float:
     return min(1 - 1 / (step + 1), decay)
 
 
+def decay_of_stage(batches: int) -> float:
+    """Return the decay of mean teachers that are means over a 32nd of the batches of a stage, at most 0.999.
+
+    That is the published share: 1,000 of 40 x 800 batches. With 0.999 the teachers of a stage of few batches would be
+    means over all of it, its beginning included.
+
+    >>> decay_of_stage(40 * 800), round(decay_of_stage(12 * 40), 3), decay_of_stage(20)
+    (0.999, 0.933, 0.0)
+    """
+    return min(0.999, max(0.0, 1 - 32 / batches))
+
+
 class MmtSettings(ClusteredSettings):
     """Mutual mean teaching (Ge et al., ICLR 2020)."""
 
@@ -112,7 +124,10 @@ class MmtSettings(ClusteredSettings):
     soft_triplet: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.8, description="share of the soft triplet of the other network's teacher in the triplets"
     )
-    decay: Annotated[float, Field(gt=0, lt=1)] = Field(0.999, description="EMA decay of both mean teachers")
+    decay: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        "auto",
+        description="EMA decay of both mean teachers; auto: means over a 32nd of a stage, 0.999 at most",
+    )
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Refuse settings that have no effect on the second network."""
@@ -217,7 +232,8 @@ class Mmt(Clustered, settings_class=MmtSettings):
         """Update the weights of the teachers; they keep batch-norm statistics of their own."""
         if not ctx.is_updated:
             return
-        decay = warm_decay(int(self.step), decay=self.settings.decay)
+        settled = decay_of_stage(ctx.stage_batches) if self.settings.decay == "auto" else self.settings.decay
+        decay = warm_decay(int(self.step), decay=settled)
         pairs = [(ctx.embedder, self.teachers[0]), (self.students[0], self.teachers[1])]
         for net, mean in [*pairs, *zip(self.heads[:2], self.heads[2:], strict=True)]:
             for now, before in zip(net.parameters(), mean.parameters(), strict=True):

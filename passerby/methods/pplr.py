@@ -145,21 +145,24 @@ class Pplr(Clustered, settings_class=PplrSettings):
         """Measure the agreement of the stripes, and start all classifiers at the mean directions of the clusters."""
         vectors, known = ctx.vectors(), labels >= 0
         assert vectors.stripes is not None
-        stripes = [vectors.stripes[:, place] for place in range(vectors.stripes.shape[1])]
-        self.agreement = self._agreement(unit(vectors.vector(self.settings.feature)), stripes).to(ctx.device)
-        inputs = [torch.from_numpy(each[known]).to(ctx.device) for each in (vectors.after_neck, *stripes)]
+        raw = [torch.from_numpy(vectors.stripes[:, place]).to(ctx.device) for place in range(len(self.necks))]
+        rows = torch.from_numpy(known).to(ctx.device)
+        if not len(self.heads):  # the first epoch of the stage
+            for neck, stripe in zip(self._all_necks, raw, strict=True):
+                _set_statistics(neck, stripe[rows])
+        stripes = [_normalised(neck, stripe) for neck, stripe in zip(self._all_necks, raw, strict=True)]
+        self.agreement = self._agreement(ctx, stripes).to(ctx.device)
+        inputs = [torch.from_numpy(vectors.after_neck).to(ctx.device), *stripes]
         identities = torch.from_numpy(labels[known]).to(ctx.device)
-        for place, neck in enumerate(self._all_necks, start=1):
-            if not len(self.heads):  # the first epoch of the stage
-                _set_statistics(neck, inputs[place])
-            inputs[place] = _normalised(neck, inputs[place])
-        self.heads = HeadList.from_rows([class_means(F.normalize(each), identities) for each in inputs])
+        self.heads = HeadList.from_rows([class_means(F.normalize(each[rows]), identities) for each in inputs])
         ctx.log_metrics("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
-    def _agreement(self, whole: Floats, stripes: Sequence[Floats]) -> Tensor:
-        """Return (N, P) the agreement of each stripe (N, D) with the vectors of whole images (N, D)."""
-        neighbours, device = self.settings.neighbours, self.device
-        columns = [cross_agreement(whole, unit(stripe), neighbours=neighbours, device=device) for stripe in stripes]
+    def _agreement(self, ctx: MethodContext, stripes: Sequence[Tensor]) -> Tensor:
+        """Return (N, P) the agreement of each stripe (N, D) with the vectors of whole images that are clustered."""
+        cam, neighbours = ctx.stage.train.cam, self.settings.neighbours
+        whole = unit(self.vectors_to_cluster(ctx))
+        parts = [unit(self.evened(stripe.cpu().numpy(), cam)) for stripe in stripes]
+        columns = [cross_agreement(whole, part, neighbours=neighbours, device=self.device) for part in parts]
         return torch.from_numpy(np.stack(columns, axis=1))
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:

@@ -17,6 +17,7 @@ from passerby.models.embedder import Embedder
 from passerby.training import distributed
 from passerby.training.evaluator import Evaluator
 from passerby.training.forward import compute_losses, forward
+from passerby.training.plan import count_batches
 from passerby.training.run_log import MetricRecord, Record
 from passerby.training.setup import Setup
 from passerby.training.state import TrainState
@@ -76,6 +77,11 @@ class MethodContext:
     def iteration(self) -> int:
         """Number of the present batch in the epoch, from 0."""
         return self._state.counters.iteration
+
+    @property
+    def stage_batches(self) -> int:
+        """Number of batches of the present stage, where no method ends it early."""
+        return self.stage.epochs * count_batches(self.stage, self._state.settings.data.sampler)
 
     @property
     def batch(self) -> Batch | None:

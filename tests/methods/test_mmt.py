@@ -144,7 +144,7 @@ def test_each_network_is_taught_by_the_mean_of_the_other_one(unknown):
 
 
 def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
-    run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}}")
+    run = unknown("method.mmt={cluster: {kind: kmeans, k: 3}, decay: 0.999}")
     method = run.state.methods["mmt"]
     networks = four(method, run)
     pairs = [(0, 2), (1, 3)]
@@ -159,6 +159,22 @@ def test_means_go_a_little_of_the_way_to_their_own_networks(unknown):
         for found, learnt, kept in zip(mean.parameters(), now, earlier, strict=True):
             torch.testing.assert_close(found.detach(), 0.8 * kept + 0.2 * learnt)  # 1 - 1 / (4 + 1) stays
     assert int(method.step) == 5
+
+
+@pytest.mark.parametrize(("setting", "share"), [("auto", 1 - 32 / 60), ("0.999", 0.999)])
+def test_the_decay_follows_the_length_of_the_stage_unless_it_is_set(unknown, setting, share):
+    run = unknown(f"method.mmt={{cluster: {{kind: kmeans, k: 3}}, decay: {setting}}}", stage=", iterations: 20")
+    assert run.context.stage_batches == 60  # 3 epochs
+    method = run.state.methods["mmt"]
+    method.step.fill_(5000)
+    shake(run.state.embedder)
+    learning, mean = run.state.embedder.neck.weight, method.teachers[0].neck.weight
+    before = mean.clone()
+    with torch.no_grad():
+        run.state.is_updated = True
+        method.after_step(run.context, None, None)
+    assert not torch.equal(before, learning)
+    torch.testing.assert_close(mean, share * before + (1 - share) * learning)
 
 
 def test_what_is_clustered_is_the_mean_of_what_both_means_see(unknown):

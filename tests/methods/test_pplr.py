@@ -8,6 +8,7 @@ import pytest
 import torch
 from ignite.engine import Events
 
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.errors import UserError
 from passerby.losses.triplet import triplet_loss
 from passerby.methods.clustered import unit
@@ -107,11 +108,24 @@ def test_labels_of_stripes_are_smoothed_from_the_epoch_on_that_is_told(unknown):
         )
 
 
-def test_what_a_stripe_is_worth_is_read_off_that_stripe(unknown):
-    run = unknown("method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4}", "model.stripes=2")
-    method, found = run.state.methods["pplr"], run.context.vectors()
-    wanted = [cross_agreement(unit(found.after_neck), unit(found.stripes[:, n]), neighbours=4) for n in (0, 1)]
-    torch.testing.assert_close(method.agreement, torch.from_numpy(np.stack(wanted, axis=1)))
+def test_agreement_compares_the_vectors_that_are_clustered_with_normalised_stripes(unknown):
+    run = unknown(
+        "method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4, camera_norm: standardise}", "model.stripes=2"
+    )
+    method, vectors = run.state.methods["pplr"], run.context.vectors()
+    cam = run.context.stage.train.cam
+    assert len(np.unique(cam)) > 1
+
+    def without_cameras(each):
+        return unit(normalise_cameras(each, cam, how="standardise"))
+
+    whole = without_cameras(vectors.after_neck)
+    normed = [
+        neck.eval()(torch.from_numpy(vectors.stripes[:, place])).detach().numpy()
+        for place, neck in enumerate(method.necks)
+    ]
+    expected = [cross_agreement(whole, without_cameras(each), neighbours=4) for each in normed]
+    torch.testing.assert_close(method.agreement, torch.from_numpy(np.stack(expected, axis=1)))
     assert not torch.equal(method.agreement[:, 0], method.agreement[:, 1])
 
 
