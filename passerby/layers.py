@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exporting",),
     ("engines",),
     ("report", "bench", "retrieval", "interpolate", "adaptation", "tracking", "gallery"),
+    ("scale",),
     ("api", "commands"),
     ("demo",),
     ("cli",),

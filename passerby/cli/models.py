@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,15 +19,15 @@ from passerby.cli.options import (
     ModelPath,
     PatternText,
     QueriesRule,
+    RayAddress,
     RunPath,
-    file_to_write,
     make_console,
     runs_a_model,
     runs_an_engine,
 )
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
-from passerby.files import write_json
+from passerby.files import require_file_name, write_json
 
 models_app = typer.Typer()
 
@@ -132,9 +133,9 @@ def evaluate(
 def embed(
     run: ModelPath,
     places: Annotated[list[Path] | None, typer.Argument(help="images, or folders of them", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="the .npz to write", callback=file_to_write)] = Path(
-        "embeddings.npz"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="the .npz to write; with --ray also a folder of Parquet parts")
+    ] = Path("embeddings.npz"),
     on: Annotated[
         str | None, typer.Option(help="a data set instead of images: its query and gallery", show_default=False)
     ] = None,
@@ -153,6 +154,7 @@ def embed(
     ] = None,
     cameras_of: CamerasOf = None,
     strict: Annotated[bool, typer.Option("--strict", help="stop at the first image that cannot be read")] = False,
+    ray: RayAddress = None,
     input_text: InputText = None,
     *,
     inference: InferenceSettings,
@@ -164,6 +166,28 @@ def embed(
     from passerby.encoders import GivenCamera, model_stamp, read_split_names
 
     console = make_console()
+    splits, given_camera = read_split_names(split or ()), GivenCamera(camera, cameras_of)
+    if ray is not None:
+        from passerby.commands.scaling import embed_on_ray
+
+        written = embed_on_ray(
+            run,
+            places or [],
+            address=ray,
+            out=out,
+            inference=inference,
+            input_text=input_text or (),
+            on=on,
+            data=data,
+            pattern=pattern,
+            splits=splits,
+            camera=given_camera,
+            strict=strict,
+            console=console,
+        )
+        _print_embedded(written.count, written.dimension, out, written.left_out)
+        return
+    require_file_name(out)
     model = open_model(run, input_text or [], console, inference=inference)
     damaged: list[str] = []
     table = embed_places(
@@ -172,13 +196,18 @@ def embed(
         on=on,
         data=data,
         pattern=pattern,
-        splits=read_split_names(split or ()),
-        camera=GivenCamera(camera, cameras_of),
+        splits=splits,
+        camera=given_camera,
         leave_out=None if strict else damaged.append,
         console=console,
     )
     replace(table, model=model_stamp(run)).save(out)
-    typer.echo(f"{len(table)} vectors of {table.vectors.shape[1]} numbers in {out}")
+    _print_embedded(len(table), table.vectors.shape[1], out, damaged)
+
+
+def _print_embedded(count: int, dimension: int, out: Path, damaged: Sequence[str]) -> None:
+    """Print the size of a table that is written, and the images left out, which end the command with 1."""
+    typer.echo(f"{count} vectors of {dimension} numbers in {out}")
     if damaged:
         further = f"; and {len(damaged) - 3:,} more" if len(damaged) > 3 else ""
         typer.secho(f"left out: {len(damaged):,} ({'; '.join(damaged[:3])}{further})", fg="yellow", err=True)

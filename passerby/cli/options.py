@@ -112,6 +112,14 @@ EngineName = Annotated[
         help="program that runs the network on the CPU; auto: for many images, the fastest that gives equal vectors"
     ),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="compute over a Ray cluster: local (processes of this machine), auto (the running one) or HOST:PORT",
+        show_default=False,
+    ),
+]
 OPTIONS: dict[str, object] = {"device": Device, "batch": Batch, "workers": Workers, "precision": Precision}
 
 

@@ -20,12 +20,14 @@ from passerby.encoders import (
     Model,
     embed_dataset,
     embed_images,
+    list_dataset,
+    list_images,
     load_model,
     select_dataset,
 )
 from passerby.engines import choose_engine
 from passerby.errors import UserError
-from passerby.types import Embeddings, SplitName
+from passerby.types import Dataset, Embeddings, ListedImages, SplitName
 
 
 def open_model(path: Path, input_text: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:
@@ -67,43 +69,77 @@ def embed_places(
 
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    dataset = _dataset_of(model, places, on=on, data=data, pattern=pattern, splits=splits, camera=camera)
+    if dataset is not None:
+        _print_notes(dataset.notes, console)
+    with bar("embedding", console) as advance:
+        if dataset is not None:
+            return embed_dataset(
+                model,
+                dataset,
+                splits=_splits(places, splits),
+                cameras_of=camera.dataset,
+                progress=advance,
+                leave_out=leave_out if places else None,
+                say=say,
+            )
+        with listing_notes() as listed:
+            table = embed_images(model, places, camera=camera, progress=advance, leave_out=leave_out, say=say)
+        assert table.path is not None
+        _print_notes((*listed.sentences, *repeated_note(table.path.tolist())), console)
+        return table
+
+
+def list_places(
+    model: Model,
+    places: Sequence[Path],
+    *,
+    on: str | None,
+    data: str | None,
+    pattern: str | None = None,
+    splits: Sequence[SplitName] = (),
+    camera: GivenCamera = UNGIVEN,
+    console: Console,
+) -> ListedImages:
+    """Return the images that `embed_places` embeds; the arguments are the same."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    dataset = _dataset_of(model, places, on=on, data=data, pattern=pattern, splits=splits, camera=camera)
+    if dataset is not None:
+        _print_notes(dataset.notes, console)
+        return list_dataset(model, dataset, splits=_splits(places, splits), cameras_of=camera.dataset, say=say)
+    with listing_notes() as listed:
+        images = list_images(model, places, camera=camera, say=say)
+    _print_notes((*listed.sentences, *repeated_note(images.path.tolist())), console)
+    return images
+
+
+def _dataset_of(
+    model: Model,
+    places: Sequence[Path],
+    *,
+    on: str | None,
+    data: str | None,
+    pattern: str | None,
+    splits: Sequence[SplitName],
+    camera: GivenCamera,
+) -> Dataset | None:
+    """Return the data set that is to be embedded, or None where loose images are."""
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
     if splits and not (on or data):
         raise UserError("--split chooses splits of a data set; give it by --on or --data")
     if camera.number is not None and not places:
         raise UserError("--camera is that of loose images; a data set has cameras of its own (see --cameras-of)")
-    with bar("embedding", console) as advance:
-        if places and pattern is not None:
-            dataset = open_dataset(folder_settings(_one_folder(places), pattern=pattern))
-            _print_notes(dataset.notes, console)
-            return embed_dataset(
-                model,
-                dataset,
-                splits=("train", "query", "gallery"),
-                cameras_of=camera.dataset,
-                progress=advance,
-                leave_out=leave_out,
-                say=say,
-            )
-        if places:
-            with listing_notes() as listed:
-                table = embed_images(model, places, camera=camera, progress=advance, leave_out=leave_out, say=say)
-            assert table.path is not None
-            _print_notes((*listed.sentences, *repeated_note(table.path.tolist())), console)
-            return table
-        if not (on or data):
-            raise UserError("nothing to embed; give images, folders, or a data set by --on or --data")
-        dataset = select_dataset(model.recipe, on=on, data=data, pattern=pattern)
-        _print_notes(dataset.notes, console)
-        return embed_dataset(
-            model,
-            dataset,
-            splits=splits or ("query", "gallery"),
-            cameras_of=camera.dataset,
-            progress=advance,
-            say=say,
-        )
+    if places:
+        return None if pattern is None else open_dataset(folder_settings(_one_folder(places), pattern=pattern))
+    if not (on or data):
+        raise UserError("nothing to embed; give images, folders, or a data set by --on or --data")
+    return select_dataset(model.recipe, on=on, data=data, pattern=pattern)
+
+
+def _splits(places: Sequence[Path], splits: Sequence[SplitName]) -> Sequence[SplitName]:
+    """Return the splits to embed: all of a folder with a pattern, else the given ones, or query and gallery."""
+    return ("train", "query", "gallery") if places else splits or ("query", "gallery")
 
 
 def _print_notes(notes: Sequence[str], console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,17 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from passerby.data.decoding import ImageError, decode
-from passerby.data.image_files import images_below, why_none
 from passerby.data.joining import number_cameras
-from passerby.data.names import existing_form, require_text
-from passerby.data.readers.cameras import read_cameras
-from passerby.data.readers.named_images import number_names
-from passerby.encoders.cameras import UNGIVEN, GivenCamera, unknown_camera_note
-from passerby.encoders.model import Model, Progress, require_maskless
-from passerby.errors import UserError, did_you_mean
+from passerby.encoders.cameras import UNGIVEN, GivenCamera
+from passerby.encoders.listing import list_dataset, list_images, note_cameras, read_split_names
+from passerby.encoders.model import Model, Progress
+from passerby.errors import UserError
 from passerby.inference.embed import WHOLE, View
 from passerby.inference.tested import label_vectors, tested_split, tested_view
-from passerby.types import UNKNOWN, Dataset, Embeddings, Floats, Ints, SplitName, Words
+from passerby.types import Dataset, Embeddings, Floats, Ints, ListedImages, SplitName, Words
 
 TESTED: tuple[SplitName, ...] = ("query", "gallery")
 CHUNK = 1024
@@ -56,26 +52,11 @@ def embed_dataset(
             needs masks where more than query and gallery is embedded or images may be left out.
 
     """
-    splits = read_split_names(splits)
-    if not splits:
-        raise UserError("no split to embed; give train, query or gallery")
-    dataset = number_cameras(dataset, model.cameras, name=GivenCamera(None, cameras_of).dataset_of(model))
-    if set(splits) == set(TESTED) and leave_out is None:
+    if set(read_split_names(splits)) == set(TESTED) and leave_out is None:
+        dataset = number_cameras(dataset, model.cameras, name=GivenCamera(None, cameras_of).dataset_of(model))
         return _embed_tested(model, dataset, view=view, progress=progress, say=say)
-    require_maskless(model)
-    parts = {name: getattr(dataset, name) for name in ("train", "query", "gallery") if name in splits}
-    role = np.repeat(["" if name == "train" else name for name in parts], [len(split) for split in parts.values()])
-    names, pid, cam, row = (
-        np.concatenate([getattr(split, column) for split in parts.values()])
-        for column in ("path", "pid", "cam", "cam_row")
-    )
-    if not len(names):
-        raise UserError(f"{dataset.name} has no images in {', '.join(parts)}")
-    _note_cameras(model, row, say)
-    vectors, rows = _readable_vectors(model, names, row, progress=progress, leave_out=leave_out)
-    return Embeddings(
-        vectors, pid[rows], cam[rows], role[rows], names[rows], dataset.name, feature=model.feature, flip=model.flip
-    )
+    images = list_dataset(model, dataset, splits=splits, cameras_of=cameras_of, say=say)
+    return _embed_listed(model, images, progress=progress, leave_out=leave_out)
 
 
 def _embed_tested(
@@ -89,24 +70,9 @@ def _embed_tested(
     if view is None:
         view = WHOLE if model.recipe is None else tested_view(dataset, model.recipe.input_mask)
     split = tested_split(dataset)
-    _note_cameras(model, split.cam_row, say)
+    note_cameras(model, split.cam_row, say)
     vectors = model.vectors(split.path, cam=split.cam_row, view=view, progress=progress)
     return label_vectors(vectors, dataset, feature=model.feature, flip=model.flip, input_mask=view.input_mask)
-
-
-def _note_cameras(model: Model, rows: Ints, say: Callable[[str], None] | None) -> None:
-    note = unknown_camera_note(model, rows)
-    if note is not None and say is not None:
-        say(note)
-
-
-def read_split_names(splits: Sequence[str]) -> list[SplitName]:
-    """Return names of splits, or raise `UserError` where one is none of train, query and gallery."""
-    allowed: dict[str, SplitName] = {"train": "train", "query": "query", "gallery": "gallery"}
-    for name in splits:
-        if name not in allowed:
-            raise UserError(f"split {name!r} is not one of {', '.join(allowed)}{did_you_mean(name, allowed)}")
-    return [allowed[name] for name in splits]
 
 
 def embed_images(
@@ -136,38 +102,41 @@ def embed_images(
             that the model refuses.
 
     """
-    require_maskless(model)
-    images = [image for place in places for image in images_of(place)]
-    if not images:
-        raise UserError(f"no image in {', '.join(map(str, places))}{why_none()}")
-    names, below = np.array([str(path) for path, _ in images]), [name for _, name in images]
-    words = read_cameras(below, below).names
-    numbers = number_names(words)
-    cam = camera.fill(np.array([numbers[word] for word in words]))
-    cam_row = camera.rows(model, cam)
-    _note_cameras(model, cam_row, say)
-    vectors, rows = _readable_vectors(model, names, cam_row, progress=progress, leave_out=leave_out)
-    unknown, blank = np.full(len(rows), UNKNOWN), np.full(len(rows), "")
-    return Embeddings(vectors, unknown, cam[rows], blank, names[rows], feature=model.feature, flip=model.flip)
+    images = list_images(model, places, camera=camera, say=say)
+    return _embed_listed(model, images, progress=progress, leave_out=leave_out)
 
 
-def images_of(place: Path) -> list[tuple[Path, str]]:
-    """Return the images of a file or folder, each with its name below the folder."""
-    require_text(str(place))
-    place = existing_form(place)
-    if os.path.isdir(place):  # noqa: PTH112 - unlike Path.is_dir, it raises nothing
-        return [(place / name, name) for name in images_below(place)]
-    if not os.path.exists(place):  # noqa: PTH110
-        raise UserError(f"no file or folder {place}")
-    return [(place, place.name)]
+def _embed_listed(
+    model: Model, images: ListedImages, *, progress: Progress | None, leave_out: Callable[[str], None] | None
+) -> Embeddings:
+    vectors, rows = readable_vectors(model, images.path, images.cam_row, progress=progress, leave_out=leave_out)
+    if not len(rows):
+        raise UserError(f"none of {len(images):,} images can be read; see them with `passerby data check`")
+    return images.table(vectors, rows, feature=model.feature, flip=model.flip)
 
 
-def _readable_vectors(
-    model: Model, names: Words, cam: Ints, *, progress: Progress | None, leave_out: Callable[[str], None] | None
+def readable_vectors(
+    model: Model,
+    names: Words,
+    cam: Ints,
+    *,
+    progress: Progress | None = None,
+    leave_out: Callable[[str], None] | None,
 ) -> tuple[Floats, Ints]:
-    """Return the vectors of the images that can be read, and their rows.
+    """Return the vectors (M, D) of the images that can be read, and their rows (M,), none where no image can be read.
 
     Only a chunk of files in which the model meets a damaged one is looked through, so sound files are read once.
+
+    Args:
+        model: makes the vectors.
+        names: (N,) files.
+        cam: (N,) rows of the cameras of the model.
+        progress: called with (images done, of how many).
+        leave_out: called with a sentence for each image that cannot be read; None = such an image is refused.
+
+    Raises:
+        UserError: an image that cannot be read and may not be left out, or an unknown camera that the model refuses.
+
     """
     if leave_out is None:
         return model.vectors(names, cam=cam, progress=progress), np.arange(len(names))
@@ -186,7 +155,7 @@ def _readable_vectors(
         vectors.append(part)
         rows.append(chunk)
     if not rows:
-        raise UserError(f"none of {len(names):,} images can be read; see them with `passerby data check`")
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
     return np.concatenate(vectors), np.concatenate(rows)
 
 

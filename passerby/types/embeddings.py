@@ -114,11 +114,17 @@ class Embeddings:
     def load(cls, path: str | Path) -> Self:
         """Read an .npz with `vectors`, `pid`, `cam`, `role` and optionally `path`; never runs code from it.
 
+        A folder of Parquet parts, as `passerby embed --ray` writes it, is read too.
+
         Raises:
-            UserError: no such file, not an .npz, a missing key, a wrong shape, NaN or infinity.
+            UserError: no such file, not an .npz, a missing key, a wrong shape, NaN or infinity; an unfinished folder.
 
         """
         path = Path(path)
+        if path.is_dir():
+            from passerby.types.parts import read_parts
+
+            return cls(**read_parts(path)[0])
         if not path.is_file():
             raise UserError(f"no embeddings file {path}")
         if not zipfile.is_zipfile(path):

@@ -1,0 +1,133 @@
+"""Functions behind `--ray`: the work of a command over the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from passerby.commands.embedding import list_places, open_model
+from passerby.console import bar
+from passerby.device import InferenceSettings
+from passerby.encoders import UNGIVEN, GivenCamera, Model, Trained, model_stamp
+from passerby.errors import UserError
+from passerby.scale.blocks import Workers
+from passerby.scale.embedding import embed_parts, uses_gpus
+from passerby.scale.session import ray_session, require_cluster
+from passerby.scale.worker import BlockWorker, WorkerSettings
+from passerby.types import Embeddings, SplitName
+from passerby.types.parts import count_parts, require_pyarrow
+
+PARTS = ".parts"
+"""Ending of the folder in which the parts of a file lie until it is complete."""
+
+
+@dataclass(frozen=True)
+class EmbeddedTable:
+    """The table that was written.
+
+    Attributes:
+        count, dimension: (N, D) of its vectors.
+        left_out: a sentence for each image that could not be read.
+
+    """
+
+    count: int
+    dimension: int
+    left_out: Sequence[str]
+
+
+def embed_on_ray(
+    path: Path,
+    places: Sequence[Path],
+    *,
+    address: str,
+    out: Path,
+    inference: InferenceSettings,
+    input_text: Sequence[str] = (),
+    on: str | None = None,
+    data: str | None = None,
+    pattern: str | None = None,
+    splits: Sequence[SplitName] = (),
+    camera: GivenCamera = UNGIVEN,
+    strict: bool = False,
+    console: Console,
+) -> EmbeddedTable:
+    """Embed images and folders, or splits of a data set, over the workers of a Ray cluster.
+
+    Args:
+        path: the model, at the same place on every node.
+        places, on, data, pattern, splits, camera: as for `embed_places`.
+        address: of the cluster, see `ray_session`.
+        out: an .npz, or a folder of Parquet parts.
+        inference: of the workers; the engine `auto` is torch, so that all parts are made alike.
+        input_text: `key=value` of an ONNX file of another program.
+        strict: whether an image that cannot be read ends the job.
+        console: where notes and progress go.
+
+    Raises:
+        UserError: bad input, or a failure of the cluster; parts that are written stay.
+
+    """
+    require_pyarrow()
+    require_cluster(address)
+    if inference.device.startswith("cuda:"):
+        raise UserError(f"--device {inference.device}: Ray gives each worker a GPU of its own; use auto, cuda or cpu")
+    joined = out.suffix.lower() == ".npz"
+    folder = (out.with_name(out.name + PARTS) if joined else out).absolute()
+    inference = replace(inference, engine="torch" if inference.engine == "auto" else inference.engine)
+    model = open_model(
+        path, input_text, console, inference=replace(inference, device="cpu", precision="float32", engine="torch")
+    )
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    images = list_places(
+        model, places, on=on, data=data, pattern=pattern, splits=splits, camera=camera, console=console
+    )
+    with ray_session(address) as ray, bar("embedding", console) as advance:
+        device: Literal["cpu", "cuda"] = "cuda" if uses_gpus(ray, inference.device) else "cpu"
+        settings = WorkerSettings(
+            path.absolute(),
+            model_stamp(path),
+            tuple(input_text),
+            replace(inference, device=device, notify=_drop),
+            folder,
+            strict or not places,
+        )
+        stamps = _stamps(model, settings, images=_source(places, on, data), dataset=images.dataset)
+        workers = Workers(BlockWorker, settings, folder, device)
+        embed_parts(ray, images, workers, stamps, progress=advance, notify=say)
+    if not joined:
+        return EmbeddedTable(*count_parts(folder))
+    table, (count, dimension, left_out) = Embeddings.load(folder), count_parts(folder)
+    table.save(out)
+    shutil.rmtree(folder)
+    return EmbeddedTable(count, dimension, left_out)
+
+
+def _stamps(model: Model, settings: WorkerSettings, *, images: str, dataset: str) -> dict[str, str | bool]:
+    """Return what the vectors of a table depend on."""
+    return {
+        "model": settings.stamp,
+        "images": images,
+        "dataset": dataset,
+        "feature": model.feature,
+        "flip": model.flip,
+        "input_mask": "none",
+        "engine": settings.inference.engine if isinstance(model, Trained) else "its graph",
+        "precision": settings.inference.precision,
+        "device": settings.inference.device,
+    }
+
+
+def _source(places: Sequence[Path], on: str | None, data: str | None) -> str:
+    """Return the images of a job in one line."""
+    return ", ".join(map(str, places)) if places else f"data set {on or data}"
+
+
+def _drop(note: str) -> None:
+    """Stand for a note of a worker, which collects its own."""

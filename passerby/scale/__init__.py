@@ -1,0 +1,1 @@
+"""The same computations mapped over the workers of a Ray cluster; nothing else imports Ray."""

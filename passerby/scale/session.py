@@ -1,0 +1,175 @@
+"""A connection to a Ray cluster, and its failures as sentences.
+
+A cluster of this machine listens on the loopback address only, sends no usage statistics, and ends with the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from passerby.errors import UserError, first_line
+from passerby.threads import count_available
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Variables of every connection: no usage statistics, and no change of the visible GPUs of tasks that ask for none."""
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray takes the loopback address as that of its node where this variable turns clusters off, on any system."""
+REACH_SECONDS = 5.0
+LOCAL, RUNNING = "local", "auto"
+
+
+def require_ray() -> Any:
+    """Return the module `ray`, which is imported here only.
+
+    Raises:
+        UserError: it is not installed.
+
+    """
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise UserError("--ray needs a package that is not installed: pip install 'passerby[ray]'") from error
+    return ray
+
+
+@contextlib.contextmanager
+def ray_session(address: str) -> Iterator[Any]:
+    """Yield the module `ray`, connected to a cluster; a connection that this program has already is used as it is.
+
+    Args:
+        address: `local` = processes on this machine that end with the block; `auto` = the cluster that runs on this
+            machine; else `HOST:PORT` of a cluster that this machine belongs to.
+
+    Raises:
+        UserError: Ray is not installed, the cluster cannot be reached, or a sentence on a failure of it in the block.
+
+    """
+    ray = require_cluster(address)
+    with sentences(ray):
+        if ray.is_initialized():
+            yield ray
+            return
+        with local_cluster(ray) if address == LOCAL else _joined(ray, address):
+            yield ray
+
+
+@contextlib.contextmanager
+def sentences(ray: Any) -> Iterator[None]:
+    """Convert failures of a cluster within the block to `UserError`."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from error
+        if isinstance(error.cause, ModuleNotFoundError):
+            raise UserError(
+                f"a worker lacks a package ({first_line(error.cause)}); install the same version of passerby and its "
+                "extras on all nodes of the cluster"
+            ) from error
+        raise
+    except ray.exceptions.OutOfMemoryError as error:
+        raise UserError(f"the workers ran out of memory repeatedly{_ADVICE}") from error
+    except ray.exceptions.RayActorError as error:
+        why = "out of memory" if "memory" in str(error).lower() else "see the logs of the cluster"
+        raise UserError(f"a worker ended repeatedly ({why}){_ADVICE}") from error
+    except ray.exceptions.RayError as error:
+        raise UserError(f"the Ray cluster failed ({type(error).__name__}: {first_line(error)}){_ADVICE}") from error
+
+
+_ADVICE = "; parts that are written stay, and the same command makes the others"
+
+
+def require_cluster(address: str) -> Any:
+    """Return the module `ray` where a cluster can be used, before long work is done.
+
+    Raises:
+        UserError: Ray is not installed, or nothing answers at the address.
+
+    """
+    if address == LOCAL:
+        os.environ.update(LOOPBACK)
+    ray = require_ray()
+    if address not in (LOCAL, RUNNING):
+        _require_answer(address)
+    return ray
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address that is none, or at which nothing answers."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UserError(
+            f"--ray {address}: give local, auto (the cluster of this machine) or HOST:PORT of its head node"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--ray {address}: no Ray cluster can be reached there ({first_line(error)}); start one by "
+            "`ray start --head`, or use --ray local"
+        ) from error
+
+
+@contextlib.contextmanager
+def local_cluster(ray: Any, *, cores: int | None = None, store_bytes: int | None = None) -> Iterator[None]:
+    """Run a cluster of this machine during the block.
+
+    Args:
+        ray: the module, as `require_cluster("local")` returns it.
+        cores: number of workers; None = one for each core that this process may use.
+        store_bytes: memory that the workers share; None = Ray's choice, 30 % of the machine.
+
+    Raises:
+        UserError: it would listen on the network, because Ray was imported before passerby set it up.
+
+    """
+    folder = tempfile.mkdtemp(prefix="ray-")  # its own, so that a cluster of the machine is left alone
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=cores or count_available(),
+            object_store_memory=store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=folder,
+        )
+        try:
+            _require_loopback(context.address_info["node_ip_address"])
+            yield
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_loopback(address: str) -> None:
+    if not ipaddress.ip_address(address).is_loopback:
+        raise UserError(
+            "Ray was imported before passerby and would listen on the network; set "
+            f"{next(iter(LOOPBACK))}=0 before that, or call ray.init yourself"
+        )
+
+
+@contextlib.contextmanager
+def _joined(ray: Any, address: str) -> Iterator[None]:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"--ray {address}: cannot join a Ray cluster ({first_line(error)})") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
