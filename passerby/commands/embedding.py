@@ -27,7 +27,8 @@ from passerby.encoders import (
 )
 from passerby.engines import choose_engine
 from passerby.errors import UserError
-from passerby.types import Dataset, Embeddings, ListedImages, SplitName
+from passerby.types import Dataset, Embeddings, SplitName
+from passerby.types.listed import ListedImages
 
 
 def open_model(path: Path, input_text: Sequence[str], console: Console, *, inference: InferenceSettings) -> Model:

@@ -16,7 +16,8 @@ from passerby.encoders.model import Model, Progress
 from passerby.errors import UserError
 from passerby.inference.embed import WHOLE, View
 from passerby.inference.tested import label_vectors, tested_split, tested_view
-from passerby.types import Dataset, Embeddings, Floats, Ints, ListedImages, SplitName, Words
+from passerby.types import Dataset, Embeddings, Floats, Ints, SplitName, Words
+from passerby.types.listed import ListedImages
 
 TESTED: tuple[SplitName, ...] = ("query", "gallery")
 CHUNK = 1024

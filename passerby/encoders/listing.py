@@ -16,7 +16,8 @@ from passerby.data.readers.named_images import number_names
 from passerby.encoders.cameras import UNGIVEN, GivenCamera, unknown_camera_note
 from passerby.encoders.model import Model, require_maskless
 from passerby.errors import UserError, did_you_mean
-from passerby.types import UNKNOWN, Dataset, Ints, ListedImages, SplitName
+from passerby.types import UNKNOWN, Dataset, Ints, SplitName
+from passerby.types.listed import ListedImages
 
 
 def list_dataset(

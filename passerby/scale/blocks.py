@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from passerby.types import ListedImages
+from passerby.types.listed import ListedImages
 
 BLOCK = 1024
 """Images of a block, a multiple of the usual batch, so that batches are those of one process."""

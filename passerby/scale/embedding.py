@@ -10,7 +10,7 @@ from passerby.console import Advance
 from passerby.errors import UserError
 from passerby.lock import locked
 from passerby.scale.blocks import BLOCK, BlockResult, ImageBlock, Workers, cut_blocks
-from passerby.types import ListedImages
+from passerby.types.listed import ListedImages
 from passerby.types.parts import TABLE_FILE, PartsList
 
 RETRIES = 3

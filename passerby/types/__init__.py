@@ -8,7 +8,6 @@ from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, requi
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split, SplitName
-from passerby.types.listed import ListedImages
 from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule, read_camera_norm
 from passerby.types.tracklets import TRACKLETS_FILE, Tracklets
 from passerby.types.training import Batch, Inputs, Output, Stage
@@ -32,7 +31,6 @@ __all__ = [
     "Inputs",
     "Ints",
     "Layout",
-    "ListedImages",
     "Output",
     "Protocol",
     "Queries",

@@ -13,7 +13,7 @@ from PIL import Image
 from passerby.scale.blocks import BlockResult, Workers
 from passerby.scale.embedding import embed_parts
 from passerby.scale.session import ray_session
-from passerby.types import ListedImages
+from passerby.types.listed import ListedImages
 from passerby.types.parts import write_part
 
 STAMPS = {"model": "light 0", "dataset": "", "feature": "", "flip": False, "input_mask": "none"}

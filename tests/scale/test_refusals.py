@@ -14,7 +14,8 @@ from passerby.errors import UserError
 from passerby.scale.blocks import Workers, cut_blocks
 from passerby.scale.embedding import embed_parts
 from passerby.scale.worker import BlockWorker, WorkerSettings
-from passerby.types import Embeddings, ListedImages
+from passerby.types import Embeddings
+from passerby.types.listed import ListedImages
 from passerby.types.parts import PartsList, read_part, write_part
 from tests.cli.invoking import flat, refused
 from tests.onnx_graphs import write_graph
