@@ -20,11 +20,10 @@ from passerby.encoders import (
     Model,
     embed_dataset,
     embed_images,
-    list_dataset,
-    list_images,
     load_model,
     select_dataset,
 )
+from passerby.encoders.listing import list_dataset, list_images
 from passerby.engines import choose_engine
 from passerby.errors import UserError
 from passerby.types import Dataset, Embeddings, SplitName

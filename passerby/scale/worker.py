@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passerby.device import InferenceSettings
-from passerby.encoders import Model, load_model, model_stamp, readable_vectors
+from passerby.encoders import Model, load_model, model_stamp
+from passerby.encoders.embedding import readable_vectors
 from passerby.engines import choose_engine
 from passerby.errors import UserError
 from passerby.scale.blocks import BlockResult, ImageBlock
