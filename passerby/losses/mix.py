@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
@@ -135,8 +135,9 @@ def _labelled(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
 
 def _rows(out: Output, rows: Tensor) -> Output:
     """Select rows of the vectors; the feature map stays whole, because no loss uses it."""
-    stripes = None if out.stripes is None else out.stripes[rows]
-    return replace(out, before_neck=out.before_neck[rows], after_neck=out.after_neck[rows], stripes=stripes)
+    optional = (out.stripes, out.projected, out.penultimate)
+    stripes, projected, penultimate = (None if vectors is None else vectors[rows] for vectors in optional)
+    return Output(out.before_neck[rows], out.after_neck[rows], out.map, stripes, projected, penultimate)
 
 
 def total(terms: dict[str, LossTerm]) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, ClassifierLoss
 from passerby.losses.mining import to_full_precision
-from passerby.losses.pieces import Pieces, balance, cut, require_pieces
+from passerby.losses.pieces import Pieces, combine, cut, require_pieces
 from passerby.types import Output, VectorName
 
 
@@ -62,8 +62,13 @@ class Softmax(ClassifierLoss):
         smoothing, count = self.settings.smoothing, self.settings.pieces
         if count == 1:
             return smoothed_cross_entropy(self.logits(out), labels, smoothing=smoothing)
-        pieces = zip(cut(out, self.settings.feature, count), self.classifier.weight.chunk(count, dim=1), strict=True)
-        return balance([smoothed_cross_entropy(F.linear(x, w), labels, smoothing=smoothing) for x, w in pieces])
+        pieces = cut(out, self.settings.feature, count)
+        rows = self.classifier.weight.split([piece.shape[1] for piece in pieces], dim=1)
+        losses = [
+            smoothed_cross_entropy(F.linear(piece, weight), labels, smoothing=smoothing)
+            for piece, weight in zip(pieces, rows, strict=True)
+        ]
+        return combine(losses, count)
 
     def logits(self, out: Output) -> Tensor:
         """Return the logits (B, C); of several pieces, their sum."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import BaseLossSettings, Loss
 from passerby.losses.mining import Distance, complete_anchors, hardest, pair_distances, softly_hardest
-from passerby.losses.pieces import Pieces, balance, cut, require_pieces
+from passerby.losses.pieces import Pieces, combine, cut, require_pieces
 from passerby.types import Output, VectorName
 
 Form = Literal["hard", "soft", "weighted", "pull"]
@@ -101,7 +101,10 @@ class TripletSettings(BaseLossSettings):
 
 
 class Triplet(Loss):
-    """`triplet_loss` of an embedder's output."""
+    """`triplet_loss` of an embedder's output.
+
+    With `pieces: projection` the vector of the last block but one is compared too, before the neck, as in CLIP-ReID.
+    """
 
     settings: TripletSettings
 
@@ -115,4 +118,7 @@ class Triplet(Loss):
             distance=settings.distance,
             anchors=settings.anchors,
         )
-        return balance([each_loss(piece, labels) for piece in cut(out, settings.feature, settings.pieces)])
+        pieces = cut(out, settings.feature, settings.pieces)
+        if settings.pieces == "projection" and settings.feature == "before_neck" and out.penultimate is not None:
+            pieces = (out.penultimate, *pieces)
+        return combine([each_loss(piece, labels) for piece in pieces], settings.pieces)

@@ -13,7 +13,9 @@ from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit
 from passerby.methods.memory import moved_rows
-from passerby.types import Batch, Ints, Output
+from passerby.methods.method import Method
+from passerby.methods.settings import BaseMethodSettings
+from passerby.types import Batch, Ints, Output, VectorName
 
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
@@ -60,8 +62,8 @@ def _hardest(memory: Tensor, vectors: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([each[(vectors[each] @ memory[labels[each[0]]]).argmin()] for each in rows])
 
 
-class ContrastSettings(ClusteredSettings):
-    """ClusterContrast (Dai et al., ACCV 2022)."""
+class MemorySettings(BaseMethodSettings):
+    """A memory with one vector for each identity or cluster, and the loss against it."""
 
     trains_alone: ClassVar[bool] = True
 
@@ -73,38 +75,73 @@ class ContrastSettings(ClusteredSettings):
     update: Literal["all", "hard"] = Field(
         "all", description="all: every image updates its cluster; hard: only the image farthest from it"
     )
+    feature: VectorName = Field("after_neck", description="feature that is compared, at unit length")
 
 
-class Contrast(Clustered, settings_class=ContrastSettings):
+class MemoryContrast(Method):
+    """Base of the methods with a memory, made anew in each epoch and updated by every batch."""
+
+    settings: MemorySettings
+    memory: Tensor
+
+    def __init__(self, settings: MemorySettings) -> None:
+        super().__init__(settings)
+        self.register_buffer("memory", torch.empty(0, 0))  # (C, D) of unit length
+
+    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
+        """Set the memory to the mean directions of the identities or clusters."""
+        known = labels >= 0
+        vectors = torch.from_numpy(unit(ctx.vectors().vector(self.settings.feature)[known]))
+        self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(ctx.device)
+
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
+        """Return the cross-entropy of the batch against the whole memory."""
+        settings, vectors = self.settings, out.vector(self.settings.feature)
+        loss = contrast_loss(vectors, batch.labels, self.memory, temperature=settings.temperature)
+        return {"contrast": LossTerm(loss, settings.weight)}
+
+    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
+        """Update the memory by the vectors of the batch."""
+        momentum, update = self.settings.momentum, self.settings.update
+        vectors, labels = ctx.gather(out.vector(self.settings.feature), batch.labels)
+        self.memory = moved_memory(self.memory, vectors, labels, momentum=momentum, update=update)
+
+    def on_stage_end(self, ctx: MethodContext) -> None:
+        """Discard the memory."""
+        self.memory = self.memory[:0]
+
+
+class ContrastSettings(ClusteredSettings, MemorySettings):
+    """ClusterContrast (Dai et al., ACCV 2022)."""
+
+
+class Contrast(MemoryContrast, Clustered, settings_class=ContrastSettings):
     """ClusterContrast: a memory of cluster vectors, made anew in each epoch and updated by every batch.
 
     Reference: Dai et al., "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022.
     """
 
     settings: ContrastSettings
-    memory: Tensor
 
-    def __init__(self, settings: ContrastSettings) -> None:
-        super().__init__(settings)
-        self.register_buffer("memory", torch.empty(0, 0))  # (C, D) of unit length
 
-    def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
-        """Set the memory to the mean directions of the clusters."""
-        known = labels >= 0
-        vectors = torch.from_numpy(unit(ctx.vectors().vector(self.settings.feature)[known]))
-        self.memory = class_means(vectors, torch.from_numpy(labels[known])).to(ctx.device)
+class PrototypesSettings(MemorySettings):
+    """Prototype contrast of known identities, as PCL-CLIP has it."""
 
-    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
-        """Return the cross-entropy of the batch against all clusters."""
-        loss = contrast_loss(self.compared(out), batch.labels, self.memory, temperature=self.settings.temperature)
-        return {"contrast": LossTerm(loss, self.settings.weight)}
+    labelled_only: ClassVar[bool] = True
 
-    def after_step(self, ctx: MethodContext, batch: Batch, out: Output) -> None:
-        """Update the memory by the vectors of the batch."""
-        momentum, update = self.settings.momentum, self.settings.update
-        vectors, labels = ctx.gather(self.compared(out), batch.labels)
-        self.memory = moved_memory(self.memory, vectors, labels, momentum=momentum, update=update)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="share of an identity's prototype that stays at an update"
+    )
+    update: Literal["all", "hard"] = Field(
+        "hard", description="all: every image updates the prototype of its identity; hard: only the farthest from it"
+    )
 
-    def on_stage_end(self, ctx: MethodContext) -> None:
-        """Discard the memory."""
-        self.memory = self.memory[:0]
+
+class Prototypes(MemoryContrast, settings_class=PrototypesSettings):
+    """One prototype per known identity, made anew in each epoch, which every batch is classified by and updates.
+
+    Reference: Li, Gong, "Prototypical Contrastive Learning-based CLIP Fine-tuning for Object Re-identification",
+    arXiv:2310.17218, 2023.
+    """
+
+    settings: PrototypesSettings

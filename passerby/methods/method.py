@@ -140,10 +140,10 @@ class Method(nn.Module):
         return None
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
-        """Build memories and heads for new pseudo-labels, in an unlabelled stage; not called by a resume.
+        """Build memories and heads for the labels of an epoch; not called by a resume in the middle of one.
 
-        Losses are new by then, with classifiers that start at the mean vectors of the clusters. Parameters may be made
-        anew here; the optimiser is renewed afterwards, and keeps its state of all other parameters.
+        In an unlabelled stage losses are new by then, with classifiers that start at the mean vectors of the clusters.
+        Parameters may be made anew there; the optimiser is renewed afterwards, and keeps its state of all others.
         """
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:

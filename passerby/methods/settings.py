@@ -71,6 +71,8 @@ class RecipeView(Protocol):
     def stages(self) -> Sequence[StageView]: ...
     @property
     def engine(self) -> EngineView: ...
+    @property
+    def init_from(self) -> str | None: ...
 
 
 class BaseMethodSettings(Settings):
@@ -96,7 +98,7 @@ class BaseMethodSettings(Settings):
     """Effect of `on_stage_end`: replace the trained weights, such as by those of a mean teacher, interpolate them with
     those of the previous model, or remember state of the final model for later stages."""
     trains_alone: ClassVar[bool] = False
-    """Whether an unlabelled stage may do without further losses beside it."""
+    """Whether an unlabelled stage, or a labelled one where it is `labelled_only`, may do without further losses."""
     label_free: ClassVar[bool] = False
     """Whether it needs neither labels nor pseudo-labels, so that an unlabelled stage may do without a method that
     assigns them."""
@@ -117,6 +119,11 @@ class BaseMethodSettings(Settings):
     def needs_state(self) -> bool:
         """Whether it does nothing in a stage before which no stage had the method."""
         return False
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether it uses the output of the model for the images of a batch; default: yes."""
+        return True
 
     @property
     def adds_loss(self) -> Adds:

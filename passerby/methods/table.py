@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from passerby.methods.camera_proxies import CameraProxiesSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
-from passerby.methods.contrast import ContrastSettings
+from passerby.methods.contrast import ContrastSettings, PrototypesSettings
 from passerby.methods.dask import DaskSettings
 from passerby.methods.dec import DecSettings
 from passerby.methods.distil import DistilSettings
@@ -19,6 +19,7 @@ from passerby.methods.lstkc_pp import LstkcPlusPlusSettings
 from passerby.methods.lwf import LwfSettings
 from passerby.methods.mmt import MmtSettings
 from passerby.methods.pplr import PplrSettings
+from passerby.methods.prompts import PromptsSettings
 from passerby.methods.pseudo import PseudoSettings
 from passerby.methods.replay import ReplaySettings
 from passerby.methods.settings import BaseMethodSettings
@@ -44,6 +45,8 @@ METHODS: Table[BaseMethodSettings] = Table(
         "grow": ExpandingClassifierSettings,
         "dask": DaskSettings,
         "distil": DistilSettings,
+        "prompts": PromptsSettings,
+        "prototypes": PrototypesSettings,
         "pseudo": PseudoSettings,
         "contrast": ContrastSettings,
         "spcl": SpclSettings,

@@ -45,6 +45,7 @@ class Backbone(nn.Module):
         uses_cameras: whether `forward` reads `Inputs.cam`; by default it does not. A family may set it in `operate`.
         channels: C of the last map.
         dimension: D, length of the feature, after `head`.
+        projection: length E of the last part of the vector, which is the image in the space of texts; 0 = none.
         pools_itself: whether `forward` returns a pooled vector too, as networks of tokens do.
 
     Raises:
@@ -79,6 +80,7 @@ class Backbone(nn.Module):
         self.body: Any = self.build_as(name, size, self.architecture, pretrained=pretrained)
         self.channels = int(self.body.num_features)
         self.dimension = self.count_features()
+        self.projection = self.count_projected()
         self.operate(name, surgery)
         if self.uses_cameras:
             if not count_cameras:
@@ -139,6 +141,10 @@ class Backbone(nn.Module):
         """Return the length D of what `head` returns."""
         return self.channels
 
+    def count_projected(self) -> int:
+        """Return the length E of the last part of the vector that is the image in the space of texts; 0 = none."""
+        return 0
+
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """Map inputs, whose images are normalised, to the map (B, C, h, w) and, for token models, the pooled (B, C).
 
@@ -146,6 +152,10 @@ class Backbone(nn.Module):
         """
         featuremap: Tensor = self.body.forward_features(inputs.images)
         return featuremap, None
+
+    def forward_all(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what `forward` does and, of a family that has one, the vector (B, C') of an earlier layer."""
+        return *self(inputs), None
 
     def inputs_of(self, images: Tensor) -> Inputs:
         """Return images (B, 3, H, W) of the first camera, for trials in which the vectors do not matter."""

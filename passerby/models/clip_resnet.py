@@ -126,13 +126,16 @@ class ClipResnet(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Map normalised images (B, 3, H, W) to the map (B, C, H / 16, W / 16)."""
+        return self.last_maps(images)[1]
+
+    def last_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map normalised images (B, 3, H, W) to the maps (B, C / 2, H / 16, W / 16) and (B, C, H / 16, W / 16)."""
         x = images
         for number in range(1, 4):
             x = F.relu(getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x)))
-        x = self.avgpool(x)
         stages: list[nn.Module] = [getattr(self, f"layer{number}") for number in range(1, 5)]
-        featuremap: Tensor = nn.Sequential(*stages)(x)
-        return featuremap
+        earlier: Tensor = nn.Sequential(self.avgpool, *stages[:3])(x)
+        return earlier, stages[3](earlier)
 
 
 def _convolution(before: int, after: int, *, stride: int = 1) -> nn.Conv2d:
@@ -169,9 +172,19 @@ class ClipResnetBackbone(Backbone):
 
     def count_features(self) -> int:
         """Return the length of both vectors together."""
-        return self.channels + require_kind(self.architecture, ClipResnetArchitecture).projection
+        return self.channels + self.count_projected()
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """Map inputs, whose images are normalised, to the map (B, C, h, w) and the vector (B, D)."""
-        featuremap = self.body.forward_features(inputs.images)
-        return featuremap, torch.cat([featuremap.mean(dim=(2, 3)), self.body.attnpool(featuremap)], dim=1)
+        featuremap, vector, _ = self.forward_all(inputs)
+        return featuremap, vector
+
+    def count_projected(self) -> int:
+        """Return the length of what the attention pools."""
+        return require_kind(self.architecture, ClipResnetArchitecture).projection
+
+    def forward_all(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what `forward` does, and the mean (B, C / 2) of the map before the last stage."""
+        earlier, last = self.body.last_maps(inputs.images)
+        vector = torch.cat([last.mean(dim=(2, 3)), self.body.attnpool(last)], dim=1)
+        return last, vector, earlier.mean(dim=(2, 3))

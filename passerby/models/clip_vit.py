@@ -179,9 +179,15 @@ class ClipVisionTransformer(nn.Module):
             view: (B,) int64 viewpoints, -1 = unknown.
 
         """
-        tokens = self.ln_post(self.tokens(images, cam, view)[-1])
+        featuremap, vector, _ = self.forward_all(images, cam, view)
+        return featuremap, vector
+
+    def forward_all(self, images: Tensor, cam: Tensor, view: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `forward` does, and the class token (B, D) after the last block but one, without a norm."""
+        before, tokens = self.tokens(images, cam, view)
+        tokens = self.ln_post(tokens)
         featuremap = tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid)
-        return featuremap, torch.cat([tokens[:, 0], tokens[:, 0] @ self.proj], dim=1)
+        return featuremap, torch.cat([tokens[:, 0], tokens[:, 0] @ self.proj], dim=1), before[:, 0]
 
     def tokens(self, images: Tensor, cam: Tensor, view: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the tokens after the last block but one and after the last one, without the last norm: (B, T, D)."""

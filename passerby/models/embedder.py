@@ -88,7 +88,7 @@ class Embedder(nn.Module):
         self.settings = settings
         self.input = input_settings
         self.loaded: Loaded | None = None
-        self._compiled: Callable[[Inputs], tuple[Tensor, Tensor | None]] | None = None
+        self._compiled: Callable[[Inputs], tuple[Tensor, Tensor | None, Tensor | None]] | None = None
         pretrained = load and settings.weights == "pretrained"
         self.backbone = make_backbone(
             settings.backbone,
@@ -126,10 +126,17 @@ class Embedder(nn.Module):
     def forward(self, inputs: Inputs) -> Output:
         """Map inputs to an `Output` with D = `dimension`; a backbone that pools itself takes no mask."""
         images, mask = self.normalise(inputs.images), inputs.mask
-        run = self.backbone if self._compiled is None or not self.training else self._compiled
-        featuremap, pooled = run(replace(inputs, images=images))
+        run = self.backbone.forward_all if self._compiled is None or not self.training else self._compiled
+        featuremap, pooled, earlier = run(replace(inputs, images=images))
         feature = self.backbone.head(self.pool(featuremap, mask)) if pooled is None else pooled.float()  # (B, D)
-        return Output(feature, self.neck(feature), featuremap, self._stripes(featuremap, mask))
+        return Output(
+            feature,
+            self.neck(feature),
+            featuremap,
+            self._stripes(featuremap, mask),
+            projected=feature[:, -self.backbone.projection :] if self.backbone.projection else None,
+            penultimate=None if earlier is None else earlier.float(),
+        )
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return images (B, 3, H, W), values 0 to 255 in any dtype, as the backbone takes them."""
@@ -142,7 +149,7 @@ class Embedder(nn.Module):
             backend: of torch.compile.
 
         """
-        self._compiled = torch.compile(self.backbone.forward, backend=backend)
+        self._compiled = torch.compile(self.backbone.forward_all, backend=backend)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the compiled backbone, which holds the weights of this embedder."""

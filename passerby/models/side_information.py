@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +27,20 @@ def view_rows(pairs: Tensor, view: Tensor | None) -> Tensor:
     known = (view >= 0) & (view < pairs.shape[1])
     rows = pairs[torch.arange(view.shape[0], device=view.device), torch.where(known, view, 0)]
     return torch.where(known[:, None], rows, mean)
+
+
+@contextmanager
+def without_side_information(module: nn.Module) -> Iterator[None]:
+    """Leave the embeddings of cameras and viewpoints out of a network in a block."""
+    tables = [part for part in module.modules() if isinstance(part, SideInformation)]
+    coefficients = [table.coefficient for table in tables]
+    for table in tables:
+        table.coefficient = 0.0
+    try:
+        yield
+    finally:
+        for table, coefficient in zip(tables, coefficients, strict=True):
+            table.coefficient = coefficient
 
 
 class SideInformation(nn.Module):

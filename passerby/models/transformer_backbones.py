@@ -96,6 +96,15 @@ class ClipVitBackbone(TokenBackbone):
         """Return the one name."""
         return ("clip_vit",)
 
+    def count_projected(self) -> int:
+        """Return the length of the projected class token."""
+        return int(self.body.settings.projection)
+
+    def forward_all(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what `forward` does, and the class token (B, C) after the last block but one."""
+        featuremap, vector, earlier = self.body.forward_all(inputs.images, inputs.cam, inputs.view)
+        return featuremap, vector, earlier
+
 
 class SwinBackbone(Backbone):
     """The Swin transformer of SOLIDER; see `SwinSettings`."""

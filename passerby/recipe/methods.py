@@ -35,7 +35,8 @@ def _require_labels(stages: Sequence[StageSettings]) -> None:
         methods = () if stage.labelled else stage.method.chosen.values()
         if not stage.labelled and not any(method.assigns_labels for method in methods):
             _require_label_free(stage)
-        if any(method.trains_alone for method in methods):
+        alone = methods if not stage.labelled else [each for each in stage.active.values() if each.labelled_only]
+        if any(method.trains_alone for method in alone):
             continue
         if not stage.losses.chosen:
             raise ValueError("losses: at least one loss is needed, for example losses: {softmax: {}, triplet: {}}")

@@ -84,6 +84,11 @@ class StageSettings(Settings):
         return {name: method for name, method in methods.items() if method.is_active(labelled=self.labelled)}
 
     @property
+    def reads_images(self) -> bool:
+        """Whether the model is shown images in a step; else methods learn from what they embedded before."""
+        return bool(self.losses.chosen) or any(method.reads_images for method in self.active.values())
+
+    @property
     def has_pseudo_labels(self) -> bool:
         """Whether a method assigns labels to the images of the stage."""
         return any(method.assigns_labels for method in self.active.values())

@@ -64,6 +64,14 @@ CAPTIONS: Mapping[str, MethodCaptions] = MappingProxyType(
                 "Vectors of a teacher": "one of each image, embedded once by the teacher, without augmentation"
             },
         ),
+        "prompts": MethodCaptions(
+            at_end="Keep the vectors of the texts of all identities, and discard words and text tower",
+            companions={"Texts of identities": "a sentence of each with learnt words, encoded by a frozen text tower"},
+        ),
+        "prototypes": MethodCaptions(
+            at_end="Discard the prototypes",
+            companions={"Prototypes": "one vector of each identity, made anew every epoch, updated by every batch"},
+        ),
         "contrast": MethodCaptions(
             at_end="Discard the memory",
             companions={"Memory of clusters": "one vector of each, made anew every epoch, updated by every batch"},

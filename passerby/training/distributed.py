@@ -143,6 +143,7 @@ def gather(out: Output, labels: Tensor) -> tuple[Output, Tensor]:
         after_neck=_Join.apply(out.after_neck),
         stripes=None if out.stripes is None else _Join.apply(out.stripes),
         projected=None if out.projected is None else _Join.apply(out.projected),
+        penultimate=None if out.penultimate is None else _Join.apply(out.penultimate),
     )
     return joined, _join(labels)
 

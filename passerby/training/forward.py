@@ -12,7 +12,10 @@ from passerby.types import Batch, Output
 
 
 def forward(setup: Setup, state: TrainState, batch: Batch) -> Output:
-    """Return the output of the trained model for a batch, with a graph."""
+    """Return the output of the trained model for a batch, with a graph; that of a stage without images is empty."""
+    if not state.settings.reads_images:
+        nothing = batch.labels.new_empty((len(batch), 0), dtype=torch.float32)
+        return Output(nothing, nothing, nothing[:, :, None, None])
     with setup.autocast():
         out: Output = state.embedder(batch.inputs)
     return out

@@ -21,7 +21,7 @@ from passerby.types import UNKNOWN, Ints, Stage
 def assign_labels(builder: StageBuilder) -> Ints:
     """Return the labels of the coming epoch, from the checkpoint, a method, or the data, in this order.
 
-    In an unlabelled stage this also rebuilds the losses for the new labels and calls `on_epoch_start` of all methods.
+    This also calls `on_epoch_start` of all methods, in an unlabelled stage after rebuilding the losses for new labels.
 
     Returns:
         (N,) or (N, V) int64, -1 = not to be used.
@@ -34,7 +34,10 @@ def assign_labels(builder: StageBuilder) -> Ints:
         assigned = (method.pseudo_labels(context) for method in state.active_methods)
         pseudo_labels = next((each for each in assigned if each is not None), None)
         labels = np.ascontiguousarray(_unassigned(state.stage) if pseudo_labels is None else pseudo_labels)
-        if not state.stage.labelled:
+        if state.stage.labelled:
+            for method in state.active_methods:
+                method.on_epoch_start(context, labels)
+        else:
             _adopt(builder, labels)
             if pseudo_labels is not None and distributed.rank() == 0:
                 save_labels(builder, labels)

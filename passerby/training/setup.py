@@ -188,7 +188,8 @@ def _require_files(recipe: Recipe) -> None:
     for stage in recipe.stages:
         for name, method in stage.active.items():
             for setting in method.files:
-                if not Path(place := getattr(method, setting)).exists():
+                place = getattr(method, setting)
+                if place is not None and not Path(place).exists():
                     raise UserError(f"method.{name}.{setting}: there is no file or folder {place}")
 
 

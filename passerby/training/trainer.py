@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from passerby.data.loading import EpochKey, ImageStore, training_batches
+from passerby.data.loading import EpochKey, ImageStore, batches_without_images, training_batches
 from passerby.data.transforms import mix_seeds
 from passerby.methods.method import END_OF_STAGE
 from passerby.models.embedder import Embedder
@@ -114,14 +114,14 @@ class Trainer:
 
         """
         setup, state, settings = self.setup, self.state, self.state.settings
-        masks = None if settings.foreground.use == "none" else state.stage.train.mask_path
-        store = ImageStore(state.stage.train.path, setup.recipe.input, cache=settings.data.cache, masks=masks)
-        store.require_readable()
+        store = self._open_images() if settings.reads_images else None
         count, accumulate = count_batches(state.stage, settings.data.sampler), setup.recipe.engine.grad_accum_steps
+
+        first_step = self.log if settings.reads_images else None  # the gradients of the model, which has none else
 
         def step(_: Engine, batch: Batch) -> None:
             with setup.threads.step(len(batch)):
-                self.step(batch, count=count, first_step=self.log)
+                self.step(batch, count=count, first_step=first_step)
 
         engine = Engine(step)
         engine.logger.setLevel(logging.CRITICAL)  # an error is told once, by whoever called
@@ -155,7 +155,15 @@ class Trainer:
                 engine.run(batches, max_epochs=settings.epochs, epoch_length=count)
         return state.over
 
-    def _stream(self, store: ImageStore) -> Generator[Batch, None, None]:
+    def _open_images(self) -> ImageStore:
+        """Return the training images of the stage, all of which can be read."""
+        settings, train = self.state.settings, self.state.stage.train
+        masks = None if settings.foreground.use == "none" else train.mask_path
+        store = ImageStore(train.path, self.setup.recipe.input, cache=settings.data.cache, masks=masks)
+        store.require_readable()
+        return store
+
+    def _stream(self, store: ImageStore | None) -> Generator[Batch, None, None]:
         """Yield batches without end; the labels and the plan of an epoch are made when its first batch is asked for."""
         recipe, state = self.setup.recipe, self.state
         data, seed = state.settings.data, recipe.engine.seed
@@ -166,11 +174,15 @@ class Trainer:
             identities = labels if labels.ndim == 1 else labels[:, 0]
             plan = plan_epoch(state.stage, identities, generator, sampler=data.sampler)
             self._drawn = drawn(plan, state.stage)
+            cam = state.stage.train.cam_row
+            if store is None:
+                yield from batches_without_images(plan, labels=labels, cam=cam, columns=columns, first=at.iteration)
+                continue
             yield from training_batches(
                 store,
                 plan,
                 labels=labels,
-                cam=state.stage.train.cam_row,
+                cam=cam,
                 settings=data,
                 place=EpochKey(seed, at.stage, at.epoch),
                 columns=columns,

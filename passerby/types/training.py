@@ -152,7 +152,8 @@ class Output:
         after_neck: (B, D) what the neck makes of it.
         map: (B, C, h, w) the backbone's last feature map.
         stripes: (B, P, D) one row per horizontal stripe of the map, or None.
-        projected: (B, E) the image in the space of another encoder, such as that of texts, or None.
+        projected: (B, E) the last numbers of `before_neck`, the image in the space of texts, or None.
+        penultimate: (B, C') the vector of the last block or stage but one, or None.
 
     """
 
@@ -161,6 +162,7 @@ class Output:
     map: torch.Tensor
     stripes: torch.Tensor | None = None
     projected: torch.Tensor | None = None
+    penultimate: torch.Tensor | None = None
 
     def vector(self, name: VectorName) -> torch.Tensor:
         """Return the vectors (B, D) before or after the neck."""

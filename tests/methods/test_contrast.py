@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from passerby.methods.contrast import contrast_loss, moved_memory
+from passerby.errors import UserError
+from passerby.methods.contrast import PrototypesSettings, contrast_loss, moved_memory
+from passerby.training.trainer import make_trainer
 from tests.methods.steps import some
 
-ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "memory_cluster_contrast.json").read_text())
+DATA = Path(__file__).parents[1] / "oracles_data"
+ORACLE = json.loads((DATA / "memory_cluster_contrast.json").read_text())
+PCL = json.loads((DATA / "clip_reid_losses.json").read_text())["pcl"]
 
 
 def test_the_loss_and_its_gradient_equal_the_known_numbers():
@@ -59,3 +63,37 @@ def test_every_batch_is_told_from_the_memory_and_then_moves_it(unknown, vector, 
         torch.testing.assert_close(method.memory, wanted)
         assert not torch.allclose(method.memory[batch.labels[0]], memory[batch.labels[0]], atol=1e-3)
     assert not torch.equal(method.memory, earlier)
+
+
+def test_prototypes_of_known_identities_against_independent_figures():
+    memory, x = (torch.tensor(PCL[name], dtype=torch.float64) for name in ("prototypes", "features"))
+    labels, settings = torch.tensor(PCL["labels"]), PrototypesSettings()
+    assert (settings.temperature, settings.momentum, settings.update) == (PCL["tau"], PCL["momentum_on_old"], "hard")
+    loss = contrast_loss(x, labels, memory.float(), temperature=settings.temperature).item()
+    logits = F.cross_entropy(F.normalize(x) @ memory.T / settings.temperature, labels).item()
+    assert loss == pytest.approx(logits, rel=1e-5)
+    moved = moved_memory(memory.float(), x, labels, momentum=settings.momentum, update=settings.update)
+    torch.testing.assert_close(moved, torch.tensor(PCL["prototypes_after_hard"]), rtol=1e-4, atol=1e-5)
+    every = moved_memory(memory.float(), x, labels, momentum=settings.momentum, update="all")
+    torch.testing.assert_close(every, torch.tensor(PCL["prototypes_after_all_in_order"]), rtol=1e-4, atol=1e-5)
+    assert (moved - torch.tensor(PCL["WRONG_prototypes_momentum_on_new"])).abs().max() > 0.1
+
+
+def test_prototypes_begin_at_the_identities_in_every_epoch(tiny, tmp_path):
+    run = make_trainer(tiny("losses={softmax: {weight: 0.25}, triplet: null}", "method.prototypes={}"), tmp_path)
+    run.open_stage(0)
+    for epoch in range(2):
+        run.state.counters.epoch, run.state.counters.labels = epoch, None
+        labels = torch.from_numpy(run.assign_labels())
+        units, method = F.normalize(torch.from_numpy(run.context.vectors().after_neck)), run.state.methods["prototypes"]
+        means = [F.normalize(units[labels == label].mean(0), dim=0) for label in range(6)]
+        torch.testing.assert_close(method.memory, torch.stack(means))
+        before = method.memory
+        run.step(some(run, rows=range(0, 48, 6)), count=1)
+        assert not torch.equal(method.memory, before)
+        assert set(run.state.counters.sums) == {"softmax", "contrast"}
+
+
+def test_prototypes_need_known_identities(tiny):
+    with pytest.raises(UserError, match=r"method.prototypes needs known identities, and stage 'market1501' is unlab"):
+        tiny("stages=[{train: [market1501], labelled: false}]", "method={prototypes: {}, pseudo: {}}")

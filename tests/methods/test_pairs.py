@@ -29,15 +29,15 @@ SETTINGS = {
     "ebll": {"code": 8, "epochs": 20, "lr": 0.02}, "ewc": {"images": 2}, "si": {"strength": 100.0},
     "mas": {"images": 2}, "replay": {"identities": 2, "match": 1.0}, "grow": {},
     "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2},
-    "distil": {"teacher": TEACHER}, "pseudo": CLUSTER, "contrast": CLUSTER,
+    "distil": {"teacher": TEACHER}, "prompts": {}, "prototypes": {}, "pseudo": CLUSTER, "contrast": CLUSTER,
     "spcl": {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}, "mmt": CLUSTER,
     "pplr": CLUSTER, "ssg": {**CLUSTER, "margin": 50.0}, "dec": {},
     "camera_proxies": {},
 }  # fmt: skip
 MAKERS = ("pseudo", "contrast", "spcl", "mmt", "pplr", "ssg")
-LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp")
+LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp", "prototypes")
 EXCLUSIVE = {("replay", "grow"), ("average", "lstkc_pp")}
-HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec", "camera_proxies"))
+HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec", "camera_proxies", "prompts"))
 STEPS = (1, 2)
 """Of each stage; the first of the second stage leaves the weights that penalties hold to."""
 CASES = [

@@ -1,6 +1,14 @@
 """A tiny CLIP with random weights, and its tensors by the names of OpenAI."""
 
+import atexit
+import json
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 
 from passerby.models.clip_text import ClipTextSettings, ClipTextTower
 from passerby.models.clip_vit import ClipVisionTransformer, ClipVitSettings
@@ -29,3 +37,32 @@ def tiny_clip(settings=TEXT, seed=0):
         **tower.state_dict(),
         "logit_scale": torch.tensor(4.6),
     }
+
+
+@cache
+def clip_file():
+    """Return a file of a tiny CLIP, which this process deletes at its end."""
+    folder = tempfile.mkdtemp(prefix="passerby-clip-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    save_file({key: value.half() for key, value in tiny_clip().items()}, path := Path(folder) / "clip.safetensors")
+    return str(path)
+
+
+def two_stages(*, stages=("", ""), model=None):
+    """Return overrides of the tiny recipe for both stages of CLIP-ReID.
+
+    Args:
+        stages: further settings of each.
+        model: changes of the settings of the model.
+
+    """
+    prompts, images = stages
+    settings = {"backbone": "clip_vit", "architecture": ARCHITECTURE, "weights": clip_file(), **(model or {})}
+    losses = {"softmax": {"pieces": "projection"}, "triplet": {"pieces": "projection"}}
+    sampler = "data: {sampler: {kind: shuffle, size: 8}}, losses: {softmax: null, triplet: null}"
+    return [
+        f"model={json.dumps(settings)}", "model.last_stride=2", f"losses={json.dumps(losses)}",
+        f"method.prompts.text_tower={clip_file()}",
+        f"stages=[{{train: [market1501], epochs: 1, {sampler}, method: {{prompts: {{train: prompts}}}}{prompts}}}, "
+        f"{{train: [market1501], epochs: 1{images}}}]",
+    ]  # fmt: skip

@@ -5,6 +5,7 @@ import json
 from passerby.losses.mix import LossSettings
 from passerby.recipe import MethodSettings
 from tests.methods.steps import TEACHER
+from tests.models.tiny_clip import two_stages
 
 SGD = ["optim.name=sgd", "optim.lr=0.01", "optim.warmup_epochs=0", "evaluate=[]", "data.sampler.identities=2"]
 NO_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", *SGD]
@@ -55,6 +56,8 @@ METHODS = {
     "distil relations": unknown(
         distil={"teacher": TEACHER, "cosine": 0, "distances": 5.0, "angles": 5.0, "affinity": 5.0}
     ),
+    "prompts": [*SGD, *two_stages(), "model.neck=none"],
+    "prototypes": [*NO_NORM, "stages.0.epochs=1", "stages.0.iterations=3", ALONE, "method={prototypes: {}}"],
     "pseudo": [*NO_NORM, UNKNOWN, f"method={json.dumps({'pseudo': KMEANS})}"],
     "contrast": unknown(contrast=KMEANS),
     "spcl": unknown(spcl={"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}),
