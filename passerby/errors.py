@@ -6,6 +6,7 @@ allowed, and the nearest match where there is one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -26,6 +27,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+_PASSWORD = re.compile(r"([A-Za-z+]+:/{1,2}[^\s:/@]*):\S*@")
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with the passwords of addresses in it replaced.
+
+    >>> without_passwords("no file postgresql:/anna:secret@host/people")
+    'no file postgresql:/anna:***@host/people'
+    """
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def first_line(error: BaseException) -> str:

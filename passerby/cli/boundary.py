@@ -24,7 +24,7 @@ from typing import TextIO
 import typer
 
 from passerby.cli.output import GuardedOutput
-from passerby.errors import OtherProcessError, UserError, first_line
+from passerby.errors import OtherProcessError, UserError, first_line, without_passwords
 from passerby.files import reason
 
 TRACEBACK = "PASSERBY_TRACEBACK"
@@ -52,11 +52,11 @@ def report(error: BaseException) -> int:
         return BAD_INPUT
     sentence = explain(error)
     if sentence is not None:
-        typer.secho(f"Error: {sentence}", fg="red", err=True)
+        typer.secho(f"Error: {without_passwords(sentence)}", fg="red", err=True)
         return BAD_INPUT
     typer.secho(
-        f"a bug in passerby: {type(error).__name__}: {first_line(error)} (run the same with {TRACEBACK}=1 to see "
-        "where, and please report it)",
+        f"a bug in passerby: {type(error).__name__}: {without_passwords(first_line(error))} (run the same with "
+        f"{TRACEBACK}=1 to see where, and please report it)",
         fg="red",
         err=True,
     )

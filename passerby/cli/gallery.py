@@ -17,6 +17,7 @@ from passerby.cli.options import (
     with_options,
 )
 from passerby.device import InferenceSettings
+from passerby.errors import without_passwords
 
 if TYPE_CHECKING:
     from passerby.gallery import Gallery, Where
@@ -103,7 +104,7 @@ def gallery_add(
     count, notes = add_sources(place, sources, run=run)
     for note in notes:
         typer.echo(note, err=True)
-    typer.echo(f"{place}: {count:,} rows added")
+    typer.echo(f"{without_passwords(place)}: {count:,} rows added")
 
 
 @gallery_app.command("search")
@@ -160,19 +161,21 @@ def gallery_info(place: Place) -> None:
 @gallery_app.command("check")
 def gallery_check(place: Place) -> None:
     """Read all of a gallery and report faults (exit code 1)."""
-    faults = _open(place).check()
+    gallery = _open(place)
+    faults = gallery.check()
     for fault in faults:
         typer.echo(fault)
     if faults:
         raise typer.Exit(1)
-    typer.echo(f"{place}: no fault")
+    typer.echo(f"{gallery.place}: no fault")
 
 
 @gallery_app.command("delete")
 @_removes_rows
 def gallery_delete(place: Place, *, where: _Filters) -> None:
     """Remove rows from a gallery."""
-    typer.echo(f"{place}: {_open(place).delete(where.read()):,} rows removed")
+    gallery = _open(place)
+    typer.echo(f"{gallery.place}: {gallery.delete(where.read()):,} rows removed")
 
 
 @gallery_app.command("forget")
@@ -181,4 +184,6 @@ def gallery_forget(place: Place, *, where: _Filters) -> None:
     """Remove rows so that nothing of them stays in the files of a gallery, and note when and how many."""
     gallery, conditions = _open(place), where.read()
     count = gallery.forget(conditions) if conditions else gallery.apply_policy()
-    typer.echo(f"{place}: {count:,} rows forgotten")
+    if gallery.remains:
+        typer.echo(gallery.remains, err=True)
+    typer.echo(f"{gallery.place}: {count:,} rows forgotten")

@@ -73,8 +73,11 @@ class FolderGallery:
     An object may be used by several threads, and survives a fork, after which it opens the folder again.
     """
 
+    remains = ""
+
     def __init__(self, folder: Path, *, create: bool) -> None:
         self.folder = folder
+        self.place = str(folder)
         self.files = ShardFiles(folder / SHARDS)
         if create:
             _make(folder)

@@ -62,6 +62,16 @@ class GalleryInfo:
 class Gallery(Protocol):
     """Rows with vectors of one model that last; what has returned is on disk."""
 
+    @property
+    def place(self) -> str:
+        """The folder, or the address without its password, for messages."""
+        ...
+
+    @property
+    def remains(self) -> str:
+        """A sentence about traces of rows that the last `forget` had no right to remove; `""` = there are none."""
+        ...
+
     def info(self) -> GalleryInfo:
         """Return a description."""
         ...
@@ -94,7 +104,7 @@ class Gallery(Protocol):
         ...
 
     def delete(self, where: Where) -> int:
-        """Remove rows, overwrite their vectors, and return their number.
+        """Remove rows and return their number; a folder overwrites their vectors, a database reuses their places.
 
         Raises:
             UserError: no condition at all, or no right to write.
@@ -104,6 +114,8 @@ class Gallery(Protocol):
 
     def forget(self, where: Where) -> int:
         """Remove rows so that no byte of them stays in any file, write an audit line, and return their number.
+
+        What a database does not let its user remove is named by `remains`.
 
         Raises:
             UserError: no condition at all, or no right to write.

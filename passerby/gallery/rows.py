@@ -83,7 +83,8 @@ class GalleryRows:
         """Return the rows chosen by a mask (N,), by indices in that order, or by a slice."""
         numbers = np.arange(len(self))[rows]
         thumbnails = tuple(self.thumbnails[row] for row in numbers.tolist()) if self.thumbnails else ()
-        return replace(rows_of(self, COLUMNS, numbers), thumbnails=thumbnails)
+        without = replace(self, thumbnails=()) if thumbnails else self
+        return replace(rows_of(without, COLUMNS, numbers), thumbnails=thumbnails)
 
     @classmethod
     def join(cls, tables: Sequence[Self]) -> Self:

@@ -4,9 +4,21 @@ import json
 
 import numpy as np
 
-from passerby.gallery import GalleryRows
+from passerby.gallery import GalleryRows, Where
 
 MODEL = "small 0123456789abcdef"
+
+CONDITIONS = [
+    Where(),
+    Where(cameras=("yard",)),
+    Where(cameras=("yard", "stairs"), identities=("person-3",)),
+    Where(identities=("",)),
+    Where(since=1.7e9 + 20, until=1.7e9 + 60),
+    Where(attributes=(("bag", "true"), ("height", "3"))),
+    Where(attributes=(("hat", "red"),)),
+    Where(before=1.7e9 + 30),
+    Where(ids=(3, 5, 90)),
+]
 
 
 def random_rows(count, *, dimensions=16, seed=0, first=0):
@@ -54,3 +66,10 @@ def slow_search(rows, vectors, *, top):
     similarity = queries @ stored.T
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :top]
     return rows.id[order], np.take_along_axis(similarity, order, axis=1)
+
+
+def assert_same(found, expected):
+    """Compare all columns; vectors as they are stored."""
+    for name in ("id", "path", "camera", "time", "box", "tracklet", "identity", "attributes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    np.testing.assert_array_equal(found.vectors, expected.vectors.astype(np.float16).astype(np.float32))

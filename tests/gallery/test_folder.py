@@ -6,19 +6,7 @@ import pytest
 
 from passerby.errors import UserError
 from passerby.gallery import GalleryRows, Where, folder, open_gallery, scan, shards, tidying
-from tests.gallery.tables import MODEL, chosen, random_rows, slow_search
-
-CONDITIONS = [
-    Where(),
-    Where(cameras=("yard",)),
-    Where(cameras=("yard", "stairs"), identities=("person-3",)),
-    Where(identities=("",)),
-    Where(since=1.7e9 + 20, until=1.7e9 + 60),
-    Where(attributes=(("bag", "true"), ("height", "3"))),
-    Where(attributes=(("hat", "red"),)),
-    Where(before=1.7e9 + 30),
-    Where(ids=(3, 5, 90)),
-]
+from tests.gallery.tables import CONDITIONS, MODEL, assert_same, chosen, random_rows, slow_search
 
 
 @pytest.fixture
@@ -38,12 +26,6 @@ def filled(place, count=100):
     gallery = open_gallery(place, model_stamp=MODEL, create=True)
     rows = random_rows(count)
     return gallery, replace(rows, id=gallery.add(rows))
-
-
-def assert_same(found, expected):
-    for name in ("id", "path", "camera", "time", "box", "tracklet", "identity", "attributes"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
-    np.testing.assert_array_equal(found.vectors, expected.vectors.astype(np.float16).astype(np.float32))
 
 
 @pytest.mark.parametrize("where", CONDITIONS, ids=lambda where: "+".join(where.kinds) or "all")
