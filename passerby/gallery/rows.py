@@ -12,7 +12,7 @@ import numpy as np
 
 from passerby.errors import UserError
 from passerby.types import UNKNOWN, Bools, Doubles, Floats, Ints, Words
-from passerby.types.columns import column, rows_of
+from passerby.types.columns import column
 
 LARGEST_DEVIATION = 2e-3
 """How far the length of a unit vector may be from 1, once it is rounded to float16."""
@@ -83,8 +83,8 @@ class GalleryRows:
         """Return the rows chosen by a mask (N,), by indices in that order, or by a slice."""
         numbers = np.arange(len(self))[rows]
         thumbnails = tuple(self.thumbnails[row] for row in numbers.tolist()) if self.thumbnails else ()
-        without = replace(self, thumbnails=()) if thumbnails else self
-        return replace(rows_of(without, COLUMNS, numbers), thumbnails=thumbnails)
+        columns = {name: getattr(self, name)[numbers] for name in COLUMNS}
+        return replace(self, **columns, thumbnails=thumbnails)
 
     @classmethod
     def join(cls, tables: Sequence[Self]) -> Self:

@@ -115,7 +115,7 @@ def _negated_products(rows: Halves, slots: Ints | None, queries: torch.Tensor) -
 def chosen_rows(rows: Halves, slots: Ints) -> Halves:
     """Return some rows (N, D) of a mapped shard; of the file no more is read than the pages that they are on."""
     ranges = runs(slots)
-    if len(ranges) * LONG_RUN > len(slots):
+    if len(ranges) * LONG_RUN >= len(slots):  # also without any
         return np.asarray(rows[slots])
     return np.concatenate([rows[first:last] for first, last in ranges])
 
