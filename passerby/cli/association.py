@@ -38,21 +38,33 @@ def associate(
         Path | None,
         typer.Option(help="also write a page of all people", callback=file_to_write, show_default=False),
     ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder with the ground truth of each camera (CAMERA/gt/gt.txt, ids of people); adds IDF1 and HOTA",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     json_file: JsonFile = None,
 ) -> None:
     """Give the tracklets of several cameras one identity per person."""
     from passerby.association.associate import associate as associate_tracklets
+    from passerby.association.frame_scores import score_frames
     from passerby.commands.associating import (
         association_json,
         choose_association,
         describe_association,
         read_tracklets,
         scores_of,
+        with_truth,
         write_identities,
     )
 
     tracklets = read_tracklets(folders)
+    frames = None
+    if truth is not None:
+        tracklets, frames = with_truth(tracklets, folders, truth)
     settings, notes = choose_association(
         tracklets,
         threshold=threshold,
@@ -66,11 +78,12 @@ def associate(
         typer.echo(note, err=True)
     association = associate_tracklets(tracklets, settings)
     scores = scores_of(association)
-    sentences = describe_association(association, scores)
+    by_frame = None if frames is None else score_frames(frames, association.identity)
+    sentences = describe_association(association, scores, by_frame)
     typer.echo("\n".join(sentences))
     write_identities(out, association)
     if json_file is not None:
-        write_json(json_file, association_json(association, scores))
+        write_json(json_file, association_json(association, scores, by_frame))
     if report is not None:
         from passerby.report.identities_page import write_identities_page
 

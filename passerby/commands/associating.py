@@ -6,12 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from passerby.association.associate import Association, AssociationSettings
+from passerby.association.frame_scores import FrameScores, TruthFrame, true_identities
 from passerby.association.scores import AssociationScores, score_identities
 from passerby.association.topology import read_topology
 from passerby.errors import UserError
@@ -37,6 +38,25 @@ def read_tracklets(folders: Sequence[Path]) -> Tracklets:
 
     """
     return Tracklets.join([Tracklets.load(folder) for place in folders for folder in _tracklet_folders(place)])
+
+
+def with_truth(tracklets: Tracklets, folders: Sequence[Path], site: Path) -> tuple[Tracklets, list[TruthFrame]]:
+    """Return the tracklets with the true identities of their boxes, and all frames.
+
+    Args:
+        tracklets: of `read_tracklets`.
+        folders: as given to it.
+        site: folder with the ground truth of each camera.
+
+    Raises:
+        UserError: no truth of a camera, or the source of the tracklets is not known.
+
+    """
+    from passerby.tracking.truth import read_truth
+
+    places = [folder for place in folders for folder in _tracklet_folders(place)]
+    frames = read_truth(site, places, [Tracklets.load(place) for place in places])
+    return replace(tracklets, pid=true_identities(frames, len(tracklets))), frames
 
 
 def _tracklet_folders(place: Path) -> list[Path]:
@@ -110,9 +130,16 @@ def _seconds(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}"
 
 
-def describe_association(association: Association, scores: AssociationScores | None) -> list[str]:
+def describe_association(
+    association: Association, scores: AssociationScores | None, by_frame: FrameScores | None = None
+) -> list[str]:
     """Return the results as sentences."""
-    return list(_sentences(association, scores))
+    sentences = list(_sentences(association, scores))
+    if by_frame is not None:
+        parts = f"HOTA {by_frame.hota:.3f} (detection {by_frame.deta:.3f}, association {by_frame.assa:.3f})"
+        of = f"{by_frame.boxes:,} true boxes of {by_frame.frames:,} frames of all cameras"
+        sentences.append(f"  by frame: IDF1 {by_frame.idf1:.3f}, {parts}; {of}")
+    return sentences
 
 
 def _sentences(association: Association, scores: AssociationScores | None) -> Iterator[str]:
@@ -133,7 +160,9 @@ def _sentences(association: Association, scores: AssociationScores | None) -> It
         yield f"  identities of several people: {merged}; people with several identities: {split}"
 
 
-def association_json(association: Association, scores: AssociationScores | None) -> dict[str, object]:
+def association_json(
+    association: Association, scores: AssociationScores | None, by_frame: FrameScores | None = None
+) -> dict[str, object]:
     """Return the results as plain values, with the entries of each camera over time; unknown times are null."""
     table = association.tracklets
     order = np.lexsort((table.name, np.nan_to_num(table.first)))
@@ -157,6 +186,7 @@ def association_json(association: Association, scores: AssociationScores | None)
         "people_of_camera": {name: len({entry["identity"] for entry in rows}) for name, rows in entries.items()},
         "entries": entries,
         "scores": None if scores is None else _plain(asdict(scores)),
+        "scores_by_frame": None if by_frame is None else asdict(by_frame),
     }
 
 

@@ -70,6 +70,20 @@ class RunState:
     complete: bool = False
 
 
+def run_settings(out: Path) -> dict[str, object]:
+    """Return the settings of the run that wrote a folder of tracklets.
+
+    Raises:
+        UserError: the folder has none.
+
+    """
+    content = read_json(out / PROGRESS) if (out / PROGRESS).is_file() else None
+    settings = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        raise UserError(f"{out} has no {PROGRESS} of `passerby tracklets`, so the source of its tracklets is unknown")
+    return settings
+
+
 class TrackletFolder:
     """The folder of a run.
 
