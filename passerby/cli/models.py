@@ -24,6 +24,7 @@ from passerby.cli.options import (
     make_console,
     runs_a_model,
     runs_an_engine,
+    searches_on,
 )
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
@@ -69,6 +70,7 @@ def evaluate(
         typer.Option(help="average with the vector of the mirrored image; default: as the recipe"),
     ] = None,
     cameras_of: CamerasOf = None,
+    ray: RayAddress = None,
     input_text: InputText = None,
     json_file: JsonFile = None,
     *,
@@ -87,36 +89,39 @@ def evaluate(
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if input_text and run is None:
         raise UserError("--input describes an .onnx file; --embeddings holds vectors already")
+    if ray is not None and not rerank:
+        raise UserError("--ray searches the neighbours of --rerank, and has no effect without it")
     extras = Extras(rerank, open_set, background_bias, camera_norm)
-    if run is not None:
-        result = evaluate_run(
-            open_model(run, input_text or [], console, inference=inference),
-            on=on,
-            data=data,
-            masks=masks,
-            pattern=pattern,
-            cameras=cameras,
-            queries=queries,
-            flip=flip,
-            extras=extras,
-            cameras_of=cameras_of,
-            console=console,
-        )
-    else:
-        assert embeddings is not None
-        if flip or background_bias or masks or pattern or cameras_of:
-            raise UserError(
-                "--flip, --background-bias, --masks, --pattern and --cameras-of need the images, so give a run folder "
-                "instead of --embeddings"
+    with searches_on(ray):
+        if run is not None:
+            result = evaluate_run(
+                open_model(run, input_text or [], console, inference=inference),
+                on=on,
+                data=data,
+                masks=masks,
+                pattern=pattern,
+                cameras=cameras,
+                queries=queries,
+                flip=flip,
+                extras=extras,
+                cameras_of=cameras_of,
+                console=console,
             )
-        result = evaluate_vectors(
-            embeddings,
-            cameras=cameras or "standard",
-            queries=queries or "single",
-            extras=extras,
-            device=inference.device,
-            console=console,
-        )
+        else:
+            assert embeddings is not None
+            if flip or background_bias or masks or pattern or cameras_of:
+                raise UserError(
+                    "--flip, --background-bias, --masks, --pattern and --cameras-of need the images, so give a run "
+                    "folder instead of --embeddings"
+                )
+            result = evaluate_vectors(
+                embeddings,
+                cameras=cameras or "standard",
+                queries=queries or "single",
+                extras=extras,
+                device=inference.device,
+                console=console,
+            )
     print_scores([result], console)
     if json_file is not None:
         extra: dict[str, object] = (

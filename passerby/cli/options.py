@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -93,6 +94,18 @@ def import_files(files: list[Path] | None) -> None:
 
         for file in files:
             import_file(file)
+
+
+@contextlib.contextmanager
+def searches_on(ray: str | None) -> Iterator[None]:
+    """Search nearest neighbours over a Ray cluster within the block; nothing is loaded where there is no address."""
+    if ray is None:
+        yield
+        return
+    from passerby.commands.scaling import neighbours_on
+
+    with neighbours_on(ray):
+        yield
 
 
 def make_console() -> Console:

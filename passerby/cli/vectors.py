@@ -15,11 +15,13 @@ from passerby.cli.options import (
     InputText,
     JsonFile,
     ModelPath,
+    RayAddress,
     Threshold,
     file_to_write,
     make_console,
     runs_a_model,
     runs_an_engine,
+    searches_on,
 )
 from passerby.device import InferenceSettings, find_device
 from passerby.errors import UserError
@@ -157,6 +159,7 @@ def cluster(
             "--out", "-o", help="also write a .csv of path,cluster", callback=file_to_write, show_default=False
         ),
     ] = None,
+    ray: RayAddress = None,
     device: Device = "auto",
     json_file: JsonFile = None,
 ) -> None:
@@ -177,9 +180,12 @@ def cluster(
         typer.echo(note, err=True)
     if isinstance(choice.settings, GraphClustering) and (note := choice.settings.camera_note(vectors.cam)):
         typer.echo(note, err=True)
-    clustering = find_clusters(
-        vectors, choice.settings, camera_norm=choice.camera_norm, device=str(find_device(device))
-    )
+    if ray is not None and getattr(choice.settings, "distance", "") == "ca_jaccard":
+        raise UserError("--ray searches neighbours among all images; distance=ca_jaccard is computed without it")
+    with searches_on(ray):
+        clustering = find_clusters(
+            vectors, choice.settings, camera_norm=choice.camera_norm, device=str(find_device(device))
+        )
     typer.echo(describe_clusters(clustering))
     if out is not None:
         write_clusters(out, vectors, clustering.clusters)

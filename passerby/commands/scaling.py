@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from passerby.encoders import UNGIVEN, GivenCamera, Model, Trained, model_stamp
 from passerby.errors import UserError
 from passerby.scale.blocks import Workers
 from passerby.scale.embedding import embed_parts, uses_gpus
+from passerby.scale.neighbours import neighbours_over
 from passerby.scale.session import ray_session, require_cluster
 from passerby.scale.worker import BlockWorker, WorkerSettings
 from passerby.types import Embeddings, SplitName
@@ -107,6 +109,18 @@ def embed_on_ray(
     table.save(out)
     shutil.rmtree(folder)
     return EmbeddedTable(count, dimension, left_out)
+
+
+@contextmanager
+def neighbours_on(address: str) -> Iterator[None]:
+    """Search the neighbours of clustering and re-ranking over a Ray cluster within the block.
+
+    Raises:
+        UserError: the cluster cannot be used, or a failure of it.
+
+    """
+    with ray_session(address) as ray, neighbours_over(ray):
+        yield
 
 
 def _stamps(model: Model, settings: WorkerSettings, *, images: str, dataset: str) -> dict[str, str | bool]:

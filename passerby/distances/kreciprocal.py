@@ -10,7 +10,9 @@ equations 3 to 12. The clustering variant is the one of Ge et al., "Self-paced c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +37,12 @@ from passerby.types import Floats, Ints, Rerank
 
 Variant = Literal["rerank", "cluster"]
 """`rerank`: k1 + 1 neighbours, distances divided by the largest of their row; `cluster`: k1 neighbours, as they are."""
+
+NeighbourSearch = Callable[[PairwiseDistances, int], tuple[Ints, Floats, Floats]]
+"""Maps the distances of a set to itself and K to rows and values (N, K) of the nearest, itself first, and the largest
+value of each row (N,); values are those of a block."""
+
+_SEARCH: ContextVar[NeighbourSearch | None] = ContextVar("neighbour search", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +161,22 @@ def nearest_neighbours(sides: tuple[ScaledVectors, ...], count: int, *, metric: 
     """Return the `count` nearest (fewer in a smaller set) of every image of the joined sides, itself first."""
     source = PairwiseDistances(sides, sides, metric)
     count = min(count, source.shape[0])
-    find = _by_halves if sides[0].rows.device.type == "cpu" else _by_rows
-    row, square, largest = find(source, count)
+    search = _SEARCH.get() or (_by_halves if sides[0].rows.device.type == "cpu" else _by_rows)
+    row, square, largest = search(source, count)
     assert row.min(initial=0) >= 0  # distances that are not finite would leave -1, and the kernels do not check bounds
     square, largest = (squared_in_place(torch.from_numpy(values), metric).numpy() for values in (square, largest))
     square[:, 0] = SMALLEST_SQUARE
     return Neighbours(row, square, largest)
+
+
+@contextmanager
+def searched_by(search: NeighbourSearch) -> Iterator[None]:
+    """Find the neighbours of `nearest_neighbours` by another search within the block, for example on many machines."""
+    token = _SEARCH.set(search)
+    try:
+        yield
+    finally:
+        _SEARCH.reset(token)
 
 
 def _by_halves(source: PairwiseDistances, count: int) -> tuple[Ints, Floats, Floats]:

@@ -17,9 +17,10 @@ if find_spec("ray") is None or find_spec("pyarrow") is None:
     pytest.skip("the extra ray is not installed", allow_module_level=True)
 
 from passerby.errors import UserError
+from passerby.files import read_json
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import load_recipe
-from passerby.scale import embedding
+from passerby.scale import embedding, neighbours
 from passerby.scale.session import ENVIRONMENT, LOOPBACK, local_cluster, require_cluster
 from passerby.types import Embeddings
 from passerby.types.parts import count_parts
@@ -175,3 +176,46 @@ def test_the_command_writes_the_table_of_one_process_and_reports_a_broken_image(
     for name in ("feature", "flip", "input_mask", "dataset", "model"):
         assert getattr(first, name) == getattr(second, name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.npz", "images", "over.npz"]
+
+
+# ---- neighbours
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """16 people at two cameras, 6 images of each at each, roles alternating."""
+    generator = np.random.default_rng(0)
+    people = np.repeat(np.arange(16), 12)
+    vectors = np.eye(16, 24, dtype=np.float32)[people] + 0.12 * generator.normal(size=(192, 24)).astype(np.float32)
+    cam, role = np.tile([0, 1], 96), np.tile(["query", "gallery", "gallery"], 64)
+    file = tmp_path_factory.mktemp("table") / "table.npz"
+    Embeddings(vectors, people, cam, role).save(file)
+    return file
+
+
+def test_neighbours_of_shards_cluster_and_rerank_as_in_one_process(ray, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(neighbours, "SHARD", 50)
+    commands = {
+        "linkage": ("cluster", table, "--camera-norm", "none"),
+        "dbscan": ("cluster", table, "k1=10", "eps=0.5", "--kind", "dbscan"),
+        "evaluate": ("evaluate", "--embeddings", table, "--rerank"),
+    }
+    for name, words in commands.items():
+        alone = run(*words, "--json", tmp_path / f"{name}.json")
+        over = run(*words, "--ray", "local", "--json", tmp_path / f"{name}_ray.json")
+        assert alone.exit_code == over.exit_code == 0, over.output
+        assert over.output == alone.output
+        assert_near(read_json(tmp_path / f"{name}_ray.json"), read_json(tmp_path / f"{name}.json"))
+
+
+def assert_near(value, expected):
+    """Compare plain values; numbers may differ by 1e-6, as sums of products do with the size of the matrices."""
+    if isinstance(expected, dict):
+        assert value.keys() == expected.keys()
+        value, expected = list(value.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert len(value) == len(expected)
+        for pair in zip(value, expected, strict=True):
+            assert_near(*pair)
+    else:
+        assert value == (pytest.approx(expected, abs=1e-6) if isinstance(expected, float) else expected)

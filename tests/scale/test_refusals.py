@@ -67,6 +67,15 @@ def test_a_numbered_gpu_is_refused(model, photo):
     assert "Ray gives each worker a GPU of its own" in text
 
 
+def test_ray_without_an_effect_is_refused(tmp_path):
+    file = tmp_path / "table.npz"
+    ones = np.ones(8, np.int64)
+    Embeddings(np.eye(8, dtype=np.float32), ones, ones, np.full(8, "query")).save(file)
+    assert "no effect without it" in flat(refused("evaluate", "--embeddings", file, "--ray", "local"))
+    words = ("--kind", "dbscan", "distance=ca_jaccard", "--ray", "local")
+    assert "distance=ca_jaccard is computed without it" in flat(refused("cluster", file, *words))
+
+
 # ---- a worker, without a cluster
 
 
