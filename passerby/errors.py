@@ -33,12 +33,12 @@ _PASSWORD = re.compile(r"([A-Za-z+]+:/{1,2}[^\s:/@]*):\S*@")
 
 
 def without_passwords(text: str) -> str:
-    """Return a text with the passwords of addresses in it replaced.
+    """Return a text without the passwords of addresses in it.
 
     >>> without_passwords("no file postgresql:/anna:secret@host/people")
-    'no file postgresql:/anna:***@host/people'
+    'no file postgresql:/anna@host/people'
     """
-    return _PASSWORD.sub(r"\1:***@", text)
+    return _PASSWORD.sub(r"\1@", text)
 
 
 def first_line(error: BaseException) -> str:

@@ -38,6 +38,7 @@ from passerby.cli.tracking import tracking_app
 from passerby.cli.training import training_app
 from passerby.cli.vectors import vectors_app
 from passerby.cli.visualise import visualise_app
+from passerby.errors import without_passwords
 from passerby.threads import bound_spin
 
 
@@ -51,6 +52,8 @@ class _Commands(TyperGroup):
             raise
         except (Exception, KeyboardInterrupt) as error:
             if hasattr(error, "exit_code"):  # how a command is used: typer explains that itself
+                if hasattr(error, "message"):
+                    error.message = without_passwords(str(error.message))
                 raise
             raise typer.Exit(report(error)) from error
 

@@ -116,6 +116,9 @@ def gallery_search(
     run: Annotated[Path, typer.Option(help="the run or model file of the gallery's vectors", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="maximum number of results")] = 10,
     threshold: Threshold = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="search by the index of a gallery in PostgreSQL")
+    ] = False,
     input_text: InputText = None,
     *,
     where: _Filters,
@@ -128,7 +131,9 @@ def gallery_search(
 
     gallery = _open(place, stamp=model_stamp(run))
     model = open_model(run, input_text or [], make_console(), inference=inference)
-    answers = search_gallery(gallery, model, images, count=count, threshold=threshold, where=where.read())
+    answers = search_gallery(
+        gallery, model, images, count=count, threshold=threshold, where=where.read(), approximate=approximate
+    )
     for answer in answers:
         lines = answer.lines() or ["     nothing"]
         typer.echo("\n".join([answer.query, *lines] if len(answers) > 1 else lines))
@@ -148,6 +153,21 @@ def gallery_list(
     rows = _open(place).list(where.read(), limit=limit)
     for row in range(len(rows)):
         typer.echo(describe_row(rows, row))
+
+
+@gallery_app.command("index")
+def gallery_index(
+    place: Place,
+    memory: Annotated[
+        int | None, typer.Option(min=1, help="MB of the server's memory for it, else as the server is set up")
+    ] = None,
+) -> None:
+    """Make the index of a gallery in PostgreSQL for `search --approximate`."""
+    from passerby.gallery import require_indexed
+
+    gallery = require_indexed(_open(place))
+    gallery.build_index(megabytes=memory)
+    typer.echo(f"{gallery.place}: index made")
 
 
 @gallery_app.command("info")

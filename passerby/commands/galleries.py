@@ -12,7 +12,7 @@ import numpy as np
 from passerby.commands.gallery_sources import GallerySource, read_source
 from passerby.encoders import Model, images_of, model_stamp, require_maskless
 from passerby.errors import UserError
-from passerby.gallery import EVERYTHING, Gallery, GalleryInfo, GalleryRows, Where, open_gallery
+from passerby.gallery import EVERYTHING, Gallery, GalleryInfo, GalleryRows, Where, open_gallery, require_indexed
 from passerby.tracking.clock import read_start
 from passerby.types import Floats
 
@@ -118,19 +118,23 @@ def search_gallery(
     count: int,
     threshold: float | None = None,
     where: Where = EVERYTHING,
+    approximate: bool = False,
 ) -> list[GalleryAnswer]:
     """Search a gallery for images, or for all images below folders.
 
     Raises:
-        UserError: no image, one that cannot be read, or vectors of another length.
+        UserError: no image, one that cannot be read, vectors of another length, or no index.
 
     """
+    if approximate:
+        require_indexed(gallery)
     require_maskless(model)
     images = [str(path) for place in places for path, _ in images_of(place)]
     if not images:
         raise UserError(f"no image in {', '.join(map(str, places))}")
+    vectors = model.vectors(np.array(images))
     return answer_vectors(
-        gallery, images, model.vectors(np.array(images)), count=count, threshold=threshold, where=where
+        gallery, images, vectors, count=count, threshold=threshold, where=where, approximate=approximate
     )
 
 
@@ -142,9 +146,11 @@ def answer_vectors(
     count: int,
     threshold: float | None = None,
     where: Where = EVERYTHING,
+    approximate: bool = False,
 ) -> list[GalleryAnswer]:
     """Return the answers for vectors (Q, D) by the names of their queries; see `search_gallery`."""
-    hits = gallery.search(vectors, top=count, where=where)
+    search = require_indexed(gallery).search_approximately if approximate else gallery.search
+    hits = search(vectors, top=count, where=where)
     answers = []
     for query, name in enumerate(names):
         rows, similarity = hits.of(query)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from passerby.errors import UserError
 from passerby.gallery.rows import EVERYTHING, GalleryRows, Hits, Where
@@ -149,6 +149,41 @@ class Gallery(Protocol):
         ...
 
 
+@runtime_checkable
+class IndexedGallery(Gallery, Protocol):
+    """A gallery that may have an index for approximate search beside the exact one."""
+
+    def build_index(self, *, megabytes: int | None = None) -> None:
+        """Make the index, anew if there is one; additions wait meanwhile.
+
+        Args:
+            megabytes: memory for it; None = as the store is set up.
+
+        Raises:
+            UserError: no vector yet, longer ones than an index can have, or no right to make it.
+
+        """
+        ...
+
+    def search_approximately(
+        self, vectors: Floats, *, top: int, where: Where = EVERYTHING, breadth: int | None = None
+    ) -> Hits:
+        """Find nearly all of the K = `top` most similar rows; as many as exactly, and with exact similarities.
+
+        Args:
+            vectors: (Q, D) of any length but zero, of the gallery's model.
+            top: answers per query at most, >= 1.
+            where: rows that are searched.
+            breadth: candidates, 1 to 1000, of which the best are returned: more of them miss fewer rows and take
+                longer; None = twice `top`, at least 100.
+
+        Raises:
+            UserError: no index, vectors of another length, or not finite.
+
+        """
+        ...
+
+
 OpenStore = Callable[..., Gallery]
 
 STORES = {
@@ -196,6 +231,18 @@ def open_gallery(place: object, *, model_stamp: str | None = None, create: bool 
     module, function = STORES[store_of(text)]
     open_store: OpenStore = getattr(import_module(module), function)
     return open_store(text, model_stamp=model_stamp, create=create)
+
+
+def require_indexed(gallery: Gallery) -> IndexedGallery:
+    """Return a gallery that may have an index.
+
+    Raises:
+        UserError: it is in a folder.
+
+    """
+    if not isinstance(gallery, IndexedGallery):
+        raise UserError(f"{gallery.place} is a folder, which has no index; only a gallery in PostgreSQL may have one")
+    return gallery
 
 
 def require_model(place: str, stored: str, given: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -75,6 +76,7 @@ class GallerySession:
             connection = psycopg.connect(**options, autocommit=True)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise UserError(_about_connecting(self.address, error)) from error
+        weakref.finalize(self, _close, connection, os.getpid())
         connection.execute(f"SET lock_timeout = '{WAIT}s'")
         self.prepare(connection)
         return connection
@@ -82,12 +84,15 @@ class GallerySession:
     def close(self) -> None:
         """End the connection."""
         with self._lock:
-            if self._connection is not None and self._process == os.getpid():
-                self._connection.close()
+            if self._connection is not None:
+                _close(self._connection, self._process)
             self._connection = None
 
-    def __del__(self) -> None:
-        self.close()
+
+def _close(connection: Connection, process: int) -> None:
+    """End a connection in the process that opened it; in another one, after a fork, this would end it for both."""
+    if process == os.getpid():
+        connection.close()
 
 
 @contextmanager

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from passerby.distances.nearest import smallest
-from passerby.gallery.postgres.stored_rows import HalfVector, fetch_rows, stream_vectors, to_binary
+from passerby.gallery.postgres.stored_rows import HalfVector, fetch_rows, from_binary, stream_vectors, to_binary
 from passerby.gallery.postgres.tables import Tables, sql_conditions
-from passerby.gallery.rows import GalleryRows, Hits, Where
+from passerby.gallery.rows import Hits, Where
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
 
@@ -65,16 +65,20 @@ def search_by_index(
 
     """
     end, values = sql_conditions(where)
-    statement = tables.sql(f"SELECT id FROM {{0}}{end} ORDER BY vector <#> %s LIMIT %s")
+    statement = tables.sql(f"SELECT id, vector FROM {{0}}{end} ORDER BY vector <#> %s LIMIT %s")
+    cursor = connection.cursor(binary=True)
     connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(breadth),))
     connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
     ids = []
     for query, encoded in zip(vectors, to_binary(vectors), strict=True):
-        lines = connection.execute(statement, [*values, encoded, max(breadth, top)]).fetchall()
+        lines = cursor.execute(statement, [*values, encoded, max(breadth, top)]).fetchall()
         if len(lines) < top:
             ids.append(_nearest_by_server(connection, tables, query, top=top, where=where))
-        else:
-            ids.append(np.array(lines, np.int64).reshape(-1))
+            continue
+        numbers, halves = zip(*cast("list[tuple[int, HalfVector]]", lines), strict=True)
+        candidates = np.array(numbers, np.int64)
+        order, _ = _ordered(candidates, from_binary(halves, len(query)), query, top=top)
+        ids.append(candidates[order])
     return _scored(connection, tables, vectors, ids, top=top)
 
 
@@ -115,20 +119,19 @@ def _nearest_of_stream(
 
 
 def _scored(connection: Connection, tables: Tables, vectors: Floats, ids: list[Ints], *, top: int) -> Hits:
-    """Return candidates with their exact similarities, best first, at most K of each query."""
+    """Return rows (at most K of each query) with their exact similarities, best first."""
     wanted = np.unique(np.concatenate(ids)) if ids else np.empty(0, np.int64)
     rows = fetch_rows(connection, tables, " WHERE id = ANY(%s::bigint[]) ORDER BY id", [wanted.tolist()])
     result = np.full((len(vectors), top), UNKNOWN, np.int64)
     similarity = np.full((len(vectors), top), np.nan, np.float32)
     for query, numbers in enumerate(ids):
-        places = np.searchsorted(rows.id, numbers)
-        exact = rows.vectors[places].astype(np.float64) @ vectors[query].astype(np.float64)
-        rounded = exact.astype(np.float32)
-        order = np.lexsort((numbers, -rounded))[:top]
-        result[query, : len(order)], similarity[query, : len(order)] = numbers[order], rounded[order]
-    return Hits(result, similarity, _present(rows, result))
+        order, values = _ordered(numbers, rows.vectors[np.searchsorted(rows.id, numbers)], vectors[query], top=top)
+        result[query, : len(order)], similarity[query, : len(order)] = numbers[order], values
+    return Hits(result, similarity, rows)
 
 
-def _present(rows: GalleryRows, ids: Ints) -> GalleryRows:
-    """Return the rows whose ids are in an answer: candidates of an index may be more."""
-    return rows.select(cast("Ints", np.flatnonzero(np.isin(rows.id, ids))))
+def _ordered(ids: Ints, stored: Floats, query: Floats, *, top: int) -> tuple[Ints, Floats]:
+    """Return the order (K or fewer) of rows by ids (N,) and stored vectors (N, D), and their similarities."""
+    exact = (stored.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+    order = np.lexsort((ids, -exact))[:top]
+    return order, exact[order]

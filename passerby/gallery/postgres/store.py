@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from passerby.gallery.postgres.connection import Connection
 
 
+def _prepare(connection: Connection) -> None:
+    find_vector_types(connection)
+    register_vectors(connection)
+
+
 class PostgresGallery:
     """A gallery in a database; made by `open_gallery`.
 
@@ -50,19 +55,15 @@ class PostgresGallery:
         self.place = address.place
         self.remains = ""
         self.tables = Tables(address.name)
-        self.session = GallerySession(address, prepare=self._prepare)
+        self.session = GallerySession(address, prepare=_prepare)
         with self.session.using() as connection:
             if not self.tables.exist(connection):
                 if not create:
                     raise UserError(f"no gallery at {self.place}; `passerby gallery add {self.place} FILE` makes one")
                 with self.session.writing():
                     self.tables.make(connection)
-                self._prepare(connection)
+                _prepare(connection)
             self.tables.require_format(connection, self.place)
-
-    def _prepare(self, connection: Connection) -> None:
-        find_vector_types(connection)
-        register_vectors(connection)
 
     def close(self) -> None:
         """End the connection; see `Gallery`."""
@@ -161,15 +162,7 @@ class PostgresGallery:
             return connection.execute(self.tables.sql(statement), lists).rowcount
 
     def build_index(self, *, megabytes: int | None = None) -> None:
-        """Make the index for `search_approximately`, anew if there is one; additions wait meanwhile.
-
-        Args:
-            megabytes: memory of the server for it; None = as the server is set up.
-
-        Raises:
-            UserError: no vector yet, or longer ones than an index can have.
-
-        """
+        """Make the index; see `IndexedGallery`."""
         with self.session.writing() as connection:
             self.tables.lock(connection)
             if not self.tables.dimensions(connection):
@@ -191,19 +184,7 @@ class PostgresGallery:
     def search_approximately(
         self, vectors: Floats, *, top: int, where: Where = EVERYTHING, breadth: int | None = None
     ) -> Hits:
-        """Find nearly all of the most similar rows by the index; as many as exactly, and with exact similarities.
-
-        Args:
-            vectors: (Q, D) of any length but zero, of the gallery's model.
-            top: answers per query at most, >= 1.
-            where: rows that are searched.
-            breadth: candidates, 1 to 1000, of which the best are returned; more find more of the true ones, in more
-                time; None = twice `top`, at least 100.
-
-        Raises:
-            UserError: no index, vectors of another length, or not finite.
-
-        """
+        """Find nearly all of the most similar rows by the index; see `IndexedGallery`."""
         vectors = unit_rows(np.asarray(vectors, np.float32))
         breadth = min(max(2 * top, LEAST_BREADTH), MOST_BREADTH) if breadth is None else breadth
         with self.session.reading() as connection:
