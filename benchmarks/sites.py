@@ -37,6 +37,12 @@ def last_scores(folder: Path) -> dict[str, float]:
     return {name: found["plain"]["mAP"] for name, found in entry.items()}
 
 
+def last_rank1(folder: Path) -> dict[str, float]:
+    """Return the rank-1 in percent of each site at the end of a run."""
+    entry = json.loads((folder / "scores.json").read_text())
+    return {name: found["plain"]["cmc"]["1"] for name, found in entry.items()}
+
+
 def finished(out: Path, name: str) -> list[Path]:
     """Return the folders of that name, one for each seed, whose runs have come to their end."""
     return [path.parent for path in sorted(out.glob(f"seed-*/{glob.escape(name)}/scores.json"))]

@@ -67,6 +67,21 @@ def number_proxies(labels: Ints, cam: Ints) -> ProxyRows:
     return ProxyRows(of_image, pairs[:, 0], pairs[:, 1])
 
 
+def require_cameras(ctx: MethodContext, *, method: str) -> None:
+    """Require unlabelled images of two known cameras or more.
+
+    Raises:
+        UserError: there are fewer.
+
+    """
+    lack = lack_of_cameras(ctx.stage.train.cam[unlabelled_rows(ctx.stage)])
+    if lack:
+        raise UserError(
+            f"method.{method} compares cameras, and in {ctx.stage.name} {lack}: leave it out, or give images "
+            "of two cameras or more, with the number of the camera in their file names"
+        )
+
+
 class CameraProxiesSettings(BaseMethodSettings):
     """Camera proxies: CAP (Wang et al., AAAI 2021), O2CAP (TIP 2022), or the camera term of PPLR (CVPR 2022)."""
 
@@ -145,7 +160,8 @@ class CameraProxies(Method, settings_class=CameraProxiesSettings):
     2022; of `other`: Cho et al., "Part-based Pseudo Label Refinement for Unsupervised Person Re-identification", CVPR
     2022.
     Differs from the papers: batches are dealt by clusters (`data.sampler`), where CAP and O2CAP draw 4 images of each
-    of 8 proxies; proxies are updated after the step, and not within the backward pass; of PPLR, whole images alone.
+    of 8 proxies; proxies are updated after the step, and not within the backward pass; of PPLR, whole images
+    alone (`pplr.cameras` has stripes too).
 
     """
 
@@ -169,12 +185,7 @@ class CameraProxies(Method, settings_class=CameraProxiesSettings):
             UserError: fewer than two cameras of unlabelled images are known.
 
         """
-        lack = lack_of_cameras(ctx.stage.train.cam[unlabelled_rows(ctx.stage)])
-        if lack:
-            raise UserError(
-                f"method.camera_proxies compares cameras, and in {ctx.stage.name} {lack}: leave it out, or give images "
-                "of two cameras or more, with the number of the camera in their file names"
-            )
+        require_cameras(ctx, method="camera_proxies")
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Set the proxies to the mean directions of the images of each cluster and camera.

@@ -18,19 +18,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from passerby.clustering.algorithms import AnyClustering, DbscanSettings
 from passerby.distances.nearest import smallest
+from passerby.losses.camera_proxies import other_camera_losses
 from passerby.losses.loss import class_means
+from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
-from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.camera_proxies import number_proxies, require_cameras
+from passerby.methods.clustered import Clustered, ClusteredSettings, unit, unlabelled_rows
 from passerby.methods.heads import HeadList
 from passerby.methods.settings import RecipeView, StageView
 from passerby.models.embedder import bnneck
-from passerby.types import Batch, Floats, Ints, Output
+from passerby.types import UNKNOWN, Batch, Floats, Ints, Output
 
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 _BLOCK = 1024
+TEMPERATURE = 0.07
+"""Divisor of the cosines with camera proxies, as published."""
 
 
 def cross_agreement(whole: Floats, part: Floats, *, neighbours: int = 20, device: str = "cpu") -> Floats:
@@ -107,6 +112,11 @@ class PplrSettings(ClusteredSettings):
         5, description="first epoch, from 0, in which the labels of stripes are smoothed"
     )
     triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the soft-margin triplet of whole images")
+    cameras: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="weight of the contrast of whole images, and of stripes, with the proxies of their cluster in "
+        "other cameras; the form of PPLR with cameras: 0.5, on MSMT17 1",
+    )
 
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require an epoch that smooths the labels of stripes, where its number is set."""
@@ -127,16 +137,31 @@ class Pplr(Clustered, settings_class=PplrSettings):
 
     settings: PplrSettings
     agreement: Tensor
+    proxies: Tensor
+    proxy_cluster: Tensor
+    proxy_camera: Tensor
+    of_image: Tensor
 
     def __init__(self, settings: PplrSettings) -> None:
         super().__init__(settings)
         self.register_buffer("agreement", torch.empty(0, 0))  # (N, P)
+        self.register_buffer("proxies", torch.empty(0, 0, 0))  # (1 + P, R, D) of whole images, then of each stripe
+        self.register_buffer("proxy_cluster", torch.empty(0, dtype=torch.int64))  # (R,)
+        self.register_buffer("proxy_camera", torch.empty(0, dtype=torch.int64))  # (R,)
+        self.register_buffer("of_image", torch.empty(0, dtype=torch.int64))  # (N,) row of the proxies, -1 = none
         self.necks = nn.ModuleList()
         self.heads = HeadList()  # of the whole, then of each stripe
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Give each stripe a neck."""
+        """Give each stripe a neck.
+
+        Raises:
+            UserError: cameras are to be compared, and fewer than two of unlabelled images are known.
+
+        """
         super().on_stage_start(ctx)
+        if self.settings.cameras:
+            require_cameras(ctx, method="pplr.cameras")
         count = ctx.embedder.settings.stripes
         assert count is not None, "the recipe is checked"
         self.necks = nn.ModuleList(bnneck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
@@ -155,6 +180,8 @@ class Pplr(Clustered, settings_class=PplrSettings):
         inputs = [torch.from_numpy(vectors.after_neck).to(ctx.device), *stripes]
         identities = torch.from_numpy(labels[known]).to(ctx.device)
         self.heads = HeadList.from_rows([class_means(F.normalize(each[rows]), identities) for each in inputs])
+        if self.settings.cameras:
+            self._set_proxies(ctx, inputs, labels=labels)
         ctx.log_metrics("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
     def _agreement(self, ctx: MethodContext, stripes: Sequence[Tensor]) -> Tensor:
@@ -164,6 +191,17 @@ class Pplr(Clustered, settings_class=PplrSettings):
         parts = [unit(self.evened(stripe.cpu().numpy(), cam)) for stripe in stripes]
         columns = [cross_agreement(whole, part, neighbours=neighbours, device=self.device) for part in parts]
         return torch.from_numpy(np.stack(columns, axis=1))
+
+    def _set_proxies(self, ctx: MethodContext, inputs: Sequence[Tensor], *, labels: Ints) -> None:
+        """Set the proxies of the epoch to the mean directions of each input (N, D) by cluster and camera."""
+        rows = number_proxies(np.where(unlabelled_rows(ctx.stage), labels, UNKNOWN), ctx.stage.train.cam)
+        columns = (rows.cluster, rows.camera, rows.of_image)
+        self.proxy_cluster, self.proxy_camera, self.of_image = (
+            torch.from_numpy(each).to(ctx.device) for each in columns
+        )
+        has_proxy = self.of_image >= 0
+        of_image = self.of_image[has_proxy]
+        self.proxies = torch.stack([class_means(F.normalize(each[has_proxy]), of_image) for each in inputs])
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses of whole images and of stripes, with labels that each refines for the other."""
@@ -179,14 +217,29 @@ class Pplr(Clustered, settings_class=PplrSettings):
             "whole": LossTerm(refined_by_parts(logits, parts, labels, agreement, trust=settings.trust)),
             "stripes": LossTerm(torch.stack(smoothed).mean()),
         }
+        if settings.cameras and len(self.proxy_cluster):  # else no image of a cluster has a known camera
+            terms["other cameras"] = LossTerm(self._camera_loss(batch, [out.after_neck, *stripes]), settings.cameras)
         if settings.triplet:
             features, identities = ctx.gather(out.before_neck, labels, use="mining")
             terms["soft-margin triplet"] = LossTerm(triplet_loss(features, identities, form="soft"), settings.triplet)
         return terms
 
+    def _camera_loss(self, batch: Batch, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the contrast of whole images (B, D) plus the mean of that of their stripes, each the mean over B."""
+        rows = self.of_image[batch.index]
+        columns = (self.proxy_cluster, self.proxy_camera)
+        losses = []
+        for vectors, proxies in zip(inputs, self.proxies, strict=True):
+            directions = F.normalize(to_full_precision(vectors))
+            each = other_camera_losses(directions, rows.clamp(min=0), proxies, *columns, temperature=TEMPERATURE)
+            losses.append(each.masked_fill(rows < 0, 0).mean())
+        return losses[0] + torch.stack(losses[1:]).mean()
+
     def on_stage_end(self, ctx: MethodContext) -> None:
-        """Discard necks and classifiers."""
+        """Discard necks, classifiers and proxies."""
         self.necks, self.heads, self.agreement = nn.ModuleList(), HeadList(), self.agreement[:0]
+        self.proxies, self.of_image = self.proxies[:, :0], self.of_image[:0]
+        self.proxy_cluster, self.proxy_camera = self.proxy_cluster[:0], self.proxy_camera[:0]
 
     def get_extra_state(self) -> list[int]:
         """Return the dimension of each neck."""

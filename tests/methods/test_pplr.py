@@ -1,16 +1,21 @@
 """Part-based pseudo-label refinement against numbers computed elsewhere."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from torch.nn import functional as F
 
 from passerby.distances.camera_norm import normalise_cameras
 from passerby.errors import UserError
+from passerby.losses.camera_proxies import other_camera_losses
+from passerby.losses.loss import class_means
 from passerby.losses.triplet import triplet_loss
+from passerby.methods.camera_proxies import number_proxies
 from passerby.methods.clustered import unit
 from passerby.methods.pplr import cross_agreement, refined_by_parts, smoothed_by_agreement
 from passerby.training.session import train
@@ -127,6 +132,48 @@ def test_agreement_compares_the_vectors_that_are_clustered_with_normalised_strip
     expected = [cross_agreement(whole, without_cameras(each), neighbours=4) for each in normed]
     torch.testing.assert_close(method.agreement, torch.from_numpy(np.stack(expected, axis=1)))
     assert not torch.equal(method.agreement[:, 0], method.agreement[:, 1])
+
+
+CAMERAS = "method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4, cameras: 0.5}"
+
+
+def test_whole_images_and_stripes_are_compared_with_proxies_of_other_cameras(unknown):
+    run = unknown(CAMERAS, "model.stripes=2")
+    method, vectors, labels = run.state.methods["pplr"], run.context.vectors(), run.state.counters.labels
+    rows = number_proxies(labels.numpy(), run.context.stage.train.cam)
+    of_image = torch.from_numpy(rows.of_image)
+    stripes = [neck.eval()(torch.from_numpy(vectors.stripes[:, n])).detach() for n, neck in enumerate(method.necks)]
+    inputs = [F.normalize(each) for each in (torch.from_numpy(vectors.after_neck), *stripes)]
+    proxies = [class_means(each, of_image) for each in inputs]
+    torch.testing.assert_close(method.proxies, torch.stack(proxies))
+    method.necks.train()
+    batch = some(run, rows=(22, 3, 8, 17, 5, 12), labels=labels)
+    out = run.state.embedder(batch.inputs)
+    term = method.losses(run.context, batch, out)["other cameras"]
+    seen = [out.after_neck, *(neck(out.stripes[:, n]) for n, neck in enumerate(method.necks))]
+    columns = (torch.from_numpy(rows.cluster), torch.from_numpy(rows.camera))
+    whole, first, second = (
+        other_camera_losses(F.normalize(each), of_image[batch.index], proxy, *columns, temperature=0.07).mean()
+        for each, proxy in zip(seen, proxies, strict=True)
+    )
+    torch.testing.assert_close(term.value, whole + (first + second) / 2)
+    assert term.weight == 0.5
+    assert term.value.item() > 0
+
+
+def test_images_of_unknown_camera_have_no_part_in_the_camera_loss(unknown):
+    run = unknown(CAMERAS, "model.stripes=2")
+    method, train = run.state.methods["pplr"], run.state.stage.train
+    cam = np.where(np.arange(len(train)) < 12, train.cam, -1)
+    run.state.stage = replace(run.state.stage, train=replace(train, cam=cam))
+    method.on_epoch_start(run.context, run.state.counters.labels.numpy())
+    assert (method.of_image >= 0).tolist() == [True] * 12 + [False] * 12
+    batch = some(run, rows=(13, 22, 17, 14), labels=run.state.counters.labels)
+    terms = method.losses(run.context, batch, run.state.embedder(batch.inputs))
+    assert terms["other cameras"].value.item() == 0
+    run.state.stage = replace(run.state.stage, train=replace(train, cam=np.full(len(train), 3)))
+    with pytest.raises(UserError, match=r"method\.pplr\.cameras compares cameras, and in .* one camera: leave it out"):
+        method.on_stage_start(run.context)
 
 
 def test_necks_of_stripes_begin_at_the_statistics_of_the_stripes_once(unknown):
