@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 _BLOCK = 1024
-TEMPERATURE = 0.07
+PROXY_TEMPERATURE = 0.07
 """Divisor of the cosines with camera proxies, as published."""
 
 
@@ -231,7 +231,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
         losses = []
         for vectors, proxies in zip(inputs, self.proxies, strict=True):
             directions = F.normalize(to_full_precision(vectors))
-            each = other_camera_losses(directions, rows.clamp(min=0), proxies, *columns, temperature=TEMPERATURE)
+            each = other_camera_losses(directions, rows.clamp(min=0), proxies, *columns, temperature=PROXY_TEMPERATURE)
             losses.append(each.masked_fill(rows < 0, 0).mean())
         return losses[0] + torch.stack(losses[1:]).mean()
 
