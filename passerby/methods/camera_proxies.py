@@ -67,7 +67,7 @@ def number_proxies(labels: Ints, cam: Ints) -> ProxyRows:
     return ProxyRows(of_image, pairs[:, 0], pairs[:, 1])
 
 
-def require_cameras(ctx: MethodContext, *, method: str) -> None:
+def require_two_cameras(ctx: MethodContext, *, method: str) -> None:
     """Require unlabelled images of two known cameras or more.
 
     Raises:
@@ -185,7 +185,7 @@ class CameraProxies(Method, settings_class=CameraProxiesSettings):
             UserError: fewer than two cameras of unlabelled images are known.
 
         """
-        require_cameras(ctx, method="camera_proxies")
+        require_two_cameras(ctx, method="camera_proxies")
 
     def on_epoch_start(self, ctx: MethodContext, labels: Ints) -> None:
         """Set the proxies to the mean directions of the images of each cluster and camera.

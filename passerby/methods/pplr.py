@@ -23,7 +23,7 @@ from passerby.losses.loss import class_means
 from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
 from passerby.losses.triplet import triplet_loss
-from passerby.methods.camera_proxies import number_proxies, require_cameras
+from passerby.methods.camera_proxies import number_proxies, require_two_cameras
 from passerby.methods.clustered import Clustered, ClusteredSettings, unit, unlabelled_rows
 from passerby.methods.heads import HeadList
 from passerby.methods.settings import RecipeView, StageView
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 _BLOCK = 1024
-PROXY_TEMPERATURE = 0.07
+TEMPERATURE = 0.07
 """Divisor of the cosines with camera proxies, as published."""
 
 
@@ -161,7 +161,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
         """
         super().on_stage_start(ctx)
         if self.settings.cameras:
-            require_cameras(ctx, method="pplr.cameras")
+            require_two_cameras(ctx, method="pplr.cameras")
         count = ctx.embedder.settings.stripes
         assert count is not None, "the recipe is checked"
         self.necks = nn.ModuleList(bnneck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
@@ -231,7 +231,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
         losses = []
         for vectors, proxies in zip(inputs, self.proxies, strict=True):
             directions = F.normalize(to_full_precision(vectors))
-            each = other_camera_losses(directions, rows.clamp(min=0), proxies, *columns, temperature=PROXY_TEMPERATURE)
+            each = other_camera_losses(directions, rows.clamp(min=0), proxies, *columns, temperature=TEMPERATURE)
             losses.append(each.masked_fill(rows < 0, 0).mean())
         return losses[0] + torch.stack(losses[1:]).mean()
 
