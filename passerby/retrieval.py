@@ -15,7 +15,7 @@ from passerby.distances.camera_norm import camera_statistics
 from passerby.distances.nearest import smallest
 from passerby.distances.pairwise import pairwise
 from passerby.distances.units import cosine_of, unit_rows
-from passerby.encoders import GivenCamera, Model, require_maskless
+from passerby.encoders import GivenCamera, Model, Trained, require_maskless
 from passerby.errors import UserError
 from passerby.types import UNKNOWN, CameraNorm, Embeddings, Floats, Ints, Words
 
@@ -91,7 +91,54 @@ def search_all(
         )
     _require_same_model(model, table)
     vectors, table = _without_camera_effects(vectors, table, camera_norm=camera_norm, cam=table_cam)
-    rows, distances = _nearest(vectors, table, count=count, other_than=other_than, device=model.device)
+    return _hits(vectors, table, count=count, threshold=threshold, other_than=other_than, device=model.device)
+
+
+def search_projected(
+    model: Trained, table: Embeddings, texts: Floats, *, count: int, threshold: float | None = None
+) -> list[list[SearchHit]]:
+    """Find the rows of a table whose projected images are most like each of some texts, nearest first, ties by row.
+
+    Args:
+        model: the one that made the table; the last E numbers of its vectors before the neck are the projected image.
+        table: where to look, G rows of vectors before the neck.
+        texts: (Q, E) vectors of texts.
+        count: answers per text at most.
+        threshold: the largest cosine distance that is accepted; None = all.
+
+    Raises:
+        UserError: a model without a projection of the length of the texts, vectors after the neck, or vectors of
+            another model.
+
+    """
+    embedder = model.embedder
+    if embedder.backbone.projection != texts.shape[1]:
+        raise UserError(
+            f"vectors of texts have {texts.shape[1]} numbers, and this model projects images to "
+            f"{embedder.backbone.projection or 'none'}; give the text tower of the CLIP that the model is of"
+        )
+    if {table.feature, model.feature} != {"before_neck"} or table.vectors.shape[1] != embedder.dimension:
+        raise UserError(
+            f"the table holds vectors {table.feature or 'of an unknown kind'} of {table.vectors.shape[1]} numbers; "
+            f"texts are compared with projected images, which are in vectors before_neck of {embedder.dimension}; "
+            "embed the images with this model, where it is tested with test.feature=before_neck"
+        )
+    _require_same_model(model.with_flip(table.flip), table)
+    projected = replace(table, vectors=table.vectors[:, -embedder.backbone.projection :])
+    return _hits(texts, projected, count=count, threshold=threshold, other_than=None, device=model.device)
+
+
+def _hits(
+    vectors: Floats,
+    table: Embeddings,
+    *,
+    count: int,
+    threshold: float | None,
+    other_than: Ints | None,
+    device: str,
+) -> list[list[SearchHit]]:
+    """Return the nearest rows of a table to each of some vectors (Q, D)."""
+    rows, distances = _nearest(vectors, table, count=count, other_than=other_than, device=device)
     limit = np.inf if threshold is None else threshold
     paths = np.full(len(table), "") if table.path is None else table.path
     return [

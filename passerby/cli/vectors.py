@@ -34,8 +34,19 @@ vectors_app = typer.Typer()
 @runs_an_engine("auto")
 def search(
     table: Annotated[Path, typer.Argument(help="an .npz made by `passerby embed`", show_default=False)],
-    image: Annotated[Path, typer.Argument(help="the query image, or a folder of query images", show_default=False)],
+    image: Annotated[
+        Path | None, typer.Argument(help="the query image, or a folder of query images", show_default=False)
+    ] = None,
+    *,
     run: Annotated[Path, typer.Option(help="the run or model file that produced the .npz", show_default=False)],
+    text: Annotated[
+        str | None,
+        typer.Option(help="a description to search for instead of an image, for a CLIP", show_default=False),
+    ] = None,
+    text_tower: Annotated[
+        Path | None,
+        typer.Option(help="file of the CLIP whose text tower encodes --text, if not in the model", show_default=False),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="maximum number of results")] = 10,
     threshold: Threshold = None,
     accept: AcceptRate = None,
@@ -59,16 +70,17 @@ def search(
     ] = None,
     json_file: JsonFile = None,
     input_text: InputText = None,
-    *,
     inference: InferenceSettings,
 ) -> None:
-    """Rank stored images by similarity to a query image."""
+    """Rank stored images by similarity to a query image, or to a description where the model is a CLIP."""
     from passerby.commands.embedding import open_model
     from passerby.commands.searching import SearchOptions, answers_json, calibrated, draw_answers, search_table
+    from passerby.commands.text_search import require_one_query, search_text
     from passerby.metrics.spread import spread_notes
     from passerby.report.figure_files import require_ending
     from passerby.types import Embeddings
 
+    require_one_query(image, text, tower=text_tower, picture=picture)
     if picture is not None:
         require_ending(picture)
     options = SearchOptions(
@@ -81,14 +93,18 @@ def search(
         accept=accept,
         camera_norm=camera_norm,
     )
-    model = open_model(run, input_text or [], make_console(), inference=inference)
     vectors = Embeddings.load(table)
     for note in spread_notes(vectors.vectors):
         typer.echo(note, err=True)
-    options, notes = calibrated(options, run, vectors)
-    for note in notes:
-        typer.echo(note, err=True)
-    answers = search_table(model, vectors, image, options)
+    if text is not None:
+        answers = [search_text(run, vectors, text, options, tower=text_tower, inference=inference)]
+    else:
+        assert image is not None, "refused above"
+        model = open_model(run, input_text or [], make_console(), inference=inference)
+        options, notes = calibrated(options, run, vectors)
+        for note in notes:
+            typer.echo(note, err=True)
+        answers = search_table(model, vectors, image, options)
     for answer in answers:
         nobody = "     nobody here" if accept is not None else "     nothing within the threshold"
         lines = answer.lines() or [nobody if options.threshold is not None else "     nothing"]

@@ -121,8 +121,8 @@ class ClipResnet(nn.Module):
             self.add_module(f"layer{number + 1}", nn.Sequential(*stage))
             before = 4 * hidden
         self.num_features = before
-        grid = (size[0] // 16, size[1] // 16)
-        self.attnpool = AttentionPool(grid, before, architecture.projection, heads=architecture.heads)
+        self.grid = (size[0] // 16, size[1] // 16)
+        self.attnpool = AttentionPool(self.grid, before, architecture.projection, heads=architecture.heads)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Map normalised images (B, 3, H, W) to the map (B, C, H / 16, W / 16)."""

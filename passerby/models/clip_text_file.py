@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,14 @@ import torch
 from torch import Tensor
 
 from passerby.errors import UserError
+from passerby.files import reading
+from passerby.metadata import safetensors_texts
 from passerby.models.clip_text import ClipTextSettings, ClipTextTower
 from passerby.models.weights_file import few_names, read_weights
+from passerby.settings import build
 
+TEXT_TOWER = "text_tower."
+"""Beginning of the names of its tensors in a model file of passerby."""
 _PREFIXES = ("text_encoder.", "text.", "")
 _NAMES = (
     r"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)"
@@ -45,6 +51,24 @@ def read_text_tower(path: str | Path) -> ClipTextTower:
     return text_tower_of(read_weights(path), source=str(path))
 
 
+def load_text_tower(path: str | Path) -> ClipTextTower | None:
+    """Return the text tower that a model file of passerby holds, frozen and in `eval` mode; None = it holds none.
+
+    Raises:
+        UserError: a file that is damaged, or was written by another program.
+
+    """
+    path = Path(path)
+    with reading(path, "a model of passerby"):
+        settings = json.loads(safetensors_texts(path)["passerby"]).get("text_tower")
+    if settings is None:
+        return None
+    with torch.device("meta"):
+        tower = ClipTextTower(build(ClipTextSettings, settings, source=str(path)))
+    state = {key.removeprefix(TEXT_TOWER): v for key, v in read_weights(path).items() if key.startswith(TEXT_TOWER)}
+    return _filled(tower, state, source=str(path))
+
+
 def text_tower_of(tensors: Mapping[str, Tensor], *, source: str) -> ClipTextTower:
     """Return the text tower among the tensors of a CLIP, frozen and in `eval` mode.
 
@@ -70,6 +94,11 @@ def text_tower_of(tensors: Mapping[str, Tensor], *, source: str) -> ClipTextTowe
         del state["token_embedding.weight"]
     with torch.device("meta"):
         tower = ClipTextTower(settings)
+    return _filled(tower, state, source=source)
+
+
+def _filled(tower: ClipTextTower, state: Mapping[str, Tensor], *, source: str) -> ClipTextTower:
+    """Return a tower without values with those of a state, frozen and in `eval` mode."""
     try:
         tower.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     except RuntimeError as error:

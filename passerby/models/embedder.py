@@ -23,6 +23,8 @@ from passerby.metadata import safetensors_texts
 from passerby.models.backbone import Backbone
 from passerby.models.backbones import Loaded, load_backbone, make_backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
+from passerby.models.clip_text import ClipTextTower
+from passerby.models.clip_text_file import TEXT_TOWER
 from passerby.models.groups import fixed_statistics
 from passerby.models.normalisation import normalise, register_normalisation
 from passerby.models.pooling import Pool, PoolKind, coverage
@@ -200,13 +202,16 @@ def network_of(description: Sequence[str]) -> Embedder:
 # ---- one file that is all of a trained model
 
 
-def save_embedder(embedder: Embedder, path: str | Path, *, recipe: str) -> None:
+def save_embedder(
+    embedder: Embedder, path: str | Path, *, recipe: str, text_tower: ClipTextTower | None = None
+) -> None:
     """Write weights, input settings and recipe as one .safetensors, atomically.
 
     Args:
         embedder: the model.
         path: the file.
         recipe: YAML of the run that made it, kept for the record.
+        text_tower: encoder of texts in the space of projected images, stored beside the model; see `load_text_tower`.
 
     """
     from safetensors.torch import save
@@ -215,6 +220,9 @@ def save_embedder(embedder: Embedder, path: str | Path, *, recipe: str) -> None:
     described = {"model": embedder.settings.model_dump(mode="json"), "input": embedder.input.model_dump(mode="json")}
     if embedder.cameras.count:
         described["cameras"] = embedder.cameras.to_plain()
+    if text_tower is not None:
+        state |= {f"{TEXT_TOWER}{key}": value.contiguous().cpu() for key, value in text_tower.state_dict().items()}
+        described["text_tower"] = text_tower.settings.model_dump(mode="json")
     with atomic_write(path) as file:
         file.write(_in_order(save(state, {"passerby": json.dumps(described), "recipe": recipe})))
 
@@ -237,7 +245,7 @@ def load_embedder(path: str | Path) -> Embedder:
 
     """
     path = Path(path)
-    state = read_weights(path)
+    state = {key: value for key, value in read_weights(path).items() if not key.startswith(TEXT_TOWER)}
     try:
         described = json.loads(safetensors_texts(path)["passerby"])
         model, inputs = dict(described["model"]), dict(described["input"])

@@ -10,6 +10,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from passerby.models.blocks import NonLocal
+from passerby.models.clip_resnet import ClipResnet
 from passerby.models.clip_vit import ClipVisionTransformer
 from passerby.models.fitting_tokens import SIDE_INFORMATION, fit_positions_of, fit_tokens
 from passerby.models.vit import VisionTransformer
@@ -22,7 +23,7 @@ def fit_positions(tensors: dict[str, Tensor], body: Any) -> tuple[str, ...]:
         The name of the table, if it had to be resampled.
 
     """
-    if isinstance(body, VisionTransformer | ClipVisionTransformer):
+    if isinstance(body, VisionTransformer | ClipVisionTransformer | ClipResnet):
         return fit_positions_of(tensors, body)
     table, present = tensors.get("pos_embed"), getattr(body, "pos_embed", None)
     if table is None or not isinstance(present, Tensor) or table.ndim != 3 or table.shape == present.shape:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from passerby.models.clip_resnet import ClipResnet
 from passerby.models.clip_vit import ClipVisionTransformer
 from passerby.models.positions import fit_positions_of_tokens
 from passerby.models.vit import VisionTransformer
@@ -41,6 +42,8 @@ def fit_tokens(tensors: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tens
 
     """
     fitted = dict(tensors)
+    if isinstance(body, ClipResnet):
+        return _image_tower(fitted)
     if isinstance(body, ClipVisionTransformer):
         fitted = _tower_of_timm(fitted) if "norm_pre.weight" in fitted else _image_tower(fitted)
     if isinstance(body, VisionTransformer) and body.order is not None:
@@ -64,19 +67,21 @@ def begin_with(body: VisionTransformer | ClipVisionTransformer, tensors: Mapping
     assert all(key.startswith("gem.") for key in missing), missing
 
 
-def fit_positions_of(tensors: dict[str, Tensor], body: VisionTransformer | ClipVisionTransformer) -> tuple[str, ...]:
+def fit_positions_of(
+    tensors: dict[str, Tensor], body: VisionTransformer | ClipVisionTransformer | ClipResnet
+) -> tuple[str, ...]:
     """Resize the table of positions of a file to the grid of a network, in place of the old one.
 
     Returns:
         The name of the table, if it had to be resized.
 
     """
-    name = "positional_embedding" if isinstance(body, ClipVisionTransformer) else "pos_embed"
+    names = {ClipVisionTransformer: "positional_embedding", ClipResnet: "attnpool.positional_embedding"}
+    name = names.get(type(body), "pos_embed")
     if name not in tensors:
         return ()
-    tensors[name], resized = fit_positions_of_tokens(
-        tensors[name], body.get_parameter(name), body.grid, prefix=body.first_rows
-    )
+    prefix = 1 if isinstance(body, ClipResnet) else body.first_rows
+    tensors[name], resized = fit_positions_of_tokens(tensors[name], body.get_parameter(name), body.grid, prefix=prefix)
     return (name,) if resized else ()
 
 

@@ -102,6 +102,11 @@ _WRAPPERS = ("teacher", "state_dict", "model", "embedder", "student")
 
 def _reason(error: Exception) -> str:
     """Return the reason without torch's advice to trust the file."""
+    if "TorchScript" in str(error):
+        return (
+            "it is a TorchScript archive, which holds a program; where you trust it, save its tensors alone: "
+            "torch.save(torch.jit.load(FILE, map_location='cpu').state_dict(), OTHER)"
+        )
     foreign = re.search(r"GLOBAL (\S+) was not an allowed|build (?:\S+ )?type '?(\S+?)'?(?:\s|$)", str(error))
     if foreign:
         return (

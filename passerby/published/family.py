@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from passerby.inputs import InputSettings
+from passerby.models.clip_text import ClipTextTower
 from passerby.models.embedder import ModelSettings
 from passerby.published.tensors import FileTensors
 from passerby.settings import Settings
@@ -31,6 +32,7 @@ class Imported:
         notes: sentences that a person must see.
         cameras: those of the training images, for a network that uses cameras.
         distance: by which the published scores compare vectors.
+        text_tower: encoder of texts in the space of projected images, if the file has one.
         idle: names of settings that have no effect on this file.
 
     """
@@ -42,6 +44,7 @@ class Imported:
     notes: tuple[str, ...] = ()
     cameras: CameraTable = NO_CAMERAS
     distance: Literal["cosine", "euclidean"] = "cosine"
+    text_tower: ClipTextTower | None = None
     idle: frozenset[str] = frozenset()
 
 
@@ -88,6 +91,9 @@ class PublishedFamily:
     """Settings of what is no key of the files, with the published defaults."""
     without_influence: ClassVar[tuple[str, ...]] = ()
     """Regular expressions of names, in full, of tensors that do not touch the tested vector."""
+
+    plain_start: ClassVar[bool] = False
+    """Whether its files, as a start of training, are fitted to the backbone as they are, without `convert`."""
 
     @classmethod
     def recognises(cls, tensors: Mapping[str, Tensor]) -> str | None:

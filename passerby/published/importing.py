@@ -60,7 +60,8 @@ class PublishedModel:
 
     def save(self, path: str | Path) -> None:
         """Write weights, input settings and recipe as one .safetensors."""
-        save_embedder(self.embedder, path, recipe=public_text(self.recipe))
+        text_tower = self.imported.text_tower
+        save_embedder(self.embedder, path, recipe=public_text(self.recipe), text_tower=text_tower)
 
 
 def read_published(

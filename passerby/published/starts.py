@@ -45,7 +45,7 @@ def load_start(backbone: Backbone, path: str | Path, *, model: ModelSettings, si
     table = read_table(path)
     tensors = FileTensors(without_module(table.tensors, source=str(path)), source=str(path))
     names = list(reasons_of(tensors))
-    if len(names) != 1:
+    if len(names) != 1 or FAMILIES[names[0]].plain_start:
         return load_backbone(backbone, path)
     kind = FAMILIES[names[0]]
     try:

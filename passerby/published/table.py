@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from passerby.published.clip import PublishedClip
 from passerby.published.clip_reid import ClipReidViT
 from passerby.published.clipreid_rn50 import ClipReidResnet
 from passerby.published.family import PublishedFamily
@@ -27,6 +28,7 @@ FAMILIES: Table[PublishedFamily] = Table(
         "personvit": PersonViT,
         "pass": PartTokenViT,
         "clipreid": ClipReidViT,
+        "clip": PublishedClip,
         "solider": Solider,
         "torchreid": Torchreid,
         "clipreid_rn50": ClipReidResnet,

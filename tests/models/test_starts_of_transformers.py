@@ -7,9 +7,15 @@ import torch
 from passerby.errors import UserError
 from passerby.models import transformer_backbones
 from passerby.models.backbones import load_backbone, make_backbone
-from passerby.models.clip_vit import ClipVitSettings
+from passerby.models.clip_vit import ClipVisionTransformer, ClipVitSettings
+from passerby.models.embedder import ModelSettings
+from passerby.models.positions import resize_positions
 from passerby.models.vit import VitSettings
+from passerby.published.importing import read_published, reasons_of
+from passerby.published.starts import load_start
 from passerby.types import Inputs
+from tests.models.tiny_clip import ARCHITECTURE as TOWER
+from tests.models.tiny_clip import text_tower
 
 WIDTHS = {"width": 64, "depth": 6, "heads": 2, "mlp_ratio": 3.0}
 CLIP = {"width": 8, "depth": 2, "heads": 2, "projection": 6}
@@ -153,3 +159,59 @@ def test_additions_without_a_place_are_told(name, architecture, reason):
     small = {"width": 16, "depth": 2, "heads": 2} if name == "vit" else {}
     with pytest.raises(UserError, match=reason):
         make_backbone(name, (64, 32), architecture={**small, **architecture})
+
+
+def test_the_residual_tower_of_a_clip_gets_the_positions_of_its_size(tmp_path):
+    architecture = {"width": 4, "projection": 6, "heads": 4}
+    source, target = (make("clip_resnet50", size, **architecture) for size in ((64, 64), (64, 32)))
+    state = {f"visual.{key}": value.half() for key, value in source.body.state_dict().items()}
+    torch.save({**state, "text_projection": torch.ones(3), "logit_scale": torch.ones(())}, tmp_path / "w.pth")
+    loaded = load_backbone(target, tmp_path / "w.pth")
+    table = "attnpool.positional_embedding"
+    assert (loaded.resampled, loaded.kept) == ((table,), ())
+    assert loaded.unused == ("text.logit_scale", "text.text_projection")
+    positions = state[f"visual.{table}"].float()
+    expected = resize_positions(positions[1:], (4, 4), (4, 2))
+    found = target.body.attnpool.positional_embedding.detach()
+    torch.testing.assert_close(found, torch.cat([positions[:1], expected]), atol=1e-3, rtol=1e-3)
+    for key, value in target.body.state_dict().items():
+        if key != table:
+            torch.testing.assert_close(value, state[f"visual.{key}"].to(value.dtype))
+
+
+def test_a_whole_clip_is_resampled_once(tmp_path):
+    settings = ModelSettings(backbone="clip_vit", architecture={**TOWER, "stride": 6})
+    torch.manual_seed(0)
+    square = ClipVisionTransformer(ClipVitSettings(**TOWER), (64, 64))  # 8 x 8 positions
+    state = {f"visual.{key}": value for key, value in square.state_dict().items()} | text_tower().state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    assert reasons_of(state).keys() == {"clip"}
+    backbone = make_backbone("clip_vit", (64, 32), architecture=settings.architecture)
+    loaded = load_start(backbone, tmp_path / "w.pth", model=settings, size=(64, 32))
+    assert loaded.resampled == ("positional_embedding",)
+    positions = square.positional_embedding.detach()
+    expected = torch.cat([positions[:1], resize_positions(positions[1:], (8, 8), backbone.body.grid)])
+    torch.testing.assert_close(backbone.body.positional_embedding.detach(), expected)
+
+
+def test_a_whole_clip_is_imported_with_the_vectors_of_its_towers(tmp_path):
+    tower = ClipVisionTransformer(ClipVitSettings(**TOWER), (32, 32)).eval()
+    state = {f"visual.{key}": value for key, value in tower.state_dict().items()} | text_tower().state_dict()
+    torch.save({**state, "logit_scale": torch.ones(())}, tmp_path / "w.pth")
+    model = read_published(tmp_path / "w.pth", overrides=["heads=2"], size=(32, 32))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    inputs = model.imported.input
+    mean, std = (torch.tensor(each).reshape(1, 3, 1, 1) for each in (inputs.mean, inputs.std))
+    with torch.inference_mode():
+        out = model.embedder(Inputs.of_images(images))
+        _, expected = tower((images / 255 - mean) / std, torch.zeros(2))
+    torch.testing.assert_close(out.before_neck, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(out.projected, expected[:, -12:], rtol=1e-4, atol=1e-5)
+    assert torch.equal(out.after_neck, out.before_neck)
+    assert (model.family, model.imported.vector) == ("clip", "before_neck")
+    torch.save({**state, "visual.extra": torch.ones(1)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="extra"):
+        read_published(tmp_path / "w.pth", overrides=["heads=2"], size=(32, 32))
+    torch.save({**state, "extra": torch.ones(1)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"have no place in the family clip \(extra\)"):
+        read_published(tmp_path / "w.pth", overrides=["heads=2"], size=(32, 32))

@@ -69,7 +69,8 @@ def test_files_that_need_no_import_are_named(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 def test_a_program_instead_of_tensors_is_refused(tmp_path):
     torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "script.pt")
-    assert "script.pt is not a readable weights file" in refusal(tmp_path / "script.pt")
+    told = refusal(tmp_path / "script.pt")
+    assert "script.pt is not a readable weights file (it is a TorchScript archive, which holds a program" in told
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pth")
     told = refusal(tmp_path / "whole.pth")
     assert "it holds torch.nn.modules.linear.Linear" in told
