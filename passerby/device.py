@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bf16", "fp16"]
-AnyPrecision = Literal["auto", "float32", "bf16", "fp16"]
+EnginePrecision = Literal["float32", "bf16", "fp16", "int8"]
+AnyPrecision = Literal["auto", "float32", "bf16", "fp16", "int8"]
 Engine = Literal["torch", "onnxruntime", "openvino"]
 AnyEngine = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 THREADS = 4
 """Threads that read ahead unless it is said otherwise; where there are fewer processors, they take turns."""
 
-PRECISIONS: tuple[AnyPrecision, ...] = ("auto", "float32", "bf16", "fp16")
+PRECISIONS: tuple[AnyPrecision, ...] = ("auto", "float32", "bf16", "fp16", "int8")
 ENGINES: tuple[AnyEngine, ...] = ("auto", "torch", "onnxruntime", "openvino")
 
 
@@ -46,7 +47,8 @@ class InferenceSettings:
         device: `auto` (an NVIDIA GPU where there is one), `cpu`, `cuda`, or one of several GPUs as in `cuda:1`.
         batch: images at a time, >= 1; halved where they do not fit into the memory of the device.
         workers: threads that read images ahead while the network runs, >= 0; 0 = read when they are needed.
-        precision: of the network; `auto` = as the recipe trains it on a GPU, float32 on the CPU.
+        precision: of the network; `auto` = as the recipe trains it on a GPU, float32 on the CPU; `int8` only where
+            `passerby.engines` runs it.
         notify: called with sentences for the user, for example on a batch that was too large.
         engine: program that runs the network on the CPU, for those who embed by `passerby.engines`; `auto` = the
             fastest that gives equal vectors, by a probe.
@@ -87,12 +89,19 @@ class InferenceSettings:
         """Return the precision of a network whose recipe trains it in `trained` (engine.precision).
 
         Raises:
-            UserError: fp16 was asked for by name, and the device is a CPU.
+            UserError: fp16 was asked for by name, and the device is a CPU; or int8, and the engine of the CPU is
+                another one than onnxruntime.
 
         """
         import torch
 
-        if self.torch_device().type == "cpu":
+        is_cpu = self.torch_device().type == "cpu"
+        if self.precision == "int8" and (not is_cpu or self.engine not in ("auto", "onnxruntime")):
+            raise UserError(
+                "precision int8 is run by onnxruntime on the CPU, in embed, search, evaluate and passerby.Encoder; "
+                "add --device cpu --engine onnxruntime"
+            )
+        if is_cpu:
             if self.precision == "fp16":
                 raise UserError("precision fp16 is for GPUs, and the model runs on the CPU; use bf16 or float32")
             return "bf16" if self.precision == "bf16" else "float32"

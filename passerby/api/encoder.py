@@ -14,7 +14,7 @@ from passerby.device import AnyEngine, AnyPrecision, InferenceSettings
 from passerby.distances.units import cosine_of, unit_rows
 from passerby.encoders import GivenCamera, Model, Trained, embed_dataset, embed_images, require_maskless
 from passerby.encoders import load_model as load_any_model
-from passerby.engines import AutomaticModel, choose_engine
+from passerby.engines import EngineModel, choose_engine
 from passerby.errors import UserError
 from passerby.inference.arrays import ImageArrays
 from passerby.inference.boxes import Boxes, crop_boxes
@@ -97,7 +97,7 @@ class Encoder:
     @property
     def engine(self) -> str:
         """Program and precision in use, for example `torch float32`; empty for an ONNX file or on a GPU."""
-        return str(self._running.current) if isinstance(self._running, AutomaticModel) else ""
+        return str(self._running.engine) if isinstance(self._running, EngineModel) else ""
 
     @property
     def device(self) -> str:

@@ -260,7 +260,8 @@ def print_embed(results: EmbedTable, console: Console) -> None:
         distance, setup = f"{row.difference:.0e}{mark}", f"{row.setup:.1f}" if row.setup else ""
         table.add_row(f"  {row.engine}", f"{row.speed:.1f}", f"{row.ratio:.2f}", distance, setup)
     console.print(table)
-    console.print(f"* differs by more than {TOLERANCE:g} from plain torch: never chosen; nor is int8", highlight=False)
+    note = f"* differs by more than {TOLERANCE:g} from plain torch: never chosen by itself; nor is int8"
+    console.print(note, highlight=False)
     files = Table(title="JPEG files, with reading, decoding and resizing")
     for name in ("network", "fastest engine", "images/s", "of network alone", "network busy"):
         files.add_column(name, no_wrap=name == "fastest engine")

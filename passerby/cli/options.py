@@ -118,7 +118,10 @@ def make_console() -> Console:
 Device = Annotated[str, typer.Option(help="auto (a GPU if available), cpu, cuda or cuda:1")]
 Batch = Annotated[int, typer.Option(min=1, help="batch size; halved when memory is short")]
 Workers = Annotated[int, typer.Option(min=0, help="threads that read images")]
-Precision = Annotated[AnyPrecision, typer.Option(help="auto: the training precision on a GPU, float32 on the CPU")]
+Precision = Annotated[
+    AnyPrecision,
+    typer.Option(help="auto: the training precision on a GPU, float32 on the CPU; int8: embed and search, on the CPU"),
+]
 EngineName = Annotated[
     AnyEngine,
     typer.Option(

@@ -337,8 +337,12 @@ def plain_batches(
     `workers` threads read ahead, for about two batches.
     """
     store = ImageStore(np.asarray(paths, dtype=np.str_), inputs, cache="none")
-    for images in _in_order(store.__getitem__, len(store), size=size, workers=workers):
-        yield torch.stack(images)
+
+    def read(rows: range) -> Tensor:
+        return _stacked([store[row] for row in rows])
+
+    for pieces in _in_pieces(read, len(store), size=size, workers=workers):
+        yield torch.cat(pieces)
 
 
 def masked_batches(
@@ -346,12 +350,29 @@ def masked_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images (B, 3, H, W) and masks (B, 1, H, W) in {0, 1} of files in order, without augmentation."""
     store = ImageStore(paths, inputs, cache="none", masks=masks)
-    for pairs in _in_order(store.with_mask, len(store), size=size, workers=workers):
-        yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
+
+    def read(rows: range) -> tuple[Tensor, Tensor]:
+        pairs = [store.with_mask(row) for row in rows]
+        return _stacked([image for image, _ in pairs]), _stacked([mask for _, mask in pairs])
+
+    for pieces in _in_pieces(read, len(store), size=size, workers=workers):
+        yield torch.cat([images for images, _ in pieces]), torch.cat([masks for _, masks in pieces])
 
 
-def _in_order(read: Callable[[int], T], count: int, *, size: int, workers: int) -> Iterator[list[T]]:
-    """Yield the results of `read` for rows 0 to `count`, in lists of `size` but for the last."""
-    one_by_one = ahead(read, range(count), workers=workers, depth=2 * size)
-    while rows := list(islice(one_by_one, size)):
-        yield rows
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """Return images as one tensor, by numpy: torch would begin a pool of threads for each thread that reads."""
+    return torch.from_numpy(np.stack([image.numpy() for image in images]))
+
+
+def _in_pieces(read: Callable[[range], T], count: int, *, size: int, workers: int) -> Iterator[list[T]]:
+    """Yield the results of `read` for the pieces of batches of `size` rows from 0 to `count`, in order.
+
+    Each batch is read in as many pieces as there are threads. Images that are handed over one by one would keep the
+    thread of the network from running it, since all threads take turns for Python's lock.
+    """
+    step = -(-size // max(1, workers))
+    batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    pieces = (batch[start : start + step] for batch in batches for start in range(0, len(batch), step))
+    in_order = ahead(read, pieces, workers=workers, depth=2 * -(-size // step))
+    for batch in batches:
+        yield list(islice(in_order, -(-len(batch) // step)))

@@ -2,5 +2,6 @@
 
 from passerby.engines.automatic import AutomaticModel, choose_engine
 from passerby.engines.candidates import Candidate, Speed, candidates_of, cheapest
+from passerby.engines.engine_model import EngineModel
 
-__all__ = ["AutomaticModel", "Candidate", "Speed", "candidates_of", "cheapest", "choose_engine"]
+__all__ = ["AutomaticModel", "Candidate", "EngineModel", "Speed", "candidates_of", "cheapest", "choose_engine"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from passerby.device import Precision
-from passerby.encoders import Model, Progress, Trained, TrainedOnnx, require_maskless
+from passerby.device import Engine, EnginePrecision
+from passerby.encoders import Model, Trained, TrainedOnnx, require_maskless
 from passerby.engines.candidates import (
     EXACT,
     GRAPH_ENGINES,
@@ -26,16 +26,13 @@ from passerby.engines.candidates import (
     is_possible,
     precision_named,
 )
+from passerby.engines.engine_model import Draw, EngineModel, Say
 from passerby.engines.graphs import has_graph, load_graph, run_by_graph
-from passerby.engines.sample import Sample, cosine_difference, sample_arrays, sample_files
+from passerby.engines.quantised import QuantisedModel
+from passerby.engines.sample import PROBED, Sample, cosine_difference
 from passerby.engines.speeds import keep_speeds, measure_speeds, read_speeds
 from passerby.errors import UserError
-from passerby.inference.arrays import ImageArrays
-from passerby.inference.embed import WHOLE, View
 from passerby.inference.openvino import OpenvinoSession
-from passerby.processes import world
-from passerby.recipe import Recipe
-from passerby.types import CameraTable, Floats, Ints, UnknownCamera, VectorName, Words
 
 COUNT_FROM = 500
 """Images from which the engines are compared."""
@@ -45,8 +42,6 @@ LOADING = 3.0
 """Seconds, about, to load a network that is converted already."""
 FEW = 8
 """Images of the first estimate."""
-
-Say = Callable[[str], None]
 
 
 def choose_engine(model: Model, *, say: Say | None = None, cache: Path | None = None) -> Model:
@@ -66,26 +61,40 @@ def choose_engine(model: Model, *, say: Say | None = None, cache: Path | None = 
             _require_own_engine(model)
         return model
     engine, precision = model.inference.engine, model.inference.precision
-    if engine == "torch":
+    if engine == "torch" and precision != "int8":
         return model
     if model.device != "cpu":
-        if engine == "auto":
+        if engine == "auto" and precision != "int8":
             return model
         raise UserError(f"--engine {engine} runs on the CPU, and the model is on {model.device}; add --device cpu")
+    if precision == "int8":
+        if engine == "openvino":
+            raise UserError("--precision int8 is run by onnxruntime, got --engine openvino")
+        return QuantisedModel(_supported(model, "onnxruntime"), say=say)
     if engine == "auto":
         return AutomaticModel(model, candidates_of(model.embedder, precision), say=say, cache=cache)
     fixed = Candidate(engine, precision_named(precision))
     if not is_possible(engine, fixed.precision):
         raise UserError(f"--engine {engine} computes in float32 on a CPU, got --precision {fixed.precision}")
+    return AutomaticModel(_supported(model, engine), [fixed], say=say, cache=cache)
+
+
+def _supported(model: Trained, engine: Engine) -> Trained:
+    """Return a model that an engine can run; its packages are installed."""
     if not is_installed(engine):
         extras = "export" if engine == "onnxruntime" else "export,openvino"
         raise UserError(f"--engine {engine} needs packages that are not installed: pip install 'passerby[{extras}]'")
     require_maskless(model)
-    return AutomaticModel(model, [fixed], say=say, cache=cache)
+    return model
 
 
 def _require_own_engine(model: TrainedOnnx) -> None:
-    """Refuse another engine than that which a file with a graph is opened by."""
+    """Refuse another engine, or precision, than that of a file with a graph."""
+    if model.inference.precision == "int8":
+        raise UserError(
+            f"--precision int8 has no effect: {model.network.source} holds a graph, which is run as it is; "
+            "passerby export --int8 writes one in int8"
+        )
     engine = "openvino" if isinstance(model.network.session, OpenvinoSession) else "onnxruntime"
     if model.inference.engine not in ("auto", "torch", engine):
         raise UserError(
@@ -95,8 +104,8 @@ def _require_own_engine(model: TrainedOnnx) -> None:
 
 
 @dataclass(eq=False)
-class AutomaticModel:
-    """A model that may change its engine between jobs; a `Model` of `passerby.encoders`.
+class AutomaticModel(EngineModel):
+    """A model that is run by the fastest engine with equal vectors, or by one that was given by name.
 
     Args:
         trained: the model on the CPU.
@@ -109,7 +118,6 @@ class AutomaticModel:
 
     """
 
-    trained: Trained
     candidates: Sequence[Candidate]
     say: Say | None = None
     cache: Path | None = None
@@ -132,74 +140,30 @@ class AutomaticModel:
         """The model run by torch in float32."""
         return self._by_torch("float32")
 
-    @property
-    def recipe(self) -> Recipe | None:
-        """The recipe that made it."""
-        return self.trained.recipe
-
-    @property
-    def feature(self) -> VectorName:
-        """Which vector the recipe tests."""
-        return self.trained.feature
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences that a person must see."""
-        return self.trained.notes
-
-    @property
-    def flip(self) -> bool:
-        """Whether each vector is averaged with the mirror image's."""
-        return self.trained.flip
-
-    @property
-    def device(self) -> str:
-        """Where distances between its vectors are computed."""
-        return self.trained.device
-
-    @property
-    def cameras(self) -> CameraTable:
-        """The cameras that it learnt."""
-        return self.trained.cameras
-
-    @property
-    def unknown_camera(self) -> UnknownCamera:
-        """Treatment of an image of an unknown camera."""
-        return self.trained.unknown_camera
-
     def with_flip(self, flip: bool) -> AutomaticModel:
         """Return the same model with or without the mirror image."""
         if flip == self.flip:
             return self
         return AutomaticModel(self.trained.with_flip(flip), self.candidates, say=self.say, cache=self.cache)
 
-    def vectors(
-        self, paths: Words, *, cam: Ints | None = None, view: View = WHOLE, progress: Progress | None = None
-    ) -> Floats:
-        """Embed image files (N,); masks, and several processes, are for torch alone."""
-        if view.masks is not None or world() > 1:
-            return self.trained.vectors(paths, cam=cam, view=view, progress=progress)
-        self._adjust(len(paths), partial(sample_files, paths, cam, self.trained.embedder.input))
-        return self._model(self.current).vectors(paths, cam=cam, view=view, progress=progress)
+    @property
+    def engine(self) -> Candidate:
+        """The candidate in use."""
+        return self.current
 
-    def embed(self, images: ImageArrays, *, cam: Ints | None = None) -> Floats:
-        """Embed images in memory; see `Trained.embed`."""
-        if len(images) and world() == 1:
-            self._adjust(len(images), partial(sample_arrays, images, cam, self.trained.embedder.input))
-        return self._model(self.current).embed(images, cam=cam)
-
-    def _adjust(self, count: int, draw: Callable[[], Sample]) -> None:
-        """Choose the candidate for a job of `count` images, of which `draw` returns the first."""
+    def _adjust(self, count: int, draw: Draw) -> Model:
+        """Choose the candidate for a job of `count` images, of which `draw` returns some."""
         self._seen += count
         expected = max(count, self._seen)
         if len(self.candidates) == 1:
             self._check_fixed(draw)
         elif expected >= COUNT_FROM:
             try:
-                sample = draw()
+                sample = draw(PROBED)
             except UserError:  # an image that cannot be read is reported where it is embedded
-                return
+                return self._model(self.current)
             self._compare(expected, sample)
+        return self._model(self.current)
 
     def _compare(self, expected: int, sample: Sample) -> None:
         """Take the candidate that embeds so many images soonest."""
@@ -278,13 +242,13 @@ class AutomaticModel:
         except UserError:
             return float("nan")
 
-    def _check_fixed(self, draw: Callable[[], Sample]) -> None:
+    def _check_fixed(self, draw: Draw) -> None:
         """Report vectors of a candidate that was given by name, where they are not those of torch in float32."""
         if self.current in self._verified:
             return
         self._verified.add(self.current)
         try:
-            difference = cosine_difference(self._model(self.current), self.exact, draw())
+            difference = cosine_difference(self._model(self.current), self.exact, draw(PROBED))
         except UserError:  # as above
             return
         if not difference <= TOLERANCE:
@@ -311,7 +275,7 @@ class AutomaticModel:
                 self._models[candidate] = run_by_graph(self.trained, candidate, self._graph)
         return self._models[candidate]
 
-    def _by_torch(self, precision: Precision) -> Trained:
+    def _by_torch(self, precision: EnginePrecision) -> Trained:
         if self.trained.precision == precision:
             return self.trained
         return replace(self.trained, inference=replace(self.trained.inference, precision=precision))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from passerby.device import AnyPrecision, Engine, Precision
+from passerby.device import AnyPrecision, Engine, EnginePrecision
 from passerby.models.embedder import Embedder
 from passerby.models.one_column import ends_in_one_column
 
@@ -23,7 +23,7 @@ class Candidate:
     """An engine in a precision."""
 
     engine: Engine
-    precision: Precision
+    precision: EnginePrecision
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}"
@@ -93,14 +93,14 @@ def candidates_of(embedder: Embedder, precision: AnyPrecision = "auto") -> list[
         precision: float32 or bf16; `auto` = either, float32 first.
 
     """
-    precisions: list[Precision] = ["float32"] if precision == "auto" else [precision_named(precision)]
+    precisions: list[EnginePrecision] = ["float32"] if precision == "auto" else [precision_named(precision)]
     if precision == "auto" and torch.cpu._is_avx512_bf16_supported() and not ends_in_one_column(embedder):
         precisions.append("bf16")
     engines: list[Engine] = ["torch", *(name for name in GRAPH_ENGINES if is_installed(name))]
     return [Candidate(engine, each) for engine in engines for each in precisions if is_possible(engine, each)]
 
 
-def precision_named(precision: AnyPrecision) -> Precision:
+def precision_named(precision: AnyPrecision) -> EnginePrecision:
     """Return a precision by name, float32 for `auto`."""
     return "float32" if precision == "auto" else precision
 
@@ -110,6 +110,6 @@ def is_installed(engine: Engine) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _PACKAGES[engine])
 
 
-def is_possible(engine: Engine, precision: Precision) -> bool:
-    """Whether an engine computes a float32 network in a precision on the CPU."""
+def is_possible(engine: Engine, precision: EnginePrecision) -> bool:
+    """Whether an engine computes a float32 network, without images for it, in a precision on the CPU."""
     return precision == "float32" or (precision == "bf16" and engine != "onnxruntime")

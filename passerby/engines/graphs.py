@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,12 +43,17 @@ def load_graph(trained: Trained, *, folder: Path | None = None) -> bytes:
         UserError: torch cannot translate it, or a package is missing.
 
     """
-    file = _file(trained, folder)
+    return cached_graph(graph_key(trained), lambda: convert(trained), folder=folder)
+
+
+def cached_graph(key: str, make: Callable[[], bytes], *, folder: Path | None = None) -> bytes:
+    """Return the graph of a key from the cache, or make it and keep it there; see `load_graph`."""
+    file = _file(key, folder)
     with contextlib.suppress(OSError):
         content = file.read_bytes()
         os.utime(file)
         return content
-    content = convert(trained)
+    content = make()
     with contextlib.suppress(UserError, OSError):  # a cache that cannot be written is no reason to stop
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as out:
@@ -65,11 +71,11 @@ def convert(trained: Trained) -> bytes:
 
 def has_graph(trained: Trained, *, folder: Path | None = None) -> bool:
     """Whether the graph of a model is in the cache."""
-    return _file(trained, folder).is_file()
+    return _file(graph_key(trained), folder).is_file()
 
 
-def _file(trained: Trained, folder: Path | None) -> Path:
-    return (cache_file("graphs") if folder is None else folder) / f"{graph_key(trained)}.onnx"
+def _file(key: str, folder: Path | None) -> Path:
+    return (cache_file("graphs") if folder is None else folder) / f"{key}.onnx"
 
 
 def graph_key(trained: Trained) -> str:

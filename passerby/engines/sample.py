@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from passerby.inference.arrays import ImageArrays, image_list
 from passerby.inputs import InputSettings
 from passerby.types import Floats, Ints, Words
 
-MOST = 16
+PROBED = 16
 """Images of a probe."""
 
 
@@ -32,20 +33,33 @@ class Sample:
         return model.embed(self.images[:count], cam=None if self.cam is None else self.cam[:count])
 
 
-def sample_files(paths: Words, cam: Ints | None, inputs: InputSettings) -> Sample:
-    """Return the first of some image files (N,).
+def sample_files(paths: Words, cam: Ints | None, inputs: InputSettings, most: int = PROBED) -> Sample:
+    """Return at most so many of some image files (N,), evenly spaced.
 
     Raises:
         UserError: one that cannot be read.
 
     """
-    pixels = [decode(path, least=inputs.size) for path in paths[:MOST].tolist()]
-    return Sample(_resized(pixels, inputs), None if cam is None else cam[:MOST])
+    rows = _spaced(len(paths), most)
+    pixels = [decode(path, least=inputs.size) for path in paths[rows].tolist()]
+    return Sample(_resized(pixels, inputs), None if cam is None else cam[rows])
 
 
-def sample_arrays(images: ImageArrays, cam: Ints | None, inputs: InputSettings) -> Sample:
-    """Return the first of some images in memory."""
-    return Sample(_resized(image_list(images[:MOST]), inputs), None if cam is None else cam[:MOST])
+def sample_arrays(images: ImageArrays, cam: Ints | None, inputs: InputSettings, most: int = PROBED) -> Sample:
+    """Return at most so many of some images in memory, evenly spaced."""
+    rows = _spaced(len(images), most)
+    listed = image_list(images)
+    return Sample(_resized([listed[row] for row in rows], inputs), None if cam is None else cam[rows])
+
+
+def join_samples(samples: Sequence[Sample]) -> Sample:
+    """Return the images of samples, one after the other, of unknown cameras."""
+    return Sample(np.concatenate([each.images for each in samples]))
+
+
+def _spaced(count: int, most: int) -> Ints:
+    """Return the numbers of at most so many of some images, ascending."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _resized(pixels: list[Pixels], inputs: InputSettings) -> npt.NDArray[np.uint8]:

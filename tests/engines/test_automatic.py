@@ -13,6 +13,7 @@ from passerby.encoders import load_model
 from passerby.engines import automatic, choose_engine
 from passerby.engines.automatic import AutomaticModel
 from passerby.engines.candidates import EXACT, Candidate, Speed
+from passerby.engines.sample import sample_files
 from passerby.engines.speeds import keep_speeds, read_speeds
 from passerby.errors import UserError
 from passerby.exporting import parity
@@ -97,7 +98,7 @@ def many(files, count):
 
 def sample_only(model, files, count):
     """Adjust the engine as for a job of many images, of which only a few are embedded."""
-    model._adjust(count, lambda: automatic.sample_files(files, None, model.trained.embedder.input))
+    model._adjust(count, lambda most: sample_files(files, None, model.trained.embedder.input, most))
 
 
 def test_few_images_are_left_to_torch_in_float32(fake, files, trained):
