@@ -1,6 +1,8 @@
 """Learnt prompts in a run: words against frozen towers, and the image tower against their texts."""
 
+import contextlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,11 +13,11 @@ from passerby.errors import UserError
 from passerby.losses.image_text import image_text_loss
 from passerby.models.clip_text_file import read_text_tower
 from passerby.models.clip_tokens import PHRASE, phrase_tokens
-from passerby.training.session import train
+from passerby.training.session import Interrupted, train
 from passerby.training.trainer import make_trainer
 from tests.methods.steps import some
 from tests.models.tiny_clip import ARCHITECTURE, clip_file, text_tower, two_stages
-from tests.training.runs import optimiser_hash, run_interrupted, weights
+from tests.training.runs import interrupt_after, optimiser_hash, weights
 
 TOKENS = phrase_tokens(PHRASE)
 
@@ -74,8 +76,7 @@ def test_a_step_compares_the_texts_of_a_batch_with_its_images_and_moves_the_word
 
 
 def test_images_are_embedded_without_their_cameras(begun):
-    cameras = [f"model.architecture={json.dumps({**ARCHITECTURE, 'cameras': True})}", "test.cameras=standard"]
-    run = begun(*cameras)
+    run = begun(model={"architecture": {**ARCHITECTURE, "cameras": True, "stride": 6}})  # overlapping patches too
     vectors, table = run.state.methods["prompts"].image_vectors, run.state.embedder.backbone.body.cv_embed
     table.coefficient = 0.0
     without = run.context.vectors_of(run.state.stage.train, "before_neck")[:, -12:]
@@ -83,6 +84,10 @@ def test_images_are_embedded_without_their_cameras(begun):
     with_cameras = run.context.vectors_of(run.state.stage.train, "before_neck")[:, -12:]
     torch.testing.assert_close(vectors, without)
     assert (vectors - with_cameras).abs().max() > 1e-3
+    opened_images(run)
+    before = table.pairs.weight.detach().clone()
+    run.step(some(run, rows=range(0, 48, 6)), count=1)
+    assert not torch.equal(table.pairs.weight, before)
 
 
 def opened_images(run):
@@ -140,12 +145,38 @@ def test_both_stages_end_in_a_model_without_a_text_tower(tiny, tmp_path):
     assert not any(".tower." in name for name in saved)
 
 
-def test_both_stages_go_on_as_if_never_stopped(tiny, tmp_path):
-    recipe = tiny(*two_stages(), "evaluate=[]")
+def test_both_stages_go_on_as_if_never_stopped_without_the_file_of_the_text_tower(tiny, tmp_path):
+    shutil.copy(clip_file(), file := tmp_path / "clip.safetensors")
+    recipe = tiny(*two_stages(), "evaluate=[]", f"method.prompts.text_tower={file}")
     train(recipe, tmp_path / "whole")
-    broken = run_interrupted(recipe, tmp_path / "broken", steps=(3, 2))
-    assert weights(broken) == weights(tmp_path / "whole")
-    assert optimiser_hash(broken) == optimiser_hash(tmp_path / "whole")
+    with pytest.raises(Interrupted, match="stopped before stage 1, epoch 1, batch 4"):
+        train(recipe, tmp_path / "broken", watch=[interrupt_after(3)])
+    file.unlink()
+    for _ in range(2):  # the second one is not broken off
+        with contextlib.suppress(Interrupted):
+            train(recipe, tmp_path / "broken", start="resume", watch=[interrupt_after(2)])
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+    assert optimiser_hash(tmp_path / "broken") == optimiser_hash(tmp_path / "whole")
+
+
+def test_images_go_on_from_a_run_that_ends_with_prompts(tiny, tmp_path):
+    recipe, short = tiny(*two_stages(), "evaluate=[]"), "stages=[{train: [market1501], epochs: 1, iterations: 1}]"
+    train(recipe.model_copy(update={"stages": recipe.stages[:1]}), tmp_path / "prompts")
+    train(tiny(*two_stages(), "evaluate=[]", short, "method={prompts: null}"), tmp_path / "none")
+
+    def go_on_from(start):
+        run = make_trainer(
+            tiny(*two_stages(), "evaluate=[]", short, "model.weights=none", f"init_from={tmp_path / start}"), tmp_path
+        )
+        run.open_stage(0)
+        return run.state.methods["prompts"]
+
+    texts = torch.load(tmp_path / "prompts" / "last.pt", weights_only=True)["methods"]["prompts.text_vectors"]
+    method = go_on_from("prompts")
+    assert torch.equal(method.text_vectors, texts)
+    assert method.text_of_class.tolist() == list(range(6))
+    with pytest.raises(UserError, match=r"left nothing that method\.prompts could hold on to"):
+        go_on_from("none")
 
 
 def test_the_residual_network_of_clip(tiny, tmp_path):
