@@ -180,9 +180,10 @@ def test_the_residual_tower_of_a_clip_gets_the_positions_of_its_size(tmp_path):
 
 
 def test_a_whole_clip_is_resampled_once(tmp_path):
-    settings = ModelSettings(backbone="clip_vit", architecture={**TOWER, "stride": 6})
+    tower = {**TOWER, "width": 64, "heads": 1}
+    settings = ModelSettings(backbone="clip_vit", architecture={**tower, "stride": 6})
     torch.manual_seed(0)
-    square = ClipVisionTransformer(ClipVitSettings(**TOWER), (64, 64))  # 8 x 8 positions
+    square = ClipVisionTransformer(ClipVitSettings(**tower), (64, 64))  # 8 x 8 positions
     state = {f"visual.{key}": value for key, value in square.state_dict().items()} | text_tower().state_dict()
     torch.save(state, tmp_path / "w.pth")
     assert reasons_of(state).keys() == {"clip"}
