@@ -81,7 +81,9 @@ def require_pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError("Parquet files need a package that is not installed: pip install 'passerby[ray]'") from error
+        raise UserError(
+            "Parquet files need a package that is not installed: pip install 'passerby[gallery]'"
+        ) from error
     return pyarrow
 
 
