@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from passerby.association.online import Associator
     from passerby.errors import UserError
     from passerby.evaluation import evaluate
+    from passerby.gallery import GalleryRows, Where, open_gallery
     from passerby.recipe import Recipe, load_recipe
     from passerby.tracking import TrackletWriter
     from passerby.types import Dataset, Embeddings, Rerank, Scores, Split, Tracklets
@@ -27,6 +28,7 @@ __all__ = [
     "Dataset",
     "Embeddings",
     "Encoder",
+    "GalleryRows",
     "Recipe",
     "Rerank",
     "Scores",
@@ -34,6 +36,7 @@ __all__ = [
     "TrackletWriter",
     "Tracklets",
     "UserError",
+    "Where",
     "adapt",
     "cluster",
     "distance",
@@ -42,6 +45,7 @@ __all__ = [
     "export",
     "load_model",
     "load_recipe",
+    "open_gallery",
     "read_dataset",
     "rerank",
     "search",
@@ -56,6 +60,7 @@ _MODULES = {
     "passerby.association.online": ("Associator",),
     "passerby.errors": ("UserError",),
     "passerby.evaluation": ("evaluate",),
+    "passerby.gallery": ("GalleryRows", "Where", "open_gallery"),
     "passerby.recipe": ("Recipe", "load_recipe"),
     "passerby.tracking": ("TrackletWriter",),
     "passerby.types": ("Dataset", "Embeddings", "Rerank", "Scores", "Split", "Tracklets"),

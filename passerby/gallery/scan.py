@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from passerby.distances.nearest import smallest
-from passerby.gallery.shards import Halves, open_rows, runs
+from passerby.gallery.shards import Halves, Reading, open_rows, runs
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
 
-BLOCK_ROWS = 4096
-"""Vectors that are converted to float32 at a time: 8 MiB of 512 dimensions."""
+BLOCK_ROWS = 512
+"""Vectors that are converted to float32 at a time: 1 MiB of 512 dimensions, which the cache of a core still holds."""
 QUERIES = 256
 """Queries whose products with a shard are held at a time: 64 MiB."""
 LONG_RUN = 32
@@ -86,7 +86,8 @@ def search_part(part: ShardPart, vectors: Floats, *, top: int) -> NearestRows:
         UserError: the file is too short.
 
     """
-    rows = open_rows(part.path, part.count, part.dimensions)
+    reading: Reading = "all" if part.slots is None else "some"
+    rows = open_rows(part.path, part.count, part.dimensions, reading=reading)
     count = min(top, len(part))
     position = np.empty((len(vectors), count), np.int64)
     similarity = np.empty((len(vectors), count), np.float32)
@@ -116,7 +117,7 @@ def chosen_rows(rows: Halves, slots: Ints) -> Halves:
     """Return some rows (N, D) of a mapped shard; of the file no more is read than the pages that they are on."""
     ranges = runs(slots)
     if len(ranges) * LONG_RUN >= len(slots):  # also without any
-        return np.asarray(rows[slots])
+        return rows[slots]
     return np.concatenate([rows[first:last] for first, last in ranges])
 
 

@@ -7,11 +7,12 @@ is the rest of an addition that was killed, and the next writer cuts it off.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from passerby.types import Ints
 ROWS_PER_SHARD = 1 << 16
 """Rows of a full shard: 64 MiB of 512 dimensions."""
 
+Reading = Literal["all", "some"]
 Halves = npt.NDArray[np.float16]
 
 _WIPE_BYTES = 1 << 22
@@ -133,14 +135,27 @@ class ShardFiles:
         return sorted(path.name for path in self.folder.glob("*.f16") if path.name not in named)
 
 
-def open_rows(path: Path, count: int, dimensions: int) -> Halves:
-    """Return the first rows (count, D) of a file of vectors, mapped; see `ShardFiles.open`."""
-    if path.stat().st_size < count * dimensions * 2:
-        raise UserError(
-            f"{path} is too short for its {count:,} vectors, so the gallery is damaged; see `passerby gallery check`"
-        )
-    # mode "c" maps for reading too, and torch takes such an array without a warning; nothing is written to it
-    return np.memmap(path, np.float16, mode="c", shape=(count, dimensions))
+def open_rows(path: Path, count: int, dimensions: int, *, reading: Reading = "some") -> Halves:
+    """Return the first rows (count, D) of a file of vectors, mapped; see `ShardFiles.open`.
+
+    Args:
+        path: the file.
+        count: rows that count.
+        dimensions: D.
+        reading: `all` rows in their order, which the system reads ahead, or `some`, of which it reads their pages only.
+
+    """
+    size = count * dimensions * 2
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < size:
+            raise UserError(
+                f"{path} is too short for its {count:,} vectors; the gallery is damaged, see `passerby gallery check`"
+            )
+        # a private copy on writing, as torch takes only arrays that may be written; nothing is
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    if hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_SEQUENTIAL if reading == "all" else mmap.MADV_RANDOM)
+    return np.frombuffer(mapped, np.float16).reshape(count, dimensions)
 
 
 def runs(slots: Ints) -> list[tuple[int, int]]:

@@ -28,16 +28,17 @@ CREATE TABLE rows (
     camera TEXT NOT NULL, time REAL, x1 REAL, y1 REAL, x2 REAL, y2 REAL, tracklet TEXT NOT NULL,
     identity TEXT NOT NULL, attributes TEXT NOT NULL, added REAL NOT NULL
 );
-CREATE INDEX rows_camera ON rows (camera, tracklet);
-CREATE INDEX rows_time ON rows (time);
+CREATE INDEX rows_camera ON rows (camera, tracklet, position);
+CREATE INDEX rows_time ON rows (time, position);
 CREATE INDEX rows_age ON rows (COALESCE(time, added));
-CREATE INDEX rows_identity ON rows (identity) WHERE identity != '';
+CREATE INDEX rows_identity ON rows (identity, position) WHERE identity != '';
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
 CREATE TABLE holes (position INTEGER PRIMARY KEY, erased INTEGER NOT NULL);
 CREATE INDEX holes_pending ON holes (position) WHERE erased = 0;
 CREATE TABLE audit (time REAL NOT NULL, count INTEGER NOT NULL, kinds TEXT NOT NULL);
 """
-"""`holes`: positions without a row, until a compaction; `erased`: whether their vector is overwritten yet."""
+"""Indexes end in the position, so that the rows of a search are chosen without reading the table.
+`holes`: positions without a row, until a compaction; `erased`: whether their vector is overwritten yet."""
 
 _ATTRIBUTE = (
     "CASE json_type(attributes, ?) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' "
