@@ -16,9 +16,9 @@ from passerby.commands.gallery_sources import (
     GallerySource,
     RowDefaults,
     VectorsOf,
+    illustrated,
     read_identities,
     read_source,
-    with_thumbnails,
 )
 from passerby.encoders import UNGIVEN, GivenCamera, Model, images_of, model_stamp, require_maskless
 from passerby.errors import UserError
@@ -104,7 +104,7 @@ def add_files(place: str, paths: Sequence[Path], options: AddOptions) -> list[st
     sources = [read_source(path, vectors_of=options.vectors_of) for path in files]
     stamp = _common_stamp(sources, files, None if options.run is None else model_stamp(options.run))
     if options.thumbnails:
-        sources = [with_thumbnails(source) for source in sources]
+        sources = [illustrated(source) for source in sources]
     gallery = open_gallery(place, model_stamp=stamp, create=bool(sources))
     sentences = [note for source in sources for note in source.notes]
     try:

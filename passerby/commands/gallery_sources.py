@@ -187,7 +187,7 @@ def read_identities(path: Path, *, prefix: str = "") -> tuple[Words, Words, Word
     return camera, tracklet, np.array([f"{prefix}{name}" for name in identity.tolist()], np.str_)
 
 
-def with_thumbnails(source: GallerySource) -> GallerySource:
+def illustrated(source: GallerySource) -> GallerySource:
     """Return rows with small pictures of their boxes, and a note on images that cannot be read."""
     thumbnails = [
         make_thumbnail(path, box) for path, box in zip(source.rows.path.tolist(), source.rows.box.tolist(), strict=True)

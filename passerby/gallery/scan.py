@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from passerby.distances.nearest import smallest
-from passerby.gallery.shards import Halves, Reading, open_rows, runs
+from passerby.gallery.shards import Halves, RowOrder, open_rows, runs
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
 
@@ -86,7 +86,7 @@ def search_part(part: ShardPart, vectors: Floats, *, top: int) -> NearestRows:
         UserError: the file is too short.
 
     """
-    reading: Reading = "all" if part.slots is None else "some"
+    reading: RowOrder = "all" if part.slots is None else "some"
     rows = open_rows(part.path, part.count, part.dimensions, reading=reading)
     count = min(top, len(part))
     position = np.empty((len(vectors), count), np.int64)

@@ -24,7 +24,7 @@ from passerby.types import Ints
 ROWS_PER_SHARD = 1 << 16
 """Rows of a full shard: 64 MiB of 512 dimensions."""
 
-Reading = Literal["all", "some"]
+RowOrder = Literal["all", "some"]
 Halves = npt.NDArray[np.float16]
 
 _WIPE_BYTES = 1 << 22
@@ -135,7 +135,7 @@ class ShardFiles:
         return sorted(path.name for path in self.folder.glob("*.f16") if path.name not in named)
 
 
-def open_rows(path: Path, count: int, dimensions: int, *, reading: Reading = "some") -> Halves:
+def open_rows(path: Path, count: int, dimensions: int, *, reading: RowOrder = "some") -> Halves:
     """Return the first rows (count, D) of a file of vectors, mapped; see `ShardFiles.open`.
 
     Args:
