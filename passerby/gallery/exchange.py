@@ -61,7 +61,7 @@ def _write_npz(path: Path, batches: Iterable[GalleryRows], model: str) -> int:
 
 
 def _write_parquet(path: Path, batches: Iterable[GalleryRows], model: str) -> int:
-    arrow = require_pyarrow()
+    arrow = require_pyarrow("gallery")
     count = 0
     with atomic_write(path) as file:
         writer = None
@@ -117,7 +117,7 @@ def _read_npz(path: Path) -> tuple[GalleryRows, str]:
 
 
 def _read_parquet(path: Path) -> tuple[GalleryRows, str]:
-    arrow = require_pyarrow()
+    arrow = require_pyarrow("gallery")
     with reading(path, "a readable Parquet file"):
         table = arrow.parquet.ParquetFile(path).read()
         if "vector" not in table.column_names:

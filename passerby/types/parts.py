@@ -70,8 +70,11 @@ class PartsList:
         return [name for name in self.parts if not (folder / name).is_file()]
 
 
-def require_pyarrow() -> Any:
+def require_pyarrow(extra: str = "ray") -> Any:
     """Return `pyarrow` with `pyarrow.parquet`.
+
+    Args:
+        extra: of passerby, with which it is installed for the purpose.
 
     Raises:
         UserError: it is not installed.
@@ -82,7 +85,7 @@ def require_pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(
-            "Parquet files need a package that is not installed: pip install 'passerby[gallery]'"
+            f"Parquet files need a package that is not installed: pip install 'passerby[{extra}]'"
         ) from error
     return pyarrow
 

@@ -1,6 +1,7 @@
 """`passerby gallery` from the command line: sources, conditions, exports, the policy, and mistakes."""
 
 import json
+import sys
 import time
 from types import SimpleNamespace
 
@@ -224,3 +225,10 @@ def test_mistakes_are_one_sentence(place, table, tmp_path, arguments, sentence):
     assert output.startswith("Error: ")
     assert output.count("\n") == 1
     assert open_gallery(place).info().count == 4
+
+
+def test_parquet_without_pyarrow_is_refused(place, table, tmp_path, monkeypatch):
+    run("add", place, table)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "pip install 'passerby[gallery]'" in run("export", place, "-o", tmp_path / "rows.parquet", code=2)
+    assert not list(tmp_path.glob("*.parquet*"))
