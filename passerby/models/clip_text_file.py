@@ -13,6 +13,7 @@ from torch import Tensor
 from passerby.errors import UserError
 from passerby.files import reading
 from passerby.metadata import safetensors_texts
+from passerby.models.clip_names import is_of_transformers, openai_names
 from passerby.models.clip_text import ClipTextSettings, ClipTextTower
 from passerby.models.weights_file import few_names, read_weights
 from passerby.settings import build
@@ -25,18 +26,6 @@ _NAMES = (
     r"|transformer\.resblocks\.\d+\.(ln_[12]|attn\.out_proj|mlp\.c_(fc|proj))\.(weight|bias)"
     r"|transformer\.resblocks\.\d+\.attn\.in_proj_(weight|bias)"
 )
-_OF_TRANSFORMERS = (
-    (r"^text_model\.embeddings\.(token|position)_embedding\.weight$", r"\1_embedding.weight"),
-    (r"^position_embedding\.weight$", "positional_embedding"),
-    (r"^text_model\.final_layer_norm\.", "ln_final."),
-    (r"^text_projection\.weight$", "text_projection"),
-    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
-    (r"\.layer_norm(\d)\.", r".ln_\1."),
-    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
-    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
-    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
-)
-"""Names of transformers and those of CLIP, as regular expressions and their replacements."""
 _HEAD_WIDTH = 64
 """Channels of a head in every published CLIP."""
 
@@ -109,8 +98,8 @@ def _filled(tower: ClipTextTower, state: Mapping[str, Tensor], *, source: str) -
 
 def text_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the text tower of a CLIP by OpenAI's names; empty where there is none."""
-    if any(name.startswith("text_model.encoder.") for name in tensors):
-        tensors = _of_transformers(tensors)
+    if is_of_transformers(tensors):
+        tensors = openai_names(tensors)
     for prefix in _PREFIXES:
         below = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if "transformer.resblocks.0.ln_1.weight" in below and "text_projection" in below:
@@ -134,19 +123,3 @@ def _settings_of(state: Mapping[str, Tensor], *, source: str) -> ClipTextSetting
         vocabulary=len(state["token_embedding.weight"]),
         context=len(state["positional_embedding"]),
     )
-
-
-def _of_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of the text tower, as transformers names them, by OpenAI's names."""
-    renamed: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        if not key.startswith(("text_model.", "text_projection.")) or key.endswith("position_ids"):
-            continue
-        for old, new in _OF_TRANSFORMERS:
-            key = re.sub(old, new, key)
-        renamed[key] = value.T if key == "text_projection" else value
-    for key in [key for key in renamed if ".self_attn.q_proj." in key]:
-        block, kind = key.split(".self_attn.q_proj.")
-        rows = [renamed.pop(f"{block}.self_attn.{part}_proj.{kind}") for part in "qkv"]
-        renamed[f"{block}.attn.in_proj_{kind}"] = torch.cat(rows)
-    return renamed

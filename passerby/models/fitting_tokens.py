@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from passerby.models.clip_names import is_of_transformers, openai_names
 from passerby.models.clip_resnet import ClipResnet
 from passerby.models.clip_vit import ClipVisionTransformer
 from passerby.models.positions import fit_positions_of_tokens
@@ -87,6 +88,7 @@ def fit_positions_of(
 
 def _image_tower(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the image tower by their names in it, and those of the text tower under `text.`."""
+    tensors = openai_names(tensors) if is_of_transformers(tensors) else tensors
     prefix = next((prefix for prefix in _TOWERS if any(key.startswith(prefix) for key in tensors)), None)
     if prefix is None:
         return tensors

@@ -216,3 +216,44 @@ def test_a_whole_clip_is_imported_with_the_vectors_of_its_towers(tmp_path):
     torch.save({**state, "extra": torch.ones(1)}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"have no place in the family clip \(extra\)"):
         read_published(tmp_path / "w.pth", overrides=["heads=2"], size=(32, 32))
+
+
+def names_of_transformers(state):
+    """Return the tensors of an image tower by the names of transformers, where queries, keys and values are apart."""
+    names = {
+        "class_embedding": "vision_model.embeddings.class_embedding",
+        "conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+        "positional_embedding": "vision_model.embeddings.position_embedding.weight",
+        "proj": "visual_projection.weight",
+    }
+    parts = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj",
+             "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}  # fmt: skip
+    renamed = {}
+    for key, value in state.items():
+        if key.startswith("transformer.resblocks."):
+            _, _, number, *part, kind = key.split(".")
+            block = f"vision_model.encoder.layers.{number}"
+            if kind.startswith("in_proj_"):
+                for letter, rows in zip("qkv", value.chunk(3), strict=True):
+                    renamed[f"{block}.self_attn.{letter}_proj.{kind.removeprefix('in_proj_')}"] = rows
+            else:
+                renamed[f"{block}.{parts['.'.join(part)]}.{kind}"] = value
+        elif key.startswith("ln_"):
+            place = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm"}[key.partition(".")[0]]
+            renamed[f"vision_model.{place}.{key.partition('.')[2]}"] = value
+        else:
+            renamed[names[key]] = value.T.contiguous() if key == "proj" else value
+    return {**renamed, "vision_model.embeddings.position_ids": torch.arange(4)[None]}
+
+
+def test_the_image_tower_of_a_clip_by_the_names_of_transformers(tmp_path):
+    source, target = make("clip_vit", (64, 64), **CLIP), make("clip_vit", (64, 64), **CLIP)
+    state = names_of_transformers(source.body.state_dict())
+    torch.save({**state, "text_model.encoder.layers.0.mlp.fc1.bias": torch.ones(2)}, tmp_path / "w.pth")
+    loaded = load_backbone(target, tmp_path / "w.pth")
+    assert (loaded.kept, loaded.unused) == ((), ("text.transformer.resblocks.0.mlp.c_fc.bias",))
+    assert all(torch.equal(value, source.body.state_dict()[key]) for key, value in target.body.state_dict().items())
+    del state["vision_model.encoder.layers.1.self_attn.k_proj.bias"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"1 missing \(transformer.resblocks.1.attn.in_proj_bias\)"):
+        load_backbone(target, tmp_path / "w.pth")
