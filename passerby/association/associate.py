@@ -1,8 +1,8 @@
 """Tracklets of several cameras in, one identity per person out.
 
 Average linkage on cosine distances without the effects of cameras, with pairs that cannot be one person held apart. The
-threshold is that of a calibrated model, or from the distances of tracklets that were in two places at one time, or from
-all distances.
+threshold is that of a calibrated model, or that of the groups with the best silhouette, at most what the distances of
+tracklets that were in two places at one time allow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from passerby.association.topology import (
 )
 from passerby.clustering.clusters import numbered
 from passerby.clustering.impostors import (
-    automatic_threshold,
+    SMALLEST_THRESHOLD,
     highest_threshold,
     silhouette_threshold,
     universal_threshold,
@@ -31,13 +31,13 @@ from passerby.distances.camera_norm import normalise_cameras
 from passerby.errors import UserError
 from passerby.types import Bools, CameraNorm, Doubles, Floats, Ints, Tracklets
 
-ThresholdSource = Literal["given", "overlaps", "distances"]
+ThresholdSource = Literal["given", "overlaps", "silhouette"]
 """Origin of a threshold: given (by a person or a calibration), the distances of tracklets that overlap in time at one
-camera, or all distances."""
+camera, or the groups with the best silhouette."""
 
 LEAST_OVERLAPS = 200
-"""Fewest overlapping pairs of tracklets whose distances give the threshold."""
-CONFIDENT = 0.7
+"""Fewest overlapping pairs of tracklets whose distances bound the threshold."""
+CONFIDENT = 0.9
 """Tracklets within that share of the threshold match with confidence: travel times are learnt from these."""
 RANGE = (0.9, 0.95, 1.05, 1.1)
 """Multiples of the threshold at which people are counted."""
@@ -149,18 +149,25 @@ def _merged(
     if threshold is not None:
         return average_linkage(pairs, RANGE[-1] * threshold, constraints), threshold, "given"
     merges = average_linkage(pairs, RANGE[-1] * highest_threshold(pairs), constraints)
+    if len(tracklets) < 3:
+        return merges, SMALLEST_THRESHOLD, "silhouette"
+    threshold = silhouette_threshold(pairs, merges)
+    bound = _overlap_bound(tracklets, pairs, merges)
+    return (merges, threshold, "silhouette") if threshold <= bound else (merges, bound, "overlaps")
+
+
+def _overlap_bound(tracklets: Tracklets, pairs: NearPairs, merges: Merges) -> float:
+    """Return the universal threshold of known impostors, infinity where they are few.
+
+    The universal threshold of all pairs, which `cluster` takes, is no bound here: a person has few tracklets, so that
+    the many images of one person, whose clusters it lets join, are means already.
+    """
     first, second = overlapping_pairs(tracklets)
     if len(first) < LEAST_OVERLAPS:
-        return merges, automatic_threshold(pairs, merges), "distances"
-    return merges, _overlap_threshold(pairs, merges, distances_of_pairs(pairs.units, first, second)), "overlaps"
-
-
-def _overlap_threshold(pairs: NearPairs, merges: Merges, impostors: Doubles) -> float:
-    """Return the universal threshold of known impostors (E,), or that of the best silhouette where it is larger."""
-    count = len(pairs.units)
-    threshold = universal_threshold(impostors, count)
-    people = len(np.unique(merges.labels(threshold)))
-    return max(universal_threshold(impostors, float(np.sqrt(count * people))), silhouette_threshold(pairs, merges))
+        return float("inf")
+    impostors, count = distances_of_pairs(pairs.units, first, second), len(pairs.units)
+    people = len(np.unique(merges.labels(universal_threshold(impostors, count))))
+    return universal_threshold(impostors, float(np.sqrt(count * people)))
 
 
 def _confident(merges: Merges, threshold: float) -> Ints:

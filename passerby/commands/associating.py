@@ -23,7 +23,7 @@ from passerby.types import TRACKLETS_FILE, CameraNorm, Tracklets
 _SOURCES = {
     "given": "as given",
     "overlaps": "from the distances of tracklets that overlap in time at one camera",
-    "distances": "from the distances of all tracklets",
+    "silhouette": "with the best silhouette",
 }
 
 

@@ -128,7 +128,8 @@ class TrackletWriter:
 
     Args:
         model: of `passerby.load_model`, or a path that it takes.
-        out: a new folder for the crops and `tracklets.npz`.
+        out: a new folder for the crops and `tracklets.npz`. A stream that was killed cannot continue, as its frames are
+            gone: what it wrote stays in parts in its folder, and a new stream needs another one.
         camera: name of the camera.
         clip: name of the stream; a camera with several needs different ones.
         has_clock: whether the times given to `add` are of a clock that all cameras share.

@@ -20,7 +20,7 @@ def test_people_are_found_over_cameras_without_any_parameter():
     assert score_identities(tracklets, result.identity).f > 0.95
     assert result.fewest <= result.count == 12 <= result.most
     assert result.confidence.min() > 0.1
-    assert result.source == "distances"
+    assert result.source == "silhouette"
 
 
 def test_the_result_is_the_same_again_and_in_any_order():
@@ -78,11 +78,26 @@ def test_travel_times_are_learnt_and_keep_people_apart():
     assert not associate(walks(people=8), AssociationSettings()).topology.travel, "few matches teach nothing"
 
 
-def test_overlapping_tracklets_give_the_threshold():
+def test_overlapping_tracklets_bound_the_threshold(monkeypatch):
     tracklets = walks(people=80, hours=0.05)
     result = associate(tracklets)
-    assert result.source == "overlaps"
     assert score_identities(tracklets, result.identity).f > 0.95
+    monkeypatch.setattr("passerby.association.associate.silhouette_threshold", lambda pairs, merges: 1.05)
+    bounded = associate(tracklets)
+    assert (result.source, bounded.source) == ("silhouette", "overlaps")
+    assert bounded.threshold < 1
+    assert score_identities(tracklets, bounded.identity).f > 0.9
+    few = walks(people=8)
+    assert associate(few).source == "silhouette", "few overlapping pairs are no bound"
+
+
+def test_two_visits_of_each_person_are_joined_and_not_more():
+    tracklets = walks(people=40, spread=1.0)
+    seen_twice = tracklets.select(np.arange(len(tracklets)) % 3 < 2)
+    result = associate(seen_twice)
+    assert score_identities(seen_twice, result.identity).precision > 0.9
+    assert abs(result.count - 40) <= 4
+    assert associate(tracklets.select(np.array([0, 1]))).threshold < 1e-3, "two tracklets have no shape"
 
 
 def test_what_cannot_be_used_is_refused():
