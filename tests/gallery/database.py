@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 
 PASSWORD = "s3cret-word"
-OPTIONS = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "20", "autovacuum": "off"}
+OPTIONS = {
+    "fsync": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "20",
+    "autovacuum": "off",
+    "min_wal_size": "32MB",  # keeps the files of the log, whose bytes tests look for
+}
 """Without fsync the loss of the machine loses rows, that of the server does not, which is what tests can try."""
 
 

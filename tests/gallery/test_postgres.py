@@ -30,10 +30,14 @@ def pair(server, tmp_path_factory):
     rows = random_rows(400)
     vectors = rows.vectors.copy()
     vectors[200:300] = vectors[100:200]
+    vectors[10:30] = vectors[10]
     rows = replace(rows, vectors=vectors)
     folder = open_gallery(tmp_path_factory.mktemp("pair") / "people", model_stamp=MODEL, create=True)
     database = open_gallery(server.place("pair"), model_stamp=MODEL, create=True)
     np.testing.assert_array_equal(folder.add(rows), database.add(rows))
+    for row in range(29, 9, -1):  # a line that is written again is behind all others in the table
+        same = rows.select(np.array([row]))
+        assert database.identify(same.camera, same.tracklet, same.identity) == 1
     return folder, database
 
 
@@ -44,6 +48,7 @@ def test_search_and_list_equal_the_folder(pair, monkeypatch, where, count):
     monkeypatch.setattr(stored_rows, "BLOCK_ROWS", 30)
     monkeypatch.setattr(searching, "QUERIES", 7)
     queries = np.random.default_rng(1).standard_normal((count, 16)).astype(np.float32)
+    queries[1] = folder.list(Where(ids=(10,))).vectors[0]
     expected, hits = folder.search(queries, top=9, where=where), database.search(queries, top=9, where=where)
     np.testing.assert_array_equal(hits.id, expected.id)
     np.testing.assert_allclose(hits.similarity, expected.similarity, atol=1e-6)
@@ -51,21 +56,22 @@ def test_search_and_list_equal_the_folder(pair, monkeypatch, where, count):
     assert_same(database.list(where), folder.list(where))
 
 
-def test_rows_that_float16_queries_would_confuse_are_ordered_exactly(place):
+def test_rows_that_float16_queries_would_confuse_are_found_exactly(place):
     generator = np.random.default_rng(0)
-    query = generator.standard_normal((1, 64)).astype(np.float32)
-    query /= np.linalg.norm(query)
-    vectors = query + 0.002 * generator.standard_normal((500, 64)).astype(np.float32)
-    rows = random_rows(500, dimensions=64)
-    rows = replace(rows, vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    centre = generator.standard_normal((1, 64))
+    centre /= np.linalg.norm(centre)
+    vectors = centre + 0.05 * generator.standard_normal((3000, 64)) / 8
+    queries = (centre + 0.5 * generator.standard_normal((7, 64)) / 8).astype(np.float32)
+    rows = replace(
+        random_rows(3000, dimensions=64),
+        vectors=(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
+    )
     gallery = open_gallery(place, model_stamp=MODEL, create=True)
     rows = replace(rows, id=gallery.add(rows))
-    ids, similarity = slow_search(rows, query, top=20)
-    rounded, _ = slow_search(rows, query.astype(np.float16), top=20)
-    assert (ids != rounded).any()
-    hits = gallery.search(query, top=20)
-    np.testing.assert_array_equal(hits.id, ids)
+    ids, similarity = slow_search(rows, queries, top=200)
+    hits = gallery.search(queries, top=200)
     np.testing.assert_allclose(hits.similarity, similarity, atol=1e-7)
+    np.testing.assert_array_equal(np.sort(hits.id), np.sort(ids))
 
 
 def test_the_index_finds_as_many_rows_as_the_exact_search_under_any_condition(place):
@@ -83,6 +89,32 @@ def test_the_index_finds_as_many_rows_as_the_exact_search_under_any_condition(pl
         exact = np.take_along_axis(queries @ rows.vectors.astype(np.float16).astype(np.float32).T, hits.id, axis=1)
         np.testing.assert_allclose(hits.similarity, exact / np.linalg.norm(queries, axis=1, keepdims=True), atol=1e-6)
         assert (np.diff(hits.similarity, axis=1) <= 0).all()
+
+
+def test_the_index_goes_on_until_enough_rows_fulfil_a_condition(place, monkeypatch):
+    gallery, rows = filled(place, 2000)
+    gallery.build_index()
+    rare = Where(attributes=(("height", "3"), ("bag", "true")), until=1.7e9 + 1000)
+    expected = gallery.search(rows.vectors[:5], top=30, where=rare)
+    monkeypatch.setattr(searching, "_nearest_by_server", None)  # what would take over where the index ends
+    with gallery.session.using() as connection:
+        for setting in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+            connection.execute(f"SET {setting} = off")
+        hits = gallery.search_approximately(rows.vectors[:5], top=30, where=rare, breadth=40)
+    assert np.isin(hits.id, expected.id).mean() > 0.9
+
+
+def test_a_query_whose_index_search_ends_early_is_searched_exactly(place):
+    gallery, rows = filled(place, 1000)
+    gallery.build_index()
+    rare = Where(attributes=(("height", "3"), ("bag", "true")))
+    expected = gallery.search(rows.vectors[:3], top=240, where=rare)
+    with gallery.session.using() as connection:
+        for setting in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+            connection.execute(f"SET {setting} = off")
+        connection.execute("SET hnsw.max_scan_tuples = 50")
+        hits = gallery.search_approximately(rows.vectors[:3], top=240, where=rare, breadth=40)
+    np.testing.assert_array_equal(hits.id, expected.id)
 
 
 def test_the_exact_search_never_uses_the_index(place):
