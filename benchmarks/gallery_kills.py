@@ -1,12 +1,13 @@
-"""Kill a writer of a gallery in a folder at random moments of addition, removal and compaction, and look for losses.
+"""Kill a writer of a gallery at random moments of addition, removal and compaction, and look for losses.
 
     python benchmarks/gallery_kills.py --kills 200
+    python benchmarks/gallery_kills.py --kills 200 --place postgresql://postgres@127.0.0.1/postgres?gallery=kills
 
 A child process adds rows, deletes and forgets people and compacts, and writes a line to a pipe before each operation
 and after it has returned. It is killed (SIGKILL) after a random time. Then the gallery is opened and compared with
 the lines: each row whose addition had returned and whose removal had not begun must be there with its vector bit for
-bit; of each person whose removal had returned no row may be found, and no byte of a vector may be in any file; the
-one operation that was under way must have happened wholly or not at all; and `check` must find no fault.
+bit; of each person whose removal had returned no row may be found, and no byte of a vector may be in any file of a
+folder; the one operation that was under way must have happened wholly or not at all; and `check` must find no fault.
 
 The kill ends a process, not the machine: that what returned is on the disk, and not only in the memory of the system,
 rests on the calls of fsync in `passerby/gallery`, which this script cannot test.
@@ -47,9 +48,17 @@ def rows_of(person: int) -> GalleryRows:
     return GalleryRows(vectors, path=names, identity=identity, thumbnails=thumbnails)
 
 
-def write(place: Path, pipe: IO[str], first: int, generator: random.Random) -> None:
+def write(place: Path | str, pipe: IO[str], first: int, generator: random.Random) -> None:
     """Change the gallery until the process is killed; each operation is a line `begin ...` and a line `end ...`."""
-    gallery = folder.open_folder(str(place), model_stamp=MODEL, create=True)
+    gallery = open_gallery(place, model_stamp=MODEL, create=True)
+    kinds = [
+        "add",
+        "add",
+        "add",
+        "delete",
+        "forget",
+        *(["compact"] if isinstance(gallery, folder.FolderGallery) else []),
+    ]
     present = sorted({int(name.split()[1][:-1]) for name in set(gallery.list().identity.tolist())})
     person = first
 
@@ -58,7 +67,7 @@ def write(place: Path, pipe: IO[str], first: int, generator: random.Random) -> N
         pipe.flush()
 
     while True:
-        operation = generator.choice(["add", "add", "add", "delete", "forget", "compact"])
+        operation = generator.choice(kinds)
         people: list[int] = []
         if operation == "add":
             people = list(range(person, person + PEOPLE_PER_ADDITION))
@@ -71,7 +80,7 @@ def write(place: Path, pipe: IO[str], first: int, generator: random.Random) -> N
         if operation == "add":
             gallery.add(GalleryRows.join([rows_of(each) for each in people]))
             present += people
-        elif operation == "compact":
+        elif isinstance(gallery, folder.FolderGallery) and operation == "compact":
             gallery.compact()
         else:
             where = Where(identities=tuple(f"person {each}." for each in people))
@@ -129,7 +138,7 @@ class Expected:
         self.under_way = ("", set())
 
 
-def faults_of(place: Path, expected: Expected) -> Iterator[str]:
+def faults_of(place: Path | str, expected: Expected) -> Iterator[str]:
     """Yield a sentence for each deviation from what is expected."""
     gallery = open_gallery(place, model_stamp=MODEL)
     yield from gallery.check()
@@ -152,7 +161,8 @@ def faults_of(place: Path, expected: Expected) -> Iterator[str]:
             yield f"person {person}: other vectors"
     expected.settle(people)
     gallery.close()
-    yield from _traces(place, expected.forgotten)
+    if isinstance(place, Path):
+        yield from _traces(place, expected.forgotten)
 
 
 def _traces(place: Path, forgotten: set[int]) -> Iterator[str]:
@@ -163,7 +173,7 @@ def _traces(place: Path, forgotten: set[int]) -> Iterator[str]:
                 yield f"person {person}: removed, and a vector is still in a file"
 
 
-def kill_once(place: Path, first: int, seed: int, longest: float) -> list[str]:
+def kill_once(place: Path | str, first: int, seed: int, longest: float) -> list[str]:
     """Let a child write for a random time, kill it, and return its lines."""
     generator = random.Random(seed)
     wait = generator.uniform(0, longest)
@@ -188,7 +198,7 @@ def kill_once(place: Path, first: int, seed: int, longest: float) -> list[str]:
     return lines
 
 
-def run(place: Path, *, kills: int, seed: int, longest: float = 0.25, rows_per_shard: int = 256) -> Expected:
+def run(place: Path | str, *, kills: int, seed: int, longest: float = 0.25, rows_per_shard: int = 256) -> Expected:
     """Kill so many times; raise where the gallery is not as expected."""
     modules = ("shards", "folder", "tidying")
     for name in modules:
@@ -208,8 +218,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shard", type=int, default=64, help="rows of a full shard")
+    parser.add_argument("--place", help="a new gallery in a database, instead of a folder")
     options = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="gallery_kills_")) / "gallery"
+    place = options.place or Path(tempfile.mkdtemp(prefix="gallery_kills_")) / "gallery"
     for module in (shards, folder, tidying):
         module.ROWS_PER_SHARD = options.shard  # so that a few thousand rows are many shards
     began = time.perf_counter()
@@ -218,7 +229,8 @@ def main() -> None:
     for name, count in sorted(expected.operations.items()):
         print(f"{count:>6} {name}")
     print(f"{len(expected.present)} people present, {len(expected.forgotten)} removed")
-    shutil.rmtree(place.parent)
+    if isinstance(place, Path):
+        shutil.rmtree(place.parent)
 
 
 if __name__ == "__main__":

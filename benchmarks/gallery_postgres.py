@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from passerby.gallery import EVERYTHING, GalleryRows, Where, open_gallery
 from passerby.gallery.postgres.store import PostgresGallery
@@ -35,10 +34,14 @@ RARE = Where(attributes=(("coat", "red"),))
 def people(count: int, dims: int, seed: int) -> Floats:
     """Return unit vectors (N, D): people in a space of few dimensions, images around them."""
     generator = np.random.default_rng(seed)
-    base = np.random.default_rng(0).normal(size=(FACTORS, dims))
-    centres = generator.normal(size=(-(-count // IMAGES), FACTORS)).repeat(IMAGES, axis=0)[:count]
-    vectors = (centres + SPREAD * generator.normal(size=centres.shape)) @ base
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+    base = np.random.default_rng(0).normal(size=(FACTORS, dims)).astype(np.float32)
+    vectors = np.empty((count, dims), np.float32)
+    for start in range(0, count, BLOCK):
+        part = vectors[start : start + BLOCK]
+        centres = generator.normal(size=(-(-len(part) // IMAGES), FACTORS)).repeat(IMAGES, axis=0)[: len(part)]
+        part[:] = (centres + SPREAD * generator.normal(size=centres.shape)) @ base
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return vectors
 
 
 def fill(gallery: PostgresGallery, vectors: Floats) -> float:
@@ -77,108 +80,127 @@ def recall(answer: Ints, truth: Ints) -> float:
     return float(np.mean([np.isin(each, line).mean() for line, each in zip(answer, truth, strict=True)]))
 
 
-def without_iterating(gallery: PostgresGallery, queries: Floats, breadth: int) -> Ints:
-    """Return ids (Q, 100), -1 = missing, of the index under the condition `RARE` with pgvector's own settings."""
+def by_pgvector(gallery: PostgresGallery, queries: Floats, *, breadth: int, iterative: str) -> Ints:
+    """Return ids (Q, 100), -1 = missing, that the index alone returns under the condition `RARE`."""
     ids = np.full((len(queries), TOP), -1, np.int64)
     statement = "SELECT id FROM {0} WHERE attributes ->> 'coat' = 'red' ORDER BY vector <#> %s LIMIT %s"
+    settings = {
+        "hnsw.ef_search": breadth,
+        "hnsw.iterative_scan": iterative,
+        "enable_seqscan": "off",
+        "enable_sort": "off",
+    }
     with gallery.session.reading() as connection:
-        for name, value in (("hnsw.ef_search", breadth), ("enable_seqscan", "off"), ("enable_sort", "off")):
+        for name, value in settings.items():
             connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
         for line, encoded in zip(ids, to_binary(queries), strict=True):
-            found = connection.execute(gallery.tables.sql(statement), (encoded, TOP)).fetchall()
-            line[: len(found)] = [cast("int", number) for (number,) in found]
+            lines = connection.execute(gallery.tables.sql(statement), (encoded, TOP)).fetchall()
+            line[: len(lines)] = [cast("int", number) for (number,) in lines]
     return ids
 
 
-def measure(
-    ways: dict[str, Callable[[Floats], npt.NDArray[np.int64]]],
-    truth: dict[str, Callable[[Floats], Ints]],
-    queries: Floats,
-    turns: int,
-    batch: int,
-) -> list[str]:
-    """Return rows of the table: each way in turns with numpy, on queries (turns * batch, D)."""
-    reference_name, reference = next(iter(truth.items()))
-    seconds: dict[str, list[float]] = {name: [] for name in (reference_name, *ways)}
+Way = Callable[[Floats], Ints]
+
+
+def measure(title: str, reference: Way, ways: dict[str, Way], queries: Floats, *, turns: int, batch: int) -> None:
+    """Print a table: each way in turns with numpy, on queries (turns * batch, D)."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("numpy", *ways)}
     recalls: dict[str, list[float]] = {name: [] for name in ways}
     missing: dict[str, int] = dict.fromkeys(ways, 0)
     for turn in range(turns):
         chunk = queries[turn * batch : (turn + 1) * batch]
-        expected, elapsed = timed(reference, chunk)
-        seconds[reference_name].append(elapsed)
+        truth, elapsed = timed(reference, chunk)
+        seconds["numpy"].append(elapsed)
         for name, way in ways.items():
             answer, elapsed = timed(way, chunk)
             seconds[name].append(elapsed)
-            recalls[name].append(recall(answer, expected))
+            recalls[name].append(recall(answer, truth))
             missing[name] += int((answer == -1).sum())
-    lines = [f"| {reference_name} | {1000 * statistics.median(seconds[reference_name]):.0f} | 1 | 1 | |"]
+    print(f"\n{title}\n\n| way | ms | ratio to numpy | recall@100 | rows missing |\n|---|---|---|---|---|")
+    print(f"| numpy | {1000 * statistics.median(seconds['numpy']):.0f} | 1 | 1 | |")
     for name in ways:
-        ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds[reference_name], strict=True))
+        ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds["numpy"], strict=True))
         share = missing[name] / (turns * batch * TOP)
-        lines.append(
+        print(
             f"| {name} | {1000 * statistics.median(seconds[name]):.0f} | {ratio:.2f} | "
-            f"{statistics.mean(recalls[name]):.4f} | {f'{share:.0%}' if share else ''} |"
+            f"{statistics.mean(recalls[name]):.3f} | {f'{share:.0%}' if share else ''} |",
+            flush=True,
         )
-    return lines
 
 
-def timed(way: Callable[[Floats], Ints], queries: Floats) -> tuple[Ints, float]:
+def timed(way: Way, queries: Floats) -> tuple[Ints, float]:
     """Return an answer and the seconds that it took."""
     began = time.perf_counter()
     answer = way(queries)
     return answer, time.perf_counter() - began
 
 
+def make_queries(vectors: Floats, count: int) -> Floats:
+    """Return unit vectors (Q, D) near some of the stored ones, as another image of a person is."""
+    near = vectors[np.linspace(0, len(vectors) - 1, count, dtype=np.int64)]
+    queries = near + 0.5 * people(count, vectors.shape[1], 2)
+    return np.asarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), np.float32)
+
+
 def main() -> None:
-    """Fill, build, measure and print the table."""
+    """Fill, build, measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("place")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--megabytes", type=int, default=1000, help="memory of the server for the index")
+    parser.add_argument("--memory", type=int, default=1000, help="MB of the server for the index; 0 = no index")
     options = parser.parse_args()
     vectors = people(options.rows, options.dims, 1)
     gallery = open_gallery(f"{options.place}?gallery=benchmark_{options.rows}", model_stamp="benchmark", create=True)
     assert isinstance(gallery, PostgresGallery)
-    if not gallery.info().count:
-        print(f"add: {1e6 * fill(gallery, vectors):.0f} us per row", flush=True)
-    if "index" not in gallery.info().store:
-        began = time.perf_counter()
-        gallery.build_index(megabytes=options.megabytes)
-        print(f"index: {time.perf_counter() - began:.0f} s", flush=True)
-    print(f"table and indexes: {gallery.info().bytes / 1e6:.0f} MB", flush=True)
+    prepare(gallery, vectors, memory=options.memory)
+    queries = make_queries(vectors, 100 * options.turns)
     stored = vectors.astype(np.float16).astype(np.float32)
     red = np.flatnonzero([is_red(row) for row in range(len(stored))])
-    queries = (
-        people(100 * options.turns, options.dims, 2) * 0.5
-        + vectors[:: max(1, len(vectors) // (100 * options.turns))][: 100 * options.turns]
-    )
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    head = "| way | ms | ratio to numpy | recall@100 | rows missing |\n|---|---|---|---|---|"
+    camera = np.arange(7, len(stored), CAMERAS)
+    at_camera = Where(cameras=("camera-7",))
 
-    def exact(where: Where = EVERYTHING) -> Callable[[Floats], Ints]:
+    def exact(where: Where = EVERYTHING) -> Way:
         return lambda each: gallery.search(each, top=TOP, where=where).id
 
-    def by_index(breadth: int, where: Where = EVERYTHING) -> Callable[[Floats], Ints]:
+    def by_index(breadth: int, where: Where = EVERYTHING) -> Way:
         return lambda each: gallery.search_approximately(each, top=TOP, where=where, breadth=breadth).id
 
-    truth: dict[str, Callable[[Floats], Ints]] = {"numpy": lambda each: nearest(stored, each)}
-    ways = {"exact": exact(), **{f"index, breadth {size}": by_index(size) for size in (100, 200, 400, 1000)}}
-    print("\none query\n\n" + "\n".join([head, *measure(ways, truth, queries, options.turns, 1)]), flush=True)
-    ways = {"exact": exact(), "index, breadth 200": by_index(200)}
-    print("\n100 queries\n\n" + "\n".join([head, *measure(ways, truth, queries, options.turns, 100)]), flush=True)
-    rare: dict[str, Callable[[Floats], Ints]] = {"numpy": lambda each: red[nearest(stored[red], each)]}
-    ways = {
-        "exact": exact(RARE),
-        "index, breadth 200": by_index(200, RARE),
-        "index of pgvector with its own settings": lambda each: without_iterating(gallery, each, 40),
-        "the same with hnsw.ef_search = 200": lambda each: without_iterating(gallery, each, 200),
-    }
-    print(
-        "\none query, a condition that 1 % fulfil\n\n"
-        + "\n".join([head, *measure(ways, rare, queries, options.turns, 1)])
-    )
+    def alone(breadth: int, iterative: str) -> Way:
+        return lambda each: by_pgvector(gallery, each, breadth=breadth, iterative=iterative)
+
+    breadths = (100, 200, 400, 1000) if options.memory else ()
+    ways = {"exact": exact(), **{f"index, breadth {size}": by_index(size) for size in breadths}}
+    measure("One query", lambda each: nearest(stored, each), ways, queries, turns=options.turns, batch=1)
+    ways = {"exact": exact(), **{f"index, breadth {size}": by_index(size) for size in breadths[1:2]}}
+    measure("100 queries", lambda each: nearest(stored, each), ways, queries, turns=min(3, options.turns), batch=100)
+    ways = {"exact": exact(at_camera)}
+    title = "One query, 1 % of the rows by camera"
+    measure(title, lambda each: camera[nearest(stored[camera], each)], ways, queries, turns=options.turns, batch=1)
+    ways = {"exact": exact(RARE)}
+    if options.memory:
+        ways |= {
+            "index, breadth 200": by_index(200, RARE),
+            "index alone, pgvector's own settings": alone(40, "off"),
+            "index alone, ef_search 200": alone(200, "off"),
+            "index alone, ef_search 200, iterative scan": alone(200, "relaxed_order"),
+        }
+    title = "One query, 1 % of the rows by an attribute"
+    measure(title, lambda each: red[nearest(stored[red], each)], ways, queries, turns=options.turns, batch=1)
+
+
+def prepare(gallery: PostgresGallery, vectors: Floats, *, memory: int) -> None:
+    """Fill a gallery and make its index, where that has not been done before; one process of the server per query."""
+    if not gallery.info().count:
+        print(f"add: {1e6 * fill(gallery, vectors):.0f} us per row", flush=True)
+    if memory and "index" not in gallery.info().store:
+        began = time.perf_counter()
+        gallery.build_index(megabytes=memory)
+        print(f"index: {time.perf_counter() - began:.0f} s", flush=True)
+    print(f"tables and indexes: {gallery.info().bytes / 1e6:.0f} MB", flush=True)
+    with gallery.session.using() as connection:
+        connection.execute("SET max_parallel_workers_per_gather = 0")
 
 
 if __name__ == "__main__":

@@ -192,6 +192,27 @@ def test_what_is_too_old_is_forgotten_with_the_next_addition(place):
     assert [line.kinds for line in gallery.info().audit] == ["before"]
 
 
+def test_an_addition_writes_the_tables_anew_once_a_day(place):
+    def file():
+        with gallery.session.using() as connection:
+            return connection.execute("SELECT pg_relation_filenode(%s::regclass)", (gallery.tables.name,)).fetchone()
+
+    gallery, _ = filled(place, 10)
+    gallery.set_policy(3600.0)
+    files = [file()]
+    old = replace(random_rows(2), time=np.array([0.0, 1.0]))
+    for _ in range(2):
+        gallery.add(old)
+        files.append(file())
+        assert len(gallery.list()) == 1  # removed in any case; one of the first ten has no time
+    assert gallery.apply_policy() == 0
+    files.append(file())
+    assert gallery.apply_policy() == 0
+    files.append(file())
+    assert [before == after for before, after in itertools.pairwise(files)] == [False, True, False, True]
+    assert [line.count for line in gallery.info().audit] == [11, 2, 0]
+
+
 def test_identities_of_tracklets(place):
     gallery, rows = filled(place)
     names = (np.array(["entrance", "yard"]), np.array(["clip/0", "clip/20"]), np.array(["anna", "bert"]))

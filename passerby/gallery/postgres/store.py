@@ -34,6 +34,9 @@ from passerby.types import Floats, Ints, Words
 if TYPE_CHECKING:
     from passerby.gallery.postgres.connection import Connection
 
+REWRITTEN_AFTER = 86_400.0
+"""Seconds after which an addition writes the tables anew, if rows became too old."""
+
 
 def _prepare(connection: Connection) -> None:
     find_vector_types(connection)
@@ -99,7 +102,7 @@ class PostgresGallery:
                 self.tables.set_dimensions(connection, rows.vectors.shape[1])
             ids = self.tables.next_id(connection, len(rows)) + np.arange(len(rows))
             copy_rows(connection, self.tables, rows, ids=ids, added=time.time())
-        self.apply_policy()
+        self._forget_old(pause=REWRITTEN_AFTER)
         return ids
 
     def delete(self, where: Where) -> int:
@@ -113,13 +116,18 @@ class PostgresGallery:
         require_conditions(where)
         with self.session.using() as connection:
             with self.session.writing():
-                count = self._remove(connection, where)
-                line = (time.time(), count, ", ".join(where.kinds))
-                statement = "INSERT INTO {0}_audit (time, count, kinds) VALUES (%s, %s, %s)"
-                connection.execute(self.tables.sql(statement), line)
+                count = self._remove_with_audit(connection, where)
                 transaction = one_number(connection, "SELECT pg_current_xact_id()::text::bigint")
             rewrite_tables(connection, self.tables, self.place, transaction=transaction)
             self.remains = overwrite_log(connection)
+            self.tables.write(connection, "rewritten", repr(time.time()))
+        return count
+
+    def _remove_with_audit(self, connection: Connection, where: Where) -> int:
+        count = self._remove(connection, where)
+        line = (time.time(), count, ", ".join(where.kinds))
+        connection.execute(self.tables.sql("INSERT INTO {0}_audit (time, count, kinds) VALUES (%s, %s, %s)"), line)
+        self.tables.write(connection, "removed", repr(line[0]))
         return count
 
     def _remove(self, connection: Connection, where: Where) -> int:
@@ -133,15 +141,24 @@ class PostgresGallery:
 
     def apply_policy(self) -> int:
         """Forget what is too old; see `Gallery`."""
+        return self._forget_old(pause=0)
+
+    def _forget_old(self, *, pause: float) -> int:
+        """Remove what is too old, and write the tables anew if that was done before so many seconds ago."""
         with self.session.using() as connection:
             after = self.tables.read(connection, "forget_after")
             if not after:
                 return 0
             where = Where(before=time.time() - float(after))
             end, values = sql_conditions(where)
-            if connection.execute(self.tables.sql(f"SELECT FROM {{0}}{end} LIMIT 1"), values).fetchone() is None:
+            old = connection.execute(self.tables.sql(f"SELECT FROM {{0}}{end} LIMIT 1"), values).fetchone() is not None
+            removed, rewritten = (float(self.tables.read(connection, key) or 0) for key in ("removed", "rewritten"))
+            if (old or removed > rewritten) and time.time() - rewritten >= pause:
+                return self.forget(where)
+            if not old:
                 return 0
-        return self.forget(where)
+            with self.session.writing():
+                return self._remove_with_audit(connection, where)
 
     def set_policy(self, forget_after: float | None) -> None:
         """Set the policy; see `Gallery`."""
