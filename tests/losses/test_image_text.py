@@ -1,6 +1,7 @@
 """The losses of CLIP-ReID against independent figures, and figures of known mistakes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from torch.nn import functional as F
 
 from passerby.errors import UserError
 from passerby.losses.image_text import image_text_loss
+from passerby.losses.mix import LossMix, total
 from passerby.losses.softmax import SoftmaxSettings, smoothed_cross_entropy
 from passerby.losses.triplet import TripletSettings
+from passerby.recipe import load_recipe
 from passerby.types import Output
 from tests.models.tiny_transformers import DATA
 
@@ -77,9 +80,17 @@ def test_the_classifications_of_both_vectors():
     assert loss(out, output()[1]).item() == pytest.approx(sum(SECOND["ce_ls"]), 1e-5)
 
 
-def test_the_sum_of_the_second_stage():
-    parts = [0.25 * sum(SECOND["ce_ls"]), sum(SECOND["triplets"]), SECOND["i2t_ce"]]
-    assert sum(parts) == pytest.approx(SECOND["total"], 1e-6)  # the weights of the shipped recipe
+def test_the_whole_loss_of_the_shipped_recipe():
+    (_, images), (out, labels) = load_recipe("clipreid").stages, output()
+    score, projected = (torch.tensor(SECOND[key]) for key in ("score", "score_proj"))
+    mix = LossMix(images.losses, dimension=9, classes=4)  # 4 numbers, and 5 of the projection
+    with torch.no_grad():
+        weight = torch.cat([torch.eye(4), torch.eye(4), torch.zeros(4, 1)], dim=1)
+        mix.losses["softmax"].classifier.weight.copy_(weight)  # each vector is its own scores
+    terms = mix(replace(out, after_neck=torch.cat([score, projected, torch.zeros(6, 1)], dim=1)), labels)
+    prompts, texts = images.method.prompts, torch.tensor(SECOND["text_features_per_id"])
+    by_texts = smoothed_cross_entropy(out.projected @ texts.T, labels, smoothing=prompts.smoothing)
+    assert (total(terms) + prompts.weight * by_texts).item() == pytest.approx(SECOND["total"], 1e-5)
 
 
 def test_a_model_without_a_projection_is_refused():
