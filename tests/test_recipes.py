@@ -26,7 +26,7 @@ TINY = [
 ]  # fmt: skip
 """Two steps of 6 x 4 images."""
 NETWORKS = {"agw": "tiny_bottlenecks", "sbs": "tiny_bottlenecks", "vit": "test_vit", "transreid": "vit"}
-NETWORKS |= {"clipreid": "clip_vit", "pclclip": "clip_vit"}
+NETWORKS |= dict.fromkeys(("clipreid", "pclclip", "lifelong_clip"), "clip_vit")
 """Where the smallest ResNet of timm has no place for what a recipe adds, or is another kind of network."""
 MORE = {
     "unlabelled": ["method.pseudo.cluster={kind: kmeans, k: 6}", "stages.0.iterations=2"],
@@ -38,6 +38,7 @@ MORE = {
         "stages.1.epochs=1",
     ],
     "pclclip": [f"model.architecture={json.dumps(ARCHITECTURE)}", "stages.0.iterations=2"],
+    "lifelong_clip": [f"model.architecture={json.dumps(ARCHITECTURE)}"],
 }
 """What else must be smaller on a site of 48 images."""
 
