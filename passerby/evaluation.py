@@ -30,6 +30,7 @@ from passerby.types import (
     Bools,
     CameraNorm,
     Cameras,
+    Clothes,
     Embeddings,
     Floats,
     Ints,
@@ -54,8 +55,9 @@ class Skipped:
         count_query: queries looked at.
         unknown: the identity of the query is not known (pid -1).
         absent: the identity does not occur in the gallery.
-        left_out: it occurs, but only in images that the rule leaves out (same camera, or the query's own file).
+        left_out: it occurs, but only in images that a rule leaves out (same camera, the query's own file, clothes).
         cameras: the rule that was applied.
+        clothes: the rule of clothes that was applied.
 
     """
 
@@ -64,6 +66,7 @@ class Skipped:
     absent: Ints
     left_out: Ints
     cameras: Cameras
+    clothes: Clothes = "general"
 
     @property
     def count(self) -> int:
@@ -75,12 +78,18 @@ class Skipped:
         if not self.count:
             return f"all {self.count_query} queries can be scored"
         exclusion = "an image of the query's own camera" if self.cameras == "standard" else "the query's own file"
+        if self.clothes != "general":
+            exclusion += f" or {'the same' if self.clothes == 'changing' else 'other'} clothes"
         reasons = [
             f"{len(self.unknown)} have no known identity (pid -1)" if len(self.unknown) else "",
             f"{len(self.absent)} have an identity that never occurs in the gallery" if len(self.absent) else "",
             f"{len(self.left_out)} match nothing but {exclusion}" if len(self.left_out) else "",
         ]
-        hint = "; cameras='ignore' would count those" if len(self.left_out) and self.cameras == "standard" else ""
+        hint = (
+            "; cameras='ignore' would count those"
+            if len(self.left_out) and (self.cameras, self.clothes) == ("standard", "general")
+            else ""
+        )
         return f"of {self.count_query} queries, " + " and ".join(filter(None, reasons)) + hint
 
 
@@ -124,6 +133,7 @@ def evaluate(
     distance: Metric = "cosine",
     rerank: Rerank | None = None,
     camera_norm: CameraNorm = "none",
+    clothes: Clothes = "general",
     count_ranks: int = 50,
     device: str = "cpu",
     verification: bool = True,
@@ -141,13 +151,16 @@ def evaluate(
             normalised before.
         camera_norm: what is taken out of the vectors of each camera before they are compared, by the statistics of the
             query and gallery images without their labels. With `cosine` the vectors are normalised before.
+        clothes: `changing` or `same` also leaves out gallery images of the query's identity by their clothes; see
+            `relevance`.
         count_ranks: length of the CMC row, >= 1.
         device: where the matrix products run, e.g. `cpu` or `cuda`.
         verification: whether to find the true-positive rates, for about a tenth more time; NaN without.
 
     Raises:
         UserError: no query or gallery rows, no valid query, a device that is not there, `multi` with `ignore`, where
-            the averaged images would be looked for themselves, or `camera_norm` where no camera is known.
+            the averaged images would be looked for themselves, `camera_norm` where no camera is known, or a rule of
+            clothes without their column.
 
     """
     if count_ranks < 1:
@@ -159,9 +172,10 @@ def evaluate(
         if cameras == "ignore":
             raise UserError(MULTI_NEEDS_CAMERAS)
         embeddings = average_queries(embeddings, distance=distance)
-    allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
+    allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras, clothes=clothes)
     if not len(allowed.match_row):
-        raise UserError(f"no query can be scored: {_skipped(allowed, embeddings, query, gallery, cameras)}")
+        skipped = _skipped(allowed, embeddings, query, gallery, cameras, clothes)
+        raise UserError(f"no query can be scored: {skipped}")
     source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery), distance, rerank, device)
     pairs = PairCounts(source.bounds) if verification else None
     ranking = rank_matches(source, allowed, pairs=pairs)
@@ -190,6 +204,7 @@ def evaluate(
             queries=queries,
             input_mask=embeddings.input_mask,
             camera_norm=camera_norm,
+            clothes=clothes,
         ),
     )
 
@@ -280,17 +295,17 @@ def open_set_json(scores: OpenSetScores) -> dict[str, object]:
     }
 
 
-def explain_skipped(embeddings: Embeddings, *, cameras: Cameras = "standard") -> Skipped:
+def explain_skipped(embeddings: Embeddings, *, cameras: Cameras = "standard", clothes: Clothes = "general") -> Skipped:
     """Return which queries cannot be scored, and why; `str()` of it is one sentence.
 
     Raises:
-        UserError: no query or gallery rows.
+        UserError: no query or gallery rows, or a rule of clothes without their column.
 
     """
     query, gallery = _roles(embeddings)
     cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
-    allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras)
-    return _skipped(allowed, embeddings, query, gallery, cameras)
+    allowed = relevance(_columns(embeddings, query), _columns(embeddings, gallery), cameras=cameras, clothes=clothes)
+    return _skipped(allowed, embeddings, query, gallery, cameras, clothes)
 
 
 def scores_json(scores: Scores) -> dict[str, object]:
@@ -326,7 +341,8 @@ def _roles(embeddings: Embeddings) -> tuple[Ints, Ints]:
 
 def _columns(embeddings: Embeddings, rows: Ints) -> Split:
     path = np.full(len(rows), "") if embeddings.path is None else embeddings.path[rows]
-    return Split(path=path, pid=embeddings.pid[rows], cam=embeddings.cam[rows])
+    clothes = None if embeddings.clothes is None else embeddings.clothes[rows]
+    return Split(path=path, pid=embeddings.pid[rows], cam=embeddings.cam[rows], clothes=clothes)
 
 
 def _rows(vectors: Floats, rows: Ints) -> Floats:
@@ -341,7 +357,9 @@ def _source(query: Floats, gallery: Floats, metric: Metric, rerank: Rerank | Non
     return rerank_distances(query, gallery, parameters=rerank, metric=metric, device=device)
 
 
-def _skipped(allowed: Relevance, embeddings: Embeddings, query: Ints, gallery: Ints, cameras: Cameras) -> Skipped:
+def _skipped(
+    allowed: Relevance, embeddings: Embeddings, query: Ints, gallery: Ints, cameras: Cameras, clothes: Clothes
+) -> Skipped:
     found = np.diff(allowed.match_start) > 0
     present = np.isin(embeddings.pid[query], embeddings.pid[gallery])
 
@@ -354,4 +372,5 @@ def _skipped(allowed: Relevance, embeddings: Embeddings, query: Ints, gallery: I
         absent=choose(allowed.known & ~present),
         left_out=choose(allowed.known & present),
         cameras=cameras,
+        clothes=clothes,
     )

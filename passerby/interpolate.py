@@ -64,6 +64,7 @@ def interpolate(
                 queries=test.queries,
                 distance=test.distance,
                 camera_norm=test.camera_norm,
+                clothes=test.clothes,
                 device=mixed.device,
                 verification=False,
             )

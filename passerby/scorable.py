@@ -7,21 +7,21 @@ import numpy as np
 from passerby.errors import UserError
 from passerby.evaluation import MULTI_NEEDS_CAMERAS, explain_skipped
 from passerby.inference.tested import label_vectors, tested_paths
-from passerby.types import Cameras, Dataset, Queries, camera_rule
+from passerby.types import Cameras, Clothes, Dataset, Queries, camera_rule
 
 
-def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single") -> str:
+def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single", clothes: Clothes = "general") -> str:
     """Return why no query of a data set has a match that it may find, or `""` where one has.
 
     Args:
         dataset: the data set, with query and gallery images.
-        cameras, queries: as in `evaluate`.
+        cameras, queries, clothes: as in `evaluate`.
 
     """
     table = label_vectors(np.zeros((len(tested_paths(dataset)), 1), np.float32), dataset, feature="after_neck")
     try:
-        skipped = explain_skipped(table, cameras=cameras)
-    except UserError as error:  # nobody in the query or in the gallery is known
+        skipped = explain_skipped(table, cameras=cameras, clothes=clothes)
+    except UserError as error:  # nobody in the query or in the gallery is known, or no clothes
         return str(error)
     if skipped.count == skipped.count_query:
         return f"no query can be scored: {skipped}"
@@ -31,21 +31,33 @@ def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single
 
 
 def require_scorable(
-    dataset: Dataset, *, cameras: Cameras, queries: Queries = "single", ignore: str = "", without: str = ""
+    dataset: Dataset,
+    *,
+    cameras: Cameras,
+    queries: Queries = "single",
+    clothes: Clothes = "general",
+    ignore: str = "",
+    without: str = "",
 ) -> None:
     """Raise `UserError` unless a data set can be scored; see also `unscorable`.
 
     Args:
         dataset: the data set.
-        cameras, queries: as in `evaluate`.
+        cameras, queries, clothes: as in `evaluate`.
         ignore: how `cameras: ignore` is asked for, to be named where it helps.
         without: how to go on without a test.
 
     """
-    reason = unscorable(dataset, cameras=cameras, queries=queries)
+    reason = unscorable(dataset, cameras=cameras, queries=queries, clothes=clothes)
     if not reason:
         return
-    helps = ignore and cameras == "standard" and queries == "single" and not unscorable(dataset, cameras="ignore")
+    helps = (
+        ignore
+        and cameras == "standard"
+        and queries == "single"
+        and clothes == "general"
+        and not unscorable(dataset, cameras="ignore")
+    )
     ways = [f"{ignore} to count matches from the query's own camera"] if helps else []
     ways += [without] if without else []
     raise UserError(f"{dataset.name}: {reason}{'; add ' * bool(ways)}{', or '.join(ways)}")

@@ -97,7 +97,8 @@ def adaptation(
     if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
         say(f"{name}: not tested, since {reason}")
     for tested in recipe.tested:
-        require_scorable(recipe.open_dataset(tested), cameras=recipe.test.cameras, queries=recipe.test.queries)
+        test = recipe.test
+        require_scorable(recipe.open_dataset(tested), cameras=test.cameras, queries=test.queries, clothes=test.clothes)
     read_initial_state(source, recipe)  # refuses another network or input size before anything is embedded
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
@@ -233,7 +234,8 @@ def _untested(dataset: Dataset, earlier: Recipe) -> str:
     """Return the reason why a folder cannot be evaluated by the protocol of the source, or `""`."""
     if not (len(dataset.query) and len(dataset.gallery)):
         return ""
-    return unscorable(dataset, cameras=earlier.test.cameras, queries=earlier.test.queries)
+    test = earlier.test
+    return unscorable(dataset, cameras=test.cameras, queries=test.queries, clothes=test.clothes)
 
 
 def _optim(earlier: OptimSettings) -> dict[str, Plain]:

@@ -12,6 +12,7 @@ from passerby.cli.options import (
     CameraNormRule,
     CamerasOf,
     CamerasRule,
+    ClothesRule,
     DataFolder,
     InputText,
     JsonFile,
@@ -65,6 +66,12 @@ def evaluate(
     queries: Annotated[
         QueriesRule | None, typer.Option(help="multi: average the vectors of an identity from the query's camera")
     ] = None,
+    clothes: Annotated[
+        ClothesRule | None,
+        typer.Option(
+            help="which images of the query's identity are looked for: in any (general), changing, same clothes"
+        ),
+    ] = None,
     flip: Annotated[
         Literal["on", "off"] | None,
         typer.Option(help="average with the vector of the mirrored image; default: as the recipe"),
@@ -102,6 +109,7 @@ def evaluate(
                 pattern=pattern,
                 cameras=cameras,
                 queries=queries,
+                clothes=clothes,
                 flip=flip,
                 extras=extras,
                 cameras_of=cameras_of,
@@ -118,6 +126,7 @@ def evaluate(
                 embeddings,
                 cameras=cameras or "standard",
                 queries=queries or "single",
+                clothes=clothes or "general",
                 extras=extras,
                 device=inference.device,
                 console=console,

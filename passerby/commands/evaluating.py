@@ -20,13 +20,14 @@ from passerby.encoders import (
     embed_dataset,
     select_dataset,
 )
+from passerby.errors import UserError
 from passerby.evaluation import evaluate, evaluate_open_set, explain_skipped, scores_json
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
 from passerby.metrics.spread import spread_notes
 from passerby.recipe import TestSettings
 from passerby.scorable import camera_note, require_scorable
 from passerby.training.results import Result
-from passerby.types import CameraNorm, Cameras, Dataset, Embeddings, Queries, Rerank, Scores
+from passerby.types import CameraNorm, Cameras, Clothes, Dataset, Embeddings, Queries, Rerank, Scores
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,22 @@ def evaluate_vectors(
     *,
     cameras: Cameras,
     queries: Queries = "single",
+    clothes: Clothes = "general",
     extras: Extras,
     device: str = "auto",
     console: Console,
 ) -> Result:
     """Evaluate a file of embeddings of any program."""
+    _require_plain(clothes, extras)
     place, embeddings = str(find_device(device)), Embeddings.load(file)
-    score = partial(evaluate, cameras=cameras, queries=queries, camera_norm=extras.camera_norm, device=place)
+    score = partial(
+        evaluate,
+        cameras=cameras,
+        queries=queries,
+        camera_norm=extras.camera_norm,
+        clothes=clothes,
+        device=place,
+    )
     result = _result(embeddings, score, rerank=Rerank() if extras.rerank else None, console=console)
     if extras.open_set:
         scores = evaluate_open_set(embeddings, cameras=cameras, camera_norm=extras.camera_norm, device=place)
@@ -77,6 +87,7 @@ def evaluate_run(
     pattern: str | None = None,
     cameras: Cameras | None,
     queries: Queries | None = None,
+    clothes: Clothes | None = None,
     flip: Literal["on", "off"] | None = None,
     extras: Extras,
     cameras_of: str | None = None,
@@ -84,15 +95,16 @@ def evaluate_run(
 ) -> Result:
     """Evaluate a trained model on a data set: that of the recipe, one by name, or a folder.
 
-    None in `cameras`, `queries` and `flip` = as in the recipe; for `cameras_of` see `embed_dataset`.
+    None in `cameras`, `queries`, `clothes` and `flip` = as in the recipe; for `cameras_of` see `embed_dataset`.
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     test = model.recipe.test if model.recipe else TestSettings()
     dataset = select_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
-    rule = cameras or test.cameras
-    require_scorable(dataset, cameras=rule, queries=queries or test.queries, ignore="--cameras ignore")
+    rule, worn = cameras or test.cameras, clothes or test.clothes
+    _require_plain(worn, extras)
+    require_scorable(dataset, cameras=rule, queries=queries or test.queries, clothes=worn, ignore="--cameras ignore")
     if note := camera_note(dataset, rule):
         console.print(note, highlight=False, markup=False)
     if flip is not None:
@@ -106,6 +118,7 @@ def evaluate_run(
         queries=queries or test.queries,
         distance=test.distance,
         camera_norm=extras.camera_norm,
+        clothes=worn,
         device=model.device,
     )
     result = _result(embeddings, score, rerank=parameters, console=console)
@@ -127,12 +140,21 @@ def evaluate_run(
     return replace(result, background_bias=bias)
 
 
+def _require_plain(clothes: Clothes, extras: Extras) -> None:
+    """Raise `UserError` where a rule of clothes does not go with another measurement."""
+    if clothes == "general":
+        return
+    for option, chosen in (("--open-set", extras.open_set), ("--background-bias", extras.background_bias)):
+        if chosen:
+            raise UserError(f"{option} counts images in any clothes; leave it out with --clothes {clothes}")
+
+
 def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
     plain = score(embeddings)
     for note in spread_notes(embeddings.vectors):
         console.print(note, style="yellow", highlight=False, markup=False)
     if not plain.valid.all():
-        skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras)
+        skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras, clothes=plain.protocol.clothes)
         console.print(f"queries not scored: {skipped}", highlight=False)
     again = None if rerank is None else score(embeddings, rerank=rerank)
     return Result(embeddings.dataset or "vectors", plain, again)
@@ -168,8 +190,9 @@ def interpolate_models(
     for name in names:
         dataset = select_dataset(later.recipe, on=name, data=data, pattern=pattern)
         datasets.append(replace(dataset, name=free_name(dataset.name, [other.name for other in datasets])))
+    test = later.recipe.test
     for dataset in datasets:
-        require_scorable(dataset, cameras=later.recipe.test.cameras, queries=later.recipe.test.queries)
+        require_scorable(dataset, cameras=test.cameras, queries=test.queries, clothes=test.clothes)
     with bar("testing mixtures", console) as advance:
         mixtures = interpolate(earlier, later, datasets=datasets, alphas=weights, progress=advance)
     table = Table("alpha", *(f"{dataset.name} mAP" for dataset in datasets), "mean")

@@ -39,6 +39,13 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
                 highlight=False,
                 markup=False,
             )
+        if (clothes := result.plain.protocol.clothes) != "general":
+            worn = "other clothes than the query's" if clothes == "changing" else "the query's clothes"
+            console.print(
+                f"{result.dataset}: clothes {clothes}: people are looked for in {worn} only",
+                highlight=False,
+                markup=False,
+            )
         if result.open_set is not None:
             _print_open_set(result.dataset, result.open_set, console)
         if result.background_bias is not None:

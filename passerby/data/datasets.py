@@ -16,6 +16,7 @@ from passerby.data.image_files import listing_notes
 from passerby.data.naming import folder_name, free_name
 from passerby.data.readers.aicity import AICity
 from passerby.data.readers.auto import Auto
+from passerby.data.readers.ccvid import CCVID
 from passerby.data.readers.cuhk01 import CUHK01
 from passerby.data.readers.cuhk02 import CUHK02
 from passerby.data.readers.cuhk03 import CUHK03
@@ -26,9 +27,11 @@ from passerby.data.readers.grid import GRID
 from passerby.data.readers.ilids import ILIDS
 from passerby.data.readers.images import Images
 from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.data.readers.ltcc import LTCC
 from passerby.data.readers.market import Market1501
 from passerby.data.readers.mars import MARS
 from passerby.data.readers.msmt import MSMT17
+from passerby.data.readers.prcc import PRCC
 from passerby.data.readers.prid2011 import PRID2011
 from passerby.data.readers.reader import ReaderSettings
 from passerby.data.readers.sensereid import SenseReID
@@ -62,6 +65,9 @@ READERS: Table[ReaderSettings] = Table(
         "veri776": VeRi776,
         "vehicleid": VehicleID,
         "aicity": AICity,
+        "prcc": PRCC,
+        "ltcc": LTCC,
+        "ccvid": CCVID,
         "folder": Folder,
         "images": Images,
         "csv": Csv,

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from passerby.types import CameraTable, Dataset, Split
+from passerby.types import UNKNOWN, CameraTable, Dataset, Split
 from passerby.types.columns import relabel_apart
 
 
 def join(splits: list[Split]) -> Split:
-    """Concatenate splits; pid and cam become 0..C-1, disjoint between splits, and unknown stays -1.
+    """Concatenate splits; pid, cam and clothes become 0..C-1, disjoint between splits, and unknown stays -1.
 
     `raw_cam` keeps the camera numbers of the data sets, for reports.
     """
@@ -19,6 +19,10 @@ def join(splits: list[Split]) -> Split:
     if any(split.mask_path is not None for split in splits):
         blank = [np.full(len(split), "") if split.mask_path is None else split.mask_path for split in splits]
         mask_path = np.concatenate(blank)
+    clothes = None
+    if any(split.clothes is not None for split in splits):
+        unknown = [np.full(len(split), UNKNOWN) if split.clothes is None else split.clothes for split in splits]
+        clothes = relabel_apart(unknown)
     return Split(
         path=np.concatenate([split.path for split in splits]),
         pid=relabel_apart([split.pid for split in splits]),
@@ -26,6 +30,7 @@ def join(splits: list[Split]) -> Split:
         mask_path=mask_path,
         raw_cam=np.concatenate([split.raw_cam for split in splits]),
         cam_row=np.concatenate([split.cam_row for split in splits]),
+        clothes=clothes,
     )
 
 

@@ -54,6 +54,7 @@ def label_vectors(
 ) -> Embeddings:
     """Join the vectors (N, D) of `tested_paths` with the labels of their images and the name of the feature."""
     query, gallery = dataset.query, dataset.gallery
+    clothes = [split.clothes for split in (query, gallery) if split.clothes is not None]
     return Embeddings(
         vectors=vectors,
         pid=np.concatenate([query.pid, gallery.pid]),
@@ -64,4 +65,5 @@ def label_vectors(
         feature=feature,
         flip=flip,
         input_mask=input_mask,
+        clothes=np.concatenate(clothes) if len(clothes) == 2 else None,
     )

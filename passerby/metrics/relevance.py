@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passerby.types import UNKNOWN, Bools, Cameras, Ints, Split, camera_rule
+from passerby.errors import UserError
+from passerby.types import UNKNOWN, Bools, Cameras, Clothes, Ints, Split, camera_rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +45,23 @@ class Relevance:
         return self.count_gallery - np.diff(self.left_out_start)
 
 
-def relevance(query: Split, gallery: Split, *, cameras: Cameras = "standard") -> Relevance:
+def relevance(
+    query: Split, gallery: Split, *, cameras: Cameras = "standard", clothes: Clothes = "general"
+) -> Relevance:
     """Apply the Market-1501 rule: same identity and same camera is left out; other images of the identity match.
 
     With `cameras="ignore"`, and where no camera is known (see `camera_rule`), only the very file of the query is left
     out, which needs the file names (`""` = unknown). A query whose pid is -1 has neither matches nor left-out rows. The
     gallery must not hold pid -1 (junk).
+
+    With `clothes="changing"` images of the identity in the query's clothes are left out too, with `same` those in
+    others; both leave out images of the identity where either's clothes are unknown. Images of other identities stay.
+
+    Raises:
+        UserError: `changing` or `same` where query or gallery has no column of clothes.
+
+    Reference: for `changing` and `same` Gu et al., "Clothes-Changing Person Re-identification with RGB Modality Only",
+    CVPR 2022, section 4.1.
     """
     order = np.argsort(gallery.pid, kind="stable")
     ordered = gallery.pid[order]
@@ -64,6 +76,8 @@ def relevance(query: Split, gallery: Split, *, cameras: Cameras = "standard") ->
         left_out = query.cam[owner] == gallery.cam[row]
     else:
         left_out = (query.path[owner] == gallery.path[row]) & (query.path[owner] != "")
+    if clothes != "general":
+        left_out |= _by_clothes(query, gallery, owner, row, clothes=clothes)
     return Relevance(
         match_start=_starts(owner[~left_out], len(query)),
         match_row=row[~left_out],
@@ -72,6 +86,19 @@ def relevance(query: Split, gallery: Split, *, cameras: Cameras = "standard") ->
         known=known,
         count_gallery=len(gallery),
     )
+
+
+def _by_clothes(query: Split, gallery: Split, owner: Ints, row: Ints, *, clothes: Clothes) -> Bools:
+    """Return which pairs (P,) of the same identity are left out by their clothes."""
+    if query.clothes is None or gallery.clothes is None:
+        raise UserError(
+            f"clothes: {clothes!r} needs to know the clothes of each image, and there is no column 'clothes'; use a "
+            "data set that has it (prcc, ltcc, ccvid, or a table with that column), or clothes: 'general'"
+        )
+    worn, shown = query.clothes[owner], gallery.clothes[row]
+    unknown = (worn == UNKNOWN) | (shown == UNKNOWN)
+    left_out: Bools = unknown | (worn == shown if clothes == "changing" else worn != shown)
+    return left_out
 
 
 def _starts(owner: Ints, count: int) -> Ints:

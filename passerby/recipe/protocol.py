@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from passerby.device import require_device_name
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.settings import Settings
-from passerby.types import CameraNorm, Cameras, Queries, Rerank, VectorName
+from passerby.types import CameraNorm, Cameras, Clothes, Queries, Rerank, VectorName
 
 
 class RerankSettings(Settings):
@@ -43,6 +43,10 @@ class TestSettings(Settings):
     camera_norm: CameraNorm = Field(
         "none", description="what is taken out of the vectors of each camera, by the statistics of query and gallery"
     )
+    clothes: Clothes = Field(
+        "general",
+        description="images of the query's identity that are looked for: in any clothes, changing or the same",
+    )
     open_set: bool = Field(
         False, description="also score the identification with unknown people at the end, see the guide on scores"
     )
@@ -60,6 +64,8 @@ class TestSettings(Settings):
     def _nothing_leaks(self) -> Self:
         if self.queries == "multi" and self.cameras == "ignore":
             raise ValueError(MULTI_NEEDS_CAMERAS)
+        if self.open_set and self.clothes != "general":
+            raise ValueError(f"open_set enrols people in any clothes; with clothes: {self.clothes} leave it out")
         return self
 
 

@@ -85,7 +85,14 @@ def gallery_of(
         return _without_lists(result, f"No ranked lists: {path} was written for other images than the scores.")
     if protocol.queries == "multi":
         embeddings = average_queries(embeddings, distance=protocol.distance)
-    score = partial(evaluate, embeddings, cameras=protocol.cameras, distance=protocol.distance, device=device)
+    score = partial(
+        evaluate,
+        embeddings,
+        cameras=protocol.cameras,
+        distance=protocol.distance,
+        clothes=protocol.clothes,
+        device=device,
+    )
     plain, reranked = score(), None
     if result.rerank is not None:
         reranked = score(rerank=result.rerank)
@@ -93,7 +100,7 @@ def gallery_of(
     paths_shown = _paths(sections)
     images = inline_images(paths_shown)
     notes = [_missing(paths_shown, images)] if len(images) < len(paths_shown) or not paths_shown else []
-    skipped = explain_skipped(embeddings, cameras=protocol.cameras)
+    skipped = explain_skipped(embeddings, cameras=protocol.cameras, clothes=protocol.clothes)
     if skipped.count:
         notes.append(f"Queries that are not scored: {skipped}.")
     return ListGallery(result, embeddings, plain, reranked, sections, images, tuple(notes))
@@ -123,7 +130,8 @@ def _sections(
             rerank=rerank,
             cameras=protocol.cameras,
             distance=protocol.distance,
-            left_out="show",
+            clothes=protocol.clothes,
+            left_out="show" if protocol.clothes == "general" else "hide",  # marks name the rule of cameras
             device=device,
         )
         return dict(zip(queries, ranked, strict=True))

@@ -16,7 +16,7 @@ from passerby.distances.kreciprocal import rerank as rerank_distances
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.errors import UserError
 from passerby.metrics.relevance import relevance
-from passerby.types import UNKNOWN, Bools, Cameras, Embeddings, Floats, Ints, Rerank, Scores, Split
+from passerby.types import UNKNOWN, Bools, Cameras, Clothes, Embeddings, Floats, Ints, Rerank, Scores, Split
 
 Kind = Literal["best", "worst", "random"]
 LeftOut = Literal["hide", "show"]
@@ -105,6 +105,7 @@ def rank_for(
     rerank: Rerank | None = None,
     cameras: Cameras = "standard",
     distance: Metric = "cosine",
+    clothes: Clothes = "general",
     left_out: LeftOut = "hide",
     device: str = "cpu",
 ) -> list[RankedList]:
@@ -116,7 +117,7 @@ def rank_for(
         k: images to keep of each list, >= 1.
         rerank: parameters of k-reciprocal re-ranking, or None.
         cameras: as in `evaluate`.
-        distance: as in `evaluate`.
+        distance, clothes: as in `evaluate`.
         left_out: `show` puts the images that the rule leaves out where a search would show them; they take places
             among the `k`, but no ranks.
         device: where the matrix products run.
@@ -132,7 +133,7 @@ def rank_for(
         raise UserError(f"ranked lists need k >= 1 and queries from 0 to {len(query) - 1}, got k={k} and {outside}")
     rows = np.asarray(queries, dtype=np.int64)
     selected = query.select(rows)
-    allowed = relevance(_columns(selected), _columns(gallery), cameras=cameras)
+    allowed = relevance(_columns(selected), _columns(gallery), cameras=cameras, clothes=clothes)
     # re-ranking looks at all queries, so only the plain distances may be made for the chosen ones alone
     if rerank is None:
         distances = _take(
@@ -193,7 +194,7 @@ def _shot(table: Embeddings, row: int, *, rank: int, mark: Mark) -> ListImage:
 
 def _columns(table: Embeddings) -> Split:
     path = np.full(len(table), "") if table.path is None else table.path
-    return Split(path=path, pid=table.pid, cam=table.cam)
+    return Split(path=path, pid=table.pid, cam=table.cam, clothes=table.clothes)
 
 
 def _take(source: DistanceSource, rows: Ints) -> Floats:

@@ -51,6 +51,7 @@ class Evaluator:
             distance=test.distance,
             rerank=rerank,
             camera_norm=test.camera_norm,
+            clothes=test.clothes,
             device=self.setup.device.type,
         )
 

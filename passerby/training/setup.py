@@ -123,6 +123,7 @@ def make_setup(
             datasets[name],
             cameras=recipe.test.cameras,
             queries=recipe.test.queries,
+            clothes=recipe.test.clothes,
             ignore="test.cameras=ignore",
             without="evaluate=[] to train without a test",
         )

@@ -8,7 +8,18 @@ from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, requi
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
 from passerby.types.images import Dataset, Layout, Split, SplitName
-from passerby.types.scores import CameraNorm, Cameras, Protocol, Queries, Rerank, Scores, camera_rule, read_camera_norm
+from passerby.types.scores import (
+    CameraNorm,
+    Cameras,
+    Clothes,
+    Protocol,
+    Queries,
+    Rerank,
+    Scores,
+    camera_rule,
+    read_camera_norm,
+    read_clothes,
+)
 from passerby.types.tracklets import TRACKLETS_FILE, Tracklets
 from passerby.types.training import Batch, Inputs, Output, Stage
 from passerby.types.vectors import VECTOR_NAMES, VectorName, present_name
@@ -23,6 +34,7 @@ __all__ = [
     "CameraNorm",
     "CameraTable",
     "Cameras",
+    "Clothes",
     "Dataset",
     "Doubles",
     "Embeddings",
@@ -46,6 +58,7 @@ __all__ = [
     "camera_rule",
     "present_name",
     "read_camera_norm",
+    "read_clothes",
     "read_input_mask",
     "require_known_cameras",
     "unknown_cameras_note",

@@ -45,6 +45,7 @@ class Embeddings:
         pid, cam: (N,) as in `Split`.
         role: (N,) `"query"`, `"gallery"` or `""`.
         path: (N,) file names, or None when another program made the vectors.
+        clothes: (N,) as in `Split`, or None.
         dataset: the name of the site, `""` when unknown.
         feature: which vector of the model this is (`"after_neck"`, `"before_neck"`), `""` when unknown.
         flip: whether each vector is the mean of the image's and its mirror image's.
@@ -63,6 +64,7 @@ class Embeddings:
     flip: bool = False
     input_mask: InputMask = "none"
     model: str = ""
+    clothes: Ints | None = None
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -74,7 +76,13 @@ class Embeddings:
         if bad:
             raise UserError(f"{bad} of {len(vectors)} vectors hold NaN or infinity")
         object.__setattr__(self, "vectors", vectors)
-        for name, dtype in (("pid", np.int64), ("cam", np.int64), ("role", np.str_), ("path", np.str_)):
+        for name, dtype in (
+            ("pid", np.int64),
+            ("cam", np.int64),
+            ("role", np.str_),
+            ("path", np.str_),
+            ("clothes", np.int64),
+        ):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, column(name, value, len(vectors), dtype))
@@ -88,7 +96,7 @@ class Embeddings:
 
     def select(self, rows: Bools | Ints) -> Self:
         """Return the rows chosen by a mask (N,) or by indices, in that order."""
-        return rows_of(self, ("vectors", "pid", "cam", "role", "path"), rows)
+        return rows_of(self, ("vectors", "pid", "cam", "role", "path", "clothes"), rows)
 
     @property
     def query(self) -> Self:
@@ -105,14 +113,15 @@ class Embeddings:
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
         columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "input_mask", "model")}
         columns["flip"] = np.bool_(self.flip)
-        if self.path is not None:
-            columns["path"] = self.path
+        for name in ("path", "clothes"):
+            if getattr(self, name) is not None:
+                columns[name] = getattr(self, name)
         with atomic_write(path) as file:
             np.savez(file, allow_pickle=False, **columns)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read an .npz with `vectors`, `pid`, `cam`, `role` and optionally `path`; never runs code from it.
+        """Read an .npz with `vectors`, `pid`, `cam`, `role`, optionally `path` and `clothes`; never runs code from it.
 
         A folder of Parquet parts, as `passerby embed --ray` writes it, is read too.
 
@@ -141,6 +150,7 @@ class Embeddings:
                 cam=columns["cam"],
                 role=columns["role"],
                 path=columns.get("path"),
+                clothes=columns.get("clothes"),
                 dataset=str(single(columns, "dataset", "")),
                 feature=present_name(str(single(columns, "feature", ""))),
                 flip=bool(single(columns, "flip", False)),

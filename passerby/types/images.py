@@ -24,6 +24,7 @@ class Split:
         mask_path: (N,) foreground masks (`""` = none for this image), or None.
         raw_cam: (N,) camera numbers of the data set, where `cam` was renumbered; empty = those of `cam`.
         cam_row: (N,) rows of the camera table of the model, `-1` = not in it; empty = all unknown.
+        clothes: (N,) numbers of clothes, each worn by one identity, `-1` = unknown; None = nothing is known of clothes.
 
     """
 
@@ -34,6 +35,7 @@ class Split:
     mask_path: Words | None = None
     raw_cam: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     cam_row: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    clothes: Ints | None = None
 
     def __post_init__(self) -> None:
         count = len(self.path)

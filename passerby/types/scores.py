@@ -14,6 +14,11 @@ Cameras = Literal["standard", "ignore"]
 """`standard`: a gallery image of the same identity *and* camera is left out; `ignore`: cameras play no part."""
 
 
+Clothes = Literal["general", "changing", "same"]
+"""Gallery images of the query's identity that are looked for: `general`: in any clothes; `changing`: in others than the
+query's; `same`: in the same. Images of other identities always stay."""
+
+
 def camera_rule(query: Split, gallery: Split, cameras: Cameras) -> Cameras:
     """Return the applicable rule: `ignore` where no image has a known camera, else `cameras`.
 
@@ -38,6 +43,19 @@ def read_camera_norm(value: str) -> CameraNorm:
         if value == known:
             return cast("CameraNorm", known)
     raise UserError(f"camera_norm is {value!r}, allowed: {', '.join(get_args(CameraNorm))}")
+
+
+def read_clothes(value: str) -> Clothes:
+    """Return the member of `Clothes` that a file names.
+
+    Raises:
+        UserError: no such member.
+
+    """
+    for known in get_args(Clothes):
+        if value == known:
+            return cast("Clothes", known)
+    raise UserError(f"clothes is {value!r}, allowed: {', '.join(get_args(Clothes))}")
 
 
 Queries = Literal["single", "multi"]
@@ -84,6 +102,7 @@ class Protocol:
         queries: see `Queries`.
         input_mask: how the person mask was applied to the images.
         camera_norm: what was taken out of the vectors of each camera, by statistics of the query and the gallery.
+        clothes: see `Clothes`.
 
     """
 
@@ -100,6 +119,7 @@ class Protocol:
     queries: Queries = "single"
     input_mask: InputMask = "none"
     camera_norm: CameraNorm = "none"
+    clothes: Clothes = "general"
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming the differing fields, unless the protocols agree apart from `apart_from`."""

@@ -23,6 +23,7 @@ class Shot:
         path: the part below the folder of the data set, with forward slashes.
         pid, cam: numbers, -1 = unknown.
         frame: number in the recording, of any size, or None.
+        clothes: number of the clothes, -1 = unknown, or None where the data set does not tell clothes.
 
     """
 
@@ -30,6 +31,7 @@ class Shot:
     pid: int
     cam: int
     frame: int | None = None
+    clothes: int | None = None
 
 
 def existing_folder(root: str, *, kind: str, expected: str) -> Path:
@@ -107,12 +109,14 @@ def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]
 
     """
     frames = [shot.frame for shot in shots if shot.frame is not None]
+    clothes = [shot.clothes for shot in shots if shot.clothes is not None]
     return Split(
         path=np.array(paths, dtype=np.str_),
         pid=fitting([shot.pid for shot in shots], "identity", paths),
         cam=fitting([shot.cam for shot in shots], "camera", paths),
         frame=ordered(frames) if shots and len(frames) == len(shots) else None,
         mask_path=np.array(masks, dtype=np.str_) if any(masks) else None,
+        clothes=fitting(clothes, "clothes", paths) if shots and len(clothes) == len(shots) else None,
     )
 
 

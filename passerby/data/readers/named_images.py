@@ -22,6 +22,8 @@ class NamedImage:
         pid, cam: any word, `""` or `"-1"` = unknown; composed letters and letters with accents are made alike (NFC).
         frame: number in the recording, or None.
         mask: its foreground mask, `""` = none named.
+        clothes: any word, `""` or `"-1"` = unknown; None = nothing is known of clothes. Those of two identities are
+            different clothes, whatever their words.
 
     """
 
@@ -30,10 +32,17 @@ class NamedImage:
     cam: str
     frame: int | None = None
     mask: str = ""
+    clothes: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("pid", "cam"):
-            object.__setattr__(self, name, nfc(getattr(self, name)))
+        for name in ("pid", "cam", "clothes"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, nfc(getattr(self, name)))
+
+    @property
+    def worn(self) -> tuple[str, str] | None:
+        """Identity and clothes, where both are known."""
+        return None if self.clothes is None or {self.pid, self.clothes} & set(NOBODY) else (self.pid, self.clothes)
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,13 @@ def number_shots(splits: NamedSplits) -> tuple[list[Shot], list[Shot], list[Shot
     pids = number_names(shot.pid for shot in splits.all)
     cams = number_names(shot.cam for shot in splits.all)
 
+    worn = {pair: number for number, pair in enumerate(sorted({shot.worn for shot in splits.all if shot.worn}))}
+
+    def clothes(shot: NamedImage) -> int | None:
+        return None if shot.clothes is None else worn.get(shot.worn or NOBODY, UNKNOWN)
+
     def numbered(shots: Sequence[NamedImage]) -> list[Shot]:
-        return [Shot(shot.path, pids[shot.pid], cams[shot.cam], shot.frame) for shot in shots]
+        return [Shot(shot.path, pids[shot.pid], cams[shot.cam], shot.frame, clothes(shot)) for shot in shots]
 
     return numbered(splits.train), numbered(splits.query), numbered(splits.gallery)
 

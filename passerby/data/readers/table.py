@@ -1,4 +1,4 @@
-"""A table of images: a CSV file with the columns path and pid, and where known cam, role, frame and mask.
+"""A table of images: a CSV file with the columns path and pid, and where known cam, role, frame, mask and clothes.
 
 Commas, semicolons or tabs may part the columns. Further columns have no effect, unless their
 name shows that one of ours was meant.
@@ -25,7 +25,7 @@ from passerby.errors import UserError, did_you_mean
 from passerby.types import Dataset
 
 ROLES = ("train", "query", "gallery")
-COLUMNS = ("path", "pid", "cam", "role", "frame", "mask")
+COLUMNS = ("path", "pid", "cam", "role", "frame", "mask", "clothes")
 MEANT = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path"),
     "pid": ("id", "identity", "person", "person_id", "personid", "label"),
@@ -33,6 +33,7 @@ MEANT = {
     "role": ("split", "subset", "set"),
     "frame": ("frame_id", "frameid", "frame_number"),
     "mask": ("mask_path", "mask_file"),
+    "clothes": ("clothes_id", "clothesid", "cloth", "cloth_id", "clothing", "outfit"),
 }
 """Names of the columns in other programs; a table without ours but with one of these is refused, not misread."""
 
@@ -48,7 +49,7 @@ class Csv(ReaderSettings):
 
     """
 
-    summary: ClassVar[str] = "your own table of images: path, pid, and where known cam, role, frame, mask"
+    summary: ClassVar[str] = "your own table of images: path, pid, and where known cam, role, frame, mask, clothes"
     is_public: ClassVar[bool] = False
     place_key: ClassVar[str] = "path"
 
@@ -170,6 +171,7 @@ def _shot(line: Line, file: Path) -> NamedImage:
         cam=cells.get("cam", ""),
         frame=_frame(line, file),
         mask=_place(mask, file) if mask else "",
+        clothes=cells.get("clothes"),
     )
 
 
