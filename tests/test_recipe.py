@@ -96,7 +96,10 @@ def test_overrides_reach_everything(name, override, look):
             {"stages": [{"train": ["markt1501"]}]},
             "data set 'markt1501' is neither in `datasets` nor a kind; did you mean",
         ),
-        ({"evaluate": ["mine"]}, "data set 'mine' is neither in `datasets` nor a kind; known: aicity, auto, ccvid, csv"),
+        (
+            {"evaluate": ["mine"]},
+            "data set 'mine' is neither in `datasets` nor a kind; known: aicity, auto, ccvid, csv",
+        ),
         ({"stages": []}, "stages"),
         ({"stages": [{"train": []}]}, "stages.0.train"),
         (

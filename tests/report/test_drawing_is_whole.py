@@ -95,9 +95,11 @@ MAKERS = [name for name, kind in METHODS.items() if kind.assigns_labels]
 """An unlabelled stage has just one of them."""
 NOBODY = {"labelled": False, "method": {"pseudo": {}}}
 LABELLED_TOO = [name for name, kind in METHODS.items() if not (kind.assigns_labels or kind.unlabelled_only)]
+APART = ("replay", "lstkc_pp", "prompts")
+"""They exclude one of the others."""
 BASES += [
-    in_two_stages({name: method for name, method in PARTS.items() if name != "replay" and name in LABELLED_TOO}),
-    in_two_stages({"replay": {}, "ebll": {"place": "before_pooling", "autoencoders": ["ae", "ae_l1"]}}),
+    in_two_stages({name: method for name, method in PARTS.items() if name in LABELLED_TOO and name not in APART}),
+    in_two_stages({"replay": {}, "lstkc_pp": {}, "ebll": {"place": "before_pooling", "autoencoders": ["ae", "ae_l1"]}}),
     in_two_stages({"ebll": {"distance": "bce"}}),
     in_two_stages({}),
     {**TWO_SITES, "stages": [{"train": ["b"]}, {"train": ["a"], "method": {"lwf": {"ce_dist": 1.0}}}]},
