@@ -40,7 +40,7 @@ def stages(row: str, teacher: Path, *, epochs: int) -> list[dict[str, object]]:
         return [{"train": ["plaza"], "epochs": epochs}]
     plaza = {"train": ["plaza"], "labelled": False, "losses": NO_LOSSES}
     distil = {"distil": {"teacher": str(teacher), "cosine": 1.0, "affinity": 1.0}}
-    shuffled = {"sampler": {"kind": "shuffle", "size": 64}}
+    shuffled = {"sampler": {"kind": "shuffle", "size": 32}}
     first = {**plaza, "name": "distillation", "epochs": epochs, "data": shuffled, "method": distil}
     second = {**plaza, "name": "pseudo-labels", "epochs": 12, "iterations": 40, "optim": {"lr": 1.0e-3}}
     return [first] if row == "teacher" else [first, {**second, "method": {"contrast": CLUSTERS}}]

@@ -83,6 +83,25 @@ def _angles(vectors: Tensor) -> Tensor:
     return edges @ edges.transpose(1, 2)
 
 
+def aligned_vectors(teacher: Tensor, dimension: int, *, seed: int) -> Tensor:
+    """Return vectors (N, E) whose cosines are those of the teacher's directions less their mean.
+
+    The directions are rotated by a fixed random map, so that every dimension has its share. With E < D they are reduced
+    to their first E principal components before, which keep as much of the cosines as E dimensions can.
+
+    Args:
+        teacher: (N, D).
+        dimension: E, that of the student.
+        seed: of the rotation.
+
+    """
+    directions = F.normalize(to_full_precision(teacher))
+    centred = directions - directions.mean(dim=0)
+    if dimension < centred.shape[1]:
+        centred = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -dimension:]  # ascending
+    return centred @ _isometry(dimension, centred.shape[1], seed=seed).to(centred).T
+
+
 NonNegative = Annotated[float, Field(ge=0)]
 
 
@@ -126,34 +145,33 @@ class DistilSettings(BaseMethodSettings):
 class Distil(Method, settings_class=DistilSettings):
     """The losses of `DistilSettings` against the vectors of the teacher.
 
-    Where the dimensions differ, the cosine form compares through a linear map of the student's vectors to those of the
-    teacher, which is trained along and serves training only. The other forms compare images with images, and need none.
+    Where the dimensions differ, the cosine form compares with `aligned_vectors`, so that the student's distances become
+    those of the teacher. The other forms compare images with images, and need no map.
     """
 
     settings: DistilSettings
     targets: Tensor
-    projection: nn.Parameter
+    aligned: Tensor
 
     def __init__(self, settings: DistilSettings) -> None:
         super().__init__(settings)
         self.register_buffer("targets", torch.empty(0, 0))  # (N, D) of the teacher; a resume does not embed again
-        self.projection = nn.Parameter(torch.empty(0, 0))  # (D, E), empty where D = E
+        self.register_buffer("aligned", torch.empty(0, 0))  # (N, E) what the cosine form compares with
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Embed the images of the stage by the teacher, and make the map to its vectors."""
+        """Embed the images of the stage by the teacher, and align the vectors with the dimension of the student."""
         self.targets = ctx.teacher_vectors(self.settings.teacher, given=self.settings.teacher_input)  # (N, D)
-        dimension, width = self.targets.shape[1], ctx.embedder.dimension
-        shape = (0, 0) if dimension == width or not self.settings.cosine else (dimension, width)
-        if self.projection.shape != shape:
-            self.projection = nn.Parameter(_initial_map(*shape, seed=mix_seeds(ctx.seed, 2)).to(ctx.device))
+        width = ctx.embedder.dimension
+        if self.settings.cosine and self.targets.shape[1] != width:
+            self.aligned = aligned_vectors(self.targets, width, seed=mix_seeds(ctx.seed, 2))
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses that have a weight."""
         settings, terms = self.settings, {}
         teacher, student = self.targets[batch.index], out.vector(settings.feature)  # (B, D), (B, E)
         if settings.cosine:
-            mapped = F.linear(to_full_precision(student), self.projection) if self.projection.numel() else student
-            terms["distil cosine"] = LossTerm(feature_gap(teacher, mapped), settings.cosine)
+            goal = self.aligned[batch.index] if len(self.aligned) else teacher
+            terms["distil cosine"] = LossTerm(feature_gap(goal, student), settings.cosine)
         if settings.distances or settings.angles or settings.affinity:
             terms |= self._relations(*ctx.gather(teacher, student, use="mean"))
         return terms
@@ -173,12 +191,11 @@ class Distil(Method, settings_class=DistilSettings):
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Discard the vectors of the teacher."""
-        self.targets = self.targets[:0]
+        self.targets, self.aligned = self.targets[:0], self.aligned[:0]
 
 
-def _initial_map(dimension: int, width: int, *, seed: int) -> Tensor:
-    """Return an orthogonal map (D, E) that depends on the seed alone."""
+def _isometry(dimension: int, width: int, *, seed: int) -> Tensor:
+    """Return a matrix (E, D), E >= D, with orthonormal columns that depends on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        weight = torch.empty(dimension, width)
-        return nn.init.orthogonal_(weight) if weight.numel() else weight
+        return nn.init.orthogonal_(torch.empty(dimension, width))
