@@ -14,10 +14,12 @@ from passerby.cli.options import (
     CamerasOf,
     InputText,
     JsonFile,
+    RayAddress,
     Threshold,
     file_to_write,
     make_console,
     runs_an_engine,
+    searches_on,
     with_options,
 )
 from passerby.device import InferenceSettings
@@ -171,6 +173,7 @@ def gallery_search(
         typer.Option(help="also draw the results, as .png, .svg or .pdf", callback=file_to_write, show_default=False),
     ] = None,
     json_file: JsonFile = None,
+    ray: RayAddress = None,
     input_text: InputText = None,
     *,
     where: _Filters,
@@ -180,6 +183,7 @@ def gallery_search(
     from passerby.commands.embedding import open_model
     from passerby.commands.galleries import answer_vectors, answers_to_json, read_queries, search_gallery
     from passerby.encoders import GivenCamera, model_stamp
+    from passerby.gallery.gallery import store_of
     from passerby.report.figure_files import require_ending
     from passerby.retrieval import require_threshold
     from passerby.thresholds import decision_threshold
@@ -188,6 +192,8 @@ def gallery_search(
         raise UserError("give either images or --vectors FILE.npz")
     if run is None and (images or accept is not None):
         raise UserError("images and --accept need the model of the gallery's vectors: add --run MODEL")
+    if ray is not None and store_of(place) != "folder":
+        raise UserError("--ray searches galleries in folders; a database searches by itself")
     if picture is not None:
         require_ending(picture)
     limit = threshold if run is None else decision_threshold(run, threshold, accept)
@@ -196,24 +202,26 @@ def gallery_search(
     if vectors is not None:
         names, queries, stamp = read_queries(vectors, stamp=stamp)
         gallery = _open(place, stamp=stamp)
-        answers = answer_vectors(
-            gallery, names, queries, count=count, threshold=limit, where=conditions, approximate=approximate
-        )
+        with searches_on(ray):
+            answers = answer_vectors(
+                gallery, names, queries, count=count, threshold=limit, where=conditions, approximate=approximate
+            )
     else:
         assert images
         assert run is not None
         gallery, camera = _open(place, stamp=stamp), GivenCamera(query_camera, cameras_of)
         model = open_model(run, input_text or [], make_console(), inference=inference)
-        answers = search_gallery(
-            gallery,
-            model,
-            images,
-            count=count,
-            threshold=limit,
-            where=conditions,
-            approximate=approximate,
-            camera=camera,
-        )
+        with searches_on(ray):
+            answers = search_gallery(
+                gallery,
+                model,
+                images,
+                count=count,
+                threshold=limit,
+                where=conditions,
+                approximate=approximate,
+                camera=camera,
+            )
     nothing = "     nothing" if limit is None else "     nothing within the threshold"
     for answer in answers:
         lines = answer.lines() or ["     nobody here" if accept is not None else nothing]

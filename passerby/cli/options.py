@@ -99,13 +99,13 @@ def import_files(files: list[Path] | None) -> None:
 
 @contextlib.contextmanager
 def searches_on(ray: str | None) -> Iterator[None]:
-    """Search nearest neighbours over a Ray cluster within the block; nothing is loaded where there is no address."""
+    """Search over a Ray cluster within the block; nothing is loaded where there is no address."""
     if ray is None:
         yield
         return
-    from passerby.commands.scaling import neighbours_on
+    from passerby.commands.scaling import searching_on
 
-    with neighbours_on(ray):
+    with searching_on(ray):
         yield
 
 

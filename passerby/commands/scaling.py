@@ -20,6 +20,7 @@ from passerby.errors import UserError
 from passerby.scale.blocks import Workers
 from passerby.scale.embedding import embed_parts, uses_gpus
 from passerby.scale.neighbours import neighbours_over
+from passerby.scale.search import galleries_over
 from passerby.scale.session import ray_session, require_cluster
 from passerby.scale.worker import BlockWorker, WorkerSettings
 from passerby.types import Embeddings, SplitName
@@ -80,6 +81,8 @@ def embed_on_ray(
     require_cluster(address)
     if inference.device.startswith("cuda:"):
         raise UserError(f"--device {inference.device}: Ray gives each worker a GPU of its own; use auto, cuda or cpu")
+    if inference.precision == "int8":
+        raise UserError("--precision int8 takes ranges from the images of one process; with --ray use float32 or bf16")
     joined = out.suffix.lower() == ".npz"
     folder = (out.with_name(out.name + PARTS) if joined else out).absolute()
     inference = replace(inference, engine="torch" if inference.engine == "auto" else inference.engine)
@@ -103,23 +106,24 @@ def embed_on_ray(
         stamps = _stamps(model, settings, images=_source(places, on, data), dataset=images.dataset)
         workers = Workers(BlockWorker, settings, folder, device)
         embed_parts(ray, images, workers, stamps, progress=advance, notify=say)
-    if not joined:
-        return EmbeddedTable(*count_parts(folder))
-    table, (count, dimension, left_out) = Embeddings.load(folder), count_parts(folder)
-    table.save(out)
-    shutil.rmtree(folder)
-    return EmbeddedTable(count, dimension, left_out)
+    table = EmbeddedTable(*count_parts(folder))
+    if not table.count:
+        raise UserError(f"none of {len(images):,} images can be read; see them with `passerby data check`")
+    if joined:
+        Embeddings.load(folder).save(out)
+        shutil.rmtree(folder)
+    return table
 
 
 @contextmanager
-def neighbours_on(address: str) -> Iterator[None]:
-    """Search the neighbours of clustering and re-ranking over a Ray cluster within the block.
+def searching_on(address: str) -> Iterator[None]:
+    """Search over a Ray cluster within the block: neighbours of clustering and re-ranking, and galleries in folders.
 
     Raises:
         UserError: the cluster cannot be used, or a failure of it.
 
     """
-    with ray_session(address) as ray, neighbours_over(ray):
+    with ray_session(address) as ray, neighbours_over(ray), galleries_over(ray):
         yield
 
 

@@ -6,7 +6,9 @@ result. Similarities are products of float32: of the query of unit length and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +69,26 @@ class NearestRows:
     similarity: Floats
 
 
+PartsSearch = Callable[[Sequence[ShardPart], Floats, int], Sequence[NearestRows]]
+"""Maps parts, vectors (Q, D) of unit length and K to answers of parts or groups of them, in order."""
+
+_SEARCH: ContextVar[PartsSearch | None] = ContextVar("search of parts", default=None)
+
+
+@contextmanager
+def parts_searched_by(search: PartsSearch) -> Iterator[None]:
+    """Let `search_parts` search by other means within the block, for example on many machines."""
+    token = _SEARCH.set(search)
+    try:
+        yield
+    finally:
+        _SEARCH.reset(token)
+
+
 def search_parts(parts: Sequence[ShardPart], vectors: Floats, *, top: int) -> NearestRows:
     """Search parts one after another with the threads that the load allows; see `search_part`."""
+    if (search := _SEARCH.get()) is not None:
+        return merge_nearest(search(parts, vectors, top), count=len(vectors), top=top)
     with torch.inference_mode(), inference_threads("cpu"):
         return merge_nearest([search_part(part, vectors, top=top) for part in parts], count=len(vectors), top=top)
 

@@ -135,7 +135,8 @@ def local_cluster(ray: Any, *, cores: int | None = None, store_bytes: int | None
         UserError: it would listen on the network, because Ray was imported before passerby set it up.
 
     """
-    folder = tempfile.mkdtemp(prefix="ray-")  # its own, so that a cluster of the machine is left alone
+    # its own folder, so that a cluster of the machine is left alone; names of sockets have 107 bytes at most
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
     try:
         context = ray.init(
             address="local",

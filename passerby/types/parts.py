@@ -176,5 +176,5 @@ def read_parts(folder: Path) -> tuple[dict[str, Any], list[str]]:
     if not filled:
         raise UserError(f"none of {listed.count:,} images can be read; see them with `passerby data check`")
     columns = {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
-    stamps = {name: listed.settings[name] for name in ("dataset", "feature", "flip", "input_mask", "model")}
-    return columns | stamps, left_out
+    stamps = ("dataset", "feature", "flip", "input_mask", "model")
+    return columns | {name: listed.settings[name] for name in stamps if name in listed.settings}, left_out

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from passerby.distances import pairwise
 from passerby.distances.kreciprocal import nearest_neighbours, rerank, searched_by
 from passerby.distances.pairwise import vectors_on
 from passerby.scale.neighbours import NearestLists, compare_shards, cut_shards, nearest_over_shards
@@ -44,6 +45,15 @@ def test_duplicates_are_ordered_by_row_after_the_image_itself(shard):
     assert np.array_equal(alone.row, shared.row)
     assert np.array_equal(alone.square, shared.square)
     assert np.array_equal(shared.row[:, 0], np.arange(31))
+
+
+def test_pairs_of_shards_in_several_blocks(monkeypatch):
+    side = vectors_on(np.random.default_rng(4).normal(size=(40, 8)).astype(np.float32), metric="cosine", device="cpu")
+    alone = nearest_neighbours((side,), 6, metric="cosine")
+    monkeypatch.setattr(pairwise, "rows_per_block", lambda rows, columns: 3)
+    with searched_by(over(16)):
+        shared = nearest_neighbours((side,), 6, metric="cosine")
+    assert np.array_equal(alone.row, shared.row)
 
 
 def test_more_neighbours_than_rows_of_a_shard():

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,12 +17,17 @@ from PIL import Image
 if find_spec("ray") is None or find_spec("pyarrow") is None:
     pytest.skip("the extra ray is not installed", allow_module_level=True)
 
+from passerby.distances.kreciprocal import nearest_neighbours
+from passerby.distances.pairwise import vectors_on
+from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.files import read_json
+from passerby.gallery import GalleryRows, folder, open_gallery, shards, tidying
 from passerby.models.embedder import Embedder, save_embedder
 from passerby.recipe import load_recipe
 from passerby.scale import embedding, neighbours
-from passerby.scale.session import ENVIRONMENT, LOOPBACK, local_cluster, require_cluster
+from passerby.scale.search import galleries_over
+from passerby.scale.session import ENVIRONMENT, LOOPBACK, local_cluster, ray_session, require_cluster
 from passerby.types import Embeddings
 from passerby.types.parts import count_parts
 from tests.cli.invoking import TINY, run
@@ -114,6 +120,7 @@ def test_workers_that_end_again_and_again_end_the_job_and_keep_the_parts(ray, ph
 DRIVER = """
 import sys
 from pathlib import Path
+from passerby.scale.search import galleries_over
 from passerby.scale.session import ray_session
 from tests.scale.light import embed, listed
 with ray_session(sys.argv[1]) as ray:
@@ -206,6 +213,39 @@ def test_neighbours_of_shards_cluster_and_rerank_as_in_one_process(ray, table, t
         assert alone.exit_code == over.exit_code == 0, over.output
         assert over.output == alone.output
         assert_near(read_json(tmp_path / f"{name}_ray.json"), read_json(tmp_path / f"{name}.json"))
+
+
+def test_a_killed_task_is_done_again(ray, tmp_path, monkeypatch):
+    compare, mark = neighbours.compare_shards, tmp_path / "killed"
+
+    def compare_or_end(first, second, **options):
+        if second.start == 100 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compare(first, second, **options)
+
+    side = vectors_on(np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32), metric="cosine", device="cpu")
+    alone = nearest_neighbours((side,), 10, metric="cosine")
+    monkeypatch.setattr(neighbours, "compare_shards", compare_or_end)
+    monkeypatch.setattr(neighbours, "SHARD", 50)
+    with ray_session("local") as module, neighbours.neighbours_over(module):
+        over = nearest_neighbours((side,), 10, metric="cosine")
+    assert mark.exists()
+    assert np.array_equal(alone.row, over.row)
+    assert np.abs(alone.square - over.square).max() <= 1e-6
+
+
+def test_a_gallery_is_searched_over_workers_as_in_one_process(ray, tmp_path, monkeypatch):
+    for module in (shards, folder, tidying):
+        monkeypatch.setattr(module, "ROWS_PER_SHARD", 64)
+    gallery = open_gallery(tmp_path / "gallery", create=True)
+    vectors = unit_rows(np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32))
+    gallery.add(GalleryRows(vectors))
+    alone = gallery.search(vectors[:9], top=20)
+    with ray_session("local") as module, galleries_over(module):
+        over = gallery.search(vectors[:9], top=20)
+    assert np.array_equal(alone.id, over.id)
+    assert np.abs(alone.similarity - over.similarity).max() <= 1e-6
 
 
 def assert_near(value, expected):

@@ -62,6 +62,12 @@ def test_an_address_without_a_cluster_is_refused(address, sentence, model, photo
 
 
 @needs_ray
+def test_ranges_of_one_process_are_refused(model, photo):
+    text = flat(refused("embed", model, photo, "--ray", "local", "--precision", "int8"))
+    assert "--precision int8 takes ranges from the images of one process" in text
+
+
+@needs_ray
 def test_a_numbered_gpu_is_refused(model, photo):
     text = flat(refused("embed", model, photo, "--ray", "local", "--device", "cuda:1"))
     assert "Ray gives each worker a GPU of its own" in text
@@ -74,6 +80,11 @@ def test_ray_without_an_effect_is_refused(tmp_path):
     assert "no effect without it" in flat(refused("evaluate", "--embeddings", file, "--ray", "local"))
     words = ("--kind", "dbscan", "distance=ca_jaccard", "--ray", "local")
     assert "distance=ca_jaccard is computed without it" in flat(refused("cluster", file, *words))
+
+
+def test_a_database_searches_by_itself(model, photo):
+    words = ("gallery", "search", "postgresql://nobody@127.0.0.1:1/people", photo, "--run", model, "--ray", "local")
+    assert "a database searches by itself" in flat(refused(*words))
 
 
 # ---- a worker, without a cluster
@@ -124,6 +135,19 @@ def test_a_broken_image_ends_a_strict_job_and_is_left_out_of_another(settings, p
     assert columns["path"].tolist() == [str(photo)]
     assert len(left_out) == 1
     assert "2.png is not a readable image" in left_out[0]
+
+
+@needs_parquet
+def test_a_block_without_a_readable_image_has_a_part_without_rows(settings, photo, tmp_path):
+    photo.write_bytes(b"nothing")
+    assert fault_of(images_at(photo, photo), settings) == ""
+    (part,) = settings.folder.glob("part-*.parquet")
+    columns, left_out = read_part(part)
+    assert len(columns["path"]) == 0
+    assert len(left_out) == 2
+    PartsList({}, 2, (part.name,)).save(settings.folder)
+    with pytest.raises(UserError, match="none of 2 images can be read"):
+        Embeddings.load(settings.folder)
 
 
 # ---- the folder of parts
