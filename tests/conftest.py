@@ -46,6 +46,17 @@ def write_site(root: Path, *, train_identities: int = TRAIN_IDENTITIES, wardrobe
     return root
 
 
+def write_clothes(site: Path, file: Path) -> Path:
+    """Write the training images of a site as a table in which each person wears two outfits."""
+    names = sorted(path.name for path in (site / "bounding_box_train").iterdir())
+    rows = [
+        f"{site / 'bounding_box_train' / name},{name[:4]},{name[6]},train,{'red' if int(name[10:16]) < 2 else 'blue'}"
+        for name in names
+    ]
+    file.write_text("\n".join(["path,pid,cam,role,clothes", *rows]) + "\n")
+    return file
+
+
 def copy_marked(source: str, target: str) -> None:
     """Copy an image so that its pixels are the same and its bytes are not: as other people, for `copytree`."""
     Path(target).write_bytes(Path(source).read_bytes() + str(target).encode())
@@ -112,6 +123,8 @@ def tiny_file(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = write_site(tmp_path_factory.mktemp("other"), train_identities=3, wardrobe=1)
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     datasets = {"other": {"kind": "market1501", "root": str(other)}}
+    for name, root in (("dressed", site), ("dressed_other", other)):
+        datasets[name] = {"kind": "csv", "path": str(write_clothes(root, path.with_name(f"{name}.csv")))}
     path.write_text(yaml.safe_dump({"root": str(site.parent), "datasets": datasets, **TINY}))
     return path
 

@@ -7,6 +7,7 @@ before `dask`, which shows the model a second batch, so that the output of the p
 
 from collections.abc import Mapping
 
+from passerby.methods.cal import CalSettings
 from passerby.methods.camera_proxies import CameraProxiesSettings
 from passerby.methods.consolidation import AffinitySettings, AverageSettings, FeatureSettings
 from passerby.methods.contrast import ContrastSettings, PrototypesSettings
@@ -44,6 +45,7 @@ METHODS: Table[BaseMethodSettings] = Table(
         "replay": ReplaySettings,
         "grow": ExpandingClassifierSettings,
         "dask": DaskSettings,
+        "cal": CalSettings,
         "distil": DistilSettings,
         "prompts": PromptsSettings,
         "prototypes": PrototypesSettings,

@@ -24,6 +24,7 @@ from tests.training.runs import interrupt_after, optimiser_hash, state_hash, wei
 CLUSTER = {"cluster": {"kind": "kmeans", "k": 3}}
 CHANGES = {
     "lwf": [{"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0}],
+    "cal": [{"start": 0}],
     "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"alpha": "adaptive"}],
     "distil": [{"teacher": TEACHER}, {"teacher": TEACHER, "cosine": 0, "distances": 1, "angles": 2, "affinity": 1}],
@@ -50,8 +51,9 @@ def recipe_with(tiny, name, number, *overrides):
     unknown = method.assigns_labels or method.unlabelled_only
     beside = {"pseudo": CLUSTER} if method.unlabelled_only and not method.assigns_labels else {}
     labels = ", labelled: false" if unknown else ""
+    first, second = ("dressed", "dressed_other") if name == "cal" else ("market1501", "other")
     return tiny(
-        f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
+        f"stages=[{{train: [{first}], epochs: 1}}, {{train: [{second}], epochs: 1{labels}}}]",
         "evaluate=[]", f"method={json.dumps({name: told, **beside})}",
         *(["model.stripes=2"] if name in ("pplr", "ssg") else []),
         f"data.sampler.identities={2 if unknown else 3}", *overrides,

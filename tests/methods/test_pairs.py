@@ -29,13 +29,14 @@ SETTINGS = {
     "ebll": {"code": 8, "epochs": 20, "lr": 0.02}, "ewc": {"images": 2}, "si": {"strength": 100.0},
     "mas": {"images": 2}, "replay": {"identities": 2, "match": 1.0}, "grow": {},
     "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2},
-    "distil": {"teacher": TEACHER}, "prompts": {}, "prototypes": {}, "pseudo": CLUSTER, "contrast": CLUSTER,
+    "cal": {"start": 0, "lr": 0.1, "weight": 10.0}, "distil": {"teacher": TEACHER}, "prompts": {}, "prototypes": {},
+    "pseudo": CLUSTER, "contrast": CLUSTER,
     "spcl": {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}, "mmt": CLUSTER,
     "pplr": CLUSTER, "ssg": {**CLUSTER, "margin": 50.0}, "dec": {},
     "camera_proxies": {},
 }  # fmt: skip
 MAKERS = ("pseudo", "contrast", "spcl", "mmt", "pplr", "ssg")
-LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp", "prototypes")
+LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp", "prototypes", "cal")
 EXCLUSIVE = {("replay", "grow"), ("average", "lstkc_pp")}
 HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec", "camera_proxies", "prompts"))
 STEPS = (1, 2)
@@ -58,9 +59,10 @@ class Left:
     def __init__(self, tiny, folder, names, *changes):
         unknown, method = any(name in MAKERS for name in names), {name: SETTINGS[name] for name in names}
         labels = ", labelled: false" if unknown else ""
+        first, second = ("dressed", "dressed_other") if "cal" in names else ("market1501", "other")
         self.run = make_trainer(
             tiny(
-                f"stages=[{{train: [market1501], epochs: 1}}, {{train: [other], epochs: 1{labels}}}]",
+                f"stages=[{{train: [{first}], epochs: 1}}, {{train: [{second}], epochs: 1{labels}}}]",
                 "evaluate=[]", f"method={json.dumps(method)}", "data.sampler.identities=2", "optim.lr=0.01",
                 "optim.warmup_epochs=0", "data.sampler.instances=2", *changes,
                 *(["model.stripes=2"] if {"pplr", "ssg"} & set(names) else []),

@@ -14,6 +14,7 @@ STILL_NORMS = ["optim.batch_norm=freeze_stats", *SGD]
 ALONE = "losses={softmax: null, triplet: null}"
 KMEANS = {"cluster": {"kind": "kmeans", "k": 3}}
 LATER = "stages=[{train: [market1501], epochs: 1, iterations: 1}, {train: [other], epochs: 1, iterations: 3}]"
+CAL = "method={cal: {start: 0, lr: 0.1, weight: 5.0}}"
 UNKNOWN = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false}]"
 BESIDE = "stages=[{train: [other], epochs: 1, iterations: 3, labelled: false, source: [market1501]}]"
 
@@ -52,6 +53,7 @@ METHODS = {
     "replay": later(replay={"identities": 3, "match": 3.0}),
     "grow": later(grow={}),
     "dask": later(dask={"backbone": "test_resnet", "steps": 1, "batch": 2}),
+    "cal": [*NO_NORM, "stages=[{train: [dressed], epochs: 1, iterations: 3}]", CAL],
     "distil": unknown(distil={"teacher": TEACHER}),
     "distil relations": unknown(
         distil={"teacher": TEACHER, "cosine": 0, "distances": 5.0, "angles": 5.0, "affinity": 5.0}
