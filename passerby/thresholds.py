@@ -115,9 +115,20 @@ def decision_threshold(run: Path, threshold: float | None, accept: float | None)
 
 
 def domain_note(calibration: Calibration, dataset: str) -> str | None:
-    """Return a sentence where thresholds are used on another data set than they were found on, else None."""
-    if not dataset or dataset == calibration.dataset:
+    """Return a sentence where thresholds are used on another data set than they were found on, else None.
+
+    Args:
+        calibration: of the model.
+        dataset: name of the one that the thresholds are used on; empty = unknown, as of a folder of images.
+
+    """
+    if dataset == calibration.dataset:
         return None
+    if not dataset:
+        return (
+            f"the threshold was calibrated on {calibration.dataset}; whether these images are like those is not known, "
+            "and on others false accepts can be many times more frequent"
+        )
     return (
         f"the threshold was calibrated on {calibration.dataset or 'another data set'} and is used on {dataset}; on "
         "images of another kind false accepts can be many times more frequent: calibrate on images of these cameras"

@@ -92,7 +92,7 @@ def test_a_model_without_calibration_and_damaged_ones_are_refused(model):
 def test_another_data_set_than_the_calibrated_one_is_reported():
     calibration = calibrate(drawn("shop"), rates=(RATE,))
     assert domain_note(calibration, "shop") is None
-    assert domain_note(calibration, "") is None
+    assert "calibrated on shop; whether these images are like those is not known" in domain_note(calibration, "")
     assert "calibrated on shop and is used on street" in domain_note(calibration, "street")
 
 

@@ -118,8 +118,8 @@ def _groups(earlier: Recipe) -> GroupSamplerSettings:
 def _finished(source: Path) -> Trained:
     if source.suffix.lower() in GRAPHS:
         raise UserError(
-            f"{source} is a graph, which can be run and not trained; name a network that learns from it, for example "
-            "--backbone resnet18"
+            f"{source} is a graph, which can be run and not trained: add --backbone resnet18 (or another network), "
+            "which learns from its vectors, or start from a run folder or a .safetensors"
         )
     if not source.is_file() and not (source / "recipe.yaml").is_file():
         raise UserError(

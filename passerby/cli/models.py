@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from passerby.cli.options import (
-    CameraNormRule,
     CamerasOf,
     CamerasRule,
     ClothesRule,
@@ -55,7 +54,12 @@ def evaluate(
     open_set: Annotated[
         bool, typer.Option("--open-set", help="also score queries whose person is not in the gallery")
     ] = False,
-    camera_norm: CameraNormRule = "none",
+    camera_norm: Annotated[
+        Literal["none", "centre", "standardise", "auto"] | None,
+        typer.Option(
+            help="what is taken out of the vectors of each camera; default: as the recipe", show_default=False
+        ),
+    ] = None,
     background_bias: Annotated[
         bool, typer.Option("--background-bias", help="also evaluate on foregrounds and backgrounds alone")
     ] = False,
@@ -95,7 +99,7 @@ def evaluate(
     if (run is None) == (embeddings is None):
         raise UserError("give either a run folder or --embeddings FILE.npz")
     if input_text and run is None:
-        raise UserError("--input describes an .onnx file; --embeddings holds vectors already")
+        raise UserError("--input describes an .onnx or .xml file; --embeddings holds vectors already")
     if ray is not None and not rerank:
         raise UserError("--ray searches the neighbours of --rerank, and has no effect without it")
     extras = Extras(rerank, open_set, background_bias, camera_norm)

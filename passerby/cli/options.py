@@ -33,7 +33,9 @@ ModelPath = Annotated[
 ]
 InputText = Annotated[
     list[str] | None,
-    typer.Option("--input", help="input of an .onnx from another program: size=[256,128], mean=[..], output=NAME"),
+    typer.Option(
+        "--input", help="input of an .onnx or .xml of another program: size=[256,128], mean=[..], output=NAME"
+    ),
 ]
 ImportedFiles = Annotated[
     list[Path] | None,

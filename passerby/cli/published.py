@@ -70,10 +70,11 @@ def get_model(
 ) -> None:
     """Download a published model: the only command that downloads, with the licence, the size and a checked hash."""
     from passerby.console import bar, make_console
-    from passerby.published.download import MODELS, describe_remote, fetch, hash_of, remote_model
+    from passerby.published.download import describe_remote, fetch, hash_of, list_remote, remote_model
 
     if name is None:
-        typer.echo("\n\n".join("\n".join(describe_remote(each, model)) for each, model in MODELS.items()))
+        typer.echo("\n".join(list_remote()))
+        typer.echo("passerby models get NAME prints the addresses and downloads to models/ (--out)")
         return
     model = remote_model(name)
     typer.echo("\n".join(describe_remote(name, model)))
@@ -105,7 +106,12 @@ def describe_published(model: PublishedModel) -> list[str]:
     embedder, imported = model.embedder, model.imported
     height, width = embedder.input.size
     values = {key: value for key, value in model.settings.model_dump(mode="json").items() if key not in imported.idle}
-    settings = ", ".join(f"{key}={_word(value)}" for key, value in values.items())
+    plain = {"distance": imported.distance, "last_stride": imported.model.last_stride, "pool": imported.model.pool}
+    chosen = plain | imported.model.architecture
+    settings = ", ".join(
+        f"{key}={chosen[key]} (auto)" if value == "auto" and key in chosen else f"{key}={_word(value)}"
+        for key, value in values.items()
+    )
     mean, std = embedder.input.mean, embedder.input.std
     return [
         f"file: {model.file}, SHA-256 {model.digest}",

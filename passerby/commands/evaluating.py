@@ -38,14 +38,15 @@ class Extras:
         rerank: also the ranking by k-reciprocal neighbours.
         open_set: also the identification with unknown people.
         background_bias: also foregrounds and backgrounds alone.
-        camera_norm: what is taken out of the vectors of each camera, in all of them.
+        camera_norm: what is taken out of the vectors of each camera, in all of them; None = as in the recipe, and
+            nothing without one.
 
     """
 
     rerank: bool = False
     open_set: bool = False
     background_bias: bool = False
-    camera_norm: CameraNorm = "none"
+    camera_norm: CameraNorm | None = None
 
 
 def evaluate_vectors(
@@ -60,18 +61,18 @@ def evaluate_vectors(
 ) -> Result:
     """Evaluate a file of embeddings of any program."""
     _require_plain(clothes, extras)
-    place, embeddings = str(find_device(device)), Embeddings.load(file)
+    place, embeddings, norm = str(find_device(device)), Embeddings.load(file), extras.camera_norm or "none"
     score = partial(
         evaluate,
         cameras=cameras,
         queries=queries,
-        camera_norm=extras.camera_norm,
+        camera_norm=norm,
         clothes=clothes,
         device=place,
     )
     result = _result(embeddings, score, rerank=Rerank() if extras.rerank else None, console=console)
     if extras.open_set:
-        scores = evaluate_open_set(embeddings, cameras=cameras, camera_norm=extras.camera_norm, device=place)
+        scores = evaluate_open_set(embeddings, cameras=cameras, camera_norm=norm, device=place)
         result = replace(result, open_set=scores)
     if result.plain.protocol.cameras != cameras:
         console.print("no image has a known camera, so matches from the query's camera are included", highlight=False)
@@ -102,7 +103,7 @@ def evaluate_run(
     dataset = select_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
-    rule, worn = cameras or test.cameras, clothes or test.clothes
+    rule, worn, norm = cameras or test.cameras, clothes or test.clothes, extras.camera_norm or test.camera_norm
     _require_plain(worn, extras)
     require_scorable(dataset, cameras=rule, queries=queries or test.queries, clothes=worn, ignore="--cameras ignore")
     if note := camera_note(dataset, rule):
@@ -117,14 +118,14 @@ def evaluate_run(
         cameras=rule,
         queries=queries or test.queries,
         distance=test.distance,
-        camera_norm=extras.camera_norm,
+        camera_norm=norm,
         clothes=worn,
         device=model.device,
     )
     result = _result(embeddings, score, rerank=parameters, console=console)
     if extras.open_set:
         scores = evaluate_open_set(
-            embeddings, cameras=rule, distance=test.distance, camera_norm=extras.camera_norm, device=model.device
+            embeddings, cameras=rule, distance=test.distance, camera_norm=norm, device=model.device
         )
         result = replace(result, open_set=scores)
     if not extras.background_bias:

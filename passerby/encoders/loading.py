@@ -39,7 +39,8 @@ def load_model(path: str | Path, input_text: Sequence[str] = (), *, inference: I
     if path.suffix.lower() not in GRAPHS:
         if input_text:
             raise UserError(
-                f"--input {input_text[0]} is for ONNX files of other programs; {path} contains its own input settings"
+                f"--input {input_text[0]} is for ONNX and OpenVINO files of other programs; {path} contains its own "
+                "input settings"
             )
         return load_trained(path, inference=inference)
     network = load_onnx(path, input_text, device=inference.device)

@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.device import InferenceSettings, find_device
-from passerby.encoders import Trained, images_of, load_trained
+from passerby.device import find_device
+from passerby.encoders import Trained, images_of
 from passerby.errors import UserError
 from passerby.exporting.contracts import CONTRACTS, Consumer, Contract, ExportPrecision, GraphConsumer
 from passerby.exporting.describing import exported_calibration
 from passerby.exporting.ir import to_ir, write_ir
-from passerby.exporting.onnx import Graph, checked_graph, require_near, with_feature
+from passerby.exporting.onnx import Graph, checked_graph, load_weights, require_near, with_feature
 from passerby.exporting.parity import Parity, compare_graph
 from passerby.exporting.pasting import configuration
 from passerby.exporting.reid_folder import write_reid_folder
@@ -118,10 +118,7 @@ def export_for(run: Path, out: Path | None, consumer: Consumer, options: ExportO
 
 
 def _loaded(run: Path, consumer: Consumer, options: ExportOptions) -> Trained:
-    if run.suffix in (".onnx", ".xml"):
-        raise UserError(f"{run} is a graph already; export starts from a run folder or its embedder.safetensors")
-    trained = load_trained(run, inference=InferenceSettings(device="cpu"))
-    trained = with_feature(trained, options.feature, source=str(run))
+    trained = with_feature(load_weights(run), options.feature, source=str(run))
     if options.flip is not None:
         return trained.with_flip(options.flip == "on")
     return trained if consumer == "onnx" else trained.with_flip(False)

@@ -13,6 +13,7 @@ from passerby.data.decoding import Pixels
 from passerby.data.loading import plain_batches
 from passerby.device import InferenceSettings, find_device
 from passerby.encoders import Trained, load_trained
+from passerby.encoders.loading import GRAPHS
 from passerby.errors import UserError
 from passerby.exporting.contracts import CONTRACTS, Contract, ExportPrecision
 from passerby.exporting.describing import GraphTexts, describe, write_description
@@ -54,9 +55,7 @@ def export(
     """
     if out.suffix != f".{to}":
         raise UserError(f"--to {to} writes a file that ends in .{to}, got {out}")
-    if run.suffix == ".onnx":
-        raise UserError(f"{run} is ONNX already; export starts from a run folder or its embedder.safetensors")
-    trained = load_trained(run, inference=InferenceSettings(device="cpu"))
+    trained = load_weights(run)
     if out.exists() and out.samefile(trained.source):
         raise UserError(f"{out} is the model itself; give another output file")
     trained = with_feature(trained, feature, source=str(run))
@@ -64,6 +63,21 @@ def export(
         return write_onnx(trained, out, device=device)
     save_embedder(trained.embedder, out, recipe=public_text(trained.recipe))
     return None
+
+
+def load_weights(run: Path) -> Trained:
+    """Return the model of a run on the CPU.
+
+    Raises:
+        UserError: no finished run, or a graph, which holds no weights that could be exported again.
+
+    """
+    if run.suffix.lower() in GRAPHS:
+        raise UserError(
+            f"{run} is exported already: an {run.suffix.lower()} file is a graph; start from the run folder, or from "
+            "the .safetensors that `passerby import` or `passerby train` wrote"
+        )
+    return load_trained(run, inference=InferenceSettings(device="cpu"))
 
 
 def with_feature(trained: Trained, feature: VectorName | None, *, source: str) -> Trained:

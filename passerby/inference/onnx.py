@@ -63,9 +63,10 @@ def load_onnx(path: Path, given: Sequence[str] = (), *, device: str = "cpu") -> 
             effect; onnxruntime is not installed.
 
     """
+    is_openvino = path.suffix.lower() == ".xml"
     if not path.is_file():
-        raise UserError(f"no ONNX file {path}")
-    if path.suffix.lower() == ".xml":
+        raise UserError(f"no {'OpenVINO' if is_openvino else 'ONNX'} file {path}")
+    if is_openvino:
         session = OpenvinoSession(path)
         texts = openvino_texts(path)
         if "passerby" in texts:

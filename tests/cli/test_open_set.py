@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.evaluation import evaluate, evaluate_open_set
+from passerby.models.embedder import Embedder, save_embedder
 from passerby.types import Embeddings
 
 
@@ -58,3 +59,13 @@ def test_an_open_set_without_other_people_leaves_each_query_s_identity_out(table
     scores = evaluate_open_set(closed)
     assert scores.probes.kind == "left_out"
     assert len(scores.probes.non_mated) == len(scores.probes.mated) == 10
+
+
+def test_a_model_is_evaluated_with_the_camera_norm_of_its_recipe_unless_another_is_given(tiny, site, tmp_path):
+    recipe, file = tiny("test.camera_norm=centre"), tmp_path / "embedder.safetensors"
+    save_embedder(Embedder(recipe.model, recipe.input), file, recipe=recipe.dump())
+    for options, expected in (((), "centre"), (("--camera-norm", "none"), "none")):
+        result = run("evaluate", file, "--data", site, *options, "--json", tmp_path / "scores.json")
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / "scores.json").read_text())["protocol"]["camera_norm"] == expected
+        assert ("camera norm centre" in " ".join(result.output.split())) == (expected == "centre")

@@ -30,7 +30,7 @@ def test_import_says_what_it_made_and_the_file_embeds(published, tmp_path):
     assert result.output.splitlines() == [
         f"file: osnet.pth.tar, SHA-256 {digest}",
         "family: torchreid (it has conv2.0.conv2a.conv1.weight, a stream of an OSNet)",
-        "settings: distance=auto",
+        "settings: distance=euclidean (auto)",
         "network: osnet_x0_25, 201,864 parameters",
         "images: 64x32, bilinear, mean 0.485/0.456/0.406, std 0.229/0.224/0.225",
         "vector: before_neck, 512 numbers, euclidean distance",

@@ -232,13 +232,20 @@ def test_the_command_says_how_near_the_file_is(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("embed", "NOWHERE.onnx", "SITE"), "no ONNX file"),
+        (("embed", "NOWHERE.onnx", "SITE"), "no ONNX file NOWHERE.onnx"),
+        (("evaluate", "NOWHERE.xml"), "no OpenVINO file NOWHERE.xml"),
         (("embed", "RUN", "SITE", "--input", "size=[8,8]"), "contains its own input settings"),
         (("embed", "FILE", "SITE", "--input", "size=[8,8]"), "contains its input settings"),
         (("evaluate", "FOREIGN"), "give the images with --data DIR"),
         (("evaluate", "FOREIGN", "--on", "market1501"), "give the images with --data DIR"),
         (("evaluate", "--embeddings", "a.npz", "--input", "size=[8,8]"), "holds vectors already"),
-        (("export", "FILE", "-o", "b.onnx"), "is ONNX already"),
+        (
+            ("export", "FILE", "-o", "b.onnx"),
+            "is exported already: an .onnx file is a graph; start from the run folder",
+        ),
+        (("export", "NOWHERE.xml"), "is exported already: an .xml file is a graph; start from the run folder"),
+        (("adapt", "FILE", "SITE"), "can be run and not trained: add --backbone resnet18 (or another network)"),
+        (("adapt", "NOWHERE.xml", "SITE"), "can be run and not trained: add --backbone resnet18"),
         (("export", "RUN", "--to", "onnx", "-o", "b.pt"), "ends in .onnx"),
     ],
 )

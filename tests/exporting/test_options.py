@@ -234,5 +234,5 @@ def test_nvtracker_embeds_as_many_boxes_as_the_graph_takes(run, tmp_path, writte
 
 
 def test_a_graph_is_not_exported_again(run, tmp_path):
-    with pytest.raises(UserError, match="is a graph already"):
+    with pytest.raises(UserError, match="is exported already"):
         export_for(tmp_path / "a.onnx", None, "boxmot")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from passerby.cli import app
 from passerby.errors import UserError
-from passerby.published.download import MODELS, RemoteFile, RemoteModel, fetch, remote_model
+from passerby.published.download import MODELS, RemoteFile, RemoteModel, describe_remote, fetch, remote_model
 
 CONTENT = bytes(range(256)) * 5000
 SIZE = len(CONTENT)
@@ -137,5 +137,10 @@ def test_the_command_prints_licence_size_and_use_and_writes_where_the_person_say
     refused = run("smal", "--out", tmp_path)
     assert refused.exit_code == 2
     assert "did you mean 'small'" in refused.stderr
-    assert "omz-0287" in run().output
+    listed = run().output
+    assert all(name in listed and model.summary in listed and model.licence in listed for name, model in MODELS.items())
+    assert "http" not in listed
+    assert "0.9 MB" in listed  # 0288: both of its files
+    assert max(map(len, listed.splitlines())) <= 80
+    assert "storage.openvinotoolkit.org" in "\n".join(describe_remote("omz-0288", MODELS["omz-0288"]))
     assert "huggingface.co/lakeAGI/PersonViTReID" in run("personvit").output
