@@ -177,14 +177,14 @@ def remote_model(name: str) -> RemoteModel:
 
 
 def list_remote() -> list[str]:
-    """Return two lines for each model: name and content, then licence and size; at most 80 columns."""
+    """Return three lines for each model: name and size, content, licence; at most 80 columns."""
     lines = []
     for name, model in MODELS.items():
         sizes = [file.size for file in model.files]
         known = [size for size in sizes if size is not None]
         size = f"{sum(known) / 1e6:.1f} MB" if known and len(known) == len(sizes) else "size not published"
-        lines += [f"{name:20}{model.summary}", f"{'':20}{model.licence}", f"{'':20}{size}" if model.files else ""]
-    return [line for line in lines if line]
+        lines += [f"{name:20}{size}", f"    {model.summary}", f"    {model.licence}"]
+    return lines
 
 
 def describe_remote(name: str, model: RemoteModel) -> list[str]:
