@@ -9,6 +9,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch.nn import functional as F
 
@@ -91,6 +92,25 @@ def test_a_program_gets_the_vectors_of_the_run(run, wanted, tmp_path, consumer):
     assert cosine_distance(wanted, load_model(exported.path).embed(images)) < 1e-6  # passerby reads it too
     swapped = onnx_vectors(exported.path, PROGRAMS[consumer](images))
     assert cosine_distance(wanted, swapped) > 1e-3  # or the order of colours would not show
+
+
+def test_the_printed_configuration_of_nvtracker_gives_the_vectors_of_the_run(run, wanted, tmp_path):
+    exported = export_for(run, tmp_path / "a.onnx", "deepstream")
+    printed = yaml.safe_load("\n".join(exported.lines))["ReID"]
+    session = onnxruntime.InferenceSession(exported.path)
+    (given,), (output,) = session.get_inputs(), session.get_outputs()
+    assert printed["inputOrder"] == 0  # NCHW
+    assert (given.type, given.shape[1:], output.shape[1]) == (
+        "tensor(float)",
+        printed["inferDims"],
+        printed["reidFeatureSize"],
+    )
+    bgr = crops(5, SIZE)[..., ::-1]
+    planes = bgr[..., ::-1] if printed["colorFormat"] == 0 else bgr
+    values = printed["netScaleFactor"] * (planes.astype(np.float32) - np.float32(printed["offsets"]))
+    found = session.run(None, {given.name: np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32)})[0]
+    assert printed["addFeatureNormalization"] == 1
+    assert cosine_distance(wanted, found / np.linalg.norm(found, axis=1, keepdims=True)) < 1e-6
 
 
 def test_openvino_takes_bgr_bytes_and_gives_unit_vectors(run, wanted, tmp_path):
