@@ -72,7 +72,7 @@ def test_it_resumes_with_the_same_teacher_only(taught, crops, tmp_path):
 
 
 def test_a_graph_without_a_student_is_refused(crops, tmp_path):
-    assert "name a network that learns from it, for example --backbone resnet18" in refused(
+    assert "which can be run and not trained: add --backbone resnet18" in refused(
         adapt(TEACHER, crops, tmp_path / "run")
     )
 
