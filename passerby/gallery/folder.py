@@ -346,8 +346,10 @@ def _make(folder: Path) -> None:
 
 def _all_but(holes: Ints, shards: Sequence[Shard]) -> Ints:
     """Return all positions of shards, ascending, without some."""
-    positions = [shard.first + np.arange(shard.count) for shard in shards]
-    return np.setdiff1d(np.concatenate(positions), holes, assume_unique=True) if positions else holes
+    if not shards:
+        return np.empty(0, np.int64)
+    positions = np.concatenate([shard.first + np.arange(shard.count) for shard in shards])
+    return np.setdiff1d(positions, holes, assume_unique=True) if len(holes) else positions
 
 
 def require_length(vectors: Floats, dimensions: int) -> None:

@@ -19,8 +19,7 @@ from passerby.types import Ints
 def describe_folder(connection: sqlite3.Connection, folder: Path) -> GalleryInfo:
     """Return the description of a gallery."""
     cameras = dict(connection.execute("SELECT camera, COUNT(*) FROM rows GROUP BY camera ORDER BY camera"))
-    known = "SELECT COUNT(DISTINCT identity), MIN(time), MAX(time) FROM rows WHERE identity != ''"
-    ((identities, _, _),) = connection.execute(known)
+    ((identities,),) = connection.execute("SELECT COUNT(DISTINCT identity) FROM rows WHERE identity != ''")
     ((first, last),) = connection.execute("SELECT MIN(time), MAX(time) FROM rows")
     files = [path for path in folder.rglob("*") if path.is_file()]
     after = read_meta(connection, "forget_after")

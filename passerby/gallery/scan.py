@@ -135,10 +135,10 @@ def _negated_products(rows: Halves, slots: Ints | None, queries: torch.Tensor) -
 
 def chosen_rows(rows: Halves, slots: Ints) -> Halves:
     """Return some rows (N, D) of a mapped shard; of the file no more is read than the pages that they are on."""
-    ranges = runs(slots)
-    if len(ranges) * LONG_RUN >= len(slots):  # also without any
+    count_runs = 1 + np.count_nonzero(np.diff(slots) != 1)
+    if count_runs * LONG_RUN > len(slots):
         return rows[slots]
-    return np.concatenate([rows[first:last] for first, last in ranges])
+    return np.concatenate([rows[first:last] for first, last in runs(slots)])
 
 
 def merge_nearest(answers: Sequence[NearestRows], *, count: int, top: int) -> NearestRows:
