@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from passerby.distances.nearest import smallest
-from passerby.gallery.shards import Halves, RowOrder, open_rows, runs
+from passerby.gallery.shards import Halves, open_rows, runs
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
 
@@ -106,8 +106,7 @@ def search_part(part: ShardPart, vectors: Floats, *, top: int) -> NearestRows:
         UserError: the file is too short.
 
     """
-    reading: RowOrder = "all" if part.slots is None else "some"
-    rows = open_rows(part.path, part.count, part.dimensions, reading=reading)
+    rows = open_rows(part.path, part.count, part.dimensions, slots=part.slots)
     count = min(top, len(part))
     position = np.empty((len(vectors), count), np.int64)
     similarity = np.empty((len(vectors), count), np.float32)

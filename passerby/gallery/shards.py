@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,10 @@ from passerby.types import Ints
 ROWS_PER_SHARD = 1 << 16
 """Rows of a full shard: 64 MiB of 512 dimensions."""
 
-RowOrder = Literal["all", "some"]
 Halves = npt.NDArray[np.float16]
 
+NEAR = 16
+"""Rows between two that are read, up to which those between are read too."""
 _WIPE_BYTES = 1 << 22
 
 
@@ -119,15 +120,15 @@ class ShardFiles:
             path.unlink()
             sync_folder(self.folder)
 
-    def open(self, shard: Shard, dimensions: int) -> Halves:
-        """Return the rows (count, D) of a shard, mapped from its file.
+    def open(self, shard: Shard, dimensions: int, *, slots: Ints | None = None) -> Halves:
+        """Return the rows (count, D) of a shard, mapped from its file; `slots` as for `open_rows`.
 
         Raises:
             FileNotFoundError: the file was replaced meanwhile.
             UserError: the file is too short or cannot be read.
 
         """
-        return open_rows(self.path(shard), shard.count, dimensions)
+        return open_rows(self.path(shard), shard.count, dimensions, slots=slots)
 
     def strays(self, shards: list[Shard]) -> list[str]:
         """Return the names of files that are none of the shards."""
@@ -135,14 +136,14 @@ class ShardFiles:
         return sorted(path.name for path in self.folder.glob("*.f16") if path.name not in named)
 
 
-def open_rows(path: Path, count: int, dimensions: int, *, reading: RowOrder = "some") -> Halves:
+def open_rows(path: Path, count: int, dimensions: int, *, slots: Ints | None = None) -> Halves:
     """Return the first rows (count, D) of a file of vectors, mapped; see `ShardFiles.open`.
 
     Args:
         path: the file.
         count: rows that count.
         dimensions: D.
-        reading: `all` rows in their order, which the system reads ahead, or `some`, of which it reads their pages only.
+        slots: ascending rows that will be read, whose pages alone the system fetches; None = all in their order.
 
     """
     size = count * dimensions * 2
@@ -153,20 +154,25 @@ def open_rows(path: Path, count: int, dimensions: int, *, reading: RowOrder = "s
             )
         # a private copy on writing, as torch takes only arrays that may be written; nothing is
         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        if slots is not None and hasattr(os, "posix_fadvise"):
+            # all are asked for before the first is waited for
+            for first, last in runs(slots, gap=NEAR):
+                begin = first * dimensions * 2
+                os.posix_fadvise(file.fileno(), begin, (last - first) * dimensions * 2, os.POSIX_FADV_WILLNEED)
     if hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_SEQUENTIAL if reading == "all" else mmap.MADV_RANDOM)
+        mapped.madvise(mmap.MADV_SEQUENTIAL if slots is None else mmap.MADV_RANDOM)
     return np.frombuffer(mapped, np.float16).reshape(count, dimensions)
 
 
-def runs(slots: Ints) -> list[tuple[int, int]]:
-    """Return ascending slots as ranges (first, behind the last).
+def runs(slots: Ints, *, gap: int = 0) -> list[tuple[int, int]]:
+    """Return ascending slots as ranges (first, behind the last), across gaps of so many others at most.
 
-    >>> runs(np.array([1, 2, 3, 7]))
-    [(1, 4), (7, 8)]
+    >>> runs(np.array([1, 2, 3, 7])), runs(np.array([1, 2, 3, 7, 20]), gap=4)
+    ([(1, 4), (7, 8)], [(1, 8), (20, 21)])
     """
     if not len(slots):
         return []
-    starts = np.flatnonzero(np.diff(slots, prepend=slots[0] - 2) != 1)
+    starts = np.flatnonzero(np.diff(slots, prepend=slots[0] - gap - 2) > gap + 1)
     ends = np.append(starts[1:], len(slots)) - 1
     return [(int(slots[start]), int(slots[end]) + 1) for start, end in zip(starts, ends, strict=True)]
 

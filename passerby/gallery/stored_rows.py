@@ -111,7 +111,8 @@ def vectors_of(positions: Ints, files: ShardFiles, shards: Sequence[Shard], *, d
     for shard in shards:
         chosen = np.flatnonzero(numbers == shard.number)
         if len(chosen):
-            vectors[chosen] = files.open(shard, dimensions)[slot_of(positions[chosen])]
+            slots = slot_of(positions[chosen])
+            vectors[chosen] = files.open(shard, dimensions, slots=np.sort(slots))[slots]
     return vectors
 
 
@@ -127,7 +128,7 @@ def parts_of(positions: Ints, files: ShardFiles, shards: Sequence[Shard], *, dim
 
 def moved_vectors(shards: Sequence[tuple[Shard, Ints]], files: ShardFiles, *, dimensions: int) -> Halves:
     """Return the stored vectors (N, D) of some slots of shards, one shard after the other."""
-    parts = [chosen_rows(files.open(shard, dimensions), slots) for shard, slots in shards]
+    parts = [chosen_rows(files.open(shard, dimensions, slots=slots), slots) for shard, slots in shards]
     return np.concatenate(parts)
 
 

@@ -10,6 +10,7 @@ import pytest
 from passerby.errors import UserError
 from passerby.gallery import Where, open_gallery
 from passerby.gallery import tables as sqlite_tables
+from passerby.gallery.scan import search_parts
 from tests.gallery.tables import MODEL, random_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -143,3 +144,13 @@ def test_a_gallery_goes_through_a_fork(place):
     assert in_child(lambda: gallery.add(random_rows(1))) == "[60]"
     assert gallery.add(random_rows(1)).tolist() == [61]
     assert gallery.check() == ()
+
+
+def test_an_answer_from_before_a_compaction_is_computed_again(place):
+    reader, writer = open_gallery(place), open_gallery(place)
+    writer.delete(Where(ids=(3, 4)))
+    selection = reader.select()
+    nearest = search_parts(selection.parts, random_rows(60).vectors[:1], top=3)
+    assert reader.hits(selection, nearest).id[0, 0] == 0
+    writer.compact()
+    assert reader.hits(selection, nearest) is None
