@@ -7,12 +7,13 @@ tracklets that were in two places at one time allow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from passerby.association.constraints import TrackletConstraints, overlapping_pairs
+from passerby.association.contradictions import Contradictions, count_contradictions
 from passerby.association.topology import (
     Topology,
     learn_topology,
@@ -80,6 +81,7 @@ class Association:
         source: where it comes from.
         topology: travel times that were used; empty = none.
         fewest, most: people at thresholds up to a tenth smaller and larger, `count` included.
+        contradictions: matches by vectors alone that times rule out.
 
     """
 
@@ -91,6 +93,7 @@ class Association:
     topology: Topology
     fewest: int
     most: int
+    contradictions: Contradictions = field(default_factory=Contradictions)
 
     @property
     def count(self) -> int:
@@ -130,7 +133,8 @@ def associate(tracklets: Tracklets, settings: AssociationSettings = AssociationS
     identity = numbered(merges.labels(threshold))
     counts = [len(np.unique(merges.labels(threshold * share))) for share in (*RANGE, 1.0)]
     confidence = confidences(pairs.units, identity, threshold)
-    return Association(tracklets, identity, confidence, threshold, source, topology, min(counts), max(counts))
+    doubt = count_contradictions(tracklets, pairs, topology, threshold)
+    return Association(tracklets, identity, confidence, threshold, source, topology, min(counts), max(counts), doubt)
 
 
 def compared_vectors(tracklets: Tracklets, camera_norm: CameraNorm) -> Floats:

@@ -27,11 +27,14 @@ training_app = typer.Typer()
 def demo(
     out: Annotated[Path, typer.Option(help="output folder")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="random seed of the generated data and the training")] = 0,
+    cameras: Annotated[
+        bool, typer.Option("--cameras", help="clips of three cameras, and one identity per person over them")
+    ] = False,
 ) -> None:
     """Run the whole pipeline on synthetic data: generation, training, evaluation, report."""
-    from passerby.demo import run_demo
+    from passerby.demo import run_camera_demo, run_demo
 
-    report = run_demo(out, seed=seed, console=make_console())
+    report = (run_camera_demo if cameras else run_demo)(out, seed=seed, console=make_console())
     typer.echo(f"\nopen {report.resolve()} in a browser")
 
 

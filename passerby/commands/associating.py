@@ -152,6 +152,12 @@ def _sentences(association: Association, scores: AssociationScores | None) -> It
     for entry in association.topology.travel:
         most = "" if entry.most is None else f", at most {entry.most:g} s"
         yield f"from {entry.cameras[0]} to {entry.cameras[1]}: at least {entry.least:g} s{most}"
+    doubt = association.contradictions
+    if doubt.many:
+        yield (
+            f"warning: {doubt.impossible} of {doubt.matches} pairs of tracklets that look like one person are at two "
+            "cameras at one time, or too soon at the next one; unless views overlap, a clock or a travel time is wrong"
+        )
     if scores is not None:
         yield f"against {scores.people:,} known people of {scores.tracklets:,} tracklets:"
         links = f"precision {scores.precision:.3f}, recall {scores.recall:.3f}, F {scores.f:.3f}"
@@ -183,6 +189,7 @@ def association_json(
         "threshold": association.threshold,
         "threshold_source": association.source,
         "topology": association.topology.model_dump(mode="json"),
+        "contradictions": asdict(association.contradictions),
         "people_of_camera": {name: len({entry["identity"] for entry in rows}) for name, rows in entries.items()},
         "entries": entries,
         "scores": None if scores is None else _plain(asdict(scores)),
