@@ -8,6 +8,7 @@ largest number.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,13 @@ import numpy as np
 from passerby.encoders import load_model
 from passerby.errors import UserError
 from passerby.published.importing import read_published
+from passerby.published.vits import HALF
+
+
+def reference_mean(file: Path) -> tuple[float, ...] | None:
+    """Return the mean of the pixels that the reference subtracted, from NAME.json; None where it is not stated."""
+    described = file.with_suffix(".json")
+    return tuple(json.loads(described.read_text())["input"]["mean"]) if described.is_file() else None
 
 
 def deviation(file: Path, overrides: list[str], family: str | None) -> tuple[str, float]:
@@ -23,6 +31,8 @@ def deviation(file: Path, overrides: list[str], family: str | None) -> tuple[str
     arrays = np.load(file.with_suffix(".npz"))
     images = arrays["images"]
     model = read_published(file, family=family, overrides=overrides, size=images.shape[1:3])
+    if model.family == "clipreid_rn50" and reference_mean(file) == HALF:
+        model = read_published(file, family=family, overrides=[*overrides, "normalise=half"], size=images.shape[1:3])
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder, "model.safetensors"))
         vectors = load_model(Path(folder, "model.safetensors")).embed(images)

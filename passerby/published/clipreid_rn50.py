@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 from torch import Tensor, cat
@@ -15,6 +15,7 @@ from passerby.models.embedder import ModelSettings
 from passerby.published.family import Imported, PublishedFamily, PublishedScore
 from passerby.published.resnets import below
 from passerby.published.tensors import FileTensors
+from passerby.published.vits import HALF
 from passerby.settings import Settings
 
 _POSITIONS = "image_encoder.attnpool.positional_embedding"
@@ -25,6 +26,11 @@ class ClipResnetChoices(Settings):
 
     heads: Annotated[int, Field(ge=1)] | None = Field(
         None, description="heads of the attention; null = one per 64 channels, as published (32)"
+    )
+    normalise: Literal["imagenet", "half"] = Field(
+        "imagenet",
+        description="mean and standard deviation of the pixels: imagenet, as in the published configuration of this "
+        "network; half: 0.5, as in that of the transformer",
     )
 
 
@@ -63,7 +69,9 @@ class ClipReidResnet(PublishedFamily):
     def convert(cls, tensors: FileTensors, settings: Settings, *, size: tuple[int, int] | None) -> Imported:
         """Return the image encoder with both necks as one."""
         assert isinstance(settings, ClipResnetChoices)
-        inputs = InputSettings(size=_size(tensors, size), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        inputs = InputSettings(size=_size(tensors, size))
+        if settings.normalise == "half":
+            inputs = inputs.model_copy(update={"mean": HALF, "std": HALF})
         channels = int(tensors.require(_POSITIONS).shape[1])
         architecture: dict[str, JsonValue] = {
             "width": int(tensors.require("image_encoder.conv3.weight").shape[0]),
