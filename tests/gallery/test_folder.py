@@ -1,4 +1,5 @@
 import sqlite3
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -162,3 +163,10 @@ def test_check_finds_a_changed_vector_and_a_short_file(place):
 def test_runs_of_slots():
     assert shards.runs(np.array([], np.int64)) == []
     assert shards.runs(np.array([0, 1, 5])) == [(0, 2), (5, 6)]
+
+
+def test_rows_without_a_time_are_as_old_as_their_addition(place):
+    gallery, rows = filled(place)
+    timed = ~np.isnan(rows.time)
+    assert gallery.delete(Where(before=1.71e9)) == timed.sum()
+    assert gallery.delete(Where(before=time.time() + 60)) == (~timed).sum()

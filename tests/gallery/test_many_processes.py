@@ -141,7 +141,10 @@ def test_a_full_disk_leaves_the_gallery_as_it_was(place, limit, count):
 
 def test_a_gallery_goes_through_a_fork(place):
     gallery = open_gallery(place)
-    assert in_child(lambda: gallery.add(random_rows(1))) == "[60]"
+    before = id(gallery._connection)
+    assert (
+        in_child(lambda: (gallery.add(random_rows(1)).tolist(), id(gallery._connection) == before)) == "([60], False)"
+    )
     assert gallery.add(random_rows(1)).tolist() == [61]
     assert gallery.check() == ()
 
