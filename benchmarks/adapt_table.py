@@ -48,6 +48,9 @@ ROWS = {
     "MMT": Row(f"{{mmt: {{{FOUND}}}}}", (NONE,)),
     "PPLR": Row(f"{{pplr: {{{FOUND}}}}}", (NONE, "model.stripes=3")),
     "PPLR, 2 stripes, 5 neighbours": Row(f"{{pplr: {{{FOUND}, neighbours: 5}}}}", (NONE, "model.stripes=2")),
+    "PPLR, 2 stripes, 5 neighbours, smoothed in the last epoch": Row(
+        f"{{pplr: {{{FOUND}, neighbours: 5, from_epoch: 11}}}}", (NONE, "model.stripes=2")
+    ),
     "ClusterContrast, pk_cameras": Row(f"{{contrast: {{{FOUND}}}}}", (NONE, CAMERAS)),
     "ClusterContrast, CA-Jaccard": Row(f"{{contrast: {{{CAMERA_AWARE}}}}}", (NONE,)),
     "ClusterContrast + proxies of CAP": Row(
