@@ -1,8 +1,9 @@
 """Check imported models against reference vectors: a folder of published-style files and the vectors of their own code.
 
 Each NAME.pth is imported at the size of the images in NAME.npz, saved, loaded again, and given the uint8 `images`
-(N, H, W, 3); `feature` or `pooled` (N, D) are the vectors of the reference. Deviations are printed as a share of its
-largest number.
+(N, H, W, 3); `feature` or `pooled` (N, D) are the vectors of the reference, `feature_camC` those of camera C. Where
+there is a NAME.json, the settings that no tensor shows (number of heads, normalisation) are read from it. Deviations
+are printed as a share of the largest number of the reference.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,26 +21,56 @@ from passerby.encoders import load_model
 from passerby.errors import UserError
 from passerby.published.importing import read_published
 from passerby.published.vits import HALF
+from passerby.types import Floats
+
+LAYOUTS = {"luperson_moco_r50_converted": "luperson"}
+"""Families of files whose tensors look like those of another one."""
 
 
-def reference_mean(file: Path) -> tuple[float, ...] | None:
-    """Return the mean of the pixels that the reference subtracted, from NAME.json; None where it is not stated."""
-    described = file.with_suffix(".json")
-    return tuple(json.loads(described.read_text())["input"]["mean"]) if described.is_file() else None
+def described(file: Path) -> dict[str, Any]:
+    """Return NAME.json; empty without one."""
+    path = file.with_suffix(".json")
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def facts(file: Path) -> list[str]:
+    """Return the settings of a file that no tensor shows and that differ from the published ones."""
+    description = described(file)
+    heads = description.get("config", {}).get("heads")
+    changes = [f"heads={heads}"] if isinstance(heads, int) else []
+    if file.stem == "clipreid_rn50" and tuple(description.get("input", {}).get("mean", ())) == HALF:
+        changes.append("normalise=half")
+    return changes
+
+
+def references(arrays: dict[str, Any], family: str) -> Iterator[tuple[int, Floats]]:
+    """Yield the camera, -1 = none, and the vectors (N, D) of the reference."""
+    if "feature" in arrays or "pooled" in arrays:
+        vectors = arrays["feature"] if "feature" in arrays else arrays["pooled"]
+        if family == "pass" and "feature_after_neck" not in arrays:  # stored token by token, published is their fusion
+            first, *parts = np.split(vectors, 4, axis=1)
+            vectors = np.concatenate([first, sum(parts) / 3], axis=1)
+        yield -1, vectors
+    for key in sorted(arrays):
+        if key.startswith("feature_cam") and not key.endswith("after_neck"):
+            yield int(key.removeprefix("feature_cam")), arrays[key]
 
 
 def deviation(file: Path, overrides: list[str], family: str | None) -> tuple[str, float]:
-    """Return the family of a file and the largest deviation from its reference."""
-    arrays = np.load(file.with_suffix(".npz"))
+    """Return the family of a file and the largest deviation from its references."""
+    arrays = dict(np.load(file.with_suffix(".npz")))
     images = arrays["images"]
-    model = read_published(file, family=family, overrides=overrides, size=images.shape[1:3])
-    if model.family == "clipreid_rn50" and reference_mean(file) == HALF:
-        model = read_published(file, family=family, overrides=[*overrides, "normalise=half"], size=images.shape[1:3])
+    family = family or LAYOUTS.get(file.stem)
+    model = read_published(file, family=family, overrides=[*facts(file), *overrides], size=images.shape[1:3])
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder, "model.safetensors"))
-        vectors = load_model(Path(folder, "model.safetensors")).embed(images)
-    expected = arrays["feature"] if "feature" in arrays else arrays["pooled"]
-    return model.family, float(np.abs(vectors - expected).max() / np.abs(expected).max())
+        loaded = load_model(Path(folder, "model.safetensors"))
+        shares = []
+        for camera, expected in references(arrays, model.family):
+            cameras = None if camera < 0 else np.full(len(images), camera)
+            vectors = loaded.embed(images, cam=cameras)
+            shares.append(float(np.abs(vectors - expected).max() / np.abs(expected).max()))
+    return model.family, max(shares)
 
 
 def main() -> None:
