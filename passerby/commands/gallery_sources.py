@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from passerby.commands.associating import read_tracklets
 from passerby.data.decoding import ImageError, Pixels, decode
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
@@ -83,7 +84,8 @@ def read_source(path: Path, *, vectors_of: VectorsOf = "tracklets") -> GallerySo
     """Return the rows of vectors of `passerby embed`, of tracklets, or of an exported gallery.
 
     Args:
-        path: an .npz, a .parquet, or a folder of `passerby tracklets` or of `passerby embed --ray`.
+        path: an .npz, a .parquet, or a folder of `passerby tracklets`, of one camera or of several, or of
+            `passerby embed --ray`.
         vectors_of: tracklets give one row each, or one for each of their crops.
 
     Raises:
@@ -119,7 +121,7 @@ def _names(numbers: Ints) -> Words:
 
 
 def _rows_of_tracklets(path: Path, vectors_of: VectorsOf) -> GallerySource:
-    table = Tracklets.load(path)
+    table = read_tracklets([path])
     return rows_of_tracklets(table) if vectors_of == "tracklets" else rows_of_crops(table)
 
 

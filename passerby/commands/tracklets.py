@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from rich.console import Console
 from passerby.commands.embedding import open_model
 from passerby.console import bar
 from passerby.device import InferenceSettings
-from passerby.encoders import model_stamp
+from passerby.encoders import Model, model_stamp
 from passerby.errors import UserError
 from passerby.tracking import TrackletSettings
 from passerby.tracking.bytetrack import track_detections
@@ -69,9 +71,10 @@ def make_all_tracklets(
         UserError: as `make_tracklets`, or an option that a site has no use for.
 
     """
+    load = cache(partial(open_model, request.run, request.given, console, inference=inference))
     clips = [] if request.camera is not None else find_site(request.source)
     if not clips:
-        return [(request.out, make_tracklets(request, inference=inference, console=console))]
+        return [(request.out, make_tracklets(request, load, console=console))]
     if request.frames is not None:
         raise UserError(f"--frames has no effect on {request.source}, which holds {len(clips)} cameras")
     without = [] if request.start is not None else [clip.camera for clip in clips if clip.start is None]
@@ -90,19 +93,20 @@ def make_all_tracklets(
             out=request.out / clip.camera,
             start=clip.start if request.start is None else request.start,
         )
+        _print(f"camera {clip.camera}", console)
         try:
-            tables.append((one.out, make_tracklets(one, inference=inference, console=console)))
+            tables.append((one.out, make_tracklets(one, load, console=console)))
         except UserError as error:
             raise UserError(f"camera {clip.camera}: {error}") from error
     return tables
 
 
-def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, console: Console) -> Tracklets:
+def make_tracklets(request: TrackletsRequest, load: Callable[[], Model], *, console: Console) -> Tracklets:
     """Return the tracklets of a clip, which are written to the folder of the request.
 
     Args:
         request: options.
-        inference: how the model is run.
+        load: opens the model, once all else is known to be right.
         console: where notes and progress go.
 
     Raises:
@@ -116,14 +120,14 @@ def make_tracklets(request: TrackletsRequest, *, inference: InferenceSettings, c
     start = None if request.start is None else read_start(request.start)
     make = _of_boxes if holds_tracks(request.source) else _of_crops
     notes = Notes()
-    table = make(request, start, notes=notes, inference=inference, console=console)
+    table = make(request, start, load, notes=notes, console=console)
     for sentence in notes.sentences():
         _print(sentence, console)
     return table
 
 
 def _of_boxes(
-    request: TrackletsRequest, start: float | None, *, notes: Notes, inference: InferenceSettings, console: Console
+    request: TrackletsRequest, start: float | None, load: Callable[[], Model], *, notes: Notes, console: Console
 ) -> Tracklets:
     if request.camera is None:
         raise UserError("give the name of the camera by --camera NAME")
@@ -139,7 +143,7 @@ def _of_boxes(
         _print("the boxes have no ids; ByteTrack tracks them", console)
     origin = TrackletOrigin(request.camera, source.clip, start is not None, request.dataset, model_stamp(request.run))
     folder = _open_folder(request, origin, console)
-    model = open_model(request.run, request.given, console, inference=inference)
+    model = load()
     with bar("tracklets", console) as advance:
         return write_tracklets(
             source,
@@ -154,7 +158,7 @@ def _of_boxes(
 
 
 def _of_crops(
-    request: TrackletsRequest, start: float | None, *, notes: Notes, inference: InferenceSettings, console: Console
+    request: TrackletsRequest, start: float | None, load: Callable[[], Model], *, notes: Notes, console: Console
 ) -> Tracklets:
     if request.frames is not None:
         raise UserError(f"--frames is for boxes; {request.source} is a folder of crops")
@@ -165,7 +169,7 @@ def _of_crops(
     has_clock = start is not None
     origin = TrackletOrigin(request.camera or "", clip, has_clock, request.dataset, model_stamp(request.run))
     folder = _open_folder(request, origin, console)
-    model = open_model(request.run, request.given, console, inference=inference)
+    model = load()
     with bar("tracklets", console) as advance:
         return write_crop_tracklets(
             tracks,

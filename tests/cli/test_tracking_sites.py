@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from passerby.commands import tracklets
 from passerby.types import Tracklets
 from tests.cli.invoking import flat, refused, run
 from tests.cli.test_tracking import model  # noqa: F401 - a fixture
@@ -33,6 +34,17 @@ def test_each_camera_of_a_site_has_its_folder_and_clock(model, site, tmp_path): 
         assert f"{name}/tracklets.npz: 3 tracklets" in flat(result.output)
     people = run("associate", tmp_path / "tracks", "-o", tmp_path / "identities.csv")
     assert "in 6 tracklets of 2 cameras" in people.output
+
+
+def test_the_model_is_opened_once_and_each_camera_is_named_before_its_notes(model, site, tmp_path, monkeypatch):  # noqa: F811
+    opened = []
+    open_model = tracklets.open_model
+    monkeypatch.setattr(
+        tracklets, "open_model", lambda *words, **options: opened.append(1) or open_model(*words, **options)
+    )
+    output = run("tracklets", site, "--run", model, "-o", tmp_path / "tracks").output
+    assert opened == [1]
+    assert output.index("camera door\n") < output.index("camera hall\n")
 
 
 def test_cameras_without_a_clock_are_named(model, site, tmp_path):  # noqa: F811

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -140,6 +141,15 @@ def test_tracklets_get_their_identities_from_a_table(place, tracklets, tmp_path)
     assert rows.tracklet.tolist() == ["clip/1", "clip/2"]
     np.testing.assert_array_equal(rows.time, [START, START + 60])
     assert json.loads(rows.attributes[0]) == {"last": START + 5}
+
+
+def test_a_folder_with_tracklets_of_several_cameras_is_added_at_once(place, tracklets, tmp_path):
+    yard = replace(Tracklets.load(tracklets), camera=np.array(["yard", "yard"]))
+    for name, table in (("door", Tracklets.load(tracklets)), ("yard", yard)):
+        (tmp_path / "tracks" / name).mkdir(parents=True)
+        table.save(tmp_path / "tracks" / name / "tracklets.npz")
+    run("add", place, tmp_path / "tracks")
+    assert open_gallery(place).list().camera.tolist() == ["door", "door", "yard", "yard"]
 
 
 def test_crops_of_tracklets_and_defaults(place, tracklets):
