@@ -12,6 +12,7 @@ tables of this file too, and leave the names of the runs alone.
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
@@ -36,6 +37,9 @@ from timm.models.resnet import Bottleneck, ResNet
 
 from passerby.recipe import load_recipe
 from passerby.training.session import train
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.models.tiny_clip import ARCHITECTURE, clip_file
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,11 @@ KMEANS = "cluster: {kind: kmeans, k: 4}"
 DBSCAN = "cluster: {kind: dbscan, k1: 6, k2: 2, min_samples: 2}"
 BOTTLENECKS = "model.backbone=hashed_bottlenecks"
 VIT = ["model.backbone=vit", "model.architecture={width: 16, depth: 2, heads: 2, patch: 8, stride: 6}"]
+CLIP = [
+    "model.backbone=clip_vit", f"model.architecture={json.dumps(ARCHITECTURE)}", "model.last_stride=2",
+    "data.sampler.identities=4", "data.sampler.instances=2",
+]  # fmt: skip
+PROMPTS = [*CLIP, f"method.prompts.text_tower={clip_file()}", "stages.1.train=[market1501]"]
 
 RECIPES = {
     "agw": Tiny("agw", [BOTTLENECKS]),
@@ -94,6 +103,9 @@ RECIPES = {
     "unlabelled": Tiny("unlabelled", [f"method.pseudo={{{KMEANS}}}"]),
     "transreid": Tiny("transreid", VIT),
     "vit": Tiny("vit", ["model.backbone=test_vit"]),
+    "clipreid": Tiny("clipreid", PROMPTS, 2),
+    "pclclip": Tiny("pclclip", CLIP),
+    "lifelong_clip": Tiny("lifelong_clip", CLIP),
 }
 CODE = ["method.ebll={code: 8, epochs: 100, batch: 16, lr: 0.02, milestones: []}"]
 ROWS = {
@@ -105,6 +117,7 @@ ROWS = {
     "msmt17/resnet50-01": Tiny("msmt17/resnet50-01"),
     "transreid/dukemtmc-baseline": Tiny("transreid/dukemtmc-baseline", VIT),
     "transreid_ssl/market1501-vit_small": Tiny("transreid_ssl/market1501-vit_small", VIT),
+    "pclclip/market1501": Tiny("pclclip/market1501", CLIP),
     "joint/resnet50-01": Tiny("joint/resnet50-01"),
     "ebll/ibn_a_resnet50-13": Tiny("ebll/ibn_a_resnet50-13", CODE, 2),
     "ebll/ibn_a_resnet50-before_pooling_bce": Tiny("ebll/ibn_a_resnet50-before_pooling_bce", CODE, 2),
@@ -151,6 +164,8 @@ LABELLED = {
     "si": "si: {strength: 100.0}",
     "mas": "mas: {images: 8}",
     "replay": "replay: {identities: 3, match: 1.0}",
+    "lstkc_pp": "lstkc_pp: {}",
+    "prototypes": "prototypes: {}",
     "grow": "grow: {}",
     "grow, means before neck": "grow: {new: means_before_neck}",
     "grow, random": "grow: {new: random}",

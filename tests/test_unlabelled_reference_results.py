@@ -52,7 +52,7 @@ SAYS = {
     "pseudo": {"cluster": DBSCAN, "feature": "after_neck"},
     "contrast": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.1, "update": "all", "weight": 1.0},
     "spcl": {"cluster": DBSCAN, "temperature": 0.05, "momentum": 0.2, "step": 0.02, "batch_norm": "domain_specific"},
-    "mmt": {"soft_softmax": 0.5, "soft_triplet": 0.8, "decay": 0.999, "smoothing": 0.1, "second": None},
+    "mmt": {"soft_softmax": 0.5, "soft_triplet": 0.8, "decay": "auto", "smoothing": 0.1, "second": None},
     "ssg": {"cluster": DBSCAN | {"eps": "share", "k1": 20, "form": "reranking"}, "margin": 0.5, "oracle": "none"},
     "pplr": {"cluster": DBSCAN | {"eps": 0.5}, "neighbours": 20, "trust": 0.5, "from_epoch": 5, "triplet": 1.0},
 }

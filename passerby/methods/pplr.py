@@ -112,7 +112,7 @@ class PplrSettings(ClusteredSettings):
         5, description="first epoch, from 0, in which the labels of stripes are smoothed"
     )
     triplet: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the soft-margin triplet of whole images")
-    cameras: Annotated[float, Field(ge=0)] = Field(
+    camera_weight: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description="weight of the contrast of whole images, and of stripes, with the proxies of their cluster in "
         "other cameras; the form of PPLR with cameras: 0.5, on MSMT17 1",
@@ -160,8 +160,8 @@ class Pplr(Clustered, settings_class=PplrSettings):
 
         """
         super().on_stage_start(ctx)
-        if self.settings.cameras:
-            require_two_cameras(ctx, method="pplr.cameras")
+        if self.settings.camera_weight:
+            require_two_cameras(ctx, method="pplr.camera_weight")
         count = ctx.embedder.settings.stripes
         assert count is not None, "the recipe is checked"
         self.necks = nn.ModuleList(bnneck(ctx.embedder.dimension) for _ in range(count)).to(ctx.device)
@@ -180,7 +180,7 @@ class Pplr(Clustered, settings_class=PplrSettings):
         inputs = [torch.from_numpy(vectors.after_neck).to(ctx.device), *stripes]
         identities = torch.from_numpy(labels[known]).to(ctx.device)
         self.heads = HeadList.from_rows([class_means(F.normalize(each[rows]), identities) for each in inputs])
-        if self.settings.cameras:
+        if self.settings.camera_weight:
             self._set_proxies(ctx, inputs, labels=labels)
         ctx.log_metrics("pplr", {"mean agreement of stripes": float(self.agreement.mean())})
 
@@ -217,8 +217,10 @@ class Pplr(Clustered, settings_class=PplrSettings):
             "whole": LossTerm(refined_by_parts(logits, parts, labels, agreement, trust=settings.trust)),
             "stripes": LossTerm(torch.stack(smoothed).mean()),
         }
-        if settings.cameras and len(self.proxy_cluster):  # else no image of a cluster has a known camera
-            terms["other cameras"] = LossTerm(self._camera_loss(batch, [out.after_neck, *stripes]), settings.cameras)
+        if settings.camera_weight and len(self.proxy_cluster):  # else no image of a cluster has a known camera
+            terms["other cameras"] = LossTerm(
+                self._camera_loss(batch, [out.after_neck, *stripes]), settings.camera_weight
+            )
         if settings.triplet:
             features, identities = ctx.gather(out.before_neck, labels, use="mining")
             terms["soft-margin triplet"] = LossTerm(triplet_loss(features, identities, form="soft"), settings.triplet)

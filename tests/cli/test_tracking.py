@@ -73,7 +73,7 @@ def test_a_source_without_a_rate_is_no_clock(model, clip, tmp_path):
         (("{clip}", "--least-crops", "9"), "1 <= least <= most, got 9, 8"),
         (("{clip}", "--frames", "{clip}/none.mp4"), "no folder of frames and no video"),
         (("{clip}", "--frames", "{clip}/gt"), "no image in"),
-        (("{clip}", "--input", "size=[256,128]"), "--input size=[256,128] is for ONNX files of other programs"),
+        (("{clip}", "--input", "size=[256,128]"), "--input size=[256,128] is for ONNX and OpenVINO files"),
         (("{clip}", "--run", "{clip}/none"), "no trained model at"),
     ],
 )

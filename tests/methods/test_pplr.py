@@ -134,7 +134,7 @@ def test_agreement_compares_the_vectors_that_are_clustered_with_normalised_strip
     assert not torch.equal(method.agreement[:, 0], method.agreement[:, 1])
 
 
-CAMERAS = "method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4, cameras: 0.5}"
+CAMERAS = "method.pplr={cluster: {kind: kmeans, k: 3}, neighbours: 4, camera_weight: 0.5}"
 
 
 def test_whole_images_and_stripes_are_compared_with_proxies_of_other_cameras(unknown):
@@ -172,7 +172,9 @@ def test_images_of_unknown_camera_have_no_part_in_the_camera_loss(unknown):
     terms = method.losses(run.context, batch, run.state.embedder(batch.inputs))
     assert terms["other cameras"].value.item() == 0
     run.state.stage = replace(run.state.stage, train=replace(train, cam=np.full(len(train), 3)))
-    with pytest.raises(UserError, match=r"method\.pplr\.cameras compares cameras, and in .* one camera: leave it out"):
+    with pytest.raises(
+        UserError, match=r"method\.pplr\.camera_weight compares cameras, and in .* one camera: leave it out"
+    ):
         method.on_stage_start(run.context)
 
 

@@ -97,6 +97,16 @@ NOBODY = {"labelled": False, "method": {"pseudo": {}}}
 LABELLED_TOO = [name for name, kind in METHODS.items() if not (kind.assigns_labels or kind.unlabelled_only)]
 APART = ("replay", "lstkc_pp", "prompts")
 """They exclude one of the others."""
+PROMPTS = {
+    "name": "words",
+    "train": ["a"],
+    "data": {"sampler": {"kind": "shuffle"}},
+    "losses": {"softmax": None, "triplet": None},
+    "method": {"prompts": {"text_tower": "clip.safetensors", "train": "prompts"}},
+}
+IMAGES = {**PROMPTS, "method": {"prompts": {"text_tower": "clip.safetensors", "weight": 0.5}}}
+CLIP = {"backbone": "clip_vit", "weights": "clip.safetensors"}
+BASES += [{"datasets": SITES, "model": CLIP, "evaluate": [], "stages": [PROMPTS, stage]} for stage in (PROMPTS, IMAGES)]
 BASES += [
     in_two_stages({name: method for name, method in PARTS.items() if name in LABELLED_TOO and name not in APART}),
     in_two_stages({"replay": {}, "lstkc_pp": {}, "ebll": {"place": "before_pooling", "autoencoders": ["ae", "ae_l1"]}}),
