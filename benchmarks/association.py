@@ -77,6 +77,11 @@ def without_times(tracklets: Tracklets) -> Tracklets:
     return replace(tracklets, first=nothing, last=nothing, has_clock=np.zeros(len(tracklets), np.bool_))
 
 
+def moments(tracklets: Tracklets) -> Tracklets:
+    """Return the tracklets as moments, no two of which overlap at a camera: no cannot-links, but travel times."""
+    return replace(tracklets, last=tracklets.first)
+
+
 def single_crops(tracklets: Tracklets) -> Tracklets:
     """Return the tracklets with the vector of the crop in the middle of each."""
     middle = (tracklets.crop_start[:-1] + tracklets.crop_start[1:]) // 2
@@ -115,7 +120,8 @@ def _associated(change: Callable[[Tracklets], Tracklets] = lambda table: table, 
 
 VARIANTS: dict[str, Variant] = {
     "tracklets, cannot-links, true travel times": _associated(topology="true"),
-    "the same, travel times learnt (the default)": _associated(),
+    "the same without cannot-links (tracklets as moments)": _associated(moments, topology="true"),
+    "cannot-links, travel times learnt (the default)": _associated(),
     "without travel times": _associated(topology=Topology()),
     "without times at all": _associated(without_times),
     "true travel times, no camera norm": _associated(topology="true", camera_norm="none"),

@@ -149,7 +149,8 @@ def complementary_affinity(first: Tensor, second: Tensor, labels: Tensor) -> Ten
     present model never enter.
 
     Args:
-        first, second: (B, B) affinities of the earlier models; no gradient.
+        first: (B, B) affinities of an earlier model; no gradient.
+        second: (B, B) those of another one; no gradient.
         labels: (B,) identities.
 
     Reference: Xu et al., "Long Short-Term Knowledge Decomposition and Consolidation for Lifelong Person

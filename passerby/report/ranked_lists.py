@@ -117,7 +117,8 @@ def rank_for(
         k: images to keep of each list, >= 1.
         rerank: parameters of k-reciprocal re-ranking, or None.
         cameras: as in `evaluate`.
-        distance, clothes: as in `evaluate`.
+        distance: as in `evaluate`.
+        clothes: as in `evaluate`.
         left_out: `show` puts the images that the rule leaves out where a search would show them; they take places
             among the `k`, but no ranks.
         device: where the matrix products run.
