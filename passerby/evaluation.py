@@ -22,6 +22,7 @@ from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.metrics.chance import chance_level
 from passerby.metrics.open_set import TARGETS, OpenSetScores, find_probes, score_open_set
+from passerby.metrics.pooling import average_queries
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
@@ -40,6 +41,7 @@ from passerby.types import (
     Scores,
     Split,
     camera_rule,
+    mean_scores,
 )
 
 MULTI_NEEDS_CAMERAS = (
@@ -93,38 +95,6 @@ class Skipped:
         return f"of {self.count_query} queries, " + " and ".join(filter(None, reasons)) + hint
 
 
-def average_queries(embeddings: Embeddings, *, distance: Metric = "cosine") -> Embeddings:
-    """Return the embeddings with each query's vector replaced by the mean over its identity and camera.
-
-    The mean is over all query and gallery images of that identity and camera; queries that share both become alike, and
-    each still counts. Queries of unknown identity stay as they are.
-
-    Args:
-        embeddings: rows with role `query` and `gallery`.
-        distance: what will compare them: for `cosine` the vectors are normalised before they are averaged.
-
-    >>> table = Embeddings(np.eye(3, dtype=np.float32), [1, 1, 1], [0, 0, 1], ["query", "gallery", "gallery"])
-    >>> average_queries(table).vectors.tolist()
-    [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    labelled = embeddings.pid != UNKNOWN
-    query = np.flatnonzero((embeddings.role == "query") & labelled)
-    rows = np.flatnonzero((embeddings.role != "") & labelled)
-    if not len(query):
-        return embeddings
-    identity_and_camera = np.stack([embeddings.pid, embeddings.cam], axis=1)  # (N, 2)
-    _, group = np.unique(identity_and_camera[rows], axis=0, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    vectors = embeddings.vectors[rows[order]]
-    if distance == "cosine":
-        vectors = unit_rows(vectors)
-    count = np.bincount(group)
-    means = np.add.reduceat(vectors, np.cumsum(count) - count, axis=0) / count[:, None].astype(np.float32)
-    averaged = embeddings.vectors.copy()
-    averaged[query] = means[group[np.searchsorted(rows, query)]]
-    return replace(embeddings, vectors=averaged)
-
-
 def evaluate(
     embeddings: Embeddings,
     *,
@@ -134,6 +104,7 @@ def evaluate(
     rerank: Rerank | None = None,
     camera_norm: CameraNorm = "none",
     clothes: Clothes = "general",
+    gallery_draws: int = 0,
     count_ranks: int = 50,
     device: str = "cpu",
     verification: bool = True,
@@ -153,6 +124,8 @@ def evaluate(
             query and gallery images without their labels. With `cosine` the vectors are normalised before.
         clothes: `changing` or `same` also leaves out gallery images of the query's identity by their clothes; see
             `relevance`.
+        gallery_draws: scores are means over so many galleries of one image of each identity, drawn at random by seeds
+            0, 1, ...; 0 = the whole gallery. A query counts in the draws in which it has a match.
         count_ranks: length of the CMC row, >= 1.
         device: where the matrix products run, e.g. `cpu` or `cuda`.
         verification: whether to find the true-positive rates, for about a tenth more time; NaN without.
@@ -163,8 +136,8 @@ def evaluate(
             clothes without their column.
 
     """
-    if count_ranks < 1:
-        raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
+    if count_ranks < 1 or gallery_draws < 0:
+        raise UserError(f"count_ranks must be at least 1 and gallery_draws 0, got {count_ranks} and {gallery_draws}")
     query, gallery = _roles(embeddings)
     cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
     embeddings = without_camera_effects(embeddings, camera_norm=camera_norm, distance=distance)
@@ -176,7 +149,56 @@ def evaluate(
     if not len(allowed.match_row):
         skipped = _skipped(allowed, embeddings, query, gallery, cameras, clothes)
         raise UserError(f"no query can be scored: {skipped}")
-    source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery), distance, rerank, device)
+    protocol = Protocol(
+        dataset=embeddings.dataset,
+        files=embeddings.fingerprint,
+        count_query=len(query),
+        count_gallery=len(gallery),
+        cameras=cameras,
+        distance=distance,
+        feature=embeddings.feature,
+        rerank=rerank,
+        flip=embeddings.flip,
+        queries=queries,
+        input_mask=embeddings.input_mask,
+        camera_norm=camera_norm,
+        clothes=clothes,
+        unit=embeddings.unit,
+        gallery_draws=gallery_draws,
+    )
+    if not gallery_draws:
+        source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery), distance, rerank, device)
+        return _score(source, allowed, protocol, count_ranks=count_ranks, verification=verification)
+    found = []
+    for draw in range(gallery_draws):
+        rows = gallery[draw_gallery(embeddings.pid[gallery], draw)]
+        allowed = relevance(_columns(embeddings, query), _columns(embeddings, rows), cameras=cameras, clothes=clothes)
+        if not len(allowed.match_row):
+            raise UserError(f"no query has a match in drawn gallery {draw}; leave gallery_draws at 0")
+        source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, rows), distance, rerank, device)
+        found.append(_score(source, allowed, protocol, count_ranks=count_ranks, verification=verification))
+    return mean_scores(found)
+
+
+def draw_gallery(pid: Ints, draw: int) -> Ints:
+    """Return one row of each identity of a gallery, drawn at random by a seed, ascending.
+
+    Args:
+        pid: (G,) identities of the gallery.
+        draw: number of the draw, >= 0.
+
+    >>> draw_gallery(np.array([3, 5, 5, 3, 5]), 0).tolist()
+    [3, 4]
+    """
+    order = np.random.default_rng([5, draw]).permutation(len(pid))
+    _, first = np.unique(pid[order], return_index=True)
+    return np.sort(order[first])
+
+
+def _score(
+    source: DistanceSource, allowed: Relevance, protocol: Protocol, *, count_ranks: int, verification: bool
+) -> Scores:
+    """Rank one gallery and score it."""
     pairs = PairCounts(source.bounds) if verification else None
     ranking = rank_matches(source, allowed, pairs=pairs)
     ap, fpr = average_precision(ranking), np.array(RATES)
@@ -191,21 +213,7 @@ def evaluate(
         tpr=np.full(len(fpr), np.nan) if pairs is None else pairs.rates(fpr),
         chance_mAP=chance.mAP,
         chance_rank1=chance.rank1,
-        protocol=Protocol(
-            dataset=embeddings.dataset,
-            files=embeddings.fingerprint,
-            count_query=len(query),
-            count_gallery=len(gallery),
-            cameras=cameras,
-            distance=distance,
-            feature=embeddings.feature,
-            rerank=rerank,
-            flip=embeddings.flip,
-            queries=queries,
-            input_mask=embeddings.input_mask,
-            camera_norm=camera_norm,
-            clothes=clothes,
-        ),
+        protocol=protocol,
     )
 
 

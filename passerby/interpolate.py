@@ -12,6 +12,7 @@ from passerby.encoders import Trained, embed_dataset, load_trained
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.methods.consolidation import interpolate_weights
+from passerby.metrics.pooling import average_tracklets
 from passerby.types import Dataset, Scores
 
 ALPHAS = tuple(number / 10 for number in range(11))
@@ -58,6 +59,8 @@ def interpolate(
         scores = {}
         for position, dataset in enumerate(datasets, start=1):
             table = embed_dataset(mixed, dataset)
+            if test.unit == "tracklet":
+                table = average_tracklets(table, distance=test.distance)
             scores[dataset.name] = evaluate(
                 table,
                 cameras=test.cameras,
@@ -65,6 +68,7 @@ def interpolate(
                 distance=test.distance,
                 camera_norm=test.camera_norm,
                 clothes=test.clothes,
+                gallery_draws=test.gallery_draws,
                 device=mixed.device,
                 verification=False,
             )

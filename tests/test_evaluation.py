@@ -12,8 +12,9 @@ import torch
 from passerby.distances import kreciprocal
 from passerby.distances.nearest import smallest_by_torch
 from passerby.errors import UserError
-from passerby.evaluation import average_queries, evaluate, explain_skipped, scores_json
+from passerby.evaluation import evaluate, explain_skipped, scores_json
 from passerby.metrics import ranking, verification
+from passerby.metrics.pooling import average_queries
 from passerby.types import Embeddings, Rerank
 from tests.oracles import market_scores, ranked_gallery, reranked, squared_euclidean, tpr_at_fpr
 

@@ -21,6 +21,7 @@ from passerby.cli.options import (
     QueriesRule,
     RayAddress,
     RunPath,
+    UnitRule,
     make_console,
     runs_a_model,
     runs_an_engine,
@@ -76,6 +77,15 @@ def evaluate(
             help="which images of the query's identity are looked for: in any (general), changing, same clothes"
         ),
     ] = None,
+    unit: Annotated[
+        UnitRule | None, typer.Option(help="compare images, or tracklets by the mean of their images' vectors")
+    ] = None,
+    gallery_draws: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="means over so many drawn galleries of one image of each identity", show_default=False
+        ),
+    ] = None,
     flip: Annotated[
         Literal["on", "off"] | None,
         typer.Option(help="average with the vector of the mirrored image; default: as the recipe"),
@@ -102,7 +112,7 @@ def evaluate(
         raise UserError("--input describes an .onnx or .xml file; --embeddings holds vectors already")
     if ray is not None and not rerank:
         raise UserError("--ray searches the neighbours of --rerank, and has no effect without it")
-    extras = Extras(rerank, open_set, background_bias, camera_norm)
+    extras = Extras(rerank, open_set, background_bias, camera_norm, unit, gallery_draws)
     with searches_on(ray):
         if run is not None:
             result = evaluate_run(

@@ -69,6 +69,7 @@ CameraNormRule = Annotated[
     ),
 ]
 QueriesRule = Literal["single", "multi"]
+UnitRule = Literal["image", "tracklet"]
 ClothesRule = Literal["general", "changing", "same"]
 KindName = Annotated[str, typer.Option("--kind", help="kind of data set, see `passerby data list`")]
 Folder = Annotated[str, typer.Argument(help="the folder of images (for csv: the file)", show_default=False)]

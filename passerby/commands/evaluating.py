@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,14 @@ from passerby.encoders import (
 )
 from passerby.errors import UserError
 from passerby.evaluation import evaluate, evaluate_open_set, explain_skipped, scores_json
+from passerby.inference.embed import View
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
+from passerby.metrics.pooling import average_tracklets
 from passerby.metrics.spread import spread_notes
 from passerby.recipe import TestSettings
 from passerby.scorable import camera_note, require_scorable
 from passerby.training.results import Result
-from passerby.types import CameraNorm, Cameras, Clothes, Dataset, Embeddings, Queries, Rerank, Scores
+from passerby.types import CameraNorm, Cameras, Clothes, Dataset, Embeddings, Queries, Rerank, Scores, Unit
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Extras:
         background_bias: also foregrounds and backgrounds alone.
         camera_norm: what is taken out of the vectors of each camera, in all of them; None = as in the recipe, and
             nothing without one.
+        unit: what is compared; None = as in the recipe, and images without one.
+        gallery_draws: galleries that are drawn, 0 = none; None = as in the recipe, and none without one.
 
     """
 
@@ -47,6 +51,8 @@ class Extras:
     open_set: bool = False
     background_bias: bool = False
     camera_norm: CameraNorm | None = None
+    unit: Unit | None = None
+    gallery_draws: int | None = None
 
 
 def evaluate_vectors(
@@ -62,12 +68,15 @@ def evaluate_vectors(
     """Evaluate a file of embeddings of any program."""
     _require_plain(clothes, extras)
     place, embeddings, norm = str(find_device(device)), Embeddings.load(file), extras.camera_norm or "none"
+    if extras.unit == "tracklet":
+        embeddings = average_tracklets(embeddings)
     score = partial(
         evaluate,
         cameras=cameras,
         queries=queries,
         camera_norm=norm,
         clothes=clothes,
+        gallery_draws=extras.gallery_draws or 0,
         device=place,
     )
     result = _result(embeddings, score, rerank=Rerank() if extras.rerank else None, console=console)
@@ -110,8 +119,14 @@ def evaluate_run(
         console.print(note, highlight=False, markup=False)
     if flip is not None:
         model = model.with_flip(flip == "on")
-    with bar(f"embedding {dataset.name}", console) as advance:
-        embeddings = embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, say=say)
+    unit = extras.unit or test.unit
+
+    def embedded(what: str, *, view: View | None = None, say: Callable[[str], None] | None = None) -> Embeddings:
+        with bar(what, console) as advance:
+            table = embed_dataset(model, dataset, cameras_of=cameras_of, view=view, progress=advance, say=say)
+        return average_tracklets(table, distance=test.distance) if unit == "tracklet" else table
+
+    embeddings = embedded(f"embedding {dataset.name}", say=say)
     parameters = (test.rerank.parameters if test.rerank else Rerank()) if extras.rerank else None
     score = partial(
         evaluate,
@@ -120,6 +135,7 @@ def evaluate_run(
         distance=test.distance,
         camera_norm=norm,
         clothes=worn,
+        gallery_draws=test.gallery_draws if extras.gallery_draws is None else extras.gallery_draws,
         device=model.device,
     )
     result = _result(embeddings, score, rerank=parameters, console=console)
@@ -130,14 +146,13 @@ def evaluate_run(
         result = replace(result, open_set=scores)
     if not extras.background_bias:
         return result
-    with bar("embedding people and places alone", console) as advance:
-        bias = measure_background_bias(
-            dataset,
-            embeddings,
-            embed=lambda view: embed_dataset(model, dataset, cameras_of=cameras_of, progress=advance, view=view),
-            score=score,
-            cameras=rule,
-        )
+    bias = measure_background_bias(
+        dataset,
+        embeddings,
+        embed=lambda view: embedded("embedding people and places alone", view=view),
+        score=score,
+        cameras=rule,
+    )
     return replace(result, background_bias=bias)
 
 

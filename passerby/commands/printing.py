@@ -39,6 +39,12 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
                 highlight=False,
                 markup=False,
             )
+        if result.plain.protocol.unit == "tracklet":
+            console.print(f"{result.dataset}: tracklets are compared, by the mean of their images' vectors")
+        if draws := result.plain.protocol.gallery_draws:
+            console.print(
+                f"{result.dataset}: means over {draws} drawn galleries of one row of each identity", highlight=False
+            )
         if (clothes := result.plain.protocol.clothes) != "general":
             worn = "other clothes than the query's" if clothes == "changing" else "the query's clothes"
             console.print(

@@ -130,7 +130,9 @@ def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: I
         by_itself = resolved.kind if layout is not None and layout.published else dataset.name
         dataset = replace(dataset, name=free_name(by_itself, taken))
     taken_for = (f"{resolved.place} was recognised as kind {resolved.kind}.",) if resolved is not settings else ()
-    paths = chain.from_iterable(split.path.tolist() for split in (dataset.train, dataset.query, dataset.gallery))
+    searched_themselves = np.array_equal(dataset.query.path, dataset.gallery.path)  # on purpose, so no repetition
+    splits = (dataset.train, dataset.query) if searched_themselves else (dataset.train, dataset.query, dataset.gallery)
+    paths = chain.from_iterable(split.path.tolist() for split in splits)
     notes = (*taken_for, *dataset.notes, *listed.sentences, *repeated_note(paths))
     dataset = replace(dataset, layout=layout, notes=notes)
     bare, count = without_mask((dataset.train, dataset.query, dataset.gallery))

@@ -6,23 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from passerby.types import UNKNOWN, CameraTable, Dataset, Split
-from passerby.types.columns import relabel_apart
+from passerby.types import CameraTable, Dataset, Split
+from passerby.types.columns import relabel_apart, relabel_known
 
 
 def join(splits: list[Split]) -> Split:
-    """Concatenate splits; pid, cam and clothes become 0..C-1, disjoint between splits, and unknown stays -1.
+    """Concatenate splits; pid, cam, clothes and tracklet become 0..C-1, disjoint between splits, and unknown stays -1.
 
     `raw_cam` keeps the camera numbers of the data sets, for reports.
     """
-    mask_path = None
+    mask_path, counts = None, [len(split) for split in splits]
     if any(split.mask_path is not None for split in splits):
         blank = [np.full(len(split), "") if split.mask_path is None else split.mask_path for split in splits]
         mask_path = np.concatenate(blank)
-    clothes = None
-    if any(split.clothes is not None for split in splits):
-        unknown = [np.full(len(split), UNKNOWN) if split.clothes is None else split.clothes for split in splits]
-        clothes = relabel_apart(unknown)
     return Split(
         path=np.concatenate([split.path for split in splits]),
         pid=relabel_apart([split.pid for split in splits]),
@@ -30,7 +26,8 @@ def join(splits: list[Split]) -> Split:
         mask_path=mask_path,
         raw_cam=np.concatenate([split.raw_cam for split in splits]),
         cam_row=np.concatenate([split.cam_row for split in splits]),
-        clothes=clothes,
+        clothes=relabel_known([split.clothes for split in splits], counts),
+        tracklet=relabel_known([split.tracklet for split in splits], counts),
     )
 
 

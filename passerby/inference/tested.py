@@ -6,7 +6,7 @@ import numpy as np
 
 from passerby.errors import UserError
 from passerby.inference.embed import WHOLE, View, masked_view
-from passerby.types import Dataset, Embeddings, Floats, InputMask, Split, Words
+from passerby.types import Dataset, Embeddings, Floats, InputMask, Ints, Split, Words
 
 
 def tested_paths(dataset: Dataset) -> Words:
@@ -54,7 +54,7 @@ def label_vectors(
 ) -> Embeddings:
     """Join the vectors (N, D) of `tested_paths` with the labels of their images and the name of the feature."""
     query, gallery = dataset.query, dataset.gallery
-    clothes = [split.clothes for split in (query, gallery) if split.clothes is not None]
+    clothes, tracklet = (_both(getattr(query, name), getattr(gallery, name)) for name in ("clothes", "tracklet"))
     return Embeddings(
         vectors=vectors,
         pid=np.concatenate([query.pid, gallery.pid]),
@@ -65,5 +65,10 @@ def label_vectors(
         feature=feature,
         flip=flip,
         input_mask=input_mask,
-        clothes=np.concatenate(clothes) if len(clothes) == 2 else None,
+        clothes=clothes,
+        tracklet=tracklet,
     )
+
+
+def _both(query: Ints | None, gallery: Ints | None) -> Ints | None:
+    return None if query is None or gallery is None else np.concatenate([query, gallery])

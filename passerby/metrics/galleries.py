@@ -9,7 +9,7 @@ import numpy as np
 
 from passerby.errors import UserError
 from passerby.types import Embeddings
-from passerby.types.columns import relabel_apart
+from passerby.types.columns import Ints, relabel_apart, relabel_known
 
 
 def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
@@ -31,7 +31,7 @@ def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
     if not sites:
         raise UserError("there is no data set to merge")
     _require_one_space(sites)
-    paths = [site.path for site in sites if site.path is not None]
+    paths, counts = [site.path for site in sites if site.path is not None], [len(site) for site in sites]
     return replace(
         sites[0],
         vectors=np.concatenate([site.vectors for site in sites]),
@@ -40,6 +40,8 @@ def merge_sites(sites: Sequence[Embeddings]) -> Embeddings:
         role=np.concatenate([site.role for site in sites]),
         path=np.concatenate(paths) if len(paths) == len(sites) else None,
         dataset=" + ".join(site.dataset for site in sites),
+        clothes=relabel_known([site.clothes for site in sites], counts),
+        tracklet=relabel_known([site.tracklet for site in sites], counts),
     )
 
 
@@ -72,7 +74,13 @@ def search_earlier(new: Embeddings, old: Embeddings) -> Embeddings:
         role=np.concatenate([query.role, gallery.role]),
         path=paths,
         feature=f"{new.feature}, the gallery's by an earlier model",
+        clothes=_joined(query.clothes, gallery.clothes),
+        tracklet=_joined(query.tracklet, gallery.tracklet),
     )
+
+
+def _joined(query: Ints | None, gallery: Ints | None) -> Ints | None:
+    return None if query is None or gallery is None else np.concatenate([query, gallery])
 
 
 def _require_one_space(tables: Sequence[Embeddings]) -> None:
@@ -81,7 +89,7 @@ def _require_one_space(tables: Sequence[Embeddings]) -> None:
         if first.vectors.shape[1] != table.vectors.shape[1]:
             lengths = f"{first.vectors.shape[1]} and {table.vectors.shape[1]}"
             raise UserError(f"vectors of {lengths} numbers cannot be compared")
-        for name in ("feature", "flip", "input_mask"):
+        for name in ("feature", "flip", "input_mask", "unit"):
             expected, value = getattr(first, name), getattr(table, name)
             if expected != value:
                 raise UserError(f"vectors that differ in {name} ({expected} and {value}) cannot be compared")

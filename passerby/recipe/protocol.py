@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from passerby.device import require_device_name
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.settings import Settings
-from passerby.types import CameraNorm, Cameras, Clothes, Queries, Rerank, VectorName
+from passerby.types import CameraNorm, Cameras, Clothes, Queries, Rerank, Unit, VectorName
 
 
 class RerankSettings(Settings):
@@ -42,6 +42,12 @@ class TestSettings(Settings):
     rerank: RerankSettings | None = Field(RerankSettings(), description="k-reciprocal re-ranking; null = none")
     camera_norm: CameraNorm = Field(
         "none", description="what is taken out of the vectors of each camera, by the statistics of query and gallery"
+    )
+    unit: Unit = Field(
+        "image", description="what is compared: images, or tracklets by the mean of their images' vectors"
+    )
+    gallery_draws: Annotated[int, Field(ge=0)] = Field(
+        0, description="mean over so many drawn galleries of one row of each identity (single shot); 0 = all of it"
     )
     clothes: Clothes = Field(
         "general",

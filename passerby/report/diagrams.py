@@ -32,7 +32,7 @@ _OPTIM = (
     *("name", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "warmup_factor", "milestones", "gamma"),
     *("flat_epochs", "min_lr", "ema_decay", "freeze_backbone_steps"),
 )
-_TEST = ("every", "feature", "distance", "cameras", "rerank", "flip", "queries")
+_TEST = ("every", "feature", "distance", "cameras", "rerank", "flip", "queries", "unit", "gallery_draws")
 
 
 def draw(recipe: Recipe, *, width: float = WIDE) -> str:
@@ -272,10 +272,14 @@ def _test(recipe: Recipe) -> Panel:
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )
     averaged = ("queries averaged over person and camera",) if test.queries == "multi" else ()
+    if test.unit == "tracklet":
+        averaged += ("tracklets, each the mean of its images",)
+    drawn = f"of {counted(test.gallery_draws, 'drawn gallery', 'drawn galleries')}, one row of each identity"
+    searched = drawn if test.gallery_draws else "gallery"
     mirror = ("averaged with the mirror image's",) if test.flip else ()
     compare = [
         Box("distance", f"Distance: {test.distance}", (), "test"),
-        Box("ranking", "Ranking", (f"gallery, nearest first, {left_out}",), "test"),
+        Box("ranking", "Ranking", (f"{searched}, nearest first, {left_out}",), "test"),
     ]
     if test.rerank is not None:
         compare.append(Box("rerank", "Re-ranking", ("k-reciprocal neighbours", *facts(test.rerank)), "test"))

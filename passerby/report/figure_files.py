@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.distances.pairwise import Metric
 from passerby.errors import UserError, did_you_mean
-from passerby.evaluation import average_queries
 from passerby.files import atomic_write
+from passerby.metrics.pooling import average_queries
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import data_uri, style, svg_text
 from passerby.types import Cameras, Embeddings, Rerank

@@ -18,7 +18,7 @@ from passerby.report.open_set import OpenSetEntry, read_open_set
 from passerby.settings import Plain, build
 from passerby.training import run_log
 from passerby.training.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank, present_name, read_camera_norm, read_clothes, read_input_mask
+from passerby.types import Protocol, Rerank, present_name, read_camera_norm, read_clothes, read_input_mask, read_unit
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,8 @@ def _result(name: str, entry: object) -> DatasetResult:
             input_mask=read_input_mask(str(protocol.get("input_mask", protocol.get("pixels", "none")))),
             camera_norm=read_camera_norm(str(protocol.get("camera_norm", "none"))),
             clothes=read_clothes(str(protocol.get("clothes", "general"))),
+            unit=read_unit(str(protocol.get("unit", "image"))),
+            gallery_draws=_int(protocol.get("gallery_draws", 0)),
         ),
         count_valid=_int(plain["queries"]),
         rerank=None if reranked is None else _rerank(_mapping(_mapping(reranked["protocol"])["rerank"])),

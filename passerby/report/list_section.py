@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from passerby.data.decoding import Pixels
-from passerby.evaluation import average_queries, evaluate, explain_skipped, without_camera_effects
+from passerby.evaluation import evaluate, explain_skipped, without_camera_effects
+from passerby.metrics.pooling import average_queries
 from passerby.report.folder import DatasetResult, RunFolder
 from passerby.report.list_figures import HEADINGS, SEED, read_shot
 from passerby.report.palette import data_uri

@@ -8,6 +8,7 @@ from passerby.evaluation import evaluate, evaluate_open_set
 from passerby.inference.embed import View, embed
 from passerby.inference.tested import label_vectors, tested_split, tested_view
 from passerby.metrics.open_set import OpenSetScores
+from passerby.metrics.pooling import average_tracklets
 from passerby.models.embedder import Embedder
 from passerby.training.setup import Setup
 from passerby.types import Embeddings, Rerank, Scores
@@ -21,6 +22,8 @@ class Evaluator:
 
     def embed(self, model: Embedder, name: str, *, view: View | None = None) -> Embeddings:
         """Embed query and gallery of a data set; each process embeds its share, and all have the result.
+
+        A row is an image or a tracklet, as the recipe's `test.unit` says.
 
         Args:
             model: the model.
@@ -39,7 +42,8 @@ class Evaluator:
             precision=self.setup.precision,
             view=view,
         )
-        return label_vectors(vectors, dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask)
+        table = label_vectors(vectors, dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask)
+        return average_tracklets(table, distance=test.distance) if test.unit == "tracklet" else table
 
     def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""
@@ -52,6 +56,7 @@ class Evaluator:
             rerank=rerank,
             camera_norm=test.camera_norm,
             clothes=test.clothes,
+            gallery_draws=test.gallery_draws,
             device=self.setup.device.type,
         )
 

@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from passerby.evaluation import average_queries, evaluate
+from passerby.evaluation import evaluate
 from passerby.files import write_json
 from passerby.methods.method import bytes_of
 from passerby.metrics.galleries import merge_sites, search_earlier
+from passerby.metrics.pooling import average_queries
 from passerby.models.embedder import save_embedder
 from passerby.recipe.places import public_text
 from passerby.training import distributed, run_log

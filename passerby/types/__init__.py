@@ -6,7 +6,7 @@ folder to the features to the report. Nothing here imports torch at run time, so
 
 from passerby.types.cameras import NO_CAMERAS, CameraTable, UnknownCamera, require_known_cameras, unknown_cameras_note
 from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
-from passerby.types.embeddings import Embeddings, InputMask, read_input_mask
+from passerby.types.embeddings import Embeddings, InputMask, Unit, read_input_mask, read_unit
 from passerby.types.images import Dataset, Layout, Split, SplitName
 from passerby.types.scores import (
     CameraNorm,
@@ -17,6 +17,7 @@ from passerby.types.scores import (
     Rerank,
     Scores,
     camera_rule,
+    mean_scores,
     read_camera_norm,
     read_clothes,
 )
@@ -52,14 +53,17 @@ __all__ = [
     "SplitName",
     "Stage",
     "Tracklets",
+    "Unit",
     "UnknownCamera",
     "VectorName",
     "Words",
     "camera_rule",
+    "mean_scores",
     "present_name",
     "read_camera_norm",
     "read_clothes",
     "read_input_mask",
+    "read_unit",
     "require_known_cameras",
     "unknown_cameras_note",
 ]

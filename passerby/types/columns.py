@@ -67,3 +67,15 @@ def relabel_apart(columns: Sequence[Ints]) -> Ints:
         relabelled.append(renumbered)
         offset += len(names)
     return np.concatenate(relabelled)
+
+
+def relabel_known(columns: Sequence[Ints | None], counts: Sequence[int]) -> Ints | None:
+    """Join optional columns as `relabel_apart` does; rows of a table without it are unknown, None = no table has it.
+
+    >>> relabel_known([None, np.array([7, 7])], [1, 2]).tolist()
+    [-1, 0, 0]
+    """
+    if all(numbers is None for numbers in columns):
+        return None
+    known = [np.full(count, UNKNOWN) if n is None else n for n, count in zip(columns, counts, strict=True)]
+    return relabel_apart(known)

@@ -36,6 +36,23 @@ def read_input_mask(value: str) -> InputMask:
     raise UserError(f"input_mask is {value!r}, allowed: {', '.join(get_args(InputMask))}")
 
 
+Unit = Literal["image", "tracklet"]
+"""What a row is: one image, or a tracklet with the mean of the vectors of its images."""
+
+
+def read_unit(value: str) -> Unit:
+    """Return the member of `Unit` that a file names.
+
+    Raises:
+        UserError: no such member.
+
+    """
+    for known in get_args(Unit):
+        if value == known:
+            return cast("Unit", known)
+    raise UserError(f"unit is {value!r}, allowed: {', '.join(get_args(Unit))}")
+
+
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """Vectors with the columns of the images they came from; everything after training takes this and nothing else.
@@ -45,12 +62,13 @@ class Embeddings:
         pid, cam: (N,) as in `Split`.
         role: (N,) `"query"`, `"gallery"` or `""`.
         path: (N,) file names, or None when another program made the vectors.
-        clothes: (N,) as in `Split`, or None.
+        clothes, tracklet: (N,) as in `Split`, or None.
         dataset: the name of the site, `""` when unknown.
         feature: which vector of the model this is (`"after_neck"`, `"before_neck"`), `""` when unknown.
         flip: whether each vector is the mean of the image's and its mirror image's.
         input_mask: how the person mask was applied to the images.
         model: name and hash of the model that made the vectors, `""` = unknown.
+        unit: what a row is; the path of a tracklet is that of its first image.
 
     """
 
@@ -65,6 +83,8 @@ class Embeddings:
     input_mask: InputMask = "none"
     model: str = ""
     clothes: Ints | None = None
+    tracklet: Ints | None = None
+    unit: Unit = "image"
 
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
@@ -82,11 +102,13 @@ class Embeddings:
             ("role", np.str_),
             ("path", np.str_),
             ("clothes", np.int64),
+            ("tracklet", np.int64),
         ):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, column(name, value, len(vectors), dtype))
         object.__setattr__(self, "input_mask", read_input_mask(self.input_mask))
+        object.__setattr__(self, "unit", read_unit(self.unit))
         unknown = sorted(set(np.unique(self.role)) - {"query", "gallery", ""})
         if unknown:
             raise UserError(f"role {str(unknown[0])!r} is not known; allowed: 'query', 'gallery'")
@@ -96,7 +118,7 @@ class Embeddings:
 
     def select(self, rows: Bools | Ints) -> Self:
         """Return the rows chosen by a mask (N,) or by indices, in that order."""
-        return rows_of(self, ("vectors", "pid", "cam", "role", "path", "clothes"), rows)
+        return rows_of(self, ("vectors", "pid", "cam", "role", "path", "clothes", "tracklet"), rows)
 
     @property
     def query(self) -> Self:
@@ -111,9 +133,10 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Write one uncompressed .npz (the evaluation file format), atomically."""
         columns: dict[str, npt.ArrayLike] = {name: getattr(self, name) for name in ("vectors", "pid", "cam", "role")}
-        columns |= {name: np.str_(getattr(self, name)) for name in ("dataset", "feature", "input_mask", "model")}
+        words = ("dataset", "feature", "input_mask", "model", "unit")
+        columns |= {name: np.str_(getattr(self, name)) for name in words}
         columns["flip"] = np.bool_(self.flip)
-        for name in ("path", "clothes"):
+        for name in ("path", "clothes", "tracklet"):
             if getattr(self, name) is not None:
                 columns[name] = getattr(self, name)
         with atomic_write(path) as file:
@@ -121,7 +144,7 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read an .npz with `vectors`, `pid`, `cam`, `role`, optionally `path` and `clothes`; never runs code from it.
+        """Read an .npz with `vectors`, `pid`, `cam`, `role`, optionally others; never runs code from it.
 
         A folder of Parquet parts, as `passerby embed --ray` writes it, is read too.
 
@@ -151,11 +174,13 @@ class Embeddings:
                 role=columns["role"],
                 path=columns.get("path"),
                 clothes=columns.get("clothes"),
+                tracklet=columns.get("tracklet"),
                 dataset=str(single(columns, "dataset", "")),
                 feature=present_name(str(single(columns, "feature", ""))),
                 flip=bool(single(columns, "flip", False)),
                 input_mask=read_input_mask(str(single(columns, former, "none"))),
                 model=str(single(columns, "model", "")),
+                unit=read_unit(str(single(columns, "unit", "image"))),
             )
         except UserError as error:
             raise UserError(f"{path}: {error}") from error

@@ -25,6 +25,7 @@ class Split:
         raw_cam: (N,) camera numbers of the data set, where `cam` was renumbered; empty = those of `cam`.
         cam_row: (N,) rows of the camera table of the model, `-1` = not in it; empty = all unknown.
         clothes: (N,) numbers of clothes, each worn by one identity, `-1` = unknown; None = nothing is known of clothes.
+        tracklet: (N,) numbers of tracklets, each of one identity and camera, `-1` = unknown; None = no tracklets.
 
     """
 
@@ -36,6 +37,7 @@ class Split:
     raw_cam: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     cam_row: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     clothes: Ints | None = None
+    tracklet: Ints | None = None
 
     def __post_init__(self) -> None:
         count = len(self.path)

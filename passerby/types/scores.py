@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal, cast, get_args
+
+import numpy as np
 
 from passerby.errors import UserError
 from passerby.types.columns import UNKNOWN, Bools, Doubles
-from passerby.types.embeddings import InputMask
+from passerby.types.embeddings import InputMask, Unit
 from passerby.types.images import Split
 
 Cameras = Literal["standard", "ignore"]
@@ -103,6 +106,9 @@ class Protocol:
         input_mask: how the person mask was applied to the images.
         camera_norm: what was taken out of the vectors of each camera, by statistics of the query and the gallery.
         clothes: see `Clothes`.
+        unit: whether images or tracklets are compared.
+        gallery_draws: number of drawn galleries of one row of each identity, over which scores are means; 0 = none
+            drawn.
 
     """
 
@@ -120,6 +126,8 @@ class Protocol:
     input_mask: InputMask = "none"
     camera_norm: CameraNorm = "none"
     clothes: Clothes = "general"
+    unit: Unit = "image"
+    gallery_draws: int = 0
 
     def require_like(self, other: Protocol, *, apart_from: tuple[str, ...] = ()) -> None:
         """Raise `UserError` naming the differing fields, unless the protocols agree apart from `apart_from`."""
@@ -160,3 +168,27 @@ class Scores:
     def rank(self, k: int) -> float:
         """Share of valid queries whose first match is among the first k; a short gallery counts as its full length."""
         return float(self.cmc[min(k, len(self.cmc)) - 1])
+
+
+def mean_scores(found: Sequence[Scores]) -> Scores:
+    """Return the mean of several scores of one table; a query's mean is over those in which it is valid.
+
+    Args:
+        found: at least one, of the same queries and protocol.
+
+    """
+    ap = np.stack([scores.ap for scores in found])  # (S, Q)
+    count = np.isfinite(ap).sum(axis=0)
+    total = np.where(np.isfinite(ap), ap, 0.0).sum(axis=0)
+    longest = max(len(scores.cmc) for scores in found)
+    return replace(
+        found[0],
+        mAP=float(np.mean([scores.mAP for scores in found])),
+        mINP=float(np.mean([scores.mINP for scores in found])),
+        cmc=np.mean([np.pad(scores.cmc, (0, longest - len(scores.cmc)), mode="edge") for scores in found], axis=0),
+        ap=np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0),
+        valid=count > 0,
+        tpr=np.mean([scores.tpr for scores in found], axis=0),
+        chance_mAP=float(np.mean([scores.chance_mAP for scores in found])),
+        chance_rank1=float(np.mean([scores.chance_rank1 for scores in found])),
+    )

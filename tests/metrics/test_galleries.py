@@ -38,6 +38,15 @@ def test_people_of_different_sites_are_different_people():
     assert 0.3 < evaluate(merged).mAP < alone
 
 
+def test_clothes_and_tracklets_stay_with_their_images():
+    one, other = replace(site("one"), clothes=np.arange(13), tracklet=np.arange(13)), site("other", seed=1)
+    merged = merge_sites([one, other])
+    assert merged.clothes.tolist() == [*range(13), *[-1] * 13]
+    assert merged.tracklet.tolist() == merged.clothes.tolist()
+    joined = search_earlier(one, one)
+    assert joined.clothes.tolist() == [*one.query.clothes, *one.gallery.clothes]
+
+
 def test_one_site_merged_is_itself():
     assert evaluate(merge_sites([site("one")])).ap == pytest.approx(evaluate(site("one")).ap)
 

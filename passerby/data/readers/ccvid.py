@@ -1,7 +1,7 @@
-"""CCVID (Gu et al., "Clothes-Changing Person Re-identification with RGB Modality Only", CVPR 2022), image by image.
+"""CCVID (Gu et al., "Clothes-Changing Person Re-identification with RGB Modality Only", CVPR 2022).
 
-Differs from the paper: there, tracklets are compared by the mean of their vectors. Here, the first image of each query
-tracklet is searched among the first image of each gallery tracklet, or among all their images.
+Tracklets are compared by the mean of their vectors with `query: all` and `test.unit: tracklet`, as in the paper. By
+default the first image of each query tracklet is searched among all images of the gallery tracklets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from passerby.data.image_files import image_names
-from passerby.data.readers.layout import UNLIKE_PUBLISHED
+from passerby.data.readers.layout import tracklet_note
 from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.data.readers.reader import ReaderSettings
 from passerby.errors import UserError
@@ -26,7 +26,7 @@ class CCVID(ReaderSettings):
     """CCVID as released, in the folder `CCVID`.
 
     Attributes:
-        gallery: all images of the gallery tracklets, or the first of each.
+        query, gallery: all images of the tracklets, as `test.unit: tracklet` needs, or the first of each.
 
     """
 
@@ -34,6 +34,7 @@ class CCVID(ReaderSettings):
 
     kind: Literal["ccvid"] = "ccvid"
     root: str
+    query: Literal["first", "all"] = "first"
     gallery: Literal["all", "first"] = "all"
 
     def read(self, name: str) -> Dataset:
@@ -57,18 +58,23 @@ def read_ccvid(settings: CCVID, name: str) -> Dataset:
     lines = [_lines(folder / name) for name in LISTS]
     worn = sorted({(m["pid"], m["clothes"]) for each in lines for m in each})
     number = {pair: place for place, pair in enumerate(worn)}
-    first = (False, True, settings.gallery == "first")
+    tracklet = {path: place for place, path in enumerate(sorted({m["path"] for each in lines for m in each}))}
+    first = (False, settings.query == "first", settings.gallery == "first")
     train, query, gallery = (
         split_of(
-            [_shot(m, file, number) for m in each for file in _images(folder, m["path"])[: 1 if only_first else None]],
+            [
+                _shot(m, file, number[m["pid"], m["clothes"]], tracklet[m["path"]])
+                for m in each
+                for file in _images(folder, m["path"])[: 1 if only_first else None]
+            ],
             folder,
             masks=settings.masks,
         )
         for each, only_first in zip(lines, first, strict=True)
     )
     note = (
-        f"CCVID, {len(lines[1]):,} query and {len(lines[2]):,} gallery tracklets. Scores are of single images, not of "
-        f"tracklets, so {UNLIKE_PUBLISHED}."
+        f"CCVID, {len(lines[1]):,} query and {len(lines[2]):,} gallery tracklets. "
+        f"{tracklet_note(settings.query if settings.gallery == 'all' else 'first')}"
     )
     return Dataset(name, train, query, gallery, (note,))
 
@@ -97,6 +103,6 @@ def _images(folder: Path, tracklet: str) -> list[str]:
     return [f"{tracklet}/{name}" for name in names]
 
 
-def _shot(match: re.Match[str], path: str, number: dict[tuple[str, str], int]) -> Shot:
+def _shot(match: re.Match[str], path: str, clothes: int, tracklet: int) -> Shot:
     camera = int(match["cam"]) + (12 if match["session"] == "session3" else 0)
-    return Shot(path, int(match["pid"]), camera, clothes=number[match["pid"], match["clothes"]])
+    return Shot(path, int(match["pid"]), camera, clothes=clothes, tracklet=tracklet)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from passerby.data.image_files import image_names
 from passerby.data.readers.listing import Shot, locate, split_of
@@ -172,6 +173,16 @@ def distractor_note(count: int) -> tuple[str, ...]:
 
 UNLIKE_PUBLISHED = "its scores do not compare with published ones"
 """Part of every note that says so."""
+
+
+def tracklet_note(query: Literal["first", "all"]) -> str:
+    """Return how the images of tracklets are scored, and what makes scores comparable with published ones."""
+    if query == "all":
+        return "With test.unit: tracklet the means of tracklets are compared, as published; without, single images."
+    return (
+        f"The first image of each query tracklet is searched among single images, so {UNLIKE_PUBLISHED}; set query: "
+        "all and test.unit: tracklet to compare the means of tracklets."
+    )
 
 
 def count_note(folder: Path, published: Published, counts: tuple[int, int, int]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Shot:
         pid, cam: numbers, -1 = unknown.
         frame: number in the recording, of any size, or None.
         clothes: number of the clothes, -1 = unknown, or None where the data set does not tell clothes.
+        tracklet: number of the tracklet, or None where the data set has none.
 
     """
 
@@ -32,6 +33,7 @@ class Shot:
     cam: int
     frame: int | None = None
     clothes: int | None = None
+    tracklet: int | None = None
 
 
 def existing_folder(root: str, *, kind: str, expected: str) -> Path:
@@ -110,6 +112,7 @@ def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]
     """
     frames = [shot.frame for shot in shots if shot.frame is not None]
     clothes = [shot.clothes for shot in shots if shot.clothes is not None]
+    tracklets = [shot.tracklet for shot in shots if shot.tracklet is not None]
     return Split(
         path=np.array(paths, dtype=np.str_),
         pid=fitting([shot.pid for shot in shots], "identity", paths),
@@ -117,6 +120,7 @@ def columns(shots: Sequence[Shot], paths: Sequence[str], *, masks: Sequence[str]
         frame=ordered(frames) if shots and len(frames) == len(shots) else None,
         mask_path=np.array(masks, dtype=np.str_) if any(masks) else None,
         clothes=fitting(clothes, "clothes", paths) if shots and len(clothes) == len(shots) else None,
+        tracklet=fitting(tracklets, "tracklet", paths) if shots and len(tracklets) == len(shots) else None,
     )
 
 

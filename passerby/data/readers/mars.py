@@ -1,9 +1,8 @@
-"""MARS (Zheng et al., "MARS: A Video Benchmark for Large-Scale Person Re-Identification", ECCV 2016), image by image.
+"""MARS (Zheng et al., "MARS: A Video Benchmark for Large-Scale Person Re-Identification", ECCV 2016).
 
 Folders of identities hold the images of tracklets, named `PIDCxTyyyyFzzz.jpg`; `00-1` is junk and `0000` distractors.
-Differs from the paper: there, tracklets are compared by the mean of their images. Here, the first image of each query
-tracklet is searched among all images of the other tracklets; `test.queries: multi` averages a query's images over the
-identity and camera instead of over the tracklet.
+Tracklets are compared by the mean of their images with `query: all` and `test.unit: tracklet`, as in the paper. By
+default the first image of each query tracklet is searched among all images of the others.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 
 from passerby.data.image_files import folder_names, image_names
 from passerby.data.readers.hash_split import split_by_hash
-from passerby.data.readers.layout import UNLIKE_PUBLISHED, Naming, junk_note, without_junk
+from passerby.data.readers.layout import Naming, junk_note, tracklet_note, without_junk
 from passerby.data.readers.listing import Shot, locate, split_of
 from passerby.data.readers.named_images import NamedImage
 from passerby.data.readers.nest import named
@@ -31,12 +30,18 @@ EXPECTED = f"the folders {TRAIN} and {TEST}, one folder per identity in each, wi
 
 
 class MARS(ReaderSettings):
-    """MARS as released, in the folder `MARS`, with the lists of its evaluation code in `info` where there are any."""
+    """MARS as released, in the folder `MARS`, with the lists of its evaluation code in `info` where there are any.
+
+    Attributes:
+        query: the first image of each query tracklet, or all of them, as `test.unit: tracklet` needs.
+
+    """
 
     summary: ClassVar[str] = "MARS: 1,261 identities, 6 cameras, 1,191,003 images of tracklets"
 
     kind: Literal["mars"] = "mars"
     root: str
+    query: Literal["first", "all"] = "first"
 
     def read(self, name: str) -> Dataset:
         """See `read_mars`."""
@@ -64,13 +69,15 @@ def read_mars(settings: MARS, name: str) -> Dataset:
     everyone = without_junk(tested)
     info = folder / INFO
     asking, left_out, note = _by_lists(info) if (info / "query_IDX.mat").is_file() else _by_cameras(everyone, info)
+    if settings.query == "all":
+        tracklets = {shot.tracklet for shot in everyone if _file(shot) in asking}
+        asking = frozenset(_file(shot) for shot in everyone if shot.tracklet in tracklets)
     query = [shot for shot in everyone if _file(shot) in asking]
     gallery = [shot for shot in everyone if _file(shot) not in asking and _file(shot) not in left_out]
     if not query:
         raise UserError(f"mars: the lists in {info} name no image of {folder / TEST}")
     notes = (
-        f"{note} Scores are of single images, not of tracklets: the first image of a query tracklet is searched among "
-        f"all images of the others, so {UNLIKE_PUBLISHED}.",
+        f"{note} {tracklet_note(settings.query)}",
         *junk_note(len(listed) + len(tested) - len(without_junk(listed)) - len(everyone)),
     )
     train_split, query_split, gallery_split = (
@@ -81,10 +88,15 @@ def read_mars(settings: MARS, name: str) -> Dataset:
 
 def _read(folder: Path, inner: str) -> list[Shot]:
     return [
-        Shot(path, -1 if match["pid"] == "00-1" else int(match["pid"]), int(match["cam"]))
+        _shot(path, match)
         for identity in folder_names(folder / inner)
         for path, match in named(folder, f"{inner}/{identity}", NAMING).items()
     ]
+
+
+def _shot(path: str, match: re.Match[str]) -> Shot:
+    pid, cam = -1 if match["pid"] == "00-1" else int(match["pid"]), int(match["cam"])
+    return Shot(path, pid, cam, tracklet=(10 * (pid + 1) + cam) * 10**6 + int(match["track"]))
 
 
 def _file(shot: Shot) -> str:

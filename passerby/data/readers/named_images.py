@@ -24,6 +24,8 @@ class NamedImage:
         mask: its foreground mask, `""` = none named.
         clothes: any word, `""` or `"-1"` = unknown; None = nothing is known of clothes. Those of two identities are
             different clothes, whatever their words.
+        tracklet: any word, `""` or `"-1"` = of no tracklet; None = nothing is known of tracklets. Those of two
+            identities or cameras are different tracklets, whatever their words.
 
     """
 
@@ -33,9 +35,10 @@ class NamedImage:
     frame: int | None = None
     mask: str = ""
     clothes: str | None = None
+    tracklet: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("pid", "cam", "clothes"):
+        for name in ("pid", "cam", "clothes", "tracklet"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, nfc(getattr(self, name)))
 
@@ -43,6 +46,11 @@ class NamedImage:
     def worn(self) -> tuple[str, str] | None:
         """Identity and clothes, where both are known."""
         return None if self.clothes is None or {self.pid, self.clothes} & set(NOBODY) else (self.pid, self.clothes)
+
+    @property
+    def seen(self) -> tuple[str, str, str] | None:
+        """Identity, camera and tracklet, where there is one."""
+        return None if self.tracklet is None or self.tracklet in NOBODY else (self.pid, self.cam, self.tracklet)
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,15 @@ def number_shots(splits: NamedSplits) -> tuple[list[Shot], list[Shot], list[Shot
     def clothes(shot: NamedImage) -> int | None:
         return None if shot.clothes is None else worn.get(shot.worn or NOBODY, UNKNOWN)
 
+    tracklets = {words: number for number, words in enumerate(sorted({s.seen for s in splits.all if s.seen}))}
+
+    def tracklet(shot: NamedImage) -> int | None:
+        return None if shot.tracklet is None else tracklets[shot.seen] if shot.seen else UNKNOWN
+
     def numbered(shots: Sequence[NamedImage]) -> list[Shot]:
-        return [Shot(shot.path, pids[shot.pid], cams[shot.cam], shot.frame, clothes(shot)) for shot in shots]
+        return [
+            Shot(shot.path, pids[shot.pid], cams[shot.cam], shot.frame, clothes(shot), tracklet(shot)) for shot in shots
+        ]
 
     return numbered(splits.train), numbered(splits.query), numbered(splits.gallery)
 

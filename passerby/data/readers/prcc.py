@@ -6,12 +6,8 @@ the queries of B count, and with `changing` those of C.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
-
-import numpy as np
-from pydantic import Field
+from typing import ClassVar, Literal
 
 from passerby.data.image_files import folder_names, image_names
 from passerby.data.readers.layout import Published
@@ -29,20 +25,12 @@ PUBLISHED = Published("PRCC", 17_896, 7_416, 3_384)
 
 
 class PRCC(ReaderSettings):
-    """PRCC as released, in the folder `prcc/rgb`; the images of `val` are not read.
-
-    Attributes:
-        gallery: all images of camera A, or a single one of each identity, as the authors have it.
-        draw: number of the drawing of single images, >= 0; the authors average ten.
-
-    """
+    """PRCC as released, in the folder `prcc/rgb`; the images of `val` are not read."""
 
     summary: ClassVar[str] = "PRCC: 221 identities in two clothes each, 3 cameras, 33,698 images"
 
     kind: Literal["prcc"] = "prcc"
     root: str
-    gallery: Literal["all", "single"] = "all"
-    draw: Annotated[int, Field(ge=0)] = 0
 
     def read(self, name: str) -> Dataset:
         """See `read_prcc`."""
@@ -79,27 +67,12 @@ def read_prcc(settings: PRCC, name: str) -> Dataset:
         ]
         for camera in CAMERAS
     )
-    shots = f"all {len(gallery):,} images of camera A"
-    if settings.gallery == "single":
-        gallery = draw_single(gallery, settings.draw)
-        shots = (
-            f"one image of each of {len(gallery):,} identities (draw {settings.draw}); the authors average ten draws"
-        )
-    parts = Parts(train, [shot for each in queries for shot in each], gallery, (f"The gallery is {shots}.",))
-    return nested_dataset(name, place, parts, published=_published(settings), masks=settings.masks)
-
-
-def _published(settings: PRCC) -> Published:
-    count = PUBLISHED.gallery if settings.gallery == "all" else 71
-    return Published(PUBLISHED.title, PUBLISHED.train, PUBLISHED.query, count)
-
-
-def draw_single(shots: Sequence[Shot], draw: int) -> list[Shot]:
-    """Return one image of each identity, drawn at random; the same on every machine."""
-    generator, by_pid = np.random.default_rng([5, draw]), dict[int, list[Shot]]()
-    for shot in sorted(shots, key=lambda shot: shot.path):
-        by_pid.setdefault(shot.pid, []).append(shot)
-    return [each[int(generator.integers(len(each)))] for _, each in sorted(by_pid.items())]
+    note = (
+        f"The gallery is all {len(gallery):,} images of camera A; the authors' single-shot scores are means over ten "
+        "drawn galleries, which is test.gallery_draws: 10."
+    )
+    parts = Parts(train, [shot for each in queries for shot in each], gallery, (note,))
+    return nested_dataset(name, place, parts, published=PUBLISHED, masks=settings.masks)
 
 
 def _shot(place: Path, path: str, pid: str, camera: str) -> Shot:

@@ -25,7 +25,7 @@ from passerby.errors import UserError, did_you_mean
 from passerby.types import Dataset
 
 ROLES = ("train", "query", "gallery")
-COLUMNS = ("path", "pid", "cam", "role", "frame", "mask", "clothes")
+COLUMNS = ("path", "pid", "cam", "role", "frame", "mask", "clothes", "tracklet")
 MEANT = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path"),
     "pid": ("id", "identity", "person", "person_id", "personid", "label"),
@@ -34,6 +34,7 @@ MEANT = {
     "frame": ("frame_id", "frameid", "frame_number"),
     "mask": ("mask_path", "mask_file"),
     "clothes": ("clothes_id", "clothesid", "cloth", "cloth_id", "clothing", "outfit"),
+    "tracklet": ("tracklet_id", "trackletid", "track", "track_id", "trackid"),
 }
 """Names of the columns in other programs; a table without ours but with one of these is refused, not misread."""
 
@@ -49,7 +50,7 @@ class Csv(ReaderSettings):
 
     """
 
-    summary: ClassVar[str] = "your own table of images: path, pid, and where known cam, role, frame, mask, clothes"
+    summary: ClassVar[str] = "your own table: path, pid, and where known cam, role, frame, mask, clothes, tracklet"
     is_public: ClassVar[bool] = False
     place_key: ClassVar[str] = "path"
 
@@ -172,6 +173,7 @@ def _shot(line: Line, file: Path) -> NamedImage:
         frame=_frame(line, file),
         mask=_place(mask, file) if mask else "",
         clothes=cells.get("clothes"),
+        tracklet=cells.get("tracklet"),
     )
 
 

@@ -1,8 +1,9 @@
 """VehicleID (Liu et al., "Deep Relative Distance Learning: Tell the Difference Between Similar Vehicles", CVPR 2016).
 
-Identities are vehicles, and no camera is known. Differs from the paper: there, one image of each test identity is drawn
-as gallery at random, ten times, and scores are averaged; here, one drawing is read, chosen by a hash of the image names
-that is the same on every machine, and `draw` chooses another.
+Identities are vehicles, and no camera is known. One image of each test identity is the gallery, chosen by a hash of the
+image names that is the same on every machine, and the others are queries. In the paper it is drawn at random ten times
+and scores are averaged: with `draw: null` all test images are queries and gallery, of which `test.gallery_draws: 10`
+draws one of each identity; an image that is drawn is no query in that draw, since a query's own file never counts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class VehicleID(ReaderSettings):
 
     Attributes:
         test: identities to test on: the small, medium or large list.
-        draw: number of the drawing of gallery images, >= 0.
+        draw: number of the drawing of gallery images, >= 0; None = all test images, for `test.gallery_draws`.
 
     """
 
@@ -40,7 +41,7 @@ class VehicleID(ReaderSettings):
     kind: Literal["vehicleid"] = "vehicleid"
     root: str
     test: Literal[800, 1600, 2400] = 800
-    draw: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] | None = 0
 
     def read(self, name: str) -> Dataset:
         """See `read_vehicleid`."""
@@ -63,13 +64,21 @@ def read_vehicleid(settings: VehicleID, name: str) -> Dataset:
     files = {file.rpartition(".")[0]: file for file in image_names(folder / IMAGES)}
     train = _read_list(folder / LISTS / TRAIN, files)
     tested = _read_list(folder / LISTS / f"test_list_{settings.test}.txt", files)
-    gallery_paths = _draw(tested, settings.draw)
-    query = [shot for shot in tested if shot.path not in gallery_paths]
-    gallery = [shot for shot in tested if shot.path in gallery_paths]
-    note = (
-        f"VehicleID, test list of {settings.test}: one image of each identity is the gallery, drawing {settings.draw} "
-        f"by a hash of the names; published scores are means over ten random drawings, so {UNLIKE_PUBLISHED}."
-    )
+    if settings.draw is None:
+        query = gallery = tested
+        note = (
+            f"VehicleID, test list of {settings.test}: all images are queries and gallery; test.gallery_draws: 10 "
+            "draws the gallery as in the paper."
+        )
+    else:
+        gallery_paths = _draw(tested, settings.draw)
+        query = [shot for shot in tested if shot.path not in gallery_paths]
+        gallery = [shot for shot in tested if shot.path in gallery_paths]
+        note = (
+            f"VehicleID, test list of {settings.test}: one image of each identity is the gallery, drawing "
+            f"{settings.draw} by a hash of the names; published scores are means over ten random drawings (draw: null "
+            f"and test.gallery_draws: 10), so {UNLIKE_PUBLISHED}."
+        )
     train_split, query_split, gallery_split = (
         split_of(shots, folder, masks=settings.masks) for shots in (train, query, gallery)
     )

@@ -7,6 +7,7 @@ from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.data.joining import join
 from passerby.errors import UserError
 from passerby.inference.tested import label_vectors
+from passerby.metrics.pooling import average_tracklets
 from passerby.types import Split
 
 PRCC_FILES = [
@@ -58,15 +59,6 @@ def test_prcc_wears_the_same_under_a_and_b_and_others_under_c(tmp_path):
     assert any("all 6 images of camera A" in note for note in dataset.notes)
 
 
-def test_single_images_of_prcc_are_drawn_by_number(tmp_path):
-    make(tmp_path, PRCC_FILES)
-    draws = [opened("prcc", tmp_path, gallery="single", draw=draw).gallery for draw in range(8)]
-    assert all(split.pid.tolist() == [7, 9] for split in draws)
-    again = opened("prcc", tmp_path, gallery="single", draw=3).gallery
-    assert again.path.tolist() == draws[3].path.tolist()
-    assert len({tuple(split.path.tolist()) for split in draws}) > 3
-
-
 def test_ltcc_has_pid_clothes_and_camera_in_its_names(tmp_path):
     dataset = opened("ltcc", make(tmp_path, LTCC_FILES))
     assert (dataset.train.pid.tolist(), dataset.train.cam.tolist()) == ([0, 0, 4], [9, 3, 3])
@@ -84,6 +76,20 @@ def test_ccvid_has_other_cameras_in_session_3_and_a_query_per_tracklet(tmp_path)
     assert dataset.query.clothes[0] != dataset.query.clothes[1]
     assert dataset.gallery.clothes[0] != dataset.gallery.clothes[2], "the same word of two people"
     assert len(opened("ccvid", tmp_path, gallery="first").gallery) == 2
+
+
+def test_tracklets_of_ccvid_are_whole_on_request(tmp_path):
+    folder = ccvid(tmp_path)
+    first, whole = opened("ccvid", folder), opened("ccvid", folder, query="all")
+    assert (len(first.query), len(whole.query)) == (2, 4)
+    assert any("set query: all and test.unit: tracklet" in note for note in first.notes)
+    assert any("the means of tracklets are compared, as published" in note for note in whole.notes)
+    table = label_vectors(np.eye(8, dtype=np.float32), whole, feature="")
+    means = average_tracklets(table)
+    assert (means.role.tolist(), means.clothes.tolist()) == (
+        ["query", "query", "gallery", "gallery"],
+        table.clothes[::2].tolist(),
+    )
 
 
 @pytest.mark.parametrize(

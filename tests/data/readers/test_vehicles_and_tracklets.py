@@ -6,6 +6,8 @@ from passerby.data.datasets import dataset_settings, open_dataset
 from passerby.data.readers import veri
 from passerby.data.readers.layout import Published
 from passerby.errors import UserError
+from passerby.evaluation import evaluate
+from passerby.inference.tested import label_vectors
 
 VERI = [
     "image_train/0001_c001_00016450_0.jpg",
@@ -118,6 +120,15 @@ def test_vehicleid(vehicleid):
     assert any("published scores are means over ten random drawings" in note for note in dataset.notes)
 
 
+def test_all_test_images_of_vehicleid_are_drawn_from_on_request(vehicleid):
+    dataset = read(vehicleid, "vehicleid", draw=None)
+    assert names_of(dataset.query) == names_of(dataset.gallery) == [f"{number:07d}" for number in range(4, 9)]
+    assert not any("Listed more than once" in note for note in dataset.notes)
+    table = label_vectors(np.eye(10, dtype=np.float32), dataset, feature="")
+    scores = evaluate(table, gallery_draws=1)
+    assert (scores.valid.sum(), scores.protocol.cameras) == (2, "ignore")
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [("0000001", "is not like '0000001 12345'"), ("0000099 7", "there is no image 0000099 in"), ("1 x", "is not like")],
@@ -151,10 +162,26 @@ def test_mars_with_lists(tmp_path, make_images):
     assert names_of(dataset.query) == ["0002C1T0001F001"]
     assert names_of(dataset.gallery) == ["0000C1T0001F001", "0002C3T0001F001", "0002C3T0001F002"]
     assert any(
-        "1 query tracklets of" in note and "Scores are of single images, not of tracklets" in note
+        "1 query tracklets of" in note
+        and "query tracklet is searched among single images, so its scores do not" in note
         for note in dataset.notes
     )
     assert "Junk images (identity -1) left out: 1." in dataset.notes
+    assert any("set query: all and test.unit: tracklet" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_tracklets_of_mars_are_whole_on_request(tmp_path, make_images, listed):
+    root = make_images(tmp_path / "MARS", [*MARS, "bbox_test/0002/0002C1T0001F003.jpg"])
+    if listed:
+        mars_lists(root, query="0002C1T0001")
+    dataset = read(tmp_path, "mars", query="all")
+    asking = [f"0002C1T0001F00{number}" for number in (1, 2, 3)]
+    asking = asking if listed else [*asking, "0002C3T0001F001", "0002C3T0001F002"]
+    assert names_of(dataset.query) == asking
+    assert not set(asking) & set(names_of(dataset.gallery))
+    assert len(set(dataset.query.tracklet.tolist())) == (1 if listed else 2)
+    assert any("the means of tracklets are compared, as published" in note for note in dataset.notes)
 
 
 def test_mars_without_lists(tmp_path, make_images):
