@@ -136,8 +136,10 @@ def evaluate(
             clothes without their column.
 
     """
-    if count_ranks < 1 or gallery_draws < 0:
-        raise UserError(f"count_ranks must be at least 1 and gallery_draws 0, got {count_ranks} and {gallery_draws}")
+    if count_ranks < 1:
+        raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
+    if gallery_draws < 0:
+        raise UserError(f"gallery_draws must be at least 0, got {gallery_draws}")
     query, gallery = _roles(embeddings)
     cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
     embeddings = without_camera_effects(embeddings, camera_norm=camera_norm, distance=distance)

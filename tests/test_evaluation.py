@@ -220,6 +220,8 @@ def test_a_missing_role_is_refused(missing):
 def test_impossible_arguments_are_refused():
     with pytest.raises(UserError, match="count_ranks must be at least 1, got 0"):
         evaluate(people(), count_ranks=0)
+    with pytest.raises(UserError, match="gallery_draws must be at least 0, got -1"):
+        evaluate(people(), gallery_draws=-1)
     with pytest.raises(UserError, match="device 'cuda:99' cannot be used"):
         evaluate(people(), device="cuda:99")
 

@@ -130,7 +130,7 @@ def open_dataset(settings: DatasetSettings, name: str | None = None, *, taken: I
         by_itself = resolved.kind if layout is not None and layout.published else dataset.name
         dataset = replace(dataset, name=free_name(by_itself, taken))
     taken_for = (f"{resolved.place} was recognised as kind {resolved.kind}.",) if resolved is not settings else ()
-    searched_themselves = np.array_equal(dataset.query.path, dataset.gallery.path)  # on purpose, so no repetition
+    searched_themselves = dataset.query.path.tolist() == dataset.gallery.path.tolist()  # on purpose
     splits = (dataset.train, dataset.query) if searched_themselves else (dataset.train, dataset.query, dataset.gallery)
     paths = chain.from_iterable(split.path.tolist() for split in splits)
     notes = (*taken_for, *dataset.notes, *listed.sentences, *repeated_note(paths))

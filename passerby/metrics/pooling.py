@@ -85,5 +85,5 @@ def _group_means(vectors: Floats, rows: Ints, group: Ints, distance: Metric) -> 
     if distance == "cosine":
         chosen = unit_rows(chosen)
     count = np.bincount(group)
-    means: Floats = np.add.reduceat(chosen, np.cumsum(count) - count, axis=0) / count[:, None].astype(np.float32)
-    return means
+    sums = np.add.reduceat(chosen, np.cumsum(count) - count, axis=0)
+    return np.divide(sums, count[:, None], dtype=np.float32)

@@ -271,11 +271,11 @@ def _test(recipe: Recipe) -> Panel:
     left_out = (
         "without the query's own camera's images of the person" if test.cameras == "standard" else "of all cameras"
     )
-    averaged = ("queries averaged over person and camera",) if test.queries == "multi" else ()
+    averaged: tuple[str, ...] = ("queries averaged over person and camera",) if test.queries == "multi" else ()
     if test.unit == "tracklet":
         averaged += ("tracklets, each the mean of its images",)
-    drawn = f"of {counted(test.gallery_draws, 'drawn gallery', 'drawn galleries')}, one row of each identity"
-    searched = drawn if test.gallery_draws else "gallery"
+    draws = test.gallery_draws
+    searched = f"gallery of one row of each identity, drawn {counted(draws, 'time')}" if draws else "gallery"
     mirror = ("averaged with the mirror image's",) if test.flip else ()
     compare = [
         Box("distance", f"Distance: {test.distance}", (), "test"),
