@@ -14,12 +14,9 @@ import numpy as np
 
 from passerby.association.constraints import TrackletConstraints, overlapping_pairs
 from passerby.association.contradictions import Contradictions, count_contradictions
-from passerby.association.topology import (
-    Topology,
-    learn_topology,
-    require_possible_clocks,
-    require_topology,
-)
+from passerby.association.matches import mutual_matches
+from passerby.association.topology import Topology, require_possible_clocks, require_topology
+from passerby.association.travel_times import LearntTravel, learn_travel_times, topology_of
 from passerby.clustering.clusters import numbered
 from passerby.clustering.impostors import (
     SMALLEST_THRESHOLD,
@@ -38,8 +35,6 @@ camera, or the groups with the best silhouette."""
 
 LEAST_OVERLAPS = 200
 """Fewest overlapping pairs of tracklets whose distances bound the threshold."""
-CONFIDENT = 0.9
-"""Tracklets within that share of the threshold match with confidence: travel times are learnt from these."""
 RANGE = (0.9, 0.95, 1.05, 1.1)
 """Multiples of the threshold at which people are counted."""
 
@@ -52,7 +47,7 @@ class AssociationSettings:
         threshold: largest mean cosine distance of two groups of tracklets of one person, in (0, 2); None = from the
             tracklets.
         camera_norm: what is taken out of the vectors of each camera.
-        topology: travel times between cameras; None = learnt where enough tracklets match with confidence.
+        topology: travel times between cameras; None = learnt from tracklets that match.
         neighbours: number of nearest tracklets that each is compared with.
         device: where nearest neighbours are computed.
 
@@ -82,6 +77,8 @@ class Association:
         topology: travel times that were used; empty = none.
         fewest, most: people at thresholds up to a tenth smaller and larger, `count` included.
         contradictions: matches by vectors alone that times rule out.
+        learnt: what matches say of the travel time of each pair of cameras; empty where times were given, or none are
+            of a common clock.
 
     """
 
@@ -94,6 +91,7 @@ class Association:
     fewest: int
     most: int
     contradictions: Contradictions = field(default_factory=Contradictions)
+    learnt: tuple[LearntTravel, ...] = ()
 
     @property
     def count(self) -> int:
@@ -125,16 +123,19 @@ def associate(tracklets: Tracklets, settings: AssociationSettings = AssociationS
     vectors = compared_vectors(tracklets, settings.camera_norm)
     pairs = near_pairs(vectors, neighbours=settings.neighbours, device=settings.device)
     topology = Topology() if settings.topology is None else settings.topology
+    learnt: tuple[LearntTravel, ...] = ()
     merges, threshold, source = _merged(tracklets, pairs, topology, settings.threshold)
     if settings.topology is None:
-        topology = learn_topology(tracklets, _confident(merges, threshold))
+        learnt = learn_travel_times(tracklets, *mutual_matches(tracklets, pairs, threshold))
+        topology = topology_of(learnt)
         if topology.travel:
             merges, threshold, source = _merged(tracklets, pairs, topology, settings.threshold)
     identity = numbered(merges.labels(threshold))
     counts = [len(np.unique(merges.labels(threshold * share))) for share in (*RANGE, 1.0)]
     confidence = confidences(pairs.units, identity, threshold)
     doubt = count_contradictions(tracklets, pairs, topology, threshold)
-    return Association(tracklets, identity, confidence, threshold, source, topology, min(counts), max(counts), doubt)
+    fewest, most = min(counts), max(counts)
+    return Association(tracklets, identity, confidence, threshold, source, topology, fewest, most, doubt, learnt)
 
 
 def compared_vectors(tracklets: Tracklets, camera_norm: CameraNorm) -> Floats:
@@ -172,12 +173,6 @@ def _overlap_bound(tracklets: Tracklets, pairs: NearPairs, merges: Merges) -> fl
     impostors, count = distances_of_pairs(pairs.units, first, second), len(pairs.units)
     people = len(np.unique(merges.labels(universal_threshold(impostors, count))))
     return universal_threshold(impostors, float(np.sqrt(count * people)))
-
-
-def _confident(merges: Merges, threshold: float) -> Ints:
-    """Return the groups (N,) that a much smaller threshold joins, -1 = alone."""
-    labels = numbered(merges.labels(CONFIDENT * threshold))
-    return np.where(np.bincount(labels)[labels] > 1, labels, -1)
 
 
 def confidences(units: Doubles, identity: Ints, threshold: float) -> Doubles:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from passerby.association.constraints import TrackletConstraints
+from passerby.association.matches import mutual_matches
 from passerby.association.topology import Topology, Travel
 from passerby.clustering.linkage import NearPairs
 from passerby.types import Tracklets
@@ -53,18 +52,6 @@ def count_contradictions(
     names = sorted(set(tracklets.camera.tolist()))
     limits = [topology.between(a, b) or Travel(cameras=(a, b)) for k, a in enumerate(names) for b in names[k + 1 :]]
     constraints = TrackletConstraints(tracklets, Topology(travel=tuple(limits)))
-    camera, clock = np.array(constraints.camera), np.array(constraints.clock)
-    compared = (pairs.distance <= threshold) & (camera[pairs.first] != camera[pairs.second])
-    compared &= (clock[pairs.first] == clock[pairs.second]) & np.isfinite(tracklets.first[pairs.first])
-    rows = np.flatnonzero(compared)
-    nearest: dict[tuple[int, str], int] = {}
-    for row in rows[np.argsort(pairs.distance[rows], kind="stable")].tolist():
-        first, second = int(pairs.first[row]), int(pairs.second[row])
-        nearest.setdefault((first, constraints.camera[second]), second)
-        nearest.setdefault((second, constraints.camera[first]), first)
-    matches = [
-        (one, other)
-        for (one, _), other in nearest.items()
-        if one < other and nearest[other, constraints.camera[one]] == one
-    ]
-    return Contradictions(len(matches), sum(constraints.are_different(one, other) for one, other in matches))
+    first, second = mutual_matches(tracklets, pairs, threshold)
+    impossible = sum(map(constraints.are_different, first.tolist(), second.tolist()))
+    return Contradictions(len(first), impossible)

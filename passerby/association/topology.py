@@ -1,10 +1,7 @@
-"""Travel times between cameras: read from a file, or learnt from confident matches."""
+"""Travel times between cameras, as a file gives them."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +10,8 @@ from pydantic import Field, model_validator
 from passerby.errors import UserError
 from passerby.settings import Settings, build
 from passerby.settings.yaml_text import read_mapping
-from passerby.types import Ints, Tracklets
+from passerby.types import Tracklets
 
-LEAST_MATCHES = 20
-"""Fewest confident matches of two cameras from which their travel time is learnt."""
-LOW_QUANTILE, SAFETY = 0.05, 0.5
-"""The learnt least time is that share of this quantile of the observed times."""
 LARGEST_GAP = 86_400.0
 """Seconds between the recordings of two cameras beyond which their clocks are taken for different ones."""
 
@@ -112,44 +105,3 @@ def require_possible_clocks(tracklets: Tracklets) -> None:
             )
         if stop > end:
             end, latest = stop, camera
-
-
-@dataclass(frozen=True)
-class _Passage:
-    """Seconds between the last box at one camera and the first box at another."""
-
-    cameras: tuple[str, str]
-    seconds: float
-
-
-def learn_topology(tracklets: Tracklets, identities: Ints) -> Topology:
-    """Learn the least travel times from tracklets that are surely of one person.
-
-    Half of the 5 % quantile of the times between consecutive tracklets; the most is not learnt, as people come back.
-
-    Args:
-        tracklets: of all cameras.
-        identities: (N,) groups of tracklets that match with confidence, -1 = in none.
-
-    Returns:
-        Travel times of the pairs of cameras with `LEAST_MATCHES` matches or more and a positive least time.
-
-    """
-    seconds: dict[tuple[str, str], list[float]] = {}
-    for passage in _passages(tracklets, identities):
-        seconds.setdefault(passage.cameras, []).append(passage.seconds)
-    entries = []
-    for cameras, values in sorted(seconds.items()):
-        least = SAFETY * float(np.quantile(values, LOW_QUANTILE))
-        if len(values) >= LEAST_MATCHES and least > 0:
-            entries.append(Travel(cameras=cameras, least=round(least, 3)))
-    return Topology(travel=tuple(entries))
-
-
-def _passages(tracklets: Tracklets, identities: Ints) -> Iterator[_Passage]:
-    """Yield the consecutive tracklets of one identity that are at different cameras."""
-    order = np.lexsort((tracklets.first, identities))
-    for one, other in itertools.pairwise(order[tracklets.has_clock[order] & (identities[order] >= 0)].tolist()):
-        if identities[one] == identities[other] and tracklets.camera[one] != tracklets.camera[other]:
-            low, high = sorted((str(tracklets.camera[one]), str(tracklets.camera[other])))
-            yield _Passage((low, high), float(tracklets.first[other] - tracklets.last[one]))

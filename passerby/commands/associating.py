@@ -149,9 +149,7 @@ def _sentences(association: Association, scores: AssociationScores | None) -> It
     yield f"{association.count:,} people ({interval}) in {len(table):,} tracklets of {cameras} cameras"
     yield f"tracklets that fit no other: {alone:,}"
     yield f"threshold {association.threshold:.3f} {_SOURCES[association.source]}"
-    for entry in association.topology.travel:
-        most = "" if entry.most is None else f", at most {entry.most:g} s"
-        yield f"from {entry.cameras[0]} to {entry.cameras[1]}: at least {entry.least:g} s{most}"
+    yield from _travel_times(association)
     doubt = association.contradictions
     if doubt.many:
         yield (
@@ -164,6 +162,19 @@ def _sentences(association: Association, scores: AssociationScores | None) -> It
         yield f"  links across cameras: {links}; IDF1 {scores.idf1:.3f}"
         merged, split = len(scores.merged), len(scores.split)
         yield f"  identities of several people: {merged}; people with several identities: {split}"
+
+
+def _travel_times(association: Association) -> Iterator[str]:
+    """Yield the travel times that were used, and of learnt ones the number of matches that they come from."""
+    learnt = {entry.cameras: entry for entry in association.learnt}
+    for entry in association.topology.travel:
+        most = "" if entry.most is None else f", at most {entry.most:g} s"
+        source = f", learnt from {learnt[entry.cameras].matches} matches" if entry.cameras in learnt else ""
+        yield f"from {entry.cameras[0]} to {entry.cameras[1]}: at least {entry.least:g} s{most}{source}"
+    unknown = [each for each in association.learnt if each.least is None]
+    if unknown:
+        pairs = ", ".join(f"{' and '.join(each.cameras)} ({each.matches} matches)" for each in unknown)
+        yield f"no travel time could be learnt between {pairs}"
 
 
 def association_json(
@@ -189,6 +200,7 @@ def association_json(
         "threshold": association.threshold,
         "threshold_source": association.source,
         "topology": association.topology.model_dump(mode="json"),
+        "learnt_travel_times": [asdict(each) for each in association.learnt],
         "contradictions": asdict(association.contradictions),
         "people_of_camera": {name: len({entry["identity"] for entry in rows}) for name, rows in entries.items()},
         "entries": entries,

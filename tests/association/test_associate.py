@@ -67,17 +67,6 @@ def test_travel_times_hold_apart_who_cannot_have_walked():
     assert too_late[0] != too_late[2]
 
 
-def test_travel_times_are_learnt_and_keep_people_apart():
-    tracklets = walks(people=60, travel=60.0, hours=0.5)
-    result = associate(tracklets)
-    assert {frozenset(entry.cameras) for entry in result.topology.travel} == {
-        frozenset(pair) for pair in (("door", "hall"), ("door", "yard"), ("hall", "yard"))
-    }
-    assert all(25 < entry.least < 45 for entry in result.topology.travel)  # half of 60 to 90 seconds
-    assert score_identities(tracklets, result.identity).f > 0.95
-    assert not associate(walks(people=8), AssociationSettings()).topology.travel, "few matches teach nothing"
-
-
 def test_overlapping_tracklets_bound_the_threshold(monkeypatch):
     tracklets = walks(people=80, hours=0.05)
     result = associate(tracklets)

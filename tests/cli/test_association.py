@@ -50,6 +50,10 @@ def test_three_cameras_become_one_table(folders, tmp_path):
     assert rows[0].keys() == {"identity", "camera", "tracklet", "first", "last", "confidence", "alone"}
     figures = json.loads(out[1].read_text())
     assert (figures["people"], figures["people_of_camera"]) == (12, {"door": 12, "hall": 12, "yard": 12})
+    assert [way["matches"] for way in figures["learnt_travel_times"]] == [12, 12, 12]
+    known = sum(way["least"] is not None for way in figures["learnt_travel_times"])
+    assert result.output.count(" s, learnt from 12 matches") == known
+    assert result.output.count("(12 matches)") == 3 - known
     times = [entry["first"] for entry in figures["entries"]["hall"]]
     assert times == sorted(times)
     page = out[2].read_text()
