@@ -31,13 +31,19 @@ class Row:
         method: in YAML.
         start: `plaza` as it is, `before_pooling`: with another autoencoder, `none`: plaza is learnt by the run itself,
             for methods that keep more of it than a model.
+        batch_norm: of the later stages.
+        losses: further changes of the recipe.
 
     """
 
     method: str
     start: str = "plaza"
     batch_norm: str = "train"
+    losses: tuple[str, ...] = ()
 
+
+OF_SAMPLES = ("losses.softmax.weight=0.143", "losses.triplet=null")
+"""As published in DKP: the image is one of seven that are classified, and all triplets are of samples."""
 
 ROWS = {
     "fine-tune": Row("{}"),
@@ -67,6 +73,15 @@ ROWS = {
     "LSTKC": Row("{affinity: {rectified: true}, average: {alpha: adaptive}}"),
     "LSTKC++": Row("{lstkc_pp: {}}"),
     "DASK": Row("{affinity: {}, average: {alpha: 0.5}, dask: {}}", start="none"),
+    "DKP": Row("{dkp: {}, average: {alpha: 0.5}}", start="none", losses=OF_SAMPLES),
+    "DKP without relations": Row("{dkp: {relation: 0.0}, average: {alpha: 0.5}}", start="none", losses=OF_SAMPLES),
+    "DKP beside softmax and triplet": Row("{dkp: {}, average: {alpha: 0.5}}", start="none"),
+    "DKP++": Row(
+        "{dkp: {relation: 1.5, joint: 0.75}, affinity: {weight: 0.75, images: transferred}, average: {alpha: 0.5}, "
+        "dask: {weight: 1.0}}",
+        start="none",
+        losses=OF_SAMPLES,
+    ),
     "replay": Row("{replay: {}}", start="none"),
     "DER++": Row("{replay: {match: 0.3}}", start="none"),
 }
@@ -81,7 +96,7 @@ def run_row(name: str, out: Path, common: list[str]) -> None:
     gentle = GENTLE.replace("}", f", batch_norm: {row.batch_norm}}}")
     later, method = LATER % (gentle, gentle), f"method={row.method}"
     if row.start == "none":
-        return once(folder, [*common, f"stages=[{PLAZA}, {later}]", method])
+        return once(folder, [*common, f"stages=[{PLAZA}, {later}]", method, *row.losses])
     once(plaza, [*common, f"stages=[{PLAZA}]", f"method={REMEMBER}"])
     if row.start != "plaza":
         other = out / row.start

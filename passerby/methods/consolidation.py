@@ -18,7 +18,7 @@ from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap, rectified_affinity
 from passerby.methods.heads import HasEarlierHeads
 from passerby.methods.method import Method
-from passerby.methods.settings import BaseMethodSettings, End
+from passerby.methods.settings import BaseMethodSettings, End, RecipeView, StageView
 from passerby.types import Batch, Output, VectorName
 
 if TYPE_CHECKING:
@@ -78,6 +78,17 @@ class AffinitySettings(DistillationSettings):
 
     temperature: Positive = 0.1
     rectified: bool = Field(False, description="correct wrong affinities of the previous model (LSTKC)")
+    images: Literal["all", "transferred"] = Field(
+        "all", description="transferred: only those that dask makes of the batch (the alignment of DKP++)"
+    )
+
+    def check(self, recipe: RecipeView, stage: StageView) -> None:
+        """Require a method that transfers images where only these are compared."""
+        if self.images == "transferred" and not any(each.makes_images for each in stage.method.chosen.values()):
+            raise ValueError(
+                f"{self.key(stage)}.images: transferred needs a method that makes such images, and stage "
+                f"{stage.title!r} has none; add method.dask, or use images: all"
+            )
 
 
 class AffinityDistillation(Distillation, settings_class=AffinitySettings):
@@ -90,6 +101,11 @@ class AffinityDistillation(Distillation, settings_class=AffinitySettings):
 
     settings: AffinitySettings
     name = "affinity"
+
+    def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
+        """Return the loss; none in the first stage, and none of images that are left out."""
+        is_left_out = self.settings.images == "transferred" and not ctx.is_transferred
+        return {} if is_left_out else super().losses(ctx, batch, out)
 
     def compare(self, ctx: MethodContext, batch: Batch, old: Tensor, new: Tensor) -> Tensor:
         """Return the divergence of the affinities within the gathered batch."""

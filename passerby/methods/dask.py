@@ -56,6 +56,11 @@ class DaskSettings(BaseMethodSettings):
         return self
 
     @property
+    def makes_images(self) -> bool:
+        """Only with a weight of their losses."""
+        return bool(self.weight)
+
+    @property
     def adds_loss(self) -> Adds:
         """From the second stage on, which sees the colours of the first."""
         return "later" if self.weight else "never"

@@ -126,6 +126,11 @@ class BaseMethodSettings(Settings):
         return True
 
     @property
+    def makes_images(self) -> bool:
+        """Whether it makes images of a batch, and adds the losses of the stage and of methods that transfer of them."""
+        return False
+
+    @property
     def adds_loss(self) -> Adds:
         """In which stages it adds a loss; default: all, or those after another where it needs the previous model."""
         if not self.method_class.overrides("losses"):

@@ -14,6 +14,7 @@ from passerby.methods.contrast import ContrastSettings, PrototypesSettings
 from passerby.methods.dask import DaskSettings
 from passerby.methods.dec import DecSettings
 from passerby.methods.distil import DistilSettings
+from passerby.methods.dkp import DkpSettings
 from passerby.methods.ebll import EbllSettings
 from passerby.methods.expanding_classifier import ExpandingClassifierSettings
 from passerby.methods.lstkc_pp import LstkcPlusPlusSettings
@@ -44,6 +45,7 @@ METHODS: Table[BaseMethodSettings] = Table(
         "mas": MasSettings,
         "replay": ReplaySettings,
         "grow": ExpandingClassifierSettings,
+        "dkp": DkpSettings,
         "dask": DaskSettings,
         "cal": CalSettings,
         "distil": DistilSettings,

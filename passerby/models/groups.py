@@ -67,6 +67,19 @@ def fixed_statistics(module: nn.Module) -> Iterator[None]:
             norm.training = True
 
 
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Make the batch norms of a module in `train` mode leave their running statistics unchanged for a while."""
+    tracking = [norm for norm in batch_norms(module) if norm.track_running_stats and norm.training]
+    for norm in tracking:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in tracking:
+            norm.track_running_stats = True
+
+
 def group_batch_norms(module: nn.Module, size: int) -> None:
     """Turn every batch norm below a module into one over groups of `size` images.
 

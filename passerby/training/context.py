@@ -40,6 +40,7 @@ class MethodContext:
         self._setup, self._state, self._evaluator, self._log = setup, state, evaluator, log
         self._cache: dict[int, Vectors] | None = None
         self._clustered: ClusteredVectors | None = None
+        self._transferred = False
 
     # ---- the run
 
@@ -97,6 +98,11 @@ class MethodContext:
     def active_methods(self) -> Sequence[Method]:
         """The methods of the present stage, in their order."""
         return self._state.active_methods
+
+    @property
+    def is_transferred(self) -> bool:
+        """Whether losses are computed of images that another method has made of the present batch."""
+        return self._transferred
 
     # ---- models and losses
 
@@ -193,9 +199,13 @@ class MethodContext:
         """Return the losses of a batch that a method has made: of the stage, and of methods that transfer."""
         out = forward(self._setup, self._state, batch)
         terms = compute_losses(self._setup, self._state, batch, out)
-        for method in self.active_methods:
-            if method.settings.transfers:
-                terms |= method.losses(self, batch, out)
+        self._transferred = True
+        try:
+            for method in self.active_methods:
+                if method.settings.transfers:
+                    terms |= method.losses(self, batch, out)
+        finally:
+            self._transferred = False
         return terms
 
     def scores(self, model: Embedder) -> dict[str, Scores]:
