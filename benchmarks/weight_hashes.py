@@ -169,6 +169,9 @@ LABELLED = {
     "grow": "grow: {}",
     "grow, means before neck": "grow: {new: means_before_neck}",
     "grow, random": "grow: {new: random}",
+    "dkp": "dkp: {}",
+    "dkp, transferred": "dkp: {joint: 0.75}, affinity: {images: transferred}, dask: {backbone: test_resnet, steps: 2, "
+    "batch: 2}",
     "dask": "dask: {backbone: test_resnet, steps: 2, batch: 2}",
     "distil": f"distil: {{teacher: {TEACHER}, affinity: 1.0, angles: 1.0}}",
     "all that hold": "average: {}, feature: {}, affinity: {}, lwf: {tr_dist: 1.0}, ewc: {images: 8}, si: {}, "

@@ -34,7 +34,7 @@ FURTHER_ORDERS = {
     "order_54": ["cuhk03", "msmt17", "dukemtmc", "market1501", "cuhk_sysu"],
     "order_55": ["market1501", "msmt17", "dukemtmc", "cuhk_sysu", "cuhk03"],
 }
-METHODS = ("lwf", "affinity", "lstkc", "lstkc_pp", "dask")
+METHODS = ("lwf", "affinity", "lstkc", "lstkc_pp", "dask", "dkp", "dkp_pp")
 LWF = {
     "ibn_b_resnet50-01": ({"ce_dist": 1.0}, 1.0, (47.0, -36.3, 66.3)),
     "ibn_b_resnet50-02": ({"ce_dist": 1.0}, 0.2, (46.7, -36.6, 65.0)),
@@ -50,6 +50,8 @@ PUBLISHED = {
     "order_1-fine_tune": [(32.7, 58.3), (58.0, 60.6), (25.2, 43.8), (4.5, 13.1), (41.3, 43.4)],
     "order_1-lwf": [(56.3, 77.1), (72.9, 75.1), (29.6, 46.5), (6.0, 16.6), (36.1, 37.5)],
     "order_1-dask": [(61.2, 82.3), (81.9, 83.7), (58.5, 74.6), (29.1, 57.6), (46.2, 48.1)],
+    "order_1-dkp": [(60.3, 80.6), (83.6, 85.4), (51.6, 68.4), (19.7, 41.8), (43.6, 44.2)],
+    "order_1-dkp_pp": [(63.9, 83.6), (83.7, 85.3), (56.7, 74.1), (26.5, 52.6), (46.5, 47.6)],
     "order_1-lstkc_pp": [(65.3, 83.2), (85.8, 87.5), (56.0, 70.5), (21.0, 43.5), (47.7, 48.9)],
     "order_1-lstkc": [(54.7, 76.0), (81.1, 83.4), (49.4, 66.2), (20.0, 43.2), (44.7, 46.5)],
 }
@@ -58,12 +60,15 @@ LPW = {
         "lwf": [(44.4, 68.7), (66.6, 69.8), (25.0, 36.0), (6.8, 19.6), (52.9, 53.6)],
         "lstkc_pp": [(67.5, 83.9), (86.3, 88.2), (52.1, 61.9), (19.4, 40.3), (47.0, 47.8)],
         "dask": [(49.3, None), (74.9, None), (45.7, None), (17.6, None), (34.5, None)],
+        "dkp_pp": [(52.1, None), (75.6, None), (45.2, None), (14.9, None), (40.1, None)],
     },
     "lifelong_clip": {
         "lwf": [(51.4, 77.6), (73.6, 76.5), (36.3, 46.9), (13.7, 35.0), (27.2, 26.0)],
         "lstkc": [(79.8, 91.4), (92.0, 92.7), (65.8, 75.1), (37.8, 63.5), (60.6, 62.4)],
         "lstkc_pp": [(69.3, 85.5), (89.9, 90.9), (60.3, 71.4), (38.3, 64.0), (69.1, 70.4)],
         "dask": [(79.7, 90.7), (91.0, 91.7), (64.7, 73.9), (42.1, 67.9), (63.4, 65.5)],
+        "dkp": [(81.1, None), (90.0, None), (66.9, None), (37.4, None), (59.5, None)],
+        "dkp_pp": [(79.4, None), (87.8, None), (66.1, None), (37.7, None), (57.9, None)],
     },
 }
 """Figures of the order with LPW in the place of dukemtmc, by recipe and method."""
@@ -179,12 +184,14 @@ def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
     methods = {
         "fine_tune": set(), "lwf": {"lwf"}, "affinity": {"affinity", "average", "grow"},
         "lstkc": {"affinity", "average", "grow"}, "lstkc_pp": {"lstkc_pp", "grow"},
-        "dask": {"affinity", "average", "grow", "dask"},
+        "dask": {"affinity", "average", "grow", "dask"}, "dkp": {"dkp", "average", "grow"},
+        "dkp_pp": {"dkp", "dask", "affinity", "average", "grow"},
     }[method]  # fmt: skip
     for stage in recipe.stages:
         assert stage.identities == 500
-        assert stage.optim == common.optim
-        assert stage.losses == common.losses or method == "lstkc_pp"
+        early = method.startswith("dkp") and stage.train == ("msmt17",)
+        assert stage.optim == (common.optim.model_copy(update={"milestones": (20, 30)}) if early else common.optim)
+        assert stage.losses == common.losses or method in ("lstkc_pp", "dkp", "dkp_pp")
         assert set(stage.method.chosen) == methods
         if method in ("affinity", "lstkc", "dask"):
             assert stage.method.affinity.rectified is (method == "lstkc")
@@ -194,7 +201,7 @@ def test_an_order_learns_500_people_of_each_set_in_turn(order, method):
             assert (lwf.heads, lwf.heads_temperature, lwf.ce_dist, lwf.tr_dist) == (1.0, 2.0, 0.0, 0.0)
     assert sorted(recipe.tested) == sorted([*ORDERS[order], *UNSEEN])
     assert (recipe.input, recipe.model) == (common.input, common.model)
-    assert (recipe.data, recipe.test) == (common.data, common.test) or method == "lstkc_pp"
+    assert (recipe.data, recipe.test) == (common.data, common.test) or method in ("lstkc_pp", "dkp_pp")
 
 
 @pytest.mark.parametrize("order", [*ORDERS, *FURTHER_ORDERS])
@@ -210,6 +217,24 @@ def test_the_rows_of_lstkc_pp_compare_raw_features_in_batches_of_64(order):
         assert stage.method.grow.new == "means_before_neck"
         assert stage.optim == common.optim
     assert (recipe.test.feature, recipe.test.distance) == ("before_neck", "euclidean")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_rows_of_dkp_have_its_losses_of_samples_alone(order):
+    plain, better = (load_recipe(f"lifelong/{order}-{name}") for name in ("dkp", "dkp_pp"))
+    for stage in (*plain.stages, *better.stages):
+        (softmax,) = stage.losses.chosen.values()
+        method = stage.method.dkp
+        assert softmax.weight + method.softmax == pytest.approx(1)
+        assert (softmax.weight / method.softmax, method.samples) == (pytest.approx(1 / 6, rel=0.01), 6)
+        assert (method.triplet, method.temperature) == (1.5, 0.1)
+        assert (stage.method.average.alpha, stage.method.grow.new) == (0.5, "means_before_neck")
+    weights = [(stage.method.dkp.relation, stage.method.dkp.joint) for stage in (plain.stages[1], better.stages[1])]
+    assert weights == [(0.1, 0.0), (1.5, 0.75)]
+    stage = better.stages[1]
+    assert (stage.method.affinity.weight, stage.method.affinity.images) == (0.75, "transferred")
+    assert (stage.method.dask.weight, stage.method.dask.steps, stage.method.dask.batch) == (1.0, 20_000, 128)
+    assert (stage.data.sampler.identities, stage.data.sampler.instances) == (16, 4)
 
 
 @pytest.mark.parametrize("order", ["order_1", "without_duke"])

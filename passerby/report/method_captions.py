@@ -54,6 +54,11 @@ CAPTIONS: Mapping[str, MethodCaptions] = MappingProxyType(
         "mas": MethodCaptions(at_end="Add the sensitivity of the embeddings, and keep the weights as reference"),
         "replay": MethodCaptions(at_end="Choose images of the stage, and keep the rows of their identities"),
         "grow": MethodCaptions(at_end="Keep the rows of all identities"),
+        "dkp": MethodCaptions(
+            at_end="Replace the prototypes by those of the identities of the stage",
+            memory="mean and deviation of each identity of the stage before",
+            companions={"Head of deviations": "predicts how far the samples of each image lie around its vector"},
+        ),
         "dask": MethodCaptions(
             at_end="Train a network on the colours of the images of the stage, and keep it",
             memory="a network with the colours of earlier data sets",

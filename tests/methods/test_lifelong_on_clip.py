@@ -16,7 +16,7 @@ from tests.training.runs import interrupt_after, optimiser_hash, weights
 SIZES = "width: 16, depth: 2, heads: 2, patch: 8, stride: 6, projection: 8"
 TOWER = f"model={{backbone: clip_vit, last_stride: 2, architecture: {{{SIZES}}}}}"
 NAMES = (
-    "average", "feature", "affinity", "lstkc_pp", "lwf", "ebll", "ewc", "si", "mas", "replay", "grow", "dask",
+    "average", "feature", "affinity", "lstkc_pp", "lwf", "ebll", "ewc", "si", "mas", "replay", "grow", "dkp", "dask",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ SETTINGS = {
     "lwf": {"ce_dist": 1.0, "tr_dist": 1.0, "heads": 1.0},
     "ebll": {"code": 8, "epochs": 20, "lr": 0.02}, "ewc": {"images": 2}, "si": {"strength": 100.0},
     "mas": {"images": 2}, "replay": {"identities": 2, "match": 1.0}, "grow": {},
-    "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2},
+    "dkp": {}, "dask": {"backbone": "test_resnet", "steps": 1, "batch": 2},
     "cal": {"start": 0, "lr": 0.1, "weight": 10.0}, "distil": {"teacher": TEACHER}, "prompts": {}, "prototypes": {},
     "pseudo": CLUSTER, "contrast": CLUSTER,
     "spcl": {"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}, "mmt": CLUSTER,
@@ -36,7 +36,7 @@ SETTINGS = {
     "camera_proxies": {},
 }  # fmt: skip
 MAKERS = ("pseudo", "contrast", "spcl", "mmt", "pplr", "ssg")
-LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp", "prototypes", "cal")
+LABELLED_ONLY = ("ewc", "replay", "grow", "lstkc_pp", "prototypes", "cal", "dkp")
 EXCLUSIVE = {("replay", "grow"), ("average", "lstkc_pp")}
 HOLDING = tuple(name for name in SETTINGS if name not in (*MAKERS, "dec", "camera_proxies", "prompts"))
 STEPS = (1, 2)

@@ -52,6 +52,7 @@ METHODS = {
     "mas": later(mas={"images": 2}),
     "replay": later(replay={"identities": 3, "match": 3.0}),
     "grow": later(grow={}),
+    "dkp": later(dkp={"triplet": 5.0, "relation": 5.0}),
     "dask": later(dask={"backbone": "test_resnet", "steps": 1, "batch": 2}),
     "cal": [*NO_NORM, "stages=[{train: [dressed], epochs: 1, iterations: 3}]", CAL],
     "distil": unknown(distil={"teacher": TEACHER}),
