@@ -7,7 +7,7 @@ stage the similarities within a batch follow those between the relations of its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypedDict
 
 import torch
 from pydantic import Field, model_validator
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from passerby.data.transforms import mix_seeds
 from passerby.errors import UserError
 from passerby.inference.embed import map_images
-from passerby.losses.loss import Loss
 from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
 from passerby.methods.consolidation import interpolate_weights
@@ -322,8 +321,9 @@ class Dkp(Method, settings_class=DkpSettings):
         with batch_statistics(neck):
             after_neck = neck(scaled)
         projected = None if out.projected is None else scaled[:, -out.projected.shape[1] :]
-        loss = cast("Loss", ctx.losses.losses["softmax"])
-        return loss(Output(scaled, after_neck, out.map, projected=projected), labels.repeat(len(samples)))
+        shown = Output(scaled, after_neck, out.map, projected=projected)
+        loss: Tensor = ctx.losses.losses["softmax"](shown, labels.repeat(len(samples)))
+        return loss
 
     def _noise(self, ctx: MethodContext, *shape: int, of: int) -> Tensor:
         """Draw from the standard normal distribution, alike in all processes."""
