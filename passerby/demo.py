@@ -85,6 +85,12 @@ def _associate(folder: Path, site: Path, tracklets: Tracklets, console: Console)
     sentences = describe_association(association, scores)
     for sentence in sentences:
         console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(
+        "This model saw few generated people for a few minutes, so many are split or merged; the page shows who. "
+        "A model that saw thousands of people finds nearly all of them on such clips.",
+        highlight=False,
+        soft_wrap=True,
+    )
     write_identities(folder / "identities.csv", association)
     write_identities_page(folder / "people.html", association, scores, sentences)
     console.print(f"a row for each tracklet: {folder / 'identities.csv'}", highlight=False)

@@ -25,6 +25,7 @@ def test_clips_become_a_table_and_a_page_of_people(tmp_path):
     assert "no clock" not in text
     assert "from door to hall: at least" in text
     assert "known people of" in text
+    assert "so many are split or merged" in text
     rows = list(csv.DictReader((tmp_path / "identities.csv").read_text().splitlines()))
     assert {row["camera"] for row in rows} == {"door", "hall"}
     assert f"in {len(rows)} tracklets of 2 cameras" in text

@@ -28,7 +28,7 @@ STEPS = 60
 """Least travel times L that are considered, evenly spaced from 0 and equally likely before."""
 NO_LIMIT = 0.5
 """Probability, before, that two cameras have no least travel time."""
-SURE = 0.8
+SURE = 0.9
 """Probability with which the least travel time of two cameras is at least the one that is used."""
 NEAR_SHARE = 0.75
 """Share of the matches, those with the shortest times, that is compared: people who come back hours later say nothing

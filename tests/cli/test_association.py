@@ -63,16 +63,28 @@ def test_three_cameras_become_one_table(folders, tmp_path):
     assert page.count("<rect") == 36
     assert "http" not in page, "self-contained"
     assert "merged" not in page
+    assert "12 of 12 people have one identity" in page
+    assert 'id="person-' not in page
 
 
 def test_errors_against_the_truth_are_on_the_page(folders, tmp_path):
     page = tmp_path / "page.html"
     result = run(*folders, "-o", tmp_path / "i.csv", "--threshold", "1.5", "--report", page)
     assert result.exit_code == 0, result.output
-    assert "merged: true people " in page.read_text()
+    text = page.read_text()
+    assert "merged: true people " in text
+    assert "True people with errors" in text
+    assert "0 of 12 people have one identity, which they share with nobody" in text
+    assert text.count('id="person-') == 12, "a row for each true person with errors"
+    assert 'figure class="camera other"' in text
+    assert ": person 3</figcaption>" in text
+    assert '<rect class="other"' in text
     result = run(*folders, "-o", tmp_path / "i.csv", "--threshold", "0.001", "--report", page)
     assert "tracklets that fit no other: 36" in result.output
-    assert "split: true person 0 also in" in page.read_text()
+    text = page.read_text()
+    assert "split: true person 0 also in" in text
+    assert "split: in identities" in text
+    assert "most of the time in identity" in text
     assert "fits no other" in page.read_text()
 
 
