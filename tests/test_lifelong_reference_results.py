@@ -16,8 +16,8 @@ from passerby.report.page import write_report
 from passerby.training import run_log
 from passerby.training.session import train
 from tests.conftest import copy_marked
+from tests.reference_rows import as_duke, at, resolved
 from tests.test_recipes import TINY
-from tests.test_reference_results import as_duke, at, resolved
 
 FAMILIES = ("continual", "lwf", "lifelong")
 BOTH = ["market1501", "dukemtmc"]

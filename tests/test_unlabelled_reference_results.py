@@ -11,9 +11,9 @@ from passerby.reference_results import ReferenceResult, shipped_rows
 from passerby.training import run_log
 from passerby.training.session import train
 from tests.conftest import copy_marked
+from tests.reference_rows import as_duke, at, differences, resolved
 from tests.test_lifelong_reference_results import UNSEEN
 from tests.test_recipes import TINY
-from tests.test_reference_results import as_duke, at, differences, resolved
 
 PAIRS = [("market1501", "dukemtmc"), ("dukemtmc", "market1501"), ("market1501", "msmt17"), ("msmt17", "market1501")]
 SITES = ["market1501", "dukemtmc", "msmt17"]
