@@ -6,13 +6,17 @@ BIN    := $(VENV)/bin
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test gpu lint types docs check clean
+.PHONY: demo test test-slow gpu lint types docs check clean
 
 demo: $(BIN)/passerby
 	$(BIN)/passerby demo --out demo
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
+
+# Servers, clusters, killed processes and sweeps over all methods, which `make test` has only one example of
+test-slow: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m slow
 
 # On a machine with an NVIDIA GPU, network or not: the tests that need one, and a table of CPU against GPU in gpu.md
 gpu: $(VENV)/.dev
@@ -31,7 +35,7 @@ docs: $(VENV)/.docs
 	@! grep griffe: site.log || { echo "docstrings above do not fit their signatures"; exit 1; }
 	@rm site.log; echo "open site/index.html in a browser"
 
-check: lint types test docs
+check: lint types test test-slow docs
 
 $(BIN)/passerby: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

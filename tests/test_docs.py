@@ -78,6 +78,7 @@ def run_line(line: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = shell_lines(ROOT / "docs" / "tutorial.md")
@@ -102,6 +103,7 @@ def hurried(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs" / "tutorial_sites.md"
     monkeypatch.chdir(tmp_path)
@@ -119,6 +121,7 @@ def test_the_tutorial_of_a_third_site_runs(tmp_path: Path, monkeypatch: pytest.M
     assert "stored" in words
 
 
+@pytest.mark.slow
 def test_the_tutorial_without_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("passerby.commands.training.write_report", lambda folder, **_: folder)

@@ -82,6 +82,24 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def test_own_files_serve_a_run(site, tiny_file, tmp_path):
+    before, files, log = contents(PACKAGE), own_files(tmp_path), tmp_path / "log"
+    imports = [word for file in files for word in ("--import", file)]
+    words = (
+        f"datasets={{mine: {{kind: square, root: {site}}}}}", "losses={softmax: {}, triplet: {}, length: {}}",
+        f"stages=[{{train: [mine], epochs: 1, {ONE_CAMERA}}}]", "method.steady={decay: 0.8}", "evaluate=[]",
+        "model={backbone: strided_small, last_stride: 2}",
+    )  # fmt: skip
+    code, told = run(log, "train", tiny_file, *words, "--out", tmp_path / "run", *imports)
+    assert code == 0, told
+    assert "my_loss.py(SHA-256" in "".join(told.split())  # the console breaks lines
+    described = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert described["imports"] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    assert all(f'"{name}"' in (tmp_path / "run" / "log.jsonl").read_text() for name in ("length", "steady"))
+    assert contents(PACKAGE) == before
+
+
+@pytest.mark.slow
 def test_own_files_serve_a_run_of_two_stages_that_is_killed_and_resumed(site, tiny_file, tmp_path):
     before = contents(PACKAGE)
     files, log, epochs = own_files(tmp_path), tmp_path / "log", 3

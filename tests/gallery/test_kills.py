@@ -11,6 +11,7 @@ from passerby.gallery import folder, shards, tidying
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gallery_kills.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_kills_at_random_moments_lose_nothing(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from passerby.recipe import Recipe
 from passerby.types import Embeddings
 from tests.gallery.database import PASSWORD
 
+pytestmark = pytest.mark.slow
+
 
 def run(*words, code=0):
     """Output of a command, in which no password may be."""

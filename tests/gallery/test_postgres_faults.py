@@ -15,6 +15,7 @@ from passerby.gallery import Where, open_gallery
 from tests.gallery.database import PASSWORD
 from tests.gallery.tables import MODEL, random_rows
 
+pytestmark = pytest.mark.slow
 numbers = itertools.count()
 
 

@@ -47,10 +47,21 @@ CASES = [
     *(("pseudo", "dec", name) for name in HOLDING if name not in LABELLED_ONLY),
     ("pseudo", "dec", "camera_proxies"),
 ]
+FAST = [
+    ("average", "feature"), ("affinity", "lwf"), ("lstkc_pp", "ebll"), ("ewc", "si"), ("mas", "replay"),
+    ("grow", "dask"), ("cal", "distil"), ("ewc", "prototypes"), ("contrast", "dec"), ("spcl", "average"),
+    ("mmt", "lwf"), ("pplr", "feature"), ("ssg", "si"), ("pseudo", "dec", "camera_proxies"),
+]  # fmt: skip
+"""Each method once or twice; all other cases are slow together."""
+EVERY_CASE = [
+    pytest.param(names, marks=() if names in FAST else pytest.mark.slow, id="-".join(names)) for names in CASES
+]
 
 
 def test_all_parts_are_tried():
     assert list(SETTINGS) == list(MethodSettings.model_fields)
+    assert set(FAST) <= set(CASES)
+    assert {name for names in FAST for name in names} == {*SETTINGS} - {"prompts"}
 
 
 class Left:
@@ -126,7 +137,7 @@ def left(tiny, tmp_path_factory):
     return find
 
 
-@pytest.mark.parametrize("names", CASES, ids="-".join)
+@pytest.mark.parametrize("names", EVERY_CASE)
 def test_either_part_of_a_pair_has_an_effect(left, names):
     both, (*others, last) = left(*names), names
     assert both.differs(left(*others), others[-1]) > 1e-6, f"{last} has no effect"
@@ -134,7 +145,7 @@ def test_either_part_of_a_pair_has_an_effect(left, names):
     assert both.differs(left(*instead, *others[1:-1], last), last) > 1e-6, f"{others[-1]} has no effect"
 
 
-@pytest.mark.parametrize("names", CASES, ids="-".join)
+@pytest.mark.parametrize("names", EVERY_CASE)
 def test_what_is_remembered_is_the_model_that_the_stage_leaves(left, names):
     both = left(*names)
     run, remembered = both.run, copy.deepcopy(tensors(both.run.state.methods))

@@ -33,6 +33,8 @@ from passerby.types.parts import count_parts
 from tests.cli.invoking import TINY, run
 from tests.scale.light import embed, listed, mean_colours
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def ray():

@@ -1,9 +1,10 @@
-"""Recipes of every loss and every method, of which two processes must learn what one does: `test_distributed.py`."""
+"""Recipes of every loss, method and way of training, of which two processes must learn what one does."""
 
 import json
 
 from passerby.losses.mix import LossSettings
 from passerby.recipe import MethodSettings
+from tests.conftest import JOINT
 from tests.methods.steps import TEACHER
 from tests.models.tiny_clip import two_stages
 
@@ -81,6 +82,58 @@ CASES = {
     **METHODS,
     "no gradient": [*STILL_NORMS, "stages.0.epochs=1", "stages.0.iterations=3", "losses.softmax=null"],
 }
+
+NO_BATCH_NORM = ["model.backbone=test_vit", "model.last_stride=2", "model.neck=none", "stages.0.epochs=1"]
+UNLABELLED = ["stages=[{train: [market1501], labelled: false, epochs: 1}]", "losses={softmax: null, triplet: null}"]
+VARIANTS = {
+    "gathered": [*NO_BATCH_NORM, "optim.name=sgd", "optim.lr=0.05", "optim.warmup_epochs=0"],
+    "accumulated": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "optim.warmup_epochs=0",
+        "engine.grad_accum_steps=2",
+    ],
+    "joint": [*NO_BATCH_NORM, JOINT, "data.sampler=per_domain", "optim.name=sgd", "optim.lr=0.05"],
+    "backbone frozen at first": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "optim.freeze_backbone_steps=3",
+    ],
+    "backbone frozen in a stage": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "stages=[{train: [market1501], epochs: 1, freeze: ['backbone.*']}, {train: [market1501], epochs: 1}]",
+    ],
+    "batch norm": ["test.every=1"],
+    "running mean": ["optim.ema_decay=0.8", "stages.0.epochs=1"],
+    "clusters": [
+        *UNLABELLED,
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "method.contrast={cluster: {kind: kmeans, k: 5}}",
+    ],
+    "images": [
+        *UNLABELLED,
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "method.spcl={cluster: {eps: 0.6, k1: 6, k2: 2}}",
+    ],
+    "mean teachers": [UNLABELLED[0], "method.mmt={cluster: {kind: kmeans, k: 5}}", "evaluate=[]"],
+    "local": ["engine.mining=local", "stages.0.epochs=1"],
+    "centres": [
+        *NO_BATCH_NORM,
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "engine.mining=local",
+        "losses={triplet: null, center: {weight: 0.05}}",
+    ],
+}
+"""Ways of training: gathering, accumulating, freezing, pseudo-labels, local mining."""
 
 
 def names_of_parts():

@@ -1,4 +1,4 @@
-"""What each of several processes does in `test_distributed.py`: train recipes and write down what it ended with."""
+"""What each of two processes does: train recipes and write down what it ended with; and one process to compare with."""
 
 import json
 import os
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
+from safetensors.torch import load_file
 
 from passerby.errors import UserError
-from passerby.recipe import load_recipe
+from passerby.recipe import Recipe, load_recipe
 from passerby.training import distributed
 from passerby.training.session import Interrupted, train
-from passerby.training.trainer import Trainer, Watch
+from passerby.training.trainer import Trainer, Watch, make_trainer
 from tests.training.alone import CONTEXT
 from tests.training.runs import interrupt_after, state_hash
 
@@ -55,7 +56,7 @@ def start_two(function: Callable[..., None], *args: object) -> list[int | None]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(240)
+        process.join(900)
         process.kill()
     return [process.exitcode for process in processes]
 
@@ -116,3 +117,23 @@ def spoil(rank: int) -> Watch:
                 next(run.state.embedder.parameters()).data.fill_(torch.nan)
 
     return attach
+
+
+def compare_with_one(together: Path, recipe: Recipe, alone: Path) -> tuple[float, float]:
+    """Train in this process, too.
+
+    Args:
+        together: the run of two processes.
+        recipe: theirs.
+        alone: where it is trained by one process.
+
+    Returns:
+        The largest change of a weight by the training, and the largest difference between the two runs.
+
+    """
+    at_the_start = make_trainer(recipe, alone).state.embedder.state_dict()
+    train(recipe, alone)
+    both, one = (load_file(folder / "embedder.safetensors") for folder in (together, alone))
+    names = [name for name in one if one[name].is_floating_point()]
+    moved = max(float((one[name] - at_the_start[name]).abs().max()) for name in names)
+    return moved, max(float((one[name] - both[name]).abs().max()) for name in names)
