@@ -14,7 +14,9 @@ from passerby.recipe import Recipe, load_recipe
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start; it also fixes the count of a run
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("passerby", deadline=None)  # how long an example takes says how busy a machine is
+hypothesis.settings.register_profile(  # how long an example takes, or its making, says how busy a machine is
+    "passerby", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("passerby")
 
 TRAIN_IDENTITIES, TEST_IDENTITIES, CAMERAS, IMAGES_PER_CAMERA = 6, 4, 2, 4

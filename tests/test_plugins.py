@@ -43,7 +43,9 @@ def own_files(folder: Path) -> list[Path]:
     return files
 
 
-def _passerby(words, log):
+def _passerby(words, log, waiting):
+    if waiting:
+        _wait_in_second_epoch_of_second_stage()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -53,8 +55,21 @@ def _passerby(words, log):
     main()
 
 
-def start(log, *words):
-    process = CONTEXT.Process(target=_passerby, args=([str(word) for word in words], log), daemon=True)
+def _wait_in_second_epoch_of_second_stage():
+    from passerby.training.trainer import Trainer
+
+    step = Trainer.step
+
+    def step_or_wait(run, *args, **options):
+        if (run.state.counters.stage, run.state.counters.epoch) == (1, 1):
+            time.sleep(600)
+        return step(run, *args, **options)
+
+    Trainer.step = step_or_wait
+
+
+def start(log, *words, waiting=False):
+    process = CONTEXT.Process(target=_passerby, args=([str(word) for word in words], log, waiting), daemon=True)
     process.start()
     return process
 
@@ -102,7 +117,7 @@ def test_own_files_serve_a_run(site, tiny_file, tmp_path):
 @pytest.mark.slow
 def test_own_files_serve_a_run_of_two_stages_that_is_killed_and_resumed(site, tiny_file, tmp_path):
     before = contents(PACKAGE)
-    files, log, epochs = own_files(tmp_path), tmp_path / "log", 3
+    files, log, epochs = own_files(tmp_path), tmp_path / "log", 2
     imports = [word for file in files for word in ("--import", file)]
     words = (
         f"datasets={{mine: {{kind: square, root: {site}}}}}",
@@ -115,7 +130,8 @@ def test_own_files_serve_a_run_of_two_stages_that_is_killed_and_resumed(site, ti
     code, told = run(log, "train", tiny_file, *words, "--out", whole, *imports)
     assert code == 0, told
     assert "my_loss.py(SHA-256" in "".join(told.split())  # the console breaks lines
-    kill_in_second_stage(start(log, "train", tiny_file, *words, "--out", killed, *imports), killed, epochs=epochs)
+    process = start(log, "train", tiny_file, *words, "--out", killed, *imports, waiting=True)
+    kill_in_second_stage(process, killed, epochs=epochs)
 
     code, told = run(log, "train", "--resume", "--out", killed)
     assert code == 2

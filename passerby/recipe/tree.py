@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Self, cast
 
 from pydantic import Field, model_validator
@@ -154,6 +155,11 @@ class Recipe(Settings):
 
         A stage lists only what differs from the top level, so that a change of the top level reaches it.
         """
+        return self._dumped
+
+    @cached_property
+    def _dumped(self) -> str:
+        """The YAML of `dump`, which every checkpoint holds; a recipe does not change."""
         return dump_yaml(self.uninherited_values())
 
     def dump_changes(self) -> str:

@@ -69,7 +69,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, "-p", str(self.port), *settings], stdout=log, stderr=log, cwd="/", **_user()
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.connect().close()

@@ -126,7 +126,7 @@ from passerby.scale.search import galleries_over
 from passerby.scale.session import ray_session
 from tests.scale.light import embed, listed
 with ray_session(sys.argv[1]) as ray:
-    embed(ray, listed(Path(sys.argv[2])), Path(sys.argv[3]), {"wait": 0.3})
+    embed(ray, listed(Path(sys.argv[2])), Path(sys.argv[3]), {"wait": 1.0})
 """
 
 

@@ -16,6 +16,9 @@ from passerby.recipe import load_recipe
 from passerby.training.session import train
 from tests.training.two_processes import start_two
 
+SOON = 120
+"""Seconds: long for a busy machine, and short beside the half hour that a process would wait for the other."""
+
 
 def fail(rank, recipe, out, case, damaged):
     """Train, and write down the exit code, what was printed, and how long after the failure that was."""
@@ -65,7 +68,7 @@ def test_an_error_in_one_process_ends_all_and_is_printed_once(run_in_two, case, 
     assert codes == [2, code]
     assert words in second["printed"]
     assert first["printed"] == ""
-    assert abs(first["time"] - second["time"]) < 20
+    assert abs(first["time"] - second["time"]) < SOON
 
 
 def test_a_process_that_is_killed_ends_the_other_with_a_sentence(run_in_two, tmp_path):
@@ -73,4 +76,4 @@ def test_a_process_that_is_killed_ends_the_other_with_a_sentence(run_in_two, tmp
     assert codes == [2, -signal.SIGKILL]
     assert "another process of the run has ended without an error" in first["printed"]
     assert f"is kept in {tmp_path / 'run'}" in first["printed"]
-    assert first["time"] - (tmp_path / "broken").stat().st_mtime < 20
+    assert first["time"] - (tmp_path / "broken").stat().st_mtime < SOON
