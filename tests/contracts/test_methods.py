@@ -53,7 +53,8 @@ def recipe_with(tiny, name, number, *overrides):
     labels = ", labelled: false" if unknown else ""
     first, second = ("dressed", "dressed_other") if name == "cal" else ("market1501", "other")
     return tiny(
-        f"stages=[{{train: [{first}], epochs: 1, iterations: 2}}, {{train: [{second}], epochs: 1, iterations: 3{labels}}}]",
+        f"stages=[{{train: [{first}], epochs: 1, iterations: 2}}, "
+        f"{{train: [{second}], epochs: 1, iterations: 3{labels}}}]",
         "evaluate=[]", f"method={json.dumps({name: told, **beside})}",
         *(["model.stripes=2"] if name in ("pplr", "ssg") else []),
         f"data.sampler.identities={2 if unknown else 3}", *overrides,
