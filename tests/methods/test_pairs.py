@@ -184,7 +184,13 @@ TOGETHER = {
 }
 
 
-@pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER)
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(TOGETHER["mean teacher"], id="mean teacher", marks=pytest.mark.slow),
+        pytest.param(TOGETHER["memory"], id="memory"),
+    ],
+)
 def test_a_run_killed_after_any_hook_of_the_end_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch, names):
     unknown = ", labelled: false, iterations: 1" if "mmt" in names else ""
     recipe = tiny(
