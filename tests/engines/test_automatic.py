@@ -18,19 +18,11 @@ from passerby.engines.speeds import keep_speeds, read_speeds
 from passerby.errors import UserError
 from passerby.exporting import parity
 from passerby.inference.embed import masked_view
-from passerby.models.embedder import Embedder, save_embedder
+from passerby.models.embedder import Embedder
 from tests.onnx_graphs import write_graph
 
 BF16, RUNTIME, OPENVINO = Candidate("torch", "bf16"), Candidate("onnxruntime", "float32"), Candidate("openvino", "bf16")
 SECONDS = {EXACT: 0.1, BF16: 0.05, RUNTIME: 0.2, OPENVINO: 0.02}
-
-
-@pytest.fixture(scope="module")
-def file(tiny, tmp_path_factory):
-    recipe, file = tiny("input.size=[64,48]"), tmp_path_factory.mktemp("model") / "embedder.safetensors"
-    torch.manual_seed(0)
-    save_embedder(Embedder(recipe.model, recipe.input), file, recipe=recipe.dump())
-    return file
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import passerby
 from passerby.device import InferenceSettings
@@ -12,18 +11,9 @@ from passerby.encoders import load_model
 from passerby.engines import choose_engine, quantised
 from passerby.engines.quantised import INT8, QuantisedModel, load_int8
 from passerby.errors import UserError
-from passerby.models.embedder import Embedder, save_embedder
 from tests.onnx_graphs import write_graph
 
 WANTED = InferenceSettings(device="cpu", engine="auto", precision="int8")
-
-
-@pytest.fixture(scope="module")
-def file(tiny, tmp_path_factory):
-    recipe, file = tiny("input.size=[32,16]"), tmp_path_factory.mktemp("model") / "embedder.safetensors"
-    torch.manual_seed(0)
-    save_embedder(Embedder(recipe.model, recipe.input), file, recipe=recipe.dump())
-    return file
 
 
 @pytest.fixture(scope="module")
