@@ -124,8 +124,16 @@ def _at(data, path):
     return data
 
 
+STRUCTURES = ("baseline", "clipreid", "lifelong", "unlabelled")
+"""Of the shipped recipes, one of each kind: one stage, stages of their own losses, many stages, and no labels."""
+
+
 @pytest.mark.parametrize(
-    "name", [*NAMES, "uda/msmt17_market1501-mmt", "lwf/ibn_b_resnet50-05", "ebll/ibn_a_resnet50-09"]
+    "name",
+    [
+        *(pytest.param(name, marks=() if name in STRUCTURES else pytest.mark.slow) for name in NAMES),
+        *("uda/msmt17_market1501-mmt", "lwf/ibn_b_resnet50-05", "ebll/ibn_a_resnet50-09"),
+    ],
 )
 def test_an_override_of_a_dumped_recipe_reaches_the_stages_as_it_does_in_the_recipe(name, tmp_path):
     file = tmp_path / "recipe.yaml"
