@@ -1,7 +1,7 @@
 """What many tests share: a tiny site of coloured people, a tiny recipe, one thread so that times and bits repeat."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -79,6 +79,13 @@ def _nothing_is_timed(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         monkeypatch.setattr("passerby.training.probe.measure", lambda steps, **_: [1.0] * len(steps))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of report pages empty: drawing them takes a second, and tests of words need none of them."""
+    empty = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+    monkeypatch.setattr("passerby.report.figure_files.svg_text", lambda _figure: empty)
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6 people to learn from (2 cameras x 4 images) and 4 others to test on (8 query, 24 gallery images)."""
@@ -139,6 +146,13 @@ def tiny(tiny_file: Path):
         return load_recipe(str(tiny_file), overrides)
 
     return make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for doctests in the package only: looking through all tests takes 13 s of each worker."""
+    collectors = yield
+    return [each for each in collectors if not type(each).__name__.startswith("Doctest")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

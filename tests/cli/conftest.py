@@ -9,6 +9,11 @@ import pytest
 from tests.cli.invoking import TINY, paint, run
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(undrawn: None) -> None:
+    """Most runs of the tests of commands end with a report; that of `trained` is drawn."""
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight people to learn and five to find, two cameras, in the Market-1501 layout."""

@@ -86,7 +86,11 @@ def watch_teacher(found):
     return attach
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(case, marks=pytest.mark.slow if case[1] else ()) for case in CASES],
+    ids=["-".join(map(str, case)) for case in CASES],
+)
 def pair(request, tiny, tmp_path_factory):
     """Two runs of a method with the same seed: one that went through, one that was broken off."""
     name, number = request.param

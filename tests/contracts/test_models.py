@@ -113,6 +113,8 @@ DRAWN = [
     ("resnext50_32x4d", "b", "se", "single"),
 ]
 """Blocks whose shapes and names alone are looked at, without memory or arithmetic."""
+LARGE = ("resnet101", "resnext101_32x8d", "resnet152")
+"""Their blocks are those of smaller ResNets, more of them."""
 PEOPLE_SIZE = (256, 128)
 WHOLE = {
     **dict.fromkeys(("osnet_x1_0", "osnet_ibn_x1_0", "osnet_ain_x1_0"), (512, 16, 8)),
@@ -153,7 +155,10 @@ def test_blocks_learn_and_come_back_from_one_file(blocks, tmp_path):
     torch.testing.assert_close(one.after_neck[:1], alone.after_neck, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("blocks", DRAWN, ids="-".join)
+@pytest.mark.parametrize(
+    "blocks",
+    [pytest.param(each, id="-".join(each), marks=pytest.mark.slow if each[0] in LARGE else ()) for each in DRAWN],
+)
 def test_blocks_fit_into_every_resnet(blocks):
     with torch.device("meta"):
         embedder = make_with_blocks(*blocks)

@@ -26,6 +26,8 @@ from passerby.training.run_log import MetricRecord
 from passerby.types import Embeddings
 from tests.report.conftest import plain_recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, -1, -1])
 TRUTH = np.array([5, 5, 5, 9, 7, 7, 7, 8, 8, 8, 8, -1])
 COUNT = len(LABELS)

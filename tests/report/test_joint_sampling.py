@@ -2,11 +2,15 @@
 
 import re
 
+import pytest
+
 from passerby.report.joint_sampling import DrawnShare, shares
 from passerby.report.page import write_report
 from passerby.training import run_log
 from passerby.training.run_log import DrawnRecord, EpochRecord
 from tests.report.conftest import plain_recipe, write_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def epoch(number, drawn, stage=1):

@@ -15,6 +15,8 @@ from passerby.training.lifelong_results import lifelong_results_json, read_lifel
 from tests.report.conftest import plain_recipe, write_run
 from tests.training.test_lifelong_results import RECORDS, STAGES, TESTED, stage
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def write_course(folder, *, records=RECORDS, stages=STAGES, plaza=0.0):
     """Write a run folder of three stages; `plaza` is added to its mAP after the first one."""

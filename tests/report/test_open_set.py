@@ -11,6 +11,8 @@ from passerby.report.open_set import open_set_curve, read_open_set
 from passerby.report.page import write_report
 from tests.report.conftest import write_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def scored(tmp_path):

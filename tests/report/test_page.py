@@ -20,6 +20,8 @@ from passerby.report.pair_distances import count_pairs
 from passerby.report.projection import camera_pull, project
 from tests.report.conftest import PEOPLE, plain_recipe, write_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Page(HTMLParser):
     """Collects what a page refers to, its text, and its open tags."""
