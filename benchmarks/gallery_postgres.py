@@ -1,9 +1,10 @@
-"""Times and recall of a gallery in PostgreSQL, exact and by the HNSW index, against numpy on vectors in memory.
+"""Times and recall of a gallery in PostgreSQL, exact and by the HNSW index, against numpy and faiss in memory.
 
 python benchmarks/gallery_postgres.py postgresql://postgres@127.0.0.1/postgres --rows 100000
 
 The gallery `benchmark` of that database is made and filled if it is not there, which is timed too. Alternatives take
 turns, so that other work on the machine meets all of them; a ratio is the median over turns of the quotient to numpy.
+faiss (`IndexFlatIP`) takes part where it is installed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 import numpy as np
@@ -102,6 +105,24 @@ def by_pgvector(gallery: PostgresGallery, queries: Floats, *, breadth: int, iter
 Way = Callable[[Floats], Ints]
 
 
+def by_faiss(stored: Floats, groups: Sequence[Ints | None]) -> list[dict[str, Way]]:
+    """Return, for each group of rows (None = all), the search by faiss in one flat index; none without faiss."""
+    if find_spec("faiss") is None:
+        return [{} for _ in groups]
+    faiss = import_module("faiss")
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexFlatIP(stored.shape[1])
+    index.add(stored)
+
+    def way(rows: Ints | None) -> Way:
+        if rows is None:
+            return lambda each: cast("Ints", index.search(each, TOP)[1])
+        chosen = faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))
+        return lambda each: cast("Ints", index.search(each, TOP, params=chosen)[1])
+
+    return [{"faiss, flat": way(rows)} for rows in groups]
+
+
 def measure(title: str, reference: Way, ways: dict[str, Way], queries: Floats, *, turns: int, batch: int) -> None:
     """Print a table: each way in turns with numpy, on queries (turns * batch, D)."""
     seconds: dict[str, list[float]] = {name: [] for name in ("numpy", *ways)}
@@ -157,9 +178,11 @@ def main() -> None:
     prepare(gallery, vectors, memory=options.memory)
     queries = make_queries(vectors, 100 * options.turns)
     stored = vectors.astype(np.float16).astype(np.float32)
+    del vectors
     red = np.flatnonzero([is_red(row) for row in range(len(stored))])
     camera = np.arange(7, len(stored), CAMERAS)
     at_camera = Where(cameras=("camera-7",))
+    flat, flat_camera, flat_red = by_faiss(stored, (None, camera, red))
 
     def exact(where: Where = EVERYTHING) -> Way:
         return lambda each: gallery.search(each, top=TOP, where=where).id
@@ -171,14 +194,15 @@ def main() -> None:
         return lambda each: by_pgvector(gallery, each, breadth=breadth, iterative=iterative)
 
     breadths = (100, 200, 400, 1000) if options.memory else ()
-    ways = {"exact": exact(), **{f"index, breadth {size}": by_index(size) for size in breadths}}
+    ways = flat | {"exact": exact(), **{f"index, breadth {size}": by_index(size) for size in breadths}}
     measure("One query", lambda each: nearest(stored, each), ways, queries, turns=options.turns, batch=1)
-    ways = {"exact": exact(), **{f"index, breadth {size}": by_index(size) for size in breadths[1:2]}}
     measure("100 queries", lambda each: nearest(stored, each), ways, queries, turns=min(3, options.turns), batch=100)
-    ways = {"exact": exact(at_camera)}
+    ways = flat_camera | {"exact": exact(at_camera)}
+    if options.memory:
+        ways["index, breadth 200"] = by_index(200, at_camera)
     title = "One query, 1 % of the rows by camera"
     measure(title, lambda each: camera[nearest(stored[camera], each)], ways, queries, turns=options.turns, batch=1)
-    ways = {"exact": exact(RARE)}
+    ways = flat_red | {"exact": exact(RARE)}
     if options.memory:
         ways |= {
             "index, breadth 200": by_index(200, RARE),

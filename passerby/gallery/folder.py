@@ -11,9 +11,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,12 @@ from passerby.errors import UserError
 from passerby.files import reason
 from passerby.gallery.gallery import GalleryInfo, require_conditions, require_model
 from passerby.gallery.inspecting import describe_folder, find_faults
-from passerby.gallery.rows import EVERYTHING, GalleryRows, Hits, Where
-from passerby.gallery.scan import NearestRows, ShardPart, search_parts
-from passerby.gallery.shards import ROWS_PER_SHARD, Halves, Shard, ShardFiles
-from passerby.gallery.stored_rows import insert_rows, parts_of, rows_at, select_rows, to_halves, with_thumbnails
+from passerby.gallery.mapping import Halves
+from passerby.gallery.rows import EVERYTHING, GalleryRows, Hits, Where, require_length
+from passerby.gallery.scan import NearestRows, search_parts
+from passerby.gallery.selecting import Selection, selection_of
+from passerby.gallery.shards import ROWS_PER_SHARD, Shard, ShardFiles
+from passerby.gallery.stored_rows import insert_rows, rows_at, select_rows, to_halves, with_thumbnails
 from passerby.gallery.tables import (
     WAIT,
     conditions,
@@ -46,7 +47,6 @@ from passerby.gallery.tidying import (
     erase_pending,
     is_worth_compacting,
     new_file,
-    read_holes,
     read_shards,
     recover,
 )
@@ -56,15 +56,6 @@ SHARDS = "vectors"
 """Name of the folder of shards."""
 ATTEMPTS = 20
 """How often a search is repeated because rows were removed in the middle of it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """Rows that are searched, and the state of the gallery in which they are: removals make another state."""
-
-    generation: int
-    dimensions: int
-    parts: tuple[ShardPart, ...]
 
 
 class FolderGallery:
@@ -105,6 +96,7 @@ class FolderGallery:
 
     def close(self) -> None:
         """Let go of the file; see `Gallery`."""
+        self.files.keep_mapped([])
         if self._process == os.getpid():
             self._connection.close()
 
@@ -200,6 +192,7 @@ class FolderGallery:
             replaced = compact(connection, self.files)
             if replaced:
                 next_number(connection, "generation", 1)
+                self.files.keep_mapped(read_shards(connection))
         for file in replaced:
             self.files.wipe(file)
 
@@ -248,7 +241,7 @@ class FolderGallery:
             selection = self.select(where)
             require_length(vectors, selection.dimensions)
             try:
-                nearest = search_parts(selection.parts, vectors, top=top)
+                nearest = search_parts(selection.parts, vectors, top=top, opener=self.files.open_rows)
             except FileNotFoundError:  # a shard was replaced by a compaction
                 continue
             hits = self.hits(selection, nearest)
@@ -258,17 +251,8 @@ class FolderGallery:
 
     def select(self, where: Where = EVERYTHING) -> Selection:
         """Return the rows that a search looks at, as parts of shards, which any process on this machine may search."""
-        end, values = conditions(where)
         with self._using() as connection, snapshot(connection):
-            shards, dimensions = read_shards(connection), dimensions_of(connection)
-            generation = read_generation(connection)
-            if where:
-                lines = connection.execute(f"SELECT position FROM rows{end} ORDER BY position", values)
-                positions = np.fromiter((line[0] for line in lines), np.int64)
-            else:
-                positions = _all_but(read_holes(connection), shards)
-        parts = tuple(parts_of(positions, self.files, shards, dimensions=dimensions))
-        return Selection(generation, dimensions, parts)
+            return selection_of(connection, self.files, where)
 
     def hits(self, selection: Selection, nearest: NearestRows) -> Hits | None:
         """Return the rows of an answer, or None where rows were removed since the selection."""
@@ -342,29 +326,6 @@ def _make(folder: Path) -> None:
         (folder / SHARDS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {reason(error)}") from error
-
-
-def _all_but(holes: Ints, shards: Sequence[Shard]) -> Ints:
-    """Return all positions of shards, ascending, without some."""
-    if not shards:
-        return np.empty(0, np.int64)
-    positions = np.concatenate([shard.first + np.arange(shard.count) for shard in shards])
-    return np.setdiff1d(positions, holes, assume_unique=True) if len(holes) else positions
-
-
-def require_length(vectors: Floats, dimensions: int) -> None:
-    """Refuse vectors of another length than those of a gallery.
-
-    Args:
-        vectors: (N, D).
-        dimensions: of the gallery; 0 = it has no vector yet.
-
-    Raises:
-        UserError: the two differ.
-
-    """
-    if dimensions and vectors.shape[1] != dimensions:
-        raise UserError(f"the gallery holds vectors of {dimensions} numbers, and these have {vectors.shape[1]}")
 
 
 def open_folder(place: str, *, model_stamp: str | None = None, create: bool = False) -> FolderGallery:

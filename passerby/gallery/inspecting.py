@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from passerby.gallery.gallery import AuditLine, GalleryInfo
-from passerby.gallery.shards import Shard, ShardFiles, open_rows, slot_of
+from passerby.gallery.mapping import open_rows
+from passerby.gallery.shards import Shard, ShardFiles, slot_of
 from passerby.gallery.stored_rows import checksum
 from passerby.gallery.tables import dimensions_of, read_meta
 from passerby.gallery.tidying import read_shards

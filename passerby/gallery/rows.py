@@ -186,3 +186,18 @@ class Hits:
         present = self.id[query] != UNKNOWN
         places = np.searchsorted(self.rows.id, self.id[query][present])
         return self.rows.select(places), self.similarity[query][present]
+
+
+def require_length(vectors: Floats, dimensions: int) -> None:
+    """Refuse vectors of another length than those of a gallery.
+
+    Args:
+        vectors: (N, D).
+        dimensions: of the gallery; 0 = it has no vector yet.
+
+    Raises:
+        UserError: the two differ.
+
+    """
+    if dimensions and vectors.shape[1] != dimensions:
+        raise UserError(f"the gallery holds vectors of {dimensions} numbers, and these have {vectors.shape[1]}")

@@ -1,4 +1,6 @@
-"""The exact search: a matrix product over the float16 vectors of a shard, block by block, and the largest of a row.
+"""The exact search: similarities of queries to the float16 vectors of a shard, and the largest of each query.
+
+Few queries are compared with the vectors as they are, many by a product of matrices, block by block in float32.
 
 Shards are searched one by one or by several processes; `merge_nearest` joins their answers, in any case to the same
 result. Similarities are products of float32: of the query of unit length and the stored vector as it is.
@@ -16,7 +18,8 @@ import numpy as np
 import torch
 
 from passerby.distances.nearest import smallest
-from passerby.gallery.shards import Halves, open_rows, runs
+from passerby.gallery.mapping import Halves, open_rows, runs
+from passerby.gallery.products import FEW, few_products
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
 
@@ -69,6 +72,8 @@ class NearestRows:
     similarity: Floats
 
 
+OpenRows = Callable[..., Halves]
+"""As `mapping.open_rows`."""
 PartsSearch = Callable[[Sequence[ShardPart], Floats, int], Sequence[NearestRows]]
 """Maps parts, vectors (Q, D) of unit length and K to answers of parts or groups of them, in order."""
 
@@ -85,50 +90,54 @@ def parts_searched_by(search: PartsSearch) -> Iterator[None]:
         _SEARCH.reset(token)
 
 
-def search_parts(parts: Sequence[ShardPart], vectors: Floats, *, top: int) -> NearestRows:
+def search_parts(parts: Sequence[ShardPart], vectors: Floats, *, top: int, opener: OpenRows = open_rows) -> NearestRows:
     """Search parts one after another with the threads that the load allows; see `search_part`."""
     if (search := _SEARCH.get()) is not None:
         return merge_nearest(search(parts, vectors, top), count=len(vectors), top=top)
     with torch.inference_mode(), inference_threads("cpu"):
-        return merge_nearest([search_part(part, vectors, top=top) for part in parts], count=len(vectors), top=top)
+        answers = [search_part(part, vectors, top=top, opener=opener) for part in parts]
+        return merge_nearest(answers, count=len(vectors), top=top)
 
 
-def search_part(part: ShardPart, vectors: Floats, *, top: int) -> NearestRows:
+def search_part(part: ShardPart, vectors: Floats, *, top: int, opener: OpenRows = open_rows) -> NearestRows:
     """Find the K = min(top, rows) rows of a part that are most like each query.
 
     Args:
         part: rows of one shard.
         vectors: (Q, D) of unit length.
         top: answers per query at most.
+        opener: maps the file.
 
     Raises:
         FileNotFoundError: the file was replaced since the part was made.
         UserError: the file is too short.
 
     """
-    rows = open_rows(part.path, part.count, part.dimensions, slots=part.slots)
+    rows = opener(part.path, part.count, part.dimensions, slots=part.slots)
     count = min(top, len(part))
     position = np.empty((len(vectors), count), np.int64)
     similarity = np.empty((len(vectors), count), np.float32)
     for start in range(0, len(vectors), QUERIES):
         chunk = slice(start, start + QUERIES)
-        products = _negated_products(rows, part.slots, torch.from_numpy(vectors[chunk]))
-        places, values = smallest(products, count)
+        products = _negated_products(rows, part.slots, vectors[chunk])
+        places, values = smallest(torch.from_numpy(products), count)
         position[chunk], similarity[chunk] = part.positions(places), -values
     return NearestRows(position, similarity)
 
 
-def _negated_products(rows: Halves, slots: Ints | None, queries: torch.Tensor) -> torch.Tensor:
+def _negated_products(rows: Halves, slots: Ints | None, queries: Floats) -> Floats:
     """Return the negated similarities (Q, S) of queries (Q, D) to all or some rows."""
-    negated = -queries
+    if len(queries) <= FEW:
+        return few_products(rows, slots, queries)
+    negated = torch.from_numpy(-queries)
     count = len(rows) if slots is None else len(slots)
-    products = torch.from_numpy(np.empty((len(queries), count), np.float32))
+    products = np.empty((len(queries), count), np.float32)
     block = torch.from_numpy(np.empty((min(BLOCK_ROWS, count), rows.shape[1]), np.float32))
     for start in range(0, count, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, count)
         halves = rows[start:stop] if slots is None else chosen_rows(rows, slots[start:stop])
         part = block[: stop - start].copy_(torch.from_numpy(halves))
-        torch.mm(negated, part.T, out=products[:, start:stop])
+        torch.mm(negated, part.T, out=torch.from_numpy(products)[:, start:stop])
     return products
 
 

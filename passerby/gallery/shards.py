@@ -7,27 +7,22 @@ is the rest of an addition that was killed, and the next writer cuts it off.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from passerby.errors import UserError
 from passerby.files import reason
+from passerby.gallery.mapping import Halves, KeptShards, runs
 from passerby.types import Ints
 
 ROWS_PER_SHARD = 1 << 16
 """Rows of a full shard: 64 MiB of 512 dimensions."""
 
-Halves = npt.NDArray[np.float16]
-
-NEAR = 16
-"""Rows between two that are read, up to which those between are read too."""
 _WIPE_BYTES = 1 << 22
 
 
@@ -67,6 +62,7 @@ class ShardFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._mapped = KeptShards()
 
     def path(self, shard: Shard) -> Path:
         """Return the file of a shard."""
@@ -128,53 +124,20 @@ class ShardFiles:
             UserError: the file is too short or cannot be read.
 
         """
-        return open_rows(self.path(shard), shard.count, dimensions, slots=slots)
+        return self.open_rows(self.path(shard), shard.count, dimensions, slots=slots)
+
+    def open_rows(self, path: Path, count: int, dimensions: int, *, slots: Ints | None = None) -> Halves:
+        """Return rows of a file as `mapping.open_rows` does; the mapping is kept for the next time."""
+        return self._mapped.open_rows(path, count, dimensions, slots=slots)
+
+    def keep_mapped(self, shards: Sequence[Shard]) -> None:
+        """Let go of the mappings of all other shards."""
+        self._mapped.keep_only({self.path(shard) for shard in shards})
 
     def strays(self, shards: list[Shard]) -> list[str]:
         """Return the names of files that are none of the shards."""
         named = {shard.file for shard in shards}
         return sorted(path.name for path in self.folder.glob("*.f16") if path.name not in named)
-
-
-def open_rows(path: Path, count: int, dimensions: int, *, slots: Ints | None = None) -> Halves:
-    """Return the first rows (count, D) of a file of vectors, mapped; see `ShardFiles.open`.
-
-    Args:
-        path: the file.
-        count: rows that count.
-        dimensions: D.
-        slots: ascending rows that will be read, whose pages alone the system fetches; None = all in their order.
-
-    """
-    size = count * dimensions * 2
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size < size:
-            raise UserError(
-                f"{path} is too short for its {count:,} vectors; the gallery is damaged, see `passerby gallery check`"
-            )
-        # a private copy on writing, as torch takes only arrays that may be written; nothing is
-        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-        if slots is not None and hasattr(os, "posix_fadvise"):
-            # all are asked for before the first is waited for
-            for first, last in runs(slots, gap=NEAR):
-                begin = first * dimensions * 2
-                os.posix_fadvise(file.fileno(), begin, (last - first) * dimensions * 2, os.POSIX_FADV_WILLNEED)
-    if hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_SEQUENTIAL if slots is None else mmap.MADV_RANDOM)
-    return np.frombuffer(mapped, np.float16).reshape(count, dimensions)
-
-
-def runs(slots: Ints, *, gap: int = 0) -> list[tuple[int, int]]:
-    """Return ascending slots as ranges (first, behind the last), across gaps of so many others at most.
-
-    >>> runs(np.array([1, 2, 3, 7])), runs(np.array([1, 2, 3, 7, 20]), gap=4)
-    ([(1, 4), (7, 8)], [(1, 8), (20, 21)])
-    """
-    if not len(slots):
-        return []
-    starts = np.flatnonzero(np.diff(slots, prepend=slots[0] - gap - 2) > gap + 1)
-    ends = np.append(starts[1:], len(slots)) - 1
-    return [(int(slots[start]), int(slots[end]) + 1) for start, end in zip(starts, ends, strict=True)]
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from passerby.gallery.mapping import Halves
 from passerby.gallery.rows import GalleryRows
-from passerby.gallery.scan import ShardPart, chosen_rows
-from passerby.gallery.shards import Halves, Shard, ShardFiles, shard_of, slot_of
+from passerby.gallery.scan import chosen_rows
+from passerby.gallery.shards import Shard, ShardFiles, shard_of, slot_of
 from passerby.gallery.tables import dimensions_of, in_pieces
 from passerby.types import Doubles, Floats, Ints
 
@@ -114,16 +115,6 @@ def vectors_of(positions: Ints, files: ShardFiles, shards: Sequence[Shard], *, d
             slots = slot_of(positions[chosen])
             vectors[chosen] = files.open(shard, dimensions, slots=np.sort(slots))[slots]
     return vectors
-
-
-def parts_of(positions: Ints, files: ShardFiles, shards: Sequence[Shard], *, dimensions: int) -> Iterator[ShardPart]:
-    """Yield ascending positions as parts of shards."""
-    bounds = np.searchsorted(positions, [[shard.first, shard.first + shard.count] for shard in shards])
-    for shard, (first, last) in zip(shards, bounds.reshape(-1, 2).tolist(), strict=True):
-        if last > first:
-            slots = positions[first:last] - shard.first
-            whole = len(slots) == shard.count
-            yield ShardPart(files.path(shard), shard.count, dimensions, shard.first, None if whole else slots)
 
 
 def moved_vectors(shards: Sequence[tuple[Shard, Ints]], files: ShardFiles, *, dimensions: int) -> Halves:

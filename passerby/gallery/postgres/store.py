@@ -13,7 +13,6 @@ import numpy as np
 
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
-from passerby.gallery.folder import require_length
 from passerby.gallery.gallery import AuditLine, GalleryInfo, require_conditions, require_model
 from passerby.gallery.postgres.address import Address
 from passerby.gallery.postgres.connection import GallerySession
@@ -27,7 +26,7 @@ from passerby.gallery.postgres.stored_rows import (
     stream_vectors,
 )
 from passerby.gallery.postgres.tables import Tables, find_vector_types, one_number, sql_conditions
-from passerby.gallery.rows import EVERYTHING, GalleryRows, Hits, Where
+from passerby.gallery.rows import EVERYTHING, GalleryRows, Hits, Where, require_length
 from passerby.gallery.stored_rows import checksum
 from passerby.types import Floats, Ints, Words
 

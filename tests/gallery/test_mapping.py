@@ -1,0 +1,143 @@
+"""Mappings that a gallery keeps between searches."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from passerby.errors import UserError
+from passerby.gallery import GalleryRows, Where, folder, mapping, open_gallery, products, shards, tidying
+from tests.gallery.tables import MODEL, random_rows, slow_search
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="mappings are kept on POSIX systems only")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A gallery of 100 rows in shards of 32."""
+    for module in (shards, folder, tidying):
+        monkeypatch.setattr(module, "ROWS_PER_SHARD", 32)
+    gallery = open_gallery(tmp_path / "people", model_stamp=MODEL, create=True)
+    gallery.add(random_rows(100))
+    gallery.close()
+    return tmp_path / "people"
+
+
+@pytest.fixture
+def mapped(monkeypatch):
+    """Names of the files that are mapped, in order."""
+    names, map_shard = [], mapping.map_shard
+
+    def record(path, *sizes):
+        names.append(path.name)
+        return map_shard(path, *sizes)
+
+    monkeypatch.setattr(mapping, "map_shard", record)
+    return names
+
+
+def test_a_second_search_maps_nothing_anew(place, mapped):
+    gallery = open_gallery(place)
+    query = random_rows(100).vectors[5:6]
+    first = gallery.search(query, top=9)
+    count = len(mapped)
+    for where in (Where(), Where(cameras=("yard",))):
+        gallery.search(query, top=9, where=where)
+    assert len(mapped) == count == 4
+    assert gallery.search(query, top=9).id.tolist() == first.id.tolist()
+
+
+def test_additions_of_another_process_are_seen(place, mapped):
+    reader, writer = open_gallery(place), open_gallery(place)
+    reader.search(random_rows(1).vectors, top=1)
+    added = random_rows(2, seed=9)
+    ids = writer.add(added)
+    assert reader.search(added.vectors, top=1).id[:, 0].tolist() == ids.tolist()
+    assert mapped.count(mapped[3]) == 2  # the shard that grew
+
+
+def test_a_kept_mapping_shows_what_another_process_erased(place):
+    reader, writer = open_gallery(place), open_gallery(place)
+    rows = random_rows(100)
+    reader.search(rows.vectors[:1], top=3)
+    (first, *others) = list(reader.files._mapped._kept.values())
+    trace = rows.vectors[4].astype(np.float16).tobytes()
+    assert trace in first.mapped[:]
+    writer.delete(Where(ids=(4,)))
+    assert trace not in first.mapped[:]
+    assert not first.rows[4].any()
+    writer.forget(Where(ids=(5,)))
+    assert not any(first.rows.any(axis=1))  # replaced by another file, and overwritten as a whole
+    assert 4 not in reader.search(rows.vectors[4:5], top=100).id
+    assert first.mapped not in [each.mapped for each in reader.files._mapped._kept.values()]
+    assert len(others) == 3
+
+
+def test_a_replaced_file_is_let_go(place):
+    def open_files():
+        return [name for name in map(os.readlink, descriptors()) if "deleted" in name and str(place) in name]
+
+    def descriptors():
+        return [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd") if _is_link(number)]
+
+    def _is_link(number):
+        return os.path.lexists(f"/proc/self/fd/{number}")
+
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("no /proc")
+    gallery = open_gallery(place)
+    gallery.search(random_rows(1).vectors, top=1)
+    gallery.forget(Where(ids=(5, 40)))
+    assert open_files() == []
+    gallery.search(random_rows(1).vectors, top=1)
+    other = open_gallery(place)
+    other.forget(Where(ids=(50,)))
+    assert len(open_files()) == 1
+    gallery.close()
+    assert open_files() == []
+
+
+def test_a_file_that_was_cut_is_refused_although_it_is_mapped(place):
+    gallery = open_gallery(place)
+    gallery.search(random_rows(1).vectors, top=1)
+    (path, *_) = sorted((place / "vectors").iterdir())
+    os.truncate(path, 100)
+    with pytest.raises(UserError, match="is too short for its 32 vectors"):
+        gallery.search(random_rows(1).vectors, top=1)
+
+
+@pytest.mark.parametrize("chosen", [None, np.array([0, 3, 4, 59])], ids=["all", "some"])
+def test_products_of_few_queries(chosen):
+    generator = np.random.default_rng(0)
+    rows = (generator.standard_normal((60, 70)) * 10.0 ** generator.integers(-7, 0, (60, 70))).astype(np.float16)
+    queries = generator.standard_normal((3, 70)).astype(np.float32)
+    expected = -queries.astype(np.float64) @ rows.astype(np.float64).T
+    found = products.few_products(rows, chosen, queries)
+    np.testing.assert_allclose(found, expected if chosen is None else expected[:, chosen], rtol=1e-5, atol=1e-7)
+
+
+def test_every_finite_float16_is_read_exactly():
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)][:, None]
+    found = products.few_products(halves, None, np.ones((1, 1), np.float32))
+    np.testing.assert_array_equal(-found[0], halves[:, 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_equal_vectors_have_equal_similarities_in_order_of_their_ids(place, count):
+    gallery = open_gallery(place)
+    row = random_rows(1, seed=3).vectors.repeat(70, axis=0)
+    ids = gallery.add(GalleryRows(row))
+    hits = gallery.search(row[:count], top=70)
+    assert hits.id.tolist() == [ids.tolist()] * count
+    assert len(np.unique(hits.similarity)) == 1
+
+
+def test_few_and_many_queries_find_the_same_rows(place):
+    gallery, rows = open_gallery(place), replace(random_rows(100), id=np.arange(100))
+    queries = np.random.default_rng(1).standard_normal((8, 16)).astype(np.float32)
+    together = gallery.search(queries, top=7)
+    ids, _ = slow_search(rows, queries, top=7)
+    one_by_one = np.concatenate([gallery.search(query[None], top=7).id for query in queries])
+    assert one_by_one.tolist() == together.id.tolist() == ids.tolist()
