@@ -1,6 +1,7 @@
 """Exact search in a gallery of a million vectors, against numpy, faiss and what else can hold one.
 
     python benchmarks/gallery.py --rows 1000000
+    python benchmarks/gallery.py --rows 1000000 --warm --turns 9
 
 A gallery of random unit vectors is made in a folder. Then each engine finds the 100 most similar rows, in processes
 of its own: for one query, for a batch of 100, and for one query among the rows of one camera of 100 (filter 1 %).
@@ -9,7 +10,8 @@ libraries opens them and answers one query; it pays for reading the disk, and fo
 Warm: the median of the following queries in the same process. Engines take turns, so that other work on the machine
 meets all of them; medians of the turns and ratios within a turn are printed. Memory: the most that the process held
 beyond its libraries; pages of mapped files, which the system takes back when it needs them, count apart. Answers are
-compared with a float64 product.
+compared with a float64 product. With `--warm` all engines are in one process and take turns with each query; ratios to
+numpy are medians over the turns, and numpy and faiss share one array.
 
 | engine | holds |
 |---|---|
@@ -146,8 +148,8 @@ def _largest(products: np.ndarray) -> np.ndarray:
     return np.take_along_axis(part, order, axis=1)
 
 
-def _numpy(place: Path) -> Search:
-    opened: list = []
+def _numpy(place: Path, opened: list | None = None) -> Search:
+    opened = [] if opened is None else opened
 
     def search(queries: np.ndarray, filtered: bool) -> np.ndarray:
         if not opened:
@@ -179,10 +181,10 @@ def _numpy_mapped(place: Path) -> Search:
     return search
 
 
-def _faiss(place: Path) -> Search:
+def _faiss(place: Path, opened: list | None = None) -> Search:
     import faiss
 
-    opened: list = []
+    opened = [] if opened is None else opened
 
     def search(queries: np.ndarray, filtered: bool) -> np.ndarray:
         if not opened:
@@ -229,6 +231,44 @@ def make_lance(place: Path) -> None:
         table.add(batch)
     table.optimize()
     print(f"lancedb: added in {time.perf_counter() - began:.0f} s")
+
+
+def measure_warm(engines: list[str], place: Path, turns: int) -> None:
+    """Let engines take turns with the same queries in this process, and print a table."""
+    searches = {engine: open_engine(engine, place) for engine in engines if engine not in ("numpy", "faiss")}
+    if "faiss" in engines:
+        import faiss
+
+        faiss.omp_set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count())
+        index = faiss.read_index(str(place / "flat.faiss"))
+        floats = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * DIMENSIONS).reshape(-1, DIMENSIONS)
+        searches |= {"numpy": _numpy(place, [floats]), "faiss": _faiss(place, [index])}
+    else:
+        searches["numpy"] = _numpy(place)
+    queries = unit_vectors(turns * (BATCH + 1), 10**6).astype(np.float32)
+    for name, count, filtered in (("one query", 1, False), ("one query, filter 1 %", 1, True), ("100", BATCH, False)):
+        seconds: dict[str, list[tuple[float, float]]] = {engine: [] for engine in searches}
+        equal = dict.fromkeys(searches, 0)
+        for turn in range(-1, turns if count == 1 else max(3, turns // 3)):  # the first warms up and does not count
+            asked = queries[turn * count :][:count] if turn >= 0 else queries[-count:]
+            answers = {}
+            for engine, search in searches.items():
+                began, ran = time.perf_counter(), time.process_time()
+                answers[engine] = search(asked, filtered)
+                seconds[engine].append((time.perf_counter() - began, time.process_time() - ran))
+            for engine, answer in answers.items():
+                equal[engine] += int((answer == answers["numpy"]).all())
+        print(f"\n| {name} | ms | ratio to numpy | CPU ms | ratio to numpy | as numpy |\n|---|---|---|---|---|---|")
+        for engine, pairs in seconds.items():
+            own, numpys = np.array(pairs[1:]), np.array(seconds["numpy"][1:])
+            medians, ratios = np.median(own, axis=0), np.median(own / numpys, axis=0)
+            spread = np.quantile(own[:, 1] / numpys[:, 1], [0.25, 0.75])
+            print(
+                f"| {engine} | {1000 * medians[0]:.4g} | {ratios[0]:.2f} | {1000 * medians[1]:.4g} | {ratios[1]:.2f} "
+                f"({spread[0]:.2f} to {spread[1]:.2f}) | {equal[engine]} of {len(pairs)} |",
+                flush=True,
+            )
+    print(f"\nmemory of this process and pages of mapped files, MB: {[round(each / 1024) for each in _memory()]}")
 
 
 def _memory() -> tuple[int, int]:
@@ -293,6 +333,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--place", type=Path, default=Path("/tmp/gallery_benchmark"))
     parser.add_argument("--lancedb", help="a Python with lancedb")
+    parser.add_argument("--warm", action="store_true", help="all engines in one process, warm queries only")
     parser.add_argument("--engines", default="gallery,numpy,numpy-mapped,faiss")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     parser.add_argument("--first", help=argparse.SUPPRESS)
@@ -306,6 +347,9 @@ def main() -> None:
         return
     make(options.place, options.rows, options.lancedb)
     engines = options.engines.split(",") + (["lancedb"] if options.lancedb else [])
+    if options.warm:
+        measure_warm(engines, options.place, options.turns)
+        return
     turns: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
     for _ in range(options.turns):
         for engine in engines:

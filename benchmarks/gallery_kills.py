@@ -38,7 +38,7 @@ PEOPLE_PER_ADDITION, ROWS_PER_PERSON = 4, 5
 ROWS_OF_ADDITION = PEOPLE_PER_ADDITION * ROWS_PER_PERSON
 MODEL = "killed 0123456789abcdef"
 LINES = 6
-"""Lines of a child of which one is chosen; it is killed after that one, so a slow machine gets as far as a quick one."""
+"""Lines of a child, after a random one of which it is killed, so that a slow machine gets as far as a quick one."""
 
 
 def rows_of(person: int) -> GalleryRows:

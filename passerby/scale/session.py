@@ -132,21 +132,29 @@ def local_cluster(ray: Any, *, cores: int | None = None, store_bytes: int | None
         store_bytes: memory that the workers share; None = Ray's choice, 30 % of the machine.
 
     Raises:
-        UserError: it would listen on the network, because Ray was imported before passerby set it up.
+        UserError: it does not start, or would listen on the network, because Ray was imported before passerby set it
+            up.
 
     """
     # its own folder, so that a cluster of the machine is left alone; names of sockets have 107 bytes at most
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
     try:
-        context = ray.init(
-            address="local",
-            num_cpus=cores or count_available(),
-            object_store_memory=store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _temp_dir=folder,
-        )
+        try:
+            context = ray.init(
+                address="local",
+                num_cpus=cores or count_available(),
+                object_store_memory=store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="CRITICAL",
+                _temp_dir=folder,
+            )
+        except Exception as error:  # Ray raises nothing more special where a process of it does not start in time
+            ray.shutdown()
+            raise UserError(
+                f"Ray did not start on this machine ({first_line(error)}); see whether it has free memory and is not "
+                "too busy, and try again"
+            ) from error
         try:
             _require_loopback(context.address_info["node_ip_address"])
             yield
@@ -167,7 +175,7 @@ def _require_loopback(address: str) -> None:
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"--ray {address}: cannot join a Ray cluster ({first_line(error)})") from error
     try:

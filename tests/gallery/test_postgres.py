@@ -166,13 +166,15 @@ def test_no_byte_of_forgotten_rows_stays_in_any_file_of_the_server(server, place
     names = np.array([f"who-{row % 30}" for row in range(300)])
     paths = np.array([f"{name}/{row}.jpg" for row, name in enumerate(names)])
     jpegs = tuple(f"JPEG of {path}".encode() for path in paths)
-    rows = replace(random_rows(300, dimensions=64), identity=names, path=paths, thumbnails=jpegs)
+    times = 1.7e9 + np.random.default_rng(0).uniform(0, 1e6, 300)
+    rows = replace(random_rows(300, dimensions=64), identity=names, path=paths, thumbnails=jpegs, time=times)
     rows = replace(rows, id=gallery.add(rows))
     gallery.build_index()
-    server.execute(f"ANALYZE {gallery.tables.name}")
+    server.execute("ANALYZE")
     where = Where(identities=("who-23",))
     gone = np.flatnonzero(chosen(rows, where))
     traces = [b"who-23", *(rows.vectors[row].astype(np.float16).tobytes() for row in gone)]
+    traces += [time.tobytes() for time in times[gone]]
     present = server.files_with(traces)
     assert len(present) >= 4, present  # the table, its index, the thumbnails and the log
     assert gallery.forget(where) == len(gone)
@@ -180,6 +182,17 @@ def test_no_byte_of_forgotten_rows_stays_in_any_file_of_the_server(server, place
     assert server.files_with(traces) == []
     (line,) = gallery.info().audit
     assert (line.count, line.kinds) == (len(gone), "identities")
+
+
+def test_the_server_has_no_statistics_of_single_values(server, place):
+    gallery, _ = filled(place)
+    gallery.set_policy(1e9)
+    server.execute("ANALYZE")
+    statement = "SELECT tablename, attname FROM pg_stats WHERE tablename LIKE %s ORDER BY 1, 2"
+    with gallery.session.using() as connection:
+        lines = connection.execute(statement, (f"{gallery.tables.name}%",)).fetchall()
+    name = gallery.tables.name
+    assert lines == [(name, "camera"), (f"{name}_meta", "key"), (f"{name}_meta", "value")]
 
 
 def test_what_is_too_old_is_forgotten_with_the_next_addition(place):

@@ -1,8 +1,8 @@
 """The tables of a gallery in a database: how they are made and checked, and conditions as SQL.
 
 A gallery `plaza` is the tables `plaza` (one line per row), `plaza_thumbnails`, `plaza_audit` and `plaza_meta` (format,
-model, dimensions, policy, next id). The server collects no statistics of what may be personal, as these would be
-copies of values in another table, which outlive the rows.
+model, dimensions, policy, next id). The server collects no statistics but those of cameras: they hold single values,
+such as times, in a table of the system, where they outlive the rows and only a superuser could overwrite them.
 """
 
 from __future__ import annotations
@@ -34,14 +34,18 @@ CREATE TABLE {0} (
     identity text NOT NULL, attributes jsonb NOT NULL, vector halfvec NOT NULL
 );
 ALTER TABLE {0}
+    ALTER id SET STATISTICS 0, ALTER time SET STATISTICS 0, ALTER added SET STATISTICS 0, ALTER crc SET STATISTICS 0,
+    ALTER x1 SET STATISTICS 0, ALTER y1 SET STATISTICS 0, ALTER x2 SET STATISTICS 0, ALTER y2 SET STATISTICS 0,
     ALTER path SET STATISTICS 0, ALTER tracklet SET STATISTICS 0, ALTER identity SET STATISTICS 0,
     ALTER attributes SET STATISTICS 0, ALTER vector SET STATISTICS 0;
 CREATE INDEX {0}_camera ON {0} (camera, tracklet);
 CREATE INDEX {0}_time ON {0} (time);
 CREATE INDEX {0}_age ON {0} (COALESCE(time, added));
+ALTER INDEX {0}_age ALTER COLUMN 1 SET STATISTICS 0;
 CREATE INDEX {0}_identity ON {0} (identity) WHERE identity <> '';
 CREATE TABLE {0}_thumbnails (id bigint PRIMARY KEY, jpeg bytea NOT NULL);
-ALTER TABLE {0}_thumbnails ALTER jpeg SET STORAGE EXTERNAL, ALTER jpeg SET STATISTICS 0;
+ALTER TABLE {0}_thumbnails
+    ALTER jpeg SET STORAGE EXTERNAL, ALTER jpeg SET STATISTICS 0, ALTER id SET STATISTICS 0;
 CREATE TABLE {0}_audit (
     number bigint GENERATED ALWAYS AS IDENTITY, time double precision NOT NULL, count bigint NOT NULL,
     kinds text NOT NULL
