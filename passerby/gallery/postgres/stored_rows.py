@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from passerby.gallery.mapping import Halves
 from passerby.gallery.postgres.tables import Tables
 from passerby.gallery.rows import GalleryRows
-from passerby.gallery.shards import Halves
 from passerby.gallery.stored_rows import checksum, to_halves
 from passerby.types import Doubles, Floats, Ints
 
