@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +61,16 @@ def count_available(*, root: Path = Path("/")) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def count_at_present() -> int:
+    """Return `count_available()`, which is looked up once a second: it reads some ten files."""
+    return _count_in_second(int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _count_in_second(_: int) -> int:
+    return count_available()
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -288,7 +299,7 @@ def make_threads(wanted: int | Literal["auto"] = "auto", *, device: str = "cpu",
         return fixed_threads(wanted)
     if any(name in os.environ for name in COUNT_VARIABLES):
         return fixed_threads(torch.get_num_threads())
-    most = max(1, min(torch.get_num_threads(), count_available()) // processes)
+    most = max(1, min(torch.get_num_threads(), count_at_present()) // processes)
     if device != "cpu" or processes > 1:
         return fixed_threads(most)
     return Threads(most, rungs(most), apply=torch.set_num_threads)

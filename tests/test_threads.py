@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from passerby import threads
 from passerby.errors import UserError
 from passerby.inference.onnx import read_onnx
 from passerby.threads import (
@@ -16,6 +17,7 @@ from passerby.threads import (
     ThreadChange,
     Threads,
     bound_spin,
+    count_at_present,
     count_available,
     in_use,
     inference_threads,
@@ -164,12 +166,23 @@ passerby.cli.main()
     assert done.stdout.split() == ["False", SPIN["GOMP_SPINCOUNT"]]
 
 
+def test_the_count_is_looked_up_once_a_second(monkeypatch):
+    counts, second = iter((3, 5)), [10.0]
+    monkeypatch.setattr("passerby.threads.count_available", lambda: next(counts))
+    monkeypatch.setattr("passerby.threads.time.monotonic", lambda: second[0])
+    threads._count_in_second.cache_clear()
+    assert [count_at_present() for _ in range(3)] == [3, 3, 3]
+    second[0] += 1
+    assert count_at_present() == 5
+    threads._count_in_second.cache_clear()
+
+
 @pytest.fixture
 def unset(monkeypatch):
     """An environment that does not say how many threads there are, and four cores."""
     for name in COUNT_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("passerby.threads.count_available", lambda: 4)
+    monkeypatch.setattr("passerby.threads.count_at_present", lambda: 4)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield monkeypatch

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from passerby.threads import count_available
+from passerby.threads import count_at_present
 
 Returned = TypeVar("Returned")
 
@@ -24,7 +24,7 @@ def over_rows(kernel: Callable[[int, int], Returned], count_rows: int, *, ranges
     more ranges than threads, so that one slow range does not hold up the rest. A kernel that returns something large is
     better off with one range per thread.
     """
-    count_threads = min(torch.get_num_threads(), count_available(), count_rows)
+    count_threads = min(torch.get_num_threads(), count_at_present(), count_rows)
     if count_threads <= 1:
         return [kernel(0, count_rows)]
     step = -(-count_rows // (ranges_per_thread * count_threads))

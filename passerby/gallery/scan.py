@@ -19,7 +19,7 @@ import torch
 
 from passerby.distances.nearest import smallest
 from passerby.gallery.mapping import Halves, open_rows, runs
-from passerby.gallery.products import FEW, few_products
+from passerby.gallery.products import FEW, few_products, nearest_of
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
 
@@ -119,25 +119,31 @@ def search_part(part: ShardPart, vectors: Floats, *, top: int, opener: OpenRows 
     similarity = np.empty((len(vectors), count), np.float32)
     for start in range(0, len(vectors), QUERIES):
         chunk = slice(start, start + QUERIES)
-        products = _negated_products(rows, part.slots, vectors[chunk])
-        places, values = smallest(torch.from_numpy(products), count)
+        places, values = _nearest(rows, part.slots, vectors[chunk], count)
         position[chunk], similarity[chunk] = part.positions(places), -values
     return NearestRows(position, similarity)
 
 
-def _negated_products(rows: Halves, slots: Ints | None, queries: Floats) -> Floats:
-    """Return the negated similarities (Q, S) of queries (Q, D) to all or some rows."""
+def _nearest(rows: Halves, slots: Ints | None, queries: Floats, count: int) -> tuple[Ints, Floats]:
+    """Return places (Q, K) among rows and negated similarities (Q, K) of the most similar of all or some rows."""
     if len(queries) <= FEW:
-        return few_products(rows, slots, queries)
-    negated = torch.from_numpy(-queries)
+        return smallest(torch.from_numpy(few_products(rows, slots, queries)), count)
+    products = _negated_products(rows, slots, torch.from_numpy(queries))
+    _, worst = smallest(products, count)
+    return nearest_of(rows, slots, queries, products.numpy(), worst)
+
+
+def _negated_products(rows: Halves, slots: Ints | None, queries: torch.Tensor) -> torch.Tensor:
+    """Return the negated similarities (Q, S) of queries (Q, D) to all or some rows."""
+    negated = -queries
     count = len(rows) if slots is None else len(slots)
-    products = np.empty((len(queries), count), np.float32)
+    products = torch.from_numpy(np.empty((len(queries), count), np.float32))
     block = torch.from_numpy(np.empty((min(BLOCK_ROWS, count), rows.shape[1]), np.float32))
     for start in range(0, count, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, count)
         halves = rows[start:stop] if slots is None else chosen_rows(rows, slots[start:stop])
         part = block[: stop - start].copy_(torch.from_numpy(halves))
-        torch.mm(negated, part.T, out=torch.from_numpy(products)[:, start:stop])
+        torch.mm(negated, part.T, out=products[:, start:stop])
     return products
 
 

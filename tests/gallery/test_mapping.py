@@ -118,14 +118,29 @@ def test_every_finite_float16_is_read_exactly():
     np.testing.assert_array_equal(-found[0], halves[:, 0].astype(np.float32))
 
 
-@pytest.mark.parametrize("count", [1, 4, 5, 9])
+@pytest.mark.parametrize("count", [1, 4, 5, 9, 40])
 def test_equal_vectors_have_equal_similarities_in_order_of_their_ids(place, count):
     gallery = open_gallery(place)
     row = random_rows(1, seed=3).vectors.repeat(70, axis=0)
     ids = gallery.add(GalleryRows(row))
-    hits = gallery.search(row[:count], top=70)
-    assert hits.id.tolist() == [ids.tolist()] * count
-    assert len(np.unique(hits.similarity)) == 1
+    queries = row[:count] + 0.1 * np.random.default_rng(0).standard_normal((count, 16)).astype(np.float32)
+    for top in (11, 70):
+        hits = gallery.search(queries, top=top)
+        assert hits.id.tolist() == [ids[:top].tolist()] * count
+        assert (hits.similarity == hits.similarity[:, :1]).all()
+
+
+def test_the_product_of_matrices_only_chooses(monkeypatch):
+    rows = random_rows(200).vectors.astype(np.float16)
+    queries = random_rows(9, seed=1).vectors
+    noise = np.random.default_rng(0).uniform(-4e-6, 4e-6, (9, 200)).astype(np.float32)
+    rows[50:90] = rows[50]
+    exact = products.few_products(rows, None, queries)
+    noisy = exact + noise
+    places, values = products.nearest_of(rows, None, queries, noisy, np.sort(noisy, axis=1)[:, :12])
+    order = np.argsort(exact, axis=1, kind="stable")[:, :12]
+    assert places.tolist() == order.tolist()
+    assert np.array_equal(values, np.take_along_axis(exact, order, axis=1))
 
 
 def test_few_and_many_queries_find_the_same_rows(place):

@@ -15,6 +15,7 @@ import torch
 from passerby.distances.nearest import smallest
 from passerby.gallery.postgres.stored_rows import HalfVector, fetch_rows, from_binary, stream_vectors, to_binary
 from passerby.gallery.postgres.tables import Tables, sql_conditions
+from passerby.gallery.products import nearest_of
 from passerby.gallery.rows import Hits, Where
 from passerby.threads import inference_threads
 from passerby.types import UNKNOWN, Floats, Ints
@@ -107,7 +108,9 @@ def _nearest_of_stream(
             block = torch.from_numpy(halves).float().T
             for start in range(0, len(vectors), QUERIES):
                 chunk = slice(start, start + QUERIES)
-                places, distances = smallest(torch.mm(negated[chunk], block), min(top, len(numbers)))
+                products = torch.mm(negated[chunk], block)
+                _, worst = smallest(products, min(top, len(numbers)))
+                places, distances = nearest_of(halves, None, vectors[chunk], products.numpy(), worst)
                 if not start:
                     width = best.shape[1]
                     best = np.pad(best, ((0, 0), (0, places.shape[1])))
