@@ -15,6 +15,8 @@ from passerby.types.parts import TABLE_FILE, PartsList
 
 RETRIES = 3
 """How often a block is given out again after its worker ended."""
+RESTARTS = 10
+"""How often a worker is started again. Ray does not count a block as tried whose worker it ended for want of memory."""
 
 
 def embed_parts(
@@ -120,7 +122,7 @@ def _start_actors(ray: Any, workers: Workers, *, most: int) -> list[Any]:
     if most and not count:
         raise UserError(f"the Ray cluster has no {unit}")
     share = {"num_gpus": 1} if unit == "GPU" else {"num_cpus": 1}
-    actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **share)(workers.make)
+    actor = ray.remote(max_restarts=RESTARTS, max_task_retries=RETRIES, **share)(workers.make)
     return [actor.remote(workers.settings) for _ in range(min(count, most))]
 
 

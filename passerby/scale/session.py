@@ -10,8 +10,10 @@ import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from passerby.errors import UserError, first_line
@@ -20,8 +22,10 @@ from passerby.threads import count_available
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_oom_retries": "3",
 }
-"""Variables of every connection: no usage statistics, and no change of the visible GPUs of tasks that ask for none."""
+"""Variables of every connection: no usage statistics, no change of the visible GPUs of tasks that ask for none, and an
+end of the tasks that Ray would else start again for ever as they run out of memory."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes the loopback address as that of its node where this variable turns clusters off, on any system."""
 REACH_SECONDS = 5.0
@@ -61,8 +65,28 @@ def ray_session(address: str) -> Iterator[Any]:
         if ray.is_initialized():
             yield ray
             return
-        with local_cluster(ray) if address == LOCAL else _joined(ray, address):
+        with _quiet(), local_cluster(ray) if address == LOCAL else _joined(ray, address):
             yield ray
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's pages about single failures out of the output of the program within the block.
+
+    They are printed whatever the settings of `ray.init` are; a failure that ends the work is raised in any case.
+    """
+    from ray._private import worker
+
+    name = "print_to_stdstream"
+    printed = getattr(worker, name, None)
+    if printed is None:  # a version of Ray with another name for it, which prints
+        yield
+        return
+    setattr(worker, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(worker, name, printed)
 
 
 @contextlib.contextmanager
@@ -98,16 +122,46 @@ def require_cluster(address: str) -> Any:
         UserError: Ray is not installed, or nothing answers at the address.
 
     """
-    if address == LOCAL:
+    if _is_connected():
+        return require_ray()
+    if address == LOCAL or _is_loopback(_require_answer(find_running() if address == RUNNING else address)):
         os.environ.update(LOOPBACK)
-    ray = require_ray()
-    if address not in (LOCAL, RUNNING):
-        _require_answer(address)
-    return ray
+    return require_ray()
 
 
-def _require_answer(address: str) -> None:
-    """Refuse an address that is none, or at which nothing answers."""
+def _is_connected() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"] is not None and sys.modules["ray"].is_initialized()
+
+
+def find_running() -> str:
+    """Return the HOST:PORT of the cluster that RAY_ADDRESS names, or that `ray start` last joined on this machine.
+
+    Ray itself would go on to look for any process of a cluster, and find that of another command's `--ray local`.
+
+    Raises:
+        UserError: there is none.
+
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        folder = os.environ.get("RAY_TMPDIR") or ("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir())
+        with contextlib.suppress(OSError):
+            address = Path(folder, "ray", "ray_current_cluster").read_text().strip()
+    if not address:
+        raise UserError(
+            "--ray auto: no Ray cluster runs on this machine; start one by `ray start --head`, or use --ray local"
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _require_answer(address: str) -> str:
+    """Return the host of an address; refuse one that is none, or at which nothing answers."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         raise UserError(
@@ -120,6 +174,7 @@ def _require_answer(address: str) -> None:
             f"--ray {address}: no Ray cluster can be reached there ({first_line(error)}); start one by "
             "`ray start --head`, or use --ray local"
         ) from error
+    return host.strip("[]")
 
 
 @contextlib.contextmanager
@@ -174,6 +229,7 @@ def _require_loopback(address: str) -> None:
 
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
+    address = find_running() if address == RUNNING else address
     try:
         ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Mistakes that end work over a cluster with one sentence; no cluster is started for them."""
 
+import contextlib
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,8 +12,10 @@ from PIL import Image
 from passerby.device import AUTOMATIC
 from passerby.encoders import model_stamp
 from passerby.errors import UserError
+from passerby.scale import session
 from passerby.scale.blocks import Workers, cut_blocks
 from passerby.scale.embedding import embed_parts
+from passerby.scale.session import ray_session, require_ray, sentences
 from passerby.scale.worker import BlockWorker, WorkerSettings
 from passerby.types import Embeddings
 from passerby.types.listed import ListedImages
@@ -71,6 +74,55 @@ def test_ranges_of_one_process_are_refused(model, photo):
 def test_a_numbered_gpu_is_refused(model, photo):
     text = flat(refused("embed", model, photo, "--ray", "local", "--device", "cuda:1"))
     assert "Ray gives each worker a GPU of its own" in text
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("OutOfMemoryError", ("1 worker(s) were killed",), "the workers ran out of memory repeatedly; parts that are"),
+        ("ActorDiedError", (), "a worker ended repeatedly (see the logs of the cluster); parts that are written stay"),
+        ("ActorUnavailableError", ("out of memory", None), "a worker ended repeatedly (out of memory); parts that are"),
+        ("ObjectLostError", ("ab", "cd", "ef"), "the Ray cluster failed (ObjectLostError: "),
+    ],
+)
+def test_a_failure_of_the_cluster_is_one_sentence(name, arguments, sentence):
+    ray = require_ray()
+    with pytest.raises(UserError) as caught, sentences(ray):
+        raise getattr(ray.exceptions, name)(*arguments)
+    assert str(caught.value).startswith(sentence)
+    assert str(caught.value).endswith("the same command makes the others")
+    assert "\n" not in str(caught.value)
+
+
+@needs_ray
+def test_a_cluster_that_does_not_start_is_one_sentence(monkeypatch):
+    ray = require_ray()
+
+    def fail(**_):
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(ray, "init", fail)
+    sentence = r"Ray did not start on this machine \(The current node timed out .* try again"
+    with pytest.raises(UserError, match=sentence), ray_session("local"):
+        pass
+
+
+@needs_ray
+def test_what_ray_prints_about_single_failures_is_left_out(monkeypatch, capsys):
+    from ray._private import worker
+
+    @contextlib.contextmanager
+    def cluster(_):
+        worker.print_to_stdstream({"lines": ["Task failed"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+        yield
+
+    printed = worker.print_to_stdstream
+    monkeypatch.setattr(session, "local_cluster", cluster)
+    with ray_session("local"):
+        pass
+    assert worker.print_to_stdstream is printed
+    assert capsys.readouterr() == ("", "")
 
 
 def test_ray_without_an_effect_is_refused(tmp_path):
