@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from passerby.losses.loss import class_means
 from passerby.losses.mix import LossTerm
-from passerby.methods.clustered import Clustered, ClusteredSettings, unit
+from passerby.methods.clustered import unit
 from passerby.methods.memory import moved_rows
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings
+from passerby.methods.taught import Taught, TaughtSettings
 from passerby.types import Batch, Ints, Output, VectorName
 
 if TYPE_CHECKING:
@@ -111,11 +112,11 @@ class MemoryContrast(Method):
         self.memory = self.memory[:0]
 
 
-class ContrastSettings(ClusteredSettings, MemorySettings):
+class ContrastSettings(TaughtSettings, MemorySettings):
     """ClusterContrast (Dai et al., ACCV 2022)."""
 
 
-class Contrast(MemoryContrast, Clustered, settings_class=ContrastSettings):
+class Contrast(MemoryContrast, Taught, settings_class=ContrastSettings):
     """ClusterContrast: a memory of cluster vectors, made anew in each epoch and updated by every batch.
 
     Reference: Dai et al., "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022.

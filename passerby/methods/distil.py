@@ -2,7 +2,8 @@
 
 The teacher only has to run: an ONNX file, an OpenVINO .xml, a model file, or a run folder. It embeds the training
 images of a stage once, without augmentation, and the student learns from augmented ones. No label is used, so an
-unlabelled stage may train with this method alone.
+unlabelled stage may train with this method alone. About half of what the vectors of a teacher differ by is not the
+person but camera and pose; `camera_norm` and `neighbours` take much of it out of the targets.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from passerby.data.transforms import mix_seeds
+from passerby.distances.camera_norm import normalise_cameras
+from passerby.errors import UserError
 from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
 from passerby.methods.distillation import affinity, affinity_divergence, feature_gap
 from passerby.methods.method import Method
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
-from passerby.types import Batch, Output, VectorName
+from passerby.types import Batch, CameraNorm, Output, VectorName
 
 if TYPE_CHECKING:
     from passerby.training.context import MethodContext
 
 FEWEST_RELATED = 3
 """Images in a batch of which distances, relative to their mean, and angles can differ at all."""
+BLOCK = 512
+"""Rows of similarities that are computed at a time."""
 
 
 def distance_gap(teacher: Tensor, student: Tensor) -> Tensor:
@@ -102,6 +107,30 @@ def aligned_vectors(teacher: Tensor, dimension: int, *, seed: int) -> Tensor:
     return centred @ _isometry(dimension, centred.shape[1], seed=seed).to(centred).T
 
 
+def neighbour_means(directions: Tensor, count: int) -> Tensor:
+    """Return the mean (N, D) of each direction and its `count` - 1 most similar ones; of equal ones the first.
+
+    Rows are compared in blocks, so that memory grows with N and not with its square.
+
+    Args:
+        directions: (N, D) of unit length.
+        count: in [1, N]; 1 returns the directions.
+
+    Reference: Arandjelovic and Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012,
+    database-side feature augmentation.
+
+    >>> neighbour_means(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), 2).tolist()
+    [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    """
+    if count == 1:
+        return directions
+    means = [
+        directions[(block @ directions.T).argsort(dim=1, descending=True, stable=True)[:, :count]].mean(dim=1)
+        for block in directions.split(BLOCK)
+    ]
+    return torch.cat(means)
+
+
 NonNegative = Annotated[float, Field(ge=0)]
 
 
@@ -117,6 +146,13 @@ class DistilSettings(BaseMethodSettings):
     )
     teacher_input: tuple[str, ...] = Field(
         (), description="input settings, key=value, of a graph of another program, as --input of `passerby embed`"
+    )
+    camera_norm: CameraNorm = Field(
+        "none", description="normalisation of the teacher's vectors per camera, as for clustering, before all else"
+    )
+    neighbours: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="number of images, the most similar ones by the teacher, itself included, whose mean is the target",
     )
     cosine: NonNegative = Field(1.0, description="weight of the cosine distance to the vectors of the teacher")
     distances: NonNegative = Field(0.0, description="weight of the relative distances within the batch (RKD-D)")
@@ -145,25 +181,46 @@ class DistilSettings(BaseMethodSettings):
 class Distil(Method, settings_class=DistilSettings):
     """The losses of `DistilSettings` against the vectors of the teacher.
 
-    Where the dimensions differ, the cosine form compares with `aligned_vectors`, so that the student's distances become
-    those of the teacher. The other forms compare images with images, and need no map.
+    Where the dimensions differ, or the coordinates are not the teacher's any more (`camera_norm`), the cosine form
+    compares with `aligned_vectors`, so that the student's distances become those of the targets. The other forms
+    compare images with images, and need no map.
     """
 
     settings: DistilSettings
+    embedded: Tensor
     targets: Tensor
     aligned: Tensor
 
     def __init__(self, settings: DistilSettings) -> None:
         super().__init__(settings)
-        self.register_buffer("targets", torch.empty(0, 0))  # (N, D) of the teacher; a resume does not embed again
+        self.register_buffer("embedded", torch.empty(0, 0))  # (N, D) of the teacher; a resume does not embed again
+        self.register_buffer("targets", torch.empty(0, 0))  # (N, D) without cameras, means of neighbours
         self.register_buffer("aligned", torch.empty(0, 0))  # (N, E) what the cosine form compares with
 
     def on_stage_start(self, ctx: MethodContext) -> None:
-        """Embed the images of the stage by the teacher, and align the vectors with the dimension of the student."""
-        self.targets = ctx.teacher_vectors(self.settings.teacher, given=self.settings.teacher_input)  # (N, D)
+        """Embed the images of the stage by the teacher, and make the targets of the student."""
+        settings = self.settings
+        self.embedded = ctx.teacher_vectors(settings.teacher, given=settings.teacher_input)  # (N, D)
+        self.targets = self._targets(ctx).to(self.embedded)
         width = ctx.embedder.dimension
-        if self.settings.cosine and self.targets.shape[1] != width:
+        if settings.cosine and (self.targets.shape[1] != width or settings.camera_norm != "none"):
             self.aligned = aligned_vectors(self.targets, width, seed=mix_seeds(ctx.seed, 2))
+
+    def _targets(self, ctx: MethodContext) -> Tensor:
+        """Return the targets (N, D) of the images of the stage."""
+        settings, cam = self.settings, ctx.stage.train.cam
+        count = len(cam)
+        if settings.neighbours > count:
+            raise UserError(
+                f"method.distil.neighbours is {settings.neighbours}, and {ctx.stage.name} has {count} images; "
+                "choose at most so many"
+            )
+        if settings.camera_norm == "none" and settings.neighbours == 1:
+            return self.embedded
+        directions = F.normalize(to_full_precision(self.embedded))
+        if settings.camera_norm != "none":
+            directions = torch.from_numpy(normalise_cameras(directions.cpu().numpy(), cam, how=settings.camera_norm))
+        return neighbour_means(F.normalize(directions), settings.neighbours)
 
     def losses(self, ctx: MethodContext, batch: Batch, out: Output) -> dict[str, LossTerm]:
         """Return the losses that have a weight."""
@@ -191,7 +248,7 @@ class Distil(Method, settings_class=DistilSettings):
 
     def on_stage_end(self, ctx: MethodContext) -> None:
         """Discard the vectors of the teacher."""
-        self.targets, self.aligned = self.targets[:0], self.aligned[:0]
+        self.embedded, self.targets, self.aligned = self.embedded[:0], self.targets[:0], self.aligned[:0]
 
 
 def _isometry(dimension: int, width: int, *, seed: int) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from passerby.methods.clustered import Clustered, ClusteredSettings
+from passerby.methods.taught import Taught, TaughtSettings
 
 
-class PseudoSettings(ClusteredSettings):
+class PseudoSettings(TaughtSettings):
     """Clusters as identities for the losses of the stage."""
 
 
-class Pseudo(Clustered, settings_class=PseudoSettings):
+class Pseudo(Taught, settings_class=PseudoSettings):
     """Clusters as identities: classifiers begin each epoch at the mean vectors, centres at the means.
 
     Reference: Fan et al., "Unsupervised Person Re-identification: Clustering and Fine-tuning", TOMM 2018 (the idea).

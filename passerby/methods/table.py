@@ -68,6 +68,9 @@ DISTILLATION = "distil"
 DEFAULT_CLUSTERING = "contrast"
 """The method by which `adapt` finds identities unless another one is named."""
 
+PLAIN_CLUSTERING = "pseudo"
+"""The method by which clusters are the identities of the losses of a stage."""
+
 
 def teacher_input(methods: Mapping[str, BaseMethodSettings]) -> tuple[str, ...]:
     """Return the input settings of the teacher that a stage distils from; empty without one."""

@@ -27,7 +27,10 @@ CHANGES = {
     "cal": [{"start": 0}],
     "dask": [{"backbone": "test_resnet", "steps": 3, "batch": 4}],
     "average": [{}, {"alpha": "adaptive"}],
-    "distil": [{"teacher": TEACHER}, {"teacher": TEACHER, "cosine": 0, "distances": 1, "angles": 2, "affinity": 1}],
+    "distil": [
+        {"teacher": TEACHER, "camera_norm": "standardise", "neighbours": 2},
+        {"teacher": TEACHER, "cosine": 0, "distances": 1, "angles": 2, "affinity": 1},
+    ],
     "pseudo": [CLUSTER],
     "contrast": [CLUSTER],
     "spcl": [{"cluster": {"k1": 6, "k2": 2, "min_samples": 2}}],

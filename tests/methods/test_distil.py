@@ -9,9 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from passerby.data.transforms import mix_seeds
+from passerby.distances.camera_norm import normalise_cameras
 from passerby.encoders import load_model
 from passerby.errors import UserError
-from passerby.methods.distil import aligned_vectors, angle_gap, distance_gap
+from passerby.methods.clustered import unit
+from passerby.methods.distil import aligned_vectors, angle_gap, distance_gap, neighbour_means
 from passerby.report.diagrams import draw
 from passerby.report.page import write_report
 from passerby.training import run_log
@@ -78,6 +80,20 @@ def test_aligned_vectors_have_the_cosines_of_the_teacher_or_the_nearest_of_their
     assert spread.min() > 0.05 * spread.max(), "no dimension is left empty"
 
 
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_means_of_neighbours_equal_a_loop_over_images(count, monkeypatch):
+    monkeypatch.setattr("passerby.methods.distil.BLOCK", 5)
+    directions = F.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(5)))
+    for each, mean in zip(directions, neighbour_means(directions, count), strict=True):
+        nearest = sorted(directions, key=lambda other: float(each @ other), reverse=True)[:count]
+        torch.testing.assert_close(mean, sum(nearest) / count)
+
+
+def test_of_equally_similar_images_the_first_are_neighbours():
+    directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    torch.testing.assert_close(neighbour_means(directions, 2)[0], torch.tensor([0.5, 0.5]))
+
+
 @pytest.mark.parametrize("gap", [distance_gap, angle_gap])
 def test_relations_of_repeated_images_have_finite_gradients(gap, vectors):
     teacher, student = (each[[0, 0, 1, 2]].clone() for each in vectors)
@@ -110,6 +126,67 @@ def test_vectors_of_the_same_length_are_compared_without_a_map(tiny, tmp_path):
     out = run.state.embedder(batch.inputs)
     expected = 1 - F.cosine_similarity(out.after_neck, method.targets[batch.index]).mean()
     torch.testing.assert_close(method.losses(run.context, batch, out)["distil cosine"].value, expected)
+
+
+def test_targets_are_means_of_neighbours_without_what_cameras_add(tiny, tmp_path):
+    changes = distil(camera_norm="standardise", neighbours=3, affinity=1)
+    run = make_trainer(tiny(*ALONE, changes, "evaluate=[]"), tmp_path / "run")
+    run.open_stage(0)
+    method, train = run.state.methods["distil"], run.state.stage.train
+    vectors = load_model(TEACHER).vectors(train.path)
+    np.testing.assert_array_equal(method.embedded.numpy(), vectors)
+    expected = neighbour_means(
+        torch.from_numpy(unit(normalise_cameras(unit(vectors), train.cam, how="standardise"))), 3
+    )
+    torch.testing.assert_close(method.targets, expected)
+    goals = aligned_vectors(expected, run.state.embedder.dimension, seed=mix_seeds(run.context.seed, 2))
+    torch.testing.assert_close(method.aligned, goals)
+    batch = some(run)
+    out = run.state.embedder(batch.inputs)
+    terms = method.losses(run.context, batch, out)
+    similarity = F.normalize(expected[batch.index])
+    affinities = (similarity @ similarity.T / 0.1).softmax(dim=1)
+    student = (F.normalize(out.after_neck) @ F.normalize(out.after_neck).T / 0.1).softmax(dim=1)
+    divergence = (affinities * (affinities / student).log()).sum(dim=1).mean()
+    torch.testing.assert_close(terms["distil affinity"].value, divergence, rtol=1e-4, atol=1e-5)
+    method.on_stage_end(run.context)
+    assert not method.memory_footprint()
+
+
+def test_more_neighbours_than_images_are_refused(tiny, tmp_path):
+    with pytest.raises(
+        UserError, match=r"method.distil.neighbours is 49, and market1501 has 48 images; choose at most"
+    ):
+        train(tiny(*ALONE, distil(neighbours=49), "evaluate=[]"), tmp_path / "run")
+
+
+DBSCAN = {"kind": "dbscan", "k1": 6, "k2": 2, "min_samples": 2}
+CLUSTERS = {"embedder": "teacher", "camera_norm": "standardise", "cluster": DBSCAN}
+
+
+@pytest.mark.parametrize("method", ["pseudo", "contrast"])
+def test_clusters_of_the_teacher_are_the_pseudo_labels_of_every_epoch(tiny, tmp_path, method):
+    changes = (ALONE[1], distil(), f"method.{method}={json.dumps(CLUSTERS)}", "evaluate=[]")
+    run = make_trainer(tiny(*changes), tmp_path / "run")
+    run.open_stage(0)
+    vectors, cam = load_model(TEACHER).vectors(run.state.stage.train.path), run.state.stage.train.cam
+    expected, _ = run.state.methods[method].find(
+        unit(normalise_cameras(unit(vectors), cam, how="standardise")), cam=cam
+    )
+    assert expected.count > 1
+    with torch.no_grad():
+        for _ in range(2):
+            np.testing.assert_array_equal(run.assign_labels(), expected.labels)
+            for weight in run.state.embedder.parameters():
+                weight.normal_()
+
+
+@pytest.mark.parametrize("method", ["pseudo", "contrast"])
+def test_clusters_of_a_teacher_need_one(tiny, method):
+    with pytest.raises(
+        UserError, match=f"method.{method}.embedder: teacher clusters .* the stage has no method.distil"
+    ):
+        tiny(ALONE[1], f"method.{method}.embedder=teacher", "evaluate=[]")
 
 
 @pytest.mark.parametrize("settings", [{}, {"cosine": 0, "distances": 1.0, "angles": 2.0}, {"cosine": 0, "affinity": 1}])
