@@ -1,9 +1,10 @@
 """Measure students of a model that only runs: python benchmarks/distil_table.py SITES TEACHER OUT.
 
 SITES is as for `continual_table.py`; TEACHER is any model that `passerby embed` runs. Each student starts from random
-weights and learns on the training images of plaza: from the teacher alone without labels, from the teacher and then
-from pseudo-labels, or from labels. All are tested on plaza and campus, and so is the teacher. Runs that are finished
-are not repeated; a run that was broken off goes on.
+weights and learns on the training images of plaza: from labels; or without them from the plain vectors of the teacher,
+from vectors without cameras and single images, from these and then pseudo-labels, or from these and the clusters of the
+teacher at once. All are tested on plaza and campus, and so is the teacher. Runs that are finished are not repeated; a
+run that was broken off goes on.
 """
 
 from __future__ import annotations
@@ -31,19 +32,26 @@ STUDENTS = {
 }
 CLUSTERS = {"cluster": {"kind": "dbscan", "eps": 0.5, "k1": 15, "k2": 4}, "camera_norm": "standardise"}
 NO_LOSSES = {"softmax": None, "triplet": None}
-ROWS = ("labels", "teacher", "teacher, then pseudo-labels")
+TARGETS = {"camera_norm": "standardise", "neighbours": 4}
+ROWS = ("labels", "plain teacher", "teacher", "teacher, then pseudo-labels", "teacher and its clusters")
 
 
 def stages(row: str, teacher: Path, *, epochs: int) -> list[dict[str, object]]:
     """Return the stages of a row, whose first one has so many epochs."""
     if row == "labels":
         return [{"train": ["plaza"], "epochs": epochs}]
-    plaza = {"train": ["plaza"], "labelled": False, "losses": NO_LOSSES}
-    distil = {"distil": {"teacher": str(teacher), "cosine": 1.0, "affinity": 1.0}}
+    plaza = {"train": ["plaza"], "labelled": False}
+    distil = {"teacher": str(teacher), **({} if row == "plain teacher" else TARGETS)}
+    if row == "teacher and its clusters":
+        pseudo = {**CLUSTERS, "embedder": "teacher"}
+        return [{**plaza, "epochs": epochs, "method": {"distil": {**distil, "cosine": 4.0}, "pseudo": pseudo}}]
+    plaza["losses"] = NO_LOSSES
     shuffled = {"sampler": {"kind": "shuffle", "size": 32}}
-    first = {**plaza, "name": "distillation", "epochs": epochs, "data": shuffled, "method": distil}
+    first = {**plaza, "name": "distillation", "epochs": epochs, "data": shuffled}
+    first["method"] = {"distil": {**distil, "affinity": 1.0}}
     second = {**plaza, "name": "pseudo-labels", "epochs": 12, "iterations": 40, "optim": {"lr": 1.0e-3}}
-    return [first] if row == "teacher" else [first, {**second, "method": {"contrast": CLUSTERS}}]
+    second["method"] = {"contrast": CLUSTERS}
+    return [first, second] if row == "teacher, then pseudo-labels" else [first]
 
 
 def run_row(student: str, row: str, sites: Path, teacher: Path, out: Path, *, seed: int, epochs: int) -> None:

@@ -44,7 +44,7 @@ def cluster_source(
         UserError: an image that cannot be read, not more images than k1, or clusters that training cannot use.
 
     """
-    _, settings = _clustering_of(recipe)
+    _, settings = clustering_of(recipe)
     model = _on_device(trained, inference, recipe)
     method = _make_method(settings, {}, device=model.device)
     view = masked_view(train.masks, recipe.trained_input_mask)
@@ -60,14 +60,14 @@ def cluster_vectors(recipe: Recipe, vectors: Floats, train: Split) -> Clusters:
         UserError: not more images than k1, or clusters that training cannot use.
 
     """
-    _, settings = _clustering_of(recipe)
+    _, settings = clustering_of(recipe)
     method = _make_method(settings, {}, device=recipe.engine.device if recipe.engine.device != "auto" else "cpu")
     clusters, _ = method.find(unit(method.evened(vectors, train.cam)), cam=train.cam)
     require_usable(clusters, max_noise_ratio=settings.max_noise_ratio)
     return clusters
 
 
-def _clustering_of(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
+def clustering_of(recipe: Recipe) -> tuple[StageSettings, ClusteredSettings]:
     """Return the last unlabelled stage of a recipe and its clustering method."""
     for stage in reversed(recipe.stages):
         for settings in stage.method.chosen.values() if not stage.labelled else ():
@@ -121,7 +121,7 @@ def find_identities(
     """
     trained = load_trained(run, inference=InferenceSettings(device="cpu"))
     trained = _on_device(trained, inference, trained.recipe)
-    stage, settings = _clustering_of(trained.recipe)
+    stage, settings = clustering_of(trained.recipe)
     number = trained.recipe.stages.index(stage) + 1
     datasets = (number_cameras(trained.recipe.open_dataset(name), trained.cameras) for name in stage.train)
     splits = [datasets_of_rows.train for datasets_of_rows in datasets]

@@ -1,18 +1,19 @@
 """The recipe that trains a new network on unlabelled images from a model that only has to run, such as an ONNX file.
 
-Two stages on the folder: the vectors of the teacher are distilled, then the student trains on pseudo-labels. The first
-clustering, which decides whether the images can be clustered at all and how many identities a batch has, is of the
-vectors of the teacher.
+Two stages on the folder: the student learns from the vectors of the teacher and from their clusters, then from clusters
+of its own. The clustering of the teacher's vectors also decides whether the images can be clustered at all and how many
+identities a batch has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from passerby.adaptation.clusters import cluster_vectors
+from passerby.adaptation.clusters import cluster_vectors, clustering_of
 from passerby.adaptation.folder import folder_settings
 from passerby.adaptation.recipe import EPOCHS, FEWEST_BATCHES, MOST_BATCHES, changed, require_method
 from passerby.clustering.algorithms import USUAL
@@ -21,7 +22,7 @@ from passerby.data.naming import folder_name
 from passerby.data.samplers.pk import PkSettings
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.errors import UserError
-from passerby.methods.table import DEFAULT_CLUSTERING, DISTILLATION, METHODS, teacher_input
+from passerby.methods.table import DEFAULT_CLUSTERING, DISTILLATION, METHODS, PLAIN_CLUSTERING, teacher_input
 from passerby.recipe import Recipe
 from passerby.scorable import unscorable
 from passerby.settings import Plain
@@ -30,7 +31,8 @@ from passerby.types import Dataset
 
 DISTIL_EPOCHS = 20
 """Epochs of the first stage, in which a network without weights learns from the teacher."""
-DISTIL_BATCH = 64
+VECTORS: dict[str, Plain] = {"neighbours": 4, "cosine": 4.0, "affinity": 1.0}
+"""Targets and weights of the vectors of the teacher beside softmax and triplet on its clusters."""
 
 
 def student_adaptation(
@@ -78,6 +80,7 @@ def student_adaptation(
             data["evaluate"] = [name]
     for note in model.notes:
         say(note)
+    _cluster_as_last(data, recipe)
     vectors = teacher_vectors(model, dataset.train, source=teacher, device=device)
     clusters = cluster_vectors(recipe, vectors, dataset.train)
     say(f"{teacher}: {clusters.count:,} clusters in {len(dataset.train):,} images")
@@ -89,38 +92,44 @@ def _plain_recipe(
     teacher: Path, site: DatasetSettings, dataset: Dataset, *, backbone: str, method: str
 ) -> dict[str, Plain]:
     """Return the recipe as plain data, without tests."""
-    kind, sampler = METHODS[method], PkSettings()
-    batch = min(DISTIL_BATCH, len(dataset.train))
+    kind, sampler, norm = METHODS[method], PkSettings(), _camera_norm(dataset)
     alone: dict[str, Plain] = {"softmax": None, "triplet": None}
+    losses: dict[str, Plain] = {"softmax": {}, "triplet": {}}
     stage: dict[str, Plain] = {"train": [dataset.name], "labelled": False}
+    stage["iterations"] = _iterations(dataset, sampler.batch_size)
     return {
         "description": f"{backbone} taught by {teacher} on {dataset.name} without labels",
         "datasets": {dataset.name: site.model_dump(mode="json")},
         "data": {"sampler": sampler.model_dump(mode="json")},
         "model": {"backbone": backbone, "weights": "none", "stripes": kind.needs_stripes},
-        "losses": alone if kind.trains_alone else {"softmax": {}, "triplet": {}},
+        "losses": alone if kind.trains_alone else losses,
         "optim": {"schedule": "cosine", "warmup_epochs": 1, "flat_epochs": 0},
-        "method": {method: {"cluster": USUAL["dbscan"], "camera_norm": _camera_norm(dataset)}},
+        "method": {method: {"cluster": USUAL["dbscan"], "camera_norm": norm}},
         "stages": [
             {
                 **stage,
                 "name": "distillation",
                 "epochs": DISTIL_EPOCHS,
-                "iterations": _iterations(dataset, batch),
-                "data": {"sampler": {"kind": "shuffle", "size": batch}},
-                "losses": alone,
-                "method": {method: None, DISTILLATION: {"teacher": str(teacher), "affinity": 1.0}},
+                "losses": losses,
+                "method": {
+                    method: None,
+                    DISTILLATION: {"teacher": str(teacher), "camera_norm": norm, **VECTORS},
+                    PLAIN_CLUSTERING: {"embedder": "teacher"},
+                },
             },
-            {
-                **stage,
-                "name": "pseudo-labels",
-                "epochs": EPOCHS,
-                "iterations": _iterations(dataset, sampler.batch_size),
-            },
+            {**stage, "name": "pseudo-labels", "epochs": EPOCHS},
         ],
         "evaluate": [],
         "test": {"every": 0},
     }
+
+
+def _cluster_as_last(data: dict[str, Plain], recipe: Recipe) -> None:
+    """Cluster the vectors of the teacher in the first stage of a recipe as those of the student in the last one."""
+    _, settings = clustering_of(recipe)
+    plain = settings.model_dump(mode="json", include={"cluster", "camera_norm"})
+    first = cast("list[dict[str, dict[str, dict[str, Plain]]]]", data["stages"])[0]
+    first["method"][PLAIN_CLUSTERING] |= plain
 
 
 def _camera_norm(dataset: Dataset) -> str:

@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from passerby.adaptation.recipe import require_adaptation, resumed_adaptation, source_of
-from passerby.encoders import load_trained
+from passerby.encoders import load_model, load_trained
 from passerby.errors import UserError
+from passerby.methods.clustered import unit
 from passerby.recipe import recipe_of_run
 from passerby.recipe.places import public_text
 from passerby.training import run_log
+from passerby.training.pseudo_labels import read_pseudo_labels
 from tests.adaptation.test_recipe import IMAGES, PEOPLE, adapt, paint, refused
 from tests.methods.steps import TEACHER
 from tests.onnx_graphs import helper, write_graph
@@ -48,10 +50,21 @@ def test_a_graph_becomes_a_model_that_embeds(taught, crops):
     assert json.loads((out / "clusters.json").read_text())["images"] == PEOPLE * IMAGES
 
 
-def test_the_first_stage_distils_and_the_second_clusters(taught):
-    first, *_, last = run_log.epochs(run_log.read(taught[0] / "log.jsonl"))
-    assert set(first.terms) == {"distil cosine", "distil affinity"}
+def test_the_first_stage_learns_vectors_and_clusters_of_the_teacher(taught, crops):
+    out, _ = taught
+    first, *_, last = run_log.epochs(run_log.read(out / "log.jsonl"))
+    assert set(first.terms) == {"distil cosine", "distil affinity", "softmax", "triplet"}
     assert set(last.terms) == {"contrast"}
+    recipe = recipe_of_run(out / "recipe.yaml")
+    pseudo, contrast = recipe.stages[0].method.chosen["pseudo"], recipe.stages[1].method.chosen["contrast"]
+    assert (pseudo.embedder, contrast.embedder) == ("teacher", "model")
+    assert pseudo.cluster == contrast.cluster, "an override of the clustering holds for both"
+    labels = [each.labels for each in read_pseudo_labels(out) if each.stage == 1]
+    vectors = load_model(TEACHER).vectors(np.array(sorted(str(path) for path in crops.rglob("*.png"))))
+    expected, _ = pseudo.make().find(unit(vectors))
+    assert len(labels) == 2
+    for each in labels:
+        np.testing.assert_array_equal(each, expected.labels)
 
 
 def test_the_run_names_its_teacher_and_hands_on_no_folder(taught, crops):
