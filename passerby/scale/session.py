@@ -28,6 +28,8 @@ ENVIRONMENT = {
 end of the tasks that Ray would else start again for ever as they run out of memory."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray takes the loopback address as that of its node where this variable turns clusters off, on any system."""
+TOKEN = ".ray/auth_token"
+"""File of the user's token, which a cluster of `ray start` asks for; Ray sends it only where a variable says so."""
 REACH_SECONDS = 5.0
 LOCAL, RUNNING = "local", "auto"
 
@@ -126,6 +128,8 @@ def require_cluster(address: str) -> Any:
         return require_ray()
     if address == LOCAL or _is_loopback(_require_answer(find_running() if address == RUNNING else address)):
         os.environ.update(LOOPBACK)
+    if address != LOCAL and (Path.home() / TOKEN).is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported
     return require_ray()
 
 

@@ -1,6 +1,8 @@
 """Mistakes that end work over a cluster with one sentence; no cluster is started for them."""
 
 import contextlib
+import os
+import socket
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -93,6 +95,30 @@ def test_a_failure_of_the_cluster_is_one_sentence(name, arguments, sentence):
     assert str(caught.value).startswith(sentence)
     assert str(caught.value).endswith("the same command makes the others")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_running_cluster_is_found_by_the_address_that_ray_start_wrote(tmp_path, monkeypatch, known):
+    monkeypatch.setattr(session, "_is_connected", lambda: False)
+    monkeypatch.setattr(session, "require_ray", lambda: "ray")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", *session.LOOPBACK):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what is set is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    if not known:
+        with pytest.raises(UserError, match="no Ray cluster runs on this machine; start one by `ray start --head`"):
+            session.require_cluster("auto")
+        return
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("secret")
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "ray/ray_current_cluster").write_text(f"127.0.0.1:{server.getsockname()[1]}\n")
+        assert session.require_cluster("auto") == "ray"
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert os.environ.items() >= session.LOOPBACK.items()
 
 
 @needs_ray
