@@ -80,7 +80,7 @@ FULL_DISK = textwrap.dedent("""
 
 def on_a_full_disk(path, *, imports, write):
     code = FULL_DISK.format(imports=imports, write=write)
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -118,7 +118,7 @@ PART = "from passerby.files import atomic_write\nimport os, sys\nwith atomic_wri
 
 
 def test_what_a_killed_writer_leaves_is_swept_away_by_the_next(tmp_path):
-    subprocess.run([sys.executable, "-c", PART, tmp_path / "x.bin"], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", PART, tmp_path / "x.bin"], check=False, timeout=600)
     (left,) = tmp_path.iterdir()
     assert left.name.endswith(".part")
     alive = left.with_name(f"{left.name.split('-')[0].replace('x.bin', 'y.bin')}-{os.getpid()}.part")

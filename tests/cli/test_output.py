@@ -17,7 +17,7 @@ LIST = [sys.executable, "-m", "passerby", "recipe", "list"]
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
 def test_a_result_that_is_lost_is_told():
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        done = subprocess.run(LIST, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(LIST, stdout=full, stderr=subprocess.PIPE, text=True, timeout=600, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == "Error: the output cannot be written: the disk is full"
 
@@ -25,13 +25,13 @@ def test_a_result_that_is_lost_is_told():
 def test_a_reader_that_has_gone_is_no_error():
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(LIST, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(LIST, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=600, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_standard_output_at_all():
-    done = subprocess.run(["sh", "-c", f"{' '.join(LIST)} >&-"], stderr=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run(["sh", "-c", f"{' '.join(LIST)} >&-"], stderr=subprocess.PIPE, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
