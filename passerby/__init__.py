@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from passerby.gallery import GalleryRows, Where, open_gallery
     from passerby.recipe import Recipe, load_recipe
     from passerby.tracking import TrackletWriter
-    from passerby.types import Dataset, Embeddings, Rerank, Scores, Split, Tracklets
+    from passerby.types import CameraRerank, Dataset, Embeddings, Rerank, Scores, Split, Tracklets
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Associator",
+    "CameraRerank",
     "Dataset",
     "Embeddings",
     "Encoder",
@@ -63,7 +64,7 @@ _MODULES = {
     "passerby.gallery": ("GalleryRows", "Where", "open_gallery"),
     "passerby.recipe": ("Recipe", "load_recipe"),
     "passerby.tracking": ("TrackletWriter",),
-    "passerby.types": ("Dataset", "Embeddings", "Rerank", "Scores", "Split", "Tracklets"),
+    "passerby.types": ("CameraRerank", "Dataset", "Embeddings", "Rerank", "Scores", "Split", "Tracklets"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from passerby.distances.camera_jaccard import rerank_any
 from passerby.distances.camera_norm import normalise_cameras
-from passerby.distances.kreciprocal import rerank as rerank_distances
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.distances.units import unit_rows
 from passerby.errors import UserError
@@ -28,6 +28,7 @@ from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
 from passerby.types import (
     UNKNOWN,
+    AnyRerank,
     Bools,
     CameraNorm,
     Cameras,
@@ -37,7 +38,6 @@ from passerby.types import (
     Ints,
     Protocol,
     Queries,
-    Rerank,
     Scores,
     Split,
     camera_rule,
@@ -101,7 +101,7 @@ def evaluate(
     cameras: Cameras = "standard",
     queries: Queries = "single",
     distance: Metric = "cosine",
-    rerank: Rerank | None = None,
+    rerank: AnyRerank | None = None,
     camera_norm: CameraNorm = "none",
     clothes: Clothes = "general",
     gallery_draws: int = 0,
@@ -118,8 +118,8 @@ def evaluate(
             the scores names the rule that was applied.
         queries: `single`, or `multi`, which compares the means of `average_queries`.
         distance: `cosine`, or `euclidean` (no normalisation).
-        rerank: parameters of k-reciprocal re-ranking, or None for the plain distance. With `cosine` the vectors are
-            normalised before.
+        rerank: parameters of k-reciprocal re-ranking (`Rerank`), of the same by cameras (`CameraRerank`), or None for
+            the plain distance. With `cosine` the vectors are normalised before.
         camera_norm: what is taken out of the vectors of each camera before they are compared, by the statistics of the
             query and gallery images without their labels. With `cosine` the vectors are normalised before.
         clothes: `changing` or `same` also leaves out gallery images of the query's identity by their clothes; see
@@ -132,8 +132,8 @@ def evaluate(
 
     Raises:
         UserError: no query or gallery rows, no valid query, a device that is not there, `multi` with `ignore`, where
-            the averaged images would be looked for themselves, `camera_norm` where no camera is known, or a rule of
-            clothes without their column.
+            the averaged images would be looked for themselves, `camera_norm` where no camera is known, `CameraRerank`
+            where two are not, or a rule of clothes without their column.
 
     """
     if count_ranks < 1:
@@ -169,7 +169,7 @@ def evaluate(
         gallery_draws=gallery_draws,
     )
     if not gallery_draws:
-        source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery), distance, rerank, device)
+        source = _source(embeddings, query, gallery, distance, rerank, device)
         return _score(source, allowed, protocol, count_ranks=count_ranks, verification=verification)
     found = []
     for draw in range(gallery_draws):
@@ -177,7 +177,7 @@ def evaluate(
         allowed = relevance(_columns(embeddings, query), _columns(embeddings, rows), cameras=cameras, clothes=clothes)
         if not len(allowed.match_row):
             raise UserError(f"no query has a match in drawn gallery {draw}; leave gallery_draws at 0")
-        source = _source(_rows(embeddings.vectors, query), _rows(embeddings.vectors, rows), distance, rerank, device)
+        source = _source(embeddings, query, rows, distance, rerank, device)
         found.append(_score(source, allowed, protocol, count_ranks=count_ranks, verification=verification))
     return mean_scores(found)
 
@@ -361,10 +361,15 @@ def _rows(vectors: Floats, rows: Ints) -> Floats:
     return vectors[first : last + 1] if last - first + 1 == len(rows) else vectors[rows]
 
 
-def _source(query: Floats, gallery: Floats, metric: Metric, rerank: Rerank | None, device: str) -> DistanceSource:
+def _source(
+    embeddings: Embeddings, query: Ints, gallery: Ints, metric: Metric, rerank: AnyRerank | None, device: str
+) -> DistanceSource:
+    """Return the distances, re-ranked or not, of some rows to others."""
+    vectors = _rows(embeddings.vectors, query), _rows(embeddings.vectors, gallery)
     if rerank is None:
-        return pairwise(query, gallery, metric=metric, device=device)
-    return rerank_distances(query, gallery, parameters=rerank, metric=metric, device=device)
+        return pairwise(*vectors, metric=metric, device=device)
+    cam = embeddings.cam[query], embeddings.cam[gallery]
+    return rerank_any(*vectors, cam, parameters=rerank, metric=metric, device=device)
 
 
 def _skipped(

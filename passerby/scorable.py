@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from passerby.distances.cameras import lack_of_cameras
 from passerby.errors import UserError
 from passerby.evaluation import MULTI_NEEDS_CAMERAS, explain_skipped
 from passerby.inference.tested import label_vectors, tested_paths
-from passerby.types import Cameras, Clothes, Dataset, Queries, camera_rule
+from passerby.types import AnyRerank, CameraRerank, Cameras, Clothes, Dataset, Queries, camera_rule
 
 
 def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single", clothes: Clothes = "general") -> str:
@@ -61,6 +62,16 @@ def require_scorable(
     ways = [f"{ignore} to count matches from the query's own camera"] if helps else []
     ways += [without] if without else []
     raise UserError(f"{dataset.name}: {reason}{'; add ' * bool(ways)}{', or '.join(ways)}")
+
+
+def require_rerankable(dataset: Dataset, rerank: AnyRerank | None) -> None:
+    """Raise `UserError` where re-ranking needs cameras that the test images of a data set do not have."""
+    lack = lack_of_cameras(np.concatenate([dataset.query.cam, dataset.gallery.cam]))
+    if isinstance(rerank, CameraRerank) and lack:
+        raise UserError(
+            f"{dataset.name}: re-ranking by ca_jaccard needs two cameras, and {lack}; re-rank by jaccard "
+            "(test.rerank.distance), or not at all"
+        )
 
 
 def camera_note(dataset: Dataset, cameras: Cameras) -> str:

@@ -93,3 +93,28 @@ def reranked(query, gallery, *, k1, k2, weight):
     encoding = k_reciprocal_encoding(squares, k1=k1, k2=k2)
     scaled = squares / squares.max(axis=1, keepdims=True)
     return (1 - weight) * jaccard(encoding[:count], encoding[count:]) + weight * scaled[:count, count:]
+
+
+def camera_aware_encoding(square, cam, *, k1_intra, k1_inter, k2_intra, k2_inter):
+    """Return the dense (N, N) encoding of CA-Jaccard, with lists that end where their group of images ends."""
+    square, rows = square.copy(), range(len(square))
+    np.fill_diagonal(square, -1)  # every image comes first in its own list
+    order = [sorted(rows, key=lambda j, i=i: square[i, j]) for i in rows]
+    same = [[j for j in order[i] if cam[j] == cam[i]] for i in rows]
+    other = [[j for j in order[i] if cam[j] != cam[i]] for i in rows]
+    encoding = np.zeros_like(square)
+    for i in rows:
+        relevant = [j for j in same[i][: k1_intra + 1] if i in same[j][: k1_intra + 1]]
+        relevant += [j for j in other[i][: k1_inter + 1] if i in other[j][: k1_inter + 1]]
+        weights = np.exp(-np.maximum(square[i, relevant], 0))
+        encoding[i, relevant] = weights / weights.sum()
+    return np.stack([encoding[same[i][:k2_intra] + other[i][:k2_inter]].mean(axis=0) for i in rows])
+
+
+def camera_reranked(query, gallery, cam, *, weight, **numbers):
+    """Return the dense (Q, G) re-ranked distances of CA-Jaccard, of cameras (Q + G,)."""
+    vectors, count = np.concatenate([query, gallery]), len(query)
+    square = squared_euclidean(vectors, vectors)
+    square /= square.max(axis=1, keepdims=True)
+    encoding = camera_aware_encoding(square, cam, **numbers)
+    return (1 - weight) * jaccard(encoding[:count], encoding[count:]) + weight * square[:count, count:]

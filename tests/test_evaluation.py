@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from passerby.errors import UserError
 from passerby.evaluation import evaluate, explain_skipped, scores_json
 from passerby.metrics import ranking, verification
 from passerby.metrics.pooling import average_queries
-from passerby.types import Embeddings, Rerank
-from tests.oracles import market_scores, ranked_gallery, reranked, squared_euclidean, tpr_at_fpr
+from passerby.types import CameraRerank, Embeddings, Rerank
+from tests.oracles import camera_reranked, market_scores, ranked_gallery, reranked, squared_euclidean, tpr_at_fpr
 
 
 def people(*, count=240, count_query=40, identities=12, shuffle=False, seed=0):
@@ -118,6 +118,15 @@ def test_equals_the_slow_loop(options, distances_of, shuffle):
     assert scores.mINP == pytest.approx(np.nanmean(inp))
     np.testing.assert_array_equal(scores.valid, ~np.isnan(ap))
     assert 0 < scores.valid.sum() < len(scores.valid)
+
+
+def test_reranking_by_camera_equals_the_slow_loop():
+    embeddings, parameters = people(), CameraRerank(k1_intra=3, k1_inter=8)
+    cam = np.concatenate([embeddings.query.cam, embeddings.gallery.cam[embeddings.gallery.pid != -1]])
+    scores = evaluate(embeddings, rerank=parameters)
+    ap, _, _ = slow_scores(embeddings, lambda q, g: camera_reranked(unit(q), unit(g), cam, **asdict(parameters)))
+    np.testing.assert_allclose(scores.ap, ap, atol=1e-9)
+    assert scores.protocol.rerank == parameters
 
 
 def test_verification_rates_equal_the_slow_loop():

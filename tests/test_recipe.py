@@ -27,6 +27,7 @@ from passerby.recipe import (
 from passerby.recipe.changes import changes
 from passerby.reference_results import shipped_recipes
 from passerby.settings import override, parse_yaml
+from passerby.types import CameraRerank
 
 
 def told(data):
@@ -73,6 +74,10 @@ def test_a_stage_takes_from_the_recipe_what_it_does_not_say():
         ("data.augment.jitter={}", lambda r: r.data.augment.jitter is not None),
         ("test.rerank=null", lambda r: r.test.rerank is None),
         ("test.rerank.k1=5", lambda r: r.test.rerank == RerankSettings(k1=5)),
+        (
+            "test.rerank={distance: ca_jaccard, k1_inter: 9}",
+            lambda r: r.test.rerank.parameters == CameraRerank(k1_inter=9),
+        ),
         ("optim.milestones=null", lambda r: r.optim.milestones == (40, 70)),
         ("evaluate=[msmt17]", lambda r: r.tested == ("msmt17",)),
         ("evaluate=[]", lambda r: r.tested == ()),
@@ -208,6 +213,18 @@ def test_names_of_recipes(tmp_path, monkeypatch):
     assert load_recipe(str(tmp_path / "mine.yaml")).model.backbone == "resnet18"
     with pytest.raises(UserError, match=r"no recipe 'smal': neither a file nor a shipped name; did you mean 'small'\?"):
         load_recipe("smal")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{k1_inter: 9}", "k1_inter has no effect with distance: jaccard; it belongs to ca_jaccard"),
+        ("{distance: ca_jaccard, k2: 3}", "k2 has no effect with distance: ca_jaccard; it belongs to jaccard"),
+    ],
+)
+def test_neighbours_of_the_other_distance_of_reranking_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        load_recipe("small", [f"test.rerank={change}"])
 
 
 def test_null_in_an_extending_file_takes_away_what_is_on_by_default(tmp_path):

@@ -16,13 +16,15 @@ import torch
 from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.sites import SIZES, Features, Size, SizeName, make_features
+from passerby.distances.camera_jaccard import camera_rerank
 from passerby.distances.kreciprocal import RerankedDistances, encode_set, nearest_neighbours, rerank
 from passerby.distances.pairwise import PairwiseDistances, ScaledVectors, empty_block, pairwise, vectors_on
 from passerby.distances.reciprocal import Neighbours
-from passerby.types import Floats, Ints, Rerank
+from passerby.types import CameraRerank, Floats, Ints, Rerank
 
 PRODUCTS = "matrix products and nearest neighbours"
 WHOLE = "sparse re-ranking, whole"
+CAMERAS = "camera-aware re-ranking, whole"
 SPARSE = "sparse re-ranking, after the neighbours"
 DENSE = "dense Python, after the neighbours"
 
@@ -97,7 +99,10 @@ def bench_rerank(*, quick: bool = False, site: SizeName = "market1501") -> Bench
     """
     size = SIZES[site].smaller(8) if quick else SIZES[site]
     rounds = 3 if site == "market1501" else 1
-    contenders = [Contender(WHOLE, _whole, 1, measure_peak=True)]
+    contenders = [
+        Contender(WHOLE, _whole, 1, measure_peak=True),
+        Contender(CAMERAS, _by_camera, 1, against=WHOLE, measure_peak=True),
+    ]
     if site == "market1501":
         contenders += [
             Contender(PRODUCTS, _products),
@@ -115,6 +120,7 @@ def _prepare(size: Size) -> RerankInput:
 def _warm() -> None:
     prepared = RerankInput(make_features(TINY))
     _whole(prepared)
+    _by_camera(prepared)
     _sparse(prepared)
 
 
@@ -125,6 +131,12 @@ def _consume(source: RerankedDistances) -> float:
 def _whole(prepared: RerankInput) -> float:
     features = prepared.features
     return _consume(rerank(features.query, features.gallery, parameters=Rerank(K1, K2, WEIGHT)))
+
+
+def _by_camera(prepared: RerankInput) -> float:
+    features = prepared.features
+    cam = features.cam[: features.count_query], features.cam[features.count_query :]
+    return _consume(camera_rerank(features.query, features.gallery, cam, parameters=CameraRerank()))
 
 
 def _products(prepared: RerankInput) -> Neighbours:

@@ -52,6 +52,13 @@ def evaluate(
         Path | None, typer.Option(help="an .npz file of embeddings instead of a run", show_default=False)
     ] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="re-rank by k-reciprocal neighbours")] = False,
+    rerank_distance: Annotated[
+        Literal["jaccard", "ca_jaccard"] | None,
+        typer.Option(
+            help="neighbours of --rerank: among all images, or by camera (ca_jaccard); default: as the recipe",
+            show_default=False,
+        ),
+    ] = None,
     open_set: Annotated[
         bool, typer.Option("--open-set", help="also score queries whose person is not in the gallery")
     ] = False,
@@ -112,7 +119,9 @@ def evaluate(
         raise UserError("--input describes an .onnx or .xml file; --embeddings holds vectors already")
     if ray is not None and not rerank:
         raise UserError("--ray searches the neighbours of --rerank, and has no effect without it")
-    extras = Extras(rerank, open_set, background_bias, camera_norm, unit, gallery_draws)
+    if ray is not None and rerank_distance == "ca_jaccard":
+        raise UserError("--ray searches neighbours among all images; leave it out with --rerank-distance ca_jaccard")
+    extras = Extras(rerank, open_set, background_bias, camera_norm, unit, gallery_draws, rerank_distance)
     with searches_on(ray):
         if run is not None:
             result = evaluate_run(

@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from passerby.clustering.cameras import lack_of_cameras
 from passerby.clustering.graph import GraphDistance, GraphForm, camera_jaccard_neighbours, jaccard_neighbours
+from passerby.distances.cameras import lack_of_cameras
 from passerby.distances.sparse import SparseRows
 from passerby.settings import Settings
 from passerby.types import Floats, Ints

@@ -26,10 +26,11 @@ from passerby.inference.embed import View
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
 from passerby.metrics.pooling import average_tracklets
 from passerby.metrics.spread import spread_notes
-from passerby.recipe import TestSettings
-from passerby.scorable import camera_note, require_scorable
+from passerby.recipe import RerankSettings, TestSettings
+from passerby.recipe.protocol import RerankDistance
+from passerby.scorable import camera_note, require_rerankable, require_scorable
 from passerby.training.results import Result
-from passerby.types import CameraNorm, Cameras, Clothes, Dataset, Embeddings, Queries, Rerank, Scores, Unit
+from passerby.types import AnyRerank, CameraNorm, Cameras, Clothes, Dataset, Embeddings, Queries, Scores, Unit
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Extras:
 
     Attributes:
         rerank: also the ranking by k-reciprocal neighbours.
+        rerank_distance: the neighbours of re-ranking; None = as in the recipe, and jaccard without one.
         open_set: also the identification with unknown people.
         background_bias: also foregrounds and backgrounds alone.
         camera_norm: what is taken out of the vectors of each camera, in all of them; None = as in the recipe, and
@@ -53,6 +55,16 @@ class Extras:
     camera_norm: CameraNorm | None = None
     unit: Unit | None = None
     gallery_draws: int | None = None
+    rerank_distance: RerankDistance | None = None
+
+    def __post_init__(self) -> None:
+        if self.rerank_distance is not None and not self.rerank:
+            raise UserError("--rerank-distance has no effect without --rerank")
+
+    def parameters(self, settings: RerankSettings | None) -> AnyRerank | None:
+        """Return the parameters of re-ranking, from those of a recipe where it has some; None = no re-ranking."""
+        settings = settings or RerankSettings()
+        return settings.parameters_by(self.rerank_distance or settings.distance) if self.rerank else None
 
 
 def evaluate_vectors(
@@ -79,7 +91,7 @@ def evaluate_vectors(
         gallery_draws=extras.gallery_draws or 0,
         device=place,
     )
-    result = _result(embeddings, score, rerank=Rerank() if extras.rerank else None, console=console)
+    result = _result(embeddings, score, rerank=extras.parameters(None), console=console)
     if extras.open_set:
         scores = evaluate_open_set(embeddings, cameras=cameras, camera_norm=norm, device=place)
         result = replace(result, open_set=scores)
@@ -115,6 +127,8 @@ def evaluate_run(
     rule, worn, norm = cameras or test.cameras, clothes or test.clothes, extras.camera_norm or test.camera_norm
     _require_plain(worn, extras)
     require_scorable(dataset, cameras=rule, queries=queries or test.queries, clothes=worn, ignore="--cameras ignore")
+    parameters = extras.parameters(test.rerank)
+    require_rerankable(dataset, parameters)
     if note := camera_note(dataset, rule):
         console.print(note, highlight=False, markup=False)
     if flip is not None:
@@ -127,7 +141,6 @@ def evaluate_run(
         return average_tracklets(table, distance=test.distance) if unit == "tracklet" else table
 
     embeddings = embedded(f"embedding {dataset.name}", say=say)
-    parameters = (test.rerank.parameters if test.rerank else Rerank()) if extras.rerank else None
     score = partial(
         evaluate,
         cameras=rule,
@@ -165,7 +178,7 @@ def _require_plain(clothes: Clothes, extras: Extras) -> None:
             raise UserError(f"{option} counts images in any clothes; leave it out with --clothes {clothes}")
 
 
-def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: Rerank | None, console: Console) -> Result:
+def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: AnyRerank | None, console: Console) -> Result:
     plain = score(embeddings)
     for note in spread_notes(embeddings.vectors):
         console.print(note, style="yellow", highlight=False, markup=False)

@@ -15,7 +15,7 @@ from passerby.report.background_bias import background_bias_rows, background_bia
 from passerby.report.explanations import hardly_learnt
 from passerby.training.reference import figures
 from passerby.training.results import Result
-from passerby.types import Scores
+from passerby.types import CameraRerank, Scores
 
 
 def print_scores(results: Sequence[Result], console: Console) -> None:
@@ -44,6 +44,10 @@ def print_scores(results: Sequence[Result], console: Console) -> None:
         if draws := result.plain.protocol.gallery_draws:
             console.print(
                 f"{result.dataset}: means over {draws} drawn galleries of one row of each identity", highlight=False
+            )
+        if result.reranked is not None and isinstance(result.reranked.protocol.rerank, CameraRerank):
+            console.print(
+                f"{result.dataset}: re-ranking {result.reranked.protocol.rerank}", highlight=False, markup=False
             )
         if (clothes := result.plain.protocol.clothes) != "general":
             worn = "other clothes than the query's" if clothes == "changing" else "the query's clothes"

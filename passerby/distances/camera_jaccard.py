@@ -9,15 +9,37 @@ Reference: Chen, Fan, Chen, Zhu, "CA-Jaccard: Camera-aware Jaccard Distance for 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from passerby.distances.cameras import lack_of_cameras
+from passerby.distances.kreciprocal import RerankedDistances, rerank, squared_in_place
 from passerby.distances.nearest import smallest
-from passerby.distances.pairwise import PairwiseDistances, vectors_on
+from passerby.distances.pairwise import SMALLEST_SQUARE, Metric, PairwiseDistances, ScaledVectors, vectors_on
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
-from passerby.types import Bools, Floats, Ints
+from passerby.types import AnyRerank, Bools, CameraRerank, Floats, Ints, Rerank
+
+
+@dataclass(frozen=True, eq=False)
+class _Lists:
+    """The nearest of each image of a set, in two lists that end in rows of -1 where their group of images ends.
+
+    Attributes:
+        same, same_square: (N, K) rows of the same camera, the image first, and squared distances.
+        other, other_square: (N, K') rows of other cameras.
+        largest: (N,) the largest squared distance of each image.
+
+    """
+
+    same: Ints
+    same_square: Floats
+    other: Ints
+    other_square: Floats
+    largest: Floats
 
 
 def camera_aware_rows(
@@ -57,50 +79,122 @@ def camera_aware_rows(
     >>> rows.scipy().toarray().sum(axis=1).round(5).tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    if min(k1_intra, k1_inter, k2_intra) < 1 or k2_inter < 0:
-        raise UserError(
-            "k1_intra, k1_inter and k2_intra must be at least 1 and k2_inter at least 0, got "
-            f"k1_intra={k1_intra}, k1_inter={k1_inter}, k2_intra={k2_intra}, k2_inter={k2_inter}"
-        )
-    counts = max(k1_intra + 1, k2_intra), max(k1_inter + 1, k2_inter)
-    (same, same_square), (other, other_square) = _two_lists(vectors, cam, counts=counts, device=device)
-    row = np.concatenate([same[:, : k1_intra + 1], other[:, : k1_inter + 1]], axis=1)
-    square = np.concatenate([same_square[:, : k1_intra + 1], other_square[:, : k1_inter + 1]], axis=1)
-    encoding = _summing_to_1(_reciprocal(_weights(row, np.exp(-square))))
-    nearest = np.concatenate([same[:, :k2_intra], other[:, :k2_inter]], axis=1)
-    mean = _summing_to_1(_weights(nearest, np.ones(nearest.shape, np.float32))) @ encoding
-    return SparseRows(mean.indptr.astype(np.int64), mean.indices.astype(np.int64), mean.data, len(vectors))
+    numbers = CameraRerank(k1_intra=k1_intra, k1_inter=k1_inter, k2_intra=k2_intra, k2_inter=k2_inter)
+    lists = _two_lists((vectors_on(vectors, metric="cosine", device=device),), cam, numbers, metric="cosine")
+    return _encode(lists, numbers, scale=np.ones_like(lists.largest))
 
 
-def _two_lists(
-    vectors: Floats, cam: Ints, *, counts: tuple[int, int], device: str
-) -> tuple[tuple[Ints, Floats], tuple[Ints, Floats]]:
-    """Return rows (N, K) and squared distances (N, K) of the nearest in the same camera, itself first, and in others.
+def camera_rerank(
+    query: Floats,
+    gallery: Floats,
+    cam: tuple[Ints, Ints],
+    *,
+    parameters: CameraRerank,
+    metric: Metric = "euclidean",
+    device: str = "cpu",
+) -> RerankedDistances:
+    """Re-rank the gallery (G, D) for every query (Q, D) by neighbours in the same and in other cameras.
 
-    A list that is longer than its group of images ends in rows of -1.
+    With d the squared distances, each divided by the largest of its row, and J the Jaccard distances of the rows of
+    `camera_aware_rows` over query and gallery, with the softmax of -d in them, the result is (1 - weight) J + weight d.
+
+    Args:
+        query: float32 vectors.
+        gallery: float32 vectors of the same length, from the same site.
+        cam: cameras (Q,) and (G,); images of unknown camera (-1) count as one more camera.
+        parameters: numbers of neighbours, and the weight of the original distance.
+        metric: `euclidean` takes the vectors as they are, `cosine` as if they were normalised.
+        device: where matrix products and nearest neighbours are computed; the sets are made on the CPU in any case.
+
+    Raises:
+        UserError: the two differ in D, or the device is not there.
+
+    Reference: Chen et al., CVPR 2024, section on re-ranking.
+    Differs from its code: a list ends where its group of images ends; sparse rows, where the code has (N, N) matrices.
+
+    >>> x, cam = np.eye(4, 2, dtype=np.float32), np.array([0, 1, 0, 1])
+    >>> camera_rerank(x[:3], x, (cam[:3], cam), parameters=CameraRerank(k1_intra=1, k1_inter=1)).shape
+    (3, 4)
     """
-    side = vectors_on(vectors, metric="cosine", device=device)
-    cameras = torch.from_numpy(np.unique(cam, return_inverse=True)[1]).to(side.rows.device)
-    same, other = (_empty_list(len(vectors), min(count, len(vectors))) for count in counts)
-    for start, block in PairwiseDistances((side,), (side,), "cosine").blocks():
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(f"query vectors have {query.shape[1]} dims, gallery vectors {gallery.shape[1]}")
+    left, right = (vectors_on(side, metric=metric, device=device) for side in (query, gallery))
+    lists = _two_lists((left, right), np.concatenate(cam), parameters, metric=metric)
+    rows = _encode(lists, parameters, scale=lists.largest)
+    return RerankedDistances(
+        original=PairwiseDistances((left,), (right,), metric),
+        metric=metric,
+        query_rows=rows.slice(0, len(left)),
+        gallery_columns=rows.slice(len(left), len(rows)).transposed(),
+        largest=lists.largest[: len(left)],
+        weight=parameters.weight,
+    )
+
+
+def rerank_any(
+    query: Floats,
+    gallery: Floats,
+    cam: tuple[Ints, Ints],
+    *,
+    parameters: AnyRerank,
+    metric: Metric = "euclidean",
+    device: str = "cpu",
+) -> RerankedDistances:
+    """Return what `rerank` or, with `CameraRerank`, `camera_rerank` does.
+
+    Raises:
+        UserError: camera-aware re-ranking without two known cameras, and as these.
+
+    """
+    if isinstance(parameters, Rerank):
+        return rerank(query, gallery, parameters=parameters, metric=metric, device=device)
+    if lack := lack_of_cameras(np.concatenate(cam)):
+        raise UserError(f"re-ranking by ca_jaccard needs two cameras, and {lack}; re-rank by jaccard")
+    return camera_rerank(query, gallery, cam, parameters=parameters, metric=metric, device=device)
+
+
+def _encode(lists: _Lists, numbers: CameraRerank, *, scale: Floats) -> SparseRows:
+    """Return the encoding (N, N) with the softmax of -squares / scale, scale (N,)."""
+    first, second = slice(numbers.k1_intra + 1), slice(numbers.k1_inter + 1)
+    row = np.concatenate([lists.same[:, first], lists.other[:, second]], axis=1)
+    square = np.concatenate([lists.same_square[:, first], lists.other_square[:, second]], axis=1)
+    encoding = _summing_to_1(_reciprocal(_weights(row, np.exp(-square / scale[:, None]))))
+    nearest = np.concatenate([lists.same[:, : numbers.k2_intra], lists.other[:, : numbers.k2_inter]], axis=1)
+    mean = _summing_to_1(_weights(nearest, np.ones(nearest.shape, np.float32))) @ encoding
+    return SparseRows(mean.indptr.astype(np.int64), mean.indices.astype(np.int64), mean.data, len(row))
+
+
+def _two_lists(sides: tuple[ScaledVectors, ...], cam: Ints, numbers: CameraRerank, *, metric: Metric) -> _Lists:
+    """Return the nearest of each image of the joined sides, of cameras (N,)."""
+    source = PairwiseDistances(sides, sides, metric)
+    count_rows = source.shape[0]
+    cameras = torch.from_numpy(np.unique(cam, return_inverse=True)[1]).to(sides[0].rows.device)
+    same = _empty_list(count_rows, max(numbers.k1_intra + 1, numbers.k2_intra))
+    other = _empty_list(count_rows, max(numbers.k1_inter + 1, numbers.k2_inter))
+    largest = torch.empty(count_rows)
+    for start, block in source.blocks():
         lines = slice(start, start + len(block))
+        largest[lines] = block.amax(dim=1).cpu()
         is_same = cameras[lines, None] == cameras
-        _fill(same, lines, block.masked_fill(~is_same, torch.inf), own=start)
-        _fill(other, lines, block.masked_fill_(is_same, torch.inf), own=None)
-    same[1][:, 0] = 0  # of an image to itself
-    return same, other
+        _fill(same, lines, block.masked_fill(~is_same, torch.inf), own=start, metric=metric)
+        _fill(other, lines, block.masked_fill_(is_same, torch.inf), own=None, metric=metric)
+    same[1][:, 0] = SMALLEST_SQUARE  # of an image to itself
+    return _Lists(*same, *other, squared_in_place(largest, metric).numpy())
 
 
 def _empty_list(count_rows: int, count: int) -> tuple[Ints, Floats]:
+    count = min(count, count_rows)
     return np.empty((count_rows, count), np.int64), np.empty((count_rows, count), np.float32)
 
 
-def _fill(neighbours: tuple[Ints, Floats], lines: slice, block: torch.Tensor, *, own: int | None) -> None:
-    """Write the nearest of a block (B, N) of -cos, inf = not of the group, into the lists."""
+def _fill(
+    neighbours: tuple[Ints, Floats], lines: slice, block: torch.Tensor, *, own: int | None, metric: Metric
+) -> None:
+    """Write the nearest of a block (B, N), inf = not of the group, into the lists."""
     row, square = neighbours
     columns, values = smallest(block, row.shape[1], own=own)
     row[lines] = np.where(np.isinf(values), -1, columns)
-    square[lines] = np.maximum(2 + 2 * values, 0)
+    square[lines] = squared_in_place(torch.from_numpy(values), metric).numpy()
 
 
 def _weights(row: Ints, value: Floats) -> csr_array:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from passerby.clustering.cameras import lack_of_cameras
+from passerby.distances.cameras import lack_of_cameras
 from passerby.errors import UserError
 from passerby.losses.camera_proxies import (
     ProxyReduction,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,20 +11,63 @@ from pydantic import AfterValidator, Field, model_validator
 from passerby.device import require_device_name
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.settings import Settings
-from passerby.types import CameraNorm, Cameras, Clothes, Queries, Rerank, Unit, VectorName
+from passerby.types import AnyRerank, CameraNorm, CameraRerank, Cameras, Clothes, Queries, Rerank, Unit, VectorName
+
+RerankDistance = Literal["jaccard", "ca_jaccard"]
+"""`jaccard`: neighbours among all images; `ca_jaccard`: neighbours in the same camera and in the other ones."""
+
+OF_DISTANCE: Mapping[RerankDistance, tuple[str, ...]] = MappingProxyType(
+    {"jaccard": ("k1", "k2"), "ca_jaccard": ("k1_intra", "k1_inter", "k2_intra", "k2_inter")}
+)
+"""The settings that belong to one distance of re-ranking."""
 
 
 class RerankSettings(Settings):
-    """k-reciprocal re-ranking (Zhong et al., CVPR 2017)."""
+    """k-reciprocal re-ranking (Zhong et al., CVPR 2017), or by cameras (CA-Jaccard, Chen et al., CVPR 2024)."""
 
     k1: Annotated[int, Field(ge=1)] = 20
     k2: Annotated[int, Field(ge=1)] = 6
     weight: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="weight of the original distance (lambda)")
+    distance: RerankDistance = Field(
+        "jaccard",
+        description="ca_jaccard seeks neighbours in the same camera and in the others apart, and needs two cameras",
+    )
+    k1_intra: Annotated[int, Field(ge=1)] = Field(
+        5, description="number of neighbours in the same camera among which reciprocal ones are sought, for ca_jaccard"
+    )
+    k1_inter: Annotated[int, Field(ge=1)] = Field(
+        20, description="number of neighbours in other cameras among which reciprocal ones are sought, for ca_jaccard"
+    )
+    k2_intra: Annotated[int, Field(ge=1)] = Field(
+        3, description="number of images of the same camera in the query expansion, itself included, for ca_jaccard"
+    )
+    k2_inter: Annotated[int, Field(ge=0)] = Field(
+        3, description="number of images of other cameras in the query expansion, for ca_jaccard"
+    )
 
     @property
-    def parameters(self) -> Rerank:
+    def idle(self) -> frozenset[str]:
+        """The settings of the other distance."""
+        return frozenset(OF_DISTANCE["jaccard" if self.distance == "ca_jaccard" else "ca_jaccard"])
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        for name in sorted(self.idle):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                other = next(distance for distance, names in OF_DISTANCE.items() if name in names)
+                raise ValueError(f"{name} has no effect with distance: {self.distance}; it belongs to {other}")
+        return self
+
+    @property
+    def parameters(self) -> AnyRerank:
         """The same as the core type of evaluation."""
-        return Rerank(self.k1, self.k2, self.weight)
+        return self.parameters_by(self.distance)
+
+    def parameters_by(self, distance: RerankDistance) -> AnyRerank:
+        """Return the parameters of a distance, those of another one than in the settings at their defaults."""
+        if distance == "jaccard":
+            return Rerank(self.k1, self.k2, self.weight)
+        return CameraRerank(self.k1_intra, self.k1_inter, self.k2_intra, self.k2_inter, self.weight)
 
 
 class TestSettings(Settings):
@@ -39,7 +84,7 @@ class TestSettings(Settings):
     distance: Literal["cosine", "euclidean"] = "cosine"
     cameras: Cameras = "standard"
     queries: Queries = Field("single", description="multi: average the images of a query's identity and camera")
-    rerank: RerankSettings | None = Field(RerankSettings(), description="k-reciprocal re-ranking; null = none")
+    rerank: RerankSettings | None = Field(RerankSettings(), description="re-ranking by neighbours; null = none")
     camera_norm: CameraNorm = Field(
         "none", description="what is taken out of the vectors of each camera, by the statistics of query and gallery"
     )

@@ -14,7 +14,7 @@ from passerby.files import atomic_write
 from passerby.metrics.pooling import average_queries
 from passerby.report.folder import RunFolder, read_run
 from passerby.report.palette import data_uri, style, svg_text
-from passerby.types import Cameras, Embeddings, Rerank
+from passerby.types import AnyRerank, Cameras, Embeddings, Rerank
 
 ENDINGS = (".png", ".svg", ".pdf")
 _DOTS = 200  # per inch, for PNG: sharp in print
@@ -48,7 +48,7 @@ class Subject:
     embeddings: Embeddings
     cameras: Cameras
     distance: Metric
-    rerank: Rerank
+    rerank: AnyRerank
 
 
 def subject_of_file(file: Path) -> Subject:

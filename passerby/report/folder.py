@@ -18,7 +18,17 @@ from passerby.report.open_set import OpenSetEntry, read_open_set
 from passerby.settings import Plain, build
 from passerby.training import run_log
 from passerby.training.run_log import EpochRecord, GradientRecord, Record, ScoreRecord
-from passerby.types import Protocol, Rerank, present_name, read_camera_norm, read_clothes, read_input_mask, read_unit
+from passerby.types import (
+    AnyRerank,
+    CameraRerank,
+    Protocol,
+    Rerank,
+    present_name,
+    read_camera_norm,
+    read_clothes,
+    read_input_mask,
+    read_unit,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class DatasetResult:
     reranked: ScoreRow | None
     protocol: Protocol
     count_valid: int
-    rerank: Rerank | None
+    rerank: AnyRerank | None
     reference: Reference | None = None
     background_bias: BackgroundBias | None = None
     forgetting: float | None = None
@@ -207,7 +217,10 @@ def _figures(row: ScoreRow) -> Figures:
     return Figures(mAP=row.mAP, rank1=row.rank[1])
 
 
-def _rerank(entry: dict[str, object]) -> Rerank:
+def _rerank(entry: dict[str, object]) -> AnyRerank:
+    if "k1_intra" in entry:
+        numbers = {name: _int(entry[name]) for name in ("k1_intra", "k1_inter", "k2_intra", "k2_inter")}
+        return CameraRerank(**numbers, weight=_float(entry["weight"]))
     return Rerank(k1=_int(entry["k1"]), k2=_int(entry["k2"]), weight=_float(entry["weight"]))
 
 

@@ -30,7 +30,7 @@ from passerby.report.ranked_lists import (
     describe_list,
     rank_for,
 )
-from passerby.types import Cameras, Embeddings, Rerank
+from passerby.types import AnyRerank, Cameras, Embeddings
 
 Dashes = str | tuple[float, tuple[float, ...]]
 Sign = Literal["tick", "cross", "bar"]
@@ -84,7 +84,7 @@ def ranks_figure(
     k: int = 8,
     cameras: Cameras = "standard",
     distance: Metric = "cosine",
-    rerank: Rerank | None = None,
+    rerank: AnyRerank | None = None,
     left_out: LeftOut = "hide",
     device: str = "cpu",
 ) -> Figure:
@@ -97,7 +97,7 @@ def ranks_figure(
         k: images of each list, >= 1.
         cameras: as in `evaluate`.
         distance: as in `evaluate`.
-        rerank: draw every list again below itself, as k-reciprocal re-ranking orders it.
+        rerank: draw every list again below itself, as re-ranking orders it.
         left_out: `show` also draws the images that the rule leaves out.
         device: where the matrix products run.
 
@@ -109,7 +109,7 @@ def ranks_figure(
         embeddings, kinds=kinds, count=count, cameras=cameras, distance=distance, device=device
     )
 
-    def lists(queries: Sequence[int], how: Rerank | None) -> list[RankedList]:
+    def lists(queries: Sequence[int], how: AnyRerank | None) -> list[RankedList]:
         return rank_for(
             embeddings,
             queries,

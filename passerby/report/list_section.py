@@ -17,7 +17,7 @@ from passerby.report.folder import DatasetResult, RunFolder
 from passerby.report.list_figures import HEADINGS, SEED, read_shot
 from passerby.report.palette import data_uri
 from passerby.report.ranked_lists import Kind, ListImage, RankedList, choose_queries, rank_for
-from passerby.types import Embeddings, Rerank, Scores
+from passerby.types import AnyRerank, Embeddings, Scores
 
 _HEIGHT = 144  # pixels: sharp at the size shown, and about 3 kB
 _QUALITY = 80
@@ -123,7 +123,7 @@ def _sections(
     all_queries = [query for queries in queries_by_kind.values() for query in queries]
     protocol = result.protocol
 
-    def lists(queries: Sequence[int], rerank: Rerank | None) -> dict[int, RankedList]:
+    def lists(queries: Sequence[int], rerank: AnyRerank | None) -> dict[int, RankedList]:
         ranked = rank_for(
             embeddings,
             queries,

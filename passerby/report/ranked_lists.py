@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from passerby.distances.kreciprocal import rerank as rerank_distances
+from passerby.distances.camera_jaccard import rerank_any
 from passerby.distances.pairwise import DistanceSource, Metric, pairwise
 from passerby.errors import UserError
 from passerby.metrics.relevance import relevance
-from passerby.types import UNKNOWN, Bools, Cameras, Clothes, Embeddings, Floats, Ints, Rerank, Scores, Split
+from passerby.types import UNKNOWN, AnyRerank, Bools, Cameras, Clothes, Embeddings, Floats, Ints, Scores, Split
 
 Kind = Literal["best", "worst", "random"]
 LeftOut = Literal["hide", "show"]
@@ -102,7 +102,7 @@ def rank_for(
     queries: Sequence[int],
     *,
     k: int = 8,
-    rerank: Rerank | None = None,
+    rerank: AnyRerank | None = None,
     cameras: Cameras = "standard",
     distance: Metric = "cosine",
     clothes: Clothes = "general",
@@ -115,7 +115,7 @@ def rank_for(
         embeddings: rows with role `query` and `gallery`.
         queries: which, as numbers 0..Q-1 among the rows with role `query`.
         k: images to keep of each list, >= 1.
-        rerank: parameters of k-reciprocal re-ranking, or None.
+        rerank: parameters of re-ranking, or None.
         cameras: as in `evaluate`.
         distance: as in `evaluate`.
         clothes: as in `evaluate`.
@@ -141,8 +141,8 @@ def rank_for(
             pairwise(selected.vectors, gallery.vectors, metric=distance, device=device), np.arange(len(rows))
         )
     else:
-        source = rerank_distances(query.vectors, gallery.vectors, parameters=rerank, metric=distance, device=device)
-        distances = _take(source, rows)
+        vectors, cam = (query.vectors, gallery.vectors), (query.cam, gallery.cam)
+        distances = _take(rerank_any(*vectors, cam, parameters=rerank, metric=distance, device=device), rows)
     lists = []
     for line in range(len(rows)):
         left_out_rows = allowed.left_out_row[allowed.left_out_start[line] : allowed.left_out_start[line + 1]]

@@ -11,7 +11,7 @@ from passerby.metrics.open_set import OpenSetScores
 from passerby.metrics.pooling import average_tracklets
 from passerby.models.embedder import Embedder
 from passerby.training.setup import Setup
-from passerby.types import Embeddings, Rerank, Scores
+from passerby.types import AnyRerank, Embeddings, Scores
 
 
 class Evaluator:
@@ -45,7 +45,7 @@ class Evaluator:
         table = label_vectors(vectors, dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask)
         return average_tracklets(table, distance=test.distance) if test.unit == "tracklet" else table
 
-    def score(self, embeddings: Embeddings, *, rerank: Rerank | None = None) -> Scores:
+    def score(self, embeddings: Embeddings, *, rerank: AnyRerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""
         test = self.setup.recipe.test
         return evaluate(

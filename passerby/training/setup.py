@@ -24,7 +24,7 @@ from passerby.models.embedder import Embedder
 from passerby.models.groups import batch_norms
 from passerby.published.starts import load_start
 from passerby.recipe import EngineSettings, Recipe, StageSettings
-from passerby.scorable import require_scorable
+from passerby.scorable import require_rerankable, require_scorable
 from passerby.threads import Threads, fixed_threads, make_threads
 from passerby.training import distributed
 from passerby.training.frozen import require_trainable
@@ -127,6 +127,7 @@ def make_setup(
             ignore="test.cameras=ignore",
             without="evaluate=[] to train without a test",
         )
+        require_rerankable(datasets[name], recipe.test.rerank and recipe.test.rerank.parameters)
         tested_view(datasets[name], recipe.input_mask)
     for settings, stage in zip(recipe.stages, stages, strict=True):
         if settings.foreground.use != "none":

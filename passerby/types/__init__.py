@@ -9,7 +9,9 @@ from passerby.types.columns import UNKNOWN, Bools, Doubles, Floats, Ints, Words
 from passerby.types.embeddings import Embeddings, InputMask, Unit, read_input_mask, read_unit
 from passerby.types.images import Dataset, Layout, Split, SplitName
 from passerby.types.scores import (
+    AnyRerank,
     CameraNorm,
+    CameraRerank,
     Cameras,
     Clothes,
     Protocol,
@@ -30,9 +32,11 @@ __all__ = [
     "TRACKLETS_FILE",
     "UNKNOWN",
     "VECTOR_NAMES",
+    "AnyRerank",
     "Batch",
     "Bools",
     "CameraNorm",
+    "CameraRerank",
     "CameraTable",
     "Cameras",
     "Clothes",

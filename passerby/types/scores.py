@@ -87,6 +87,49 @@ class Rerank:
                 f"weight={self.weight}"
             )
 
+    def __str__(self) -> str:
+        """The parameters for people."""
+        return f"k1 {self.k1}, k2 {self.k2}, weight {self.weight}"
+
+
+@dataclass(frozen=True)
+class CameraRerank:
+    """Parameters of camera-aware re-ranking (CA-Jaccard, Chen et al., CVPR 2024).
+
+    Attributes:
+        k1_intra: neighbours in the same camera that may be reciprocal, >= 1.
+        k1_inter: neighbours in other cameras that may be reciprocal, >= 1.
+        k2_intra: images of the same camera averaged in the query expansion, itself included, >= 1.
+        k2_inter: images of other cameras averaged in the query expansion, >= 0.
+        weight: share of the original distance in the result, in [0, 1] (the paper's lambda).
+
+    """
+
+    k1_intra: int = 5
+    k1_inter: int = 20
+    k2_intra: int = 3
+    k2_inter: int = 3
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if min(self.k1_intra, self.k1_inter, self.k2_intra) < 1 or self.k2_inter < 0 or not 0 <= self.weight <= 1:
+            raise UserError(
+                "k1_intra, k1_inter and k2_intra must be at least 1, k2_inter at least 0 and weight in [0, 1], got "
+                f"k1_intra={self.k1_intra}, k1_inter={self.k1_inter}, k2_intra={self.k2_intra}, "
+                f"k2_inter={self.k2_inter}, weight={self.weight}"
+            )
+
+    def __str__(self) -> str:
+        """The parameters for people."""
+        return (
+            f"by cameras (CA-Jaccard), k1 {self.k1_intra} and {self.k1_inter}, k2 {self.k2_intra} and {self.k2_inter}, "
+            f"weight {self.weight}"
+        )
+
+
+AnyRerank = Rerank | CameraRerank
+"""Re-ranking by neighbours among all images, or in the same camera and in the others."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -119,7 +162,7 @@ class Protocol:
     cameras: Cameras
     distance: Literal["cosine", "euclidean"]
     feature: str
-    rerank: Rerank | None = None
+    rerank: AnyRerank | None = None
     ap_rule: str = "mean precision at hits"
     flip: bool = False
     queries: Queries = "single"

@@ -44,6 +44,30 @@ def test_embeddings_go_out_and_their_scores_come_back_the_same(trained: Path, si
             assert first["reranked"]["protocol"]["rerank"] is not None
 
 
+def test_reranking_by_camera_stamps_its_parameters_and_needs_cameras(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    role = ["query", "gallery", "gallery"] * 4
+    for name, cam in (("known", np.arange(12) % 3), ("unknown", np.full(12, -1))):
+        Embeddings(vectors, np.repeat([1, 2, 3, 4], 3), cam, role, np.arange(12).astype(str)).save(
+            tmp_path / f"{name}.npz"
+        )
+    by_camera = ("--rerank", "--rerank-distance", "ca_jaccard")
+    target = tmp_path / "scores.json"
+    result = run("evaluate", "--embeddings", tmp_path / "known.npz", *by_camera, "--json", target)
+    assert result.exit_code == 0
+    assert "re-ranking by cameras (CA-Jaccard), k1 5 and 20, k2 3 and 3, weight 0.3" in flat(result.output)
+    assert json.loads(target.read_text())["reranked"]["protocol"]["rerank"] == {
+        "k1_intra": 5, "k1_inter": 20, "k2_intra": 3, "k2_inter": 3, "weight": 0.3,
+    }  # fmt: skip
+    for file, flags, message in (
+        ("unknown.npz", by_camera, "re-ranking by ca_jaccard needs two cameras, and no image has a camera number"),
+        ("known.npz", by_camera[1:], "--rerank-distance has no effect without --rerank"),
+        ("known.npz", (*by_camera, "--ray", "auto"), "--ray searches neighbours among all images; leave it out"),
+    ):
+        result = run("evaluate", "--embeddings", tmp_path / file, *flags)
+        assert (result.exit_code, message in flat(result.output)) == (2, True), result.output
+
+
 def test_vectors_that_have_collapsed_are_told(tmp_path: Path) -> None:
     rows = np.ones((6, 4), np.float32)
     table = Embeddings(rows, [1, 2, 1, 2, 1, 2], [0, 0, 1, 1, 2, 2], ["query"] * 2 + ["gallery"] * 4)

@@ -1,35 +1,29 @@
 """The camera-aware encoding against the published numbers, and against the definition written as loops."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from passerby.clustering.graph import camera_jaccard_neighbours, missing_at_1
-from passerby.distances.camera_jaccard import camera_aware_rows
+from passerby.distances.camera_jaccard import camera_aware_rows, camera_rerank
+from passerby.distances.nearest import smallest_by_torch
 from passerby.errors import UserError
+from passerby.evaluation import evaluate
+from passerby.types import CameraRerank, Embeddings
+from tests.oracles import camera_aware_encoding, camera_reranked
 
 ORACLE = json.loads((Path(__file__).parents[1] / "oracles_data" / "ca_jaccard.json").read_text())
 FEATURES, CAM = np.array(ORACLE["features"], np.float32), np.array(ORACLE["camera"])
 NUMBERS = {name: ORACLE[name] for name in ("k1_intra", "k1_inter", "k2_intra", "k2_inter")}
 
 
-def by_loops(vectors, cam, *, k1_intra, k1_inter, k2_intra, k2_inter):
-    """Return the encoding (N, N) by the definition, with lists that end where their group ends."""
+def by_loops(vectors, cam, **numbers):
+    """Return the encoding (N, N) of one set, by the cosines of its vectors."""
     unit = vectors.astype(np.float64) / np.linalg.norm(vectors, axis=1, keepdims=True)
-    square, rows = np.maximum(2 - 2 * unit @ unit.T, 0), range(len(unit))
-    np.fill_diagonal(square, -1)  # every image comes first in its own list
-    order = [sorted(rows, key=lambda j, i=i: square[i, j]) for i in rows]
-    same = [[j for j in order[i] if cam[j] == cam[i]] for i in rows]
-    other = [[j for j in order[i] if cam[j] != cam[i]] for i in rows]
-    encoding = np.zeros_like(square)
-    for i in rows:
-        relevant = [j for j in same[i][: k1_intra + 1] if i in same[j][: k1_intra + 1]]
-        relevant += [j for j in other[i][: k1_inter + 1] if i in other[j][: k1_inter + 1]]
-        weights = np.exp(-np.maximum(square[i, relevant], 0))
-        encoding[i, relevant] = weights / weights.sum()
-    return np.stack([encoding[same[i][:k2_intra] + other[i][:k2_inter]].mean(axis=0) for i in rows])
+    return camera_aware_encoding(np.maximum(2 - 2 * unit @ unit.T, 0), cam, **numbers)
 
 
 def test_the_distance_equals_the_published_one():
@@ -70,5 +64,58 @@ def test_exact_duplicates_stay_in_the_graph():
 
 
 def test_numbers_of_neighbours_that_are_too_small_are_refused():
-    with pytest.raises(UserError, match=r"k1_intra, k1_inter and k2_intra must be at least 1 .* k1_intra=0"):
+    with pytest.raises(UserError, match=r"k1_intra, k1_inter and k2_intra must be at least 1, .* k1_intra=0"):
         camera_aware_rows(FEATURES, CAM, k1_intra=0)
+
+
+# ---- re-ranking
+
+
+def full(source):
+    return np.concatenate([block.numpy().copy() for _, block in source.blocks()])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {},
+        {"k1_intra": 2, "k1_inter": 6, "k2_intra": 1, "k2_inter": 0, "weight": 0.0},
+        {"k1_intra": 30, "k1_inter": 3, "k2_intra": 4, "k2_inter": 50, "weight": 0.6},
+    ],
+    ids=["published", "jaccard alone", "short cameras"],
+)
+def test_reranking_equals_the_dense_formula(metric, numbers):
+    generator = np.random.default_rng(4)
+    query, gallery = (generator.normal(size=(count, 5)).astype(np.float32) for count in (7, 38))
+    cam = generator.integers(0, 4, 45)
+    cam[:2] = -1
+    parameters = CameraRerank(**numbers)
+    source = camera_rerank(query, gallery, (cam[:7], cam[7:]), parameters=parameters, metric=metric)
+    sides = [query, gallery]
+    if metric == "cosine":
+        sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
+    np.testing.assert_allclose(full(source), camera_reranked(*sides, cam, **asdict(parameters)), atol=1e-5)
+    assert source.shape == (7, 38)
+    assert source.bounds == (0.0, 1.0)
+
+
+def test_reranking_by_torch_equals_that_by_compiled_kernels(monkeypatch):
+    generator = np.random.default_rng(5)
+    query, gallery = (generator.normal(size=(count, 4)).astype(np.float32) for count in (5, 30))
+    cam = generator.integers(0, 3, 5), generator.integers(0, 3, 30)
+    compiled = full(camera_rerank(query, gallery, cam, parameters=CameraRerank()))
+    monkeypatch.setattr("passerby.distances.camera_jaccard.smallest", smallest_by_torch)
+    np.testing.assert_array_equal(full(camera_rerank(query, gallery, cam, parameters=CameraRerank())), compiled)
+
+
+def test_reranking_by_camera_needs_two_cameras_and_numbers_that_fit():
+    vectors = np.eye(4, 2, dtype=np.float32)
+    for cam, lack in ((-1, "no image has a camera number"), (3, "all images are of one camera")):
+        table = Embeddings(vectors, [1, 1, 2, 2], [cam] * 4, ["query", "gallery"] * 2, list("abcd"))
+        with pytest.raises(UserError, match=f"re-ranking by ca_jaccard needs two cameras, and {lack}; re-rank by"):
+            evaluate(table, cameras="ignore", rerank=CameraRerank())
+    with pytest.raises(UserError, match=r"k2_inter at least 0 and weight in .* weight=1.5"):
+        CameraRerank(weight=1.5)
+    with pytest.raises(UserError, match="2 dims, gallery vectors 3"):
+        camera_rerank(vectors, np.ones((4, 3), np.float32), (np.arange(4), np.arange(4)), parameters=CameraRerank())

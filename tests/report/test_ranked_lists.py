@@ -6,10 +6,11 @@ import pytest
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.report.ranked_lists import choose_queries, describe_list, rank_for
+from passerby.types import CameraRerank
 from tests.report.conftest import PEOPLE, RERANK
 
 
-@pytest.mark.parametrize("rerank", [None, RERANK])
+@pytest.mark.parametrize("rerank", [None, RERANK, CameraRerank(k1_intra=2, k1_inter=4)])
 @pytest.mark.parametrize("cameras", ["standard", "ignore"])
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 def test_average_precision_is_that_of_the_evaluation(run, rerank, cameras, distance):

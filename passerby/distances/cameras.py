@@ -1,4 +1,4 @@
-"""Cameras of the images of a clustering that compares them."""
+"""Cameras of images whose distances depend on them."""
 
 from __future__ import annotations
 
