@@ -64,7 +64,7 @@ def require_scorable(
     raise UserError(f"{dataset.name}: {reason}{'; add ' * bool(ways)}{', or '.join(ways)}")
 
 
-def require_rerankable(dataset: Dataset, rerank: AnyRerank | None) -> None:
+def require_rerankable(dataset: Dataset, rerank: AnyRerank) -> None:
     """Raise `UserError` where re-ranking needs cameras that the test images of a data set do not have."""
     lack = lack_of_cameras(np.concatenate([dataset.query.cam, dataset.gallery.cam]))
     if isinstance(rerank, CameraRerank) and lack:

@@ -128,7 +128,8 @@ def evaluate_run(
     _require_plain(worn, extras)
     require_scorable(dataset, cameras=rule, queries=queries or test.queries, clothes=worn, ignore="--cameras ignore")
     parameters = extras.parameters(test.rerank)
-    require_rerankable(dataset, parameters)
+    if parameters is not None:
+        require_rerankable(dataset, parameters)
     if note := camera_note(dataset, rule):
         console.print(note, highlight=False, markup=False)
     if flip is not None:

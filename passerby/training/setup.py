@@ -127,7 +127,8 @@ def make_setup(
             ignore="test.cameras=ignore",
             without="evaluate=[] to train without a test",
         )
-        require_rerankable(datasets[name], recipe.test.rerank and recipe.test.rerank.parameters)
+        if recipe.test.rerank is not None:
+            require_rerankable(datasets[name], recipe.test.rerank.parameters)
         tested_view(datasets[name], recipe.input_mask)
     for settings, stage in zip(recipe.stages, stages, strict=True):
         if settings.foreground.use != "none":
