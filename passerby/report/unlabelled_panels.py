@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from passerby.clustering.algorithms import KmeansSettings
 from passerby.methods.clustered import ClusteredSettings
+from passerby.methods.taught import TaughtSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel
 from passerby.report.method_captions import captions
@@ -40,7 +41,7 @@ def labels_panel(stage: StageSettings, *, title: str) -> Panel:
     return Panel(
         title,
         (
-            Column("Embed", _embedding(stage, name)),
+            Column("Embed", _embedding(stage, name, settings)),
             Column("Compare", (Box("compare", "Vectors at unit length", tuple(_compared(settings)), "value"),)),
             Column("Cluster", (Box("group", f"Clusters: {settings.cluster.kind}", group, "learning"),)),
             Column("Assign", (Box("name", "Pseudo-labels", tuple(_assigned(stage, name, settings)), "learning"),)),
@@ -57,9 +58,10 @@ def _clustering(stage: StageSettings) -> tuple[str, ClusteredSettings]:
     raise AssertionError("every unlabelled stage has a method that assigns labels")
 
 
-def _embedding(stage: StageSettings, name: str) -> tuple[Box, ...]:
+def _embedding(stage: StageSettings, name: str, settings: ClusteredSettings) -> tuple[Box, ...]:
     images = Box("look", "All images", (*stage.train, "identities not used", "not augmented"))
-    return images, Box("network", captions(name).embedded_by, (), "network")
+    by_teacher = isinstance(settings, TaughtSettings) and settings.embedder == "teacher"
+    return images, Box("network", "The teacher" if by_teacher else captions(name).embedded_by, (), "network")
 
 
 def _compared(settings: ClusteredSettings) -> Iterator[str]:

@@ -120,6 +120,7 @@ BASES += [
     ),
     *({**TWO_SITES, "stages": [*first, {"train": ["b"], **NOBODY}]} for first in ([], [{"train": ["a"]}])),
     *(without_labels({name: {}}) for name in MAKERS),
+    *(without_labels({name: {}, "distil": {"teacher": "teacher.onnx"}}) for name in ("pseudo", "contrast")),
     without_labels({"ssg": {"oracle": "cluster", "cluster": {"kind": "hdbscan"}}}),
 ]
 
