@@ -106,6 +106,7 @@ PROMPTS = {
 }
 IMAGES = {**PROMPTS, "method": {"prompts": {"text_tower": "clip.safetensors", "weight": 0.5}}}
 CLIP = {"backbone": "clip_vit", "weights": "clip.safetensors"}
+BASES += [{**BASES[0], "test": {"rerank": {"distance": "ca_jaccard"}}}]
 BASES += [{"datasets": SITES, "model": CLIP, "evaluate": [], "stages": [PROMPTS, stage]} for stage in (PROMPTS, IMAGES)]
 BASES += [
     in_two_stages({name: method for name, method in PARTS.items() if name in LABELLED_TOO and name not in APART}),
