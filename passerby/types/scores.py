@@ -32,7 +32,7 @@ def camera_rule(query: Split, gallery: Split, cameras: Cameras) -> Cameras:
 
 
 CameraNorm = Literal["none", "centre", "standardise", "auto"]
-"""What is taken out of the vectors of each camera: nothing, its mean, its mean and spread, or its shrunk mean."""
+"""What is taken out of the vectors of each camera: nothing, its mean, its mean and spread, or both shrunk."""
 
 
 def read_camera_norm(value: str) -> CameraNorm:

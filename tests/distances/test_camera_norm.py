@@ -38,13 +38,14 @@ def mean_average_precision(vectors, cam, pid):
 
 def test_auto_is_the_best_linear_estimate_written_out_by_hand():
     vectors, cam, _ = make_vectors(people=6, images=3, cameras=3, dimension=4)
+    vectors[cam == 1] *= (40, 1, 1, 1)
     found = camera_statistics(vectors, cam, how="auto")
     groups = [vectors[cam == camera].astype(np.float64) for camera in range(3)]
-    k = count_people(groups)
     means = np.stack([group.mean(0) for group in groups])
-    m = (k[:, None] * means).sum(0) / k.sum()
     covariance = sum((group - mean).T @ (group - mean) for group, mean in zip(groups, means, strict=True))
-    basis = np.linalg.eigh(covariance)[1]
+    variances, basis = np.linalg.eigh(covariance)
+    k = count_people([group @ basis / variances**0.25 for group in groups])
+    m = (k[:, None] * means).sum(0) / k.sum()
     shift = np.empty((3, 4))
     w = np.mean([((g - u) @ basis).var(0) * n / (n - 1) for g, u, n in zip(groups, means, k, strict=True)], axis=0)
     z = (means - m) @ basis
@@ -54,7 +55,16 @@ def test_auto_is_the_best_linear_estimate_written_out_by_hand():
     for camera in range(3):
         shift[camera] = centre + basis @ (tau / (tau + w / k[camera]) * z[camera])
     assert np.allclose(found.shift, shift, atol=1e-9)
-    assert np.allclose(found.apply(vectors, cam), vectors - shift[cam], atol=1e-6)
+    logs = np.log([group.std(0) for group in groups])
+    precision = k - 1
+    logs -= precision @ logs / precision.sum()
+    logs -= logs.mean(1, keepdims=True)
+    heterogeneity = (precision @ logs**2).mean() - 2
+    variance = heterogeneity / (precision.sum() - (precision**2).sum() / precision.sum())
+    spread = np.exp(logs * (variance / (variance + 1 / precision))[:, None] if variance > 0 else 0 * logs)
+    assert variance > 0
+    assert np.allclose(found.spread, spread, atol=1e-9)
+    assert np.allclose(found.apply(vectors, cam), (vectors - shift[cam]) / spread[cam], atol=1e-6)
 
 
 @pytest.mark.parametrize(("people", "images"), [(10, 3), (40, 2), (8, (1, 1, 1, 9))])
@@ -63,6 +73,22 @@ def test_the_effective_number_of_people_is_found_without_labels(people, images):
     for camera, found in enumerate(count_people([vectors[cam == number].astype(np.float64) for number in range(4)])):
         sizes = np.unique(pid[cam == camera], return_counts=True)[1]
         assert found == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum(), rel=0.15)
+
+
+def test_directions_that_outweigh_the_others_and_scales_of_cameras_hide_nobody():
+    vectors, cam, _ = make_vectors(people=30, images=4, cameras=4)
+    pose = np.random.default_rng(3).normal(size=(len(vectors), 2))
+    vectors[:, :2] += 0.8 * pose  # of each image
+    vectors *= np.array([1, 1, 2, 6])[cam][:, None]
+    assert camera_statistics(vectors, cam, how="auto").people == pytest.approx(np.full(4, 30), rel=0.3)
+
+
+def test_images_of_one_person_count_as_one_beside_cameras_of_many():
+    vectors, cam, pid = make_vectors(people=20, images=5, cameras=3)
+    chosen = (cam > 0) | (pid == 0)
+    found = camera_statistics(vectors[chosen], cam[chosen], how="auto")
+    assert found.people[0] < 2
+    assert found.people[1:].min() > 15
 
 
 def test_many_people_are_normalised_as_centring_does_and_few_are_left_alone():
