@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from passerby.report.palette import look, panels, style
+
+_SHORT = 0.2  # percent; an axis that begins above has room for the names of 2 and 5 in each decade
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,26 @@ def _numbers(values: Sequence[object]) -> tuple[float, ...]:
 
 
 def open_set_curve(entry: OpenSetEntry) -> Figure:
-    """Draw the misses (FNIR at rank 1) over the false alarms (FPIR), in percent; false alarms on a logarithmic axis."""
+    """Draw the misses (FNIR at rank 1) over the false alarms (FPIR), in percent; false alarms on a logarithmic axis.
+
+    The rates of the table are marked on the curve. Between two false alarms the threshold may grow up to the second,
+    so the curve has the misses of the second there.
+    """
     with style():
         figure, (panel,) = panels(1)
         appearance = look(0)
         pairs = [(x, y) for x, y in zip(entry.fpir, entry.fnir, strict=True) if x > 0]
-        panel.plot(
-            [x for x, _ in pairs],
-            [y for _, y in pairs],
-            color=appearance.colour,
-            linestyle=appearance.line,
-            drawstyle="steps-post",
-        )
+        panel.plot([x for x, _ in pairs], [y for _, y in pairs], color=appearance.colour, drawstyle="steps-pre")
+        marks = [(target, 100 - found) for target, _, found, *_ in entry.rows]
+        panel.plot([x for x, _ in marks], [y for _, y in marks], appearance.marker, color=appearance.colour)
         panel.set_xscale("log")
+        panel.set_xlim(right=100)
+        steps = (1, 2, 5) if panel.get_xlim()[0] > _SHORT else (1,)
+        panel.xaxis.set_major_locator(LogLocator(subs=steps))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}%"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_ylim(0, 100)
-        panel.set_xlabel("false alarms (FPIR), %")
-        panel.set_ylabel("missed (FNIR), %")
+        panel.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+        panel.set_xlabel("false alarms (FPIR)")
+        panel.set_ylabel("missed (FNIR)")
     return figure

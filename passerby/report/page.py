@@ -150,7 +150,7 @@ def _det_curves(run: RunFolder) -> dict[str, PageFigure]:
         if result.open_set is not None:
             rates = "; ".join(f"{row[2]:.1f} % found at {row[0]:g} % false alarms" for row in result.open_set.rows)
             alternative = f"Misses over false alarms on {result.name}: {rates or 'no rate is supported'}."
-            caption = "Misses over false alarms as the threshold grows"
+            caption = "Misses over false alarms as the threshold grows; marked: the rates of the table"
             curves[result.name] = page_figure(open_set_curve(result.open_set), alternative, caption)
     return curves
 

@@ -43,10 +43,22 @@ def test_the_curve_is_that_of_the_scores(scored):
     written, scores = scored
     (site,) = read_run(written.folder).results
     fpir, fnir = scores.curve()
-    (line,) = open_set_curve(site.open_set).axes[0].get_lines()
+    figure = open_set_curve(site.open_set)
+    line, marks = figure.axes[0].get_lines()
     assert line.get_xdata() == pytest.approx(100 * fpir)
     assert line.get_ydata() == pytest.approx(100 * fnir)
+    assert marks.get_xydata().tolist() == [[pytest.approx(40), pytest.approx(100 - 100 * scores.rows[0].dir1)]]
     assert site.protocol.camera_norm == "centre"
+
+
+def test_the_axes_are_named_in_whole_percent_and_not_in_powers(scored):
+    _, scores = scored
+    entry = open_set_json(scores)
+    for fpir, named in (([0.5, 30.0, 100.0], ["1%", "10%", "20%", "100%"]), ([0.01, 30.0, 100.0], ["0.01%", "0.1%"])):
+        figure = open_set_curve(read_open_set({**entry, "curve": {"fpir": fpir, "fnir_rank1": [90.0, 50.0, 20.0]}}))
+        figure.draw_without_rendering()
+        assert set(named) <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
+        assert {label.get_text() for label in figure.axes[0].get_yticklabels()} >= {"0%", "100%"}
 
 
 def test_damaged_entries_are_one_sentence(scored):
