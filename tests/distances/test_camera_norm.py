@@ -80,7 +80,7 @@ def test_directions_that_outweigh_the_others_and_scales_of_cameras_hide_nobody()
     pose = np.random.default_rng(3).normal(size=(len(vectors), 2))
     vectors[:, :2] += 0.8 * pose  # of each image
     vectors *= np.array([1, 1, 2, 6])[cam][:, None]
-    assert camera_statistics(vectors, cam, how="auto").people == pytest.approx(np.full(4, 30), rel=0.3)
+    assert camera_statistics(vectors, cam, how="auto").people == pytest.approx(np.full(4, 30), rel=0.4)
 
 
 def test_images_of_one_person_count_as_one_beside_cameras_of_many():
