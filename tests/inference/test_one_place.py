@@ -14,6 +14,7 @@ CALLERS = {
     "models/one_column.py",  # looks at the shapes of a blank image
     "training/probe.py",  # measures the time of a step
     "methods/method.py",  # the previous model, of a batch
+    "methods/dkp.py",  # the images of a stage when it ends, and the shapes of a blank image
     "methods/mmt.py",  # the mean teachers, of a batch
     "methods/reconstruction.py",  # a step of an autoencoder
     "methods/weight_penalty.py",  # the gradient of each image

@@ -27,7 +27,7 @@ def test_each_hook_is_defined_by_a_method():
 
 def test_methods_with_classifiers_of_earlier_stages_follow_the_protocol():
     keepers = {name for name, kind in METHODS.items() if issubclass(kind.method_class, HasEarlierHeads)}
-    assert keepers == {"lwf", "replay", "grow"}
+    assert keepers == {"lwf", "replay", "grow", "dkp"}
     wanted = inspect.signature(HasEarlierHeads.interpolate_heads)
     for name in keepers:
         assert inspect.signature(METHODS[name].method_class.interpolate_heads) == wanted
