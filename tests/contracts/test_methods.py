@@ -38,7 +38,7 @@ CHANGES = {
     "pplr": [CLUSTER],
     "ssg": [CLUSTER],
     "camera_proxies": [{}, {"intra": 1.0, "other": 0.5, "reduction": "batch"}],
-    "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 20, "lr": 0.01, "place": "before_pooling"}],
+    "ebll": [{"code": 8, "epochs": 100, "lr": 0.01}, {"code": 8, "epochs": 60, "lr": 0.01, "place": "before_pooling"}],
 }
 """Where a method needs to be told something, or has more than one face; all others are tried as they come."""
 
