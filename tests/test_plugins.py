@@ -58,14 +58,14 @@ def _passerby(words, log, waiting):
 def _wait_in_second_epoch_of_second_stage():
     from passerby.training.trainer import Trainer
 
-    step = Trainer.step
+    stream = Trainer._stream
 
-    def step_or_wait(run, *args, **options):
+    def stream_or_wait(run, *args):
         if (run.state.counters.stage, run.state.counters.epoch) == (1, 1):
             time.sleep(600)
-        return step(run, *args, **options)
+        return stream(run, *args)
 
-    Trainer.step = step_or_wait
+    Trainer._stream = stream_or_wait
 
 
 def start(log, *words, waiting=False):
