@@ -103,6 +103,8 @@ class CameraRerank:
         k2_inter: images of other cameras averaged in the query expansion, >= 0.
         weight: share of the original distance in the result, in [0, 1] (the paper's lambda).
 
+    >>> print(CameraRerank(k1_inter=10))
+    by cameras (CA-Jaccard), k1 5 and 10, k2 3 and 3, weight 0.3
     """
 
     k1_intra: int = 5
