@@ -47,6 +47,18 @@ def column(name: str, values: object, count: int, dtype: type) -> npt.NDArray[np
     return array
 
 
+def read_member(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """Return a word of a file that must be one of those allowed.
+
+    Raises:
+        UserError: it is none of them.
+
+    """
+    if value not in allowed:
+        raise UserError(f"{name} is {value!r}, allowed: {', '.join(allowed)}")
+    return value
+
+
 def rows_of(table: T, columns: tuple[str, ...], rows: Bools | Ints) -> T:
     """Return a copy of a table of which every named column that is present keeps only `rows`."""
     present = {name: value for name in columns if (value := getattr(table, name)) is not None}

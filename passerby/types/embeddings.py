@@ -14,7 +14,7 @@ import numpy.typing as npt
 from passerby.errors import UserError
 from passerby.files import atomic_write
 from passerby.npz import read_npz, single
-from passerby.types.columns import Bools, Floats, Ints, Words, column, rows_of
+from passerby.types.columns import Bools, Floats, Ints, Words, column, read_member, rows_of
 from passerby.types.vectors import present_name
 
 InputMask = Literal["none", "foreground", "background", "weighted"]
@@ -30,10 +30,7 @@ def read_input_mask(value: str) -> InputMask:
 
     """
     value = "none" if value == "whole" else value
-    for known in get_args(InputMask):
-        if value == known:
-            return cast("InputMask", known)
-    raise UserError(f"input_mask is {value!r}, allowed: {', '.join(get_args(InputMask))}")
+    return cast("InputMask", read_member("input_mask", value, get_args(InputMask)))
 
 
 Unit = Literal["image", "tracklet"]
@@ -47,10 +44,7 @@ def read_unit(value: str) -> Unit:
         UserError: no such member.
 
     """
-    for known in get_args(Unit):
-        if value == known:
-            return cast("Unit", known)
-    raise UserError(f"unit is {value!r}, allowed: {', '.join(get_args(Unit))}")
+    return cast("Unit", read_member("unit", value, get_args(Unit)))
 
 
 @dataclass(frozen=True, eq=False)

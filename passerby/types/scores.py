@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from passerby.errors import UserError
-from passerby.types.columns import UNKNOWN, Bools, Doubles
+from passerby.types.columns import UNKNOWN, Bools, Doubles, read_member
 from passerby.types.embeddings import InputMask, Unit
 from passerby.types.images import Split
 
@@ -42,10 +42,7 @@ def read_camera_norm(value: str) -> CameraNorm:
         UserError: no such member.
 
     """
-    for known in get_args(CameraNorm):
-        if value == known:
-            return cast("CameraNorm", known)
-    raise UserError(f"camera_norm is {value!r}, allowed: {', '.join(get_args(CameraNorm))}")
+    return cast("CameraNorm", read_member("camera_norm", value, get_args(CameraNorm)))
 
 
 def read_clothes(value: str) -> Clothes:
@@ -55,10 +52,7 @@ def read_clothes(value: str) -> Clothes:
         UserError: no such member.
 
     """
-    for known in get_args(Clothes):
-        if value == known:
-            return cast("Clothes", known)
-    raise UserError(f"clothes is {value!r}, allowed: {', '.join(get_args(Clothes))}")
+    return cast("Clothes", read_member("clothes", value, get_args(Clothes)))
 
 
 Queries = Literal["single", "multi"]
