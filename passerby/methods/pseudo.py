@@ -10,7 +10,7 @@ class PseudoSettings(TaughtSettings):
 
 
 class Pseudo(Taught, settings_class=PseudoSettings):
-    """Clusters as identities: classifiers begin each epoch at the mean vectors, centres at the means.
+    """Clusters as identities: classifiers and centres begin at the mean vectors in each epoch that has other clusters.
 
     Reference: Fan et al., "Unsupervised Person Re-identification: Clustering and Fine-tuning", TOMM 2018 (the idea).
     Differs from the paper: density-based clusters, and all images of a cluster are used.

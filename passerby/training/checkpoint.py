@@ -36,6 +36,7 @@ class Checkpoint:
         ema: the state of the EMA of the embedder, or None.
         previous_model: the state of the model of the stage before, or None.
         labels: the labels of the unfinished epoch, or None.
+        earlier_labels: the labels of the epoch before, or None; None in checkpoints of earlier versions.
         classes: number of identities of the losses; None in checkpoints of 0.1, where it is that of the stage.
         threads: number of threads of the next step; None in checkpoints of earlier versions.
         precision, channels_last: arithmetic of the network; None in checkpoints of earlier versions.
@@ -62,6 +63,7 @@ class Checkpoint:
     ema: dict[str, Tensor] | None = None
     previous_model: dict[str, Tensor] | None = None
     ended: bool = False
+    earlier_labels: Tensor | None = None
     classes: int | None = None
     threads: int | None = None
     processes: list[dict[str, Tensor]] | None = None
@@ -214,6 +216,7 @@ _COUNT = _Form("a whole number from 0", _is_count)
 _TRUTH = _Form("true or false", lambda value: isinstance(value, bool))
 _WORDS = _Form("a table of words", _table(lambda value: isinstance(value, str)))
 _TENSORS = _Form("a table of named tensors", _table(_is_tensor))
+_LABELS = _Form("a tensor of whole numbers (N,) or (N, V)", _is_labels)
 _FORMS = {
     "recipe": _Form("text", lambda value: isinstance(value, str)),
     "stage": _COUNT,
@@ -224,7 +227,8 @@ _FORMS = {
     "methods": _Form("a table of named tensors and plain data", _is_state),
     "optimiser": _Form("the state of an optimiser", _is_optimiser),
     "scaler": _Form("a table of numbers", _table(is_number)),
-    "labels": _Form("a tensor of whole numbers (N,) or (N, V)", _is_labels).or_none(),
+    "labels": _LABELS.or_none(),
+    "earlier_labels": _LABELS.or_none(),
     "sums": _Form("a table of three numbers each", _table(_are_sums)),
     "ema": _TENSORS.or_none(),
     "previous_model": _TENSORS.or_none(),

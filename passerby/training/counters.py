@@ -20,6 +20,7 @@ class Counters:
         stage, epoch, iteration: what comes next, each from 0; the iteration counts batches in the epoch.
         ended: whether the methods of the present stage have done their work after its last epoch.
         labels: (N,) or (N, V) labels of the present epoch.
+        earlier_labels: those of the epoch before in the same stage.
         sums: of each loss term in the present epoch: the sums of its values and of what was added, the latest weight.
 
     """
@@ -29,6 +30,7 @@ class Counters:
     iteration: int = 0
     ended: bool = False
     labels: Tensor | None = None
+    earlier_labels: Tensor | None = None
     sums: dict[str, list[float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -42,7 +44,7 @@ class Counters:
     def begin_stage(self, number: int) -> None:
         """Go to the first batch of a stage."""
         self.stage, self.epoch, self.iteration, self.ended = number, 0, 0, False
-        self.labels, self.sums = None, {}
+        self.labels, self.earlier_labels, self.sums = None, None, {}
 
     def assign(self, labels: Tensor) -> None:
         """Keep the labels of the present epoch."""
@@ -54,7 +56,8 @@ class Counters:
 
     def end_epoch(self) -> None:
         """Go to the first batch of the next epoch."""
-        self.epoch, self.iteration, self.labels, self.sums = self.epoch + 1, 0, None, {}
+        self.epoch, self.iteration, self.sums = self.epoch + 1, 0, {}
+        self.labels, self.earlier_labels = None, self.labels
 
     def end_stage(self) -> None:
         """Mark the end-of-stage work of the methods as finished."""

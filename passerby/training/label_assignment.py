@@ -46,16 +46,22 @@ def assign_labels(builder: StageBuilder) -> Ints:
 
 
 def _adopt(builder: StageBuilder, labels: Ints) -> None:
-    """Rebuild losses and optimiser for new labels, and call `on_epoch_start` of the methods."""
+    """Rebuild losses and optimiser for new labels, and call `on_epoch_start` of the methods.
+
+    Losses go on where every image has the label that it had in the epoch before, for example that of a teacher.
+    """
     state, at = builder.state, builder.state.counters
     identities = labels if labels.ndim == 1 else labels[:, 0]
     _require_batch(builder, identities)
     torch.manual_seed(mix_seeds(builder.setup.recipe.engine.seed, at.stage, at.epoch))
-    earlier = state.losses
-    builder.make_losses(int(identities.max()) + 1)
-    _begin_at_means(builder, identities)
-    for name, learnt in earlier.log_variances.items():
-        state.losses.log_variances[name] = learnt
+    count = int(identities.max()) + 1
+    unchanged = at.earlier_labels is not None and np.array_equal(labels, at.earlier_labels.numpy())
+    if not unchanged or state.classes != count:
+        earlier = state.losses
+        builder.make_losses(count)
+        _begin_at_means(builder, identities)
+        for name, learnt in earlier.log_variances.items():
+            state.losses.log_variances[name] = learnt
     for method in state.active_methods:
         method.on_epoch_start(builder.context, labels)
     builder.renew_optimiser()

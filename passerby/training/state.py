@@ -40,6 +40,7 @@ class StateDict(TypedDict):
     optimiser: State
     scaler: State
     labels: Tensor | None
+    earlier_labels: Tensor | None
     classes: int
     sums: dict[str, list[float]]
     processes: list[dict[str, Tensor]]
@@ -183,6 +184,7 @@ class TrainState:
             optimiser=self.optimiser.state_dict(),
             scaler=self.scaler.state_dict(),
             labels=at.labels,
+            earlier_labels=at.earlier_labels,
             classes=self.classes,
             sums=at.sums,
             processes=differing_states(self._named, at.sums) if at.iteration else [],
@@ -211,6 +213,7 @@ class TrainState:
             checkpoint.iteration,
             checkpoint.ended,
             checkpoint.labels,
+            checkpoint.earlier_labels,
             checkpoint.sums,
         )
         if distributed.rank() < len(process_states := checkpoint.processes or []):

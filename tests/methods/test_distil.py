@@ -22,6 +22,7 @@ from passerby.training.trainer import make_trainer
 from tests.methods.steps import TEACHER, some
 from tests.onnx_graphs import helper, write_graph
 from tests.report.test_diagrams import words
+from tests.training.runs import optimiser_hash, run, run_interrupted, weights
 
 ALONE = ["losses={softmax: null, triplet: null}", "stages=[{train: [market1501], epochs: 4, labelled: false}]"]
 SHUFFLED = "data.sampler={kind: shuffle, size: 8}"
@@ -179,6 +180,33 @@ def test_clusters_of_the_teacher_are_the_pseudo_labels_of_every_epoch(tiny, tmp_
             np.testing.assert_array_equal(run.assign_labels(), expected.labels)
             for weight in run.state.embedder.parameters():
                 weight.normal_()
+
+
+def test_losses_go_on_while_the_clusters_stay_the_same(tiny, tmp_path):
+    recipe = tiny(ALONE[1], distil(), f"method.pseudo={json.dumps(CLUSTERS)}", "evaluate=[]", "optim.lr=0.01")
+    trainer = make_trainer(recipe, tmp_path / "run")
+    trainer.open_stage(0)
+    labels, counters = trainer.assign_labels(), trainer.state.counters
+    with torch.no_grad():
+        learnt = trainer.state.losses.losses["softmax"].classifier.weight.add_(1).clone()
+    counters.end_epoch()
+    np.testing.assert_array_equal(trainer.assign_labels(), labels)
+    assert torch.equal(trainer.state.losses.losses["softmax"].classifier.weight, learnt), (
+        "the same clusters: the classifier stays"
+    )
+    counters.end_epoch()
+    counters.earlier_labels = torch.from_numpy(labels).roll(1)
+    trainer.assign_labels()
+    assert not torch.equal(trainer.state.losses.losses["softmax"].classifier.weight, learnt), (
+        "others: it begins at their means"
+    )
+
+
+@pytest.mark.parametrize("step", [5, 6, 7])  # of epochs of 6
+def test_broken_off_between_epochs_of_the_same_clusters(tiny, tmp_path, step):
+    recipe = tiny(ALONE[1], distil(), f"method.pseudo={json.dumps(CLUSTERS)}", "evaluate=[]", "optim.lr=0.01")
+    whole, broken = run(recipe, tmp_path / "whole"), run_interrupted(recipe, tmp_path / "broken", steps=[step])
+    assert (weights(broken), optimiser_hash(broken)) == (weights(whole), optimiser_hash(whole))
 
 
 @pytest.mark.parametrize("method", ["pseudo", "contrast"])

@@ -39,6 +39,7 @@ FINE = {  # (field, value) that are in their form; whether they fit a run is ano
     "precision": {"nothing"},
     "channels_last": {"nothing", "a truth value"},
     "labels": {"nothing"},
+    "earlier_labels": {"nothing"},
     "ema": {"nothing", "an empty table"},
     "previous_model": {"nothing", "an empty table"},
     "ended": {"a truth value"},
@@ -83,7 +84,7 @@ def test_fields_that_are_missing_or_unknown(stopped):
 
 def test_a_checkpoint_of_an_earlier_version_is_read(stopped):
     folder, whole = stopped
-    since = {"images", "machine", "threads", "precision", "channels_last", "classes", "ended"}
+    since = {"images", "machine", "threads", "precision", "channels_last", "classes", "ended", "earlier_labels"}
     parse_checkpoint({key: value for key, value in whole.items() if key not in since}, folder)
 
 
