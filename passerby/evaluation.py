@@ -22,7 +22,7 @@ from passerby.distances.units import unit_rows
 from passerby.errors import UserError
 from passerby.metrics.chance import chance_level
 from passerby.metrics.open_set import TARGETS, OpenSetScores, find_probes, score_open_set
-from passerby.metrics.pooling import average_queries
+from passerby.metrics.pooling import average_queries, average_tracklets
 from passerby.metrics.ranking import average_precision, cumulative_matches, inverse_negative_penalty, rank_matches
 from passerby.metrics.relevance import Relevance, relevance
 from passerby.metrics.verification import RATES, PairCounts
@@ -34,6 +34,7 @@ from passerby.types import (
     Cameras,
     Clothes,
     Embeddings,
+    EvaluationRules,
     Floats,
     Ints,
     Protocol,
@@ -136,14 +137,54 @@ def evaluate(
             where two are not, or a rule of clothes without their column.
 
     """
+    rules = EvaluationRules(
+        cameras=cameras,
+        queries=queries,
+        distance=distance,
+        camera_norm=camera_norm,
+        clothes=clothes,
+        unit=embeddings.unit,
+        gallery_draws=gallery_draws,
+    )
+    return evaluate_by(
+        embeddings, rules, rerank=rerank, count_ranks=count_ranks, device=device, verification=verification
+    )
+
+
+def compared_rows(embeddings: Embeddings, rules: EvaluationRules) -> Embeddings:
+    """Return the rows that the rules compare: those of images, or one for each tracklet; see `average_tracklets`."""
+    return average_tracklets(embeddings, distance=rules.distance) if rules.unit == "tracklet" else embeddings
+
+
+def evaluate_by(
+    embeddings: Embeddings,
+    rules: EvaluationRules,
+    *,
+    rerank: AnyRerank | None = None,
+    count_ranks: int = 50,
+    device: str = "cpu",
+    verification: bool = True,
+) -> Scores:
+    """Do what `evaluate` does, by rules that are one object.
+
+    Args:
+        embeddings: what `compared_rows` returns.
+        rules: how they are compared.
+        rerank, count_ranks, device, verification: as for `evaluate`.
+
+    Raises:
+        UserError: as `evaluate`.
+
+    """
     if count_ranks < 1:
         raise UserError(f"count_ranks must be at least 1, got {count_ranks}")
-    if gallery_draws < 0:
-        raise UserError(f"gallery_draws must be at least 0, got {gallery_draws}")
+    if rules.gallery_draws < 0:
+        raise UserError(f"gallery_draws must be at least 0, got {rules.gallery_draws}")
+    distance, clothes = rules.distance, rules.clothes
     query, gallery = _roles(embeddings)
-    cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), cameras)
-    embeddings = without_camera_effects(embeddings, camera_norm=camera_norm, distance=distance)
-    if queries == "multi":
+    cameras = camera_rule(_columns(embeddings, query), _columns(embeddings, gallery), rules.cameras)
+    embeddings = without_camera_effects(embeddings, camera_norm=rules.camera_norm, distance=distance)
+    if rules.queries == "multi":
         if cameras == "ignore":
             raise UserError(MULTI_NEEDS_CAMERAS)
         embeddings = average_queries(embeddings, distance=distance)
@@ -161,18 +202,18 @@ def evaluate(
         feature=embeddings.feature,
         rerank=rerank,
         flip=embeddings.flip,
-        queries=queries,
+        queries=rules.queries,
         input_mask=embeddings.input_mask,
-        camera_norm=camera_norm,
+        camera_norm=rules.camera_norm,
         clothes=clothes,
         unit=embeddings.unit,
-        gallery_draws=gallery_draws,
+        gallery_draws=rules.gallery_draws,
     )
-    if not gallery_draws:
+    if not rules.gallery_draws:
         source = _source(embeddings, query, gallery, distance, rerank, device)
         return _score(source, allowed, protocol, count_ranks=count_ranks, verification=verification)
     found = []
-    for draw in range(gallery_draws):
+    for draw in range(rules.gallery_draws):
         rows = gallery[draw_gallery(embeddings.pid[gallery], draw)]
         allowed = relevance(_columns(embeddings, query), _columns(embeddings, rows), cameras=cameras, clothes=clothes)
         if not len(allowed.match_row):

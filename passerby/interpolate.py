@@ -10,9 +10,8 @@ from pathlib import Path
 from passerby.device import AUTOMATIC, InferenceSettings
 from passerby.encoders import Trained, embed_dataset, load_trained
 from passerby.errors import UserError
-from passerby.evaluation import evaluate
+from passerby.evaluation import compared_rows, evaluate_by
 from passerby.methods.consolidation import interpolate_weights
-from passerby.metrics.pooling import average_tracklets
 from passerby.types import Dataset, Scores
 
 ALPHAS = tuple(number / 10 for number in range(11))
@@ -52,26 +51,14 @@ def interpolate(
     """
     require_alphas(alphas)
     _require_alike(old, new)
-    test, results = new.recipe.test, []
+    rules, results = new.recipe.test.rules, []
     for number, alpha in enumerate(alphas):
         mixed = replace(new, embedder=copy.deepcopy(new.embedder))
         interpolate_weights(mixed.embedder, old.embedder, alpha=alpha)
         scores = {}
         for position, dataset in enumerate(datasets, start=1):
-            table = embed_dataset(mixed, dataset)
-            if test.unit == "tracklet":
-                table = average_tracklets(table, distance=test.distance)
-            scores[dataset.name] = evaluate(
-                table,
-                cameras=test.cameras,
-                queries=test.queries,
-                distance=test.distance,
-                camera_norm=test.camera_norm,
-                clothes=test.clothes,
-                gallery_draws=test.gallery_draws,
-                device=mixed.device,
-                verification=False,
-            )
+            table = compared_rows(embed_dataset(mixed, dataset), rules)
+            scores[dataset.name] = evaluate_by(table, rules, device=mixed.device, verification=False)
             if progress is not None:
                 progress(number * len(datasets) + position, len(alphas) * len(datasets))
         results.append(Interpolated(alpha, scores))

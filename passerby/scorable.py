@@ -2,62 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from passerby.distances.cameras import lack_of_cameras
 from passerby.errors import UserError
 from passerby.evaluation import MULTI_NEEDS_CAMERAS, explain_skipped
 from passerby.inference.tested import label_vectors, tested_paths
-from passerby.types import AnyRerank, CameraRerank, Cameras, Clothes, Dataset, Queries, camera_rule
+from passerby.types import AnyRerank, CameraRerank, Cameras, Dataset, EvaluationRules, camera_rule
 
 
-def unscorable(dataset: Dataset, *, cameras: Cameras, queries: Queries = "single", clothes: Clothes = "general") -> str:
+def unscorable(dataset: Dataset, rules: EvaluationRules) -> str:
     """Return why no query of a data set has a match that it may find, or `""` where one has.
 
     Args:
         dataset: the data set, with query and gallery images.
-        cameras, queries, clothes: as in `evaluate`.
+        rules: of the test; those of cameras, queries and clothes count.
 
     """
     table = label_vectors(np.zeros((len(tested_paths(dataset)), 1), np.float32), dataset, feature="after_neck")
     try:
-        skipped = explain_skipped(table, cameras=cameras, clothes=clothes)
+        skipped = explain_skipped(table, cameras=rules.cameras, clothes=rules.clothes)
     except UserError as error:  # nobody in the query or in the gallery is known, or no clothes
         return str(error)
     if skipped.count == skipped.count_query:
         return f"no query can be scored: {skipped}"
-    if queries == "multi" and skipped.cameras == "ignore":
+    if rules.queries == "multi" and skipped.cameras == "ignore":
         return f"no test image has a known camera; {MULTI_NEEDS_CAMERAS}"
     return ""
 
 
-def require_scorable(
-    dataset: Dataset,
-    *,
-    cameras: Cameras,
-    queries: Queries = "single",
-    clothes: Clothes = "general",
-    ignore: str = "",
-    without: str = "",
-) -> None:
+def require_scorable(dataset: Dataset, rules: EvaluationRules, *, ignore: str = "", without: str = "") -> None:
     """Raise `UserError` unless a data set can be scored; see also `unscorable`.
 
     Args:
         dataset: the data set.
-        cameras, queries, clothes: as in `evaluate`.
+        rules: of the test; those of cameras, queries and clothes count.
         ignore: how `cameras: ignore` is asked for, to be named where it helps.
         without: how to go on without a test.
 
     """
-    reason = unscorable(dataset, cameras=cameras, queries=queries, clothes=clothes)
+    reason = unscorable(dataset, rules)
     if not reason:
         return
     helps = (
         ignore
-        and cameras == "standard"
-        and queries == "single"
-        and clothes == "general"
-        and not unscorable(dataset, cameras="ignore")
+        and (rules.cameras, rules.queries, rules.clothes) == ("standard", "single", "general")
+        and not unscorable(dataset, replace(rules, cameras="ignore"))
     )
     ways = [f"{ignore} to count matches from the query's own camera"] if helps else []
     ways += [without] if without else []

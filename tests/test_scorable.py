@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from passerby.commands.evaluating import Extras, evaluate_run
+from passerby.commands.evaluating import ChangedRules, Extras, evaluate_run
 from passerby.errors import UserError
 from passerby.evaluation import evaluate
 from passerby.scorable import camera_note, require_scorable, unscorable
 from passerby.training.session import train
-from passerby.types import UNKNOWN, Dataset, Embeddings, Split
+from passerby.types import UNKNOWN, Dataset, Embeddings, EvaluationRules, Split
 from tests.training.runs import run
 
 
@@ -23,32 +23,32 @@ def dataset(query, gallery):
 
 
 def test_a_match_from_another_camera_can_be_scored():
-    assert unscorable(dataset([(1, 1)], [(1, 2)]), cameras="standard") == ""
+    assert unscorable(dataset([(1, 1)], [(1, 2)]), EvaluationRules()) == ""
     assert camera_note(dataset([(1, 1)], [(1, 2)]), "standard") == ""
 
 
 def test_one_camera_for_all_is_told_with_the_way_on():
     with pytest.raises(UserError, match=r"site: no query can be scored: .*own camera.*; add --cameras ignore to count"):
-        require_scorable(dataset([(1, 1)], [(1, 1)]), cameras="standard", ignore="--cameras ignore")
-    assert unscorable(dataset([(1, 1)], [(1, 1)]), cameras="ignore") == ""
+        require_scorable(dataset([(1, 1)], [(1, 1)]), EvaluationRules(), ignore="--cameras ignore")
+    assert unscorable(dataset([(1, 1)], [(1, 1)]), EvaluationRules(cameras="ignore")) == ""
 
 
 def test_identities_that_do_not_meet_are_not_sent_to_another_rule():
     with pytest.raises(UserError, match=r"never occurs in the gallery; add evaluate=") as caught:
-        require_scorable(dataset([(1, 1)], [(2, 2)]), cameras="standard", ignore="IT", without="evaluate=[]")
+        require_scorable(dataset([(1, 1)], [(2, 2)]), EvaluationRules(), ignore="IT", without="evaluate=[]")
     assert "IT" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("query", "gallery"), [([(UNKNOWN, 1)], [(1, 2)]), ([(1, 1)], [(UNKNOWN, 2)])])
 def test_nobody_known_cannot_be_scored(query, gallery):
-    assert unscorable(dataset(query, gallery), cameras="ignore")
+    assert unscorable(dataset(query, gallery), EvaluationRules(cameras="ignore"))
 
 
 def test_unknown_cameras_are_not_one_camera():
     site = dataset([(1, UNKNOWN)], [(1, UNKNOWN), (2, UNKNOWN)])
-    assert unscorable(site, cameras="standard") == ""
+    assert unscorable(site, EvaluationRules()) == ""
     assert "no test image has a known camera" in camera_note(site, "standard")
-    assert "no test image has a known camera" in unscorable(site, cameras="standard", queries="multi")
+    assert "no test image has a known camera" in unscorable(site, EvaluationRules(queries="multi"))
 
 
 def test_scores_name_the_rule_that_was_applied():
@@ -86,5 +86,10 @@ def test_a_model_is_not_asked_for_what_cannot_be_scored(site, tmp_path):
     table.write_text("\n".join(["path,pid,cam,role", *(f"{p},{p.name[:4]},1,{role}" for p, role in _listed(site))]))
     with pytest.raises(UserError, match="add --cameras ignore to count matches from the query's own camera"):
         evaluate_run(
-            Model(), on="csv", data=str(table), cameras="standard", extras=Extras(), console=Console(quiet=True)
+            Model(),
+            on="csv",
+            data=str(table),
+            changes=ChangedRules(cameras="standard"),
+            extras=Extras(),
+            console=Console(quiet=True),
         )

@@ -97,8 +97,7 @@ def adaptation(
     if (reason := _untested(dataset, trained.recipe)) and not recipe.tested:
         say(f"{name}: not tested, since {reason}")
     for tested in recipe.tested:
-        test = recipe.test
-        require_scorable(recipe.open_dataset(tested), cameras=test.cameras, queries=test.queries, clothes=test.clothes)
+        require_scorable(recipe.open_dataset(tested), recipe.test.rules)
     read_initial_state(source, recipe)  # refuses another network or input size before anything is embedded
     if recipe.foreground.use != "none":
         require_masks(dataset.train, name)
@@ -234,8 +233,7 @@ def _untested(dataset: Dataset, earlier: Recipe) -> str:
     """Return the reason why a folder cannot be evaluated by the protocol of the source, or `""`."""
     if not (len(dataset.query) and len(dataset.gallery)):
         return ""
-    test = earlier.test
-    return unscorable(dataset, cameras=test.cameras, queries=test.queries, clothes=test.clothes)
+    return unscorable(dataset, earlier.test.rules)
 
 
 def _optim(earlier: OptimSettings) -> dict[str, Plain]:

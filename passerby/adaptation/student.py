@@ -72,9 +72,7 @@ def student_adaptation(
     input_settings = teacher_input(recipe.stages[0].method.chosen)
     model = load_teacher(teacher, given=input_settings, device=str(device))
     if len(dataset.query) and len(dataset.gallery):
-        if reason := unscorable(
-            dataset, cameras=recipe.test.cameras, queries=recipe.test.queries, clothes=recipe.test.clothes
-        ):
+        if reason := unscorable(dataset, recipe.test.rules):
             say(f"{name}: not tested, since {reason}")
         else:
             data["evaluate"] = [name]

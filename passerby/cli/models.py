@@ -106,7 +106,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model, or the embeddings of any program: mAP, CMC, mINP."""
     from passerby.commands.embedding import open_model
-    from passerby.commands.evaluating import Extras, evaluate_run, evaluate_vectors
+    from passerby.commands.evaluating import ChangedRules, Extras, evaluate_run, evaluate_vectors
     from passerby.commands.printing import print_scores
     from passerby.evaluation import open_set_json, scores_json
 
@@ -121,7 +121,8 @@ def evaluate(
         raise UserError("--ray searches the neighbours of --rerank, and has no effect without it")
     if ray is not None and rerank_distance == "ca_jaccard":
         raise UserError("--ray searches neighbours among all images; leave it out with --rerank-distance ca_jaccard")
-    extras = Extras(rerank, open_set, background_bias, camera_norm, unit, gallery_draws, rerank_distance)
+    changes = ChangedRules(cameras, queries, camera_norm, clothes, unit, gallery_draws)
+    extras = Extras(rerank, open_set, background_bias, rerank_distance)
     with searches_on(ray):
         if run is not None:
             result = evaluate_run(
@@ -130,9 +131,7 @@ def evaluate(
                 data=data,
                 masks=masks,
                 pattern=pattern,
-                cameras=cameras,
-                queries=queries,
-                clothes=clothes,
+                changes=changes,
                 flip=flip,
                 extras=extras,
                 cameras_of=cameras_of,
@@ -146,13 +145,7 @@ def evaluate(
                     "folder instead of --embeddings"
                 )
             result = evaluate_vectors(
-                embeddings,
-                cameras=cameras or "standard",
-                queries=queries or "single",
-                clothes=clothes or "general",
-                extras=extras,
-                device=inference.device,
-                console=console,
+                embeddings, changes=changes, extras=extras, device=inference.device, console=console
             )
     print_scores([result], console)
     if json_file is not None:

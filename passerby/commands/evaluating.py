@@ -21,16 +21,31 @@ from passerby.encoders import (
     select_dataset,
 )
 from passerby.errors import UserError
-from passerby.evaluation import evaluate, evaluate_open_set, explain_skipped, scores_json
+from passerby.evaluation import compared_rows, evaluate_by, evaluate_open_set, explain_skipped, scores_json
 from passerby.inference.embed import View
 from passerby.interpolate import ALPHAS, interpolate, load_pair, read_alphas
-from passerby.metrics.pooling import average_tracklets
 from passerby.metrics.spread import spread_notes
 from passerby.recipe import RerankSettings, TestSettings
 from passerby.recipe.protocol import RerankDistance
 from passerby.scorable import camera_note, require_rerankable, require_scorable
 from passerby.training.results import Result
-from passerby.types import AnyRerank, CameraNorm, Cameras, Clothes, Dataset, Embeddings, Queries, Scores, Unit
+from passerby.types import AnyRerank, CameraNorm, Cameras, Clothes, Dataset, Embeddings, EvaluationRules, Queries, Unit
+
+
+@dataclass(frozen=True)
+class ChangedRules:
+    """The rules of an evaluation that a user changes; None = as in the recipe, and the default without one."""
+
+    cameras: Cameras | None = None
+    queries: Queries | None = None
+    camera_norm: CameraNorm | None = None
+    clothes: Clothes | None = None
+    unit: Unit | None = None
+    gallery_draws: int | None = None
+
+    def of(self, rules: EvaluationRules) -> EvaluationRules:
+        """Return the rules with these changes."""
+        return replace(rules, **{name: value for name, value in vars(self).items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -42,19 +57,12 @@ class Extras:
         rerank_distance: the neighbours of re-ranking; None = as in the recipe, and jaccard without one.
         open_set: also the identification with unknown people.
         background_bias: also foregrounds and backgrounds alone.
-        camera_norm: what is taken out of the vectors of each camera, in all of them; None = as in the recipe, and
-            nothing without one.
-        unit: what is compared; None = as in the recipe, and images without one.
-        gallery_draws: galleries that are drawn, 0 = none; None = as in the recipe, and none without one.
 
     """
 
     rerank: bool = False
     open_set: bool = False
     background_bias: bool = False
-    camera_norm: CameraNorm | None = None
-    unit: Unit | None = None
-    gallery_draws: int | None = None
     rerank_distance: RerankDistance | None = None
 
     def __post_init__(self) -> None:
@@ -68,34 +76,14 @@ class Extras:
 
 
 def evaluate_vectors(
-    file: Path,
-    *,
-    cameras: Cameras,
-    queries: Queries = "single",
-    clothes: Clothes = "general",
-    extras: Extras,
-    device: str = "auto",
-    console: Console,
+    file: Path, *, changes: ChangedRules, extras: Extras, device: str = "auto", console: Console
 ) -> Result:
     """Evaluate a file of embeddings of any program."""
-    _require_plain(clothes, extras)
-    place, embeddings, norm = str(find_device(device)), Embeddings.load(file), extras.camera_norm or "none"
-    if extras.unit == "tracklet":
-        embeddings = average_tracklets(embeddings)
-    score = partial(
-        evaluate,
-        cameras=cameras,
-        queries=queries,
-        camera_norm=norm,
-        clothes=clothes,
-        gallery_draws=extras.gallery_draws or 0,
-        device=place,
-    )
-    result = _result(embeddings, score, rerank=extras.parameters(None), console=console)
-    if extras.open_set:
-        scores = evaluate_open_set(embeddings, cameras=cameras, camera_norm=norm, device=place)
-        result = replace(result, open_set=scores)
-    if result.plain.protocol.cameras != cameras:
+    rules = changes.of(EvaluationRules())
+    _require_plain(rules, extras)
+    device, embeddings = str(find_device(device)), compared_rows(Embeddings.load(file), rules)
+    result = _result(embeddings, rules, extras, rerank=extras.parameters(None), device=device, console=console)
+    if result.plain.protocol.cameras != rules.cameras:
         console.print("no image has a known camera, so matches from the query's camera are included", highlight=False)
     return result
 
@@ -107,9 +95,7 @@ def evaluate_run(
     data: str | None,
     masks: str | None = None,
     pattern: str | None = None,
-    cameras: Cameras | None,
-    queries: Queries | None = None,
-    clothes: Clothes | None = None,
+    changes: ChangedRules,
     flip: Literal["on", "off"] | None = None,
     extras: Extras,
     cameras_of: str | None = None,
@@ -117,77 +103,75 @@ def evaluate_run(
 ) -> Result:
     """Evaluate a trained model on a data set: that of the recipe, one by name, or a folder.
 
-    None in `cameras`, `queries`, `clothes` and `flip` = as in the recipe; for `cameras_of` see `embed_dataset`.
+    None in `flip` = as in the recipe; for `cameras_of` see `embed_dataset`.
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     test = model.recipe.test if model.recipe else TestSettings()
+    rules, rerank = changes.of(test.rules), extras.parameters(test.rerank)
     dataset = select_dataset(model.recipe, on=on, data=data, masks=masks, pattern=pattern)
     for note in dataset.notes:
         console.print(note, highlight=False)
-    rule, worn, norm = cameras or test.cameras, clothes or test.clothes, extras.camera_norm or test.camera_norm
-    _require_plain(worn, extras)
-    require_scorable(dataset, cameras=rule, queries=queries or test.queries, clothes=worn, ignore="--cameras ignore")
-    parameters = extras.parameters(test.rerank)
-    if parameters is not None:
-        require_rerankable(dataset, parameters)
-    if note := camera_note(dataset, rule):
+    _require_plain(rules, extras)
+    require_scorable(dataset, rules, ignore="--cameras ignore")
+    if rerank is not None:
+        require_rerankable(dataset, rerank)
+    if note := camera_note(dataset, rules.cameras):
         console.print(note, highlight=False, markup=False)
     if flip is not None:
         model = model.with_flip(flip == "on")
-    unit = extras.unit or test.unit
 
     def embedded(what: str, *, view: View | None = None, say: Callable[[str], None] | None = None) -> Embeddings:
         with bar(what, console) as advance:
             table = embed_dataset(model, dataset, cameras_of=cameras_of, view=view, progress=advance, say=say)
-        return average_tracklets(table, distance=test.distance) if unit == "tracklet" else table
+        return compared_rows(table, rules)
 
     embeddings = embedded(f"embedding {dataset.name}", say=say)
-    score = partial(
-        evaluate,
-        cameras=rule,
-        queries=queries or test.queries,
-        distance=test.distance,
-        camera_norm=norm,
-        clothes=worn,
-        gallery_draws=test.gallery_draws if extras.gallery_draws is None else extras.gallery_draws,
-        device=model.device,
-    )
-    result = _result(embeddings, score, rerank=parameters, console=console)
-    if extras.open_set:
-        scores = evaluate_open_set(
-            embeddings, cameras=rule, distance=test.distance, camera_norm=norm, device=model.device
-        )
-        result = replace(result, open_set=scores)
+    result = _result(embeddings, rules, extras, rerank=rerank, device=model.device, console=console)
     if not extras.background_bias:
         return result
     bias = measure_background_bias(
         dataset,
         embeddings,
         embed=lambda view: embedded("embedding people and places alone", view=view),
-        score=score,
-        cameras=rule,
+        score=lambda table: evaluate_by(table, rules, device=model.device),
+        cameras=rules.cameras,
     )
     return replace(result, background_bias=bias)
 
 
-def _require_plain(clothes: Clothes, extras: Extras) -> None:
+def _require_plain(rules: EvaluationRules, extras: Extras) -> None:
     """Raise `UserError` where a rule of clothes does not go with another measurement."""
-    if clothes == "general":
+    if rules.clothes == "general":
         return
     for option, chosen in (("--open-set", extras.open_set), ("--background-bias", extras.background_bias)):
         if chosen:
-            raise UserError(f"{option} counts images in any clothes; leave it out with --clothes {clothes}")
+            raise UserError(f"{option} counts images in any clothes; leave it out with --clothes {rules.clothes}")
 
 
-def _result(embeddings: Embeddings, score: partial[Scores], *, rerank: AnyRerank | None, console: Console) -> Result:
-    plain = score(embeddings)
+def _result(
+    embeddings: Embeddings,
+    rules: EvaluationRules,
+    extras: Extras,
+    *,
+    rerank: AnyRerank | None,
+    device: str,
+    console: Console,
+) -> Result:
+    """Score embeddings plainly, re-ranked and with unknown people, as the extras ask for; print notes."""
+    plain = evaluate_by(embeddings, rules, device=device)
     for note in spread_notes(embeddings.vectors):
         console.print(note, style="yellow", highlight=False, markup=False)
     if not plain.valid.all():
         skipped = explain_skipped(embeddings, cameras=plain.protocol.cameras, clothes=plain.protocol.clothes)
         console.print(f"queries not scored: {skipped}", highlight=False)
-    again = None if rerank is None else score(embeddings, rerank=rerank)
-    return Result(embeddings.dataset or "vectors", plain, again)
+    again = None if rerank is None else evaluate_by(embeddings, rules, rerank=rerank, device=device)
+    result = Result(embeddings.dataset or "vectors", plain, again)
+    if not extras.open_set:
+        return result
+    open_set = evaluate_open_set(
+        embeddings, cameras=rules.cameras, distance=rules.distance, camera_norm=rules.camera_norm, device=device
+    )
+    return replace(result, open_set=open_set)
 
 
 def interpolate_models(
@@ -220,9 +204,8 @@ def interpolate_models(
     for name in names:
         dataset = select_dataset(later.recipe, on=name, data=data, pattern=pattern)
         datasets.append(replace(dataset, name=free_name(dataset.name, [other.name for other in datasets])))
-    test = later.recipe.test
     for dataset in datasets:
-        require_scorable(dataset, cameras=test.cameras, queries=test.queries, clothes=test.clothes)
+        require_scorable(dataset, later.recipe.test.rules)
     with bar("testing mixtures", console) as advance:
         mixtures = interpolate(earlier, later, datasets=datasets, alphas=weights, progress=advance)
     table = Table("alpha", *(f"{dataset.name} mAP" for dataset in datasets), "mean")

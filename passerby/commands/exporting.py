@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from passerby.commands.evaluating import Extras, evaluate_run
+from passerby.commands.evaluating import ChangedRules, Extras, evaluate_run
 from passerby.encoders import Model, load_model
 from passerby.errors import UserError
 from passerby.exporting import Format, export
@@ -82,7 +82,9 @@ def export_program(
 
 def _score(model: Model, data: str, pattern: str | None, console: Console) -> float:
     """Return the mean average precision in percent on a folder."""
-    result = evaluate_run(model, on=None, data=data, pattern=pattern, cameras=None, extras=Extras(), console=console)
+    result = evaluate_run(
+        model, on=None, data=data, pattern=pattern, changes=ChangedRules(), extras=Extras(), console=console
+    )
     return 100 * result.plain.mAP
 
 

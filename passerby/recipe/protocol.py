@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
@@ -11,7 +12,18 @@ from pydantic import AfterValidator, Field, model_validator
 from passerby.device import require_device_name
 from passerby.evaluation import MULTI_NEEDS_CAMERAS
 from passerby.settings import Settings
-from passerby.types import AnyRerank, CameraNorm, CameraRerank, Cameras, Clothes, Queries, Rerank, Unit, VectorName
+from passerby.types import (
+    AnyRerank,
+    CameraNorm,
+    CameraRerank,
+    Cameras,
+    Clothes,
+    EvaluationRules,
+    Queries,
+    Rerank,
+    Unit,
+    VectorName,
+)
 
 RerankDistance = Literal["jaccard", "ca_jaccard"]
 """`jaccard`: neighbours among all images; `ca_jaccard`: neighbours in the same camera and in the other ones."""
@@ -110,6 +122,11 @@ class TestSettings(Settings):
     keep_best: bool = Field(
         False, description="also save the model of the epoch with the best TEST scores; not for reported results"
     )
+
+    @property
+    def rules(self) -> EvaluationRules:
+        """The same as the core type of evaluation, without re-ranking."""
+        return EvaluationRules(**{field.name: getattr(self, field.name) for field in fields(EvaluationRules)})
 
     @model_validator(mode="after")
     def _nothing_leaks(self) -> Self:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from passerby.background_bias import BackgroundBias, measure_background_bias
 from passerby.data.datasets import without_mask
-from passerby.evaluation import evaluate, evaluate_open_set
+from passerby.evaluation import compared_rows, evaluate_by, evaluate_open_set
 from passerby.inference.embed import View, embed
 from passerby.inference.tested import label_vectors, tested_split, tested_view
 from passerby.metrics.open_set import OpenSetScores
-from passerby.metrics.pooling import average_tracklets
 from passerby.models.embedder import Embedder
 from passerby.training.setup import Setup
 from passerby.types import AnyRerank, Embeddings, Scores
@@ -43,22 +42,12 @@ class Evaluator:
             view=view,
         )
         table = label_vectors(vectors, dataset, feature=test.feature, flip=test.flip, input_mask=view.input_mask)
-        return average_tracklets(table, distance=test.distance) if test.unit == "tracklet" else table
+        return compared_rows(table, test.rules)
 
     def score(self, embeddings: Embeddings, *, rerank: AnyRerank | None = None) -> Scores:
         """Score embeddings by the recipe's protocol."""
-        test = self.setup.recipe.test
-        return evaluate(
-            embeddings,
-            cameras=test.cameras,
-            queries=test.queries,
-            distance=test.distance,
-            rerank=rerank,
-            camera_norm=test.camera_norm,
-            clothes=test.clothes,
-            gallery_draws=test.gallery_draws,
-            device=self.setup.device.type,
-        )
+        rules = self.setup.recipe.test.rules
+        return evaluate_by(embeddings, rules, rerank=rerank, device=self.setup.device.type)
 
     def open_set(self, embeddings: Embeddings) -> OpenSetScores | None:
         """Score the identification with unknown people; None where the recipe leaves it out."""

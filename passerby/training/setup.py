@@ -121,9 +121,7 @@ def make_setup(
     for name in recipe.tested:
         require_scorable(
             datasets[name],
-            cameras=recipe.test.cameras,
-            queries=recipe.test.queries,
-            clothes=recipe.test.clothes,
+            recipe.test.rules,
             ignore="test.cameras=ignore",
             without="evaluate=[] to train without a test",
         )

@@ -60,6 +60,31 @@ Queries = Literal["single", "multi"]
 
 
 @dataclass(frozen=True)
+class EvaluationRules:
+    """The rules by which embeddings are compared and scored; re-ranking is a second measurement by the same rules.
+
+    Attributes:
+        cameras: see `Cameras`.
+        queries: see `Queries`.
+        distance: what orders the gallery: `cosine`, or `euclidean` (no normalisation).
+        camera_norm: what is taken out of the vectors of each camera, by statistics of the query and the gallery.
+        clothes: see `Clothes`.
+        unit: whether images or tracklets are compared.
+        gallery_draws: number of drawn galleries of one row of each identity, over which scores are means; 0 = none
+            drawn.
+
+    """
+
+    cameras: Cameras = "standard"
+    queries: Queries = "single"
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    camera_norm: CameraNorm = "none"
+    clothes: Clothes = "general"
+    unit: Unit = "image"
+    gallery_draws: int = 0
+
+
+@dataclass(frozen=True)
 class Rerank:
     """Parameters of k-reciprocal re-ranking (Zhong et al., CVPR 2017).
 
