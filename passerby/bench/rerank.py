@@ -17,7 +17,7 @@ from passerby.bench.measure import BenchTable, Contender, contest
 from passerby.bench.ranking import TINY
 from passerby.bench.sites import SIZES, Features, Size, SizeName, make_features
 from passerby.distances.camera_jaccard import camera_rerank
-from passerby.distances.kreciprocal import RerankedDistances, encode_set, nearest_neighbours, rerank
+from passerby.distances.kreciprocal import RerankedDistances, blended, encode_set, nearest_neighbours, rerank
 from passerby.distances.pairwise import PairwiseDistances, ScaledVectors, empty_block, pairwise, vectors_on
 from passerby.distances.reciprocal import Neighbours
 from passerby.types import CameraRerank, Floats, Ints, Rerank
@@ -146,19 +146,10 @@ def _products(prepared: RerankInput) -> Neighbours:
 
 
 def _sparse(prepared: RerankInput) -> float:
-    neighbours, count_query = prepared.neighbours, prepared.features.count_query
-    half = round(K1 / 2) + 1
+    neighbours, half = prepared.neighbours, round(K1 / 2) + 1
     rows = encode_set(prepared.sides, neighbours, count=K1 + 1, count_half=half, k2=K2, metric="euclidean")
-    return _consume(
-        RerankedDistances(
-            original=CopiedSquares(prepared.squares),
-            metric="euclidean",
-            query_rows=rows.slice(0, count_query),
-            gallery_columns=rows.slice(count_query, len(rows)).transposed(),
-            largest=neighbours.largest[:count_query],
-            weight=WEIGHT,
-        )
-    )
+    squares = CopiedSquares(prepared.squares)
+    return _consume(blended(squares, rows, metric="euclidean", largest=neighbours.largest, weight=WEIGHT))
 
 
 def _dense(prepared: RerankInput) -> Floats:

@@ -16,9 +16,9 @@ import torch
 from scipy.sparse import csr_array
 
 from passerby.distances.cameras import lack_of_cameras
-from passerby.distances.kreciprocal import RerankedDistances, rerank, squared_in_place
+from passerby.distances.kreciprocal import RerankedDistances, blended, rerank, squared_in_place
 from passerby.distances.nearest import smallest
-from passerby.distances.pairwise import SMALLEST_SQUARE, Metric, PairwiseDistances, ScaledVectors, vectors_on
+from passerby.distances.pairwise import SMALLEST_SQUARE, Metric, PairwiseDistances, ScaledVectors, pairwise, vectors_on
 from passerby.distances.sparse import SparseRows
 from passerby.errors import UserError
 from passerby.types import AnyRerank, Bools, CameraRerank, Floats, Ints, Rerank
@@ -116,19 +116,10 @@ def camera_rerank(
     >>> camera_rerank(x[:3], x, (cam[:3], cam), parameters=CameraRerank(k1_intra=1, k1_inter=1)).shape
     (3, 4)
     """
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(f"query vectors have {query.shape[1]} dims, gallery vectors {gallery.shape[1]}")
-    left, right = (vectors_on(side, metric=metric, device=device) for side in (query, gallery))
-    lists = _two_lists((left, right), np.concatenate(cam), parameters, metric=metric)
+    original = pairwise(query, gallery, metric=metric, device=device)
+    lists = _two_lists((*original.left, *original.right), np.concatenate(cam), parameters, metric=metric)
     rows = _encode(lists, parameters, scale=lists.largest)
-    return RerankedDistances(
-        original=PairwiseDistances((left,), (right,), metric),
-        metric=metric,
-        query_rows=rows.slice(0, len(left)),
-        gallery_columns=rows.slice(len(left), len(rows)).transposed(),
-        largest=lists.largest[: len(left)],
-        weight=parameters.weight,
-    )
+    return blended(original, rows, metric=metric, largest=lists.largest, weight=parameters.weight)
 
 
 def rerank_any(

@@ -28,6 +28,7 @@ from passerby.distances.pairwise import (
     PairwiseDistances,
     ScaledVectors,
     empty_block,
+    pairwise,
     vectors_on,
 )
 from passerby.distances.reciprocal import Neighbours, Squares, encode, expand_queries
@@ -47,7 +48,7 @@ _SEARCH: ContextVar[NeighbourSearch | None] = ContextVar("neighbour search", def
 
 @dataclass(frozen=True, eq=False)
 class RerankedDistances:
-    """(1 - weight) * Jaccard distance + weight * original distance, in [0, 1]; made by `rerank`.
+    """(1 - weight) * Jaccard distance + weight * original distance, in [0, 1]; made by `blended`.
 
     Attributes:
         original: distances from the queries to the gallery.
@@ -116,19 +117,34 @@ def rerank(
         UserError: the two differ in D, or the device is not there.
 
     """
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(f"query vectors have {query.shape[1]} dims, gallery vectors {gallery.shape[1]}")
-    left, right = (vectors_on(side, metric=metric, device=device) for side in (query, gallery))
-    k1, k2 = parameters.k1, parameters.k2
-    neighbours = nearest_neighbours((left, right), max(k1 + 1, k2), metric=metric)
-    rows = encode_set((left, right), neighbours, count=k1 + 1, count_half=round(k1 / 2) + 1, k2=k2, metric=metric)
+    original = pairwise(query, gallery, metric=metric, device=device)
+    sides, k1, k2 = (*original.left, *original.right), parameters.k1, parameters.k2
+    neighbours = nearest_neighbours(sides, max(k1 + 1, k2), metric=metric)
+    rows = encode_set(sides, neighbours, count=k1 + 1, count_half=round(k1 / 2) + 1, k2=k2, metric=metric)
+    return blended(original, rows, metric=metric, largest=neighbours.largest, weight=parameters.weight)
+
+
+def blended(
+    original: DistanceSource, rows: SparseRows, *, metric: Metric, largest: Floats, weight: float
+) -> RerankedDistances:
+    """Return the distances of queries to a gallery, blended with the Jaccard distances of their encodings.
+
+    Args:
+        original: the distances (Q, G).
+        rows: encoding (Q + G, Q + G) of the queries and of the gallery.
+        metric: what the blocks of `original` hold.
+        largest: (Q + G,) the largest squared distance of each.
+        weight: share of the original distance.
+
+    """
+    count_query = original.shape[0]
     return RerankedDistances(
-        original=PairwiseDistances((left,), (right,), metric),
+        original=original,
         metric=metric,
-        query_rows=rows.slice(0, len(left)),
-        gallery_columns=rows.slice(len(left), len(rows)).transposed(),
-        largest=neighbours.largest[: len(left)],
-        weight=parameters.weight,
+        query_rows=rows.slice(0, count_query),
+        gallery_columns=rows.slice(count_query, len(rows)).transposed(),
+        largest=largest[:count_query],
+        weight=weight,
     )
 
 
