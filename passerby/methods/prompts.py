@@ -23,14 +23,13 @@ from passerby.losses.mining import to_full_precision
 from passerby.losses.mix import LossTerm
 from passerby.losses.softmax import smoothed_cross_entropy
 from passerby.methods.method import Method
-from passerby.methods.prompt_encoder import PromptEncoder
 from passerby.methods.settings import BaseMethodSettings, RecipeView, StageView
-from passerby.models.clip_text_file import read_text_tower
 from passerby.models.clip_tokens import PHRASE, phrase_tokens
 from passerby.models.side_information import without_side_information
 from passerby.types import Batch, Output, Stage
 
 if TYPE_CHECKING:
+    from passerby.methods.prompt_encoder import PromptEncoder
     from passerby.training.context import MethodContext
 
 
@@ -133,6 +132,8 @@ class Prompts(Method, settings_class=PromptsSettings):
 
     def set_extra_state(self, state: dict[str, dict[str, int]] | None) -> None:
         """Build a text tower without values, which the rest of the state gives."""
+        from passerby.methods.prompt_encoder import PromptEncoder
+
         self.encoder = None if state is None else PromptEncoder.of_description(state)
 
     @property
@@ -158,6 +159,9 @@ class Prompts(Method, settings_class=PromptsSettings):
             self._begin_prompts(ctx)
 
     def _begin_prompts(self, ctx: MethodContext) -> None:
+        from passerby.methods.prompt_encoder import PromptEncoder
+        from passerby.models.clip_text_file import read_text_tower
+
         settings, projection = self.settings, ctx.embedder.backbone.projection
         tower = read_text_tower(str(settings.text_tower))
         if tower.settings.projection != projection:

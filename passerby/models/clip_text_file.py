@@ -15,11 +15,10 @@ from passerby.files import reading
 from passerby.metadata import safetensors_texts
 from passerby.models.clip_names import is_of_transformers, openai_names
 from passerby.models.clip_text import ClipTextSettings, ClipTextTower
+from passerby.models.embedder import TEXT_TOWER
 from passerby.models.weights_file import few_names, read_weights
 from passerby.settings import build
 
-TEXT_TOWER = "text_tower."
-"""Beginning of the names of its tensors in a model file of passerby."""
 _PREFIXES = ("text_encoder.", "text.", "")
 _NAMES = (
     r"token_embedding\.weight|positional_embedding|text_projection|ln_final\.(weight|bias)"

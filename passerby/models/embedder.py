@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field, JsonValue
@@ -23,8 +23,6 @@ from passerby.metadata import safetensors_texts
 from passerby.models.backbone import Backbone
 from passerby.models.backbones import Loaded, load_backbone, make_backbone
 from passerby.models.blocks import AttentionKind, IBNKind, NonLocalKind
-from passerby.models.clip_text import ClipTextTower
-from passerby.models.clip_text_file import TEXT_TOWER
 from passerby.models.groups import fixed_statistics
 from passerby.models.normalisation import normalise, register_normalisation
 from passerby.models.pooling import Pool, PoolKind, coverage
@@ -32,6 +30,12 @@ from passerby.models.surgery import StemPool
 from passerby.models.weights_file import read_weights
 from passerby.settings import Settings, build
 from passerby.types import NO_CAMERAS, CameraTable, Inputs, Output
+
+if TYPE_CHECKING:
+    from passerby.models.clip_text import ClipTextTower
+
+TEXT_TOWER = "text_tower."
+"""Beginning of the names of the tensors of a text tower in a model file of passerby."""
 
 
 class ModelSettings(Settings):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
 from passerby.inputs import InputSettings
-from passerby.models.clip_text import ClipTextTower
 from passerby.models.embedder import ModelSettings
 from passerby.published.tensors import FileTensors
 from passerby.settings import Settings
 from passerby.types import NO_CAMERAS, CameraTable, VectorName
+
+if TYPE_CHECKING:
+    from passerby.models.clip_text import ClipTextTower
 
 
 class NoChoices(Settings):
