@@ -89,7 +89,9 @@ CLIP = [
     "model.backbone=clip_vit", f"model.architecture={json.dumps(ARCHITECTURE)}", "model.last_stride=2",
     "data.sampler.identities=4", "data.sampler.instances=2",
 ]  # fmt: skip
-PROMPTS = [*CLIP, f"method.prompts.text_tower={clip_file()}", "stages.1.train=[market1501]"]
+CLIP_FILE = "CLIP.safetensors"
+"""Stands for the file of a tiny CLIP, which is written for the first run that needs it."""
+PROMPTS = [*CLIP, f"method.prompts.text_tower={CLIP_FILE}", "stages.1.train=[market1501]"]
 
 RECIPES = {
     "agw": Tiny("agw", [BOTTLENECKS]),
@@ -285,7 +287,9 @@ def overrides(run: Tiny, datasets: dict[str, str]) -> list[str]:
     where = [] if run.recipe == "tiny" else [f"datasets={{{named}}}"]
     first = [text for text in run.overrides if text.startswith("stages=")]
     trained = ["stages.0.train=[market1501]"] if run.recipe in RECIPES else []
-    return [*where, *SMALL, *first, *trained, *short, *(text for text in run.overrides if text not in first)]
+    further = [text for text in run.overrides if text not in first]
+    texts = [*where, *SMALL, *first, *trained, *short, *further]
+    return [text.replace(CLIP_FILE, clip_file()) if CLIP_FILE in text else text for text in texts]
 
 
 def hash_weights(path: Path) -> str:
