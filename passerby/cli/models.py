@@ -192,26 +192,22 @@ def embed(
     """Embed images into vectors; unreadable images are skipped and listed, with exit code 1."""
     from dataclasses import replace
 
-    from passerby.commands.embedding import embed_places, open_model
+    from passerby.commands.embedding import ImageSelection, embed_places, open_model
     from passerby.encoders import GivenCamera, model_stamp, read_split_names
 
     console = make_console()
-    splits, given_camera = read_split_names(split or ()), GivenCamera(camera, cameras_of)
+    given_camera = GivenCamera(camera, cameras_of)
+    selection = ImageSelection(places or (), on, data, pattern, read_split_names(split or ()), given_camera)
     if ray is not None:
         from passerby.commands.scaling import embed_on_ray
 
         written = embed_on_ray(
             run,
-            places or [],
+            selection,
             address=ray,
             out=out,
             inference=inference,
             input_text=input_text or (),
-            on=on,
-            data=data,
-            pattern=pattern,
-            splits=splits,
-            camera=given_camera,
             strict=strict,
             console=console,
         )
@@ -222,12 +218,7 @@ def embed(
     damaged: list[str] = []
     table = embed_places(
         model,
-        places or [],
-        on=on,
-        data=data,
-        pattern=pattern,
-        splits=splits,
-        camera=given_camera,
+        selection,
         leave_out=None if strict else damaged.append,
         console=console,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -42,34 +43,49 @@ def open_model(path: Path, input_text: Sequence[str], console: Console, *, infer
     return model
 
 
-def embed_places(
-    model: Model,
-    places: Sequence[Path],
-    *,
-    on: str | None,
-    data: str | None,
-    pattern: str | None = None,
-    splits: Sequence[SplitName] = (),
-    camera: GivenCamera = UNGIVEN,
-    leave_out: Callable[[str], None] | None = None,
-    console: Console,
-) -> Embeddings:
-    """Embed images and folders of images, or splits of a data set.
+@dataclass(frozen=True)
+class ImageSelection:
+    """The images that a command embeds: images and folders of images, or splits of a data set.
 
-    Args:
-        model: makes the vectors.
+    Attributes:
         places: images and folders; none = a data set.
         on: name of the data set in the recipe, or its kind.
         data: its folder.
         pattern: template of the file names below the one folder, or below that of the data set.
         splits: of the data set; none = query and gallery, or all images of one folder with a pattern.
         camera: that of the images, for a model that uses cameras.
-        leave_out: called with a sentence for each image among `places` that cannot be read; None = it is refused.
+
+    """
+
+    places: Sequence[Path] = ()
+    on: str | None = None
+    data: str | None = None
+    pattern: str | None = None
+    splits: Sequence[SplitName] = ()
+    camera: GivenCamera = UNGIVEN
+
+    def __str__(self) -> str:
+        """The images in one line."""
+        return ", ".join(map(str, self.places)) if self.places else f"data set {self.on or self.data}"
+
+
+def embed_places(
+    model: Model, selection: ImageSelection, *, leave_out: Callable[[str], None] | None = None, console: Console
+) -> Embeddings:
+    """Embed images and folders of images, or splits of a data set.
+
+    Args:
+        model: makes the vectors.
+        selection: the images.
+        leave_out: called with a sentence for each loose image that cannot be read; None = it is refused.
         console: where notes and progress go.
+
+    Raises:
+        UserError: a selection that names nothing, or options that exclude each other.
 
     """
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    dataset = _dataset_of(model, places, on=on, data=data, pattern=pattern, splits=splits, camera=camera)
+    places, camera, dataset = selection.places, selection.camera, _dataset_of(model, selection)
     if dataset is not None:
         _print_notes(dataset.notes, console)
     with bar("embedding", console) as advance:
@@ -77,7 +93,7 @@ def embed_places(
             return embed_dataset(
                 model,
                 dataset,
-                splits=_splits(places, splits),
+                splits=_splits(selection),
                 cameras_of=camera.dataset,
                 progress=advance,
                 leave_out=leave_out if places else None,
@@ -90,45 +106,27 @@ def embed_places(
         return table
 
 
-def list_places(
-    model: Model,
-    places: Sequence[Path],
-    *,
-    on: str | None,
-    data: str | None,
-    pattern: str | None = None,
-    splits: Sequence[SplitName] = (),
-    camera: GivenCamera = UNGIVEN,
-    console: Console,
-) -> ListedImages:
-    """Return the images that `embed_places` embeds; the arguments are the same."""
+def list_places(model: Model, selection: ImageSelection, *, console: Console) -> ListedImages:
+    """Return the images that `embed_places` embeds."""
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    dataset = _dataset_of(model, places, on=on, data=data, pattern=pattern, splits=splits, camera=camera)
+    camera, dataset = selection.camera, _dataset_of(model, selection)
     if dataset is not None:
         _print_notes(dataset.notes, console)
-        return list_dataset(model, dataset, splits=_splits(places, splits), cameras_of=camera.dataset, say=say)
+        return list_dataset(model, dataset, splits=_splits(selection), cameras_of=camera.dataset, say=say)
     with listing_notes() as listed:
-        images = list_images(model, places, camera=camera, say=say)
+        images = list_images(model, selection.places, camera=camera, say=say)
     _print_notes((*listed.sentences, *repeated_note(images.path.tolist())), console)
     return images
 
 
-def _dataset_of(
-    model: Model,
-    places: Sequence[Path],
-    *,
-    on: str | None,
-    data: str | None,
-    pattern: str | None,
-    splits: Sequence[SplitName],
-    camera: GivenCamera,
-) -> Dataset | None:
+def _dataset_of(model: Model, selection: ImageSelection) -> Dataset | None:
     """Return the data set that is to be embedded, or None where loose images are."""
+    places, on, data, pattern = selection.places, selection.on, selection.data, selection.pattern
     if places and (on or data):
         raise UserError("give either images and folders, or a data set by --on or --data, not both")
-    if splits and not (on or data):
+    if selection.splits and not (on or data):
         raise UserError("--split chooses splits of a data set; give it by --on or --data")
-    if camera.number is not None and not places:
+    if selection.camera.number is not None and not places:
         raise UserError("--camera is that of loose images; a data set has cameras of its own (see --cameras-of)")
     if places:
         return None if pattern is None else open_dataset(folder_settings(_one_folder(places), pattern=pattern))
@@ -137,9 +135,9 @@ def _dataset_of(
     return select_dataset(model.recipe, on=on, data=data, pattern=pattern)
 
 
-def _splits(places: Sequence[Path], splits: Sequence[SplitName]) -> Sequence[SplitName]:
+def _splits(selection: ImageSelection) -> Sequence[SplitName]:
     """Return the splits to embed: all of a folder with a pattern, else the given ones, or query and gallery."""
-    return ("train", "query", "gallery") if places else splits or ("query", "gallery")
+    return ("train", "query", "gallery") if selection.places else selection.splits or ("query", "gallery")
 
 
 def _print_notes(notes: Sequence[str], console: Console) -> None:

@@ -12,10 +12,10 @@ from typing import Literal
 
 from rich.console import Console
 
-from passerby.commands.embedding import list_places, open_model
+from passerby.commands.embedding import ImageSelection, list_places, open_model
 from passerby.console import bar
 from passerby.device import InferenceSettings
-from passerby.encoders import UNGIVEN, GivenCamera, Model, Trained, model_stamp
+from passerby.encoders import Model, Trained, model_stamp
 from passerby.errors import UserError
 from passerby.scale.blocks import Workers
 from passerby.scale.embedding import embed_parts, uses_gpus
@@ -23,7 +23,7 @@ from passerby.scale.neighbours import neighbours_over
 from passerby.scale.search import galleries_over
 from passerby.scale.session import ray_session, require_cluster
 from passerby.scale.worker import BlockWorker, WorkerSettings
-from passerby.types import Embeddings, SplitName
+from passerby.types import Embeddings
 from passerby.types.parts import count_parts, require_pyarrow
 
 PARTS = ".parts"
@@ -47,17 +47,12 @@ class EmbeddedTable:
 
 def embed_on_ray(
     path: Path,
-    places: Sequence[Path],
+    selection: ImageSelection,
     *,
     address: str,
     out: Path,
     inference: InferenceSettings,
     input_text: Sequence[str] = (),
-    on: str | None = None,
-    data: str | None = None,
-    pattern: str | None = None,
-    splits: Sequence[SplitName] = (),
-    camera: GivenCamera = UNGIVEN,
     strict: bool = False,
     console: Console,
 ) -> EmbeddedTable:
@@ -65,7 +60,7 @@ def embed_on_ray(
 
     Args:
         path: the model, at the same place on every node.
-        places, on, data, pattern, splits, camera: as for `embed_places`.
+        selection: the images.
         address: of the cluster, see `ray_session`.
         out: an .npz, or a folder of Parquet parts.
         inference: of the workers; the engine `auto` is torch, so that all parts are made alike.
@@ -90,9 +85,7 @@ def embed_on_ray(
         path, input_text, console, inference=replace(inference, device="cpu", precision="float32", engine="torch")
     )
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    images = list_places(
-        model, places, on=on, data=data, pattern=pattern, splits=splits, camera=camera, console=console
-    )
+    images = list_places(model, selection, console=console)
     with ray_session(address) as ray, bar("embedding", console) as advance:
         device: Literal["cpu", "cuda"] = "cuda" if uses_gpus(ray, inference.device) else "cpu"
         settings = WorkerSettings(
@@ -101,9 +94,9 @@ def embed_on_ray(
             tuple(input_text),
             replace(inference, device=device, notify=_drop),
             folder,
-            strict or not places,
+            strict or not selection.places,
         )
-        stamps = _stamps(model, settings, images=_source(places, on, data), dataset=images.dataset)
+        stamps = _stamps(model, settings, images=str(selection), dataset=images.dataset)
         workers = Workers(BlockWorker, settings, folder, device)
         embed_parts(ray, images, workers, stamps, progress=advance, notify=say)
     table = EmbeddedTable(*count_parts(folder))
@@ -140,11 +133,6 @@ def _stamps(model: Model, settings: WorkerSettings, *, images: str, dataset: str
         "precision": settings.inference.precision,
         "device": settings.inference.device,
     }
-
-
-def _source(places: Sequence[Path], on: str | None, data: str | None) -> str:
-    """Return the images of a job in one line."""
-    return ", ".join(map(str, places)) if places else f"data set {on or data}"
 
 
 def _drop(note: str) -> None:
