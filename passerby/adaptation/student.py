@@ -31,6 +31,8 @@ from passerby.types import Dataset
 
 DISTIL_EPOCHS = 20
 """Epochs of the first stage, in which a network without weights learns from the teacher."""
+FROM_RANDOM: dict[str, Plain] = {"lr": 3.0e-3, "weight_decay": 1.0e-3}
+"""Rate and decay of the first stage of a network without weights, those of the recipe `people_small`."""
 VECTORS: dict[str, Plain] = {"neighbours": 4, "cosine": 4.0, "affinity": 1.0}
 """Targets and weights of the vectors of the teacher beside softmax and triplet on its clusters."""
 
@@ -79,6 +81,8 @@ def student_adaptation(
     for note in model.notes:
         say(note)
     _cluster_as_last(data, recipe)
+    if recipe.model.weights == "none":
+        _first_stage(data)["optim"] = FROM_RANDOM
     vectors = teacher_vectors(model, dataset.train, source=teacher, device=device)
     clusters = cluster_vectors(recipe, vectors, dataset.train)
     say(f"{teacher}: {clusters.count:,} clusters in {len(dataset.train):,} images")
@@ -126,8 +130,12 @@ def _cluster_as_last(data: dict[str, Plain], recipe: Recipe) -> None:
     """Cluster the vectors of the teacher in the first stage of a recipe as those of the student in the last one."""
     _, settings = clustering_of(recipe)
     plain = settings.model_dump(mode="json", include={"cluster", "camera_norm"})
-    first = cast("list[dict[str, dict[str, dict[str, Plain]]]]", data["stages"])[0]
-    first["method"][PLAIN_CLUSTERING] |= plain
+    method = cast("dict[str, dict[str, Plain]]", _first_stage(data)["method"])
+    method[PLAIN_CLUSTERING] |= plain
+
+
+def _first_stage(data: dict[str, Plain]) -> dict[str, Plain]:
+    return cast("list[dict[str, Plain]]", data["stages"])[0]
 
 
 def _camera_norm(dataset: Dataset) -> str:

@@ -67,6 +67,11 @@ VARIANTS = {
     ],
     "pooled by masks": ["foreground=pool", "model.pool=gem_learned"],
 }
+FAST = {
+    *("plain", "accumulated unevenly", "two stages", "joint", "learnt weights", "running mean in two stages"),
+    *("replay", "growing classifiers", "synapses by length", "backgrounds removed", "learnt policy", "codes"),
+}
+"""All other variants are slow together."""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,9 @@ def whole(variant_of, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in VARIANTS]
+)
 def test_stopped_and_resumed_equals_never_stopped(variant_of, whole, tmp_path, variant):
     steps = (2, 3) if two_stages(variant) else (2, 9)  # the second stage counts its own steps
     folder = run_interrupted(variant_of(variant), tmp_path / "run", steps=steps)

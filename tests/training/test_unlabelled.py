@@ -49,13 +49,17 @@ METHODS = {
         "stages.1.losses={softmax: null, triplet: null}",
     ],
 }
+FAST = {"pseudo", "contrast", "spcl"}
+"""All other methods are slow together."""
 
 
 def recipe_of(tiny, name="pseudo", *more, stage=""):
     return tiny(STAGES % stage, *METHODS[name], "evaluate=[]", "data.sampler.identities=2", *more)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in METHODS]
+)
 def test_broken_off_anywhere_ends_alike(tiny, tmp_path, name):
     recipe = recipe_of(tiny, name)
     whole = run(recipe, tmp_path / "whole")
