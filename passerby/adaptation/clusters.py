@@ -22,12 +22,13 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading, write_json
 from passerby.inference.embed import View, embed, masked_view
 from passerby.methods.clustered import Clustered, ClusteredSettings, k_distance_curve, unit
+from passerby.methods.taught import TaughtSettings
 from passerby.npz import read_npz
 from passerby.recipe import Recipe, StageSettings
 from passerby.training import run_log
-from passerby.training.pseudo_labels import PseudoLabels, labels_file, save_vectors
+from passerby.training.pseudo_labels import PseudoLabels, labels_file, save_vectors, vectors_file
 from passerby.training.run_log import MetricRecord
-from passerby.types import Floats, Ints, Split
+from passerby.types import Embeddings, Floats, Ints, Split
 
 
 def cluster_source(
@@ -115,6 +116,8 @@ def find_identities(
 ) -> ClusterSummary:
     """Cluster the images of a run's last unlabelled stage by its final model; write clusters.csv and clusters.json.
 
+    A stage that clusters the vectors of a teacher keeps these clusters.
+
     Raises:
         UserError: no finished run, no such stage, or images that have moved.
 
@@ -128,8 +131,11 @@ def find_identities(
     train, origin = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
     method = _make_method(settings, last.values, device=trained.device)
-    view = masked_view(train.masks, trained.recipe.trained_input_mask)
-    vectors = _vectors(trained, method, train, view=view, progress=progress)
+    if isinstance(settings, TaughtSettings) and settings.embedder == "teacher":
+        vectors = Embeddings.load(vectors_file(run, number)).vectors
+    else:
+        view = masked_view(train.masks, trained.recipe.trained_input_mask)
+        vectors = _vectors(trained, method, train, view=view, progress=progress)
     clusters, graph = method.find(vectors, cam=train.cam)
     cluster = settings.cluster
     doubt = None

@@ -14,6 +14,7 @@ from passerby.clustering.summary import ClusterSummary
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.exporting import Parity
+from passerby.methods.table import DEFAULT_CLUSTERING
 from passerby.recipe import Recipe
 from passerby.report.page import write_report
 from passerby.training import session
@@ -53,7 +54,7 @@ def adapt(
     folder: str | Path,
     out: str | Path,
     *,
-    method: str = "contrast",
+    method: str | None = None,
     backbone: str | None = None,
     pattern: str | None = None,
     overrides: Sequence[str] = (),
@@ -72,7 +73,8 @@ def adapt(
         out: folder of the new run, which gets `clusters.csv` and `report.html` too.
         backbone: network of a student that learns from `run`, which may then be any model that runs, such as an ONNX
             file; None = train the model of the run.
-        method: a method that assigns pseudo-labels, for example `contrast`, `spcl` or `mmt`.
+        method: a method that assigns pseudo-labels, for example `contrast`, `spcl` or `mmt`; None = `contrast`. A
+            student learns the clusters of its teacher, and with a method named goes on with clusters of its own.
         pattern: template of the file names that tells cameras; None = by the usual names.
         overrides: `key=value` that change the recipe.
         device: `auto`, `cpu`, `cuda`, or one of several GPUs as in `cuda:1`.
@@ -108,7 +110,7 @@ def adapt(
         recipe = adaptation(
             Path(run),
             Path(folder),
-            method=method,
+            method=method or DEFAULT_CLUSTERING,
             pattern=pattern,
             overrides=overrides,
             inference=inference,

@@ -89,8 +89,13 @@ def adapt(
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="the folder of the new run")] = Path("runs/adapted"),
     method: Annotated[
-        str, typer.Option(help="method of pseudo-labels: contrast, pseudo, or another that clusters")
-    ] = "contrast",
+        str | None,
+        typer.Option(
+            help="method of pseudo-labels: contrast (default), pseudo, or another that clusters; with --backbone of a "
+            "second stage",
+            show_default=False,
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -114,8 +119,11 @@ def adapt(
 ) -> None:
     """Adapt a finished run to a folder of unlabelled images (unsupervised domain adaptation)."""
     from passerby.commands.training import adapt_and_report
+    from passerby.methods.table import DEFAULT_CLUSTERING, DISTILLATION, PLAIN_CLUSTERING
 
-    assignments = [] if camera_norm is None else [f"method.{method}.camera_norm={camera_norm}"]
+    student = (PLAIN_CLUSTERING, DISTILLATION)
+    norms = (method,) if method is not None else student if backbone is not None else (DEFAULT_CLUSTERING,)
+    assignments = [] if camera_norm is None else [f"method.{name}.camera_norm={camera_norm}" for name in norms]
     written = adapt_and_report(
         run,
         folder,

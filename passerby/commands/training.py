@@ -19,6 +19,7 @@ from passerby.console import bar, with_notes
 from passerby.device import InferenceSettings
 from passerby.errors import UserError
 from passerby.lock import locked
+from passerby.methods.table import DEFAULT_CLUSTERING
 from passerby.plugins import require_used
 from passerby.recipe import Recipe, load_recipe, recipe_from_text
 from passerby.report.page import write_report
@@ -110,7 +111,7 @@ def adapt_and_report(
     folder: Path,
     out: Path,
     *,
-    method: str = "contrast",
+    method: str | None = None,
     backbone: str | None = None,
     pattern: str | None = None,
     overrides: Sequence[str] = (),
@@ -121,7 +122,8 @@ def adapt_and_report(
     """Adapt a finished run to unlabelled images, print the predicted identities, write the report, and return its path.
 
     Args:
-        source, folder, method, pattern, overrides: as in `adaptation`.
+        source, folder, pattern, overrides: as in `adaptation`.
+        method: as in `adaptation`, which None leaves to its default, or as in `student_adaptation`.
         backbone: network of a student that learns from the source, see `student_adaptation`; None = train the source.
         inference: how images are embedded; the run trains on the same device, in the same precision.
         out: the folder of the new run.
@@ -151,7 +153,7 @@ def adapt_and_report(
             recipe = adaptation(
                 source,
                 folder,
-                method=method,
+                method=method or DEFAULT_CLUSTERING,
                 pattern=pattern,
                 overrides=overrides,
                 inference=inference,

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from passerby.adaptation.recipe import require_adaptation, resumed_adaptation, source_of
+from passerby.adaptation.student import student_adaptation
 from passerby.encoders import load_model, load_trained
 from passerby.errors import UserError
 from passerby.methods.clustered import unit
@@ -19,11 +20,13 @@ from tests.adaptation.test_recipe import IMAGES, PEOPLE, adapt, paint, refused
 from tests.methods.steps import TEACHER
 from tests.onnx_graphs import helper, write_graph
 
-STUDENT = [
-    "--backbone", "test_resnet", f"method.contrast.cluster={{k1: {IMAGES}, k2: 2, min_samples: 3}}",
-    "input.size=[32, 16]", "model.last_stride=1", "engine.device=cpu", "engine.threads=1", "data.workers=0",
-    "stages.0.epochs=2", "stages.0.iterations=4", "stages.1.epochs=1", "stages.1.iterations=2",
+SMALL = [
+    "--backbone", "test_resnet", "input.size=[32, 16]", "model.last_stride=1", "engine.device=cpu", "engine.threads=1",
+    "data.workers=0", "stages.0.epochs=2", "stages.0.iterations=4",
 ]  # fmt: skip
+CLUSTERS = f"cluster={{k1: {IMAGES}, k2: 2, min_samples: 3}}"
+STUDENT = [*SMALL, f"method.pseudo.{CLUSTERS}"]
+OWN = ["--method", "contrast", f"method.contrast.{CLUSTERS}", "stages.1.epochs=1", "stages.1.iterations=2"]
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +53,53 @@ def test_a_graph_becomes_a_model_that_embeds(taught, crops):
     assert json.loads((out / "clusters.json").read_text())["images"] == PEOPLE * IMAGES
 
 
-def test_the_first_stage_learns_vectors_and_clusters_of_the_teacher(taught, crops):
+def test_it_learns_vectors_and_clusters_of_the_teacher(taught, crops):
     out, _ = taught
-    first, *_, last = run_log.epochs(run_log.read(out / "log.jsonl"))
+    first, last = run_log.epochs(run_log.read(out / "log.jsonl"))
+    assert set(first.terms) == set(last.terms) == {"distil cosine", "distil affinity", "softmax", "triplet"}
+    (stage,) = recipe_of_run(out / "recipe.yaml").stages
+    assert (stage.optim.lr, stage.optim.weight_decay, stage.data.augment.pad) == (3e-3, 1e-3, 1)
+    pseudo = stage.method.chosen["pseudo"]
+    assert pseudo.embedder == "teacher"
+    vectors = load_model(TEACHER).vectors(np.array(sorted(str(path) for path in crops.rglob("*.png"))))
+    expected, _ = pseudo.make().find(unit(vectors))
+    labels = [each.labels for each in read_pseudo_labels(out)]
+    assert len(labels) == 3, "of two epochs and of the identities that the run ends with"
+    for each in labels:
+        np.testing.assert_array_equal(each, expected.labels)
+
+
+def test_with_a_method_it_goes_on_with_clusters_of_its_own(crops, tmp_path):
+    result = adapt(TEACHER, crops, tmp_path / "run", *SMALL, *OWN)
+    assert result.exit_code == 0, result.output
+    first, *_, last = run_log.epochs(run_log.read(tmp_path / "run" / "log.jsonl"))
     assert set(first.terms) == {"distil cosine", "distil affinity", "softmax", "triplet"}
     assert set(last.terms) == {"contrast"}
-    recipe = recipe_of_run(out / "recipe.yaml")
+    recipe = recipe_of_run(tmp_path / "run" / "recipe.yaml")
     pseudo, contrast = recipe.stages[0].method.chosen["pseudo"], recipe.stages[1].method.chosen["contrast"]
     assert (pseudo.embedder, contrast.embedder) == ("teacher", "model")
     assert pseudo.cluster == contrast.cluster, "an override of the clustering holds for both"
-    labels = [each.labels for each in read_pseudo_labels(out) if each.stage == 1]
-    vectors = load_model(TEACHER).vectors(np.array(sorted(str(path) for path in crops.rglob("*.png"))))
-    expected, _ = pseudo.make().find(unit(vectors))
-    assert len(labels) == 2
-    for each in labels:
-        np.testing.assert_array_equal(each, expected.labels)
+    assert recipe.stages[0].optim.lr > recipe.stages[1].optim.lr
+
+
+def test_camera_norm_holds_for_clusters_and_vectors(crops, tmp_path):
+    adapt(TEACHER, crops, tmp_path / "run", *STUDENT, "--camera-norm", "centre")
+    chosen = recipe_of_run(tmp_path / "run" / "recipe.yaml").stages[0].method.chosen
+    assert (chosen["pseudo"].camera_norm, chosen["distil"].camera_norm) == ("centre", "centre")
+
+
+def test_pretrained_weights_keep_the_usual_rate(crops):
+    recipe = student_adaptation(
+        Path(TEACHER), crops, backbone="resnet18", overrides=["model.weights=pretrained", *STUDENT[2:]]
+    )
+    assert recipe.stages[0].optim.lr == 3.5e-4
 
 
 def test_the_run_names_its_teacher_and_hands_on_no_folder(taught, crops):
     recipe = recipe_of_run(taught[0] / "recipe.yaml")
     assert source_of(recipe) == TEACHER
     handed_on = yaml.safe_load(public_text(recipe))
-    assert handed_on["stages"][0]["method"]["distil"]["teacher"] == "teacher.onnx"
+    assert handed_on["method"]["distil"]["teacher"] == "teacher.onnx"
     assert str(crops) not in public_text(recipe)
 
 
