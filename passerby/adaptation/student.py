@@ -94,7 +94,8 @@ def student_adaptation(
     fitted = [f"data.sampler.identities={identities}"]
     fitted.append(f"data.augment.pad={round(recipe.input.size[0] / HEIGHT_PER_PAD)}")
     if recipe.model.weights == "none":
-        fitted += [f"stages.0.optim.{name}={value}" for name, value in FROM_RANDOM.items()]
+        place = "optim" if method is None else "stages.0.optim"
+        fitted += [f"{place}.{name}={value}" for name, value in FROM_RANDOM.items()]
     return changed(data, [*fitted, *overrides], folder)
 
 

@@ -95,6 +95,11 @@ def test_pretrained_weights_keep_the_usual_rate(crops):
     assert recipe.stages[0].optim.lr == 3.5e-4
 
 
+def test_a_rate_that_is_given_holds(crops):
+    recipe = student_adaptation(Path(TEACHER), crops, backbone="resnet18", overrides=["optim.lr=0.002", *STUDENT[2:]])
+    assert (recipe.stages[0].optim.lr, recipe.stages[0].optim.weight_decay) == (2e-3, 1e-3)
+
+
 def test_the_run_names_its_teacher_and_hands_on_no_folder(taught, crops):
     recipe = recipe_of_run(taught[0] / "recipe.yaml")
     assert source_of(recipe) == TEACHER
