@@ -22,7 +22,6 @@ from passerby.errors import UserError
 from passerby.files import atomic_write, reading, write_json
 from passerby.inference.embed import View, embed, masked_view
 from passerby.methods.clustered import Clustered, ClusteredSettings, k_distance_curve, unit
-from passerby.methods.taught import TaughtSettings
 from passerby.npz import read_npz
 from passerby.recipe import Recipe, StageSettings
 from passerby.training import run_log
@@ -131,7 +130,7 @@ def find_identities(
     train, origin = join(splits), np.repeat(stage.train, [len(split) for split in splits])
     last = _last_epoch(run, number)
     method = _make_method(settings, last.values, device=trained.device)
-    if isinstance(settings, TaughtSettings) and settings.embedder == "teacher":
+    if settings.clusters_teacher:
         vectors = Embeddings.load(vectors_file(run, number)).vectors
     else:
         view = masked_view(train.masks, trained.recipe.trained_input_mask)

@@ -112,7 +112,7 @@ def _plain_recipe(
         DISTILLATION: {"teacher": str(teacher), "camera_norm": norm, **VECTORS},
         PLAIN_CLUSTERING: {**clustering, "embedder": "teacher"},
     }
-    first = {**stage, "name": "distillation", "epochs": DISTIL_EPOCHS}
+    first: dict[str, Plain] = {**stage, "epochs": DISTIL_EPOCHS}
     data: dict[str, Plain] = {
         "description": f"{backbone} taught by {teacher} on {dataset.name} without labels",
         "datasets": {dataset.name: site.model_dump(mode="json")},
@@ -130,7 +130,7 @@ def _plain_recipe(
         data["model"] = {"backbone": backbone, "weights": "none", "stripes": kind.needs_stripes}
         data["losses"] = {"softmax": None, "triplet": None} if kind.trains_alone else losses
         data["method"] = {method: clustering}
-        first = {**first, "losses": losses, "method": {method: None, **taught}}
+        first = {**first, "name": "distillation", "losses": losses, "method": {method: None, **taught}}
         data["stages"] = [first, {**stage, "name": "pseudo-labels", "epochs": EPOCHS}]
     return data
 

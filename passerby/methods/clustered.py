@@ -56,6 +56,11 @@ class ClusteredSettings(BaseMethodSettings):
             )
         return self
 
+    @property
+    def clusters_teacher(self) -> bool:
+        """Whether the vectors of a teacher are clustered, in place of those of the model in training."""
+        return False
+
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require that the stage can end early, where that is asked for."""
         if self.stop is not None and self.stop.patience + 1 >= stage.epochs:

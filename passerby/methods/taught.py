@@ -22,11 +22,16 @@ class TaughtSettings(ClusteredSettings):
         "model", description="source of the vectors that are clustered: the model in training, or the teacher of distil"
     )
 
+    @property
+    def clusters_teacher(self) -> bool:
+        """Whether the vectors of the teacher are clustered."""
+        return self.embedder == "teacher"
+
     def check(self, recipe: RecipeView, stage: StageView) -> None:
         """Require a teacher where it is asked for."""
         super().check(recipe, stage)
         has_teacher = any(isinstance(settings, DistilSettings) for settings in stage.method.chosen.values())
-        if self.embedder == "teacher" and not has_teacher:
+        if self.clusters_teacher and not has_teacher:
             raise ValueError(
                 f"{self.key(stage)}.embedder: teacher clusters the vectors of the teacher of method.distil, and the "
                 "stage has no method.distil; add it, or leave embedder at model"
@@ -40,7 +45,7 @@ class Taught(Clustered):
 
     def vectors_to_cluster(self, ctx: MethodContext) -> Floats:
         """Return the vectors (N, D) that are clustered."""
-        if self.settings.embedder == "model":
+        if not self.settings.clusters_teacher:
             return super().vectors_to_cluster(ctx)
         (distil,) = (method for method in ctx.active_methods if isinstance(method, Distil))
         return self.evened(unit(distil.embedded.cpu().numpy()), ctx.stage.train.cam)

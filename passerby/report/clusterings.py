@@ -31,6 +31,7 @@ class Clusterings:
         metrics: the clustering metrics of each epoch and, after `passerby adapt`, of the final model.
         table: the vectors of the last grouping, None where they are not kept.
         nearest: the k of the k-distances, None where there is no radius.
+        by_teacher: whether the vectors are those of a teacher.
 
     """
 
@@ -38,6 +39,7 @@ class Clusterings:
     metrics: list[MetricRecord]
     table: Embeddings | None
     nearest: int | None
+    by_teacher: bool = False
 
     @property
     def last(self) -> PseudoLabels:
@@ -74,17 +76,11 @@ def read_clusterings(run: RunFolder) -> Clusterings | None:
     table = Embeddings.load(path) if path.is_file() else None
     if table is not None and len(table) != int(of_stage[-1].hidden.sum()):
         table = None
-    settings = run.recipe.stages[stage - 1].method.chosen.values()
-    clustering = [method.cluster for method in settings if isinstance(method, ClusteredSettings)]
-    dbscan = next(
-        (
-            settings_of_clusters
-            for settings_of_clusters in clustering
-            if isinstance(settings_of_clusters, DbscanSettings)
-        ),
-        None,
-    )
-    return Clusterings(of_stage, metrics, table, None if dbscan is None else dbscan.min_samples)
+    chosen = run.recipe.stages[stage - 1].method.chosen.values()
+    settings = [method for method in chosen if isinstance(method, ClusteredSettings)]
+    nearest = (method.cluster.min_samples for method in settings if isinstance(method.cluster, DbscanSettings))
+    by_teacher = any(method.clusters_teacher for method in settings)
+    return Clusterings(of_stage, metrics, table, next(nearest, None), by_teacher=by_teacher)
 
 
 def _final_metrics(folder: Path, final: PseudoLabels, metrics: list[MetricRecord]) -> list[MetricRecord]:

@@ -138,6 +138,7 @@ class IdentitiesSection:
         figures: curves and planes.
         rows: clusters by heading.
         known: whether frames mark the true identities.
+        embedder: what embedded the images, the model or a teacher.
 
     """
 
@@ -145,6 +146,7 @@ class IdentitiesSection:
     figures: tuple[PageFigure, ...]
     rows: dict[str, tuple[ClusterRow, ...]]
     known: bool
+    embedder: str
 
 
 def identities_section(run: RunFolder) -> IdentitiesSection | None:
@@ -178,6 +180,7 @@ def identities_section(run: RunFolder) -> IdentitiesSection | None:
             if cards_shown
         },
         known=clusterings.known_identities > 0,
+        embedder="teacher" if clusterings.by_teacher else "model",
     )
 
 

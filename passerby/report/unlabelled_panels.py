@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from passerby.clustering.algorithms import KmeansSettings
 from passerby.methods.clustered import ClusteredSettings
-from passerby.methods.taught import TaughtSettings
 from passerby.recipe import Recipe, StageSettings
 from passerby.report.boxes import Box, Column, Panel
 from passerby.report.method_captions import captions
@@ -60,8 +59,9 @@ def _clustering(stage: StageSettings) -> tuple[str, ClusteredSettings]:
 
 def _embedding(stage: StageSettings, name: str, settings: ClusteredSettings) -> tuple[Box, ...]:
     images = Box("look", "All images", (*stage.train, "identities not used", "not augmented"))
-    by_teacher = isinstance(settings, TaughtSettings) and settings.embedder == "teacher"
-    return images, Box("network", "The teacher" if by_teacher else captions(name).embedded_by, (), "network")
+    return images, Box(
+        "network", "The teacher" if settings.clusters_teacher else captions(name).embedded_by, (), "network"
+    )
 
 
 def _compared(settings: ClusteredSettings) -> Iterator[str]:

@@ -46,6 +46,7 @@ def taught(crops, tmp_path_factory):
 def test_a_graph_becomes_a_model_that_embeds(taught, crops):
     out, printed = taught
     assert f"{TEACHER}: {PEOPLE} clusters in {PEOPLE * IMAGES} images" in printed
+    assert "The teacher embeds them, a clustering algorithm groups" in (out / "report.html").read_text()
     model = load_trained(out)
     assert model.recipe.model.backbone == "test_resnet"
     vectors = model.vectors(np.array(sorted(str(path) for path in crops.rglob("*.png"))))
