@@ -170,7 +170,10 @@ def evaluate_by(
     Args:
         embeddings: what `compared_rows` returns.
         rules: how they are compared.
-        rerank, count_ranks, device, verification: as for `evaluate`.
+        rerank: as for `evaluate`.
+        count_ranks: as for `evaluate`.
+        device: as for `evaluate`.
+        verification: as for `evaluate`.
 
     Raises:
         UserError: as `evaluate`.
