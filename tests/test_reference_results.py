@@ -132,7 +132,14 @@ SMALL_CODE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", ["18", "06", "13", "before_pooling", "before_pooling_mse"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "18",
+        "before_pooling",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("06", "13", "before_pooling_mse")),
+    ],
+)
 def test_a_row_that_leaves_a_code_trains(number, sites, tmp_path):
     name = f"ebll/ibn_a_resnet50-{number}"
     second = ["stages.1.epochs=1"] * (len(load_recipe(name).stages) - 1)

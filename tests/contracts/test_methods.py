@@ -44,6 +44,18 @@ CHANGES = {
 
 CASES = [(name, number) for name in MethodSettings.model_fields for number in range(len(CHANGES.get(name, [{}])))]
 
+FAST = {
+    ("affinity", 0),
+    ("ebll", 0),
+    ("ewc", 0),
+    ("replay", 0),
+    ("dkp", 0),
+    ("lstkc_pp", 0),
+    ("contrast", 0),
+    ("distil", 0),
+}
+"""All other cases are slow together."""
+
 
 def recipe_with(tiny, name, number, *overrides):
     """Return a recipe of two stages with the method, and with what it cannot do without."""
@@ -91,7 +103,7 @@ def watch_teacher(found):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(case, marks=pytest.mark.slow if case[1] else ()) for case in CASES],
+    params=[pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in CASES],
     ids=["-".join(map(str, case)) for case in CASES],
 )
 def pair(request, tiny, tmp_path_factory):

@@ -154,11 +154,16 @@ def test_encoders_never_learn(tiny, tmp_path):
     "changes",
     [
         ["method.ebll.place=before_pooling", "method.ebll.kernel=3"],
-        ["method.ebll.task=1.0"],
-        ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=before_neck"],
         ["method.ebll.autoencoders=[ae, ae_l2]", "method.ebll.reduction=mean", "method.ebll.activation=none"],
-        ["method.ebll.distance=bce", "method.ebll.scale=size_squared", "method.ebll.temperature=2.0"],
-        ["optim.ema_decay=0.5"],
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)
+            for changes in (
+                ["method.ebll.task=1.0"],
+                ["method.ebll.task=1.0", "method.ebll.place=before_pooling", "losses.softmax.feature=before_neck"],
+                ["method.ebll.distance=bce", "method.ebll.scale=size_squared", "method.ebll.temperature=2.0"],
+                ["optim.ema_decay=0.5"],
+            )
+        ),
     ],
 )
 def test_every_form_trains_over_two_stages(tiny, tmp_path, changes):
