@@ -28,6 +28,8 @@ from passerby.training.environment import processor
 BUDGET = 3.0
 """Seconds that a probe may take, about."""
 MOST_KEPT = 500
+MOST_WAITING, LEAST_WAITING = 0.2, 0.5
+"""Share of a probe, and seconds, that its thread may wait for a processor; beyond both the machine is busy."""
 NARROW_GAIN, PLAIN_GAIN = 1.1, 1.05
 """Speed against float32 from which bf16 is taken, and against channels last from which the plain layout is."""
 
@@ -66,6 +68,9 @@ def probe(
 ) -> list[float]:
     """Return the seconds per image of a training step of each candidate, from `file` where they are known.
 
+    Seconds are processor time of the calling thread, which what else runs on the machine changes little. What was
+    measured on a busy machine is still not kept, so that the next run measures again.
+
     Args:
         embedder: the network on the CPU; a copy is trained, and random numbers of torch are as before afterwards.
         candidates: to compare.
@@ -81,8 +86,11 @@ def probe(
         return cached[key]
     with torch.random.fork_rng(devices=[]):
         steps = [_Step(embedder, candidate) for candidate in candidates]
-        seconds = measure(steps, batch=batch, unit=unit)
-    keep_measurements(file, {key: seconds})
+        began, worked = time.perf_counter(), time.thread_time()
+        seconds = measure(steps, batch=batch, unit=unit, clock=time.thread_time)
+        passed, worked = time.perf_counter() - began, time.thread_time() - worked
+    if passed - worked <= max(MOST_WAITING * passed, LEAST_WAITING):
+        keep_measurements(file, {key: seconds})
     return seconds
 
 
@@ -179,6 +187,7 @@ def _key(embedder: Embedder, candidates: Sequence[Arithmetic], batch: int) -> st
         embedder.settings.model_dump(mode="json", exclude={"weights"}),
         list(embedder.input.size),
         batch,
+        "thread time",  # earlier versions measured the time that went by
         [str(arithmetic) for arithmetic in candidates],
         *(processor(), torch.get_num_threads(), torch.__version__),
     ]

@@ -1,6 +1,7 @@
 """Precision and layout are what a probe of the steps finds faster; it disturbs nothing and is remembered."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -86,6 +87,14 @@ def test_a_measurement_is_remembered_for_the_same_network_and_batch(embedder, tm
         assert probe(embedder, BOTH, batch=batch, file=file) == [2.0, 1.0]
     assert len(calls) == 2
     assert len(json.loads(file.read_text())) == 2
+
+
+def test_a_measurement_on_a_busy_machine_is_not_kept(embedder, tmp_path, monkeypatch):
+    file, seconds = tmp_path / "steps.json", iter([0.0, 4.0])  # 4 s go by, of which the thread has none
+    monkeypatch.setattr(module, "measure", lambda *_, **__: [2.0, 1.0])
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(seconds), thread_time=lambda: 0.0))
+    assert probe(embedder, BOTH, batch=8, file=file) == [2.0, 1.0]
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"a": "b"}', '{"a": [null]}', "\0"])
